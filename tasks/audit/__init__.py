@@ -1,0 +1,1 @@
+"""Room `audit`: a version → its receipt, verified link by link; rebuild and compare."""

@@ -1,0 +1,108 @@
+"""Loads tokenizers and models: the base as it is, or a trained folder (a LoRA adapter on the base, or full weights)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tasks import paths
+from tasks.base.materialise import base_folder
+from tasks.base.resolve import BaseRecord
+from tasks.errors import BaseModelError
+
+Precision = Literal["bf16", "fp32"]
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+DROPOUTS = ("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")
+"""What model configurations call their dropouts."""
+
+
+def device_name() -> str:
+    """ "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def best_precision() -> Precision:
+    """bf16 where the GPU, or the processor's own instructions, compute in it."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if has_bf16 else "fp32"
+
+
+def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
+    """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
+
+    Args:
+        folder: a model folder (the base's, data/model, or .strop/models/<digest>).
+        chat_template: "own", or the name of a file in data/templates/chat/. A model without one of its own takes `alpaca`.
+
+    Raises:
+        BaseModelError: the folder holds no tokenizer that can be read, or one without an end token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseModelError(
+            f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
+        ) from error
+    if tokenizer.eos_token is None:
+        raise BaseModelError(
+            "its tokenizer has no end token, so an answer could not end", where=str(folder), fix="Set base.model"
+        )
+    if chat_template != "own" or not tokenizer.chat_template:
+        name = "alpaca" if chat_template == "own" else chat_template
+        tokenizer.chat_template = (paths.CHAT_TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(record: BaseRecord, precision: Precision = "fp32", dropout: float | None = None) -> Any:
+    """The base model, in evaluation mode, on the GPU where there is one; with `dropout` in all its layers, if given.
+
+    Raises:
+        BaseModelError: it is not there, has changed, or is no causal language model.
+    """
+    return _load_weights(base_folder(record), precision, dropout)
+
+
+def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32") -> Any:
+    """A trained model: a LoRA adapter on the base `record`, or full weights. In evaluation mode.
+
+    Raises:
+        BaseModelError: the base or the trained weights are not there.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return _load_weights(folder, precision)
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_base(record, precision), str(folder)).eval()
+
+
+def _load_weights(folder: Path, precision: Precision, dropout: float | None = None) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        for name in DROPOUTS if dropout is not None else ():
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseModelError(
+            f"cannot be loaded as a causal LM ({_first_line(error)})", where=str(folder), fix="Set base.model"
+        ) from error
+    return model.to(device_name()).eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,63 @@
+"""The base model as a plain Hugging Face folder on this disk; a GGUF file is converted once and kept by digest."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from tasks import paths
+from tasks.base.resolve import BaseRecord, verify_base
+from tasks.errors import BaseModelError
+
+
+def base_folder(record: BaseRecord) -> Path:
+    """The folder that transformers can load. Verifies the pinned digests on the way.
+
+    Raises:
+        BaseModelError: the base is not there, has changed, or cannot be converted.
+    """
+    places = verify_base(record)
+    if record.kind in ("folder", "hub"):
+        return places["config.json"].parent
+    folder = paths.BASES / record.digest[:16]
+    if not (folder / "config.json").is_file():
+        from filelock import FileLock
+
+        paths.LOCKS.mkdir(parents=True, exist_ok=True)
+        with FileLock(paths.LOCKS / "base.lock"):
+            if not (folder / "config.json").is_file():
+                _convert(next(iter(places.values())), folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Dequantises a GGUF file into a folder of fp32 safetensors, which then loads in under a second."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    print(f"base: converting {gguf.name} once (about half a minute)", flush=True)
+    logging.disable_progress_bar()
+    try:
+        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except (OSError, ValueError, ImportError) as error:
+        raise BaseModelError(
+            f"cannot be read ({' '.join(str(error).split())[:200]})", where=str(gguf), fix="Set base.model"
+        ) from error
+    # the loaded model refuses save_pretrained ("quantized with gguf"): a fresh one of the same configuration takes its state
+    config = quantised.config
+    del config.quantization_config
+    fresh = type(quantised)(config)
+    fresh.load_state_dict(quantised.state_dict())
+    fresh.generation_config = quantised.generation_config
+    paths.BASES.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=paths.BASES))
+    try:
+        fresh.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""params.yaml → one strict, frozen `PipelineConfig`, a section a room. All mistakes are reported at once.
+
+See it: `strop config`. Its JSON schema, for editors: `strop config --schema`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks import paths
+from tasks.base.settings import BaseSettings
+from tasks.curate.settings import CurateSettings
+from tasks.errors import ConfigError
+from tasks.evaluate.settings import EvaluateSettings
+from tasks.finetune.settings import FinetuneSettings
+from tasks.gate.settings import GateSettings
+from tasks.ingest.settings import IngestSettings
+from tasks.promote.settings import PromoteSettings
+from tasks.register.settings import RegisterSettings
+from tasks.render.settings import RenderSettings
+from tasks.settings import Settings
+from tasks.validate.settings import ValidateSettings
+
+
+class PipelineConfig(Settings):
+    """Everything that params.yaml can say."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    base: BaseSettings
+    """The base model."""
+    ingest: IngestSettings
+    """Where instructions are collected."""
+    validate_: ValidateSettings = Field(alias="validate")
+    """How much of a batch may be refused."""
+    curate: CurateSettings
+    """Cleaning and the split."""
+    render: RenderSettings
+    """Lengths of examples and packed rows."""
+    finetune: FinetuneSettings
+    """Training."""
+    evaluate: EvaluateSettings
+    """How the models are compared."""
+    gate: GateSettings
+    """The policy of promotion."""
+    register_: RegisterSettings = Field(alias="register")
+    """The registry."""
+    promote: PromoteSettings
+    """Who promotes."""
+
+
+def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
+    """Reads and checks params.yaml.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or says something that it may not. Every mistake is listed, with its
+            line, the value, what is allowed, and the nearest valid key.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
+        ) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"not readable as YAML: {_one_line(error)}", where=str(path), fix="Mend it at that place"
+        ) from error
+    if not isinstance(document, dict):
+        raise ConfigError(
+            "holds no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
+        )
+    try:
+        # as JSON, because a strict model takes a list for a tuple there
+        return PipelineConfig.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        mistakes = [_describe(mistake, document) for mistake in error.errors()]
+        lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(mistakes))
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise ConfigError(
+            f"{count}:{lines}\n", where=str(path), fix="Every setting is explained in docs/settings.md"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _describe(mistake: Any, document: Any) -> tuple[int, str]:
+    """A mistake as (line, text)."""
+    location = [part for part in mistake["loc"] if isinstance(part, int) or not _is_union_branch(part)]
+    key = ".".join(str(part) for part in location)
+    line = _line_of(document, location)
+    if mistake["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        return line, f"`{key}` is no setting; {hint}"
+    if mistake["type"] == "missing":
+        return line, f"`{key}` is missing; it is required"
+    allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    value = json.dumps(mistake["input"], ensure_ascii=False, default=str)
+    if mistake["type"] == "value_error":
+        return line, f"`{key}`: {allowed}"
+    return line, f"`{key}` is {value[:80]}, but should be {allowed}"
+
+
+def _is_union_branch(part: str) -> bool:
+    """Pydantic names the branch of a union in an error's location; those names are no keys of ours."""
+    return part.startswith(("literal[", "tuple[", "constrained-", "function-"))
+
+
+def _line_of(document: Any, location: list[Any]) -> int:
+    """The line (from 1) of the deepest part of `location` that the document has."""
+    line = 1
+    for part in location:
+        try:
+            position = document.lc.data[part]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+        line = position[0] + 1
+        document = document[part]
+    return line
+
+
+def _known_keys(location: list[Any]) -> list[str]:
+    """The valid keys of the section at `location`."""
+    model: Any = PipelineConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        if field is None:  # a key chosen by the user, such as a family's name
+            continue
+        model = settings_within(field.annotation) or model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def settings_within(annotation: Any) -> type[BaseModel] | None:
+    """The settings class inside an annotation such as `tuple[Source, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if found := settings_within(inner):
+            return found
+    return None

@@ -1,0 +1,64 @@
+"""Cleaning of text: control characters, markup left over from a page, and end-of-text markers left over from a dump.
+
+Markup stays where it may be the subject: a row that speaks of HTML or code keeps every tag.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass, field
+
+import regex
+
+_CONTROL = regex.compile(
+    r"[\p{Cc}--[\n\t]]|[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]", regex.VERSION1
+)
+_BREAK = re.compile(r"[ \t]*<(?:br\s*/?|/p|/div|/li|/h[1-6])>[ \t]*\n?", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:p|div|span|li|ul|ol|b|i|u|em|strong|font|a|h[1-6])(?:\s[^<>]{0,300})?>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,5}|#x[0-9a-fA-F]{2,5});")
+_END_MARKER = re.compile(
+    r"(?:<\|(?:endoftext|end_of_text|im_end|eot_id|end)\|>|</s>|<eos>|\[EOS\]|<\|eos\|>)", re.IGNORECASE
+)
+_SUBJECT_IS_CODE = re.compile(
+    r"html|xml|css|javascript|markdown|```|<script|\bcode\b|\btags?\b|代码|标签|网页", re.IGNORECASE
+)
+
+TEXT_FIELDS = ("system", "instruction", "input", "output")
+
+
+@dataclass
+class Cleaned:
+    row: dict[str, str]
+    found: list[str] = field(default_factory=list)
+    """What was taken out: `control_characters`, `markup`, `end_markers`."""
+
+
+def clean_row(row: dict[str, str]) -> Cleaned:
+    """The row with its text fields cleaned, and which kinds of dirt were found."""
+    keeps_markup = any(_SUBJECT_IS_CODE.search(row[name]) for name in TEXT_FIELDS)
+    found: set[str] = set()
+    cleaned = dict(row)
+    for name in TEXT_FIELDS:
+        cleaned[name] = _clean(row[name], keeps_markup, found)
+    return Cleaned(cleaned, sorted(found))
+
+
+def _clean(text: str, keeps_markup: bool, found: set[str]) -> str:
+    if not text:
+        return text
+    result = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if result != text.replace("\r\n", "\n").replace("\r", "\n"):
+        found.add("control_characters")
+    without_markers = _END_MARKER.sub("", result)
+    if without_markers != result:
+        found.add("end_markers")
+    result = without_markers
+    if not keeps_markup:
+        without_tags = _ENTITY.sub(
+            lambda m: html.unescape(m[0]).replace("\xa0", " "), _TAG.sub("", _BREAK.sub("\n", result))
+        )
+        if without_tags != result:
+            found.add("markup")
+        result = without_tags
+    return result.strip()

@@ -1,0 +1,70 @@
+"""People's decisions: an append-only log of what, which, who, when and why. It is an input, and in the receipt.
+
+Kinds: `exclude` and `include` a batch, `release` a row from quarantine, `drop` a row for good.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.files import append_line
+
+Kind = Literal["exclude", "include", "release", "drop"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    what: Kind
+    which: str
+    """A batch id (exclude, include) or a row id (release, drop)."""
+    who: str
+    when: str
+    """UTC, ISO 8601."""
+    why: str
+
+
+def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:
+    """All decisions, oldest first.
+
+    Raises:
+        DataError: a line is not a decision.
+    """
+    if not path.exists():
+        return []
+    decisions = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            decisions.append(Decision(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"not a decision ({error})", where=f"{path} line {number}", fix="Mend or remove the line"
+            ) from error
+    return decisions
+
+
+def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIONS) -> Decision:
+    """Appends a decision, signed with the user's name and the time."""
+    decision = Decision(what, which, getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds"), why)
+    append_line(path, asdict(decision))
+    return decision
+
+
+def excluded_batches(decisions: list[Decision]) -> set[str]:
+    """The batches whose last decision is `exclude`."""
+    last = {d.which: d.what for d in decisions if d.what in ("exclude", "include")}
+    return {which for which, what in last.items() if what == "exclude"}
+
+
+def decided_rows(decisions: list[Decision], what: Literal["release", "drop"]) -> set[str]:
+    """The rows whose last decision is `what`."""
+    last = {d.which: d.what for d in decisions if d.what in ("release", "drop")}
+    return {which for which, kind in last.items() if kind == what}

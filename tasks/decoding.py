@@ -1,0 +1,58 @@
+"""Batched greedy generation: token prompts in, answers out, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def generate_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_rows: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Answers of `model` to `prompts` (token ids), greedily, without special tokens and outer white space.
+
+    Prompts are sorted by length, so that a batch has little padding, and padded on the left. `on_batch` hears the
+    number of rows of each batch done.
+    """
+    import torch
+
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_rows):
+        chosen = order[start : start + batch_rows]
+        width = max(len(prompts[i]) for i in chosen)
+        ids = torch.full((len(chosen), width), tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for place, i in enumerate(chosen):
+            ids[place, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]), dtype=torch.long)
+            mask[place, width - len(prompts[i]) :] = 1
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=end_token_ids(model, tokenizer),
+            )
+        for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
+            answers[i] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        if on_batch is not None:
+            on_batch(len(chosen))
+    return answers
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Every token at which an answer ends: the tokenizer's end token and those of the model's generation config."""
+    configured = model.generation_config.eos_token_id
+    more = configured if isinstance(configured, list) else [configured]
+    return sorted({int(i) for i in (tokenizer.eos_token_id, *more) if i is not None})

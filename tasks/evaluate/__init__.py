@@ -1,0 +1,1 @@
+"""Room `evaluate`: base, champion and candidate answer the same test rows → predictions, metrics a family, plots."""

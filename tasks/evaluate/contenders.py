@@ -1,0 +1,72 @@
+"""The models that are compared: base, champion (if there is one) and candidate. Each is loaded when it has work to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from tasks.base.load import Precision, load_base, load_trained
+from tasks.base.resolve import BaseRecord
+from tasks.errors import BaseModelError, DataError
+from tasks.files import file_digest, read_json
+from tasks.round import Champion, Round
+from tasks.weights import weights_digest
+
+
+@dataclass(frozen=True)
+class Contender:
+    role: str
+    """ "base", "champion" or "candidate"."""
+    digest: str
+    """Of its weights; the base's own for the base."""
+    load: Callable[[], Any]
+
+
+def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> list[Contender]:
+    """The models of this round, checked to be there, whole, and comparable.
+
+    Raises:
+        DataError: the candidate's or the champion's weights are missing or changed.
+        BaseModelError: the champion belongs to another base.
+    """
+    candidate = Contender(
+        "candidate", weights_digest(paths.MODEL), lambda: load_trained(paths.MODEL, record, precision)
+    )
+    base = Contender("base", record.digest, lambda: load_base(record, precision))
+    if round_.champion is None:
+        return [base, candidate]
+    folder = paths.MODELS / round_.champion.weights_digest
+    _require_champion(round_.champion, folder, record)
+    champion = Contender("champion", round_.champion.weights_digest, lambda: load_trained(folder, record, precision))
+    return [base, champion, candidate]
+
+
+def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:
+    fix = f"Fetch it again: rm -r {folder}, then strop run --rejudge"
+    if not folder.is_dir():
+        raise DataError(f"the champion (version {champion.version}) is not there", where=str(folder), fix=fix)
+    if weights_digest(folder) != champion.weights_digest:
+        raise DataError(
+            f"the weights of the champion (version {champion.version}) have changed", where=str(folder), fix=fix
+        )
+    if difference := _other_base(folder, record):
+        raise BaseModelError(
+            f"the champion (version {champion.version}) was made from another base ({difference}), "
+            "so the two cannot answer the same prompts",
+            where="base.model",
+            fix="Set the base of the champion again, or begin a model of its own: another register.model_name",
+        )
+
+
+def _other_base(folder: Path, record: BaseRecord) -> str | None:
+    """By what the trained model in `folder` shows that it belongs to another base; None where nothing does."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and (base := read_json(adapter).get("base_model_name_or_path")) != record.id:
+        return f"{base}, not {record.id}"
+    theirs, ours = folder / "tokenizer.json", paths.MODEL / "tokenizer.json"
+    if theirs.is_file() and ours.is_file() and file_digest(theirs) != file_digest(ours):
+        return "its tokenizer differs"
+    return None

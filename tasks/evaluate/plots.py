@@ -1,0 +1,227 @@
+"""Plots as SVG: scores a family with intervals, a confusion matrix a classification family, the training curves.
+
+Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. Nothing is
+measured with fonts of this machine: room for labels is reckoned from their characters.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.evaluate.metrics import CLASSIFICATION, OTHER, ClassReport, report_classes
+from tasks.evaluate.report import Row, group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"base": "#9aa3ad", "champion": "#3f6fb5", "candidate": "#dd6b20"}
+INK, FAINT = "#2d3339", "#e3e6ea"
+FONTS = [
+    "DejaVu Sans",  # comes with matplotlib, so sizes are the same everywhere
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "sans-serif",
+]
+STYLE = {
+    "axes.edgecolor": "#b5bcc4",
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": FONTS,
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "strop",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+LABEL_WIDTH = 24
+"""Longest label, in columns: a Chinese character takes two."""
+MOST_CLASSES = 25
+INCH_A_COLUMN = 0.075
+"""Width of a Latin letter of 9 points."""
+
+
+def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, folder: Path) -> list[Path]:
+    """Draws all plots into `folder`, which then holds nothing else; returns their paths."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with _styled():
+        figures = {"families": draw_families(models)}
+        for family, rows in group(candidate, "family").items():
+            if rows[0]["kind"] == CLASSIFICATION:
+                classes = report_classes([row["prediction"] for row in rows], [row["target"] for row in rows])
+                figures[f"confusion-{family}"] = draw_confusion(family, classes)
+        if points := read_curves(curves):
+            figures["training"] = draw_curves(points)
+        return [_save(figure, folder / f"{name}.svg") for name, figure in figures.items()]
+
+
+def draw_families(models: dict[str, Any]) -> Figure:
+    """A family a line, a model a dot with its interval; the whole test set on top."""
+    lines = [("overall", {role: model["overall"] for role, model in models.items()})]
+    for family in models["candidate"]["families"]:
+        lines.append((family, {role: model["families"][family] for role, model in models.items()}))
+    lines = [(name, measured) for name, measured in lines if measured["candidate"]["rows"]]
+    labels = [f"{shorten(name)}\n{measured['candidate']['rows']} rows" for name, measured in lines]
+    figure, axes = _figure(6.4, 0.8 + 0.62 * max(len(lines), 1), left=_room(labels), bottom=0.45, top=0.62)
+    spread = np.linspace(-0.22, 0.22, len(models)) if len(models) > 1 else np.zeros(1)
+    for offset, role in zip(spread, models, strict=True):
+        scores = np.array([measured[role]["score"] for _, measured in lines])
+        ends = np.array([measured[role]["interval"] for _, measured in lines]).reshape(-1, 2)
+        places = np.arange(len(lines)) + offset
+        axes.hlines(places, ends[:, 0], ends[:, 1], color=COLOURS[role], linewidth=2.2, alpha=0.55)
+        axes.plot(scores, places, "o", color=COLOURS[role], markersize=6, label=role)
+        for score, place in zip(scores, places, strict=True):
+            axes.text(1.02, place, f"{score:.2f}", va="center", color=COLOURS[role], fontsize=8)
+    axes.set_yticks(range(len(lines)), labels)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score (exact match or token F1)")
+    axes.xaxis.grid(True, color=FAINT)
+    axes.set_axisbelow(True)
+    axes.tick_params(left=False)
+    axes.set_title("Scores on the held-out rows", pad=24)
+    if lines:
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=len(models), frameon=False, borderaxespad=0.2)
+    return figure
+
+
+def draw_confusion(family: str, classes: ClassReport) -> Figure:
+    """What the candidate answered (columns) to the rows of each label (rows), as shares of the row."""
+    labels, counts = _fold_rare(classes)
+    rows, columns = [shorten(label) for label in labels], [shorten(label) for label in [*labels, OTHER]]
+    cell, left, bottom = 0.42, _room(rows, lines=2), _room(columns) * 0.68 + 0.3
+    figure, axes = _figure(cell * len(columns), cell * max(len(rows), 1), left=left, bottom=bottom, top=0.5, right=0.5)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if counts.size:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        shades = LinearSegmentedColormap.from_list("strop", ["#ffffff", "#fbe3cf", COLOURS["candidate"]])
+        axes.imshow(shares, cmap=shades, vmin=0, vmax=1, aspect="equal")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.75 else INK
+            axes.annotate(f"{count}", (column, row), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=FAINT, linewidth=0.8)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("the candidate's answer")
+    axes.set_ylabel("label")
+    axes.set_title(f"{shorten(family)}: answers to each label", pad=10)
+    return figure
+
+
+def draw_curves(points: Sequence[dict[str, float]]) -> Figure:
+    """Training and validation loss by step."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _figure(6.4, 2.8, left=0.75, bottom=0.5, top=0.5)
+    styles: dict[str, dict[str, Any]] = {
+        "loss": {"label": "training", "color": COLOURS["base"], "linewidth": 1.4},
+        "valid_loss": {"label": "validation", "color": COLOURS["candidate"], "marker": "o", "markersize": 5},
+    }
+    for name, style in styles.items():
+        if found := [(point["step"], point[name]) for point in points if name in point]:
+            axes.plot(*zip(*found, strict=True), **style)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss a token (nats)")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.grid(True, color=FAINT)
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title("Training", pad=10)
+    if axes.lines:
+        axes.legend(frameon=False, loc="upper right")
+    return figure
+
+
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The points of data/model/curves.jsonl; none where there is no such file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def shorten(label: str) -> str:
+    """The label on one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
+    label = " ".join(label.split())
+    if _columns(label) > LABEL_WIDTH:
+        while _columns(label) > LABEL_WIDTH - 1:
+            label = label[:-1]
+        label += "…"
+    return label.replace("$", r"\$")
+
+
+def _fold_rare(classes: ClassReport) -> tuple[list[str], Any]:
+    """Labels and counts; past MOST_CLASSES labels, the rarest share a line and a column."""
+    counts = np.array(classes.confusion, dtype=np.int64).reshape(len(classes.labels), len(classes.labels) + 1)
+    if len(classes.labels) <= MOST_CLASSES:
+        return classes.labels, counts
+    kept = sorted(np.argsort(-np.array(classes.rows), kind="stable")[: MOST_CLASSES - 1].tolist())
+    rare = sorted(set(range(len(classes.labels))) - set(kept))
+    rows = np.vstack([counts[kept], counts[rare].sum(axis=0)])
+    folded = np.column_stack([rows[:, kept], rows[:, rare].sum(axis=1), rows[:, -1]])
+    return [*(classes.labels[i] for i in kept), f"({len(rare)} rarer labels)"], folded
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _room(labels: Sequence[str], lines: int = 0) -> float:
+    """Inches that the widest label takes, with `lines` more lines of text beside it."""
+    return (
+        0.25
+        + INCH_A_COLUMN * max((_columns(line) for label in labels for line in label.split("\n")), default=0)
+        + 0.18 * lines
+    )
+
+
+def _figure(
+    width: float, height: float, *, left: float, bottom: float, top: float, right: float = 0.5
+) -> tuple[Figure, Axes]:
+    """Axes of `width` × `height` inches with margins around them."""
+    from matplotlib.figure import Figure
+
+    whole, tall = left + width + right, bottom + height + top
+    figure = Figure(figsize=(whole, tall))
+    axes = figure.add_axes((left / whole, bottom / tall, width / whole, height / tall))
+    return figure, axes
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have it
+        yield
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    return path

@@ -1,0 +1,22 @@
+"""Settings of room `evaluate`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.settings import Settings
+
+
+class EvaluateSettings(Settings):
+    batch_rows: Annotated[int, Field(ge=1)] = 16
+    """Rows generated at once."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 64
+    """Longest answer."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the weights while answering: bf16 halves the memory, and is what a 7B model on one 24 GB GPU needs."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence of the intervals in reports."""
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    """Resamples of a bootstrap interval."""
+    seed: int = 17
+    """Seeds the bootstrap."""

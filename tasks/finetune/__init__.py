@@ -1,0 +1,1 @@
+"""Room `finetune`: rendered rows → `data/model/`."""

@@ -1,0 +1,64 @@
+"""Checkpoints: outside DVC, in a folder named by what is trained on what, resumed only there, gone on success."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tasks import paths
+from tasks.errors import TrainingError
+from tasks.files import content_digest, file_digest, folder_digest
+
+COMPLETE = "complete"
+"""A file written into a checkpoint when all else of it is there: one that a kill tore in half has none."""
+
+CODE = (Path(__file__).parent, Path(__file__).parents[1] / "base")
+
+
+@contextlib.contextmanager
+def checkpoint_folder(config: Any, base_digest: str) -> Iterator[Path]:
+    """The folder of this very work, locked; it is removed if the block ends well.
+
+    Raises:
+        TrainingError: another process trains the same.
+    """
+    from filelock import FileLock, Timeout
+
+    code = [[p.name, file_digest(p)] for folder in CODE for p in sorted(folder.glob("*.py"))]
+    key = content_digest(
+        [folder_digest(paths.RENDERED), config.finetune.model_dump(), config.base.model_dump(), base_digest, code]
+    )
+    folder = paths.CHECKPOINTS / key[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.CHECKPOINTS / f"{key[:16]}.lock", timeout=5)
+    try:
+        with lock:
+            yield folder
+            shutil.rmtree(folder)
+    except Timeout as error:
+        raise TrainingError(
+            "another process trains this very model", where=str(folder), fix="Wait for it, then run again"
+        ) from error
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are removed."""
+    whole = []
+    for path in folder.glob("checkpoint-*"):
+        if (path / COMPLETE).is_file():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]
+    """Marks a checkpoint when it is whole."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -1,0 +1,135 @@
+"""Packed rows as batches without padding, and attention that stays inside each example.
+
+A batch is one flat row [1, tokens]: the packed rows of a micro-batch behind one another, positions restarted at every
+example. The boundaries travel as `cu_seq_lens_q`, so that attention is computed an example at a time: over a whole row of
+1,215 tokens the masked attention was 45 % of a training step on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from tasks.rendered import Rendered
+
+ATTENTION = "strop_packed"
+Batch = dict[str, Any]
+
+
+class PackedRows(Dataset[Batch]):  # type: ignore[misc]
+    """The packed rows of a split; item i is row i as flat arrays."""
+
+    def __init__(self, rendered: Rendered) -> None:
+        self.rendered = rendered
+
+    def __len__(self) -> int:
+        return len(self.rendered)
+
+    def __getitem__(self, index: int) -> Batch:
+        bounds = self.rendered.bounds(index)
+        span = slice(int(bounds[0]), int(bounds[-1]))
+        return {
+            "input_ids": np.asarray(self.rendered.input_ids[span]),
+            "loss_mask": np.asarray(self.rendered.loss_mask[span]),
+            "lengths": np.diff(bounds),
+        }
+
+
+def collate(rows: list[Batch]) -> Batch:
+    """Packed rows → one flat batch.
+
+    Returns:
+        input_ids, position_ids, labels: int64 [1, tokens], labels -100 where no loss is; cu_seq_lens_q: int32
+        [examples + 1], where each example begins, and the end.
+    """
+    ids = np.concatenate([row["input_ids"] for row in rows]).astype(np.int64)
+    mask = np.concatenate([row["loss_mask"] for row in rows]).astype(bool)
+    lengths = np.concatenate([row["lengths"] for row in rows])
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    return {
+        "input_ids": torch.from_numpy(ids)[None],
+        "position_ids": torch.from_numpy(positions)[None],
+        "labels": torch.from_numpy(np.where(mask, ids, -100))[None],
+        "cu_seq_lens_q": torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
+    }
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each example. Shapes as transformers gives them: query [1, heads, tokens, width]; key and
+    value may have fewer heads. Returns [1, tokens, heads, width]."""
+    assert cu_seq_lens_q is not None, "this model does not hand keyword arguments on to its attention"
+    lengths = torch.diff(cu_seq_lens_q).tolist()
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rate = dropout if module.training else 0.0
+    attend = _attend_side_by_side if _are_short(lengths) and query.device.type == "cpu" else _attend_one_by_one
+    return attend(query, key, value, lengths, scale, rate)[None], None
+
+
+def _are_short(lengths: list[int]) -> bool:
+    """Whether padding the examples to the longest costs less than the fused kernel's slow backward pass on a CPU."""
+    longest = max(lengths)
+    return longest <= 256 and len(lengths) * longest**2 <= 3 * sum(length**2 for length in lengths)
+
+
+def _attend_one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int], scale: float, dropout: float
+) -> torch.Tensor:
+    """The fused kernel, an example at a time. Returns [tokens, heads, width]."""
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    shares_heads = key.shape[1] != query.shape[1]
+    outputs = [
+        torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, scale=scale, is_causal=True, enable_gqa=shares_heads
+        )
+        for q, k, v in parts
+    ]
+    return torch.cat(outputs, dim=2)[0].transpose(0, 1).contiguous()
+
+
+def _attend_side_by_side(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int], scale: float, dropout: float
+) -> torch.Tensor:
+    """All examples in one padded batch of plain matrix products. Returns [tokens, heads, width].
+
+    A third faster a step than the fused kernel for examples of about a hundred tokens (docs/decisions/0005).
+    """
+
+    def padded(states: torch.Tensor) -> torch.Tensor:  # [1, heads, tokens, width] -> [examples, heads, longest, width]
+        rows = states[0].transpose(0, 1).split(lengths)
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
+
+    q, k, v = padded(query), padded(key), padded(value)
+    examples, heads, longest, width = q.shape
+    groups = heads // k.shape[1]
+    q = q.reshape(examples, k.shape[1], groups * longest, width)
+    scores = (q @ k.transpose(2, 3)).view(examples, heads, longest, longest).float() * scale
+    later = torch.ones(longest, longest, dtype=torch.bool, device=q.device).triu(1)
+    shares = scores.masked_fill(later, float("-inf")).softmax(-1).to(v.dtype)
+    shares = torch.nn.functional.dropout(shares, dropout) if dropout else shares
+    mixed = shares.view(examples, k.shape[1], groups * longest, longest) @ v
+    mixed = mixed.reshape(examples, heads, longest, width).transpose(1, 2)
+    return torch.cat([mixed[place, :length] for place, length in enumerate(lengths)])
+
+
+def use_packed_attention(model: Any) -> None:
+    """Makes `model` attend an example at a time in batches of `collate`."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION, packed_attention)
+    # no mask over the whole row is built: the boundaries say it all
+    AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
+    model.set_attn_implementation(ATTENTION)

@@ -1,0 +1,64 @@
+"""Settings of room `finetune`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.settings import Settings
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LoraSettings(Settings):
+    rank: Count = 16
+    """Rank of the adapters; a higher one learns more and costs memory."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """Scale of the adapters: their output counts alpha / rank."""
+    dropout: Share = 0.0
+    """Dropout on the adapters' input."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Which modules get an adapter: every linear layer but the head, or a list of names."""
+
+
+class FinetuneSettings(Settings):
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains small adapters on a frozen base, `full` every weight."""
+    lora: LoraSettings = LoraSettings()
+    """The adapters, for `method: lora`."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    """How often each row is seen."""
+    max_steps: Count | None = None
+    """Stops after this many optimiser steps, whatever `epochs` says."""
+    micro_batch_rows: Count = 1
+    """Packed rows in one forward pass."""
+    gradient_accumulation_steps: Count = 1
+    """Forward passes an optimiser step: the global batch is this times `micro_batch_rows`, in packed rows."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """The optimiser."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after warm-up."""
+    warmup_share: Share = 0.03
+    """Share of the steps in which the learning rate rises from 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decay of the weights, decoupled (AdamW) or L2 (SGD)."""
+    dropout: Share = 0.0
+    """Dropout of the model itself, where its configuration has one; 0 leaves none."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto`: bf16 where the processor or GPU computes in it, else fp32. The receipt says which it was."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass: less memory, about a third more time."""
+    evaluations_per_epoch: Annotated[int, Field(ge=0)] = 1
+    """How often an epoch the validation loss is measured; 0 never."""
+    early_stopping_patience: Count | None = None
+    """Stops after this many measurements without a better validation loss, and keeps the best weights."""
+    checkpoint_every_steps: Count = 50
+    """Steps between checkpoints. An interrupted run goes on from the last one."""
+    seed: int = 17
+    """Seeds weights, dropout and the order of rows."""
+    threads: Count | None = None
+    """CPU threads; the default is one a physical core. The weights' last bits depend on it, so the receipt holds it."""

@@ -1,0 +1,1 @@
+"""Room `gate`: scores × policy → the verdict: every check, its number, its bound, passed or not."""

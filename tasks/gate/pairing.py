@@ -1,0 +1,74 @@
+"""The same test rows, answered by two models: scores paired by row id. Pure: tables in, arrays out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks import paths
+from tasks.errors import DataError
+
+SHOWN = 3
+"""Row ids named in an error."""
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """One entry a test row, in the order of row ids."""
+
+    family: NDArray[np.str_]
+    reference: NDArray[np.float64]
+    candidate: NDArray[np.float64]
+
+    def of(self, families: set[str]) -> PairedScores:
+        """The rows of some families."""
+        chosen = np.isin(self.family, sorted(families))
+        return PairedScores(self.family[chosen], self.reference[chosen], self.candidate[chosen])
+
+    def __len__(self) -> int:
+        return len(self.family)
+
+
+def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
+    """Pairs two tables of predictions (row_id, family, target, score) by row id.
+
+    Raises:
+        DataError: they are not about the same rows, a row stands twice, or a score is no number from 0 to 1.
+    """
+    ours, theirs = _by_row(candidate, "candidate"), _by_row(reference, "reference")
+    for role, only in (("candidate", ours.keys() - theirs.keys()), ("reference", theirs.keys() - ours.keys())):
+        if only:
+            raise _problem(f"{len(only)} test rows were answered by the {role} only", only)
+    ids = sorted(ours)
+    if changed := {i for i in ids if ours[i][:2] != theirs[i][:2]}:
+        raise _problem(
+            f"{len(changed)} test rows have another family or target for one model than for the other", changed
+        )
+    return PairedScores(
+        np.array([ours[i][0] for i in ids], dtype=np.str_),
+        np.array([theirs[i][2] for i in ids], dtype=np.float64),
+        np.array([ours[i][2] for i in ids], dtype=np.float64),
+    )
+
+
+def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float]]:
+    """Row id → (family, target, score)."""
+    ids = table["row_id"].to_pylist()
+    values = zip(*(table[name].to_pylist() for name in ("family", "target", "score")), strict=True)
+    rows = dict(zip(ids, values, strict=True))
+    if len(rows) < len(ids):
+        twice = {i for i, count in Counter(ids).items() if count > 1}
+        raise _problem(f"{len(twice)} test rows stand more than once among the answers of the {role}", twice)
+    if wrong := {i for i, (_, _, score) in rows.items() if score is None or not 0 <= score <= 1}:
+        raise _problem(f"{len(wrong)} scores of the {role} are no number from 0 to 1", wrong)
+    return rows
+
+
+def _problem(what: str, ids: set[str]) -> DataError:
+    named = ", ".join(sorted(ids)[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+    fix = "Make the predictions again: dvc repro --force evaluate"
+    return DataError(f"{what} ({named})", where=str(paths.PREDICTIONS), fix=fix)

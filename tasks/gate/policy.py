@@ -1,0 +1,156 @@
+"""The policy: paired scores × settings × the round → the verdict, with every check, its number and its bound. Pure.
+
+- `floor`, `floor/<family>`: the candidate's own score is high enough.
+- `not_worse/<family>`: the lower bound of the paired interval of (candidate - reference) lies above minus the margin.
+  All families must hold, so that testing many of them makes a promotion less likely, never more.
+- `better`: over all rows of the families that count, by a one-sided paired test. Every look at the same test rows is
+  one more chance to be lucky, so the k-th spends alpha / (k (k + 1)): over a whole test epoch these sum to alpha.
+
+A family with fewer than `min_rows` rows is reported; it can neither pass nor block, and is left out of `better` and of
+the overall floor.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks import statistics
+from tasks.gate.pairing import PairedScores
+from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.round import Round
+from tasks.statistics import Interval, Scores
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    family: str | None
+    passed: bool | None
+    """None: too few rows, so the check can neither pass nor block."""
+    number: float | None
+    """What was measured: a score (floor), a difference (not_worse), a p-value (better)."""
+    bound: float
+    """What it is held against: not_worse holds its interval's lower end against it."""
+    interval: Interval | None
+    rows: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    passed: bool
+    look: int
+    """Which verdict on this epoch's test rows this is, from 1."""
+    alpha_spent: float
+    """The level of `better` at this look."""
+    checks: list[Check]
+
+
+def level_of_look(alpha: float, look: int) -> float:
+    """What the `look`-th verdict (from 1) on the same test rows may spend of alpha."""
+    return alpha / (look * (look + 1))
+
+
+def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
+    """Every check of the policy. The candidate passes if no check that counts failed and it is shown to be better."""
+    families = sorted(set(scores.family.tolist()) | set(settings.families))
+    eligible = {family for family in families if int((scores.family == family).sum()) >= settings.min_rows}
+    counted = scores.of(eligible)
+    look = round_.looks + 1
+    better = _better(counted, settings, round_, level_of_look(settings.alpha, look))
+    checks = [_floor(None, counted, settings.floor, settings, bool(eligible))]
+    for family in families:
+        rows, policy = scores.of({family}), settings.families.get(family, FamilyPolicy())
+        if policy.floor is not None:
+            checks.append(_floor(family, rows, policy.floor, settings, family in eligible))
+        margin = settings.margin if policy.margin is None else policy.margin
+        checks.append(_not_worse(family, rows, margin, settings, family in eligible))
+    checks.append(better)
+    passed = better.passed is True and all(check.passed is not False for check in checks)
+    return Verdict(passed, look, level_of_look(settings.alpha, look), checks)
+
+
+def _floor(family: str | None, scores: PairedScores, bound: float, settings: GateSettings, counts: bool) -> Check:
+    name = f"floor/{family}" if family else "floor"
+    if not len(scores):
+        return Check(name, family, None, None, bound, None, 0, _too_few(0, settings))
+    score = float(scores.candidate.mean())
+    interval = statistics.score_interval(
+        scores.candidate,
+        confidence=settings.confidence,
+        samples=settings.bootstrap_samples,
+        seed=_seed(settings, name),
+    )
+    told = f"the candidate scores {score:.3f}, the floor is {bound:.3f}"
+    passed = score >= bound if counts else None
+    return Check(name, family, passed, score, bound, interval, len(scores), _told(told, counts, len(scores), settings))
+
+
+def _not_worse(family: str, scores: PairedScores, margin: float, settings: GateSettings, counts: bool) -> Check:
+    name = f"not_worse/{family}"
+    if not len(scores):
+        return Check(name, family, None, None, 0.0 - margin, None, 0, _too_few(0, settings))
+    interval = _difference(scores, settings, name)
+    difference = _mean_difference(scores)
+    passed = interval.low > -margin
+    if passed:
+        told = f"not worse by more than {margin:.3f}"
+    elif interval.high < -margin:
+        told = f"worse: the whole interval lies below {-margin:.3f}"
+    else:
+        told = f"not shown: the interval reaches below {-margin:.3f}; more test rows make it narrower"
+    told = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], {told}"
+    detail = _told(told, counts, len(scores), settings)
+    return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
+
+
+def _better(scores: PairedScores, settings: GateSettings, round_: Round, level: float) -> Check:
+    if not len(scores):
+        told = f"no family has the {settings.min_rows} test rows that count: collect more, or lower gate.min_rows"
+        return Check("better", None, False, None, level, None, 0, told)
+    test = statistics.judge_better(
+        scores.reference,
+        scores.candidate,
+        level=level,
+        samples=settings.bootstrap_samples,
+        seed=_seed(settings, "better"),
+    )
+    interval = _difference(scores, settings, "difference")
+    gained, lost = int((scores.candidate > scores.reference).sum()), int((scores.candidate < scores.reference).sum())
+    detail = (
+        f"{_mean_difference(scores):+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], "
+        f"{gained} rows gained, {lost} lost; {test.method}, p {test.p:.2g}, "
+        f"at most {level:.2g} at look {round_.looks + 1} of test epoch {round_.test_epoch}"
+    )
+    return Check("better", None, test.p <= level, test.p, level, interval, len(scores), detail)
+
+
+def _difference(scores: PairedScores, settings: GateSettings, name: str) -> Interval:
+    return statistics.difference_interval(
+        scores.reference,
+        scores.candidate,
+        confidence=settings.confidence,
+        samples=settings.bootstrap_samples,
+        seed=_seed(settings, name),
+    )
+
+
+def _mean_difference(scores: PairedScores) -> float:
+    difference: Scores = scores.candidate - scores.reference
+    return float(np.mean(difference))
+
+
+def _told(told: str, counts: bool, rows: int, settings: GateSettings) -> str:
+    return told if counts else f"{told} ({_too_few(rows, settings)})"
+
+
+def _too_few(rows: int, settings: GateSettings) -> str:
+    return f"{rows} test rows, {settings.min_rows} are needed to count"
+
+
+def _seed(settings: GateSettings, name: str) -> list[int]:
+    """A stream of its own for each check, so that a new family leaves the others' numbers as they were."""
+    return [abs(settings.seed), zlib.crc32(name.encode("utf-8"))]

@@ -1,0 +1,113 @@
+"""Judges the candidate: predictions and the round → data/reports/verdict.json. Run: `dvc repro gate`.
+
+A refusal is a result: the stage exits 0 and says `passed: false`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.files import read_json, write_json
+from tasks.gate.pairing import pair_scores
+from tasks.gate.policy import Verdict, judge
+from tasks.round import Round, read_round
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+COLUMNS = ["row_id", "family", "target", "score"]
+
+
+def run(config: PipelineConfig) -> None:
+    """Writes the verdict.
+
+    Raises:
+        DataError: predictions are missing, or are about other rows or another champion than the round's.
+    """
+    round_ = read_round()
+    reference = "champion" if round_.champion else "base"
+    candidate_digest = _read_candidate_digest(round_)
+    scores = pair_scores(_read_predictions(reference), _read_predictions("candidate"))
+    verdict = judge(scores, config.gate, round_)
+    write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores)))
+    for line in summarise(verdict, reference):
+        print(line, flush=True)
+
+
+def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:
+    """The verdict as data/reports/verdict.json holds it."""
+    return {
+        "passed": verdict.passed,
+        "reference": "champion" if round_.champion else "base",
+        "champion_version": round_.champion.version if round_.champion else None,
+        "candidate_digest": candidate_digest,
+        "alpha_spent": _rounded(verdict.alpha_spent),
+        "test_epoch": round_.test_epoch,
+        "look": verdict.look,
+        "test_rows": test_rows,
+        "checks": [
+            {
+                **asdict(check),
+                "number": _rounded(check.number),
+                "bound": _rounded(check.bound),
+                "interval": [_rounded(end) for end in check.interval] if check.interval else None,
+            }
+            for check in verdict.checks
+        ],
+    }
+
+
+def summarise(verdict: Verdict, reference: str) -> list[str]:
+    """The verdict for a person: a line for the whole, and a line a check that decided it."""
+    failed = [check for check in verdict.checks if check.passed is False]
+    if verdict.passed:
+        better = next(check for check in verdict.checks if check.name == "better")
+        return [f"gate: passed, better than the {reference}: {better.detail}"]
+    return ["gate: refused", *(f"gate:   {check.name}: {check.detail}" for check in failed)]
+
+
+def _read_predictions(role: str) -> pa.Table:
+    path = paths.PREDICTIONS / f"{role}.parquet"
+    try:
+        return pq.read_table(path, columns=COLUMNS)
+    except FileNotFoundError as error:
+        raise DataError("not found", where=str(path), fix="Make it: dvc repro evaluate") from error
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_candidate_digest(round_: Round) -> str:
+    """The candidate's weights digest in metrics.json, whose champion must be the round's."""
+    try:
+        models = read_json(paths.METRICS)["models"]
+        candidate = str(models["candidate"]["weights_digest"])
+        champion = str(models["champion"]["weights_digest"]) if round_.champion else ""
+    except FileNotFoundError as error:
+        raise DataError("not found", where=str(paths.METRICS), fix="Make it: dvc repro evaluate") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(paths.METRICS, error) from error
+    if round_.champion and champion != round_.champion.weights_digest:
+        raise DataError(
+            f"is about another champion ({champion[:8]}) than the round's ({round_.champion.weights_digest[:8]})",
+            where=str(paths.METRICS),
+            fix="Make it again: dvc repro evaluate",
+        )
+    return candidate
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"not what evaluate writes ({error})", where=str(path), fix="Make it again: dvc repro --force evaluate"
+    )
+
+
+def _rounded(number: float | None) -> float | None:
+    """Six significant digits: enough to read, and equal on machines that differ in the last bit."""
+    return None if number is None else float(f"{number:.6g}")

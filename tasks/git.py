@@ -1,0 +1,263 @@
+"""The door to git: facts of the repository, a commit made beside the user's branch, tags and refs.
+
+    made = commit_beside("tiny: candidate 4f2a", {"data/reports/receipt.json"})
+    move_ref("refs/tags/tiny@v3", made.commit, expected=None)
+
+A commit beside is built in a temporary index: the user's HEAD, index and files are never touched, no hook runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import paths
+from tasks.errors import GitError
+
+OURS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
+"""Folders whose untracked files are part of a version too, unless git ignores them."""
+
+NEEDED = (paths.DVC_YAML, paths.DVC_LOCK, paths.PARAMS, paths.CONSTRAINTS, paths.ROUND, paths.BASE, paths.DECISIONS,
+          Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
+"""Files that a version cannot be rebuilt without: stored even where git ignores them."""
+
+NOBODY = "0" * 40
+"""How git writes `this ref does not exist`."""
+
+_REDIRECTIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_NAMESPACE")
+
+
+class RefMoved(GitError):
+    """A ref is not where it was expected: somebody else was first."""
+
+
+@dataclass(frozen=True)
+class BesideCommit:
+    commit: str
+    left_out: list[str]
+    """Untracked files that it does not hold."""
+
+
+def require_repository() -> None:
+    """Raises GitError where the project is not the root of a git repository with at least one commit."""
+    top = _git("rev-parse", "--show-toplevel", may_fail=True)
+    if top is None:
+        raise GitError(
+            "no git repository", where=str(Path.cwd()), fix="Make one: git init && git add -A && git commit -m Start"
+        )
+    if Path(top.strip()).resolve() != Path.cwd().resolve():
+        raise GitError(
+            f"the git repository begins above, at {top.strip()}",
+            where=str(Path.cwd()),
+            fix="Versions are tagged in a repository of the project's own: git init && git add -A && git commit -m Start",
+        )
+    if resolve("HEAD") is None:
+        raise GitError(
+            "the repository has no commit yet", where=str(Path.cwd()), fix="git add -A && git commit -m Start"
+        )
+
+
+def head_commit() -> str:
+    """The commit that the user stands on."""
+    commit = resolve("HEAD")
+    if commit is None:
+        require_repository()
+        raise GitError(
+            "the repository has no commit yet", where=str(Path.cwd()), fix="git add -A && git commit -m Start"
+        )
+    return commit
+
+
+def is_dirty() -> bool:
+    """Whether a tracked file differs from HEAD."""
+    return bool(_run("status", "--porcelain", "--untracked-files=no").strip())
+
+
+def files_left_out() -> list[str]:
+    """Untracked files that a commit beside would not hold: neither ignored, nor ours, nor needed."""
+    kept = {str(path) for path in _needed()}
+    return [name for name in _untracked() if name not in kept and not _is_ours(name)]
+
+
+def commit_beside(message: str, extra: Iterable[Path] = ()) -> BesideCommit:
+    """HEAD's tree with tracked changes, our untracked files, what a rebuild needs, and `extra`, as a child of HEAD."""
+    head = head_commit()
+    left_out = files_left_out()
+    ours = [name for name in _untracked() if _is_ours(name) and not name.endswith("/")]
+    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
+        index = Path(folder) / "index"
+        users = Path(_run("rev-parse", "--git-path", "index").strip())
+        environment = {"GIT_INDEX_FILE": str(index)}
+        if users.exists():
+            shutil.copyfile(users, index)  # with what git knows of each file's time and size, so nothing is hashed anew
+        else:
+            _run("read-tree", head, environment=environment)
+        _run("add", "--update", "--", ".", environment=environment)
+        _add(ours, environment)
+        _add([str(path) for path in (*_needed(), *extra) if path.exists()], environment, "--force")
+        tree = _run("write-tree", environment=environment).strip()
+    return BesideCommit(make_commit(tree, message, parent=head), left_out)
+
+
+def make_commit(tree: str, message: str, parent: str | None) -> str:
+    """Writes a commit object; no branch moves."""
+    parents = ["-p", parent] if parent else []
+    return _run(
+        "commit-tree", "--no-gpg-sign", tree, *parents, "-F", "-", stdin=message, environment=_identity()
+    ).strip()
+
+
+def empty_tree() -> str:
+    return _run("mktree", stdin="").strip()
+
+
+def move_ref(ref: str, new: str, expected: str | None) -> None:
+    """Points `ref` at commit `new`, if it is at `expected` now (None: if it does not exist): a compare-and-swap.
+
+    Raises:
+        RefMoved: it is somewhere else.
+    """
+    try:
+        _run("update-ref", ref, new, expected or NOBODY)
+    except GitError as error:
+        if resolve(ref) != expected or "lock" in error.what:
+            raise RefMoved("somebody else moved it first", where=ref, fix="Look again, then repeat") from error
+        raise
+
+
+def delete_ref(ref: str, expected: str) -> None:
+    _run("update-ref", "-d", ref, expected)
+
+
+def create_tag(name: str, commit: str) -> None:
+    """A tag at `commit`; made once, it is never moved.
+
+    Raises:
+        GitError: it exists and points at another commit.
+    """
+    make_ref(f"refs/tags/{name}", commit)
+
+
+def make_ref(ref: str, commit: str) -> None:
+    """A ref at `commit`; it may already stand there."""
+    at = resolve(ref)
+    if at is None:
+        move_ref(ref, commit, expected=None)
+    elif at != commit:
+        raise GitError(f"already points at {at[:12]}, not at {commit[:12]}", where=ref, fix=f"See: git show {ref}")
+
+
+def resolve(revision: str) -> str | None:
+    """The commit that a revision names, or None where there is no such."""
+    found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", may_fail=True)
+    return found.strip() if found else None
+
+
+def refs_below(prefix: str) -> dict[str, str]:
+    """Every ref that starts with `prefix/`, and its commit."""
+    lines = _run("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
+    return dict(line.split(" ", 1) for line in lines)
+
+
+def messages(revision: str) -> list[str]:
+    """The messages of a chain of commits, the oldest first."""
+    told = _run("log", "--first-parent", "--reverse", "--encoding=UTF-8", "--format=%B%x00", revision)
+    return [part.strip("\n") for part in told.split("\0")[:-1]]
+
+
+def read_at(revision: str, path: Path) -> bytes | None:
+    """The bytes of a file as a commit holds it, or None where it holds none."""
+    command = ["git", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
+    result = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+    return result.stdout if result.returncode == 0 else None
+
+
+def clone_at(revision: str, folder: Path) -> None:
+    """A clone of this repository in `folder`, standing at the commit, with nothing that is not in that commit."""
+    commit = resolve(revision)
+    if commit is None:
+        raise GitError("no such revision", where=revision)
+    _run("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(folder))
+    # a refused candidate's commit is on no branch and in no tag: a clone does not bring it by itself
+    _run("-C", str(folder), "fetch", "--quiet", str(Path.cwd()), *_refs_at(commit))
+    _run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+
+
+def _refs_at(commit: str) -> list[str]:
+    lines = _run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
+    return lines[:1]
+
+
+def _needed() -> list[Path]:
+    return [path for path in (*NEEDED, *sorted(paths.DATA.glob("*.dvc"))) if path.is_file()]
+
+
+def _is_ours(name: str) -> bool:
+    return any(name.startswith(f"{folder}/") for folder in OURS)
+
+
+def _untracked() -> list[str]:
+    return [name for name in _run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+
+
+def _add(names: list[str], environment: dict[str, str], *flags: str) -> None:
+    if names:
+        listed = "\0".join(f":(literal){name}" for name in names)
+        _run("add", *flags, "--pathspec-from-file=-", "--pathspec-file-nul", stdin=listed, environment=environment)
+
+
+def _identity() -> dict[str, str]:
+    """Whoever git says the user is; where it was never told, we sign."""
+    environment = {}
+    for key, value in (("name", "Strop"), ("email", "strop@localhost")):
+        if not _git("config", f"user.{key}", may_fail=True):
+            for role in ("AUTHOR", "COMMITTER"):
+                if not os.environ.get(variable := f"GIT_{role}_{key.upper()}"):
+                    environment[variable] = value
+    return environment
+
+
+def _run(*arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+    told = _git(*arguments, stdin=stdin, environment=environment)
+    assert told is not None
+    return told
+
+
+def _git(
+    *arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None, may_fail: bool = False
+) -> str | None:
+    """git's standard output; None where it failed and may."""
+    try:
+        result = subprocess.run(
+            ["git", *arguments],
+            input=stdin.encode("utf-8", "surrogateescape") if stdin is not None else None,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env={**_environment(), **(environment or {})},
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise GitError("the command `git` is not installed", fix="Install git, then run again") from error
+    if result.returncode == 0:
+        return result.stdout.decode("utf-8", "surrogateescape")
+    told = " ".join(result.stderr.decode("utf-8", "replace").split()).removeprefix("fatal: ")
+    if "dubious ownership" in told:
+        fix = f"git config --global --add safe.directory {Path.cwd()}"
+        raise GitError("git does not trust this folder: it belongs to another user", where=str(Path.cwd()), fix=fix)
+    if may_fail:
+        return None
+    raise GitError(f"git {arguments[0]} failed: {told or f'exit code {result.returncode}'}", where=str(Path.cwd()))
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would lead git elsewhere when we run inside one of its hooks.
+
+    Messages come in English, and no command refreshes the user's index on the way.
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in _REDIRECTIONS}
+    return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}

@@ -1,0 +1,1 @@
+"""Room `ingest`: sources → immutable raw batches, the manifest, and what the world looked like when the round began."""

@@ -1,0 +1,168 @@
+"""Writes what is new in one file as one immutable parquet batch, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import paths
+from tasks.files import canonical_json, file_digest
+from tasks.ingest.lines import RawRecord
+from tasks.ingest.settings import Source
+from tasks.manifest import Batch
+from tasks.raw import RAW_SCHEMA, batch_id_of, record_digest, record_text
+
+ROWS_AT_ONCE = 10_000
+BYTES_AT_ONCE = 32 * 1024 * 1024
+MOST_REPEATS = 64
+"""A batch found without a manifest is known by its name if at most this many before it held the same records."""
+
+
+class BatchWriter:
+    """Takes the records of one file, keeps the new ones, and becomes a batch.
+
+        with BatchWriter(source, "inbox/a.jsonl", known) as writer:
+            writer.add(record)
+            batch = writer.finish(manifest)
+
+    Args:
+        known: how many rows with each digest the source's raw batches already hold.
+    """
+
+    def __init__(self, source: Source, file: str, known: Counter[str]) -> None:
+        self.source = source
+        self.file = file
+        self.known = known
+        self.digests: list[str] = []
+        self.unreadable = 0
+        self.bytes_seen = 0
+        self._occurrences: Counter[str] = Counter()
+        self._columns = canonical_json(dict(source.columns))
+        self._waiting: list[dict[str, Any]] = []
+        self._waiting_bytes = 0
+        self._folder = paths.RAW / source.name
+        self._temporary = self._folder / f".{source.name}.writing"
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> BatchWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def add(self, found: RawRecord) -> bool:
+        """Keeps the record if the source does not already have it this many times; says whether it did."""
+        record = record_text(found.record) if found.is_parsed else None
+        digest = record_digest(record, found.raw)
+        self.bytes_seen += len(record or found.raw or b"")
+        self._occurrences[digest] += 1
+        if self._occurrences[digest] <= self.known[digest]:
+            return False
+        self.digests.append(digest)
+        self.unreadable += not found.is_parsed
+        self._waiting.append(
+            {
+                "digest": digest,
+                "record": record,
+                "raw": found.raw,
+                "error": found.error,
+                "file": self.file,
+                "line": found.line,
+                "shape": self.source.shape,
+                "family": self.source.family,
+                "language": self.source.language,
+                "columns": self._columns,
+            }
+        )
+        self._waiting_bytes += len(record or found.raw or b"")
+        if len(self._waiting) >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
+            self._flush()
+        return True
+
+    def finish(self, manifest: list[Batch]) -> Batch | None:
+        """Puts the batch in its place; None where nothing was new. The caller then writes the manifest."""
+        if not self.digests:
+            return None
+        self._flush()
+        assert self._writer is not None
+        self._writer.close()
+        self._writer = None
+        target = self._path(manifest)
+        sync(self._temporary)
+        self._temporary.chmod(0o644)
+        self._temporary.replace(target)
+        ordinal = max((batch.ordinal for batch in manifest), default=0) + 1
+        self.known.update(self.digests)
+        return Batch(ordinal, target.stem, self.source.name, len(self.digests), file_digest(target))
+
+    def _path(self, manifest: list[Batch]) -> Path:
+        taken = {batch.batch for batch in manifest}
+        again = 0
+        while (name := batch_id_of(self.source.name, self.digests, again)) in taken:
+            again += 1
+        return self._folder / f"{name}.parquet"
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        if self._writer is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._temporary, RAW_SCHEMA, compression="zstd", store_schema=False)
+        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=RAW_SCHEMA))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def sync(path: Path) -> None:
+    """Flushes a file to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def known_digests(batches: list[Batch]) -> Counter[str]:
+    """How often each record stands in these batches."""
+    known: Counter[str] = Counter()
+    for batch in batches:
+        known.update(pq.read_table(batch.path, columns=["digest"])["digest"].to_pylist())
+    return known
+
+
+def leftover_batches(manifest: list[Batch]) -> list[Batch]:
+    """Whole batches on the disk that the manifest does not name, in the order in which they were written."""
+    named = {batch.path for batch in manifest}
+    found = [path for path in paths.RAW.glob("*/*.parquet") if path not in named and _is_batch(path)]
+    ordinal = max((batch.ordinal for batch in manifest), default=0)
+    return [
+        Batch(ordinal + place, path.stem, path.parent.name, pq.read_metadata(path).num_rows, file_digest(path))
+        for place, path in enumerate(sorted(found, key=lambda path: path.stat().st_mtime_ns), start=1)
+    ]
+
+
+def _is_batch(path: Path) -> bool:
+    """Is the file named by its own content? Anything else in data/raw is not ours, and is left alone."""
+    try:
+        digests = pq.read_table(path, columns=["digest"])["digest"].to_pylist()
+    except (pa.ArrowInvalid, KeyError):
+        return False
+    return any(path.stem == batch_id_of(path.parent.name, digests, again) for again in range(MOST_REPEATS))
+
+
+def remove_half_written() -> None:
+    """Removes what a crash left half-written: temporary files, never batches."""
+    for path in paths.RAW.glob("*/.*.writing"):
+        path.unlink()
+
+
+def declared_of(batch: Batch) -> tuple[str, str, str, str]:
+    """How the batch's source was declared when it came: shape, family, language, columns."""
+    names = ["shape", "family", "language", "columns"]
+    with pq.ParquetFile(batch.path) as file:
+        first = next(file.iter_batches(batch_size=1, columns=names)).to_pylist()[0]
+    return first["shape"], first["family"], first["language"], first["columns"]

@@ -1,0 +1,55 @@
+"""Opens the round: fixes who the champion is and how many looks were spent, in data/round.json.
+
+It is rewritten only when data, parameters or code have changed, or on `--rejudge`: not by a promotion, a rollback or an
+alias moved by hand. So nothing is judged anew because the world moved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks import git, paths, versioning
+from tasks.errors import DataError
+from tasks.ledger import champion_of, read_ledger, spent_looks
+from tasks.round import Champion, Round, read_round, write_round
+from tasks.versions import weights_folder
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+
+def open_round(config: PipelineConfig, rejudge: bool = False) -> Round:
+    """The round that the stages will see, its champion's weights at hand in .strop/models/<digest>.
+
+    Raises:
+        VersioningError: the champion's weights cannot be found.
+    """
+    git.require_repository()
+    model = config.register_.model_name
+    round_ = None if rejudge or _is_news() else _standing_round()
+    if round_ is None:
+        round_ = _round_of_today(model)
+        write_round(round_)
+    if round_.champion is not None:
+        weights_folder(model, round_.champion.version, round_.champion.weights_digest)
+    return round_
+
+
+def _is_news() -> bool:
+    """Whether data, parameters or code changed since the stages last ran; the round itself is no news."""
+    return not paths.ROUND.exists() or bool(versioning.changed_inputs(ignoring={str(paths.ROUND)}))
+
+
+def _standing_round() -> Round | None:
+    """The round as it is; None where it was damaged, which is mended by writing it anew."""
+    try:
+        return read_round()
+    except DataError:
+        return None
+
+
+def _round_of_today(model: str) -> Round:
+    entries = read_ledger(model)
+    champion = champion_of(entries)
+    epoch, looks = spent_looks(entries)
+    return Round(Champion(champion.version, champion.weights_digest) if champion else None, epoch, looks)

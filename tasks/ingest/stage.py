@@ -1,0 +1,52 @@
+"""Room `ingest`: collects what is new, puts it under DVC, and begins the round. Run it alone: `python -m tasks ingest`.
+
+The order is one in which nothing collected is lost: batches and manifest, then DVC, and only then whatever may fail.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks import paths
+from tasks.files import write_text
+from tasks.ingest.sources import ingest_sources
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+
+def run(config: PipelineConfig, rejudge: bool = False) -> None:
+    """Brings data/raw, data/base.json, data/decisions.jsonl and data/round.json up to date.
+
+    Args:
+        rejudge: begin a new round though nothing has changed: the candidate is judged against today's champion.
+
+    Raises:
+        StropError: there is no git repository, a source cannot be read (the others were), there are no rows at all, or
+            the base model is not there.
+    """
+    from tasks.base.resolve import pin_base
+    from tasks.git import require_repository
+    from tasks.ingest.opening import open_round
+    from tasks.versioning import add_raw
+
+    require_repository()
+    result = ingest_sources(config.ingest)
+    for source in result.sources:
+        print(f"ingest: {source.told()}", flush=True)
+    for problem in result.problems:
+        print(f"ingest: note: {problem}", flush=True)
+    if result.changed or _is_newer_than_its_version():
+        add_raw()
+    result.raise_errors()
+    pin_base(config.base)
+    if not paths.DECISIONS.exists():
+        write_text(paths.DECISIONS, "")
+    open_round(config, rejudge)
+
+
+def _is_newer_than_its_version() -> bool:
+    """Is data/raw not, or not as it is now, under DVC: because an earlier run ended in between?"""
+    if not paths.MANIFEST.exists():
+        return False
+    return not paths.RAW_DVC.exists() or paths.MANIFEST.stat().st_mtime > paths.RAW_DVC.stat().st_mtime

@@ -1,0 +1,125 @@
+"""Live curves: while `finetune` trains, its events are copied into an MLflow run. Best effort: it never fails anything.
+
+    with mirror_curves(config):
+        reproduce("finetune")
+
+What it misses, `register` adds from data/model/curves.jsonl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import paths
+from tasks.errors import StropError
+from tasks.weights import weights_digest
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+    from tasks.tracking import Point, Registry
+
+EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
+LOOK_EVERY_SECONDS = 2.0
+PATIENCE_SECONDS = 10.0
+WEIGHTS_TAG = "strop.weights"
+
+
+@contextlib.contextmanager
+def mirror_curves(config: PipelineConfig) -> Iterator[None]:
+    """Copies the events of a training within the block; with no training there is no run."""
+    with contextlib.suppress(OSError):
+        EVENTS_FILE.unlink(missing_ok=True)  # those of an earlier training
+    mirror = _Mirror(config)
+    thread = threading.Thread(target=mirror.follow, daemon=True, name="mirror")
+    thread.start()
+    outcome = "FAILED"
+    try:
+        yield
+        outcome = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        outcome = "KILLED"
+        raise
+    finally:
+        mirror.outcome = outcome
+        mirror.is_over.set()
+        thread.join(PATIENCE_SECONDS)
+
+
+def read_points(path: Path) -> list[Point]:
+    """The points of a curves or events file: each number but the step, by name."""
+    points: list[Point] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            points += points_of(line)
+    return points
+
+
+def points_of(line: str) -> list[Point]:
+    from tasks.tracking import Point
+
+    try:
+        event: dict[str, Any] = json.loads(line)
+        step = int(event["step"])
+    except (ValueError, KeyError, TypeError):
+        return []
+    numbers = {k: v for k, v in event.items() if isinstance(v, int | float) and not isinstance(v, bool) and k != "step"}
+    return [Point(f"train/{name}", float(value), step) for name, value in numbers.items()]
+
+
+class _Mirror:
+    """Follows the events file in a thread; opens the registry when the first event comes."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+        self.is_over = threading.Event()
+        self.outcome = "FINISHED"
+        self._offset = 0
+        self._registry: Registry | None = None
+        self._run_id = ""
+
+    def follow(self) -> None:
+        try:
+            while True:
+                was_over = self.is_over.wait(LOOK_EVERY_SECONDS)
+                self._copy(self._new_lines())
+                if was_over:
+                    break
+            self._end()
+        except (StropError, OSError) as error:
+            # the training goes on, and register completes the run from files
+            print(f"mirror: live curves stop here ({error})", flush=True)
+
+    def _new_lines(self) -> list[str]:
+        if not EVENTS_FILE.exists():
+            return []
+        with EVENTS_FILE.open("rb") as file:
+            if file.seek(0, 2) < self._offset:  # a new training began
+                self._offset = 0
+            file.seek(self._offset)
+            whole, found, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(found)
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def _copy(self, lines: list[str]) -> None:
+        points = [point for line in lines for point in points_of(line)]
+        if not points:
+            return
+        if self._registry is None:
+            from tasks.tracking import open_registry
+
+            self._registry = open_registry(self.config)
+            self._run_id = self._registry.create_run("finetune", {"strop.state": "live"})
+        self._registry.log_points(self._run_id, points)
+
+    def _end(self) -> None:
+        """Names the weights that came of it, so that `register` finds the run."""
+        if self._registry is None:
+            return
+        if self.outcome == "FINISHED":
+            self._registry.tag_run(self._run_id, {WEIGHTS_TAG: weights_digest(paths.MODEL)})
+        self._registry.end_run(self._run_id, self.outcome)

@@ -1,0 +1,80 @@
+"""Every path of the project, relative to its root. Processes run with the root as their working directory.
+
+`find_root()` climbs to it from wherever the user stands. A test compares this file with dvc.yaml.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.errors import ConfigError
+
+PARAMS = Path("params.yaml")
+DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+CONSTRAINTS = Path("constraints.txt")
+
+DATA = Path("data")
+CONTRACT = DATA / "contract" / "contract.yaml"
+TEMPLATES = DATA / "templates"
+CHAT_TEMPLATES = TEMPLATES / "chat"
+
+# what the world looked like when the round began
+RAW = DATA / "raw"
+RAW_DVC = DATA / "raw.dvc"
+MANIFEST = RAW / "manifest.json"
+ROUND = DATA / "round.json"
+BASE = DATA / "base.json"
+DECISIONS = DATA / "decisions.jsonl"
+
+# what the stages make
+VALIDATED = DATA / "validated"
+CURATED = DATA / "curated"
+QUARANTINE = DATA / "quarantine"
+RENDERED = DATA / "rendered"
+MODEL = DATA / "model"
+PREDICTIONS = DATA / "predictions"
+REPORTS = DATA / "reports"
+VALIDATE_REPORT = REPORTS / "validate.json"
+CURATE_REPORT = REPORTS / "curate.json"
+RENDER_REPORT = REPORTS / "render.json"
+TRAINING_REPORT = REPORTS / "training.json"
+METRICS = REPORTS / "metrics.json"
+PLOTS = REPORTS / "plots"
+VERDICT = REPORTS / "verdict.json"
+RECEIPT = REPORTS / "receipt.json"
+SUMMARY = REPORTS / "summary.md"
+
+# what a person opens, never an output: these bytes differ from run to run
+DATA_DOCS = DATA / "docs"
+
+# ours alone, ignored by git and DVC, and safe to delete (work is then done again)
+CACHE = Path(".strop")
+SCAN = CACHE / "scan.json"
+CHECKPOINTS = CACHE / "checkpoints"
+MODELS = CACHE / "models"
+BASES = CACHE / "bases"
+PREDICTION_CACHE = CACHE / "predictions"
+EVENTS = CACHE / "events"
+VALIDATE_CACHE = CACHE / "cache" / "validate"
+GREAT_EXPECTATIONS = CACHE / "great_expectations"
+LOCKS = CACHE / "locks"
+
+REGISTRY_FOLDER = Path("mlflow")
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (default: here) that holds params.yaml and dvc.yaml.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / PARAMS).is_file() and (folder / DVC_YAML).is_file():
+            return folder
+    raise ConfigError(
+        "no params.yaml and dvc.yaml here or in a folder above",
+        where=str(here),
+        fix="Go to your clone of Strop, or pass --project FOLDER",
+    )

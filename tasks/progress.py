@@ -1,0 +1,85 @@
+"""Progress of long work: a live line on a terminal, a plain one every ten seconds elsewhere, and an events file.
+
+    with track("evaluate", total=120, unit="rows") as progress:
+        progress.advance(16, loss=0.31)
+
+The events file (.strop/events/<stage>.jsonl) is what the flow mirrors into MLflow; losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks import paths
+
+PLAIN_LINE_EVERY_SECONDS = 10.0
+
+
+@dataclass
+class Progress:
+    stage: str
+    total: float
+    unit: str
+    done: float = 0.0
+    facts: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    _bar: Any = None
+    _task: Any = None
+    _last_line: float = 0.0
+
+    def advance(self, amount: float, **facts: float) -> None:
+        """Adds `amount` units done; `facts` (loss, tokens_per_second, ...) are shown beside the bar."""
+        self.done += amount
+        self.facts.update(facts)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, facts=self._told())
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            print(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}", flush=True)
+
+    def event(self, **facts: Any) -> None:
+        """Appends a line to the stage's events file; a failure to write is not the stage's failure."""
+        with contextlib.suppress(OSError), (paths.EVENTS / f"{self.stage}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start."""
+        return self.done / max(time.monotonic() - self.started, 1e-9)
+
+    def _told(self) -> str:
+        rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
+        facts = "".join(f" · {name.replace('_', ' ')} {value:,.4g}" for name, value in self.facts.items())
+        return f" · {rate} {self.unit}/s{facts}"
+
+
+@contextlib.contextmanager
+def track(stage: str, total: float, unit: str) -> Iterator[Progress]:
+    """Shows the progress of `total` units of work in `stage`."""
+    progress = Progress(stage, total, unit)
+    with contextlib.suppress(OSError):
+        paths.EVENTS.mkdir(parents=True, exist_ok=True)
+        (paths.EVENTS / f"{stage}.jsonl").write_text("")
+    if not sys.stdout.isatty():
+        yield progress
+        print(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._told()}", flush=True)
+        return
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+    )
+    with Bar(*columns, TextColumn("{task.fields[facts]}"), TimeRemainingColumn()) as bar:
+        progress._bar = bar
+        progress._task = bar.add_task(stage, total=total, facts="")
+        yield progress

@@ -1,0 +1,1 @@
+"""Room `promote`: compare-and-swap of the champion, an append-only ledger, rollback."""

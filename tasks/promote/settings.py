@@ -1,0 +1,8 @@
+"""Settings of room `promote`."""
+
+from tasks.settings import Settings
+
+
+class PromoteSettings(Settings):
+    automatic: bool = True
+    """Promote a candidate that the gate passed. Otherwise it waits as `challenger` for `strop promote VERSION`."""

@@ -1,0 +1,63 @@
+"""The raw batch: what `ingest` writes of one file, what `validate` reads, what `audit` recomputes.
+
+Every record of the source is there, in file order: parsed (`record`), or as the bytes it came in (`raw`, `error`).
+How it is to be read (`shape`, `family`, `language`, `columns`) stands beside it, so that no later room needs the
+sources' settings: a new source would otherwise validate every old batch again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.files import canonical_json
+
+RAW_SCHEMA = pa.schema(
+    [
+        ("digest", pa.string()),  # 32 hex characters: the record's identity
+        ("record", pa.string()),  # canonical JSON; null if the record did not parse
+        ("raw", pa.binary()),  # the bytes as they came, only if the record did not parse
+        ("error", pa.string()),  # why it did not parse, as "code: detail"
+        ("file", pa.string()),  # as found, relative to the project where it lies below it
+        ("line", pa.int64()),  # line (JSONL, CSV) or record number (JSON, Parquet), from 1
+        ("shape", pa.string()),
+        ("family", pa.string()),
+        ("language", pa.string()),  # "auto", "en" or "zh", as the source declares
+        ("columns", pa.string()),  # JSON: our field → the record's
+    ]
+)
+
+
+def record_text(record: Any) -> str:
+    """A parsed record as it is stored: canonical JSON that is always valid UTF-8."""
+    text = canonical_json(record)
+    if text.isascii():
+        return text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair, from an escape such as \ud83d alone
+        return json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return text
+
+
+def record_digest(record: str | None, raw: bytes | None) -> str:
+    """A record's identity, from what is stored of it: 32 hex characters."""
+    content = b"record\0" + record.encode() if record is not None else b"raw\0" + (raw or b"")
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def batch_id_of(source: str, digests: Iterable[str], again: int = 0) -> str:
+    """A batch's id: 16 hex characters of the digest of its source and its records, in order.
+
+    Args:
+        again: how many earlier batches of the source hold the same records in the same order (a record that was
+            appended a second time is a batch of its own).
+    """
+    hasher = hashlib.sha256(f"{source}\n{again}\n".encode())
+    for digest in digests:
+        hasher.update(digest.encode() + b"\n")
+    return hasher.hexdigest()[:16]

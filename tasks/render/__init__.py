@@ -1,0 +1,1 @@
+"""Room `render`: curated rows × templates → token ids, loss mask, positions, packed."""

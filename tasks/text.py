@@ -1,0 +1,40 @@
+"""One segmentation for all languages: NFKC, then Chinese, Japanese and Korean by character and all else by word.
+
+Whitespace would make one token of a Chinese sentence. Deduplication, length bounds and scores all use this module.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import regex
+
+_CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
+_TOKEN = regex.compile(rf"[{_CJK}]|[^\W{_CJK}_]+(?:['’][^\W{_CJK}_]+)*", regex.VERSION1)
+_CJK_CHARACTER = regex.compile(rf"[{_CJK}]", regex.VERSION1)
+_LETTER = regex.compile(r"\p{L}")
+_SPACE = regex.compile(r"\s+")
+
+
+def segment(text: str) -> list[str]:
+    """Lower-cased NFKC tokens: a CJK character each, or a run of letters and digits. Punctuation is left out."""
+    found: list[str] = _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
+    return found
+
+
+def normalise(text: str) -> str:
+    """The text as deduplication and the split compare it: NFKC, case-folded, white space as single spaces."""
+    return str(_SPACE.sub(" ", unicodedata.normalize("NFKC", text)).strip().casefold())
+
+
+def cjk_share(text: str) -> float:
+    """The share of letters that are Chinese, Japanese or Korean, from 0 to 1; 0 where there are no letters."""
+    if text.isascii():  # most English text: no need to count
+        return 0.0
+    letters = len(_LETTER.findall(text))
+    return len(_CJK_CHARACTER.findall(text)) / letters if letters else 0.0
+
+
+def language_of(text: str) -> str:
+    """ "zh" where at least three in ten letters are CJK, else "en": Chinese text often quotes English names."""
+    return "zh" if cjk_share(text) >= 0.3 else "en"

@@ -1,0 +1,122 @@
+"""A batch's verdict, kept by content in .strop/cache/validate: a new batch costs what it costs, not what all of them cost.
+
+The key is everything that the verdict depends on: the batch's bytes, its family's contract, the bound, people's decisions on
+its own rows, and the code of this room. Losing the folder loses nothing: the work is then done again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import files, manifest, paths, row, text
+from tasks.files import content_digest, file_digest, link_or_copy, write_json, write_parquet
+from tasks.manifest import Batch
+from tasks.validate.judge import Facts, Judged
+from tasks.validate.settings import ValidateSettings
+
+ACCEPTED = "accepted.parquet"
+QUARANTINED = "quarantined.parquet"
+FACTS = "facts.json"
+KEPT_BESIDE_THOSE_IN_USE = 64
+
+
+@cache
+def code_digest() -> str:
+    """Digest of this room's code, of the modules of ours that make rows, and of what writes the files."""
+    shared = [Path(module.__file__ or "") for module in (files, manifest, row, text)]
+    code = sorted([*Path(__file__).parent.glob("*.py"), *shared])
+    return content_digest([[path.name, file_digest(path)] for path in code] + [pa.__version__])
+
+
+def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Iterable[tuple[str, str]]) -> str:
+    """The verdict's key.
+
+    Args:
+        contract: digest of what holds for the batch's family.
+        decided: (what, row id) of the decisions on the batch's own rows.
+    """
+    parts = [batch.batch, batch.sha256, batch.ordinal, batch.source, contract, sorted(decided)]
+    return content_digest([*parts, settings.model_dump(mode="json"), code_digest()])[:32]
+
+
+def family_of(batch: Batch) -> str | None:
+    """The batch's family, if it was seen before: so that an old batch need not be opened."""
+    return _read_text(_facts_beside(batch, "family"))
+
+
+def row_ids_of(batch: Batch) -> frozenset[str] | None:
+    """The batch's row ids, if it was seen before by this code."""
+    place = _facts_beside(batch, "row_ids")
+    if not place.exists():
+        return None
+    return frozenset(pq.read_table(place)["row_id"].to_pylist())
+
+
+def keep_identity(batch: Batch, family: str, row_ids: list[str]) -> None:
+    """Keeps what says which contract, and which decisions, concern the batch."""
+    files.write_text(_facts_beside(batch, "family"), family)
+    write_parquet(_facts_beside(batch, "row_ids"), pa.table({"row_id": pa.array(row_ids, pa.string())}))
+
+
+def _facts_beside(batch: Batch, what: str) -> Path:
+    key = content_digest([batch.sha256, code_digest()])[:32]
+    return paths.VALIDATE_CACHE / "batches" / f"{key}.{what}"
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def recall(key: str) -> Facts | None:
+    """The facts of a verdict that is kept."""
+    folder = _folder(key)
+    try:
+        facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return facts if (folder / ACCEPTED).exists() and (folder / QUARANTINED).exists() else None
+
+
+def keep(key: str, judged: Judged) -> None:
+    """Keeps a verdict, whole or not at all."""
+    paths.VALIDATE_CACHE.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=paths.VALIDATE_CACHE, prefix=".writing-"))
+    try:
+        write_parquet(temporary / ACCEPTED, judged.accepted)
+        write_parquet(temporary / QUARANTINED, judged.quarantined)
+        write_json(temporary / FACTS, judged.facts.as_dict())
+        shutil.rmtree(_folder(key), ignore_errors=True)
+        temporary.rename(_folder(key))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hand_out(key: str, part: str, facts: Facts) -> None:
+    """Puts the verdict's rows into the outputs; a part that would be empty is not written."""
+    if facts.accepted:
+        link_or_copy(_folder(key) / ACCEPTED, paths.VALIDATED / part)
+    if facts.refused:
+        link_or_copy(_folder(key) / QUARANTINED, paths.QUARANTINE / "validate" / part)
+
+
+def forget_unused(used: set[str]) -> None:
+    """Removes the oldest verdicts that this run did not use, beyond a few that a decision may bring back."""
+    unused = [path for path in paths.VALIDATE_CACHE.glob("*") if path.name not in used and path.name != "batches"]
+    unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in unused[KEPT_BESIDE_THOSE_IN_USE:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _folder(key: str) -> Path:
+    return paths.VALIDATE_CACHE / key

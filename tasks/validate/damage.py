@@ -1,0 +1,60 @@
+"""Finds text that was once decoded in the wrong encoding: English and Chinese alike. Pure.
+
+    â€œquotedâ€   UTF-8 read as Latin-1 or cp1252
+    浣犲ソ涓栫晫       UTF-8 read as GBK
+    锟斤拷            U+FFFD written as UTF-8, then read as GBK
+
+A run counts only if, turned back into bytes, it is valid UTF-8: `São`, `Größe` and common Chinese are not.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CP1252 = {
+    bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
+_BYTE_OF = {chr(value): value for value in range(0x80, 0x100)} | _CP1252
+_LATIN_RUN = re.compile(f"[{re.escape(''.join(_BYTE_OF))}]{{2,}}")
+_HAN_RUN = re.compile("[\u3040-\u30ff\u3400-\u9fff\ue000-\uf8ff]{4,}")
+_TWICE_LOST = "锟斤拷"
+_TYPOGRAPHIC = "–—‘’‚“”„†‡•…‰‹›€™"
+
+
+def replacement_characters(text: str) -> int:
+    """How many characters were already lost (U+FFFD)."""
+    return text.count("\ufffd")
+
+
+def mojibake_runs(text: str) -> int:
+    """How many runs of the text are UTF-8 that was read as something else."""
+    if text.isascii():
+        return 0
+    runs = text.count(_TWICE_LOST)
+    runs += sum(_is_utf8_as_latin(run) for run in _LATIN_RUN.findall(text))
+    return runs + sum(_is_utf8_as_gbk(run) for run in _HAN_RUN.findall(text))
+
+
+def _is_utf8_as_latin(run: str) -> bool:
+    """`Ã©` and `â€™` alone are proof enough; of other scripts it takes two characters: `Spaß”` happens to be UTF-8."""
+    found = _utf8(bytes(_BYTE_OF[character] for character in run))
+    is_plain = any("\u00a0" <= character <= "\u00ff" or character in _TYPOGRAPHIC for character in found)
+    return is_plain or sum(character >= "\u0370" for character in found) >= 2
+
+
+def _is_utf8_as_gbk(run: str) -> bool:
+    """Valid UTF-8 of Chinese characters, but for the end of the run, where punctuation may have split a character."""
+    try:
+        found = _utf8(run.encode("gbk"))
+    except UnicodeEncodeError:
+        return False
+    return len(found) >= 2 and all("\u3000" <= character <= "\u9fff" or character >= "\uff00" for character in found)
+
+
+def _utf8(content: bytes) -> str:
+    """The bytes as UTF-8, up to two bytes of a cut character at the end left out; empty where they are not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        is_cut = error.reason == "unexpected end of data"
+        return content[: error.start].decode("utf-8") if is_cut else ""

@@ -1,0 +1,194 @@
+"""The contract as a Great Expectations suite, and its Data Docs. This is the only door to that library.
+
+Each expectation calls the predicate of its rule (`rules.py`), so that Data Docs and row verdicts cannot differ. A check that
+itself breaks is an error of ours, never bad data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.validate.contract import FamilyContract
+from tasks.validate.judge import Facts
+from tasks.validate.rules import RULES, Rule, rules_of, sentence_of
+
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+
+from great_expectations import exceptions as gx_exceptions
+from great_expectations.execution_engine import PandasExecutionEngine
+from great_expectations.expectations.expectation import MulticolumnMapExpectation
+from great_expectations.expectations.metrics.map_metric_provider import MulticolumnMapMetricProvider
+from great_expectations.expectations.metrics.map_metric_provider.multicolumn_condition_partial import (
+    multicolumn_condition_partial,
+)
+
+SITE = "strop"
+_RULE_OF: dict[str, Rule] = {rule.code: rule for rule in RULES}
+
+
+class RowsFollowRule(MulticolumnMapMetricProvider):  # type: ignore[misc]
+    """Great Expectations' measurement of one of our rules."""
+
+    condition_metric_name = "multicolumn_values.follow_rule"
+    condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+    condition_value_keys = ("rule", "bounds")
+
+    @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+    def _pandas(cls, frame: pd.DataFrame, rule: str, bounds: str, **_: Any) -> pd.Series[bool]:
+        return _RULE_OF[rule].is_good(frame, FamilyContract.model_validate_json(bounds))
+
+
+class ExpectRowsToFollowRule(MulticolumnMapExpectation):  # type: ignore[misc]
+    """Expect every row to follow a rule of data/contract/contract.yaml."""
+
+    rule: str
+    bounds: str
+    """The family's contract, as JSON."""
+    ignore_row_if: str = "never"
+
+    map_metric = "multicolumn_values.follow_rule"
+    success_keys: ClassVar[tuple[str, ...]] = ("rule", "bounds", "mostly")
+    args_keys: ClassVar[tuple[str, ...]] = ("column_list", "rule", "bounds")
+
+
+def check_batch(
+    frame: pd.DataFrame, contract: FamilyContract, facts: Facts, family: str, max_refused_share: float
+) -> None:
+    """Runs the suite on a judged batch, and keeps the result for Data Docs.
+
+    Raises:
+        DataError: a check itself broke, or found other rows than the verdict did: an error of ours.
+    """
+    with _quiet():
+        result = _validate(frame, contract, facts, family, max_refused_share)
+    for each in result["results"]:
+        raise_if_broken(each, facts)
+        rule = each["expectation_config"]["kwargs"].get("rule")
+        found = each["result"].get("unexpected_count")
+        if rule is not None and found != facts.broken[rule]:
+            what = f"check `{rule}` found {found} rows where the verdict found {facts.broken[rule]}; this is a bug of Strop"
+            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+
+
+def raise_if_broken(result: Any, facts: Facts) -> None:
+    """A check that raised says `success: false` too, as bad data does: tells the two apart."""
+    info = result["exception_info"] or {}
+    raised = [info] if "raised_exception" in info else list(info.values())
+    for each in raised:
+        if each.get("raised_exception"):
+            name = result["expectation_config"]["kwargs"].get("rule", result["expectation_config"]["type"])
+            told = str(each.get("exception_message", "")).strip().splitlines()
+            what = f"check `{name}` itself broke ({told[-1] if told else 'no message'}); this is a bug of Strop, not bad data"
+            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+
+
+def build_docs() -> str | None:
+    """Builds data/docs/ from all results that are kept; returns what went wrong, if anything did."""
+    try:
+        with _quiet():
+            _context().build_data_docs(site_names=[SITE])
+    except (OSError, gx_exceptions.GreatExpectationsError) as error:
+        return f"Data Docs could not be built: {' '.join(str(error).split())[:300]}"
+    return None
+
+
+def suite_of(contract: FamilyContract, family: str, max_refused_share: float) -> Any:
+    """The family's suite: an expectation a rule, the least number of rows, and the bound on refused ones."""
+    import great_expectations as gx
+
+    bounds = json.dumps(contract.model_dump(mode="json"), ensure_ascii=False)
+    expectations: list[Any] = [
+        ExpectRowsToFollowRule(
+            column_list=_domain_of(rule),
+            rule=rule.code,
+            bounds=bounds,
+            description=f"{rule.code}: {sentence_of(rule, contract)}",
+        )
+        for rule in rules_of(contract)
+    ]
+    expectations.append(
+        gx.expectations.ExpectTableRowCountToBeBetween(
+            min_value=contract.min_batch_rows,
+            description=f"too_few_rows: The batch has at least {contract.min_batch_rows} rows",
+        )
+    )
+    expectations.append(
+        gx.expectations.ExpectColumnMaxToBeBetween(
+            column="refused_share",
+            max_value=max_refused_share,
+            description=f"batch_set_aside: At most {max_refused_share:.0%} of the rows are refused",
+        )
+    )
+    return gx.ExpectationSuite(name=family, expectations=expectations)
+
+
+def _domain_of(rule: Rule) -> list[str]:
+    """Great Expectations wants two columns at least; the row's id names the rows in Data Docs."""
+    return [*rule.columns, "row_id"]
+
+
+def _validate(
+    frame: pd.DataFrame, contract: FamilyContract, facts: Facts, family: str, max_refused_share: float
+) -> Any:
+    import great_expectations as gx
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    context = _context()
+    suite = context.suites.add_or_update(suite_of(contract, family, max_refused_share))
+    source = context.data_sources.add_or_update_pandas(facts.source)
+    asset = source.add_dataframe_asset(name=facts.batch)
+    whole = asset.add_batch_definition_whole_dataframe("whole")
+    definition = context.validation_definitions.add_or_update(
+        gx.ValidationDefinition(name=f"{facts.source}-{facts.batch}", data=whole, suite=suite)
+    )
+    shown = frame.assign(refused_share=facts.refused_share)
+    return definition.run(
+        batch_parameters={"dataframe": shown},
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
+        run_id=RunIdentifier(run_name=f"{facts.source}-{facts.batch}"),
+    )
+
+
+def _context() -> Any:
+    """The project's Great Expectations context: in our own ignored folder, its site in data/docs."""
+    import great_expectations as gx
+
+    paths.GREAT_EXPECTATIONS.mkdir(parents=True, exist_ok=True)
+    context = gx.get_context(mode="file", project_root_dir=paths.GREAT_EXPECTATIONS.resolve())
+    site = {
+        "class_name": "SiteBuilder",
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(Path(paths.DATA_DOCS).resolve()),
+        },
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    context.variables.progress_bars = {"globally": False}
+    for name in list(context.variables.data_docs_sites or {}):
+        if name != SITE:
+            context.delete_data_docs_site(name)
+    if SITE in (context.variables.data_docs_sites or {}):
+        context.update_data_docs_site(SITE, site)
+    else:
+        context.add_data_docs_site(SITE, site)
+    return context
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's chatter, which says nothing about the user's data."""
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

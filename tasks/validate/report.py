@@ -1,0 +1,82 @@
+"""data/reports/validate.json, and what a person reads on the terminal. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.manifest import Batch
+from tasks.validate.judge import Facts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A batch and what came of it; no facts where people excluded it."""
+
+    batch: Batch
+    facts: Facts | None
+
+
+def make_report(outcomes: list[Outcome]) -> dict[str, Any]:
+    """The report, batches in order of arrival."""
+    judged = [outcome.facts for outcome in outcomes if outcome.facts]
+    reasons: Counter[str] = Counter()
+    for facts in judged:
+        reasons.update(facts.reasons)
+    return {
+        "rows": sum(outcome.batch.rows for outcome in outcomes),
+        "accepted": sum(facts.accepted for facts in judged),
+        "refused": sum(facts.refused for facts in judged),
+        "released": sum(facts.released for facts in judged),
+        "reasons": dict(sorted(reasons.items())),
+        "set_aside": [_set_aside(facts) for facts in judged if facts.state == "set_aside"],
+        "excluded": [outcome.batch.batch for outcome in outcomes if outcome.facts is None],
+        "batches": [_line(outcome) for outcome in outcomes],
+    }
+
+
+def _set_aside(facts: Facts) -> dict[str, Any]:
+    return {
+        "batch": facts.batch,
+        "source": facts.source,
+        "rows": facts.rows,
+        "refused_share": facts.refused_share,
+        "top_reasons": facts.top_reasons,
+    }
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    facts = outcome.facts
+    return {
+        "batch": outcome.batch.batch,
+        "source": outcome.batch.source,
+        "rows": outcome.batch.rows,
+        "accepted": facts.accepted if facts else 0,
+        "refused": facts.refused if facts else 0,
+        "state": facts.state if facts else "excluded",
+    }
+
+
+def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
+    """The report as lines: the whole, then each batch that was set aside, loudly."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in ranked(report["reasons"]))
+    released = f", {report['released']:,} released" if report["released"] else ""
+    excluded = f", {len(report['excluded'])} batches excluded" if report["excluded"] else ""
+    lines = [
+        f"validate: {report['rows']:,} rows, {report['accepted']:,} accepted, {report['refused']:,} refused{released}{excluded}"
+        + (f" ({reasons})" if reasons else "")
+    ]
+    for batch in report["set_aside"]:
+        top = ", ".join(f"{reason} {count:,}" for reason, count in batch["top_reasons"])
+        lines.append(
+            f"validate: BATCH SET ASIDE: {batch['batch']} of source {batch['source']}: {batch['refused_share']:.1%} of its"
+            f" {batch['rows']:,} rows are refused, and the bound is {max_refused_share:.1%}. Most frequent: {top}."
+            f" See them: strop quarantine list"
+        )
+    return lines
+
+
+def ranked(reasons: dict[str, int]) -> list[tuple[str, int]]:
+    """Reasons, the most frequent first."""
+    return sorted(reasons.items(), key=lambda item: (-item[1], item[0]))

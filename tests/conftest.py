@@ -1,0 +1,215 @@
+"""Fixtures: a project of its own in a temporary folder, and tiny base models made on the spot. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "agg",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+os.environ.update(QUIET)
+
+SECTIONS = {
+    "sport": ["match", "goal", "coach", "league", "striker"],
+    "tech": ["software", "phone", "chip", "browser", "robot"],
+    "business": ["shares", "profit", "bank", "merger", "market"],
+}
+
+
+def topic_records(count: int, start: int = 0) -> list[dict[str, str]]:
+    """Toy articles whose section is plain from their words; no two are alike."""
+    names = list(SECTIONS)
+    records = []
+    for number in range(start, start + count):
+        section = names[number % len(names)]
+        words = SECTIONS[section]
+        text = f"The {words[number % 5]} and the {words[(number // 5) % 5]} made news today, report number {number}."
+        records.append({"text": text, "label": section})
+    return records
+
+
+def qa_records(count: int, start: int = 0) -> list[dict[str, str]]:
+    """Toy questions and answers, half of them Chinese."""
+    records = []
+    for number in range(start, start + count):
+        if number % 2:
+            records.append(
+                {"instruction": f"第{number}个城市叫什么名字？", "input": "", "output": f"它叫城市{number}。"}
+            )
+        else:
+            records.append(
+                {"instruction": f"What is the name of city {number}?", "input": "", "output": f"City {number}."}
+            )
+    return records
+
+
+def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def make_tiny_tokenizer() -> Any:
+    """A byte-level tokenizer of 400 tokens, trained on the toy rows."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    texts = [r["text"] + r["label"] for r in topic_records(30)] + [
+        r["instruction"] + r["output"] for r in qa_records(10)
+    ]
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
+
+
+def make_tiny_gpt2(folder: Path) -> Path:
+    """A GPT-2 of 2 layers with random weights; its tokenizer has no chat template."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    fast = make_tiny_tokenizer()
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(fast), n_positions=512, n_embd=64, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def make_tiny_llama(folder: Path) -> Path:
+    """A Llama of 2 layers with random weights, grouped key and value heads, and a chat template of its own."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    fast = make_tiny_tokenizer()
+    fast.chat_template = (REPOSITORY / "data/templates/chat/chatml.jinja").read_text(encoding="utf-8")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=0, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("base") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_gpt2(tmp_path_factory.mktemp("base") / "tiny-gpt2")
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a project folder: our code, contract and templates, with git and DVC set up and one commit."""
+
+    def make(name: str = "project") -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
+            if (REPOSITORY / folder).exists():
+                shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+            if (REPOSITORY / file).exists():
+                (root / file).parent.mkdir(exist_ok=True)
+                shutil.copy(REPOSITORY / file, root / file)
+        (root / "mlflow").mkdir()
+        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+        for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):
+            subprocess.run([*git, *arguments], cwd=root, check=True)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that the test stands in."""
+    root = make_project()
+    monkeypatch.chdir(root)
+    return root
+
+
+def params(base: Path | str, sources: list[dict[str, Any]], **sections: dict[str, Any]) -> dict[str, Any]:
+    """The content of a params.yaml for a tiny model: small lengths, few steps."""
+    config: dict[str, Any] = {
+        "base": {"model": str(base)},
+        "ingest": {"sources": sources},
+        "validate": {"data_docs": False},
+        "curate": {},
+        "render": {"max_length_tokens": 128, "pack_length_tokens": 256},
+        "finetune": {"learning_rate": 5e-3, "max_steps": 4, "lora": {"rank": 4}},
+        "evaluate": {"max_new_tokens": 8},
+        "gate": {"min_rows": 5, "bootstrap_samples": 500},
+        "register": {"model_name": "tiny"},
+        "promote": {},
+    }
+    for name, values in sections.items():
+        config[name] = {**config[name], **values}
+    return config
+
+
+def write_params(root: Path, config: dict[str, Any]) -> None:
+    """JSON is YAML."""
+    (root / "params.yaml").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:
+    """Rows (tasks.row.ROW_SCHEMA) as `validate` hands them on."""
+    from tasks.row import row_id_of
+
+    rows: list[dict[str, Any]] = []
+    for record in topic_records(topics):
+        rows.append({"family": "topic", "instruction": "", "input": record["text"], "output": record["label"]})
+    for record in qa_records(questions):
+        rows.append({"family": "qa", **record})
+    for index, row in enumerate(rows):
+        language = "zh" if "城市" in row["output"] else "en"
+        row |= {
+            "batch": "b1",
+            "index": index,
+            "source": "toy",
+            "file": "toy.jsonl",
+            "line": index + 1,
+            "language": language,
+        }
+        row |= {"system": "", "history": "[]"}
+        row["row_id"] = row_id_of(row)
+    return rows
+
+
+def write_part(rows: list[dict[str, Any]], name: str = "000001-b1.parquet") -> None:
+    """A part of data/validated in the current project."""
+    import pyarrow as pa
+
+    from tasks.files import write_parquet
+    from tasks.row import ROW_SCHEMA
+
+    write_parquet(Path("data/validated") / name, pa.Table.from_pylist(rows, ROW_SCHEMA))

@@ -1,0 +1,128 @@
+"""Room `curate`: cleaning, exact deduplication, the split, and one part a batch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import params, toy_rows, write_params, write_part
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import paths
+from tasks.config import load_config
+from tasks.curate.cleaning import clean_row
+from tasks.curate.split import content_key, input_key, split_of
+from tasks.curate.stage import run
+from tasks.dataset import read_dataset
+from tasks.errors import DataError
+from tasks.files import file_digest, read_json
+
+
+def row(**fields: str) -> dict[str, str]:
+    return {"family": "qa", "system": "", "history": "[]", "instruction": "", "input": "", "output": "", **fields}
+
+
+def curate(root: Path, **settings: Any) -> dict[str, Any]:
+    write_params(root, params("base", [], curate=settings))
+    run(load_config())
+    return read_json(paths.CURATE_REPORT)
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("Answer<|endoftext|>", "Answer"),
+        ("回答。</s>", "回答。"),
+        ("a\x00b\x07c", "abc"),
+        ("one<br/>two &amp; three", "one\ntwo & three"),
+        ("<p>第一段</p><p>第二段</p>", "第一段\n第二段"),
+        ("5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
+        ("line one\nline two\tend", "line one\nline two\tend"),
+    ],
+)
+def test_cleaning_takes_out_what_does_not_belong_to_the_text(dirty: str, clean: str) -> None:
+    assert clean_row(row(output=dirty)).row["output"] == clean
+
+
+def test_markup_stays_where_it_is_the_subject() -> None:
+    answer = "<div><p>Hello</p></div>"
+    assert clean_row(row(instruction="Write an HTML page", output=answer)).row["output"] == answer
+    assert clean_row(row(instruction="写一个网页", output=answer)).row["output"] == answer
+
+
+@given(st.text(), st.text())
+def test_cleaning_a_clean_row_changes_nothing(question: str, answer: str) -> None:
+    once = clean_row(row(input=question, output=answer)).row
+    twice = clean_row(once).row
+    assert clean_row(twice).row == twice
+
+
+@given(st.text(min_size=1), st.text())
+def test_all_answers_to_one_prompt_stand_on_one_side_whatever_shape_it_came_in(question: str, answer: str) -> None:
+    as_input = input_key(row(input=question, output=answer))
+    as_instruction = input_key(row(instruction=question, output="another"))
+    assert split_of(as_input, "s", 0.1, 0.2) == split_of(as_instruction, "s", 0.1, 0.2)
+
+
+def test_the_split_has_the_shares_that_were_asked_for() -> None:
+    sides = [split_of(str(i), "salt", 0.1, 0.2) for i in range(20_000)]
+    assert abs(sides.count("test") / 20_000 - 0.2) < 0.01
+    assert abs(sides.count("valid") / 20_000 - 0.1) < 0.01
+
+
+def test_rows_alike_but_for_case_and_width_are_one_row() -> None:
+    first, second = row(input="Ｗhat is　this?", output="A CAT"), row(input="what is this?", output="a cat")
+    assert content_key(first, input_key(first)) == content_key(second, input_key(second))
+
+
+def test_a_duplicate_is_dropped_with_the_row_that_leads_it(project: Path) -> None:
+    rows = toy_rows()
+    again = {**rows[3], "index": 99, "row_id": "f" * 32}
+    write_part([*rows, again])
+    report = curate(project)
+    assert report["dropped"] == {"duplicate": 1}
+    dropped = pq.read_table(paths.QUARANTINE / "curate" / "000001-b1.parquet").to_pylist()
+    assert [(d["row_id"], d["reason"], d["value"]) for d in dropped] == [("f" * 32, "duplicate", rows[3]["row_id"])]
+    assert report["rows"] == report["kept"] + 1
+
+
+def test_a_new_batch_leaves_the_parts_before_it_untouched(project: Path) -> None:
+    rows = toy_rows()
+    write_part(rows[:40])
+    curate(project)
+    before = file_digest(paths.CURATED / "000001-b1.parquet")
+    write_part(rows[20:], "000002-b2.parquet")
+    report = curate(project)
+    assert file_digest(paths.CURATED / "000001-b1.parquet") == before
+    assert report["dropped"] == {"duplicate": 20}
+    assert sorted(read_dataset()["row_id"].to_pylist()) == sorted(r["row_id"] for r in rows)
+
+
+def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(project: Path) -> None:
+    rows = toy_rows()
+    for number, part in enumerate((rows[:25], rows[15:45], rows[40:]), start=1):
+        write_part(part, f"{number:06d}-b{number}.parquet")
+        curate(project)
+    step_by_step = {p.name: file_digest(p) for p in paths.CURATED.glob("*")}
+    shutil.rmtree(".strop")
+    curate(project)
+    assert {p.name: file_digest(p) for p in paths.CURATED.glob("*")} == step_by_step
+
+
+def test_an_excluded_batch_gives_its_duplicates_back(project: Path) -> None:
+    rows = toy_rows()
+    write_part(rows[:40])
+    write_part(rows[20:], "000002-b2.parquet")
+    curate(project)
+    (paths.VALIDATED / "000001-b1.parquet").unlink()
+    assert curate(project)["kept"] == len(rows) - 20
+
+
+def test_a_dataset_without_a_test_row_is_told_in_one_line(project: Path) -> None:
+    write_part(toy_rows(2, 0))
+    with pytest.raises(DataError, match=r"on the test side, so no model could be shown to be better"):
+        curate(project, test_share=0.0)

@@ -1,0 +1,266 @@
+"""The stage: each model of the round answers each test row once, and what was answered before is not asked again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import paths
+from tasks.base.resolve import pin_base
+from tasks.base.settings import BaseSettings
+from tasks.errors import BaseModelError, ConfigError, DataError
+from tasks.evaluate import answering, stage
+from tasks.evaluate.settings import EvaluateSettings
+from tasks.files import folder_digest, read_json, write_json, write_parquet
+from tasks.rendered import TEST
+from tasks.round import Champion, Round, read_round, write_round
+from tasks.weights import weights_digest
+
+CONFIG: Any = SimpleNamespace(evaluate=EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200))
+
+
+def save_trained(base: Path, folder: Path, seed: int, *, adapter: bool) -> str:
+    """A model that differs from the base by noise; returns its weights digest."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    if adapter:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    else:
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.05 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(folder)
+    if adapter:
+        config = read_json(folder / "adapter_config.json")
+        write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": str(base)})
+    return weights_digest(folder)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A champion (an adapter) and a candidate (full weights), made once."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_trained(tiny_gpt2, folder / "champion", 1, adapter=True)
+    save_trained(tiny_gpt2, folder / "candidate", 2, adapter=False)
+    return {"champion": folder / "champion", "candidate": folder / "candidate"}
+
+
+def render(base: Path, rows: int, prompt_words: int = 1) -> None:
+    """data/rendered with `rows` test rows (half of them Chinese) and two validation examples."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    table = []
+    for i in range(rows):
+        topic, chinese = i % 3 < 2, i % 2 == 1
+        prompt = (f"第{i}篇报道 " if chinese else f"report {i} ") * prompt_words
+        target = ["sport", "体育"][i % 2] if topic else f"City {i}."
+        table.append(
+            {
+                "row_id": f"r{i:03}",
+                "batch": "b1",
+                "family": "topic" if topic else "qa",
+                "prompt": prompt,
+                "target": target,
+            }
+            | {"kind": "classification" if topic else "qa", "language": "zh" if chinese else "en"}
+            | {"prompt_ids": tokenizer(prompt)["input_ids"]}
+        )
+    names = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+    schema = pa.schema([*((name, pa.string()) for name in names), ("prompt_ids", pa.list_(pa.int32()))])
+    write_parquet(TEST, pa.Table.from_pylist(table, schema))
+    valid = paths.RENDERED / "valid"
+    valid.mkdir(exist_ok=True)
+    np.save(valid / "input_ids.npy", np.arange(5, 25, dtype=np.int32))
+    np.save(valid / "loss_mask.npy", np.array([0] * 8 + [1] * 2 + [0] * 5 + [1] * 5, dtype=np.uint8))
+    np.save(valid / "examples.npy", np.array([0, 10, 20], dtype=np.int64))
+    np.save(valid / "packs.npy", np.array([0, 0], dtype=np.int64))
+
+
+@pytest.fixture(scope="session")
+def evaluated(tiny_gpt2: Path, trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder, with a champion, in which `evaluate` ran once."""
+    root = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        pin_base(BaseSettings(model=str(tiny_gpt2)))
+        shutil.copytree(trained["candidate"], paths.MODEL)
+        (paths.MODEL / "curves.jsonl").write_text('{"step": 1, "loss": 3.0}\n')
+        digest = weights_digest(trained["champion"])
+        shutil.copytree(trained["champion"], paths.MODELS / digest)
+        render(tiny_gpt2, rows=8)
+        write_round(Round(Champion(2, digest), 1, 0))
+        stage.run(CONFIG)
+    return root
+
+
+@pytest.fixture
+def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Round:
+    """A copy of that folder, in which the test stands."""
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return read_round()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each call of `generate_answers` held."""
+    counts: list[int] = []
+    real: Callable[..., list[str]] = answering.generate_answers
+
+    def counted(model: Any, tokenizer: Any, prompts: list[list[int]], **options: Any) -> list[str]:
+        counts.append(len(prompts))
+        return real(model, tokenizer, prompts, **options)
+
+    monkeypatch.setattr(answering, "generate_answers", counted)
+    return counts
+
+
+def outputs() -> list[str]:
+    return [folder_digest(paths.PREDICTIONS), folder_digest(paths.REPORTS)]
+
+
+def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
+    metrics = read_json(paths.METRICS)
+    assert metrics["test_rows"] == 8
+    assert list(metrics["models"]) == ["base", "candidate", "champion"]  # JSON is written with sorted keys
+    ids = []
+    for role, measured in metrics["models"].items():
+        table = pq.read_table(paths.PREDICTIONS / f"{role}.parquet")
+        ids.append(table["row_id"].to_pylist())
+        assert table.schema.names == stage.PREDICTIONS_SCHEMA.names
+        assert measured["valid_perplexity"] > 1
+        assert set(measured["families"]) == {"qa", "topic"}
+    assert ids[0] == ids[1] == ids[2]
+    models = metrics["models"]
+    assert models["champion"]["weights_digest"] == world.champion.weights_digest  # type: ignore[union-attr]
+    assert models["candidate"]["weights_digest"] == weights_digest(paths.MODEL)
+    assert len({measured["valid_perplexity"] for measured in models.values()}) == 3
+    assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
+
+
+def test_answers_are_those_of_the_model_alone(world: Round, tiny_gpt2: Path) -> None:
+    """Padding and company in a batch do not change what a row is answered."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval(), AutoTokenizer.from_pretrained(tiny_gpt2)
+    for row in pq.read_table(paths.PREDICTIONS / "base.parquet").to_pylist():
+        ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
+        out = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+        assert row["prediction"] == tokenizer.decode(out, skip_special_tokens=True).strip()
+
+
+def test_a_second_run_loads_no_model_and_writes_the_same_bytes(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = outputs()
+    shutil.rmtree(paths.REPORTS)
+    monkeypatch.setattr("tasks.evaluate.contenders.load_base", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tasks.evaluate.contenders.load_trained", lambda *_: pytest.fail("a model was loaded"))
+    stage.run(CONFIG)
+    assert outputs() == first
+
+
+def test_without_what_is_remembered_the_bytes_are_the_same(world: Round, asked: list[int]) -> None:
+    first = outputs()
+    shutil.rmtree(paths.PREDICTION_CACHE)
+    stage.run(CONFIG)
+    assert sum(asked) == 3 * 8
+    assert outputs() == first
+
+
+def test_new_rows_are_asked_and_old_ones_are_not(world: Round, asked: list[int], tiny_gpt2: Path) -> None:
+    render(tiny_gpt2, rows=11)
+    stage.run(CONFIG)
+    assert asked == [3, 3, 3]
+
+
+def test_the_candidate_that_became_champion_is_not_asked_again(world: Round, asked: list[int], tiny_gpt2: Path) -> None:
+    promoted = weights_digest(paths.MODEL)
+    shutil.copytree(paths.MODEL, paths.MODELS / promoted)
+    write_round(Round(Champion(3, promoted), 1, 1))
+    shutil.rmtree(paths.MODEL)
+    save_trained(tiny_gpt2, paths.MODEL, 3, adapter=False)
+    stage.run(CONFIG)
+    assert asked == [8]
+
+
+def test_a_damaged_memory_is_forgotten(world: Round, asked: list[int]) -> None:
+    for file in paths.PREDICTION_CACHE.iterdir():
+        file.write_bytes(b"half a file")
+    write_round(Round(None, 1, 0))
+    stage.run(CONFIG)
+    assert asked == [8, 8]
+
+
+def test_other_settings_are_another_question(world: Round, asked: list[int]) -> None:
+    write_round(Round(None, 1, 0))
+    stage.run(SimpleNamespace(evaluate=CONFIG.evaluate.model_copy(update={"max_new_tokens": 1})))  # type: ignore[arg-type]
+    assert asked == [8, 8]
+
+
+def test_without_a_champion_base_and_candidate_are_compared(world: Round) -> None:
+    write_round(Round(None, 1, 0))
+    stage.run(CONFIG)
+    assert sorted(path.name for path in paths.PREDICTIONS.iterdir()) == ["base.parquet", "candidate.parquet"]
+    assert "champion" not in read_json(paths.METRICS)["models"]
+
+
+def test_no_test_rows_are_a_result_too(world: Round, tiny_gpt2: Path) -> None:
+    render(tiny_gpt2, rows=0)
+    stage.run(CONFIG)
+    assert read_json(paths.METRICS)["test_rows"] == 0
+    assert pq.read_table(paths.PREDICTIONS / "candidate.parquet").num_rows == 0
+
+
+def test_a_champion_that_is_gone_or_changed_is_named(world: Round) -> None:
+    assert world.champion is not None
+    folder = paths.MODELS / world.champion.weights_digest
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(DataError, match=r"champion \(version 2\) have changed.*strop run --rejudge"):
+        stage.run(CONFIG)
+    shutil.rmtree(folder)
+    with pytest.raises(DataError, match=r"champion \(version 2\) is not there"):
+        stage.run(CONFIG)
+
+
+def test_a_champion_of_another_base_is_not_compared(world: Round) -> None:
+    assert world.champion is not None
+    folder = paths.MODELS / world.champion.weights_digest
+    config = read_json(folder / "adapter_config.json")
+    write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": "another/base"})
+    with pytest.raises(BaseModelError, match=r"another base \(another/base, not .*register\.model_name"):
+        stage.run(CONFIG)
+
+
+def test_a_prompt_that_leaves_no_room_for_the_answer_is_told_before_the_first_token(
+    world: Round, tiny_gpt2: Path
+) -> None:
+    render(tiny_gpt2, rows=2, prompt_words=200)
+    with pytest.raises(ConfigError, match="512 positions"):
+        stage.run(CONFIG)
+
+
+@pytest.mark.parametrize("missing", [TEST, paths.MODEL / "model.safetensors", paths.RENDERED / "valid" / "packs.npy"])
+def test_a_missing_input_is_one_clear_line(world: Round, missing: Path) -> None:
+    missing.unlink()
+    with pytest.raises(DataError, match="dvc repro") as caught:
+        stage.run(CONFIG)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,83 @@
+"""Perplexity: the loss of answer tokens alone, whatever examples share a batch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity
+from tasks.rendered import Rendered
+
+
+@pytest.fixture(scope="module")
+def model(tiny_gpt2: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval()
+
+
+def example(rng: np.random.Generator, length: int, answer: int) -> Example:
+    mask = np.zeros(length, np.uint8)
+    mask[length - answer :] = 1
+    return rng.integers(5, 250, length).astype(np.int32), mask
+
+
+def loss_by_labels(model: Any, ids: np.ndarray, mask: np.ndarray) -> float:
+    """The loss as transformers itself computes it, for one example alone."""
+    import torch
+
+    tokens = torch.tensor(ids, dtype=torch.long)[None]
+    labels = tokens.where(torch.tensor(mask, dtype=torch.bool)[None], -100)
+    with torch.inference_mode():
+        return float(model(input_ids=tokens, labels=labels).loss) * int(mask[1:].sum())
+
+
+def test_a_batch_gives_each_example_the_loss_it_has_alone(model: Any) -> None:
+    rng = np.random.default_rng(0)
+    examples = [example(rng, length, answer) for length, answer in ((30, 4), (7, 1), (200, 60), (12, 11), (400, 2))]
+    losses = answer_losses(model, examples)
+    for (ids, mask), (loss, tokens) in zip(examples, losses, strict=True):
+        assert loss == pytest.approx(loss_by_labels(model, ids, mask), rel=1e-4)
+        assert tokens == int(mask.sum())
+
+
+def test_an_adapter_counts(model: Any, tiny_gpt2: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(tiny_gpt2)
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)).eval()
+    one = example(np.random.default_rng(1), 20, 6)
+    ((loss, _),) = answer_losses(adapted, [one])
+    assert loss == pytest.approx(loss_by_labels(adapted, *one), rel=1e-4)
+    assert loss != pytest.approx(answer_losses(model, [one])[0][0], rel=1e-3)
+
+
+def test_progress_hears_of_every_example(model: Any) -> None:
+    heard: list[int] = []
+    answer_losses(model, [example(np.random.default_rng(i), 300, 3) for i in range(5)], heard.append)
+    assert sum(heard) == 5
+    assert len(heard) > 1
+
+
+def test_perplexity_is_by_token_and_none_without_tokens() -> None:
+    assert perplexity([(2.0, 1), (4.0, 2)]) == pytest.approx(math.exp(2))
+    assert perplexity([]) is None
+    assert perplexity([(0.0, 0)]) is None
+    assert math.isfinite(perplexity([(1e9, 1)]) or math.nan)
+
+
+def test_an_example_without_an_answer_has_no_loss(model: Any) -> None:
+    assert answer_losses(model, [(np.arange(5, dtype=np.int32), np.zeros(5, np.uint8))]) == [(0.0, 0)]
+
+
+def test_packed_rows_fall_apart_into_examples() -> None:
+    flat = np.arange(10, dtype=np.int32)
+    rendered = Rendered(flat, (flat % 2).astype(np.uint8), np.array([0, 3, 4, 10]), np.array([0, 0, 1]))
+    assert [ids.tolist() for ids, _ in examples_of(rendered)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8, 9]]

@@ -1,0 +1,195 @@
+"""Room `finetune`: the loss is exact, packing changes nothing, the same inputs give the same weights, a kill costs little."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import params, toy_rows, write_params, write_part
+
+from tasks import paths
+from tasks.base.load import load_base, load_trained
+from tasks.base.resolve import pin_base, read_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.errors import TrainingError
+from tasks.files import read_json
+from tasks.finetune import stage
+from tasks.finetune.packed import PackedRows, collate, use_packed_attention
+from tasks.finetune.telling import Tell
+from tasks.render.stage import run as render
+from tasks.rendered import read_rendered
+from tasks.weights import weights_digest
+
+
+def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
+    write_params(project, params(base, [], finetune={"precision": "fp32", **settings}))
+    config = load_config()
+    if not paths.RENDERED.exists():
+        pin_base(config.base)
+        write_part(toy_rows())
+        curate(config)
+        render(config)
+    return config
+
+
+def trained_digest() -> str:
+    return weights_digest(paths.MODEL)
+
+
+@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
+def test_a_packed_row_has_the_loss_of_its_examples_one_by_one(base: str, request: Any, project: Path) -> None:
+    prepare(project, request.getfixturevalue(base))
+    rendered = read_rendered("train")
+    rows = PackedRows(rendered)
+    plain, packed = load_base(read_base()), load_base(read_base())
+    use_packed_attention(packed)
+    batch = collate([rows[0], rows[1]])
+    labels = batch.pop("labels")
+    trained = (labels[0] != -100).nonzero()[:, 0]
+    logits = packed(**batch, logits_to_keep=trained - 1).logits[0]
+    together = torch.nn.functional.cross_entropy(logits, labels[0][trained], reduction="sum")
+    alone = torch.tensor(0.0)
+    for pack in (0, 1):
+        edges = rendered.bounds(pack)
+        for start, end in itertools.pairwise(edges):
+            ids = torch.tensor(np.array(rendered.input_ids[start:end]), dtype=torch.long)[None]
+            mask = torch.tensor(np.array(rendered.loss_mask[start:end]) == 0)[None]
+            logits = plain(input_ids=ids).logits[0, :-1]
+            alone = alone + torch.nn.functional.cross_entropy(
+                logits, ids.masked_fill(mask, -100)[0, 1:], reduction="sum", ignore_index=-100
+            )
+    assert len(rendered.bounds(0)) > 2
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)], ids=str)
+def test_both_ways_of_attention_inside_examples_agree_in_value_and_gradient(heads: tuple[int, int]) -> None:
+    from tasks.finetune.packed import _attend_one_by_one, _attend_side_by_side
+
+    generator = torch.Generator().manual_seed(0)
+    lengths = [5, 1, 17, 9]
+    q, k, v = (
+        torch.randn(1, n, sum(lengths), 8, generator=generator).requires_grad_() for n in (heads[0], heads[1], heads[1])
+    )
+    weights = torch.randn(sum(lengths), heads[0], 8, generator=generator)
+    results = []
+    for attend in (_attend_one_by_one, _attend_side_by_side):
+        out = attend(q, k, v, lengths, 8**-0.5, 0.0)
+        results.append([out.detach(), *torch.autograd.grad((out * weights).sum(), (q, k, v))])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_training_lowers_the_loss_and_leaves_a_model_that_loads(method: str, project: Path, tiny_llama: Path) -> None:
+    config = prepare(project, tiny_llama, method=method, max_steps=None, epochs=4.0, learning_rate=5e-3)
+    stage.run(config)
+    curves = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+    losses = [point["loss"] for point in curves if "loss" in point]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+    assert any("valid_loss" in point for point in curves)
+    model = load_trained(paths.MODEL, read_base())
+    assert torch.isfinite(model(input_ids=torch.tensor([[1, 2, 3]])).logits).all()
+    assert read_json(paths.TRAINING_REPORT)["steps"] == len(losses)
+    assert not paths.CHECKPOINTS.exists() or not any(p.is_dir() for p in paths.CHECKPOINTS.iterdir())
+
+
+def test_the_model_folder_holds_weights_configuration_tokenizer_and_curves_and_nothing_else(
+    project: Path, tiny_gpt2: Path
+) -> None:
+    stage.run(prepare(project, tiny_gpt2))
+    assert {p.name for p in paths.MODEL.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "curves.jsonl", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+    assert str(project.parent) not in (paths.MODEL / "adapter_config.json").read_text().replace(str(tiny_gpt2), "")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"precision": "bf16", "gradient_accumulation_steps": 2}, {"optimizer": "sgd"}]
+)
+def test_the_same_inputs_give_the_same_weights(settings: dict[str, Any], project: Path, tiny_gpt2: Path) -> None:
+    config = prepare(project, tiny_gpt2, **settings)
+    stage.run(config)
+    first = trained_digest()
+    stage.run(config)
+    assert trained_digest() == first
+
+
+def test_another_seed_gives_other_weights(project: Path, tiny_gpt2: Path) -> None:
+    stage.run(prepare(project, tiny_gpt2, seed=1))
+    first = trained_digest()
+    stage.run(prepare(project, tiny_gpt2, seed=2))
+    assert trained_digest() != first
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one(
+    method: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"method": method, "max_steps": 8, "checkpoint_every_steps": 2, "lora": {"rank": 4, "dropout": 0.1}}
+    config = prepare(project, tiny_llama, **settings)
+    stage.run(config)
+    whole, curves = trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
+    tell = Tell.on_log
+
+    def stop_at_step_5(self: Tell, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+        tell(self, args, state, control, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tell, "on_log", stop_at_step_5)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config)
+    (next(paths.CHECKPOINTS.glob("*/checkpoint-4")) / "torn").touch()
+    torn = next(p for p in paths.CHECKPOINTS.iterdir() if p.is_dir()) / "checkpoint-6"
+    torn.mkdir()  # as a kill in the middle of saving leaves it
+    stage.run(config)
+    assert "goes on from step 4" in capsys.readouterr().out
+    assert trained_digest() == whole
+    assert (paths.MODEL / "curves.jsonl").read_text() == curves
+
+
+def test_early_stopping_keeps_the_best_weights(project: Path, tiny_llama: Path) -> None:
+    settings = {
+        "method": "full",
+        "max_steps": None,
+        "epochs": 30.0,
+        "learning_rate": 0.05,
+        "early_stopping_patience": 2,
+    }
+    stage.run(prepare(project, tiny_llama, **settings))
+    report = read_json(paths.TRAINING_REPORT)
+    assert report["best_step"] < report["steps"]
+    assert report["epochs"] < 30
+
+
+def test_a_loss_that_is_no_number_stops_with_the_step(project: Path, tiny_llama: Path) -> None:
+    config = prepare(
+        project, tiny_llama, method="full", optimizer="sgd", learning_rate=1e30, max_grad_norm=1e30, max_steps=20
+    )
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+"):
+        stage.run(config)
+
+
+def test_target_modules_that_fit_nothing_are_told_with_those_there_are(project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(TrainingError, match=r"fit no module of this model; it has .*q_proj"):
+        stage.run(prepare(project, tiny_llama, lora={"rank": 4, "target_modules": ["qq_proj"]}))
+
+
+def test_gradient_checkpointing_trains_the_same_function(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama))
+    plain = (paths.MODEL / "curves.jsonl").read_text().splitlines()[-2:]
+    stage.run(prepare(project, tiny_llama, gradient_checkpointing=True))
+    checkpointed = (paths.MODEL / "curves.jsonl").read_text().splitlines()[-2:]
+    for before, after in zip(plain, checkpointed, strict=True):
+        assert json.loads(before).keys() == json.loads(after).keys()
+        for name, value in json.loads(before).items():
+            assert json.loads(after)[name] == pytest.approx(value, rel=1e-3)

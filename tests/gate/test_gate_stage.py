@@ -1,0 +1,127 @@
+"""The gate's stage: reads predictions, metrics and the round; writes a verdict, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.files import read_json, write_json, write_parquet
+from tasks.gate import stage
+from tasks.gate.settings import GateSettings
+from tasks.round import Champion, Round, write_round
+
+CONFIG: Any = SimpleNamespace(gate=GateSettings(bootstrap_samples=500))
+CHAMPION = Champion(3, "c" * 64)
+
+
+def predict(role: str, scores: list[float], family: str = "topic") -> None:
+    columns = {
+        "row_id": [f"r{i:03}" for i in range(len(scores))],
+        "family": [family] * len(scores),
+        "target": ["sport"] * len(scores),
+        "score": scores,
+    }
+    schema = pa.schema(
+        [("row_id", pa.string()), ("family", pa.string()), ("target", pa.string()), ("score", pa.float64())]
+    )
+    write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.table(columns, schema=schema))
+
+
+def measured(**digests: str) -> None:
+    write_json(paths.METRICS, {"models": {role: {"weights_digest": digest} for role, digest in digests.items()}})
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A round with champion 3, and a candidate that is right on 50 of 60 rows where the champion is on 20."""
+    monkeypatch.chdir(tmp_path)
+    write_round(Round(CHAMPION, 2, 1), paths.ROUND)
+    measured(base="b" * 64, champion="c" * 64, candidate="d" * 64)
+    predict("base", [0.0] * 60)
+    predict("champion", [1.0] * 20 + [0.0] * 40)
+    predict("candidate", [1.0] * 50 + [0.0] * 10)
+    return tmp_path
+
+
+def test_the_verdict_holds_every_check_its_number_and_its_bound(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.run(CONFIG)
+    verdict = read_json(paths.VERDICT)
+    checks = verdict.pop("checks")
+    assert verdict == {
+        "passed": True,
+        "reference": "champion",
+        "champion_version": 3,
+        "candidate_digest": "d" * 64,
+        "alpha_spent": 0.00833333,
+        "test_epoch": 2,
+        "look": 2,
+        "test_rows": 60,
+    }
+    assert [check["name"] for check in checks] == ["floor", "not_worse/topic", "better"]
+    assert set(checks[0]) == {"name", "family", "passed", "number", "bound", "interval", "rows", "detail"}
+    assert checks[1]["number"] == 0.5
+    assert checks[1]["bound"] == -0.05
+    assert capsys.readouterr().out.startswith("gate: passed, better than the champion: +0.500")
+
+
+def test_equal_inputs_give_equal_bytes(world: Path) -> None:
+    predict("champion", [i / 70 for i in range(60)])
+    predict("candidate", [i / 60 for i in range(60)])
+    stage.run(CONFIG)
+    first = paths.VERDICT.read_bytes()
+    stage.run(CONFIG)
+    assert paths.VERDICT.read_bytes() == first
+    json.loads(first, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_a_refusal_is_a_result_and_says_which_check_failed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict("candidate", [0.0] * 60)
+    stage.run(CONFIG)
+    assert read_json(paths.VERDICT)["passed"] is False
+    told = capsys.readouterr().out
+    assert "gate: refused" in told
+    assert "not_worse/topic: -0.333 [" in told
+
+
+def test_without_a_champion_the_base_is_the_reference(world: Path) -> None:
+    write_round(Round(None, 1, 0), paths.ROUND)
+    predict("champion", [1.0] * 60)  # left over from another round: not looked at
+    stage.run(CONFIG)
+    verdict = read_json(paths.VERDICT)
+    assert (verdict["passed"], verdict["reference"], verdict["champion_version"]) == (True, "base", None)
+
+
+def test_no_test_rows_refuse_with_a_clear_check(world: Path) -> None:
+    predict("champion", [])
+    predict("candidate", [])
+    stage.run(CONFIG)
+    verdict = read_json(paths.VERDICT)
+    assert verdict["passed"] is False
+    assert "no family has the 20 test rows" in verdict["checks"][-1]["detail"]
+
+
+def test_predictions_of_another_champion_are_not_judged(world: Path) -> None:
+    measured(champion="e" * 64, candidate="d" * 64)
+    with pytest.raises(DataError, match="another champion"):
+        stage.run(CONFIG)
+
+
+@pytest.mark.parametrize("file", [paths.ROUND, paths.METRICS, paths.PREDICTIONS / "champion.parquet"])
+@pytest.mark.parametrize("content", [None, b"{}", b"half a"])
+def test_a_missing_or_damaged_file_is_one_clear_line(world: Path, file: Path, content: bytes | None) -> None:
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        stage.run(CONFIG)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,50 @@
+"""Pairing: the two models must have answered the same rows, each once, with scores that are scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tasks.errors import DataError
+from tasks.gate.pairing import pair_scores
+
+
+def table(*rows: tuple[str, str, str, Any]) -> pa.Table:
+    names = ("row_id", "family", "target", "score")
+    types = (pa.string(), pa.string(), pa.string(), pa.float64())
+    return pa.table({n: pa.array([row[i] for row in rows], types[i]) for i, n in enumerate(names)})
+
+
+ONE, TWO = ("r1", "topic", "sport", 1.0), ("r2", "qa", "城市。", 0.5)
+
+
+def test_rows_are_paired_by_id_whatever_their_order() -> None:
+    scores = pair_scores(table(("r2", "qa", "城市。", 0.25), ("r1", "topic", "sport", 0.0)), table(ONE, TWO))
+    assert scores.family.tolist() == ["topic", "qa"]
+    assert scores.reference.tolist() == [0.0, 0.25]
+    assert scores.candidate.tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "told"),
+    [
+        (table(ONE), table(ONE, TWO), "1 test rows were answered by the candidate only (r2)"),
+        (table(ONE, TWO), table(ONE), "1 test rows were answered by the reference only (r2)"),
+        (table(ONE), table(ONE, ONE), "1 test rows stand more than once among the answers of the candidate (r1)"),
+        (table(ONE), table(("r1", "topic", "tech", 1.0)), "another family or target"),
+        (table(ONE), table(("r1", "qa", "sport", 1.0)), "another family or target"),
+        (table(ONE), table(("r1", "topic", "sport", None)), "no number from 0 to 1"),
+        (table(ONE), table(("r1", "topic", "sport", float("nan"))), "no number from 0 to 1"),
+        (table(("r1", "topic", "sport", 1.5)), table(ONE), "no number from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_paired_is_named(reference: pa.Table, candidate: pa.Table, told: str) -> None:
+    with pytest.raises(DataError, match="dvc repro") as caught:
+        pair_scores(reference, candidate)
+    assert told in str(caught.value)
+
+
+def test_no_rows_at_all_pair_to_nothing() -> None:
+    assert len(pair_scores(table(), table())) == 0

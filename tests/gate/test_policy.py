@@ -1,0 +1,221 @@
+"""The policy: what is let through, what is refused and why, and how often luck alone gets past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tasks.gate.pairing import PairedScores
+from tasks.gate.policy import Check, Verdict, judge, level_of_look
+from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.round import Champion, Round
+
+SETTINGS = GateSettings(min_rows=20, bootstrap_samples=500)
+FIRST = Round(Champion(1, "c" * 64), test_epoch=1, looks=0)
+
+
+def paired(**families: tuple[list[float] | np.ndarray, list[float] | np.ndarray]) -> PairedScores:
+    """Paired scores from family=(reference, candidate)."""
+    names = [name for name, (reference, _) in families.items() for _ in reference]
+    reference, candidate = (np.concatenate([np.asarray(f[side], float) for f in families.values()]) for side in (0, 1))
+    return PairedScores(np.array(names, dtype=np.str_), reference, candidate)
+
+
+def check_of(verdict: Verdict, name: str) -> Check:
+    return next(check for check in verdict.checks if check.name == name)
+
+
+def right(rows: int, of: int) -> np.ndarray:
+    return (np.arange(of) < rows).astype(float)
+
+
+def test_a_clearly_better_model_passes_every_check() -> None:
+    verdict = judge(
+        paired(topic=(right(30, 60), right(52, 60)), qa=(np.full(60, 0.3), np.full(60, 0.5))), SETTINGS, FIRST
+    )
+    assert verdict.passed
+    names = ["floor", "not_worse/qa", "not_worse/topic", "better"]
+    assert [check.name for check in verdict.checks] == names
+    assert all(check.passed for check in verdict.checks)
+
+
+def test_a_higher_score_is_not_enough() -> None:
+    verdict = judge(paired(topic=(right(30, 60), right(32, 60))), GateSettings(margin=0.5), FIRST)
+    assert not verdict.passed
+    better = check_of(verdict, "better")
+    assert (better.passed, better.number, better.bound) == (False, 0.25, 0.025)
+    assert "2 rows gained, 0 lost; exact McNemar" in better.detail
+
+
+def test_the_same_answers_are_not_better() -> None:
+    scores = np.linspace(0, 1, 60)
+    verdict = judge(paired(qa=(scores, scores)), SETTINGS, FIRST)
+    assert check_of(verdict, "better").number == 1.0
+    assert not verdict.passed
+
+
+def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> None:
+    verdict = judge(
+        paired(topic=(right(55, 60), right(25, 60)), qa=(np.full(200, 0.2), np.full(200, 0.7))), SETTINGS, FIRST
+    )
+    assert check_of(verdict, "better").passed
+    topic = check_of(verdict, "not_worse/topic")
+    assert topic.passed is False
+    assert topic.interval is not None
+    assert topic.interval.high < topic.bound == -0.05
+    assert "worse: the whole interval lies below -0.050" in topic.detail
+    assert not verdict.passed
+
+
+def test_what_few_rows_cannot_show_is_not_called_worse() -> None:
+    verdict = judge(paired(topic=(right(20, 30), right(20, 30)), qa=(right(10, 80), right(60, 80))), SETTINGS, FIRST)
+    topic = check_of(verdict, "not_worse/topic")
+    assert topic.passed is False
+    assert "not shown" in topic.detail
+
+
+def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
+    eligible = (right(20, 60), right(50, 60))
+    ruined, blessed = (right(19, 19), right(0, 19)), (right(0, 19), right(19, 19))
+    alone = judge(paired(topic=eligible), SETTINGS, FIRST)
+    for small in (ruined, blessed):
+        verdict = judge(paired(topic=eligible, tiny=small), SETTINGS, FIRST)
+        assert verdict.passed
+        tiny = check_of(verdict, "not_worse/tiny")
+        assert tiny.passed is None
+        assert tiny.interval is not None
+        assert "19 test rows, 20 are needed to count" in tiny.detail
+        assert check_of(verdict, "better") == check_of(alone, "better")
+        assert check_of(verdict, "floor") == check_of(alone, "floor")
+
+
+@pytest.mark.parametrize(
+    "scores", [paired(a=([], [])), paired(a=(right(0, 10), right(10, 10)), b=(right(0, 19), right(19, 19)))]
+)
+def test_without_rows_that_count_nothing_passes(scores: PairedScores) -> None:
+    verdict = judge(scores, SETTINGS, FIRST)
+    assert not verdict.passed
+    assert check_of(verdict, "better").passed is False
+    assert "no family has the 20 test rows that count" in check_of(verdict, "better").detail
+    assert check_of(verdict, "floor").passed is None
+
+
+def test_floors_hold_overall_and_a_family() -> None:
+    scores = paired(topic=(right(10, 60), right(40, 60)), qa=(np.full(60, 0.1), np.full(60, 0.9)))
+    low = GateSettings(bootstrap_samples=500, floor=0.5, families={"topic": FamilyPolicy(floor=0.5)})
+    assert judge(scores, low, FIRST).passed
+    high = GateSettings(bootstrap_samples=500, floor=0.8, families={"topic": FamilyPolicy(floor=0.7)})
+    verdict = judge(scores, high, FIRST)
+    assert not verdict.passed
+    assert [c.name for c in verdict.checks if c.passed is False] == ["floor", "floor/topic"]
+    assert "the candidate scores 0.667, the floor is 0.700" in check_of(verdict, "floor/topic").detail
+
+
+def test_a_family_may_have_a_margin_of_its_own() -> None:
+    scores = paired(topic=(right(50, 60), right(47, 60)), qa=(right(10, 80), right(60, 80)))
+    assert check_of(judge(scores, SETTINGS, FIRST), "not_worse/topic").passed is False
+    loose = SETTINGS.model_copy(update={"families": {"topic": FamilyPolicy(margin=0.2)}})
+    assert judge(scores, loose, FIRST).passed
+
+
+def test_a_policy_for_a_family_without_rows_is_reported_and_blocks_nothing() -> None:
+    settings = SETTINGS.model_copy(update={"families": {"intent": FamilyPolicy(floor=0.9)}})
+    verdict = judge(paired(topic=(right(20, 60), right(50, 60))), settings, FIRST)
+    assert verdict.passed
+    for name in ("floor/intent", "not_worse/intent"):
+        assert check_of(verdict, name).passed is None
+        assert check_of(verdict, name).rows == 0
+
+
+def test_a_family_more_leaves_the_numbers_of_the_others_as_they_were() -> None:
+    rng = np.random.default_rng(1)
+    qa = (rng.random(40), rng.random(40))
+    alone, both = judge(paired(qa=qa), SETTINGS, FIRST), judge(paired(aaa=qa, qa=qa), SETTINGS, FIRST)
+    assert check_of(alone, "not_worse/qa") == check_of(both, "not_worse/qa")
+
+
+def test_each_look_at_the_same_rows_must_be_more_certain() -> None:
+    scores = paired(topic=(right(30, 60), right(37, 60)))  # 7 gained, none lost: p = 1/128
+    settings = SETTINGS.model_copy(update={"margin": 0.2})
+    first, third = (judge(scores, settings, Round(None, 1, looks)) for looks in (0, 2))
+    assert (first.look, first.alpha_spent, first.passed) == (1, pytest.approx(0.025), True)
+    assert (third.look, third.alpha_spent, third.passed) == (3, pytest.approx(0.05 / 12), False)
+
+
+def test_the_looks_of_an_epoch_never_spend_more_than_alpha() -> None:
+    assert sum(level_of_look(0.05, look) for look in range(1, 100_000)) < 0.05
+
+
+Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+
+
+def right_or_wrong(rng: np.random.Generator, ease: np.ndarray) -> np.ndarray:
+    return (rng.random(len(ease)) < ease).astype(float)
+
+
+def token_f1(rng: np.random.Generator, ease: np.ndarray) -> np.ndarray:
+    """Shares of tokens, with the heaps at 0 and at 1 that real F1 has."""
+    score = rng.beta(1 + 4 * ease, 5 - 4 * ease)
+    return np.round(np.where(score < 0.25, 0, np.where(score > 0.8, 1, score)), 2)
+
+
+def half_and_half(rng: np.random.Generator, ease: np.ndarray) -> np.ndarray:
+    first = np.arange(len(ease)) < len(ease) // 2
+    return np.where(first, right_or_wrong(rng, ease), token_f1(rng, ease))
+
+
+def families(rows: int) -> np.ndarray:
+    return np.where(np.arange(rows) < rows // 2, "topic", "qa")
+
+
+TRIALS = 500
+ANY_MARGIN = GateSettings(margin=1.0, min_rows=20).model_copy(update={"bootstrap_samples": 100})
+"""So that `better` alone has to keep luck out. Intervals are not looked at, so few resamples do; a test takes what it needs."""
+
+
+@pytest.mark.parametrize(
+    ("draw", "rows", "looks"),
+    [(right_or_wrong, 200, 1), (token_f1, 60, 1), (half_and_half, 60, 1), (right_or_wrong, 60, 10), (token_f1, 60, 10)],
+)
+def test_two_equal_models_are_promoted_in_at_most_5_percent_of_500_trials(draw: Draw, rows: int, looks: int) -> None:
+    """Each look brings another model that is no better, on the same rows and against the same champion."""
+    rng = np.random.default_rng(2026)
+    promoted = 0
+    for trial in range(TRIALS):
+        ease = rng.beta(2, 2, rows)  # rows differ in difficulty, so the models' scores go together
+        champion = draw(rng, ease)
+        settings = ANY_MARGIN.model_copy(update={"seed": trial})
+        promoted += any(
+            judge(PairedScores(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
+            for look in range(looks)
+        )
+    assert promoted <= 0.05 * TRIALS
+
+
+@pytest.mark.parametrize("draw", [right_or_wrong, token_f1, half_and_half])
+def test_a_clearly_better_model_is_promoted_in_at_least_90_percent(draw: Draw) -> None:
+    rng = np.random.default_rng(7)
+    promoted, trials, rows = 0, 100, 240
+    for trial in range(trials):
+        ease = rng.beta(2, 4, rows)
+        scores = PairedScores(families(rows), draw(rng, ease), draw(rng, np.minimum(ease + 0.3, 1)))
+        promoted += judge(scores, SETTINGS.model_copy(update={"seed": trial}), Round(None, 1, 2)).passed
+    assert promoted >= 0.9 * trials
+
+
+def test_a_family_with_shuffled_labels_is_refused_and_named_worse() -> None:
+    rng = np.random.default_rng(3)
+    for trial in range(50):
+        champion, shuffled = rng.random(100) < 0.88, rng.random(100) < 0.2
+        qa = rng.random(60)
+        verdict = judge(
+            paired(topic=(champion, shuffled), qa=(qa, qa)),
+            SETTINGS.model_copy(update={"seed": trial}),
+            Round(None, 1, 2),
+        )
+        topic = check_of(verdict, "not_worse/topic")
+        assert topic.interval is not None
+        assert topic.interval.high < -SETTINGS.margin
+        assert not verdict.passed

@@ -1,0 +1,189 @@
+"""Room `render`: templates, the loss mask exact to the token, cutting, packing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPOSITORY, params, toy_rows, write_params, write_part
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import paths
+from tasks.base.load import load_tokenizer
+from tasks.base.resolve import pin_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.errors import ConfigError, DataError
+from tasks.files import read_json
+from tasks.render.packing import pack
+from tasks.render.stage import run
+from tasks.render.templates import read_templates, render_messages
+from tasks.render.tokens import Dropped, Example, Renderer
+from tasks.rendered import TEST, read_rendered
+
+FAMILIES = read_templates(REPOSITORY / "data/templates")
+TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
+
+
+def row(**fields: str) -> dict[str, Any]:
+    start = {"row_id": "0" * 32, "family": "qa", "language": "en", "system": "", "history": "[]"}
+    return {**start, "instruction": "Who?", "input": "We met Ann.", "output": "Ann did.", **fields}
+
+
+@pytest.fixture
+def config(project: Path, tiny_gpt2: Path) -> PipelineConfig:
+    write_params(project, params(tiny_gpt2, []))
+    pin_base(load_config().base)
+    return load_config()
+
+
+def test_every_family_has_several_templates_in_english_and_in_chinese() -> None:
+    for family in ("topic", "sentiment", "intent", "qa", "instruction"):
+        languages = [t.language for t in FAMILIES[family].templates]
+        assert min(languages.count("en"), languages.count("zh")) >= 3, family
+
+
+@pytest.mark.parametrize(("family", "template"), TEMPLATES, ids=[t.id for _, t in TEMPLATES])
+@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
+def test_what_is_trained_is_the_answer_and_its_end_token(
+    family: str, template: Any, base: str, request: Any, project: Path
+) -> None:
+    tokenizer = load_tokenizer(request.getfixturevalue(base))
+    answer = "它叫城市7。" if template.language == "zh" else "City 7."
+    history = json.dumps([["user", "Hello"], ["assistant", "Hi!"]]) if family == "dialogue" else "[]"
+    subject = row(family=family, language=template.language, output=answer, history=history)
+    (example,) = Renderer(tokenizer, 512).render([subject], lambda _: template)
+    assert isinstance(example, Example)
+    assert tokenizer.decode(example.answer_ids) == answer + tokenizer.eos_token
+    assert tokenizer.decode(example.prompt_ids) == example.prompt
+    served = tokenizer.apply_chat_template(
+        render_messages(template, subject)[:-1], tokenize=False, add_generation_prompt=True
+    )
+    assert tokenizer(served, add_special_tokens=False)["input_ids"] == example.prompt_ids
+
+
+def test_an_undefined_variable_names_template_and_field(project: Path) -> None:
+    Path("data/templates/qa.yaml").write_text('kind: qa\ntemplates: [{id: qa-1, language: en, user: "{{ inptu }}"}]\n')
+    with pytest.raises(ConfigError, match=r"template qa-1: 'inptu' is undefined"):
+        render_messages(read_templates()["qa"].templates[0], row())
+
+
+def test_a_template_cannot_reach_out_of_the_sandbox(project: Path) -> None:
+    text = "{{ input.__class__.__mro__ }}"
+    Path("data/templates/qa.yaml").write_text(f'kind: qa\ntemplates: [{{id: qa-1, language: en, user: "{text}"}}]\n')
+    with pytest.raises(ConfigError, match="qa-1"):
+        render_messages(read_templates()["qa"].templates[0], row())
+
+
+def test_an_over_long_row_is_cut_from_its_input_never_from_its_answer(tiny_gpt2: Path, project: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    long = row(input="The coach spoke. " * 100, output="A short answer.")
+    (example,) = Renderer(tokenizer, 96).render([long], FAMILIES["qa"].choose)
+    assert isinstance(example, Example)
+    assert example.was_cut
+    assert len(example) <= 96
+    assert tokenizer.decode(example.answer_ids) == "A short answer." + tokenizer.eos_token
+    assert "Who?" in example.prompt
+
+
+@pytest.mark.parametrize("max_length_tokens", range(64, 90))
+def test_a_character_of_several_tokens_is_cut_as_a_whole(
+    max_length_tokens: int, tiny_gpt2: Path, project: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    long = row(language="zh", instruction="", input="教练说了很多话" * 30, output="短。")
+    (example,) = Renderer(tokenizer, max_length_tokens).render([long], FAMILIES["qa"].choose)
+    assert isinstance(example, Example)
+    assert max_length_tokens - 3 <= len(example) <= max_length_tokens
+    assert "\ufffd" not in tokenizer.decode(example.prompt_ids)
+
+
+def test_a_long_dialogue_loses_its_oldest_turns_first(tiny_gpt2: Path, project: Path) -> None:
+    turns = [["user", f"Old question {i}?"] if i % 2 == 0 else ["assistant", f"Old answer {i}."] for i in range(20)]
+    (example,) = Renderer(load_tokenizer(tiny_gpt2), 128).render(
+        [row(family="dialogue", history=json.dumps(turns))], FAMILIES["dialogue"].choose
+    )
+    assert isinstance(example, Example)
+    assert "Old question 0?" not in example.prompt
+    assert "We met Ann." in example.prompt
+
+
+def test_a_row_whose_answer_would_not_fit_is_dropped_and_counted(config: PipelineConfig) -> None:
+    rows = toy_rows()
+    rows[1]["output"] = "long " * 300
+    write_part(rows)
+    curate(config)
+    run(config)
+    assert read_json(paths.RENDER_REPORT)["dropped"] == {"answer_too_long": 1}
+
+
+def test_no_row_trains_on_zero_tokens(config: PipelineConfig) -> None:
+    write_part(toy_rows())
+    curate(config)
+    run(config)
+    train = read_rendered("train")
+    for start, end in zip(train.examples[:-1], train.examples[1:], strict=True):
+        assert train.loss_mask[start:end].sum() >= 2
+        assert train.loss_mask[start] == 0
+
+
+def test_the_splits_hold_each_row_once_and_test_rows_stay_out_of_training(config: PipelineConfig) -> None:
+    write_part(toy_rows())
+    curate(config)
+    run(config)
+    counts = read_json(paths.RENDER_REPORT)["splits"]
+    assert sum(split["examples"] for split in counts.values()) == 60
+    tokens = {tuple(ids) for ids in pq.read_table(TEST)["prompt_ids"].to_pylist()}
+    train = read_rendered("train")
+    for number, (start, end) in enumerate(zip(train.examples[:-1], train.examples[1:], strict=True)):
+        prompt = train.input_ids[start:end][train.loss_mask[start:end] == 0]
+        assert tuple(prompt.tolist()) not in tokens, number
+
+
+def test_rendering_twice_gives_equal_bytes(config: PipelineConfig) -> None:
+    from tasks.files import folder_digest
+
+    write_part(toy_rows())
+    curate(config)
+    run(config)
+    first = folder_digest(paths.RENDERED)
+    run(config)
+    assert folder_digest(paths.RENDERED) == first
+
+
+def test_one_class_only_is_told_in_one_line(config: PipelineConfig) -> None:
+    rows = [{**r, "output": "sport"} for r in toy_rows(40, 0)]
+    write_part(rows)
+    curate(config)
+    with pytest.raises(DataError, match=r"family topic has one class only \('sport'"):
+        run(config)
+
+
+def test_a_family_without_templates_is_told_with_the_file_to_write(config: PipelineConfig) -> None:
+    write_part([{**r, "family": "poems"} for r in toy_rows()])
+    curate(config)
+    with pytest.raises(ConfigError, match=r"no templates for the family poems.*data/templates/poems.yaml"):
+        run(config)
+
+
+@given(st.lists(st.integers(1, 64), max_size=200), st.integers(64, 256))
+def test_packing_uses_each_example_once_and_overfills_no_row(lengths: list[int], capacity: int) -> None:
+    rows = pack(lengths, capacity)
+    assert sorted(i for row_ in rows for i in row_) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in row_) <= capacity for row_ in rows)
+
+
+def test_packing_leaves_hardly_a_token_of_padding() -> None:
+    lengths = np.random.default_rng(0).integers(10, 200, 5_000).tolist()
+    rows = pack(lengths, 1024)
+    assert sum(lengths) / (len(rows) * 1024) > 0.99
+
+
+def test_an_empty_answer_is_dropped(tiny_gpt2: Path, project: Path) -> None:
+    (result,) = Renderer(load_tokenizer(tiny_gpt2), 64).render([row(output="")], FAMILIES["qa"].choose)
+    assert isinstance(result, Dropped)

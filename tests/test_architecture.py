@@ -1,0 +1,191 @@
+"""The structure holds: one door a tool, rooms that do not import each other, and dvc.yaml that knows what a stage needs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+
+from tasks import paths
+
+STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
+ROOMS = (*STAGES, "ingest", "register", "promote", "audit")
+DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in (REPOSITORY / f).rglob("*.py"))
+
+DOORS = {
+    "prefect": ("flows/",),
+    "mlflow": ("tasks/tracking.py",),
+    "dvc": ("tasks/versioning.py",),
+    "dvc_data": ("tasks/versioning.py",),
+    "great_expectations": ("tasks/validate/",),
+}
+"""Who may import a tool."""
+
+
+@cache
+def imports(module: Path) -> frozenset[str]:
+    """Dotted names that a module imports when it runs; what only type checkers read is left out."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse((REPOSITORY / module).read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def ours(name: str) -> Path | None:
+    """The file of ours that a dotted name stands for (`tasks.text.segment` → tasks/text.py)."""
+    parts = name.split(".")
+    if parts[0] not in ("tasks", "flows"):
+        return None
+    for length in range(len(parts), 0, -1):
+        base = Path(*parts[:length])
+        if (REPOSITORY / base.with_suffix(".py")).is_file():
+            return base.with_suffix(".py")
+        if (REPOSITORY / base / "__init__.py").is_file():
+            return base / "__init__.py"
+    return None
+
+
+def closure(module: Path) -> set[Path]:
+    """Every module of ours that is loaded when `module` runs."""
+    seen: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        waiting += [file for name in imports(current) if (file := ours(name))]
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_its_room_and_on_every_module_that_it_imports(stage: str) -> None:
+    needed = set()
+    for module in (REPOSITORY / "tasks" / stage).glob("*.py"):
+        needed |= closure(module.relative_to(REPOSITORY))
+    needed.discard(Path("tasks/__init__.py"))
+    named = {Path(dep) for dep in DVC[stage]["deps"] if dep.startswith(("tasks", "flows"))}
+    covered = {module for module in needed if module in named or any(dep in module.parents for dep in named)}
+    assert sorted(needed - covered) == [], "imported, but no dependency in dvc.yaml"
+    used = {dep for dep in named if dep in needed or any(dep in module.parents for module in needed)}
+    assert sorted(named - used) == [], "a dependency in dvc.yaml, but never imported"
+
+
+def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:
+    for module in MODULES:
+        if module.name == "__init__.py":
+            body = ast.parse((REPOSITORY / module).read_text()).body
+            assert all(isinstance(node, ast.Expr) for node in body), module
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_each_tool_has_one_door(module: Path) -> None:
+    for name in imports(module):
+        allowed = DOORS.get(name.split(".")[0])
+        if allowed is not None:
+            assert str(module).startswith(allowed), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "tasks" and m.parts[1] in ROOMS], ids=str)
+def test_no_room_imports_another(module: Path) -> None:
+    for name in imports(module):
+        parts = name.split(".")
+        if parts[0] == "tasks" and len(parts) > 1 and parts[1] in ROOMS:
+            assert parts[1] == module.parts[1], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[0] == "tasks"], ids=str)
+def test_tasks_do_not_know_the_flows(module: Path) -> None:
+    assert not [name for name in imports(module) if name.startswith("flows")]
+
+
+def test_the_stages_of_dvc_are_the_rooms_and_their_sections() -> None:
+    assert tuple(DVC) == STAGES
+    for stage, entry in DVC.items():
+        assert entry["cmd"] == f"python -m tasks {stage}"
+        assert stage in entry["params"]
+        assert (REPOSITORY / "tasks" / stage / "stage.py").is_file()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_no_section_of_params_that_dvc_does_not_know(stage: str) -> None:
+    read = set()
+    for module in (REPOSITORY / "tasks" / stage).glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config":
+                read.add(node.attr.rstrip("_"))
+    from tasks.config import PipelineConfig
+
+    sections = {field.alias or name for name, field in PipelineConfig.model_fields.items()}
+    assert read & sections <= set(DVC[stage]["params"])
+
+
+def outputs(entry: dict[str, Any]) -> list[str]:
+    return [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
+
+
+def test_every_path_of_dvc_stands_in_paths() -> None:
+    known = {str(value) for value in vars(paths).values() if isinstance(value, Path)}
+    quarantines = {str(paths.QUARANTINE / stage) for stage in STAGES}
+    contract = {str(paths.CONTRACT.parent)}
+    for stage, entry in DVC.items():
+        for path in [*outputs(entry), *(dep for dep in entry["deps"] if dep.startswith("data"))]:
+            assert path in known | quarantines | contract, f"{stage}: {path}"
+
+
+def test_no_two_stages_write_the_same() -> None:
+    written = [path for entry in DVC.values() for path in outputs(entry)]
+    assert len(written) == len(set(written))
+
+
+def test_nothing_of_ours_shadows_a_library() -> None:
+    assert not list((REPOSITORY / "mlflow").rglob("__init__.py"))
+    assert not list((REPOSITORY / "data").rglob("__init__.py"))
+    found = importlib.util.find_spec("mlflow")
+    assert found is not None
+    assert "site-packages" in str(found.origin)
+
+
+def test_no_folder_at_the_root_is_named_like_a_library_that_it_would_shadow() -> None:
+    folders = {p.name for p in REPOSITORY.iterdir() if (p / "__init__.py").is_file()}
+    assert folders == {"flows", "tasks"}
+    assert not folders & sys.stdlib_module_names
+
+
+def test_importing_a_room_does_nothing_on_disk(tmp_path: Path) -> None:
+    import subprocess
+
+    code = "import tasks.config, tasks.ingest.stage, tasks.curate.stage, flows.cli"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_shows_its_help_without_heavy_libraries() -> None:
+    import subprocess
+
+    heavy = ("torch", "transformers", "mlflow", "prefect", "dvc", "great_expectations", "pandas", "datasets")
+    code = f"import sys, flows.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.strip() == "[]"

@@ -1,0 +1,201 @@
+"""Each rule refuses what it is for and nothing else; a batch over the bound is set aside whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import REPOSITORY, topic_records
+
+from tasks.files import canonical_json
+from tasks.manifest import Batch
+from tasks.raw import RAW_SCHEMA, record_digest, record_text
+from tasks.row import QUARANTINE_SCHEMA, ROW_SCHEMA
+from tasks.validate.contract import FamilyContract, load_contract
+from tasks.validate.frame import to_frame
+from tasks.validate.judge import Judged, judge
+from tasks.validate.rules import RULES, rules_of, sentence_of
+
+CONTRACT = load_contract(REPOSITORY / "data/contract/contract.yaml")
+CHINESE = "这是一个关于机器学习的问题，请你用中文详细地回答它。"
+RUSSIAN = "Привет, как твои дела сегодня?"
+ENGLISH = "This is a question about machine learning, answer it at length."
+
+
+def frame_of(records: list[Any], shape: str = "alpaca", family: str = "instruction", language: str = "auto",
+             columns: dict[str, str] | None = None) -> pd.DataFrame:  # fmt: skip
+    """A frame as `validate` makes it of a raw batch; bytes stand for a record that did not parse."""
+    rows = []
+    for line, record in enumerate(records, start=1):
+        raw = record if isinstance(record, bytes) else None
+        text = None if raw is not None else record_text(record)
+        rows.append({
+            "digest": record_digest(text, raw), "record": text, "raw": raw, "error": "not_json: torn" if raw else None,
+            "file": "inbox/a.jsonl", "line": line, "shape": shape, "family": family, "language": language,
+            "columns": canonical_json(columns or {}),
+        })  # fmt: skip
+    batch = Batch(1, "0123456789abcdef", "news", len(rows), "0" * 64)
+    return to_frame(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), batch)
+
+
+def alpaca(output: Any = "An answer.", instruction: Any = "Do this.", **more: Any) -> dict[str, Any]:
+    return {"instruction": instruction, "input": "", "output": output, **more}
+
+
+def reasons(judged: Judged) -> list[tuple[str, str | None, str | None]]:
+    return [(row["reason"], row["field"], row["value"]) for row in judged.quarantined.to_pylist()]
+
+
+def refuse(
+    record: Any, contract: FamilyContract | None = None, **frame: Any
+) -> tuple[str, str | None, str | None] | None:
+    """The reason, field and value of a single record's refusal."""
+    judged = judge(frame_of([record], **frame), contract or CONTRACT.of(frame.get("family", "instruction")), 1.0)
+    return next(iter(reasons(judged)), None)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (b'{"instruction": "h', ("not_parsed", None, 'not_json: torn | {"instruction": "h')),
+        (b"\xff\xfe", ("not_parsed", None, "not_json: torn | \\xff\\xfe")),
+        ("text alone", ("not_an_object", "record", "text alone")),
+        ({"instruction": "a"}, ("missing_field", "output", '["instruction"]')),
+        (alpaca(output=float("nan")), ("wrong_type", "output", "NaN")),
+        (alpaca(output=" \n"), ("empty_output", "output", " \n")),
+        (alpaca(instruction=" "), ("input_too_short", "instruction", " ")),
+        (alpaca(output="a\ufffd"), ("encoding_damage", "output", "a\ufffd")),
+        (alpaca(instruction="it â€™s"), ("encoding_damage", "instruction", "it â€™s")),
+        (alpaca(output="half \ud83d"), ("encoding_damage", "output", "half \\ud83d")),
+        (alpaca(instruction=RUSSIAN), None),
+        (alpaca("Хорошо, спасибо", RUSSIAN), ("language_script", "instruction", RUSSIAN)),
+        (alpaca("是"), None),
+        (alpaca("42"), None),
+        (alpaca("👍"), None),
+        (alpaca("$$x^2$$", "∫?"), None),
+    ],
+)  # fmt: skip
+def test_a_row_is_refused_for_one_clear_reason(
+    record: Any, expected: tuple[str, str | None, str | None] | None
+) -> None:
+    assert refuse(record) == expected
+
+
+def test_lengths_are_counted_in_words_and_in_chinese_characters() -> None:
+    contract = FamilyContract(min_input_segments=3, max_input_segments=6, min_output_segments=2, max_output_segments=4)
+    good = alpaca("two words", "one two three")
+    assert refuse(good, contract) is None
+    assert refuse(alpaca("两字", "三个字"), contract) is None
+    for record, reason in (
+        (alpaca("two words", "one two"), "input_too_short"),
+        (alpaca("two words", "one two three four five six seven"), "input_too_long"),
+        (alpaca("two words", "这句话一共有八个字"), "input_too_long"),
+        (alpaca("one", "one two three"), "output_too_short"),
+        (alpaca("这句话太长", "one two three"), "output_too_long"),
+    ):
+        assert (refuse(record, contract) or ("",))[0] == reason
+
+
+def test_the_script_must_be_that_of_the_declared_language() -> None:
+    assert refuse(alpaca(CHINESE, CHINESE), language="zh") is None
+    assert refuse(alpaca(ENGLISH, f"请翻译：{ENGLISH}"), language="zh") is None
+    assert refuse(alpaca(CHINESE, ENGLISH), language="zh") is None  # one of the two is enough
+    assert refuse(alpaca(ENGLISH, ENGLISH), language="zh") == ("language_script", "instruction", ENGLISH)
+    assert refuse(alpaca(CHINESE, CHINESE), language="en") == ("language_script", "instruction", CHINESE)
+    assert refuse(alpaca("OK", "ChatGPT"), language="zh") is None  # too few letters to say
+    assert frame_of([alpaca(CHINESE, CHINESE), alpaca()])["language"].tolist() == ["zh", "en"]
+
+
+def test_labels_are_short_or_of_the_list() -> None:
+    topic = {"shape": "text_label", "family": "topic"}
+    assert refuse({"text": "a goal", "label": "sport"}, **topic) is None
+    assert refuse({"text": "进球了", "label": "体育"}, **topic) is None
+    assert (refuse({"text": "a goal", "label": "sport " * 20}, **topic) or ("",))[0] == "label_too_long"
+    listed = CONTRACT.of("topic").model_copy(update={"labels": ("sport", "体育")})
+    assert refuse({"text": "a goal", "label": "Sports"}, listed, **topic) == ("label_not_allowed", "output", "Sports")
+    assert refuse({"text": "a goal", "label": " sport\n"}, listed, **topic) is None
+
+
+def test_a_field_that_the_family_requires_may_not_be_blank() -> None:
+    assert refuse(alpaca("sport", "Which section?"), family="topic") == ("empty_field", "input", "")
+    contract = FamilyContract(required_fields=("input", "system"))
+    assert refuse(alpaca(input="a"), contract) == ("empty_field", "system", "")
+    assert refuse(alpaca(input="a", system="b"), contract) is None
+
+
+def test_an_own_id_stands_once_in_a_batch() -> None:
+    records = [alpaca(str(number), key=key) for number, key in enumerate(["a", "b", "a", None, None])]
+    judged = judge(frame_of(records, columns={"id": "key"}), CONTRACT.all, 1.0)
+    assert reasons(judged) == [("duplicate_id", "id", '"a"')]
+    assert judge(frame_of(records), CONTRACT.all, 1.0).facts.refused == 0
+
+
+def test_the_tables_have_the_schemas_that_rooms_agreed_on() -> None:
+    judged = judge(frame_of([alpaca(), b"x", alpaca("另一个", "做这个")]), CONTRACT.all, 0.5)
+    assert judged.accepted.schema.equals(ROW_SCHEMA)
+    assert judged.quarantined.schema.equals(QUARANTINE_SCHEMA)
+    first, second = judged.accepted.to_pylist()
+    assert (first["index"], first["line"], first["history"], first["file"]) == (0, 1, "[]", "inbox/a.jsonl")
+    assert (second["index"], second["language"], second["output"]) == (2, "zh", "另一个")
+    (refused,) = judged.quarantined.to_pylist()
+    assert (refused["index"], refused["line"], refused["record"]) == (1, 2, "x")
+
+
+def test_long_values_are_cut_in_quarantine() -> None:
+    found = refuse(alpaca(output="\ufffd" * 9000))
+    assert found is not None
+    assert len(found[2] or "") == 500
+
+
+def test_a_batch_over_the_bound_is_set_aside_whole_with_its_reasons() -> None:
+    records = [*(alpaca(str(number)) for number in range(6)), b"x", b"y", alpaca(""), alpaca(3)]
+    frame = frame_of(records)
+    assert judge(frame, CONTRACT.all, 0.4).facts.state == "accepted"
+    judged = judge(frame, CONTRACT.all, 0.39)
+    assert judged.facts.state == "set_aside"
+    assert judged.facts.refused_share == 0.4
+    assert judged.accepted.num_rows == 0
+    assert [reason for reason, _, _ in reasons(judged)] == ["batch_set_aside"] * 6 + ["not_parsed"] * 2 + [
+        "empty_output",
+        "wrong_type",
+    ]
+    assert judged.facts.top_reasons == [["not_parsed", 2], ["empty_output", 1], ["wrong_type", 1]]
+
+
+def test_a_batch_that_is_too_small_is_set_aside() -> None:
+    judged = judge(frame_of([alpaca()]), CONTRACT.all.model_copy(update={"min_batch_rows": 2}), 1.0)
+    assert judged.facts.state == "set_aside"
+    assert judged.facts.top_reasons == [["too_few_rows", 1]]
+
+
+def test_people_release_and_drop_rows() -> None:
+    frame = frame_of([alpaca("ok"), alpaca("\ufffd broken"), alpaca(""), b"torn", alpaca("unwanted")])
+    ids = frame["row_id"].tolist()
+    judged = judge(frame, CONTRACT.all, 0.5, frozenset([ids[1], ids[3]]), frozenset([ids[4]]))
+    assert [row["output"] for row in judged.accepted.to_pylist()] == ["ok", "\ufffd broken"]
+    assert [reason for reason, _, _ in reasons(judged)] == ["empty_output", "not_parsed", "dropped_by_decision"]
+    assert judged.facts.released == 1
+    assert judged.facts.refused_share == 0.5  # two of four: a dropped row counts neither way
+    assert judged.facts.reasons == {"empty_output": 1, "not_parsed": 1}
+
+
+def test_a_row_released_by_name_is_accepted_though_its_batch_is_set_aside() -> None:
+    frame = frame_of([alpaca("ok"), b"a", b"b"])
+    judged = judge(frame, CONTRACT.all, 0.5, frozenset([frame["row_id"].iloc[0]]))
+    assert judged.facts.state == "set_aside"
+    assert judged.accepted.num_rows == 1
+
+
+def test_every_rule_has_a_sentence_for_every_family() -> None:
+    for contract in (CONTRACT.all, *CONTRACT.families.values(), FamilyContract(labels=("a", "b"))):
+        for rule in rules_of(contract):
+            assert "{" not in sentence_of(rule, contract)
+            assert "None" not in sentence_of(rule, contract)
+    assert len({rule.code for rule in RULES}) == len(RULES)
+
+
+def test_toy_articles_pass() -> None:
+    judged = judge(frame_of(topic_records(30), shape="text_label", family="topic"), CONTRACT.of("topic"), 0.0)
+    assert judged.facts.accepted == 30

@@ -1,0 +1,189 @@
+"""The stage: bad batches do not stop the line, decisions count, and an old batch costs nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPOSITORY, qa_records, topic_records, write_jsonl
+
+from tasks import paths
+from tasks.decisions import record_decision
+from tasks.errors import DataError
+from tasks.files import folder_digest, read_json
+from tasks.ingest.settings import IngestSettings
+from tasks.ingest.sources import ingest_sources
+from tasks.manifest import read_manifest
+from tasks.row import ROW_SCHEMA
+from tasks.validate import cache, stage
+from tasks.validate.settings import ValidateSettings
+
+SOURCES = [
+    {"name": "news", "path": "inbox/news*.jsonl", "shape": "text_label", "family": "topic"},
+    {"name": "qa", "path": "inbox/qa*.jsonl", "shape": "alpaca", "family": "qa"},
+]
+BAD = [{"text": "", "label": "sport"}, {"text": "a", "label": ""}, {"text": "a", "label": 1}]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths.CONTRACT.parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / paths.CONTRACT, paths.CONTRACT)
+    write_jsonl(Path("inbox/news1.jsonl"), [*topic_records(20), {"text": "", "label": "tech"}])
+    write_jsonl(Path("inbox/news2.jsonl"), [*topic_records(4, start=20), *BAD])
+    write_jsonl(Path("inbox/qa1.jsonl"), qa_records(10))
+    ingest()
+
+
+def ingest() -> None:
+    ingest_sources(IngestSettings.model_validate_json(json.dumps({"sources": SOURCES})))
+
+
+def validate(**settings: Any) -> dict[str, Any]:
+    stage.run(SimpleNamespace(validate_=ValidateSettings(data_docs=False, **settings)))  # type: ignore[arg-type]
+    report: dict[str, Any] = read_json(paths.VALIDATE_REPORT)
+    return report
+
+
+def accepted() -> list[dict[str, Any]]:
+    parts = sorted(paths.VALIDATED.glob("*.parquet"))
+    return [row for part in parts for row in pq.read_table(part, schema=ROW_SCHEMA).to_pylist()]
+
+
+def quarantined() -> list[dict[str, Any]]:
+    parts = sorted((paths.QUARANTINE / "validate").glob("*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+def test_a_bad_batch_is_set_aside_loudly_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    report = validate()
+    first, second, third = read_manifest()
+    assert [line["state"] for line in report["batches"]] == ["accepted", "set_aside", "accepted"]
+    assert (report["rows"], report["accepted"], report["refused"]) == (38, 30, 8)
+    assert report["set_aside"] == [
+        {
+            "batch": second.batch,
+            "source": "news",
+            "rows": 7,
+            "refused_share": 0.428571,
+            "top_reasons": [["empty_field", 1], ["empty_output", 1], ["wrong_type", 1]],
+        }
+    ]
+    assert sorted(path.name for path in paths.VALIDATED.iterdir()) == [first.part, third.part]
+    assert {row["batch"] for row in quarantined()} == {first.batch, second.batch}
+    told = capsys.readouterr().out
+    assert (
+        f"BATCH SET ASIDE: {second.batch} of source news: 42.9% of its 7 rows are refused, and the bound is 20.0%"
+        in told
+    )
+    assert "empty_field 1, empty_output 1, wrong_type 1" in told
+
+
+def test_the_bound_is_a_setting() -> None:
+    assert not validate(max_refused_share=0.5)["set_aside"]
+    assert len(accepted()) == 34
+
+
+def test_an_excluded_batch_yields_nothing_until_it_is_included_again() -> None:
+    validate()
+    before = folder_digest(paths.VALIDATED)
+    news = read_manifest()[0]
+    record_decision("exclude", news.batch, "doubtful")
+    report = validate()
+    assert report["excluded"] == [news.batch]
+    assert {row["source"] for row in accepted()} == {"qa"}
+    assert news.batch not in {row["batch"] for row in quarantined()}
+    record_decision("include", news.batch, "it was fine")
+    assert validate()["excluded"] == []
+    assert folder_digest(paths.VALIDATED) == before
+
+
+def test_released_and_dropped_rows_follow_the_decision() -> None:
+    validate()
+    refused = next(row for row in quarantined() if row["reason"] == "empty_field")
+    dropped = accepted()[0]
+    record_decision("release", refused["row_id"], "an empty text may be classified")
+    record_decision("drop", dropped["row_id"], "personal data")
+    report = validate()
+    assert report["released"] == 1
+    assert refused["row_id"] in {row["row_id"] for row in accepted()}
+    assert dropped["row_id"] not in {row["row_id"] for row in accepted()}
+    assert [row["reason"] for row in quarantined() if row["row_id"] == dropped["row_id"]] == ["dropped_by_decision"]
+
+
+def test_old_batches_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    real = stage.to_frame
+
+    def watch(raw: Any, batch: Any) -> Any:
+        judged.append(batch.source)
+        return real(raw, batch)
+
+    monkeypatch.setattr(stage, "to_frame", watch)
+    validate()
+    before = folder_digest(paths.VALIDATED)
+    assert judged == ["news", "news", "qa"]
+    validate()
+    assert len(judged) == 3
+    assert folder_digest(paths.VALIDATED) == before
+
+    write_jsonl(Path("inbox/qa2.jsonl"), qa_records(3, start=10))
+    ingest()
+    validate()
+    assert judged[3:] == ["qa"]
+
+    record_decision("drop", next(row["row_id"] for row in accepted() if row["source"] == "qa"), "wrong")
+    validate()
+    assert judged[4:] == ["qa"]  # only the batch that holds the row
+
+    text = paths.CONTRACT.read_text(encoding="utf-8")
+    paths.CONTRACT.write_text(text.replace("max_output_segments: 1000", "max_output_segments: 999"), encoding="utf-8")
+    validate()
+    assert judged[5:] == ["qa", "qa"]  # only the family whose rules changed
+
+    shutil.rmtree(paths.CACHE)
+    after = folder_digest(paths.VALIDATED)
+    validate()
+    assert len(judged) == 7 + 4
+    assert folder_digest(paths.VALIDATED) == after
+
+
+def test_another_code_is_another_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    validate()
+    kept = {path.name for path in paths.VALIDATE_CACHE.iterdir()}
+    monkeypatch.setattr(cache, "code_digest", lambda: "another")
+    validate()
+    assert len({path.name for path in paths.VALIDATE_CACHE.iterdir()} - kept) == 3
+
+
+def test_a_batch_that_is_missing_or_changed_is_named() -> None:
+    path = read_manifest()[0].path
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(DataError, match=rf"{path}: changed since it was collected\. Bring it back: dvc checkout"):
+        validate()
+    path.unlink()
+    with pytest.raises(DataError, match=rf"{path}: is in the manifest, but not on the disk"):
+        validate()
+
+
+def test_nothing_accepted_at_all_is_an_error_that_says_why() -> None:
+    for batch in read_manifest()[::2]:
+        record_decision("exclude", batch.batch, "test")
+    with pytest.raises(
+        DataError, match=r"not one of 38 rows was accepted \(empty_field 1, empty_output 1, wrong_type 1\)"
+    ):
+        validate()
+    assert quarantined()
+
+
+def test_nothing_collected_says_what_to_do() -> None:
+    shutil.rmtree(paths.RAW)
+    with pytest.raises(DataError, match=r"no batch was collected\. Collect some: python -m tasks ingest"):
+        validate()

@@ -1,0 +1,267 @@
+"""The links of the chain from a version back to its rows: each recomputes something, and says ok or names what differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tasks import git, paths, versioning
+from tasks.base.resolve import BaseRecord, verify_base
+from tasks.errors import BaseModelError, StropError, VersioningError
+from tasks.files import content_digest, file_digest
+from tasks.ledger import judged, read_ledger
+from tasks.raw import batch_id_of, record_digest
+from tasks.versioning import StoredFile
+
+if TYPE_CHECKING:
+    from tasks.tracking import Registry, Version
+
+
+@dataclass(frozen=True)
+class Link:
+    name: str
+    ok: bool
+    detail: str
+    """What was verified, or what differs, by file."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A version under audit."""
+
+    model: str
+    version: Version
+    registry: Registry
+    commit: str
+    receipt: dict[str, Any]
+
+
+def check_receipt(subject: Subject) -> Link:
+    """The receipt in git is the one that the registry and the ledger name."""
+    found = content_digest(subject.receipt)
+    named = {"the registry": subject.version.tags.get("strop.receipt")}
+    entry = judged(read_ledger(subject.model), subject.version.version)
+    named["the ledger"] = entry.receipt if entry else None
+    wrong = [f"{who} names {(digest or 'none')[:12]}" for who, digest in named.items() if digest != found]
+    if wrong:
+        return Link(
+            "receipt", False, f"{paths.RECEIPT} in {subject.commit[:12]} is {found[:12]}, but {'; '.join(wrong)}"
+        )
+    return Link("receipt", True, f"{found[:12]}, the same in git, registry and ledger")
+
+
+def check_commit(subject: Subject) -> Link:
+    """The registry names the commit that the tag points at."""
+    named = subject.version.tags.get("strop.commit")
+    if named != subject.commit:
+        return Link(
+            "commit", False, f"the tag points at {subject.commit[:12]}, the registry names {(named or 'none')[:12]}"
+        )
+    parent = git.resolve(f"{subject.commit}^") or "none"
+    if parent != subject.receipt["commit"]:
+        return Link(
+            "commit",
+            False,
+            f"made beside {parent[:12]}, but the receipt says {subject.receipt['commit'][:12]}",
+        )
+    return Link("commit", True, f"{subject.commit[:12]}, beside {parent[:12]}")
+
+
+def check_raw(subject: Subject) -> Link:
+    """Every raw batch is byte for byte what the manifest says, and its name is the digest of its records."""
+    batches = subject.receipt["manifest"]
+    stored = {file.relpath: file for file in _stored(subject, paths.RAW)}
+    wrong = []
+    for batch in batches:
+        name = f"{batch['source']}/{batch['batch']}.parquet"
+        places = [paths.RAW / name] if (paths.RAW / name).exists() else []
+        if name in stored:
+            places.append(stored[name].path)
+        else:
+            wrong.append(f"{paths.RAW / name} is not in the version")
+        damaged = [place for place in places if not _is_batch(place, batch)]
+        if damaged:
+            where = "" if damaged == [paths.RAW / name] else f" (in DVC's cache: {damaged[-1]})"
+            wrong.append(f"{paths.RAW / name} has changed{where}")
+    wrong += _wrong_tree(
+        list(stored.values()),
+        subject.receipt["raw"],
+        paths.RAW,
+        but={f"{b['source']}/{b['batch']}.parquet" for b in batches},
+    )
+    rows = sum(batch["rows"] for batch in batches)
+    return _link("raw batches", wrong, f"{len(batches)} batches, {rows} rows")
+
+
+def check_dataset(subject: Subject) -> Link:
+    """The dataset version is recomputed from the bytes of its parts."""
+    recorded = subject.receipt["dataset"]
+    wrong = _wrong_tree(_stored(subject, paths.CURATED), recorded, paths.CURATED)
+    if (tag := subject.version.tags.get("strop.dataset")) != recorded:
+        wrong.append(f"the registry names {tag}")
+    return _link("dataset", wrong, recorded)
+
+
+def check_params(subject: Subject) -> Link:
+    """params.yaml in the version says what the receipt says."""
+    from tasks.config import load_config
+
+    content = git.read_at(subject.commit, paths.PARAMS)
+    if content is None:
+        return Link("parameters", False, f"{paths.PARAMS} is not in {subject.commit[:12]}")
+    with TemporaryDirectory(prefix="strop-audit-") as folder:
+        copy = Path(folder) / paths.PARAMS.name
+        copy.write_bytes(content)
+        found = _flat(load_config(copy).model_dump(mode="json", by_alias=True))
+    recorded = _flat(subject.receipt["params"])
+    wrong = [key for key in sorted({*found, *recorded}) if found.get(key) != recorded.get(key)]
+    return _link("parameters", [f"{key} differs" for key in wrong], f"{len(recorded)} values")
+
+
+def check_inputs(subject: Subject) -> Link:
+    """dvc.lock, the round and the decisions in the version are those of the receipt."""
+    receipt, wrong = subject.receipt, []
+    lock = git.read_at(subject.commit, paths.DVC_LOCK)
+    if lock is None or hashlib.sha256(lock).hexdigest() != receipt["dvc_lock"]:
+        wrong.append(f"{paths.DVC_LOCK} differs")
+    round_ = git.read_at(subject.commit, paths.ROUND)
+    if round_ is None or json.loads(round_) != receipt["round"]:
+        wrong.append(f"{paths.ROUND} differs")
+    decisions = (git.read_at(subject.commit, paths.DECISIONS) or b"").decode("utf-8")
+    if [json.loads(line) for line in decisions.splitlines() if line.strip()] != receipt["decisions"]:
+        wrong.append(f"{paths.DECISIONS} differs")
+    return _link("inputs", wrong, "dvc.lock, round and decisions")
+
+
+def check_base(subject: Subject) -> Link:
+    """The base model on this disk is the one that was fine-tuned."""
+    recorded = {key: value for key, value in subject.receipt["base"].items() if key != "digest"}
+    record = BaseRecord(**recorded)
+    if record.digest != subject.receipt["base"]["digest"]:
+        return Link("base", False, "the receipt's digest of the base is not that of its files")
+    try:
+        verify_base(record)
+    except BaseModelError as error:
+        return Link("base", False, error.what)
+    return Link("base", True, f"{record.id}, {len(record.files)} files")
+
+
+def check_weights(subject: Subject) -> Link:
+    """The weights in the registry and in DVC are those of the receipt."""
+    recorded, wrong = subject.receipt["weights"], []
+    stored = [file for file in _stored(subject, paths.MODEL) if file.relpath.endswith(".safetensors")]
+    if (
+        content_digest([[file.relpath, file_digest(file.path)] for file in sorted(stored, key=lambda f: f.relpath)])
+        != recorded
+    ):
+        damaged = [file for file in stored if _md5(file.path) != file.md5] or stored
+        wrong += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
+    expected = {file.relpath: file.md5 for file in stored}
+    with TemporaryDirectory(prefix="strop-audit-") as folder:
+        files = subject.registry.weight_files(subject.version.source, Path(folder))
+        if content_digest([[f.name, file_digest(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
+            damaged_files = [file for file in files if _md5(file) != expected.get(file.name)]
+            wrong += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
+            wrong += [] if files else ["the registry has no weights"]
+    return _link("weights", wrong, f"{recorded[:12]}, the same in registry and DVC")
+
+
+def check_verdict(subject: Subject) -> Link:
+    """The verdict that DVC keeps is the receipt's and the ledger's, and is about these weights."""
+    recorded, wrong = subject.receipt["verdict"], []
+    stored = _stored(subject, paths.VERDICT)[0]
+    if _md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
+        wrong.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
+    entry = judged(read_ledger(subject.model), subject.version.version)
+    if entry is None or (entry.verdict, entry.passed) != (content_digest(recorded), recorded["passed"]):
+        wrong.append("the ledger tells of another verdict")
+    if recorded["candidate_digest"] != subject.receipt["weights"]:
+        wrong.append("it is about other weights")
+    return _link("verdict", wrong, "passed" if recorded["passed"] else "refused")
+
+
+LINKS = (
+    check_receipt,
+    check_commit,
+    check_raw,
+    check_dataset,
+    check_params,
+    check_inputs,
+    check_base,
+    check_weights,
+    check_verdict,
+)
+
+
+def check_all(subject: Subject) -> Iterator[Link]:
+    """Every link, in the order of the chain. What cannot be read is a broken link, not the end of the audit."""
+    for check in LINKS:
+        name = check.__name__.removeprefix("check_")
+        try:
+            yield check(subject)
+        except (StropError, OSError) as error:
+            yield Link(name, False, str(error))
+        except (KeyError, ValueError, TypeError) as error:
+            yield Link(name, False, f"cannot be read ({type(error).__name__}: {error})")
+
+
+def _stored(subject: Subject, path: Path) -> list[StoredFile]:
+    return versioning.stored_files(subject.commit, path)
+
+
+def _is_batch(place: Path, batch: dict[str, Any]) -> bool:
+    """Whether a file has the manifest's bytes, and the records in it are those that its name is the digest of."""
+    import pyarrow.parquet as pq
+
+    if file_digest(place) != batch["sha256"]:
+        return False
+    table = pq.read_table(place, columns=["record", "raw"])
+    pairs = zip(table["record"].to_pylist(), table["raw"].to_pylist(), strict=True)
+    digests = [record_digest(record, raw) for record, raw in pairs]
+    # a file that came again with the same records is a batch of its own: it counts those before it
+    names = (batch_id_of(batch["source"], digests, again) for again in range(batch["ordinal"]))
+    return len(digests) == batch["rows"] and batch["batch"] in names
+
+
+def _wrong_tree(
+    files: list[StoredFile], recorded: str, folder: Path, but: set[str] | frozenset[str] = frozenset()
+) -> list[str]:
+    """Files of a folder whose bytes are not what its listing says, and whether the listing is the recorded one.
+
+    Args:
+        but: files that were looked at already.
+    """
+    wrong = [
+        f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
+        for file in files
+        if file.relpath not in but and _md5(file.path) != file.md5
+    ]
+    listing = sorted(({"md5": file.md5, "relpath": file.relpath} for file in files), key=lambda entry: entry["relpath"])
+    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    if f"{digest}.dir" != recorded:
+        wrong.append(f"{folder} is {digest}.dir, but the receipt says {recorded}")
+    return wrong
+
+
+def _md5(path: Path) -> str:
+    if not path.exists():
+        raise VersioningError("not found", where=str(path))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {
+            key: v for k, inner in value.items() for key, v in _flat(inner, f"{prefix}.{k}" if prefix else k).items()
+        }
+    return {prefix: value}
+
+
+def _link(name: str, wrong: list[str], good: str) -> Link:
+    return Link(name, not wrong, "; ".join(wrong) if wrong else good)

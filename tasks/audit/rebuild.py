@@ -1,0 +1,82 @@
+"""Makes a version anew in a clone of its tag, with nothing from any cache, and compares dataset and weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+from tasks import git, paths, versioning
+from tasks.audit.links import Link, Subject
+from tasks.errors import AuditError, DataError
+from tasks.weights import weights_digest
+
+STAGES = ("validate", "curate", "render", "finetune")
+
+
+def rebuild_weights(subject: Subject) -> list[Link]:
+    """Clones the version, fetches its raw rows, runs every stage up to the weights, and compares with the receipt.
+
+    Raises:
+        AuditError: a stage failed in the clone.
+    """
+    with tempfile.TemporaryDirectory(prefix="strop-rebuild-") as folder:
+        clone = Path(folder) / "clone"
+        git.clone_at(subject.commit, clone)
+        shutil.rmtree(clone / paths.RAW, ignore_errors=True)
+        versioning.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
+        _bring_base(subject.receipt["base"], clone)
+        _bring_champion(subject.receipt["round"], clone)
+        threads = subject.receipt.get("threads")
+        for stage in STAGES:
+            _run(stage, clone, threads)
+        with chdir(clone):
+            dataset = versioning.dataset_version()
+            try:
+                weights = weights_digest(paths.MODEL)
+            except DataError as error:
+                raise AuditError(f"the rebuilt model {error.what}", where=str(paths.MODEL)) from error
+    return [
+        _compare("rebuilt dataset", dataset or "none", subject.receipt["dataset"]),
+        _compare("rebuilt weights", weights, subject.receipt["weights"]),
+    ]
+
+
+def _bring_base(base: dict[str, Any], clone: Path) -> None:
+    """A base that params.yaml names by a relative path lies beside the clone as it lies beside the project."""
+    place = Path(base["id"])
+    if base["kind"] in ("folder", "gguf") and not place.is_absolute() and not (clone / place).exists():
+        (clone / place).parent.mkdir(parents=True, exist_ok=True)
+        (clone / place).symlink_to(place.resolve())
+
+
+def _bring_champion(round_: dict[str, Any], clone: Path) -> None:
+    """The weights that the round's champion had: a training that continues it needs them."""
+    champion = round_["champion"]
+    if champion and (kept := paths.MODELS / champion["weights_digest"]).is_dir():
+        shutil.copytree(kept, clone / kept)
+
+
+def _run(stage: str, clone: Path, threads: int | None) -> None:
+    """One stage, by the code of the version: its own folder is first on the path of a process that stands in it."""
+    print(f"rebuild: {stage}", flush=True)
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    environment["DVC_NO_ANALYTICS"] = "1"
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", "--no-run-cache", stage]
+    result = subprocess.run(command, cwd=clone, env=environment, check=False)
+    if result.returncode:
+        raise AuditError(f"stage `{stage}` failed in the clone of the version; its reason stands above")
+
+
+def _compare(name: str, found: str, recorded: str) -> Link:
+    if found == recorded:
+        return Link(name, True, f"{found[:12]}, as in the receipt")
+    return Link(name, False, f"{found[:12]}, but the receipt says {recorded[:12]}")

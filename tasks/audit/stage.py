@@ -1,0 +1,52 @@
+"""Audits a version: recomputes every link from the model in the registry back to the raw rows, against its receipt.
+
+for link in audit(config, 3): print(link.name, link.ok, link.detail)
+links = rebuild(config, 3)        # clones the version, makes it anew, and compares the weights
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.audit.links import Link, Subject, check_all
+from tasks.audit.rebuild import rebuild_weights
+from tasks.errors import AuditError
+from tasks.tracking import open_registry
+from tasks.versions import commit_of, receipt_at, tag_name
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+__all__ = ["Link", "audit", "rebuild"]
+
+
+def audit(config: PipelineConfig, version: int) -> list[Link]:
+    """A line a link, ok or what differs.
+
+    Raises:
+        RegistryError: there is no such version.
+        AuditError: its commit or receipt is not there, so that there is nothing to compare with.
+    """
+    return list(check_all(_subject(config, version)))
+
+
+def rebuild(config: PipelineConfig, version: int) -> list[Link]:
+    """Makes the version anew from its tag alone, without any cache, and compares. Takes as long as training did."""
+    subject = _subject(config, version)
+    return rebuild_weights(subject)
+
+
+def _subject(config: PipelineConfig, version: int) -> Subject:
+    model = config.register_.model_name
+    registry = open_registry(config)
+    found = registry.version(version)
+    commit = commit_of(model, version)
+    if commit is None:
+        fix = "Fetch it: git fetch origin --tags 'refs/strop/*:refs/strop/*'"
+        raise AuditError(
+            f"git has neither the tag {tag_name(model, version)} nor a ref of a refused candidate", fix=fix
+        )
+    receipt = receipt_at(commit)
+    if receipt is None:
+        raise AuditError("holds no receipt", where=commit[:12], fix="It was not made by Strop: see git show")
+    return Subject(model, found, registry, commit, receipt)

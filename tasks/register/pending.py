@@ -1,0 +1,55 @@
+"""Is something left to do with the verdict on disk? Asked before anything heavy is imported: git and JSON only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tasks import paths, versioning
+from tasks.files import content_digest, read_json
+from tasks.ledger import Entry, champion_of, is_mirrored, read_ledger
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+
+def pending(config: PipelineConfig | None = None) -> bool:
+    """Whether the candidate is not registered yet, or passed and is not promoted yet, or the alias does not follow yet."""
+    if config is None:
+        from tasks.config import load_config
+
+        config = load_config()
+    model = config.register_.model_name
+    entries = read_ledger(model)
+    champion = champion_of(entries)
+    if champion is not None and not is_mirrored(model, champion.version):
+        return True
+    verdict = _verdict()
+    if verdict is None or not paths.MODEL.is_dir():
+        return False
+    if champion is not None and champion.weights_digest == verdict.get("candidate_digest"):
+        return False
+    entry = _entry_of(entries, verdict)
+    if entry is None:
+        return True
+    return entry.passed and config.promote.automatic and _may_still_be_promoted(entry, entries, verdict)
+
+
+def _verdict() -> dict[str, Any] | None:
+    try:
+        verdict: dict[str, Any] = read_json(paths.VERDICT)
+    except (FileNotFoundError, ValueError):
+        return None
+    return verdict
+
+
+def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
+    digest, dataset = content_digest(verdict), versioning.dataset_version()
+    return next((e for e in entries if e.kind == "judged" and e.verdict == digest and e.dataset == dataset), None)
+
+
+def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
+    """Not after it served once, nor once another champion serves than the one that it was judged against."""
+    champion = champion_of(entries)
+    was_promoted = any(e.kind == "promoted" and e.version == entry.version for e in entries)
+    serving = champion.version if champion else None
+    return not was_promoted and serving == verdict.get("champion_version")

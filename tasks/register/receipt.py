@@ -1,0 +1,145 @@
+"""The receipt: everything that was known when a version was made. Its digest names it.
+
+What identifies a candidate (weights, dataset, base, round, verdict) decides whether it was registered already; what only
+surrounds it (commit, machine) is written down once, and stays as it was first written.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import git, paths, versioning
+from tasks.base.resolve import read_base
+from tasks.decisions import read_decisions
+from tasks.errors import DataError
+from tasks.files import content_digest, file_digest, read_json, write_json
+from tasks.ledger import read_ledger
+from tasks.manifest import read_manifest
+from tasks.round import read_round
+from tasks.versions import commit_of, receipt_at
+from tasks.weights import weights_digest
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+IDENTITY = ("weights", "dataset", "base", "round", "verdict")
+
+
+def receipt_digest(receipt: dict[str, Any]) -> str:
+    """The receipt's name: sha256 (64 hex characters) of its content."""
+    return content_digest(receipt)
+
+
+def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
+    """The receipt of the candidate on this disk: the one that it was registered with, or a new one, written to data/reports.
+
+    Raises:
+        DataError: something that the receipt needs is not there.
+    """
+    identity = _identity()
+    receipt = _known_receipt(config.register_.model_name, identity)
+    if receipt is None:
+        receipt = {**identity, **_circumstances(config)}
+    if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
+        write_json(paths.RECEIPT, receipt)
+    return receipt
+
+
+def _identity() -> dict[str, Any]:
+    dataset = versioning.dataset_version()
+    if dataset is None:
+        raise DataError("there is no dataset in dvc.lock", where=str(paths.CURATED), fix="Make it: dvc repro curate")
+    base = read_base()
+    return {
+        "weights": weights_digest(paths.MODEL),
+        "dataset": dataset,
+        "base": {**asdict(base), "digest": base.digest},
+        "round": asdict(read_round()),
+        "verdict": _read(paths.VERDICT),
+    }
+
+
+def _known_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The receipt that an earlier (perhaps interrupted) registration of the same candidate wrote."""
+    candidates = []
+    if paths.RECEIPT.exists():
+        candidates.append(read_json(paths.RECEIPT))
+    for entry in reversed(read_ledger(model)):
+        if entry.kind == "judged" and entry.weights_digest == identity["weights"]:
+            commit = commit_of(model, entry.version)
+            candidates += [receipt_at(commit)] if commit else []
+    return next((r for r in candidates if r and all(r.get(key) == identity[key] for key in IDENTITY)), None)
+
+
+def _circumstances(config: PipelineConfig) -> dict[str, Any]:
+    training = _read(paths.TRAINING_REPORT)
+    return {
+        "commit": git.head_commit(),
+        "left_out": git.files_left_out(),
+        "params": config.model_dump(mode="json", by_alias=True),
+        "dvc_lock": file_digest(paths.DVC_LOCK),
+        "raw": versioning.output_hash(paths.RAW),
+        "manifest": [asdict(batch) for batch in read_manifest()],
+        "decisions": [asdict(decision) for decision in read_decisions()],
+        "environment": _environment(),
+        "hardware": _hardware(),
+        "threads": training.get("threads"),
+        "effective_micro_batch_rows": training.get("effective_micro_batch_rows"),
+        "seeds": {"finetune": config.finetune.seed, "evaluate": config.evaluate.seed, "gate": config.gate.seed},
+        "training": training,
+        "metrics": _read(paths.METRICS),
+        "remote": versioning.remote_name(),
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """Python and every installed package by version: the lock of what really ran."""
+    packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions() if d.metadata["Name"]}
+    lock = file_digest(paths.CONSTRAINTS) if paths.CONSTRAINTS.exists() else None
+    return {"python": platform.python_version(), "constraints": lock, "packages": dict(sorted(packages.items()))}
+
+
+def _hardware() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "gpus": _gpus(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or sys.platform
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpus() -> list[str]:
+    """By name and memory; asked of the driver, because importing torch for it takes seconds."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()] if result.returncode == 0 else []
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise DataError("not found", where=str(path), fix="Make it: dvc repro") from error
+    except ValueError as error:
+        raise DataError(f"damaged ({error})", where=str(path), fix="Make it anew: remove it, then dvc repro") from error

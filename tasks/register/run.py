@@ -1,0 +1,61 @@
+"""Completes the MLflow run of a candidate from files: parameters, curves, metrics, plots and the dataset that it learned from.
+
+The run that mirrored the training live is taken where there is one; what it missed is added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks import paths
+from tasks.mirror import WEIGHTS_TAG, read_points
+from tasks.tracking import Point, Registry
+
+RECEIPT_TAG = "strop.receipt"
+
+
+def complete_run(registry: Registry, receipt: dict[str, Any], key: str) -> str:
+    """The id of the run that belongs to the receipt, with everything that it should hold."""
+    run_id = registry.find_run(RECEIPT_TAG, key) or _live_run(registry, receipt["weights"])
+    if run_id is None:
+        run_id = registry.create_run("candidate", {})
+    registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
+    registry.log_params(run_id, _flat({k: v for k, v in receipt["params"].items() if k != "ingest"}))
+    registry.log_points(run_id, read_points(paths.MODEL / "curves.jsonl"))
+    registry.log_points(run_id, [Point(name, value, 0) for name, value in _numbers(receipt["metrics"]).items()])
+    registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
+    for place, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
+        registry.log_files(run_id, place, folder)
+    registry.end_run(run_id)
+    return run_id
+
+
+def _live_run(registry: Registry, weights: str) -> str | None:
+    """The run that mirrored the training of these weights, unless it belongs to an earlier verdict on them."""
+    run_id = registry.find_run(WEIGHTS_TAG, weights)
+    return run_id if run_id and RECEIPT_TAG not in registry.run_tags(run_id) else None
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The scores of each model, overall and a family: `candidate/topic/score`."""
+    found: dict[str, float] = {}
+    for role, model in metrics.get("models", {}).items():
+        slices = {"overall": model.get("overall"), **(model.get("families") or {})}
+        for name, values in slices.items():
+            for key, value in (values or {}).items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    found[f"{role}/{name}/{key}"] = float(value)
+        if isinstance(perplexity := model.get("valid_perplexity"), int | float):
+            found[f"{role}/valid_perplexity"] = float(perplexity)
+    return found
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

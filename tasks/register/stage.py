@@ -1,0 +1,171 @@
+"""Registers the candidate: receipt → version → commit beside → tag → push → an entry `judged` in the ledger.
+
+    registered = run(config)
+
+The receipt's digest is the key: killed after any step and run again, there is one version. The entry in the ledger comes
+last, and says that everything before it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from tasks import git, paths, versioning
+from tasks.errors import DataError, GitError, RegistryError
+from tasks.files import content_digest
+from tasks.ledger import Entry, append_entry, champion_of, judged, now, read_ledger, who
+from tasks.register import logged_model
+from tasks.register.receipt import obtain_receipt, receipt_digest
+from tasks.register.run import complete_run
+from tasks.tracking import Registry, open_registry
+from tasks.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class Registered:
+    version: int
+    passed: bool
+    receipt: str
+    """The receipt's digest."""
+    is_new: bool
+    """False: it was registered before."""
+
+
+def run(config: PipelineConfig) -> Registered:
+    """Registers what is in data/model with the verdict on it.
+
+    Raises:
+        DataError: the verdict is about another model, or there is none.
+        RegistryError: the registry cannot be reached, or is not the one that the ledger knows.
+        VersioningError: the data could not be pushed. Run again: everything else is done.
+    """
+    from filelock import FileLock
+
+    git.require_repository()
+    paths.LOCKS.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.LOCKS / "register.lock"):
+        return _register(config)
+
+
+def _register(config: PipelineConfig) -> Registered:
+    name = config.register_.model_name
+    entries = read_ledger(name)
+    receipt = obtain_receipt(config)
+    verdict, weights, key = receipt["verdict"], receipt["weights"], receipt_digest(receipt)
+    if verdict["candidate_digest"] != weights:
+        raise DataError("the verdict is about another model than data/model", where=str(paths.VERDICT), fix="dvc repro")
+    champion = champion_of(entries)
+    if champion is not None and champion.weights_digest == weights:  # judged against itself: it means nothing
+        entry = judged(entries, champion.version)
+        return Registered(champion.version, entry.passed if entry else True, champion.receipt, is_new=False)
+    if known := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
+        return Registered(known.version, known.passed, key, is_new=False)
+
+    kept = paths.MODELS / keep_weights(paths.MODEL)
+    registry = open_registry(config)
+    _require_same_registry(registry, entries)
+    number = _obtain_version(registry, entries, receipt, key, kept)
+    commit = _obtain_commit(name, number, verdict["passed"], key)
+    registry.set_version_tags(number, {"strop.commit": commit})
+    registry.set_alias("challenger", number)
+    pushed = versioning.push() if config.register_.push else versioning.LOCAL_ONLY
+    append_entry(name, _entry(receipt, key, number), expected_length=len(read_ledger(name)))
+    _tell(name, number, receipt, pushed)
+    return Registered(number, verdict["passed"], key, is_new=True)
+
+
+def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
+    """A ledger that was not fetched, or a registry that was swapped, would number two models alike."""
+    model = registry.model
+    alias = registry.alias("champion")
+    if alias is not None and champion_of(entries) is None:
+        fix = "Fetch it: git fetch origin 'refs/strop/*:refs/strop/*'; if the alias was set by hand, remove it"
+        raise RegistryError(f"the registry says that v{alias} of {model} serves, but the ledger here does not", fix=fix)
+    newest = max((v.version for v in registry.versions()), default=0)
+    recorded = max((e.version for e in entries), default=0)
+    if recorded > newest:
+        raise RegistryError(
+            f"has versions of {model} up to {newest}, but the ledger knows {recorded}: it is not the registry of before",
+            where=registry.uri,
+            fix="Name the old one in register.tracking_uri, or begin another model with register.model_name",
+        )
+
+
+def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str, Any], key: str, kept: Path) -> int:
+    """The number of the version with this receipt; made if there is none."""
+    found = registry.find_version("strop.receipt", key)
+    if found is not None:
+        return found.version
+    run_id = complete_run(registry, receipt, key)
+    weights = receipt["weights"]
+    source = registry.find_model(weights)
+    if source is not None and not _holds(registry, source, weights):
+        registry.forget_model(source)
+        source = None
+    if source is None:
+        source = logged_model.log_apart(run_id, kept, weights)
+    tags = {
+        "strop.receipt": key,
+        "strop.weights": weights,
+        "strop.dataset": receipt["dataset"],
+        "strop.verdict": "passed" if receipt["verdict"]["passed"] else "refused",
+    }
+    return registry.create_version(source, run_id, tags)
+
+
+def _holds(registry: Registry, source: str, weights: str) -> bool:
+    """Whether a model that was logged earlier still holds the weights that it was logged with."""
+    with TemporaryDirectory(prefix="strop-register-") as scratch:
+        return logged_model.digest_of(registry.weight_files(source, Path(scratch))) == weights
+
+
+def _obtain_commit(model: str, number: int, passed: bool, key: str) -> str:
+    """The commit beside that holds the version, under its tag (or, refused, its ref)."""
+    commit = commit_of(model, number)
+    if commit is not None:
+        receipt = receipt_at(commit)
+        if receipt is None or receipt_digest(receipt) != key:
+            fix = "Rename or remove that tag, then run again"
+            raise GitError(f"stands for something else than version {number}", where=tag_name(model, number), fix=fix)
+        return commit
+    beside = git.commit_beside(
+        f"{model} v{number}: {'passed' if passed else 'refused'}\n\nreceipt {key}\n", [paths.RECEIPT]
+    )
+    if passed:
+        git.create_tag(tag_name(model, number), beside.commit)
+    else:
+        git.make_ref(refused_ref(model, number), beside.commit)
+    return beside.commit
+
+
+def _entry(receipt: dict[str, Any], key: str, number: int) -> Entry:
+    verdict = receipt["verdict"]
+    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False]
+    return Entry(
+        kind="judged",
+        version=number,
+        weights_digest=receipt["weights"],
+        receipt=key,
+        verdict=content_digest(verdict),
+        dataset=receipt["dataset"],
+        passed=verdict["passed"],
+        test_epoch=verdict["test_epoch"],
+        test_rows=verdict["test_rows"],
+        who=who(),
+        when=now(),
+        why="passed every check" if verdict["passed"] else f"failed {', '.join(failed) or 'the gate'}",
+    )
+
+
+def _tell(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
+    state = "passed the gate" if receipt["verdict"]["passed"] else "refused by the gate"
+    print(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}", flush=True)
+    if left_out := receipt["left_out"]:
+        shown = ", ".join(left_out[:3]) + (" …" if len(left_out) > 3 else "")
+        print(f"register: not part of the version, because git does not track them: {shown}", flush=True)

@@ -1,0 +1,164 @@
+"""The audit finds one changed byte, and names its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import toyworld
+from toyworld import git as user
+from toyworld import run_stages, set_params, set_verdicts
+
+from tasks import paths, versioning
+from tasks.audit.stage import Link, audit, rebuild
+from tasks.config import load_config
+from tasks.errors import AuditError, RegistryError
+from tasks.ledger import ledger_ref
+from tasks.tracking import open_registry
+from tasks.versions import commit_of, tag_name
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Version 1 serves; version 2 was let through."""
+    return toyworld.stand_in("serving", tmp_path, monkeypatch)
+
+
+def broken(version: int = 1) -> dict[str, str]:
+    return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
+
+
+def change_one_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(content))
+
+
+def detach(path: Path) -> None:
+    """Makes a file a copy of its own, so that a change to it is no change to its hard links."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_every_link_of_an_untouched_version_is_ok(world: Path) -> None:
+    for version in (1, 2):
+        links = audit(load_config(), version)
+        assert all(link.ok for link in links), [link for link in links if not link.ok]
+        names = {link.name for link in links}
+        assert names == {
+            "receipt",
+            "commit",
+            "raw batches",
+            "dataset",
+            "parameters",
+            "inputs",
+            "base",
+            "weights",
+            "verdict",
+        }
+
+
+def test_one_changed_byte_in_a_raw_batch_is_found_and_named(world: Path) -> None:
+    (batch,) = paths.RAW.rglob("*.parquet")
+    detach(batch)
+    change_one_byte(batch)
+    assert broken() == {"raw batches": f"{batch} has changed"}
+
+
+def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_found_and_named(world: Path) -> None:
+    (batch,) = paths.RAW.rglob("*.parquet")
+    commit = commit_of("tiny", 1)
+    assert commit is not None
+    name = batch.relative_to(paths.RAW).as_posix()
+    stored = next(f for f in versioning.stored_files(commit, paths.RAW) if f.relpath == name)
+    detach(stored.path)
+    change_one_byte(stored.path)
+    found = broken()
+    assert str(batch) in found["raw batches"]
+    assert str(stored.path) in found["raw batches"]
+
+
+def test_one_changed_byte_in_the_registrys_weights_is_found_and_named(world: Path) -> None:
+    registry = open_registry(load_config())
+    (stored,) = registry.weight_files(registry.version(1).source, Path("scratch"))
+    detach(stored)
+    change_one_byte(stored)
+    assert broken() == {"weights": f"adapter_model.safetensors in the registry has changed ({stored})"}
+    assert broken(2) == {}
+
+
+def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> None:
+    commit = commit_of("tiny", 1)
+    assert commit is not None
+    stored = next(f for f in versioning.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
+    detach(stored.path)
+    change_one_byte(stored.path)
+    assert "data/model/adapter_model.safetensors in DVC's cache has changed" in broken()["weights"]
+
+
+def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None:
+    commit = commit_of("tiny", 1)
+    assert commit is not None
+    (stored,) = versioning.stored_files(commit, paths.CURATED)
+    detach(stored.path)
+    change_one_byte(stored.path)
+    assert f"data/curated/{stored.relpath} in DVC's cache has changed" in broken()["dataset"]
+
+
+def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path) -> None:
+    base = Path(json.loads(paths.BASE.read_text())["id"])
+    config = base / "config.json"
+    before = config.read_bytes()
+    try:
+        config.write_bytes(before + b"\n")
+        assert "config.json has changed" in broken()["base"]
+    finally:
+        config.write_bytes(before)
+
+
+def test_a_moved_tag_is_found(world: Path) -> None:
+    first, second = (commit_of("tiny", version) for version in (1, 2))
+    assert first
+    assert second
+    user("tag", "-f", tag_name("tiny", 1), second)
+    found = broken()
+    assert first[:12] in found["commit"]
+    assert "the registry names" in found["receipt"]
+    assert "weights" in found
+
+
+def test_a_rewritten_ledger_is_found(world: Path) -> None:
+    user("update-ref", "-d", ledger_ref("tiny"))
+    found = broken()
+    assert "the ledger names none" in found["receipt"]
+    assert "the ledger tells of another verdict" in found["verdict"]
+
+
+def test_todays_parameters_data_and_candidate_are_no_part_of_an_old_version(world: Path) -> None:
+    set_params(seed=3)
+    Path("inbox/two.jsonl").write_text('{"instruction": "New?", "input": "", "output": "Yes."}\n')
+    set_verdicts(seed3=False)
+    run_stages()
+    assert broken(1) == {}
+    assert broken(2) == {}
+
+
+def test_a_version_without_a_commit_is_told(world: Path) -> None:
+    user("tag", "-d", "tiny@v1")
+    with pytest.raises(AuditError, match="neither the tag tiny@v1"):
+        audit(load_config(), 1)
+    with pytest.raises(RegistryError, match="no version 7"):
+        audit(load_config(), 7)
+
+
+def test_the_version_is_rebuilt_from_its_tag_and_compared(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.audit import rebuild as room
+
+    monkeypatch.setattr(room, "STAGES", ("curate", "finetune"))  # the toys
+    set_params(seed=3)  # what stands here today is no part of version 1
+    links = rebuild(load_config(), 1)
+    assert [link.name for link in links] == ["rebuilt dataset", "rebuilt weights"]
+    assert all(isinstance(link, Link) and link.ok for link in links), links

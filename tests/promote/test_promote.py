@@ -1,0 +1,199 @@
+"""Promotion: compare-and-swap on the ledger, the alias as its mirror, and nothing that retrains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toyworld
+from toyworld import git as user
+from toyworld import register, run_stages, set_params, set_verdicts
+
+from tasks import paths, versioning
+from tasks.config import load_config
+from tasks.errors import RegistryError, StropError
+from tasks.ledger import LedgerMoved, champion_of, read_ledger
+from tasks.promote import stage
+from tasks.promote.stage import promote, reconcile, rollback, serving
+from tasks.register.pending import pending
+from tasks.round import read_round
+from tasks.tracking import Registry, open_registry
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Version 1 serves; version 2 was let through, against version 1."""
+    return toyworld.stand_in("serving", tmp_path, monkeypatch)
+
+
+def kinds() -> list[tuple[str, int]]:
+    return [(entry.kind, entry.version) for entry in read_ledger("tiny")]
+
+
+def test_a_promotion_is_in_the_ledger_and_in_the_alias(world: Path) -> None:
+    entry = promote(load_config(), 2, why="passed", expected_champion=1)
+    assert (entry.kind, entry.version, entry.why) == ("promoted", 2, "passed")
+    assert serving(load_config()) == (2, 2)
+    assert open_registry(load_config()).alias("challenger") is None
+    again = promote(load_config(), 2, why="passed", expected_champion=1)
+    assert again == entry
+    assert kinds() == [("judged", 1), ("promoted", 1), ("judged", 2), ("promoted", 2)]
+
+
+def test_of_two_racing_promoters_one_wins(world: Path) -> None:
+    set_params(seed=3)
+    run_stages()
+    assert register().version == 3  # it too was judged against version 1
+    outcomes: list[Any] = []
+    start = threading.Barrier(2)
+
+    def race(version: int) -> None:
+        start.wait()
+        try:
+            outcomes.append(promote(load_config(), version, why="passed", expected_champion=1).version)
+        except LedgerMoved as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=race, args=(version,)) for version in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [o for o in outcomes if isinstance(o, int)]
+    assert len(winners) == 1, outcomes
+    assert serving(load_config()) == (winners[0], winners[0])
+    assert sum(kind == "promoted" for kind, _ in kinds()) == 2
+
+
+def test_a_promoter_who_read_the_ledger_before_another_wrote_is_refused(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = stage._require_fair
+
+    def meanwhile(*arguments: Any) -> None:
+        monkeypatch.setattr(stage, "_require_fair", real)
+        promote(load_config(), 2, why="the other", expected_champion=1)
+        real(*arguments)
+
+    monkeypatch.setattr(stage, "_require_fair", meanwhile)
+    with pytest.raises(LedgerMoved):
+        promote(load_config(), 2, why="mine", expected_champion=1)
+    assert kinds().count(("promoted", 2)) == 1
+
+
+def test_another_champion_than_expected_is_refused(world: Path) -> None:
+    with pytest.raises(LedgerMoved, match="v1 serves, not no version"):
+        promote(load_config(), 2, why="passed", expected_champion=None)
+    assert serving(load_config()) == (1, 1)
+
+
+def test_a_verdict_against_another_champion_does_not_promote(world: Path) -> None:
+    set_params(seed=3)
+    run_stages()
+    register()
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    with pytest.raises(RegistryError, match="v3 was judged against v1, but v2 serves"):
+        promote(load_config(), 3, why="passed", expected_champion=2)
+    assert not pending(load_config()), "it can never be promoted on that verdict"
+    promote(load_config(), 3, why="we know better", expected_champion=2, force=True)
+    assert serving(load_config()) == (3, 3)
+
+
+def test_a_refused_version_is_promoted_only_by_force_and_with_a_reason(world: Path) -> None:
+    set_params(seed=3)
+    set_verdicts(seed3=False)
+    run_stages()
+    assert not register().passed
+    with pytest.raises(RegistryError, match="the gate refused tiny v3 \\(failed better\\)"):
+        promote(load_config(), 3, why="", expected_champion=1)
+    with pytest.raises(RegistryError, match="needs a reason"):
+        promote(load_config(), 3, why=" ", expected_champion=1, force=True)
+    promote(load_config(), 3, why="the test set is wrong, see #12", expected_champion=1, force=True)
+    entry = champion_of(read_ledger("tiny"))
+    assert entry is not None
+    assert (entry.version, entry.passed, entry.why) == (3, False, "the test set is wrong, see #12")
+    assert "tiny@v3" in user("tag", "--list").split()
+
+
+def test_a_version_that_does_not_exist_is_told(world: Path) -> None:
+    with pytest.raises(RegistryError, match="no version 9 of tiny; it has 1, 2"):
+        promote(load_config(), 9, why="typo", expected_champion=1)
+
+
+def test_a_rollback_goes_to_the_champion_before(world: Path) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    entry = rollback(load_config(), why="complaints")
+    assert (entry.kind, entry.version) == ("rolled_back", 1)
+    assert serving(load_config()) == (1, 1)
+    with pytest.raises(RegistryError, match="v1 is the first champion"):
+        rollback(load_config(), why="further")
+    promote(load_config(), 2, why="it was not the model", expected_champion=1)
+    assert serving(load_config()) == (2, 2)
+
+
+def test_killed_between_ledger_and_alias_the_next_run_completes_it(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "set_alias", die)
+        with pytest.raises(Killed):
+            promote(load_config(), 2, why="passed", expected_champion=1)
+    assert serving(load_config()) == (2, 1)
+    assert pending(load_config())
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    assert serving(load_config()) == (2, 2)
+    assert not pending(load_config())
+    assert kinds().count(("promoted", 2)) == 1
+
+
+def test_an_unreachable_registry_leaves_the_ledger_as_it_was(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    before = read_ledger("tiny")
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        promote(load_config(), 2, why="passed", expected_champion=1)
+    assert read_ledger("tiny") == before
+
+
+def test_promotion_rollback_and_a_hand_moved_alias_leave_dvc_status_clean(world: Path) -> None:
+    def is_clean_by_the_command() -> bool:
+        told = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], check=False)
+        return told.returncode == 0
+
+    round_before = paths.ROUND.read_bytes()
+    assert versioning.is_clean()
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    assert versioning.is_clean()
+    rollback(load_config(), why="complaints")
+    assert versioning.is_clean()
+    open_registry(load_config()).set_alias("champion", 2)  # by hand
+    assert serving(load_config()) == (1, 2)
+    assert versioning.is_clean()
+    assert is_clean_by_the_command()
+    run_stages()
+    assert paths.ROUND.read_bytes() == round_before, "the round was begun anew though nothing is new"
+    assert reconcile(load_config()) == 1
+    assert serving(load_config()) == (1, 1)
+
+
+def test_the_next_round_sees_the_champion_and_the_looks(world: Path) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    round_ = read_round()
+    assert (round_.champion.version if round_.champion else None, round_.looks) == (1, 1)
+    set_params(seed=3)
+    run_stages()
+    round_ = read_round()
+    assert (round_.champion.version if round_.champion else None, round_.looks) == (2, 2)
+
+
+def test_no_error_of_ours_is_a_traceback() -> None:
+    assert issubclass(LedgerMoved, StropError)

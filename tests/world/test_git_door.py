@@ -1,0 +1,161 @@
+"""The door to git: a commit beside the user's branch, refs by compare-and-swap, clear errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from toyworld import git as user
+from toyworld import users_view
+
+from tasks import git, paths
+from tasks.errors import GitError
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    user("init", "-q", "-b", "main")
+    for name, content in {
+        "dvc.yaml": "stages: {}\n",
+        "params.yaml": "a: 1\n",
+        "gone.txt": "x\n",
+        ".gitignore": "*.log\ndvc.lock\n",
+    }.items():
+        Path(name).write_text(content)
+    user("add", "-A")
+    user("commit", "-q", "-m", "Start")
+    return tmp_path
+
+
+def held(commit: str) -> set[str]:
+    return set(user("-c", "core.quotePath=false", "ls-tree", "-r", "--name-only", commit).splitlines())
+
+
+def fill_the_project() -> None:
+    """Changes of every kind."""
+    Path("params.yaml").write_text("a: 2\n")
+    Path("gone.txt").unlink()
+    Path("dvc.lock").write_text("schema: '2.0'\n")
+    for name in (
+        "tasks/curate/规则 new.py",
+        "tasks/noise.log",
+        "data/templates/own.yaml",
+        "data/raw.dvc",
+        "data/round.json",
+        "报告.txt",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("new\n")
+    Path("staged.txt").write_text("staged\n")
+    user("add", "staged.txt")
+
+
+def test_a_commit_beside_never_touches_head_index_or_files(repository: Path) -> None:
+    fill_the_project()
+    before = users_view()
+    made = git.commit_beside("version 1")
+    assert users_view() == before
+    assert git.resolve(f"{made.commit}^") == git.head_commit()
+
+
+def test_a_commit_beside_holds_changes_ours_and_what_a_rebuild_needs(repository: Path) -> None:
+    fill_the_project()
+    made = git.commit_beside("version 1")
+    as_they_were = {".gitignore", "dvc.yaml", "params.yaml", "staged.txt"}
+    needed = {"dvc.lock", "data/raw.dvc", "data/round.json"}
+    assert held(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
+    assert made.left_out == ["报告.txt"]
+    assert git.read_at(made.commit, paths.PARAMS) == b"a: 2\n"
+    assert git.read_at(made.commit, Path("gone.txt")) is None
+
+
+def test_a_commit_beside_is_made_while_a_merge_is_under_way(repository: Path) -> None:
+    user("checkout", "-q", "-b", "other")
+    Path("params.yaml").write_text("a: 3\n")
+    user("commit", "-q", "-am", "three")
+    user("checkout", "-q", "main")
+    Path("params.yaml").write_text("a: 4\n")
+    user("commit", "-q", "-am", "four")
+    with pytest.raises(Exception, match="merge"):
+        user("merge", "other")
+    made = git.commit_beside("version 1")
+    assert b"<<<<<<<" in (git.read_at(made.commit, paths.PARAMS) or b"")
+    assert "UU params.yaml" in user("status", "--porcelain")
+
+
+def test_a_commit_is_signed_by_us_where_the_user_has_no_name(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    user("config", "user.useConfigOnly", "true")
+    made = git.commit_beside("version 1")
+    assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Strop <strop@localhost>"
+    user("config", "user.name", "Ada")
+    user("config", "user.email", "ada@example.org")
+    made = git.commit_beside("version 1")
+    assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Ada <ada@example.org>"
+
+
+def test_a_ref_moves_only_from_where_it_was_expected(repository: Path) -> None:
+    head = git.head_commit()
+    other = git.commit_beside("other").commit
+    git.move_ref("refs/strop/x", head, expected=None)
+    with pytest.raises(git.RefMoved):
+        git.move_ref("refs/strop/x", other, expected=None)
+    with pytest.raises(git.RefMoved):
+        git.move_ref("refs/strop/x", other, expected=other)
+    git.move_ref("refs/strop/x", other, expected=head)
+    assert git.resolve("refs/strop/x") == other
+
+
+def test_a_tag_is_made_once_and_never_moved(repository: Path) -> None:
+    head = git.head_commit()
+    git.create_tag("tiny@v1", head)
+    git.create_tag("tiny@v1", head)
+    with pytest.raises(GitError, match="already points at"):
+        git.create_tag("tiny@v1", git.commit_beside("other").commit)
+
+
+def test_a_clone_of_a_refused_candidate_holds_its_commit(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fill_the_project()
+    made = git.commit_beside("refused")
+    git.make_ref("refs/strop/refused/tiny/v1", made.commit)
+    clone = tmp_path_factory.mktemp("clones") / "clone"
+    git.clone_at(made.commit, clone)
+    assert (clone / "params.yaml").read_text() == "a: 2\n"
+    assert not (clone / "报告.txt").exists()
+
+
+def test_no_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GitError, match=r"no git repository\. Make one: git init"):
+        git.require_repository()
+    user("init", "-q")
+    with pytest.raises(GitError, match="no commit yet"):
+        git.require_repository()
+    with pytest.raises(GitError, match="no commit yet"):
+        git.commit_beside("nothing")
+
+
+def test_a_repository_that_begins_above_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git.require_repository()
+    Path("inner").mkdir()
+    monkeypatch.chdir("inner")
+    with pytest.raises(GitError, match="begins above"):
+        git.require_repository()
+
+
+def test_git_that_is_not_installed_is_one_clear_line(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(GitError, match="not installed"):
+        git.head_commit()
+
+
+def test_inside_a_hook_git_still_looks_here(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = git.head_commit()
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+    assert git.head_commit() == expected

@@ -1,0 +1,142 @@
+"""The ledger: append-only, compare-and-swap, and what it says of champions and looks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+from toyworld import git as user
+
+from tasks import git
+from tasks.errors import GitError
+from tasks.ledger import Entry, LedgerMoved, append_entry, champion_of, champions_of, judged, read_ledger, spent_looks
+
+ENTRY = Entry(
+    "judged",
+    1,
+    "w" * 64,
+    "r" * 64,
+    "v" * 64,
+    "d.dir",
+    True,
+    1,
+    100,
+    "ada",
+    "2026-11-21T00:00:00+00:00",
+    "通过了；“all” checks\n\nand more",
+)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    user("init", "-q")
+    user("commit", "-q", "--allow-empty", "-m", "Start")
+    return tmp_path
+
+
+def entry(kind: str, version: int, test_rows: int = 100) -> Entry:
+    return replace(ENTRY, kind=kind, version=version, test_rows=test_rows)  # type: ignore[arg-type]
+
+
+def test_an_entry_is_read_as_it_was_written(repository: Path) -> None:
+    assert read_ledger("tiny") == []
+    append_entry("tiny", ENTRY, expected_length=0)
+    append_entry("tiny", entry("promoted", 1), expected_length=1)
+    assert read_ledger("tiny") == [ENTRY, entry("promoted", 1)]
+    assert read_ledger("other") == []
+    assert user("status", "--porcelain") == ""
+
+
+def test_an_entry_on_an_unexpected_length_is_refused(repository: Path) -> None:
+    append_entry("tiny", ENTRY, expected_length=0)
+    with pytest.raises(LedgerMoved, match="has 1 entries, not 0"):
+        append_entry("tiny", entry("judged", 2), expected_length=0)
+    assert len(read_ledger("tiny")) == 1
+
+
+def test_of_two_writers_at_the_same_moment_one_wins(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_entry("tiny", ENTRY, expected_length=0)
+    real = git.move_ref
+
+    def another_first(ref: str, new: str, expected: str | None) -> None:
+        monkeypatch.setattr(git, "move_ref", real)
+        append_entry("tiny", entry("judged", 2), expected_length=1)
+        real(ref, new, expected)
+
+    monkeypatch.setattr(git, "move_ref", another_first)
+    with pytest.raises(LedgerMoved):
+        append_entry("tiny", entry("judged", 3), expected_length=1)
+    assert [e.version for e in read_ledger("tiny")] == [1, 2]
+
+
+def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
+    code = (
+        "import sys\nfrom dataclasses import replace\nfrom tasks.ledger import *\n"
+        "from tasks.ledger import Entry\n"
+        "e = Entry('promoted', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
+        "sys.stdin.readline()\n"
+        "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(1)\n"
+    )
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    processes = [
+        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        for n in range(1, 6)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    codes = [process.wait() for process in processes]
+    for process in processes:
+        process.communicate()
+    assert sorted(codes) == [0, 1, 1, 1, 1]
+    assert len(read_ledger("tiny")) == 1
+
+
+def test_a_ledger_that_was_tampered_with_is_told(repository: Path) -> None:
+    git.move_ref("refs/strop/ledger/tiny", git.head_commit(), expected=None)
+    with pytest.raises(GitError, match="no entry"):
+        read_ledger("tiny")
+
+
+def test_champions_stack_and_roll_back() -> None:
+    entries = [entry("judged", 1), entry("promoted", 1), entry("promoted", 2), entry("promoted", 3)]
+    assert [e.version for e in champions_of(entries)] == [1, 2, 3]
+    entries.append(entry("rolled_back", 2))
+    assert champion_of(entries) == entry("rolled_back", 2)
+    entries.append(entry("rolled_back", 1))
+    assert [e.version for e in champions_of(entries)] == [1]
+    entries.append(entry("promoted", 3))
+    assert [e.version for e in champions_of(entries)] == [1, 3]
+
+
+def test_no_champion_before_the_first_promotion() -> None:
+    assert champion_of([]) is None
+    assert champion_of([entry("judged", 1)]) is None
+    assert judged([entry("judged", 1)], 2) is None
+
+
+def test_looks_are_counted_until_the_test_rows_have_doubled() -> None:
+    assert spent_looks([]) == (1, 0)
+    assert spent_looks([entry("judged", 1, 100), entry("promoted", 1, 100), entry("judged", 2, 150)]) == (1, 2)
+    assert spent_looks([entry("judged", 1, 100), entry("judged", 2, 200)]) == (2, 1)
+    assert spent_looks([entry("judged", 1, 100), entry("judged", 2, 200), entry("judged", 3, 399)]) == (2, 2)
+
+
+@given(st.lists(st.integers(min_value=0, max_value=500), max_size=30))
+def test_an_epoch_never_goes_back_and_a_look_is_never_forgotten(rows: list[int]) -> None:
+    entries = [entry("judged", n, count) for n, count in enumerate(rows)]
+    before = (1, 0)
+    for end in range(1, len(entries) + 1):
+        epoch, looks = spent_looks(entries[:end])
+        assert (epoch, looks) in ((before[0], before[1] + 1), (before[0] + 1, 1))
+        before = (epoch, looks)

@@ -1,0 +1,102 @@
+"""The round is begun anew when data, parameters or code change, and by nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import toyworld
+from toyworld import git as user
+from toyworld import set_params
+
+from tasks import paths, versioning
+from tasks.config import load_config
+from tasks.errors import GitError, VersioningError
+from tasks.ingest.opening import open_round
+from tasks.promote.stage import promote
+from tasks.round import Champion, Round
+from tasks.weights import weights_digest
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    return toyworld.stand_in("serving", tmp_path, monkeypatch)
+
+
+def champion_in(round_: Round) -> int | None:
+    return round_.champion.version if round_.champion else None
+
+
+def test_a_promotion_begins_no_round(world: Path) -> None:
+    before = paths.ROUND.read_bytes()
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    assert champion_in(open_round(load_config())) == 1
+    assert paths.ROUND.read_bytes() == before
+
+
+def test_a_deleted_output_begins_no_round(world: Path) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    shutil.rmtree(paths.CURATED)
+    paths.VERDICT.unlink()
+    assert champion_in(open_round(load_config())) == 1
+
+
+@pytest.mark.parametrize("change", ["parameters", "data", "code", "rejudge", "missing", "damaged"])
+def test_changed_parameters_data_or_code_begin_a_round(world: Path, change: str) -> None:
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    if change == "parameters":
+        set_params(seed=3)
+    elif change == "data":
+        (paths.RAW / "new").write_text("new")
+        versioning.add_raw()
+    elif change == "code":
+        Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("toy.py gate", "toy.py gate --again"))
+    elif change == "missing":
+        paths.ROUND.unlink()
+    elif change == "damaged":
+        paths.ROUND.write_text("{")
+    round_ = open_round(load_config(), rejudge=change == "rejudge")
+    assert (champion_in(round_), round_.test_epoch, round_.looks) == (2, 1, 2)
+
+
+def test_the_first_round_has_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toyworld.stand_in("judged", tmp_path, monkeypatch)
+    assert open_round(load_config(), rejudge=True) == Round(None, 1, 0)
+
+
+def test_the_champions_weights_come_back_by_its_tag(world: Path) -> None:
+    shutil.rmtree(paths.MODELS)
+    round_ = open_round(load_config())
+    assert isinstance(round_.champion, Champion)
+    kept = paths.MODELS / round_.champion.weights_digest
+    assert weights_digest(kept) == round_.champion.weights_digest
+    assert weights_digest(paths.MODEL) != round_.champion.weights_digest
+
+
+def test_damaged_weights_of_the_champion_are_fetched_again(world: Path) -> None:
+    round_ = open_round(load_config())
+    assert round_.champion is not None
+    kept = paths.MODELS / round_.champion.weights_digest / "adapter_model.safetensors"
+    kept.unlink()
+    kept.write_bytes(b"damaged")
+    open_round(load_config())
+    assert weights_digest(kept.parent) == round_.champion.weights_digest
+
+
+def test_weights_that_are_nowhere_are_told(world: Path) -> None:
+    shutil.rmtree(paths.MODELS)
+    subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
+    with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
+        open_round(load_config())
+    user("tag", "-d", "tiny@v1")
+    with pytest.raises(VersioningError, match="its tag is not in git"):
+        open_round(load_config())
+
+
+def test_without_a_repository_no_round_begins(world: Path) -> None:
+    shutil.rmtree(".git")
+    with pytest.raises(GitError, match="git init"):
+        open_round(load_config())

@@ -1,0 +1,249 @@
+"""The door to DVC: what is out of date, what ran, what is locked, and what a commit held."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toyworld import git as user
+from toyworld import set_remote
+
+from tasks import git, paths, versioning
+from tasks.errors import VersioningError
+
+PIPELINE = """
+stages:
+  curate:
+    cmd: python make.py
+    deps: [data/raw, data/round.json, make.py]
+    params: [word]
+    outs: [data/curated]
+  gate:
+    cmd: echo judged >> judged.log && cp data/curated/a data/verdict
+    deps: [data/curated]
+    outs: [data/verdict]
+"""
+COPY = """
+import shutil, sys
+print("curate: at work", flush=True)
+word = open("params.yaml").read()
+if "fail" in word:
+    sys.exit("strop: the reason")
+shutil.copytree("data/raw", "data/curated")
+open("data/curated/word", "w").write(word)
+open("ran.log", "a").write("x")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    files = {
+        "dvc.yaml": PIPELINE,
+        "make.py": COPY,
+        "params.yaml": "word: one\n",
+        ".dvc/config": "[core]\n    analytics = false\n",
+        ".gitignore": "/data/raw/\n/data/curated/\n/data/verdict\n",
+        "data/raw/a": "a",
+        "data/raw/b": "b",
+        "data/round.json": "1",
+    }
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+    user("init", "-q", "-b", "main")
+    user("add", "-A")
+    user("commit", "-q", "-m", "Start")
+    versioning.add_raw()
+    return root
+
+
+def run_all() -> tuple[bool, bool]:
+    return versioning.reproduce("curate"), versioning.reproduce("gate")
+
+
+def test_a_stage_runs_once_and_comes_from_the_run_cache_when_things_are_as_they_were(project: Path) -> None:
+    assert not versioning.is_clean()
+    assert run_all() == (True, True)
+    assert run_all() == (False, False)
+    assert versioning.is_clean()
+    Path("params.yaml").write_text("word: two\n")
+    assert versioning.changed_stages() == {"curate": ["params.yaml:word (modified)"]}
+    assert run_all()[0]
+    Path("params.yaml").write_text("word: one\n")
+    assert versioning.reproduce("curate") is False
+    assert Path("ran.log").read_text() == "xx"
+    assert Path("data/curated/word").read_text() == "word: one\n"
+
+
+def test_a_stages_output_passes_through_and_dvcs_chatter_does_not(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_all()
+    told = capfd.readouterr()
+    assert told.out == "curate: at work\n"
+    assert told.err == ""
+
+
+def test_a_failed_stage_is_named_after_its_own_line(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("word: fail\n")
+    with pytest.raises(VersioningError, match="stage `curate` failed; its reason stands above"):
+        versioning.reproduce("curate")
+    assert capfd.readouterr().err == "strop: the reason\n"
+
+
+def test_the_stage_runs_by_our_python_and_the_path_is_put_back(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    Path("make.py").write_text("import sys; open('python.log', 'w').write(sys.prefix)\n" + COPY)
+    versioning.reproduce("curate")
+    assert Path("python.log").read_text() == sys.prefix
+    assert os.environ["PATH"] == "/usr/bin:/bin"
+
+
+def test_what_another_stage_makes_is_no_news_from_the_world(project: Path) -> None:
+    run_all()
+    subprocess.run(["rm", "-rf", "data/curated"], check=True)
+    assert versioning.changed_stages()
+    assert versioning.changed_inputs() == {}
+    Path("data/round.json").write_text("2")
+    assert versioning.changed_inputs() == {"curate": ["data/round.json (modified)"]}
+    assert versioning.changed_inputs(ignoring={"data/round.json"}) == {}
+    Path("data/raw/c").write_text("c")
+    versioning.add_raw()
+    assert versioning.changed_inputs(ignoring={"data/round.json"}) == {"curate": ["data/raw (modified)"]}
+
+
+def test_a_changed_command_is_news(project: Path) -> None:
+    run_all()
+    Path("dvc.yaml").write_text(PIPELINE.replace("echo judged", "echo weighed"))
+    assert versioning.changed_inputs() == {"gate": ["changed command"]}
+
+
+def test_it_waits_for_another_process_that_holds_the_lock(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(4)\n" + COPY)
+    code = "from tasks.versioning import reproduce; reproduce('curate')"
+    other = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    while not Path("busy").exists():
+        time.sleep(0.05)
+        assert other.poll() is None
+    assert versioning.reproduce("curate") is False
+    assert other.wait() == 0
+    assert Path("ran.log").read_text() == "x"
+    assert "waiting for another process" in capfd.readouterr().err
+
+
+def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versioning, "LOCK_WAIT_SECONDS", 0.5)
+    Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(30)\n" + COPY)
+    other = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "curate"], start_new_session=True)
+    try:
+        while not Path("busy").exists():
+            time.sleep(0.05)
+            assert other.poll() is None
+        with pytest.raises(VersioningError, match="another process still works on the same data"):
+            versioning.reproduce("curate")
+    finally:
+        os.killpg(other.pid, 9)
+        other.wait()
+    Path("make.py").write_text(COPY)
+    assert versioning.reproduce("curate"), "a lock of a process that is gone holds nobody up"
+
+
+def test_it_works_from_a_thread(project: Path) -> None:
+    ran: list[bool] = []
+    thread = threading.Thread(target=lambda: ran.append(versioning.reproduce("curate")))
+    thread.start()
+    thread.join()
+    assert ran == [True]
+
+
+def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
+    assert versioning.dataset_version() is None
+    run_all()
+    first = versioning.dataset_version()
+    assert first is not None
+    assert len(first) == 36
+    assert first.endswith(".dir")
+    Path("make.py").write_text("# other code, the same data\n" + COPY)
+    run_all()
+    assert versioning.dataset_version() == first
+    Path("data/raw/a").write_text("A")
+    versioning.add_raw()
+    run_all()
+    assert versioning.dataset_version() != first
+
+
+def version_one() -> str:
+    run_all()
+    commit = git.commit_beside("one").commit
+    git.create_tag("tiny@v1", commit)
+    Path("data/raw/a").write_text("A")
+    versioning.add_raw()
+    run_all()
+    return commit
+
+
+def test_a_version_is_fetched_as_it_was(project: Path, tmp_path: Path) -> None:
+    version_one()
+    versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    versioning.fetch_from("tiny@v1", paths.RAW, tmp_path / "raw")
+    assert (tmp_path / "then/a").read_text() == "a"
+    assert (tmp_path / "raw/a").read_text() == "a"
+    assert Path("data/curated/a").read_text() == "A"
+    with pytest.raises(VersioningError, match="tiny@v1: holds no data/model"):
+        versioning.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
+
+
+def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path) -> None:
+    set_remote(tmp_path / "remote")
+    run_all()
+    assert versioning.push() == "pushed"
+    version_one()
+    subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
+    versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    assert (tmp_path / "then/a").read_text() == "a"
+
+
+def test_what_is_nowhere_is_told(project: Path, tmp_path: Path) -> None:
+    version_one()
+    subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
+    with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
+        versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    assert not (tmp_path / "then").exists()
+
+
+def test_without_a_remote_nothing_is_pushed(project: Path) -> None:
+    run_all()
+    assert versioning.push() == "local only"
+    assert versioning.remote_name() == "local only"
+
+
+@pytest.mark.parametrize("ask", [versioning.is_clean, versioning.add_raw, lambda: versioning.reproduce("curate")])
+def test_a_mistake_in_dvc_yaml_is_one_clear_line(project: Path, ask: Callable[[], object]) -> None:
+    run_all()
+    Path("dvc.yaml").write_text("stages:\n  curate:\n    cmdd: python make.py\n")
+    with pytest.raises(VersioningError) as told:
+        ask()
+    assert "dvc.yaml" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_no_dvc_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    user("init", "-q")
+    with pytest.raises(VersioningError, match="no DVC repository"):
+        versioning.add_raw()
+
+
+def test_importing_the_door_loads_no_dvc() -> None:
+    code = "import sys, tasks.versioning; print('dvc' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"

@@ -6,7 +6,9 @@ Exit code 0: done (a refusal by the gate too: it is a result). 1: the user's sit
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import warnings
 
 ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate")
 
@@ -19,6 +21,9 @@ def main() -> int:
         print(f"usage: python -m tasks ROOM, with ROOM one of {', '.join(ROOMS)}", file=sys.stderr)
         return 2
     room = sys.argv[1]
+    # libraries' bars and deprecations would bury our own lines
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.simplefilter("ignore", FutureWarning)
     end_with_parent()
     try:
         from tasks.config import load_config

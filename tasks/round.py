@@ -20,6 +20,8 @@ class Champion:
     """Version in the registry."""
     weights_digest: str
     """Names the folder .strop/models/<digest>, where its weights lie."""
+    batches: tuple[str, ...] = ()
+    """The raw batches that were there when it was made: test rows of these are *established*."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def read_round(path: Path = paths.ROUND) -> Round:
     """Raises DataError where the file is missing or is not a round."""
     try:
         entry = read_json(path)
-        champion = Champion(**entry["champion"]) if entry["champion"] else None
+        found = entry["champion"]
+        champion = Champion(found["version"], found["weights_digest"], tuple(found["batches"])) if found else None
         return Round(champion, int(entry["test_epoch"]), int(entry["looks"]))
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Begin the round: python -m tasks ingest") from error

@@ -21,6 +21,7 @@ QUIET = {
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MPLBACKEND": "agg",
+    "OMP_NUM_THREADS": "1",  # tiny models: a second thread only waits, for ever on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -165,7 +166,7 @@ def params(base: Path | str, sources: list[dict[str, Any]], **sections: dict[str
         "validate": {"data_docs": False},
         "curate": {},
         "render": {"max_length_tokens": 128, "pack_length_tokens": 256},
-        "finetune": {"learning_rate": 5e-3, "max_steps": 4, "lora": {"rank": 4}},
+        "finetune": {"learning_rate": 5e-3, "max_steps": 4, "lora": {"rank": 4}, "threads": 1},
         "evaluate": {"max_new_tokens": 8},
         "gate": {"min_rows": 5, "bootstrap_samples": 500},
         "register": {"model_name": "tiny"},

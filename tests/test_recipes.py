@@ -19,7 +19,12 @@ from tasks.files import read_json
 from tasks.finetune.stage import run as finetune
 from tasks.render.stage import run as render
 
-ARCHITECTURES = {"gpt2-instruct": "tiny_gpt2", "llama-7b-lora": "tiny_llama", "smollm2-news": "tiny_llama"}
+ARCHITECTURES = {
+    "gpt2-instruct": "tiny_gpt2",
+    "llama-7b-lora": "tiny_llama",
+    "smollm2-news": "tiny_llama",
+    "smollm2-rounds": "tiny_llama",
+}
 
 
 @pytest.mark.parametrize("recipe", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda p: p.stem)

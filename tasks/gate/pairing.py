@@ -23,18 +23,26 @@ class PairedScores:
     family: NDArray[np.str_]
     reference: NDArray[np.float64]
     candidate: NDArray[np.float64]
+    batch: NDArray[np.str_]
+    """The raw batch of each row."""
 
     def of(self, families: set[str]) -> PairedScores:
         """The rows of some families."""
-        chosen = np.isin(self.family, sorted(families))
-        return PairedScores(self.family[chosen], self.reference[chosen], self.candidate[chosen])
+        return self._where(np.isin(self.family, sorted(families)))
+
+    def of_batches(self, batches: tuple[str, ...]) -> PairedScores:
+        """The rows that came in some batches."""
+        return self._where(np.isin(self.batch, list(batches)))
+
+    def _where(self, chosen: NDArray[np.bool_]) -> PairedScores:
+        return PairedScores(self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen])
 
     def __len__(self) -> int:
         return len(self.family)
 
 
 def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
-    """Pairs two tables of predictions (row_id, family, target, score) by row id.
+    """Pairs two tables of predictions (row_id, batch, family, target, score) by row id.
 
     Raises:
         DataError: they are not about the same rows, a row stands twice, or a score is no number from 0 to 1.
@@ -52,18 +60,19 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([ours[i][0] for i in ids], dtype=np.str_),
         np.array([theirs[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][2] for i in ids], dtype=np.float64),
+        np.array([ours[i][3] for i in ids], dtype=np.str_),
     )
 
 
-def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float]]:
-    """Row id → (family, target, score)."""
+def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float, str]]:
+    """Row id → (family, target, score, batch)."""
     ids = table["row_id"].to_pylist()
-    values = zip(*(table[name].to_pylist() for name in ("family", "target", "score")), strict=True)
+    values = zip(*(table[name].to_pylist() for name in ("family", "target", "score", "batch")), strict=True)
     rows = dict(zip(ids, values, strict=True))
     if len(rows) < len(ids):
         twice = {i for i, count in Counter(ids).items() if count > 1}
         raise _problem(f"{len(twice)} test rows stand more than once among the answers of the {role}", twice)
-    if wrong := {i for i, (_, _, score) in rows.items() if score is None or not 0 <= score <= 1}:
+    if wrong := {i for i, (_, _, score, _) in rows.items() if score is None or not 0 <= score <= 1}:
         raise _problem(f"{len(wrong)} scores of the {role} are no number from 0 to 1", wrong)
     return rows
 

@@ -22,7 +22,7 @@ from tasks.round import Round, read_round
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
-COLUMNS = ["row_id", "family", "target", "score"]
+COLUMNS = ["row_id", "batch", "family", "target", "score"]
 
 
 def run(config: PipelineConfig) -> None:

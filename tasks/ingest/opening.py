@@ -12,7 +12,7 @@ from tasks import git, paths, versioning
 from tasks.errors import DataError
 from tasks.ledger import champion_of, read_ledger, spent_looks
 from tasks.round import Champion, Round, read_round, write_round
-from tasks.versions import weights_folder
+from tasks.versions import commit_of, receipt_at, weights_folder
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -52,4 +52,14 @@ def _round_of_today(model: str) -> Round:
     entries = read_ledger(model)
     champion = champion_of(entries)
     epoch, looks = spent_looks(entries)
-    return Round(Champion(champion.version, champion.weights_digest) if champion else None, epoch, looks)
+    if champion is None:
+        return Round(None, epoch, looks)
+    batches = _batches_of(model, champion.version)
+    return Round(Champion(champion.version, champion.weights_digest, batches), epoch, looks)
+
+
+def _batches_of(model: str, version: int) -> tuple[str, ...]:
+    """The raw batches in a version's receipt; none where its commit was not fetched."""
+    commit = commit_of(model, version)
+    receipt = receipt_at(commit) if commit else None
+    return tuple(batch["batch"] for batch in receipt["manifest"]) if receipt else ()

@@ -24,12 +24,19 @@ CHAMPION = Champion(3, "c" * 64)
 def predict(role: str, scores: list[float], family: str = "topic") -> None:
     columns = {
         "row_id": [f"r{i:03}" for i in range(len(scores))],
+        "batch": ["b1"] * len(scores),
         "family": [family] * len(scores),
         "target": ["sport"] * len(scores),
         "score": scores,
     }
     schema = pa.schema(
-        [("row_id", pa.string()), ("family", pa.string()), ("target", pa.string()), ("score", pa.float64())]
+        [
+            ("row_id", pa.string()),
+            ("batch", pa.string()),
+            ("family", pa.string()),
+            ("target", pa.string()),
+            ("score", pa.float64()),
+        ]
     )
     write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.table(columns, schema=schema))
 

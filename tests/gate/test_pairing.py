@@ -14,7 +14,8 @@ from tasks.gate.pairing import pair_scores
 def table(*rows: tuple[str, str, str, Any]) -> pa.Table:
     names = ("row_id", "family", "target", "score")
     types = (pa.string(), pa.string(), pa.string(), pa.float64())
-    return pa.table({n: pa.array([row[i] for row in rows], types[i]) for i, n in enumerate(names)})
+    columns = {n: pa.array([row[i] for row in rows], types[i]) for i, n in enumerate(names)}
+    return pa.table({**columns, "batch": pa.array(["b1"] * len(rows), pa.string())})
 
 
 ONE, TWO = ("r1", "topic", "sport", 1.0), ("r2", "qa", "城市。", 0.5)

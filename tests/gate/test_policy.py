@@ -20,7 +20,11 @@ def paired(**families: tuple[list[float] | np.ndarray, list[float] | np.ndarray]
     """Paired scores from family=(reference, candidate)."""
     names = [name for name, (reference, _) in families.items() for _ in reference]
     reference, candidate = (np.concatenate([np.asarray(f[side], float) for f in families.values()]) for side in (0, 1))
-    return PairedScores(np.array(names, dtype=np.str_), reference, candidate)
+    return of_one_batch(np.array(names, dtype=np.str_), reference, candidate)
+
+
+def of_one_batch(family: np.ndarray, reference: np.ndarray, candidate: np.ndarray) -> PairedScores:
+    return PairedScores(family, reference, candidate, np.full(len(family), "b1"))
 
 
 def check_of(verdict: Verdict, name: str) -> Check:
@@ -188,7 +192,7 @@ def test_two_equal_models_are_promoted_in_at_most_5_percent_of_500_trials(draw: 
         champion = draw(rng, ease)
         settings = ANY_MARGIN.model_copy(update={"seed": trial})
         promoted += any(
-            judge(PairedScores(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
+            judge(of_one_batch(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
             for look in range(looks)
         )
     assert promoted <= 0.05 * TRIALS
@@ -200,7 +204,7 @@ def test_a_clearly_better_model_is_promoted_in_at_least_90_percent(draw: Draw) -
     promoted, trials, rows = 0, 100, 240
     for trial in range(trials):
         ease = rng.beta(2, 4, rows)
-        scores = PairedScores(families(rows), draw(rng, ease), draw(rng, np.minimum(ease + 0.3, 1)))
+        scores = of_one_batch(families(rows), draw(rng, ease), draw(rng, np.minimum(ease + 0.3, 1)))
         promoted += judge(scores, SETTINGS.model_copy(update={"seed": trial}), Round(None, 1, 2)).passed
     assert promoted >= 0.9 * trials
 
@@ -219,3 +223,30 @@ def test_a_family_with_shuffled_labels_is_refused_and_named_worse() -> None:
         assert topic.interval is not None
         assert topic.interval.high < -SETTINGS.margin
         assert not verdict.passed
+
+
+def test_a_new_batchs_own_test_rows_cannot_outvote_those_that_were_there() -> None:
+    """Labels mixed up: the candidate learnt them, is right by them on the new rows, and wrong on the established ones."""
+    champion, candidate = np.repeat([0.95, 0.0], [60, 140]), np.repeat([0.05, 0.95], [60, 140])
+    rng = np.random.default_rng(1)
+    scores = PairedScores(
+        np.full(200, "topic"),
+        (rng.random(200) < champion).astype(float),
+        (rng.random(200) < candidate).astype(float),
+        np.repeat(["old", "new"], [60, 140]),
+    )
+    before = judge(scores, SETTINGS, FIRST)
+    assert before.passed, "without knowing which rows are new"
+    verdict = judge(scores, SETTINGS, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
+    check = check_of(verdict, "not_worse/topic/established")
+    assert not verdict.passed
+    assert check.passed is False
+    assert check.interval is not None
+    assert check.interval.high < -SETTINGS.margin
+    assert "worse: the whole interval lies below" in check.detail
+
+
+def test_established_rows_are_no_check_of_their_own_where_no_row_is_new() -> None:
+    scores = paired(topic=(right(30, 60), right(52, 60)))
+    names = [check.name for check in judge(scores, SETTINGS, Round(Champion(1, "c" * 64, ("b1",)), 1, 0)).checks]
+    assert "not_worse/topic/established" not in names

@@ -1,0 +1,69 @@
+"""Three test rows with the answers of base and candidate side by side: chosen by row id, never by score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from tasks import paths
+
+COLUMNS = ["row_id", "family", "language", "prompt", "target", "prediction", "score"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    family: str
+    prompt: str
+    """What was asked, as it was collected: without the templates around it."""
+    target: str
+    predictions: dict[str, str]
+    """Role (base, champion, candidate) → its answer."""
+    scores: dict[str, float]
+
+
+def choose_answers(count: int = 3) -> list[Answers]:
+    """The first rows by id, taking turns between families and languages; none before there are predictions."""
+    tables = {role: _read(role) for role in ("base", "champion", "candidate")}
+    rows = {role: table for role, table in tables.items() if table}
+    if "candidate" not in rows or "base" not in rows:
+        return []
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row_id, row in sorted(rows["candidate"].items()):
+        if all(row_id in table for table in rows.values()):
+            groups.setdefault((row["family"], row["language"]), []).append(row_id)
+    in_turn = [row_id for turn in zip_longest(*(groups[key] for key in sorted(groups))) for row_id in turn if row_id]
+    asked = _asked(set(in_turn[:count]))
+    return [_answers(row_id, rows, asked) for row_id in in_turn[:count]]
+
+
+def _answers(row_id: str, rows: dict[str, dict[str, Any]], asked: dict[str, str]) -> Answers:
+    row = rows["candidate"][row_id]
+    return Answers(
+        family=row["family"],
+        prompt=asked.get(row_id, row["prompt"]),
+        target=row["target"],
+        predictions={role: table[row_id]["prediction"] for role, table in rows.items()},
+        scores={role: float(table[row_id]["score"]) for role, table in rows.items()},
+    )
+
+
+def _asked(row_ids: set[str]) -> dict[str, str]:
+    """Row id → instruction and input."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from tasks.dataset import read_dataset
+
+    dataset = read_dataset()
+    rows = dataset.filter(pc.is_in(dataset["row_id"], value_set=pa.array(sorted(row_ids)))).to_pylist()
+    return {row["row_id"]: " ".join(part for part in (row["instruction"], row["input"]) if part) for row in rows}
+
+
+def _read(role: str) -> dict[str, Any]:
+    path = paths.PREDICTIONS / f"{role}.parquet"
+    if not path.exists():
+        return {}
+    import pyarrow.parquet as pq
+
+    return {row["row_id"]: row for row in pq.read_table(path, columns=COLUMNS).to_pylist()}

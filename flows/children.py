@@ -1,0 +1,63 @@
+"""Long work that a signal ends cleanly: Ctrl-C and SIGTERM end the stage's processes first, then the caller hears of it.
+
+DVC ignores Ctrl-C in the main thread while a stage runs, so its work is done in a thread beside it: the main one waits,
+and may be interrupted. DVC then sees its stage fail, lets its locks go, and the exception goes on upwards.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+GRACE_SECONDS = 10.0
+
+
+def run_interruptibly(work: Callable[[], Result]) -> Result:
+    """Calls `work` in a thread and waits for it. On an interruption its child processes are ended before it goes on."""
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # handed on to the waiting thread  # noqa: BLE001
+            errors.append(error)
+
+    before = _children()
+    thread = threading.Thread(target=call, name="stage", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.2)
+    except BaseException:
+        end_processes(_children() - before)
+        thread.join(GRACE_SECONDS)
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def end_processes(pids: set[int], grace_seconds: float = GRACE_SECONDS) -> None:
+    """Asks processes to end, then makes them."""
+    import psutil
+
+    processes = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            process.terminate()
+            processes.append(process)
+        except psutil.Error:
+            continue
+    for process in psutil.wait_procs(processes, timeout=grace_seconds)[1]:
+        process.kill()
+
+
+def _children() -> set[int]:
+    import psutil
+
+    return {child.pid for child in psutil.Process().children(recursive=True)}

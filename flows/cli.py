@@ -1,0 +1,112 @@
+"""The command `strop`. Each command is a small function in flows/commands/; nothing heavy is imported to show help.
+
+Exit codes: 0 done, 1 the user's situation (one line says what, where and what to do), 2 wrong usage, 3 the gate refused.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands import data, deciding, looking, quarantine, running, talking
+from tasks.errors import StropError, told_by_disk
+
+HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
+
+
+class Terminated(BaseException):
+    """SIGTERM."""
+
+
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
+STOPPED = "stopped. What was done is kept: the next `strop run` goes on from there."
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode="rich"
+)
+running.add_to(app)
+looking.add_to(app)
+talking.add_to(app)
+deciding.add_to(app)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+
+
+@app.callback()
+def enter(
+    project: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The project to work in; else the one around you.")
+    ] = None,
+) -> None:
+    """Goes to the project first, wherever --project stands in the line."""
+    if project is None:
+        return
+    try:
+        os.chdir(project)
+    except OSError as error:
+        raise StropError(
+            f"no folder that can be entered ({error.strerror})", where=str(project), fix="Mend --project"
+        ) from error
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line and returns its exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        result: Any = app(_project_first(arguments), prog_name="strop", standalone_mode=False)
+        if result == INTERRUPTED:
+            return _fail(STOPPED)
+        return result if isinstance(result, int) else 0
+    except StropError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # `strop history | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if told := told_by_disk(error):
+            return _fail(told)
+        raise
+    except Terminated:
+        return _fail(STOPPED)
+    except typer.Abort:  # a question that was not answered
+        return _fail("nothing was done.")
+    except typer.TyperException as error:
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)  # type: ignore[arg-type]
+        return error.exit_code
+
+
+def _project_first(arguments: list[str]) -> list[str]:
+    """`strop run --project X` as `strop --project X run`."""
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--project" and place + 1 < len(arguments):
+            return [*arguments[place : place + 2], *arguments[:place], *arguments[place + 2 :]]
+        if argument.startswith("--project="):
+            return [argument, *arguments[:place], *arguments[place + 1 :]]
+    return arguments
+
+
+def _fail(line: str, exit_code: int = 1) -> int:
+    print(f"strop: {line}", file=sys.stderr, flush=True)
+    return exit_code
+
+
+def _stop(*_: object) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What commands share: the project they work in, JSON, and the consoles they write on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tasks.config import PipelineConfig
+
+Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+
+
+def enter_project() -> PipelineConfig:
+    """Goes to the root of the project around the working directory, and reads its params.yaml.
+
+    Raises:
+        ConfigError: there is no project, or its params.yaml is wrong.
+    """
+    from tasks.config import load_config
+
+    enter_root()
+    return load_config()
+
+
+def enter_root() -> Path:
+    """As enter_project, for commands that need no settings."""
+    from flows.environment import prepare_environment
+    from tasks.paths import find_root
+
+    root = find_root()
+    os.chdir(root)
+    prepare_environment(root)
+    return root
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def console(*, on_stderr: bool = False) -> Console:
+    """A terminal's width where there is one; elsewhere wide enough that no line is broken that a program may read."""
+    from rich.console import Console
+
+    made = Console(stderr=on_stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 140
+    return made
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Sends what this process and its children write to standard output to standard error instead."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

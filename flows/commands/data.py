@@ -1,0 +1,120 @@
+"""data: the dataset's versions and its batches; leave one out, or take it back. Recorded, and reversible."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands.common import Json, Why, console, enter_project, enter_root, print_json
+from tasks.errors import DataError
+
+app = typer.Typer(
+    help="The dataset: its versions and batches; exclude a batch, or include it again.", no_args_is_help=True
+)
+
+Batch = Annotated[str, typer.Argument(help="The batch's id, or its first characters.")]
+
+
+@app.command()
+def versions(as_json: Json = False) -> int:
+    """The dataset of every version of the model, and the one there is now."""
+    config = enter_project()
+    from tasks.ledger import read_ledger
+    from tasks.versioning import dataset_version
+
+    judged = [entry for entry in read_ledger(config.register_.model_name) if entry.kind == "judged"]
+    now = dataset_version()
+    if as_json:
+        known = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
+        print_json({"now": now, "versions": known})
+        return 0
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("dataset", "version", "when (UTC)", "test rows"):
+        table.add_column(name)
+    for entry in judged:
+        table.add_row(entry.dataset, f"v{entry.version}", entry.when.replace("T", " ")[:16], f"{entry.test_rows:,}")
+    table.add_row(now or "none yet", "[bold]now[/]", "", "")
+    console().print(table)
+    return 0
+
+
+@app.command()
+def batches(as_json: Json = False) -> int:
+    """Every batch that was collected, in order of arrival."""
+    enter_root()
+    found = _batches()
+    if as_json:
+        print_json(found)
+        return 0
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("batch", "source", "rows", "refused", "state"):
+        table.add_column(name, justify="right" if name in ("rows", "refused") else "left")
+    styles = {"excluded": "yellow", "set_aside": "red"}
+    for batch in found:
+        state = batch["state"]
+        refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
+        told = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
+        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told)
+    console().print(table)
+    return 0
+
+
+@app.command()
+def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+    """Leave a batch out of the dataset, from the next run on."""
+    return _decide("exclude", batch, why, as_json)
+
+
+@app.command()
+def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+    """Take an excluded batch back, from the next run on."""
+    return _decide("include", batch, why, as_json)
+
+
+def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
+    enter_root()
+    from tasks.decisions import excluded_batches, read_decisions, record_decision
+
+    found = _find(batch)
+    if (found in excluded_batches(read_decisions())) == (what == "exclude"):
+        raise DataError(f"is {what}d already", where=f"batch {found}", fix="See: strop data batches")
+    decision = record_decision(what, found, why or "by hand")
+    if as_json:
+        print_json(asdict(decision))
+    else:
+        console().print(f"Batch {found} is {what}d. The next run goes by it: [bold]strop run[/]")
+    return 0
+
+
+def _find(start: str) -> str:
+    from tasks.manifest import read_manifest
+
+    found = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]
+    if len(found) != 1:
+        what = "no such batch" if not found else f"{len(found)} batches begin so"
+        raise DataError(what, where=f"batch {start}", fix="See: strop data batches")
+    return found[0]
+
+
+def _batches() -> list[dict[str, Any]]:
+    from tasks import paths
+    from tasks.decisions import excluded_batches, read_decisions
+    from tasks.files import read_json
+    from tasks.manifest import read_manifest
+
+    report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
+    validated = {entry["batch"]: entry for entry in report}
+    excluded = excluded_batches(read_decisions())
+    listed = []
+    for batch in read_manifest():
+        entry = validated.get(batch.batch, {})
+        state = "excluded" if batch.batch in excluded else entry.get("state", "not validated yet")
+        facts = {"batch": batch.batch, "source": batch.source, "rows": batch.rows}
+        listed.append({**facts, "refused": entry.get("refused"), "state": state})
+    return listed

@@ -1,0 +1,114 @@
+"""generate and chat: ask a model on this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.commands.common import Json, console, enter_project, print_json
+
+PANEL = "Serving"
+
+To = Annotated[str, typer.Option(help="Which model: champion, challenger, base, or a version's number.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token; higher is more varied.")]
+TopP = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Draw from the likeliest tokens that hold this much probability.")
+]
+Seed = Annotated[int, typer.Option(help="Seeds the draw.")]
+System = Annotated[str | None, typer.Option(help="A system message.")]
+
+LEAVE = {"/exit", "/quit"}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(generate)
+    app.command(rich_help_panel=PANEL)(chat)
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    to: To = "champion",
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 17,
+    system: System = None,
+    as_json: Json = False,
+) -> int:
+    """Ask a model once."""
+    config = enter_project()
+    asked = sys.stdin.read() if prompt == "-" else prompt
+    if not asked.strip():
+        raise typer.BadParameter("The prompt is empty.")
+    from flows.speaking import Sampling, load_speaker, stream_answer
+
+    speaker = load_speaker(config, to)
+    messages = [*_opening(system), {"role": "user", "content": asked}]
+    pieces = []
+    for piece in stream_answer(speaker, messages, Sampling(max_tokens, temperature, top_p, seed)):
+        pieces.append(piece)
+        if not as_json:
+            print(piece, end="", flush=True)
+    if as_json:
+        print_json({"model": speaker.name, "prompt": asked, "answer": "".join(pieces).strip()})
+    else:
+        print()
+    return 0
+
+
+def chat(
+    to: To = "champion",
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.9,
+    seed: Seed = 17,
+    system: System = None,
+) -> int:
+    """Talk with a model, turn by turn. /new begins again; /exit or Ctrl-D ends."""
+    config = enter_project()
+    from flows.speaking import Sampling, load_speaker, stream_answer
+
+    screen = console()
+    with screen.status("loading …"):
+        speaker = load_speaker(config, to)
+    screen.print(f"[bold]{speaker.name}[/]. /new begins again, /exit ends; Ctrl-C stops an answer.\n")
+    messages = _opening(system)
+    turn = 0
+    while (asked := _ask()) is not None:
+        if asked == "/new":
+            messages, turn = _opening(system), 0
+            continue
+        if not asked:
+            continue
+        pieces: list[str] = []
+        try:
+            for piece in stream_answer(
+                speaker,
+                [*messages, {"role": "user", "content": asked}],
+                Sampling(max_tokens, temperature, top_p, seed + turn),
+            ):
+                pieces.append(piece)
+                print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            pass
+        print("\n")
+        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": "".join(pieces).strip()}]
+        turn += 1
+    return 0
+
+
+def _opening(system: str | None) -> list[dict[str, str]]:
+    return [{"role": "system", "content": system}] if system else []
+
+
+def _ask() -> str | None:
+    """The user's next line; None where they leave."""
+    try:
+        asked = input("> ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return None
+    return None if asked in LEAVE else asked

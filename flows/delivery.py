@@ -1,0 +1,41 @@
+"""From a registered candidate to the outcome: promoted, waiting for a person, or refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.outcome import Outcome
+from tasks.config import PipelineConfig
+from tasks.ledger import champion_of, read_ledger
+from tasks.round import read_round
+
+if TYPE_CHECKING:
+    from tasks.register.stage import Registered
+
+
+def deliver(config: PipelineConfig, registered: Registered) -> Outcome:
+    """Promotes a candidate that the gate passed, if promotion is automatic. Done twice, it is done once.
+
+    Raises:
+        StropError: another champion was made since the round began; the candidate then waits for a new judgement.
+    """
+    from tasks.promote.stage import promote, reconcile
+
+    serving = serving_version(config)
+    if not registered.passed:
+        return Outcome("refused", serving, registered.version)
+    if serving == registered.version:
+        reconcile(config)
+        return Outcome("promoted", serving, registered.version)
+    if not config.promote.automatic:
+        return Outcome("waiting", serving, registered.version)
+    judged_against = read_round().champion
+    expected = judged_against.version if judged_against else None
+    promote(config, registered.version, why="passed the gate", expected_champion=expected)
+    return Outcome("promoted", registered.version, registered.version)
+
+
+def serving_version(config: PipelineConfig) -> int | None:
+    """The champion, by the ledger."""
+    champion = champion_of(read_ledger(config.register_.model_name))
+    return champion.version if champion else None

@@ -1,0 +1,190 @@
+"""Examines what Strop needs, one finding a line: ok, a note, or wrong with the fix. For `strop doctor`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.errors import StropError
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+GB = 1e9
+LEAST_DISK = 5 * GB
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    state: Literal["ok", "note", "wrong"]
+    told: str
+    fix: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Everything, in the order in which it must work."""
+    findings = [_python(), _torch(), _gpu(), _memory(), _disk(), _told("git", _git), _told("dvc", _dvc)]
+    try:
+        from tasks.config import load_config
+
+        config = load_config()
+    except StropError as error:
+        return [*findings, _wrong("params", error)]
+    findings.append(Finding("params", "ok", f"params.yaml, {len(config.ingest.sources)} sources"))
+    findings += [_told("sources", lambda: _sources(config)), _told("registry", lambda: _registry(config))]
+    base = _told("base", lambda: _base(config))
+    findings.append(base)
+    if base.state != "wrong":
+        findings.append(_told("training", lambda: _training(config)))
+    return findings
+
+
+def _told(name: str, examine_it: Callable[[], Finding]) -> Finding:
+    """The finding, or what the room that was asked raised."""
+    try:
+        return examine_it()
+    except StropError as error:
+        return _wrong(name, error)
+
+
+def _wrong(name: str, error: StropError) -> Finding:
+    told = f"{error.where}: {error.what}" if error.where else error.what
+    return Finding(name, "wrong", told.strip(), error.fix)
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("python", "ok", f"{version} ({sys.prefix})")
+
+
+def _torch() -> Finding:
+    import torch
+    import transformers
+
+    threads = f"{torch.get_num_threads()} threads"
+    return Finding("torch", "ok", f"{torch.__version__}, transformers {transformers.__version__}, {threads}")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding(
+            "gpu", "note", "none: training runs on the processor, which is enough for models of about 100M parameters"
+        )
+    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+    properties = torch.cuda.get_device_properties(0)
+    return Finding("gpu", "ok", f"{properties.name}, {properties.total_memory / GB:.0f} GB, {bf16}")
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    told = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
+    if memory.available < 2 * GB:
+        return Finding("memory", "note", told, "Close something: a stage may need 2 GB and more")
+    return Finding("memory", "ok", told)
+
+
+def _disk() -> Finding:
+    usage = shutil.disk_usage(Path.cwd())
+    told = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
+    if usage.free < LEAST_DISK:
+        return Finding("disk", "wrong", told, "Free some: dvc gc -w, old folders in .strop/")
+    return Finding("disk", "ok", told)
+
+
+def _git() -> Finding:
+    from tasks.git import head_commit, require_repository
+
+    require_repository()
+    return Finding("git", "ok", f"at commit {head_commit()[:12]}")
+
+
+def _dvc() -> Finding:
+    from importlib.metadata import version
+
+    from tasks.versioning import LOCAL_ONLY, remote_name
+
+    remote = remote_name()
+    if remote == LOCAL_ONLY:
+        fix = "To keep data elsewhere too: dvc remote add --default NAME URL"
+        return Finding("dvc", "note", f"{version('dvc')}, no remote: versions can be rebuilt on this machine only", fix)
+    return Finding("dvc", "ok", f"{version('dvc')}, remote {remote}")
+
+
+def _sources(config: PipelineConfig) -> Finding:
+    from tasks.ingest.scan import find_files
+
+    if not config.ingest.sources:
+        return Finding("sources", "note", "none declared", "Name one in params.yaml, section `ingest`")
+    files = sum(len(find_files(source)) for source in config.ingest.sources)
+    return Finding("sources", "ok", f"{files:,} files in {len(config.ingest.sources)} sources")
+
+
+def _registry(config: PipelineConfig) -> Finding:
+    from tasks.ledger import champion_of, read_ledger
+    from tasks.tracking import open_registry
+
+    registry = open_registry(config)
+    champion = champion_of(read_ledger(registry.model))
+    alias, serves = registry.alias("champion"), champion.version if champion else None
+    told = f"{registry.model}, {len(registry.versions())} versions"
+    if alias != serves:
+        fix = "The next run sets the alias; or now: strop promote VERSION"
+        return Finding("registry", "note", f"{told}; its alias `champion` says {alias}, the ledger says {serves}", fix)
+    return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
+
+
+def _base(config: PipelineConfig) -> Finding:
+    from tasks.base.resolve import pin_base
+
+    record = pin_base(config.base)
+    return Finding("base", "ok", f"{record.id} ({record.kind}, {len(record.files)} files, {record.digest[:12]})")
+
+
+def _training(config: PipelineConfig) -> Finding:
+    """Whether a training step fits into the memory that there is."""
+    import psutil
+    import torch
+
+    from flows.memory import estimate_memory
+    from tasks.base.load import best_precision
+    from tasks.base.resolve import pin_base
+
+    precision = best_precision() if config.finetune.precision == "auto" else config.finetune.precision
+    architecture = read_configuration(pin_base(config.base))
+    estimate = estimate_memory(architecture, config.finetune, config.render, precision)
+    trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"
+    is_gpu = torch.cuda.is_available()
+    there_is = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
+    told = f"{config.finetune.method} in {precision}, {trained}: about {estimate}"
+    if estimate.total > there_is:
+        fix = (
+            "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"
+        )
+        return Finding(
+            "training", "wrong" if is_gpu else "note", f"{told}; this machine has {there_is / GB:.0f} GB", fix
+        )
+    return Finding("training", "ok", told)
+
+
+def read_configuration(record: Any) -> dict[str, Any]:
+    """The content of the base's config.json; a GGUF file's is read from its header."""
+    from transformers import AutoConfig
+
+    from tasks.base.resolve import locate_files
+
+    place = next(iter(locate_files(record.id, record.kind, record.revision).values()))
+    if record.kind in ("gguf", "package"):
+        configuration = AutoConfig.from_pretrained(place.parent, gguf_file=place.name)
+    else:
+        configuration = AutoConfig.from_pretrained(place.parent)
+    found: dict[str, Any] = configuration.to_dict()
+    return found

@@ -1,0 +1,53 @@
+"""Settings of other people's tools that Strop makes before they are imported: nothing is sent home, nothing chatters.
+
+Each is a default: what stands in the environment already goes before it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from tasks import paths
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "agg",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+PREFECT_FOLDER = paths.CACHE / "prefect"
+
+
+def prepare_environment(root: Path) -> None:
+    """Sets the quiet defaults, gives Prefect a home in the project, and lets DVC's stages find this Python.
+
+    A user who already has a Prefect home, profile or server keeps it.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not _has_own_prefect():
+        os.environ["PREFECT_HOME"] = str(root / PREFECT_FOLDER)
+    folder = str(Path(sys.executable).parent)
+    if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:
+        os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
+
+
+def show_only_our_lines() -> None:
+    """In a command of ours the terminal holds the stages' own lines and the summary.
+
+    Prefect's log goes to its API only. Warnings by which libraries tell their developers of a coming change are left out.
+    """
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning,ignore::UserWarning")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def _has_own_prefect() -> bool:
+    named = any(os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_URL"))
+    return named or (Path.home() / ".prefect" / "profiles.toml").exists()

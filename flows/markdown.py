@@ -1,0 +1,89 @@
+"""The summary as Markdown, for Prefect's page and data/reports/summary.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.outcome import Outcome
+from flows.summary import Score, Summary
+from flows.telling import MARKS, counted, role_name, set_aside_line, shortened, verdict_line
+
+
+def as_markdown(summary: Summary, outcome: Outcome) -> str:
+    """Everything that the terminal shows."""
+    parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
+    if summary.data:
+        parts.append(_data(summary))
+    if summary.families:
+        parts.append(_scores(summary))
+    if summary.verdict:
+        parts.append(_checks(summary))
+    if summary.new_batches:
+        rows = [[b["batch"], b["source"], b["rows"], b["refused"]] for b in summary.new_batches]
+        title = f"## Batches that version {summary.champion} was not trained on"
+        parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
+    if summary.answers:
+        parts.append(_answers(summary))
+    parts.append("## Where to look next\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
+    return "\n\n".join(parts) + "\n"
+
+
+def score_rows(summary: Summary) -> list[dict[str, Any]]:
+    """A row a family, for Prefect's table artifact."""
+    return [
+        {
+            "family": family.family,
+            "measure": family.measure,
+            "rows": family.rows,
+            **{role_name(summary, role): _score(score) for role, score in family.scores.items()},
+        }
+        for family in summary.families
+    ]
+
+
+def _data(summary: Summary) -> str:
+    data = summary.data
+    assert data is not None
+    lines = [
+        f"- {data.rows:,} rows in, {data.accepted:,} accepted",
+        f"- {sum(data.refused.values()):,} refused: {counted(data.refused) or 'none'}",
+        f"- {data.duplicates:,} dropped as duplicates",
+        *(f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside),
+    ]
+    return "## Rows\n\n" + "\n".join(lines)
+
+
+def _scores(summary: Summary) -> str:
+    rows = score_rows(summary)
+    table = _table(list(rows[-1]), [list(row.values()) for row in rows])
+    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}"
+
+
+def _checks(summary: Summary) -> str:
+    assert summary.verdict is not None
+    rows = [[MARKS[check["passed"]][0], check["name"], check["detail"]] for check in summary.verdict["checks"]]
+    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'what was found'], rows)}"
+
+
+def _answers(summary: Summary) -> str:
+    roles = list(summary.answers[0].predictions)
+    head = ["prompt", "expected", *(role_name(summary, role) for role in roles)]
+    rows = [
+        [shortened(a.prompt), shortened(a.target), *(shortened(a.predictions[role]) for role in roles)]
+        for a in summary.answers
+    ]
+    return f"## Answers side by side, chosen by row id\n\n{_table(head, rows)}"
+
+
+def _score(score: Score) -> str:
+    ends = f" [{100 * score.interval[0]:.1f}, {100 * score.interval[1]:.1f}]" if score.interval else ""
+    return f"{score.score:.1%}{ends}"
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

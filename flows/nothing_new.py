@@ -1,0 +1,26 @@
+"""The quick scan before anything heavy: is there a reason to run at all? The command and the scheduled flow both ask.
+
+It looks at the sources (stat), at DVC's status, and whether the last verdict was acted upon. No torch, MLflow or server.
+"""
+
+from __future__ import annotations
+
+from flows.delivery import serving_version
+from flows.outcome import Outcome
+from tasks.config import PipelineConfig
+
+
+def is_nothing_new(config: PipelineConfig) -> bool:
+    """Whether a run would find nothing to do."""
+    from tasks.ingest.scan import anything_new
+
+    if anything_new(config.ingest):
+        return False
+    from tasks import versioning  # DVC takes half a second to import
+    from tasks.register.pending import pending
+
+    return versioning.is_clean() and not pending(config)
+
+
+def nothing_new(config: PipelineConfig) -> Outcome:
+    return Outcome("nothing_new", serving_version(config))

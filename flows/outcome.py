@@ -1,0 +1,49 @@
+"""How a run ended: a small value that the command turns into an exit code, and the flow into a named state."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["nothing_new", "promoted", "waiting", "refused", "back_at_champion"]
+
+STATE_NAMES: dict[Kind, str] = {
+    "nothing_new": "NothingNew",
+    "promoted": "Promoted",
+    "waiting": "Waiting",
+    "refused": "Refused",
+    "back_at_champion": "BackAtChampion",
+}
+"""As Prefect's page and its automations see it. All are of type Completed: a refusal is a result."""
+
+REFUSED_EXIT_CODE = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: Kind
+    champion: int | None
+    """The version that serves now."""
+    version: int | None = None
+    """The version that this run registered."""
+
+    @property
+    def exit_code(self) -> int:
+        return REFUSED_EXIT_CODE if self.kind == "refused" else 0
+
+    @property
+    def message(self) -> str:
+        """One sentence for a person."""
+        serves = f"version {self.champion} serves" if self.champion else "no version serves yet"
+        return {
+            "nothing_new": f"Nothing is new: nothing was trained, {serves}.",
+            "promoted": f"Version {self.version} passed the gate and is now champion.",
+            "waiting": f"Version {self.version} passed the gate and waits for approval; {serves}. "
+            f"Approve it: strop promote {self.version}",
+            "refused": f"The gate refused version {self.version}; {serves}.",
+            "back_at_champion": f"The data and parameters are again those of version {self.champion}, which serves: "
+            "nothing was trained.",
+        }[self.kind]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "message": self.message}

@@ -1,0 +1,40 @@
+"""Promotion with a person's approval: a flow that waits, for teams that work on Prefect's page.
+
+    prefect deployment run promote/approval --param version=3       # it pauses; resume it there with `approve` and `why`
+
+With `promote.automatic: false` candidates wait for this, or for `strop promote 3`.
+"""
+
+from __future__ import annotations
+
+from contextlib import chdir
+
+from prefect import flow, pause_flow_run
+from prefect.client.schemas.objects import State
+from prefect.input import RunInput
+from prefect.states import Completed
+
+from flows.steps import promote_version
+from tasks.config import load_config
+
+PATIENCE_SECONDS = 7 * 24 * 3600
+
+
+class Approval(RunInput):
+    """What the person is asked."""
+
+    approve: bool
+    """Put this version into service?"""
+    why: str
+    """The reason, for the ledger."""
+
+
+@flow(name="promote", description="Puts a version into service when a person approves.")
+def promote(version: int, project: str = ".") -> State:
+    """Waits a week for the answer."""
+    answer = pause_flow_run(wait_for_input=Approval, timeout=PATIENCE_SECONDS)
+    if not answer.approve:
+        return Completed(name="Declined", message=f"Version {version} was declined: {answer.why}")
+    with chdir(project):
+        promote_version(load_config(), version, answer.why)
+    return Completed(name="Promoted", message=f"Version {version} is now champion: {answer.why}")

@@ -1,0 +1,37 @@
+"""One run from this process: the quick scan first, then a Prefect server if there is none, then the flow.
+
+`strop run` and the demo call `run_once`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows.environment import prepare_environment, show_only_our_lines
+from flows.lock import one_run_at_a_time
+from flows.nothing_new import is_nothing_new, nothing_new
+from flows.outcome import Outcome
+from tasks.config import load_config
+
+
+def run_once(rejudge: bool = False) -> Outcome:
+    """Runs the flow in the project that the process stands in.
+
+    Raises:
+        StropError: the user's situation, in one line.
+        KeyboardInterrupt: it was stopped; the next run goes on where it was.
+    """
+    config = load_config()
+    prepare_environment(Path.cwd())
+    with one_run_at_a_time():
+        if not rejudge and is_nothing_new(config):
+            return nothing_new(config)
+        show_only_our_lines()
+        from flows.server import ensure_server
+
+        ensure_server()
+        from flows.retrain import retrain
+
+        outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
+        assert isinstance(outcome, Outcome)
+        return outcome

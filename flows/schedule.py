@@ -1,0 +1,135 @@
+"""The flow on a clock: `strop schedule --cron "0 2 * * 0" --timezone Asia/Shanghai`, or `--every 1d`.
+
+Prefect needs a server to schedule. Where PREFECT_API_URL names none, one is started on loopback and stopped afterwards.
+For a team's work pool, prefect.yaml says the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from flows.environment import show_only_our_lines
+from flows.lock import one_schedule
+from tasks.errors import StropError
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+SCHEDULED = "STROP_SCHEDULED"
+"""Set for the runs of a schedule."""
+
+
+@dataclass(frozen=True)
+class When:
+    """Either `cron` (in `timezone`) or `interval`."""
+
+    cron: str | None = None
+    timezone: str = "UTC"
+    interval: timedelta | None = None
+
+    def __str__(self) -> str:
+        return f"at {self.cron!r} ({self.timezone})" if self.cron else f"every {self.interval}"
+
+
+def parse_schedule(cron: str | None, timezone: str | None, every: str | None) -> When:
+    """Checks what was asked for.
+
+    Raises:
+        StropError: it is no schedule; the line shows one that is.
+    """
+    if every is not None:
+        found = re.fullmatch(r"(\d+)\s*([smhdw])", every.strip())
+        if found is None or int(found[1]) == 0:
+            raise StropError(
+                "no interval", where=f"--every {every}", fix="Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
+            )
+        return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}))
+    assert cron is not None
+    _require_cron(cron)
+    _require_timezone(timezone or "UTC")
+    return When(cron=cron, timezone=timezone or "UTC")
+
+
+def serve(when: When) -> None:
+    """Serves the flow until the process is stopped.
+
+    Raises:
+        Busy: this project's schedule is being served already.
+        StropError: there is no server, and none could be started.
+    """
+    with one_schedule():
+        show_only_our_lines()
+        from flows.server import ensure_server
+
+        url = ensure_server(schedules=True)
+        print(f"schedule: {when}; watch it at {url.removesuffix('/api')}. Stop it with Ctrl-C.", flush=True)
+        os.environ[SCHEDULED] = "1"
+        _serve(when)
+
+
+def is_scheduled() -> bool:
+    """Whether this process is a run of `strop schedule`."""
+    return bool(os.environ.get(SCHEDULED))
+
+
+def end_with_schedule() -> None:
+    """In a run of a schedule: it ends when the schedule's process does, however that ends."""
+    if is_scheduled():
+        from tasks.watchdog import end_with_parent
+
+        end_with_parent()
+
+
+def _serve(when: When) -> None:
+    import asyncio
+    import signal
+
+    from prefect.flows import EntrypointType
+    from prefect.runner import Runner
+    from prefect.schedules import Cron, Interval
+
+    from flows.retrain import retrain
+
+    class ServedOnce(Runner):
+        """Ends at SIGTERM as it does at Ctrl-C: Prefect's own way leaves a run behind, and complains."""
+
+        def handle_sigterm(self, *_: object, **__: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    # not paused when it ends, or it would stay so when it is served again
+    runner = ServedOnce(limit=1, pause_on_shutdown=False)
+    runner.add_deployment(
+        retrain.to_deployment(
+            name=f"schedule-{Path.cwd().name}",
+            schedules=[Cron(when.cron, timezone=when.timezone) if when.cron else Interval(when.interval)],
+            parameters={"project": str(Path.cwd())},
+            entrypoint_type=EntrypointType.MODULE_PATH,  # a file's path would make another module of it
+        )
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
+    print("schedule: stopped.", flush=True)
+
+
+def _require_cron(cron: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError as error:
+        raise StropError(
+            "no cron schedule", where=f"--cron {cron!r}", fix='Such as "0 2 * * 0": Sundays at 2'
+        ) from error
+
+
+def _require_timezone(name: str) -> None:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+        raise StropError("no such time zone", where=f"--timezone {name}", fix="Such as Asia/Shanghai") from error

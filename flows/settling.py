@@ -1,0 +1,33 @@
+"""When data and parameters are again what the champion was made of, such as after `strop data exclude`.
+
+Its weights then came from DVC's run cache, and are those that serve. To judge a model against itself means nothing: the
+round of its own making is put back instead, so that its predictions and its verdict come from the cache as well.
+"""
+
+from __future__ import annotations
+
+from flows.outcome import Outcome
+from tasks import git, paths
+from tasks.config import PipelineConfig
+from tasks.files import replacing
+from tasks.ledger import champion_of, is_mirrored, read_ledger
+from tasks.versions import commit_of
+from tasks.weights import weights_digest
+
+
+def return_to_champion(config: PipelineConfig) -> Outcome | None:
+    """Puts the champion's own round back if the candidate's weights are the champion's; None if they are not."""
+    model = config.register_.model_name
+    champion = champion_of(read_ledger(model))
+    if champion is None or weights_digest(paths.MODEL) != champion.weights_digest:
+        return None
+    commit = commit_of(model, champion.version)
+    round_ = git.read_at(commit, paths.ROUND) if commit else None
+    if round_ is not None:
+        with replacing(paths.ROUND) as temporary:
+            temporary.write_bytes(round_)
+    if not is_mirrored(model, champion.version):  # its promotion was killed before the alias moved
+        from tasks.promote.stage import reconcile
+
+        reconcile(config)
+    return Outcome("back_at_champion", champion.version)

@@ -1,0 +1,78 @@
+"""Where the project stands now: who serves, what waits, whether anything is new. For `strop status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.lock import is_running
+from flows.nothing_new import is_nothing_new
+from tasks.config import PipelineConfig
+from tasks.decisions import excluded_batches, read_decisions
+from tasks.ledger import Entry, champions_of, read_ledger
+from tasks.manifest import read_manifest
+
+
+@dataclass(frozen=True)
+class Standing:
+    model: str
+    champion: int | None
+    champion_since: str | None
+    waiting: list[int]
+    """Versions that the gate passed and nobody promoted, newer than the champion."""
+    versions: int
+    batches: int
+    raw_rows: int
+    excluded: list[str]
+    """Batches that a person excluded."""
+    is_running: bool
+    is_anything_new: bool
+
+    def lines(self) -> list[str]:
+        """For a person, in rich's markup."""
+        serves = (
+            f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
+        )
+        lines = [
+            f"[bold]{serves}.[/] {self.versions} judged, {self.batches} batches ({self.raw_rows:,} rows) collected."
+        ]
+        lines += [
+            f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
+        ]
+        if self.excluded:
+            lines.append(f"Excluded: {', '.join(self.excluded)}. Take one back: [bold]strop data include BATCH[/]")
+        if self.is_running:
+            lines.append("A run is going on.")
+        elif self.is_anything_new:
+            lines.append("Something is new, or a run was not finished: [bold]strop run[/]")
+        else:
+            lines.append("Nothing is new.")
+        return lines
+
+
+def read_standing(config: PipelineConfig) -> Standing:
+    model = config.register_.model_name
+    entries = read_ledger(model)
+    reigns = champions_of(entries)
+    champion = reigns[-1] if reigns else None
+    manifest = read_manifest()
+    running = is_running()
+    return Standing(
+        model=model,
+        champion=champion.version if champion else None,
+        champion_since=champion.when if champion else None,
+        waiting=waiting_versions(entries),
+        versions=sum(entry.kind == "judged" for entry in entries),
+        batches=len(manifest),
+        raw_rows=sum(batch.rows for batch in manifest),
+        excluded=sorted(excluded_batches(read_decisions())),
+        is_running=running,
+        # a running stage holds DVC's lock: asking then would wait for it
+        is_anything_new=running or not is_nothing_new(config),
+    )
+
+
+def waiting_versions(entries: list[Entry]) -> list[int]:
+    """Versions that passed, were never promoted, and are newer than every one that was."""
+    promoted = {entry.version for entry in entries if entry.kind == "promoted"}
+    newest = max(promoted, default=0)
+    return sorted({e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest})

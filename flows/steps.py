@@ -1,0 +1,125 @@
+"""The flow's steps as Prefect tasks: each asks a room to do its work. Retries stand where the world can fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+
+from flows import delivery, settling
+from flows.children import run_interruptibly
+from flows.environment import prepare_environment
+from flows.lock import one_run_at_a_time
+from flows.markdown import as_markdown, score_rows
+from flows.outcome import STATE_NAMES, Outcome
+from flows.schedule import end_with_schedule, is_scheduled
+from flows.summary import read_summary
+from tasks import paths
+from tasks.config import PipelineConfig
+from tasks.errors import RegistryError
+from tasks.files import write_text
+
+WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
+"""What may pass by itself. A mistake in params.yaml does not."""
+
+
+@contextmanager
+def at_work_in(project: str) -> Iterator[None]:
+    """The project as the working directory, its environment prepared, and no other run beside this one."""
+    end_with_schedule()
+    with chdir(project):
+        prepare_environment(Path.cwd())
+        with one_run_at_a_time():
+            yield
+
+
+def may_pass(_: Any, run: TaskRun, state: State) -> bool:
+    """Whether to try a failed task again; it says so."""
+    error = state.result(raise_on_failure=False)
+    if not isinstance(error, WORTH_A_RETRY):
+        return False
+    print(f"strop: {error} Trying again.", file=sys.stderr, flush=True)
+    return True
+
+
+WORLD: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": [2, 10],
+    "retry_condition_fn": may_pass,
+}
+
+
+@task(**WORLD)
+def ingest(config: PipelineConfig, rejudge: bool) -> None:
+    from tasks.ingest.stage import run
+
+    run_interruptibly(lambda: run(config, rejudge))
+
+
+@task(cache_policy=NO_CACHE, task_run_name="{stage}")
+def reproduce(stage: str) -> bool:
+    from tasks.versioning import reproduce
+
+    return run_interruptibly(lambda: reproduce(stage))
+
+
+@task(cache_policy=NO_CACHE)
+def finetune(config: PipelineConfig) -> bool:
+    from tasks.mirror import mirror_curves
+    from tasks.versioning import reproduce
+
+    with mirror_curves(config):
+        return run_interruptibly(lambda: reproduce("finetune"))
+
+
+@task(cache_policy=NO_CACHE)
+def return_to_champion(config: PipelineConfig) -> Outcome | None:
+    return settling.return_to_champion(config)
+
+
+@task(**WORLD)
+def register(config: PipelineConfig) -> Any:
+    from tasks.register.stage import run
+
+    return run_interruptibly(lambda: run(config))
+
+
+@task(**WORLD)
+def deliver(config: PipelineConfig, registered: Any) -> Outcome:
+    return run_interruptibly(lambda: delivery.deliver(config, registered))
+
+
+@task(**WORLD)
+def promote_version(config: PipelineConfig, version: int, why: str) -> None:
+    """A promotion that a person approved."""
+    from tasks.promote.stage import promote
+
+    promote(config, version, why=why, expected_champion=delivery.serving_version(config))
+
+
+@task(cache_policy=NO_CACHE)
+def publish(config: PipelineConfig, outcome: Outcome) -> None:
+    """The summary, as an artifact of Prefect and as a file."""
+    summary = read_summary(config)
+    told = as_markdown(summary, outcome)
+    write_text(paths.SUMMARY, told)
+    create_markdown_artifact(told, key="summary", description=outcome.message)
+    create_table_artifact(score_rows(summary), key="scores", description="The same held-out rows for every model")
+
+
+def concluded(outcome: Outcome) -> State:
+    """The outcome as a named state: Prefect's page and its automations see it."""
+    if is_scheduled():  # a command tells it itself, with the summary
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {outcome.message}", flush=True)
+    state: State = Completed(name=STATE_NAMES[outcome.kind], message=outcome.message, data=outcome)
+    return state

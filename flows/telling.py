@@ -1,0 +1,181 @@
+"""Tells a summary on a terminal (rich). What it says comes from summary.py; markdown.py tells the same to Prefect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from flows.outcome import Outcome
+from flows.summary import Data, FamilyScores, Score, Summary
+
+LONGEST_PROMPT = 220
+MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
+OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "bold yellow"}
+
+
+def tell_summary(console: Console, summary: Summary, outcome: Outcome | None = None) -> None:
+    """Prints every part that the summary holds, and how the run ended."""
+    dataset = f"dataset {summary.dataset.removesuffix('.dir')[:8]}" if summary.dataset else "no dataset yet"
+    console.print()
+    console.print(Rule(f"[bold]{escape(summary.model)}[/] · {dataset}", align="left", style="cyan"))
+    for title, part in _parts(summary):
+        console.print(f"\n[bold cyan]{title}[/]")
+        console.print(Padding(part, (0, 0, 0, 2)))
+    if outcome is not None:
+        console.print(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
+    if summary.next_commands:
+        console.print("\n[bold cyan]Where to look next[/]")
+        console.print(Padding(_commands(summary.next_commands), (0, 0, 0, 2)))
+    console.print()
+
+
+def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:
+    parts: list[tuple[str, RenderableType]] = []
+    if summary.data:
+        parts.append(("Rows", _data(summary.data)))
+    if summary.families:
+        parts.append((f"Scores on the same {summary.families[-1].rows:,} held-out rows", _scores(summary)))
+    if summary.verdict:
+        parts.append((f"Gate: {verdict_line(summary)}", _checks(summary.verdict)))
+    if summary.new_batches and summary.champion:
+        parts.append((f"Batches that version {summary.champion} was not trained on", _batches(summary.new_batches)))
+    if summary.answers:
+        parts.append((f"{len(summary.answers)} answers side by side, chosen by row id", _answers(summary)))
+    return parts
+
+
+def verdict_line(summary: Summary) -> str:
+    """Passed or refused, which version, against what."""
+    verdict = summary.verdict
+    assert verdict is not None
+    against = f"champion, version {verdict['champion_version']}" if verdict["champion_version"] else "base"
+    version = f"version {summary.version}" if summary.version else "the candidate"
+    return f"{version} {'passed' if verdict['passed'] else 'refused'}, against the {against} (look {verdict['look']})"
+
+
+def _data(data: Data) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    dropped = {reason: count for reason, count in data.dropped.items() if "duplicate" not in reason}
+    table.add_row(f"{data.rows:,}", "in", "")
+    table.add_row(f"{sum(data.refused.values()):,}", "refused", Text(counted(data.refused)))
+    if data.released:
+        table.add_row(f"{data.released:,}", "released", "from quarantine")
+    table.add_row(f"{data.duplicates:,}", "duplicates", "dropped")
+    if dropped:
+        table.add_row(f"{sum(dropped.values()):,}", "dropped", Text(counted(dropped)))
+    if data.splits:
+        table.add_row(f"{sum(data.splits.values()):,}", "kept", Text(counted(data.splits)))
+    for batch in data.set_aside:
+        table.add_row("[red]![/]", "[red]set aside[/]", Text(set_aside_line(batch), style="red"))
+    return table
+
+
+def counted(counts: dict[str, int]) -> str:
+    """`empty_output 8 · encoding_damage 4`"""
+    return " · ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def set_aside_line(batch: dict[str, Any]) -> str:
+    reasons = " · ".join(f"{reason} {count:,}" for reason, count in batch["top_reasons"])
+    share = f"{batch['refused_share']:.0%} of {batch['rows']:,} rows refused"
+    return f"batch {batch['batch']} of {batch['source']}: {share} ({reasons})"
+
+
+def _scores(summary: Summary) -> RenderableType:
+    roles = list(summary.families[-1].scores)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("family")
+    table.add_column("measure", style="dim")
+    table.add_column("rows", justify="right")
+    for role in roles:
+        table.add_column(role_name(summary, role), justify="right", no_wrap=True)
+    for family in summary.families:
+        style = "bold" if family.family == "overall" else ""
+        table.add_row(*_score_row(family, roles), style=style)
+    if summary.perplexity:
+        values = [f"{summary.perplexity[role]:,.2f}" if role in summary.perplexity else "" for role in roles]
+        table.add_row("", "perplexity", "", *(Text(f"{value}                ", style="dim") for value in values))
+    return table
+
+
+def _score_row(family: FamilyScores, roles: list[str]) -> list[RenderableType]:
+    return [family.family, family.measure, f"{family.rows:,}", *(_score(family.scores.get(role)) for role in roles)]
+
+
+def _score(score: Score | None) -> Text:
+    if score is None:
+        return Text("")
+    text = Text(f"{score.score:.1%}")
+    if score.interval:
+        low, high = score.interval
+        text.append(f"  {f'[{100 * low:.1f}, {100 * high:.1f}]':>14}", style="not bold dim")
+    return text
+
+
+def role_name(summary: Summary, role: str) -> str:
+    """`champion v2`; a base has no version."""
+    number = {"champion": (summary.verdict or {}).get("champion_version"), "candidate": summary.version}.get(role)
+    return f"{role} v{number}" if number else role
+
+
+def _checks(verdict: dict[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in verdict["checks"]:
+        mark, style = MARKS[check["passed"]]
+        table.add_row(
+            f"[{style}]{mark}[/]", escape(check["name"]), Text(check["detail"], style="" if check["passed"] else style)
+        )
+    return table
+
+
+def _batches(batches: list[dict[str, Any]]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for batch in batches:
+        refused = f"{batch['refused']:,} refused" if batch["refused"] else ""
+        table.add_row(f"[bold]{batch['batch']}[/]", escape(batch["source"]), f"{batch['rows']:,} rows", refused)
+    return table
+
+
+def _answers(summary: Summary) -> RenderableType:
+    blocks: list[RenderableType] = []
+    for answers in summary.answers:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(answers.family, Text(shortened(answers.prompt), style="italic"))
+        grid.add_row("expected", Text(shortened(answers.target)))
+        for role, prediction in answers.predictions.items():
+            right = answers.scores[role] >= 1.0
+            grid.add_row(
+                role_name(summary, role), Text(shortened(prediction) or "(nothing)", style="green" if right else "")
+            )
+        blocks += [grid, Text("")]
+    return Group(*blocks[:-1])
+
+
+def shortened(text: str, limit: int = LONGEST_PROMPT) -> str:
+    """One line, its middle left out where it is long."""
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    half = (limit - 3) // 2
+    return f"{line[:half].rstrip()} … {line[-half:].lstrip()}"
+
+
+def _commands(commands: list[tuple[str, str]]) -> RenderableType:
+    table = Table.grid(padding=(0, 3))
+    for command, what in commands:
+        table.add_row(Text(command, style="bold"), Text(what, style="dim"))
+    return table

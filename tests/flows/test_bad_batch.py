@@ -1,0 +1,89 @@
+"""The story of the demo on a tiny model: a batch with shuffled labels makes the gate refuse; with true labels it does not."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SECTIONS, params, write_params, write_part
+
+from flows.demo_rounds import spoil
+from tasks import paths
+from tasks.base.resolve import pin_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.evaluate.stage import run as evaluate
+from tasks.files import read_json
+from tasks.finetune.stage import run as finetune
+from tasks.gate.stage import run as gate
+from tasks.render.stage import run as render
+from tasks.round import Champion, Round, write_round
+from tasks.row import row_id_of
+from tasks.weights import weights_digest
+
+
+def plain_articles(count: int) -> list[dict[str, str]]:
+    """Articles in which every word tells the section, and nothing tells one batch from another."""
+    draw = random.Random(0)
+    records: dict[str, str] = {}
+    while len(records) < count:
+        section = draw.choice(sorted(SECTIONS))
+        records[" ".join(draw.choices(SECTIONS[section], k=6))] = section
+    return [{"text": text, "label": section} for text, section in records.items()]
+
+
+def as_rows(records: list[dict[str, str]], batch: str) -> list[dict[str, Any]]:
+    rows = []
+    for index, record in enumerate(records):
+        row: dict[str, Any] = {"family": "topic", "language": "en", "system": "", "history": "[]", "instruction": ""}
+        row |= {"input": record["text"], "output": record["label"], "batch": batch, "index": index, "source": "news"}
+        row |= {"file": "news.jsonl", "line": index + 1}
+        rows.append({**row, "row_id": row_id_of(row)})
+    return rows
+
+
+def train(config: PipelineConfig) -> str:
+    for room in (curate, render, finetune):
+        room(config)
+    return weights_digest(paths.MODEL)
+
+
+@pytest.mark.parametrize("labels", ["true", "shuffled"])
+def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, tiny_llama: Path) -> None:
+    settings = {
+        "method": "full",
+        "max_steps": None,
+        "epochs": 10.0,
+        "learning_rate": 3e-3,
+        "precision": "fp32",
+        "evaluations_per_epoch": 0,
+    }
+    write_params(
+        project, params(tiny_llama, [], finetune=settings, gate={"margin": 0.1}, render={"pack_length_tokens": 512})
+    )
+    config = load_config()
+    pin_base(config.base)
+    records = plain_articles(660)
+    known, fresh = records[:240], records[240:]
+    write_part(as_rows(known, "b1"), "000001-b1.parquet")
+    digest = train(config)
+    shutil.copytree(paths.MODEL, paths.MODELS / digest)
+    write_round(Round(Champion(1, digest, ("b1",)), test_epoch=1, looks=1))
+
+    batch = [r for r in spoil(fresh) if r.get("text", " ") in {f["text"] for f in fresh} and "label" in r]
+    write_part(as_rows(fresh if labels == "true" else batch, "b2"), "000002-b2.parquet")
+    train(config)
+    evaluate(config)
+    gate(config)
+    verdict = read_json(paths.VERDICT)
+    (check,) = [c for c in verdict["checks"] if c["name"] == "not_worse/topic/established"]
+    scores = {role: m["families"]["topic"]["score"] for role, m in read_json(paths.METRICS)["models"].items()}
+    if labels == "true":
+        assert check["passed"], (check, scores)
+    else:
+        assert not verdict["passed"]
+        assert check["passed"] is False
+        assert check["interval"][1] < -0.1, (check, scores)

@@ -1,0 +1,206 @@
+"""The command `strop`: what it prints, its exit codes, and that foreseen situations never end in a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import params, topic_records, write_jsonl, write_params
+
+from flows import cli
+from tasks.files import write_json, write_parquet
+from tasks.manifest import Batch, write_manifest
+from tasks.row import QUARANTINE_SCHEMA
+
+SOURCE = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
+
+
+@pytest.fixture
+def strop(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def configured(project: Path, tmp_path: Path) -> Path:
+    write_params(project, params(tmp_path / "no-model", [SOURCE]))
+    return project
+
+
+def test_help_lists_every_command_and_starts_at_once() -> None:
+    began = time.monotonic()
+    shown = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert time.monotonic() - began < 10  # a busy machine; alone it is half a second
+    for command in (
+        "run", "demo", "schedule", "status", "history", "audit", "config", "generate", "chat", "promote", "rollback",
+        "quarantine", "data", "doctor",
+    ):  # fmt: skip
+        assert f" {command} " in shown
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from flows import cli; cli.run(['--help']);"
+        "heavy = {'torch', 'mlflow', 'prefect', 'dvc', 'transformers', 'pandas', 'pyarrow', 'great_expectations'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_wrong_usage_exits_2(strop: Any, configured: Path) -> None:
+    assert strop("nonsense")[0] == 2
+    assert strop("audit")[0] == 2
+    assert strop("audit", "zero")[0] == 2
+    assert strop("run", "--nonsense")[0] == 2
+    assert strop("schedule")[0] == 2
+    assert strop("schedule", "--every", "1d", "--cron", "* * * * *")[0] == 2
+    assert strop("promote", "1", "--force")[0] == 2
+
+
+def test_outside_a_project_it_says_where_and_what_to_do(
+    strop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = strop("status")
+    assert code == 1
+    assert err.startswith("strop: ")
+    assert str(tmp_path) in err
+    assert "--project" in err
+
+
+def test_project_may_stand_anywhere_in_the_line(
+    strop: Any, configured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in (["--project", str(configured), "config"], ["config", f"--project={configured}"]):
+        monkeypatch.chdir(tmp_path)
+        assert strop(*line)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    code, _, err = strop("config", "--project", str(tmp_path / "nowhere"))
+    assert code == 1
+    assert "nowhere" in err
+
+
+def test_mistakes_in_params_are_told_before_anything_runs(strop: Any, configured: Path) -> None:
+    (configured / "params.yaml").write_text("base: {model: x}\nfinetune: {learning_rat: 1}\n")
+    code, _, err = strop("run")
+    assert code == 1
+    assert "learning_rate" in err
+    assert not (configured / "data/raw").exists()
+
+
+def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(strop: Any, configured: Path) -> None:
+    write_jsonl(configured / "inbox/news.jsonl", topic_records(3))
+    code, out, _ = strop("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(out)["findings"]}
+    assert code == 1
+    assert findings["base"]["state"] == "wrong"
+    assert findings["git"]["state"] == "ok"
+    assert findings["sources"]["state"] == "ok"
+    assert findings["base"]["fix"]
+
+
+def test_config_prints_every_setting_and_the_schema(strop: Any, configured: Path) -> None:
+    code, out, _ = strop("config", "--json")
+    assert code == 0
+    assert json.loads(out)["validate"]["data_docs"] is False
+    code, out, _ = strop("config", "--schema")
+    assert {"base", "validate", "register"} <= set(json.loads(out)["properties"])
+    code, out, _ = strop("config")
+    assert "model_name: tiny" in out
+
+
+def test_history_and_status_before_the_first_run(strop: Any, configured: Path) -> None:
+    assert "strop run" in strop("history")[1]
+    assert json.loads(strop("history", "--json")[1]) == []
+    code, out, _ = strop("status", "--json")
+    assert code == 0
+    status = json.loads(out)
+    assert status["champion"] is None
+    assert status["is_anything_new"] is True
+    assert status["summary"]["data"] is None
+
+
+def test_a_batch_is_excluded_and_included_by_the_start_of_its_id(strop: Any, configured: Path) -> None:
+    write_manifest(
+        [Batch(1, "ab12" + "0" * 12, "news", 40, "f" * 64), Batch(2, "ab34" + "0" * 12, "news", 2, "e" * 64)]
+    )
+    code, _, err = strop("data", "exclude", "ab")
+    assert code == 1
+    assert "2 batches begin so" in err
+    assert strop("data", "exclude", "ab12", "--why", "labels are shuffled")[0] == 0
+    code, _, err = strop("data", "exclude", "ab12")
+    assert code == 1
+    states = {batch["batch"][:4]: batch["state"] for batch in json.loads(strop("data", "batches", "--json")[1])}
+    assert states == {"ab12": "excluded", "ab34": "not validated yet"}
+    assert json.loads(strop("data", "include", "ab12", "--json")[1])["what"] == "include"
+    assert strop("data", "exclude", "ff")[0] == 1
+
+
+def test_quarantine_shows_rows_with_their_reasons(strop: Any, configured: Path) -> None:
+    import pyarrow as pa
+
+    rows = [
+        {
+            "row_id": f"{number:02d}" + "a" * 30, "batch": "b" * 16, "index": number, "source": "news",
+            "file": "inbox/news.jsonl", "line": number + 1, "reason": reason, "field": "output", "value": "坏�",
+            "record": '{"text": "坏�"}',
+        }
+        for number, reason in enumerate(["empty_output", "encoding_damage", "encoding_damage"])
+    ]  # fmt: skip
+    write_parquet(
+        configured / "data/quarantine/validate/000001-b.parquet", pa.Table.from_pylist(rows, QUARANTINE_SCHEMA)
+    )
+    listed = json.loads(strop("quarantine", "list", "--json")[1])
+    assert listed["reasons"] == {"encoding_damage": 2, "empty_output": 1}
+    assert json.loads(strop("quarantine", "list", "--reason", "empty_output", "--json")[1])["rows"] == 1
+    code, out, _ = strop("quarantine", "list")
+    assert "encoding_damage" in out
+    assert "inbox/news.jsonl:1" in out
+    code, out, _ = strop("quarantine", "show", "01")
+    assert code == 0
+    assert "坏" in out
+    assert strop("quarantine", "show", "0")[0] == 1
+    assert strop("quarantine", "release", "01", "--why", "it is fine")[0] == 0
+    assert json.loads((configured / "data/decisions.jsonl").read_text())["what"] == "release"
+
+
+def test_asking_a_model_that_is_not_there_names_those_that_are(strop: Any, configured: Path) -> None:
+    for to in ("champion", "7", "nobody"):
+        code, _, err = strop("generate", "Hello", "--to", to)
+        assert code == 1
+        assert f"--to {to}" in err
+    assert strop("generate", "  ")[0] == 2
+
+
+def test_a_full_disk_is_one_line(strop: Any, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "data/raw/x.parquet")
+
+    monkeypatch.setattr("flows.running.run_once", full)
+    code, _, err = strop("run")
+    assert code == 1
+    assert "no space left" in err
+    assert "data/raw/x.parquet" in err
+
+
+def test_a_damaged_report_is_named(strop: Any, configured: Path) -> None:
+    write_json(configured / "data/reports/validate.json", {})
+    (configured / "data/reports/validate.json").write_text("{half")
+    code, _, err = strop("status")
+    assert code == 1
+    assert "data/reports/validate.json" in err

@@ -1,0 +1,61 @@
+"""What a team deploys: prefect.yaml names flows that are there, and mlflow/ holds no Python and no other version."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from typing import Any
+
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+
+
+def _yaml(name: str) -> Any:
+    return YAML(typ="safe").load((REPOSITORY / name).read_text(encoding="utf-8"))
+
+
+def test_every_deployment_names_a_flow_by_its_module_and_parameters_that_it_takes() -> None:
+    for deployment in _yaml("prefect.yaml")["deployments"]:
+        module, name = deployment["entrypoint"].rsplit(".", 1)
+        flow = getattr(importlib.import_module(module), name)
+        assert set(deployment["parameters"]) <= set(flow.parameters.properties), deployment["name"]
+
+
+def test_one_run_at_a_time_in_the_work_pool_too() -> None:
+    weekly = next(d for d in _yaml("prefect.yaml")["deployments"] if d["entrypoint"] == "flows.retrain.retrain")
+    assert weekly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    assert weekly["schedules"] == [{"cron": "0 2 * * 0", "timezone": "Asia/Shanghai"}]
+
+
+def test_the_servers_versions_are_those_of_constraints() -> None:
+    pins = dict(re.findall(r"^([a-z-]+)==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
+    assert f'"mlflow[auth]=={pins["mlflow"]}"' in (REPOSITORY / "mlflow/Dockerfile").read_text()
+    assert _yaml("prefect.yaml")["prefect-version"] == pins["prefect"]
+
+
+def test_every_setting_of_the_team_is_in_the_example_and_used() -> None:
+    compose = (REPOSITORY / "mlflow/compose.yaml").read_text()
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", compose))
+    told = set(re.findall(r"^([A-Z0-9_]+)=", (REPOSITORY / "mlflow/team.env.example").read_text(), re.MULTILINE))
+    assert used == told
+    assert set(_yaml("mlflow/compose.yaml")["services"]) == {"mlflow", "database", "s3"}
+
+
+def test_the_scripts_of_the_registry_are_valid_and_no_python_shadows_mlflow() -> None:
+    folder = REPOSITORY / "mlflow"
+    for script in folder.glob("*.sh"):
+        subprocess.run(["sh", "-n", str(script)], check=True)
+    assert list(folder.rglob("*.py")) == []
+    import mlflow
+
+    assert "site-packages" in str(mlflow.__file__)
+
+
+def test_the_flow_is_a_table_of_contents() -> None:
+    source = (REPOSITORY / "flows/retrain.py").read_text()
+    assert "try:" not in source
+    rooms = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate", "register")
+    places = [re.search(rf"(\"{room}\"|\b{room}\(config)", source) for room in rooms]
+    assert all(places)
+    assert [p.start() for p in places if p] == sorted(p.start() for p in places if p)

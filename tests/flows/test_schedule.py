@@ -1,0 +1,81 @@
+"""A schedule over three ticks: trains, nothing new, a file dropped in, trains; and a second one refuses to start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from toyflow import collect, command, facts, flow_runs, make_toy_flow, without_prefect
+
+from flows.schedule import parse_schedule
+from tasks.errors import StropError
+
+
+def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    log = (tmp_path / "log").open("w")
+    environment = without_prefect(PREFECT_RUNNER_POLL_FREQUENCY="2")
+    process = subprocess.Popen(command("schedule", "--every", "20s"), cwd=root, env=environment, stdout=log, stderr=log)
+
+    def told(line: str) -> Callable[[], bool]:
+        return lambda: line in (tmp_path / "log").read_text() or process.poll() is not None
+
+    try:
+        _wait_for(told("Version 1 passed the gate and is now champion."), seconds=180)
+        second = subprocess.run(
+            command("schedule", "--every", "20s"), cwd=root, env=environment, capture_output=True, text=True
+        )
+        assert second.returncode == 1
+        assert second.stderr.startswith("strop: ")
+        assert "a schedule is being served already" in second.stderr
+        assert "Traceback" not in second.stderr
+        _wait_for(told("Nothing is new: nothing was trained, version 1 serves."), seconds=90)
+        collect(root, "two.jsonl", 50)
+        _wait_for(told("Version 2 passed the gate and is now champion."), seconds=180)
+        api = json.loads((root / ".strop/prefect/schedule.json").read_text())["url"]
+        assert {"Promoted", "NothingNew"} <= {run["state_name"] for run in flow_runs(api)}
+        family = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    written = (tmp_path / "log").read_text()
+    assert code == 0, written
+    assert "Traceback" not in written
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+    assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted"] * 2
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def test_intervals_and_crons_are_checked_before_anything_starts() -> None:
+    assert parse_schedule(None, None, "90s").interval == timedelta(seconds=90)
+    assert parse_schedule(None, None, "1d").interval == timedelta(days=1)
+    when = parse_schedule("0 2 * * 0", "Asia/Shanghai", None)
+    assert (when.cron, when.timezone) == ("0 2 * * 0", "Asia/Shanghai")
+    for cron, timezone, every in (
+        (None, None, "soon"), (None, None, "0s"), ("0 2 * *", None, None), ("0 2 * * 0", "Asia/Nowhere", None),
+    ):  # fmt: skip
+        with pytest.raises(StropError, match=r"uch as|rite a number"):
+            parse_schedule(cron, timezone, every)
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    environment = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(command("run"), cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "PREFECT_API_URL=http://127.0.0.1:9/api" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,138 @@
+"""The summary: what it gathers from the reports, and that a person can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from conftest import params, write_params
+from rich.console import Console
+
+from flows.markdown import as_markdown, score_rows
+from flows.outcome import Outcome
+from flows.summary import Summary, read_summary
+from flows.telling import shortened, tell_summary
+from tasks.config import load_config
+from tasks.files import write_json, write_parquet
+
+VALIDATE = {
+    "rows": 600, "accepted": 588, "refused": 12, "released": 0, "excluded": [],
+    "reasons": {"encoding_damage": 4, "empty_output": 8},
+    "set_aside": [{
+        "batch": "ab12", "source": "news", "rows": 40, "refused_share": 0.6, "top_reasons": [["empty_output", 20], ["types", 4]],
+    }],
+    "batches": [{"batch": "ab12", "source": "news", "rows": 40, "accepted": 0, "refused": 40, "state": "set_aside"}],
+}  # fmt: skip
+CURATE = {"dropped": {"exact_duplicate": 3}, "splits": {"test": 100, "train": 400, "valid": 85}}
+RENDER = {"dropped": {"answer_too_long": 2}}
+
+
+def _model(score: float, **families: float) -> dict[str, Any]:
+    kinds = {"topic": "classification", "qa": "qa"}
+    measured = {
+        name: {"kind": kinds[name], "rows": 50, "score": value, "interval": [value - 0.05, value + 0.05]}
+        for name, value in families.items()
+    }
+    overall = {"rows": 100, "score": score, "interval": [score - 0.03, score + 0.03]}
+    return {"weights_digest": "d" * 64, "valid_perplexity": 12.5, "overall": overall, "families": measured}
+
+
+METRICS = {
+    "test_rows": 100,
+    "models": {"base": _model(0.1, topic=0.1, qa=0.2), "candidate": _model(0.8, topic=0.9, qa=0.5)},
+}
+VERDICT = {
+    "passed": True, "reference": "base", "champion_version": None, "candidate_digest": "d" * 64, "alpha_spent": 0.025,
+    "test_epoch": 1, "look": 1, "test_rows": 100,
+    "checks": [
+        {"name": "floor", "family": None, "passed": True, "number": 0.8, "bound": 0.6, "interval": None, "rows": 100,
+         "detail": "the candidate scores 0.800, the floor is 0.600"},
+        {"name": "not_worse/qa", "family": "qa", "passed": None, "number": 0.3, "bound": -0.1, "interval": [0.1, 0.5],
+         "rows": 5, "detail": "5 test rows, 20 are needed to count"},
+    ],
+}  # fmt: skip
+
+
+def _prediction(number: int, role: str) -> dict[str, Any]:
+    family, language = ("topic", "en") if number % 2 else ("qa", "zh")
+    return {
+        "row_id": f"{number:032d}", "family": family, "language": language, "prompt": f"<s>第{number}题", "target": "sport",
+        "prediction": "" if role == "base" else "sport", "score": 0.0 if role == "base" else 1.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def summary(project: Path) -> Summary:
+    write_params(project, params("base", []))
+    reports = {"validate": VALIDATE, "curate": CURATE, "render": RENDER, "metrics": METRICS, "verdict": VERDICT}
+    for name, report in reports.items():
+        write_json(project / f"data/reports/{name}.json", report)
+    for role in ("base", "candidate"):
+        rows = [_prediction(number, role) for number in range(20)]
+        write_parquet(project / f"data/predictions/{role}.parquet", pa.Table.from_pylist(rows))
+    return read_summary(load_config())
+
+
+def test_rows_are_counted_by_what_became_of_them(summary: Summary) -> None:
+    data = summary.data
+    assert data is not None
+    assert list(data.refused.items()) == [("empty_output", 8), ("encoding_damage", 4)]
+    assert data.duplicates == 3
+    assert data.dropped == {"exact_duplicate": 3, "answer_too_long": 2}
+    assert list(data.splits) == ["train", "valid", "test"]
+
+
+def test_each_family_has_a_line_with_every_model_and_the_whole_comes_last(summary: Summary) -> None:
+    assert [family.family for family in summary.families] == ["qa", "topic", "overall"]
+    topic = summary.families[1]
+    assert topic.measure == "exact match"
+    assert topic.scores["candidate"].score == 0.9
+    assert topic.scores["base"].interval == pytest.approx((0.05, 0.15))
+
+
+def test_answers_take_turns_between_families_and_do_not_depend_on_scores(summary: Summary) -> None:
+    assert [answers.family for answers in summary.answers] == ["qa", "topic", "qa"]
+    assert summary.answers[0].predictions == {"base": "", "candidate": "sport"}
+
+
+def test_the_terminal_tells_everything_at_any_width(summary: Summary) -> None:
+    for width in (80, 140):
+        console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+        tell_summary(console, summary, Outcome("promoted", 1, 1))
+        told = console.export_text()
+        for fact in (
+            "600", "empty_output 8", "encoding_damage 4", "ab12", "60%", "90.0%", "[85.0, 95.0]", "12.50", "not_worse/qa",
+            "第0题", "Version 1 passed the gate and is now champion.", "strop history",
+        ):  # fmt: skip
+            assert fact in told, (fact, width)
+        assert all(len(line) <= width for line in told.splitlines())
+
+
+def test_markdown_tells_the_same_and_cannot_break_its_tables(summary: Summary) -> None:
+    told = as_markdown(summary, Outcome("refused", 1, 2))
+    for fact in (
+        "The gate refused version 2; version 1 serves.",
+        "empty_output 8",
+        "90.0% [85.0, 95.0]",
+        "第0题",
+        "strop history",
+    ):
+        assert fact in told
+    assert [row["family"] for row in score_rows(summary)] == ["qa", "topic", "overall"]
+
+
+def test_before_the_first_run_there_is_an_empty_summary(project: Path) -> None:
+    write_params(project, params("base", []))
+    empty = read_summary(load_config())
+    assert empty.data is None
+    assert empty.families == []
+    tell_summary(Console(file=open("/dev/null", "w")), empty)  # noqa: SIM115
+
+
+def test_long_text_keeps_its_two_ends() -> None:
+    short = shortened("start " + "x " * 500 + "end", limit=60)
+    assert short.startswith("start")
+    assert short.endswith("end")
+    assert len(short) <= 60

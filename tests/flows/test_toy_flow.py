@@ -1,0 +1,136 @@
+"""The flow around toy stages: its outcomes, its exit codes, one run at a time, and how it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, strop
+
+
+def _set(root: Path, **sections: dict[str, object]) -> None:
+    params = json.loads((root / "params.yaml").read_text())
+    for name, values in sections.items():
+        params[name] = {**params.get(name, {}), **values}
+    (root / "params.yaml").write_text(json.dumps(params))
+
+
+def test_the_story_promoted_then_refused_then_excluded_and_back(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    first = facts(root, "run")
+    assert (first["kind"], first["version"], first["champion"]) == ("promoted", 1, 1)
+    dataset = first["summary"]["dataset"]
+
+    again = strop(root, "run")
+    assert "Nothing is new" in again
+    assert "version 1 serves" in again
+
+    (root / "verdicts.json").write_text('{"2": false}')
+    collect(root, "two.jsonl", 50)
+    refused = facts(root, "run", exit_code=3)
+    assert (refused["kind"], refused["version"], refused["champion"]) == ("refused", 2, 1)
+    summary = refused["summary"]
+    new = [batch["batch"] for batch in summary["new_batches"]]
+    assert len(new) == 1
+    assert any(command.startswith(f"strop data exclude {new[0]}") for command, _ in summary["next_commands"])
+    assert "Nothing is new" in strop(root, "run")
+
+    strop(root, "data", "exclude", new[0], "--why", "its labels are shuffled")
+    back = facts(root, "run")
+    assert (back["kind"], back["champion"]) == ("back_at_champion", 1)
+    assert back["summary"]["dataset"] == dataset
+    assert "Nothing is new" in strop(root, "run")
+    assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted", "judged"]
+    assert (root / "data/reports/summary.md").read_text().startswith("# The data and parameters are again")
+
+
+def test_without_automatic_promotion_it_waits_for_a_person(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    _set(root, promote={"automatic": False})
+    waiting = facts(root, "run")
+    assert (waiting["kind"], waiting["version"], waiting["champion"]) == ("waiting", 1, None)
+    assert facts(root, "status")["waiting"] == [1]
+    assert "Nothing is new" in strop(root, "run")
+    _approve_on_prefects_page(root, version=1, why="looks good")
+    assert facts(root, "promote", "1")["why"] == "looks good"  # it is champion already: said again, it is done once
+    status = facts(root, "status")
+    assert (status["champion"], status["is_anything_new"]) == (1, False)
+    strop(root, "rollback", exit_code=1)
+    audited = facts(root, "audit", "1")
+    assert audited["ok"] is True
+
+
+def _approve_on_prefects_page(root: Path, version: int, why: str) -> None:
+    """Runs the promotion flow, which pauses, and resumes it with an answer as the page would."""
+    code = f"from flows.promote import promote; promote(version={version})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    answer = f"{{'approve': True, 'why': {why!r}}}"
+    resume = (
+        "import json, sys; from uuid import UUID; from prefect.flow_runs import resume_flow_run;"
+        f"resume_flow_run(UUID(sys.argv[1]), run_input={answer})"
+    )
+    paused: list[str] = []
+
+    def is_paused() -> bool:
+        paused[:] = [run["id"] for run in flow_runs() if run["state_type"] == "PAUSED"]
+        return bool(paused)
+
+    _wait_for(is_paused, seconds=90)
+    subprocess.run([sys.executable, "-c", resume, paused[0]], env=environment(), check=True)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def test_a_stage_that_fails_ends_the_run_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    toy = (root / "toy.py").read_text()
+    (root / "toy.py").write_text(toy.replace("def render():", 'def render():\n    sys.exit("render: no room left")'))
+    done = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "render: no room left" in done.stderr
+    assert "`render` failed" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    (root / "toy.py").write_text(toy)
+    assert facts(root, "run")["kind"] == "promoted"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.chaos
+def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signal.Signals, tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    toy = (root / "toy.py").read_text()
+    slow = "import time; from tasks.watchdog import end_with_parent; end_with_parent(); Path('began').touch(); time.sleep(60)"
+    (root / "toy.py").write_text(toy.replace("def render():", f"def render():\n    {slow}"))
+    process = subprocess.Popen(
+        command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    _wait_for(lambda: (root / "began").exists(), seconds=120)
+    family = psutil.Process(process.pid).children(recursive=True)
+    second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "a run is going on already" in second.stderr
+    process.send_signal(kind)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    if kind is not signal.SIGKILL:
+        assert process.returncode == 1
+        assert "stopped" in err
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert alive == []
+    (root / "toy.py").write_text(toy)
+    assert facts(root, "run")["kind"] == "promoted"
+
+
+def _wait_for(condition: object, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)

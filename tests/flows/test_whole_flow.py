@@ -1,0 +1,160 @@
+"""The whole flow on a tiny random GPT-2 and 60 rows, every room real, with no Prefect server but its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import make_project, make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
+from toyflow import command, without_prefect
+
+BAD = [{"text": "", "label": "sport"}, {"text": "half a sign \ufffd\ufffd", "label": "tech"}]
+
+QUIET_SHARE = 0.1
+"""A machine on which others take less of the processors than this is quiet enough to time something."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    root: Path
+    outcome: Any
+    """What `strop run --json` printed."""
+    seconds: float
+    others_share: float
+    """How much of the processors other processes took meanwhile."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """A project after its first run; the tests stand in it."""
+    top = tmp_path_factory.mktemp("whole")
+    root = _make_project(top)
+    environment = without_prefect(
+        HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"
+    )  # a tiny model's threads cost more than they bring
+    began, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
+    done = subprocess.run(
+        command("run", "--json"), cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.monotonic() - began
+    others = (_busy_seconds() - busy) - (_own_seconds() - own)
+    assert done.returncode in (0, 3), done.stderr[-4000:]
+    assert "Traceback" not in done.stderr
+    with chdir(root):
+        yield Trained(root, json.loads(done.stdout), seconds, others / (seconds * (os.cpu_count() or 1)))
+
+
+def _make_project(top: Path) -> Path:
+    root: Path = make_project.__wrapped__(top)()  # type: ignore[attr-defined]
+    sources = [
+        {"name": "news", "path": "inbox/news*.jsonl", "shape": "text_label", "family": "topic"},
+        {"name": "faq", "path": "inbox/faq*.jsonl", "shape": "alpaca", "family": "qa"},
+    ]
+    write_jsonl(root / "inbox/news.jsonl", topic_records(38) + BAD)
+    write_jsonl(root / "inbox/faq.jsonl", qa_records(20))
+    training = {"method": "full", "learning_rate": 1e-2, "max_steps": 25, "threads": 1, "evaluations_per_epoch": 0}
+    gate = {"alpha": 0.45, "margin": 0.9, "min_rows": 2}  # so lenient that so little training may pass
+    write_params(root, params(make_tiny_gpt2(top / "base"), sources, finetune=training, gate=gate))
+    return root
+
+
+def _busy_seconds() -> float:
+    """Processor time that the whole machine has spent."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+
+
+def _own_seconds() -> float:
+    """Processor time of processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_sixty_rows_become_a_judged_and_registered_version_within_a_minute(trained: Trained) -> None:
+    outcome = trained.outcome
+    summary = outcome["summary"]
+    assert summary["data"]["rows"] == 60
+    assert sum(summary["data"]["refused"].values()) == 2
+    assert summary["data"]["splits"]["test"] > 0
+    assert {family["family"] for family in summary["families"]} == {"topic", "qa", "overall"}
+    assert summary["verdict"]["checks"]
+    assert outcome["version"] == 1
+    assert len(summary["answers"]) == 3
+    if trained.others_share < QUIET_SHARE:
+        assert trained.seconds < 60
+
+
+def test_the_champion_is_what_the_gate_decided(trained: Trained, strop: Any) -> None:
+    outcome = trained.outcome
+    assert outcome["kind"] == ("promoted" if outcome["summary"]["verdict"]["passed"] else "refused")
+    status = json.loads(strop("status", "--json"))
+    assert status["champion"] == outcome["champion"]
+    assert status["is_anything_new"] is False
+
+
+def test_nothing_new_is_found_without_a_server(trained: Trained) -> None:
+    root = trained.root
+    log = root / ".strop/prefect/server.log"
+    before = log.stat().st_mtime_ns
+    done = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=True)
+    assert "Nothing is new" in done.stdout
+    assert log.stat().st_mtime_ns == before
+
+
+def test_every_command_that_looks_can_be_asked(trained: Trained, strop: Any) -> None:
+    assert json.loads(strop("audit", "1", "--json"))["ok"] is True
+    assert "v1" in strop("history")
+    assert json.loads(strop("data", "versions", "--json"))["now"].endswith(".dir")
+    assert {batch["state"] for batch in json.loads(strop("data", "batches", "--json"))} == {"accepted"}
+    reasons = json.loads(strop("quarantine", "list", "--json"))["reasons"]
+    assert sum(reasons.values()) == 2
+    assert "Gate" in strop("status")
+
+
+def test_a_model_answers_greedily_the_same_and_drawn_by_its_seed(trained: Trained, strop: Any) -> None:
+    def ask(*arguments: str) -> str:
+        return str(
+            json.loads(strop("generate", "第3个城市叫什么名字？", "--max-tokens", "6", "--json", *arguments))["answer"]
+        )
+
+    assert ask("--to", "1") == ask("--to", "1")
+    drawn = ("--to", "base", "--temperature", "1.5", "--top-p", "0.95", "--seed", "3")
+    assert ask(*drawn) == ask(*drawn)
+
+
+def test_chat_takes_turns_until_its_input_ends(trained: Trained, strop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(["What is the name of city 3?", "", "/new", "And of city 4?", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(said))
+    told = strop("chat", "--to", "base", "--max-tokens", "4")
+    assert "base" in told
+
+
+def test_the_markdown_summary_is_kept(trained: Trained) -> None:
+    root, outcome = trained.root, trained.outcome
+    told = (root / "data/reports/summary.md").read_text(encoding="utf-8")
+    assert outcome["message"] in told
+    assert "| family | measure | rows | base | candidate v1 |" in told
+
+
+@pytest.fixture
+def strop(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, which holds torch and MLflow already, and returns what it printed."""
+    from flows import cli
+
+    def run(*arguments: str) -> str:
+        code = cli.run(list(arguments))
+        out, err = capsys.readouterr()
+        assert code == 0, (out, err)
+        return out
+
+    return run

@@ -1,0 +1,148 @@
+"""A project for the flow itself: every stage of dvc.yaml is a toy, and its weights follow from how many batches there are."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from conftest import REPOSITORY, qa_records, write_jsonl
+from toyworld import TOY, git, template
+
+from flows.server import Server
+
+DVC_YAML = """
+stages:
+  validate:
+    cmd: python toy.py validate
+    deps: [data/raw, data/decisions.jsonl]
+    outs: [data/validated]
+  curate:
+    cmd: python toy.py curate
+    deps: [data/validated]
+    outs: [data/curated]
+  render:
+    cmd: python toy.py render
+    deps: [data/curated]
+    outs: [data/rendered]
+  finetune:
+    cmd: python toy.py finetune
+    deps: [data/rendered, data/base.json]
+    params: [finetune.seed]
+    outs: [data/model, data/reports/training.json]
+  evaluate:
+    cmd: python toy.py evaluate
+    deps: [data/model, data/round.json]
+    outs: [data/predictions]
+  gate:
+    cmd: python toy.py gate
+    deps: [data/predictions, data/model, data/round.json, verdicts.json]
+    params: [gate]
+    outs: [data/reports/plots]
+    metrics: [data/reports/metrics.json, data/reports/verdict.json]
+"""
+
+MORE = """
+def validate():
+    from tasks.decisions import excluded_batches, read_decisions
+    for file in sorted(Path("data/raw").rglob("*.parquet")):
+        if file.stem not in excluded_batches(read_decisions()):
+            Path("data/validated").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, Path("data/validated") / file.name)
+
+def curate():
+    shutil.copytree("data/validated", "data/curated")
+
+def render():
+    shutil.copytree("data/curated", "data/rendered")
+
+def evaluate():
+    write(Path("data/predictions/toy.json"), {"seed": seed})
+
+seed = str(len(list(Path("data/rendered").glob("*.parquet"))) or 1)
+globals()[sys.argv[1]]()
+"""
+
+
+def make_toy_flow(root: Path) -> Path:
+    """At most three batches: a third file makes the weights of adapters/3."""
+    shutil.copytree(template("judged"), root, symlinks=True)
+    shutil.copytree(REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    for made in ("curated", "model", "reports"):
+        shutil.rmtree(root / "data" / made)
+    for made in ("dvc.lock", "data/round.json", "data/raw.dvc", ".strop/scan.json"):
+        (root / made).unlink()
+    shutil.rmtree(root / "data/raw")
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "toy.py").write_text(TOY.replace("globals()[sys.argv[1]]()", "") + MORE)
+    git("add", "-A", cwd=root)
+    git("commit", "-q", "-m", "A toy flow", cwd=root)
+    return root
+
+
+def collect(root: Path, name: str, start: int) -> None:
+    """A new file in the inbox."""
+    write_jsonl(root / "inbox" / name, qa_records(6, start=start))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+@functools.cache
+def prefect_api() -> str:
+    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
+    home = Path(tempfile.mkdtemp(prefix="strop-prefect-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = [sys.executable, "-m", "flows.server", str(port)]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(arguments, env=without_prefect(PREFECT_HOME=str(home)), stdout=log, stderr=log)
+    atexit.register(process.terminate)
+    server = Server(f"http://127.0.0.1:{port}/api", process, home / "log")
+    server.wait_until_ready()
+    return server.url
+
+
+def without_prefect(**more: str) -> dict[str, str]:
+    """The environment of a user who has no Prefect yet."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
+    return {**kept, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **more}
+
+
+def environment() -> dict[str, str]:
+    return without_prefect(PREFECT_API_URL=prefect_api())
+
+
+def strop(root: Path, *arguments: str, exit_code: int = 0) -> str:
+    """Runs a command in the project and returns its standard output."""
+    done = subprocess.run(command(*arguments), cwd=root, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
+
+
+def facts(root: Path, *arguments: str, exit_code: int = 0) -> Any:
+    """As `strop`, with --json."""
+    return json.loads(strop(root, *arguments, "--json", exit_code=exit_code))
+
+
+def flow_runs(api: str | None = None) -> list[dict[str, Any]]:
+    """Every flow run that a Prefect server knows of."""
+    asked = urllib.request.Request(
+        f"{api or prefect_api()}/flow_runs/filter", data=b"{}", headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(asked) as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -214,3 +215,10 @@ def write_part(rows: list[dict[str, Any]], name: str = "000001-b1.parquet") -> N
     from tasks.row import ROW_SCHEMA
 
     write_parquet(Path("data/validated") / name, pa.Table.from_pylist(rows, ROW_SCHEMA))
+
+
+def commands_of(page: Path, start: str = "") -> list[str]:
+    """The commands in a page's `sh` blocks that begin with `start`, without their comments."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start) and line]

@@ -3,8 +3,9 @@
 - `floor`, `floor/<family>`: the candidate's own score is high enough.
 - `not_worse/<family>`: the lower bound of the paired interval of (candidate - reference) lies above minus the margin.
   All families must hold, so that testing many of them makes a promotion less likely, never more.
-- `not_worse/<family>/established`: the same over the test rows that were there when the champion was made. A new batch
-  brings test rows of its own, and so a vote for itself: one with wrong labels would speak for the model that learnt them.
+- `no_regression/<family>`: over the test rows that were there when the champion was made, the candidate is not shown to be
+  worse. A new batch brings test rows of its own, and so a vote for itself: one with wrong labels would speak for the model
+  that learnt them. These rows are fewer, so it asks for evidence of harm, not for proof of harmlessness.
 - `better`: over all rows of the families that count, by a one-sided paired test. Every look at the same test rows is
   one more chance to be lucky, so the k-th spends alpha / (k (k + 1)): over a whole test epoch these sum to alpha.
 
@@ -69,10 +70,10 @@ def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdic
         if policy.floor is not None:
             checks.append(_floor(family, rows, policy.floor, settings, family in eligible))
         margin = settings.margin if policy.margin is None else policy.margin
-        checks.append(_not_worse(f"not_worse/{family}", family, rows, margin, settings))
+        checks.append(_not_worse(family, rows, margin, settings))
         established = rows.of_batches(round_.champion.batches if round_.champion else ())
         if 0 < len(established) < len(rows):
-            checks.append(_not_worse(f"not_worse/{family}/established", family, established, margin, settings))
+            checks.append(_no_regression(family, established, margin, settings))
     checks.append(better)
     passed = better.passed is True and all(check.passed is not False for check in checks)
     return Verdict(passed, look, level_of_look(settings.alpha, look), checks)
@@ -94,8 +95,8 @@ def _floor(family: str | None, scores: PairedScores, bound: float, settings: Gat
     return Check(name, family, passed, score, bound, interval, len(scores), _told(told, counts, len(scores), settings))
 
 
-def _not_worse(name: str, family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
-    counts = len(scores) >= settings.min_rows
+def _not_worse(family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
+    name, counts = f"not_worse/{family}", len(scores) >= settings.min_rows
     if not len(scores):
         return Check(name, family, None, None, 0.0 - margin, None, 0, _too_few(0, settings))
     interval = _difference(scores, settings, name)
@@ -107,8 +108,26 @@ def _not_worse(name: str, family: str, scores: PairedScores, margin: float, sett
         told = f"worse: the whole interval lies below {-margin:.3f}"
     else:
         told = f"not shown: the interval reaches below {-margin:.3f}; more test rows make it narrower"
-    rows = f"{len(scores)} established rows" if name.endswith("/established") else f"{len(scores)} rows"
-    told = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] on {rows}, {told}"
+    told = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], {told}"
+    detail = _told(told, counts, len(scores), settings)
+    return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
+
+
+def _no_regression(family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
+    """Blocks where harm is shown (the whole interval below 0) and is not shown to stay within the margin."""
+    name, counts = f"no_regression/{family}", len(scores) >= settings.min_rows
+    interval = _difference(scores, settings, name)
+    difference = _mean_difference(scores)
+    passed = interval.high >= 0 or interval.low > -margin
+    if passed:
+        told = "not shown to be worse"
+    elif interval.high < -margin:
+        told = f"worse: the whole interval lies below {-margin:.3f}"
+    else:
+        told = "worse: the whole interval lies below 0"
+    told = (
+        f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] on the {len(scores)} rows there before, {told}"
+    )
     detail = _told(told, counts, len(scores), settings)
     return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
 

@@ -79,7 +79,7 @@ def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, 
     evaluate(config)
     gate(config)
     verdict = read_json(paths.VERDICT)
-    (check,) = [c for c in verdict["checks"] if c["name"] == "not_worse/topic/established"]
+    (check,) = [c for c in verdict["checks"] if c["name"] == "no_regression/topic"]
     scores = {role: m["families"]["topic"]["score"] for role, m in read_json(paths.METRICS)["models"].items()}
     if labels == "true":
         assert check["passed"], (check, scores)

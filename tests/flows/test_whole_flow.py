@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -15,7 +18,17 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import make_project, make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
+from conftest import (
+    REPOSITORY,
+    commands_of,
+    make_project,
+    make_tiny_gpt2,
+    params,
+    qa_records,
+    topic_records,
+    write_jsonl,
+    write_params,
+)
 from toyflow import command, without_prefect
 
 BAD = [{"text": "", "label": "sport"}, {"text": "half a sign \ufffd\ufffd", "label": "tech"}]
@@ -30,6 +43,8 @@ class Trained:
     outcome: Any
     """What `strop run --json` printed."""
     seconds: float
+    told: str
+    """What the stages printed meanwhile."""
     others_share: float
     """How much of the processors other processes took meanwhile."""
 
@@ -51,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     assert done.returncode in (0, 3), done.stderr[-4000:]
     assert "Traceback" not in done.stderr
     with chdir(root):
-        yield Trained(root, json.loads(done.stdout), seconds, others / (seconds * (os.cpu_count() or 1)))
+        yield Trained(root, json.loads(done.stdout), seconds, done.stderr, others / (seconds * (os.cpu_count() or 1)))
 
 
 def _make_project(top: Path) -> Path:
@@ -130,6 +145,39 @@ def test_a_model_answers_greedily_the_same_and_drawn_by_its_seed(trained: Traine
     assert ask("--to", "1") == ask("--to", "1")
     drawn = ("--to", "base", "--temperature", "1.5", "--top-p", "0.95", "--seed", "3")
     assert ask(*drawn) == ask(*drawn)
+
+
+def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, tmp_path: Path) -> None:
+    """Another clone with an empty cache, no Prefect and no run cache: both train, and the weights are the same bits."""
+    from tasks.weights import weights_digest
+
+    root: Path = make_project.__wrapped__(tmp_path)()  # type: ignore[attr-defined]
+    shutil.copytree(trained.root / "inbox", root / "inbox")
+    shutil.copyfile(trained.root / "params.yaml", root / "params.yaml")
+    environment = without_prefect(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="2")
+    told = ""
+    for arguments in (["-m", "tasks", "ingest"], ["-m", "dvc", "repro", "--no-run-cache"]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        told += done.stdout
+    assert "finetune:" in told
+    assert "finetune:" in trained.told
+    assert weights_digest(root / "data/model") == weights_digest(trained.root / "data/model")
+
+
+@pytest.mark.parametrize("line", commands_of(REPOSITORY / "README.md", "strop "))
+def test_every_command_of_the_readme_works(trained: Trained, line: str, strop: Any) -> None:
+    arguments = shlex.split(line)[1:]
+    if arguments[0] == "schedule":  # served for ever; test_schedule.py serves it
+        from flows.schedule import parse_schedule
+
+        parse_schedule(arguments[arguments.index("--cron") + 1], arguments[arguments.index("--timezone") + 1], None)
+        return
+    if arguments[0] == "generate" and trained.outcome["champion"] is None:
+        arguments += ["--to", "1"]
+    assert strop(*arguments)
 
 
 def test_chat_takes_turns_until_its_input_ends(trained: Trained, strop: Any, monkeypatch: pytest.MonkeyPatch) -> None:

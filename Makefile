@@ -28,11 +28,12 @@ setup: .venv/ready ## .venv with everything in it
 demo: .venv/ready ## the whole retraining once, on an embedded model and real data (about 6 minutes)
 	@$(BIN)/strop demo
 
-test: .venv/ready ## the tests
+test: .venv/ready ## the tests, then those that kill processes
 	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m chaos
 
-test-slow: .venv/ready ## the tests that take minutes: the demo, and killed processes
-	@$(BIN)/python -m pytest -m "slow or chaos"
+test-slow: .venv/ready ## the tests that take many minutes, such as the demo
+	@$(BIN)/python -m pytest -m slow
 
 lint: .venv/ready ## ruff (lint, format) and mypy --strict
 	@$(BIN)/ruff check .

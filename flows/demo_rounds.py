@@ -1,9 +1,9 @@
 """Three rounds, the story the product exists for: a model, a better one, and a bad batch that the gate stops.
 
 Round 1 knows three of the five news sections. Round 2's batch brings the other two, and its model is promoted because it
-is significantly better on the test set as it now is. Round 3's batch is bad: a tenth of its rows is malformed, the labels
-of the rest are shuffled: every section bears the name of another. Its own test rows speak for the model that learnt them;
-those that were there before do not. The gate refuses its model; the batch is excluded; the data are again those of version 2.
+is significantly better on the test set as it now is. Round 3's batch is bad, and large, as a broken export is: a tenth of
+its rows is malformed, the labels of the rest are shuffled. Its own test rows can tell nothing; those that were there before
+do. The gate refuses its model; the batch is excluded; the data are again those of version 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.ledger import champion_of, read_ledger
 from tasks.manifest import read_manifest
 
 FIRST_SECTIONS = ("business", "entertainment", "politics")
-SIZES = (150, 100, 360)
+SIZES = (150, 100, 900)
 """Articles a round."""
 
 
@@ -54,14 +54,27 @@ def rounds() -> list[Round]:
 
 
 def spoil(records: list[Record], seed: int = 17) -> list[Record]:
-    """The batch as a broken export would write it: every tenth row malformed, the labels of the rest shuffled, so that
-    every section bears the name of another."""
-    names = sorted({record["label"] for record in records})
-    random.Random(seed).shuffle(names)
-    other = dict(zip(names, [*names[1:], names[0]], strict=True))
-    spoiled = [{"text": record["text"], "label": other[record["label"]]} for record in records]
+    """The batch as a broken export would write it: every tenth row malformed, the labels of the rest shuffled among its
+    rows, so that none bears its own."""
+    labels = shuffled_labels([record["label"] for record in records], seed)
+    spoiled = [{"text": record["text"], "label": label} for record, label in zip(records, labels, strict=True)]
     damages = itertools.cycle((_without_text, _without_label, _damaged))
     return [next(damages)(record) if number % 10 == 0 else record for number, record in enumerate(spoiled)]
+
+
+def shuffled_labels(labels: list[str], seed: int) -> list[str]:
+    """The same labels in a random order in which each place has another than before.
+
+    Possible where no label fills more than half of the places.
+    """
+    draw = random.Random(seed)
+    found = draw.sample(labels, len(labels))
+    while unmoved := [place for place, label in enumerate(labels) if found[place] == label]:
+        for place in unmoved:
+            other = draw.randrange(len(labels))
+            if found[other] != labels[place] and found[place] != labels[other]:
+                found[place], found[other] = found[other], found[place]
+    return found
 
 
 def _without_text(record: Record) -> Record:

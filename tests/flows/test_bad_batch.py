@@ -66,7 +66,7 @@ def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, 
     )
     config = load_config()
     pin_base(config.base)
-    records = plain_articles(660)
+    records = plain_articles(1140)
     known, fresh = records[:240], records[240:]
     write_part(as_rows(known, "b1"), "000001-b1.parquet")
     digest = train(config)

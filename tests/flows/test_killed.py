@@ -15,7 +15,7 @@ import pytest
 from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
 from toyflow import command, without_prefect
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
 
 STEPS = 60
 

@@ -50,13 +50,9 @@ def _answers(row_id: str, rows: dict[str, dict[str, Any]], asked: dict[str, str]
 
 def _asked(row_ids: set[str]) -> dict[str, str]:
     """Row id → instruction and input."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     from tasks.dataset import read_dataset
 
-    dataset = read_dataset()
-    rows = dataset.filter(pc.is_in(dataset["row_id"], value_set=pa.array(sorted(row_ids)))).to_pylist()
+    rows = read_dataset(row_ids).to_pylist()
     return {row["row_id"]: " ".join(part for part in (row["instruction"], row["input"]) if part) for row in rows}
 
 

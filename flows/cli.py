@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands import data, deciding, looking, quarantine, running, talking
+from flows.commands import building, contract, data, deciding, looking, quarantine, rows, running, talking
 from tasks.errors import StropError, told_by_disk
 
 HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
@@ -35,6 +35,9 @@ looking.add_to(app)
 talking.add_to(app)
 deciding.add_to(app)
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
+app.add_typer(contract.app, name="contract", rich_help_panel="Data")
+building.add_to(data.app)
+app.add_typer(rows.app, name="rows", rich_help_panel="Data")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 
 

@@ -16,10 +16,24 @@ def is_nothing_new(config: PipelineConfig) -> bool:
 
     if anything_new(config.ingest):
         return False
-    from tasks import versioning  # DVC takes half a second to import
     from tasks.register.pending import pending
 
-    return versioning.is_clean() and not pending(config)
+    return is_clean() and not pending(config)
+
+
+def is_clean() -> bool:
+    """Whether every stage is up to date; what was seen is remembered, so that the next look takes a moment."""
+    from tasks.unchanged import is_unchanged, remember, stamp
+
+    if is_unchanged():
+        return True
+    from tasks import versioning  # DVC takes half a second to import
+
+    seen = stamp()
+    if not versioning.is_clean():
+        return False
+    remember(seen)
+    return True
 
 
 def nothing_new(config: PipelineConfig) -> Outcome:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from flows.environment import prepare_environment, show_only_our_lines
 from flows.lock import one_run_at_a_time
-from flows.nothing_new import is_nothing_new, nothing_new
+from flows.nothing_new import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
 from tasks.config import load_config
+from tasks.errors import StropError
 
 
 def run_once(rejudge: bool = False) -> Outcome:
@@ -34,4 +36,6 @@ def run_once(rejudge: bool = False) -> Outcome:
 
         outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
         assert isinstance(outcome, Outcome)
+        with suppress(StropError):  # only so that the next look is quick
+            is_clean()
         return outcome

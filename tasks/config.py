@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks import paths
 from tasks.base.settings import BaseSettings
+from tasks.build.settings import BuildSettings
 from tasks.curate.settings import CurateSettings
 from tasks.errors import ConfigError
 from tasks.evaluate.settings import EvaluateSettings
@@ -36,6 +37,8 @@ class PipelineConfig(Settings):
     """The base model."""
     ingest: IngestSettings
     """Where instructions are collected."""
+    build: BuildSettings = BuildSettings()
+    """Instruction rows that are made, where too few are collected."""
     validate_: ValidateSettings = Field(alias="validate")
     """How much of a batch may be refused."""
     curate: CurateSettings

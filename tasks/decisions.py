@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Literal
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import append_line
+from tasks.files import append_line, canonical_json
 
-Kind = Literal["exclude", "include", "release", "drop"]
+Kind = Literal["exclude", "include", "release", "drop", "forget"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,19 @@ def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIO
     decision = Decision(what, which, getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds"), why)
     append_line(path, asdict(decision))
     return decision
+
+
+def record_decisions(what: Kind, which: list[str], why: str, path: Path = paths.DECISIONS) -> list[Decision]:
+    """Appends the same decision on many batches or rows; after the first in one write, as a flush each would take minutes."""
+    who, when = getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds")
+    decisions = [Decision(what, each, who, when, why) for each in which]
+    if decisions:
+        append_line(path, asdict(decisions[0]))
+        with path.open("ab") as file:
+            file.write("".join(canonical_json(asdict(each)) + "\n" for each in decisions[1:]).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    return decisions
 
 
 def excluded_batches(decisions: list[Decision]) -> set[str]:

@@ -51,12 +51,14 @@ DATA_DOCS = DATA / "docs"
 # ours alone, ignored by git and DVC, and safe to delete (work is then done again)
 CACHE = Path(".strop")
 SCAN = CACHE / "scan.json"
+CLEAN = CACHE / "clean.json"
 CHECKPOINTS = CACHE / "checkpoints"
 MODELS = CACHE / "models"
 BASES = CACHE / "bases"
 PREDICTION_CACHE = CACHE / "predictions"
 EVENTS = CACHE / "events"
 VALIDATE_CACHE = CACHE / "cache" / "validate"
+CURATE_CACHE = CACHE / "cache" / "curate"
 GREAT_EXPECTATIONS = CACHE / "great_expectations"
 LOCKS = CACHE / "locks"
 

@@ -28,6 +28,7 @@ RAW_SCHEMA = pa.schema(
         ("family", pa.string()),
         ("language", pa.string()),  # "auto", "en" or "zh", as the source declares
         ("columns", pa.string()),  # JSON: our field → the record's
+        ("use", pa.string()),  # "train", "golden" or "benchmark", as the source declares
     ]
 )
 

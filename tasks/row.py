@@ -16,6 +16,16 @@ from tasks.files import content_digest
 CONTENT_FIELDS = ("family", "system", "history", "instruction", "input", "output")
 """The fields whose content is the row: two rows equal in these are the same row."""
 
+MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]"}
+"""Content that most rows lack, and what stands there then; it is part of a row's identity where it is there.
+
+`tools`: canonical JSON of the tools that a dialogue may call. `rejected`: the worse answer of a preference pair (the better
+one is `output`). `desirable`: "true" or "false", a single judgement (KTO). `images`: JSON list of sha256, in order.
+"""
+
+NO_TEXT = {"system": "", "history": "[]", "instruction": "", "input": "", "output": "", **MORE_FIELDS}
+"""The content of a record that is no row."""
+
 INPUT_FIELDS = ("family", "system", "history", "instruction", "input")
 """What the model is shown: the split looks at these alone, so that all answers to one prompt stand on one side."""
 
@@ -29,15 +39,40 @@ ROW_SCHEMA = pa.schema(
         ("line", pa.int64()),  # line (JSONL, CSV) or record number (JSON, Parquet) in the file, from 1
         ("family", pa.string()),
         ("language", pa.string()),  # "en" or "zh"
+        ("use", pa.string()),  # "train", "golden" (only ever tested on) or "benchmark" (neither trained nor tested on)
         ("system", pa.string()),
         ("history", pa.string()),  # JSON: [[role, content], ...], "[]" for a single exchange
         ("instruction", pa.string()),
         ("input", pa.string()),
         ("output", pa.string()),
+        *((name, pa.string()) for name in MORE_FIELDS),
+        ("synthetic", pa.string()),  # the recipe that made the row, "" for one that was collected
+        ("parents", pa.string()),  # JSON: the ids of the rows that it was made from
     ]
 )
 
-CURATED_SCHEMA = ROW_SCHEMA.append(pa.field("split", pa.string()))  # "train", "valid" or "test"
+VERDICT_SCHEMA = pa.schema([("index", pa.int64()), ("row_id", pa.string())])
+"""What `validate` hands on of a batch: the accepted records. Their text is in the raw batch, and nowhere a second time."""
+
+CLEANED_FIELDS = ("system", "history", "instruction", "input", "output", "rejected")
+"""What `curate` may change of a row: it takes dirt out, and masks personal data."""
+
+CURATED_SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),  # place in the raw batch, which holds the text
+        ("row_id", pa.string()),
+        ("split", pa.string()),  # "train", "valid" or "test"
+        ("group", pa.string()),  # the id of the earlier row whose side it took, or ""
+        *((name, pa.string()) for name in CLEANED_FIELDS),  # null where the text is as it came
+    ]
+)
+"""What data/curated holds of a batch: which rows, on which side, and only the text that is another than in the raw batch."""
+
+DATASET_SCHEMA = pa.schema([*ROW_SCHEMA, ("split", pa.string()), ("group", pa.string())])
+"""The dataset as it is read (tasks/dataset.py)."""
+
+CHANGE_SCHEMA = pa.schema([("row_id", pa.string()), ("batch", pa.string()), ("index", pa.int64()), ("by", pa.string())])
+"""Rows of earlier batches that a later one took out of training, and the held-out row that they overlap."""
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -57,4 +92,6 @@ QUARANTINE_SCHEMA = pa.schema(
 
 def row_id_of(row: dict[str, Any]) -> str:
     """The row's identity: 32 hex characters of the digest of its content fields."""
-    return content_digest([row[name] for name in CONTENT_FIELDS])[:32]
+    content: list[Any] = [row[name] for name in CONTENT_FIELDS]
+    more = {name: row[name] for name, empty in MORE_FIELDS.items() if row.get(name, empty) != empty}
+    return content_digest([*content, more] if more else content)[:32]

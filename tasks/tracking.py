@@ -92,6 +92,47 @@ def open_registry(config: PipelineConfig) -> Registry:
         return Registry(uri, config.register_.model_name, client, _experiment(client, config.register_.model_name, uri))
 
 
+def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
+    """The traces of an experiment that people judged, oldest first; a judge that is a model does not count.
+
+    Each is {"trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request",
+    "response"}; the last two are JSON text, and null without `with_content`.
+
+    Raises:
+        RegistryError: the server cannot be reached, or has no such experiment.
+    """
+    _require_reachable(uri)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with _telling(uri):
+        if (path := registry_file.path_of(uri)) is not None:
+            uri = uri.replace(str(path), str(path.resolve()), 1)  # as in `tracking_uri`
+            _prepare_file(uri, path)
+        import mlflow
+
+        _hush()
+        client = mlflow.MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise RegistryError(
+                f"has no experiment {experiment}", where=_without_password(uri), fix="See: mlflow experiments"
+            )
+        where = {"locations": [found.experiment_id], "order_by": ["timestamp_ms ASC"], "include_spans": with_content}
+        token = None
+        while True:
+            page = client.search_traces(**where, page_token=token)
+            for trace in page:
+                said = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
+                said.sort(key=lambda a: a.last_update_time_ms or 0)
+                if said:
+                    data = {"request": trace.data.request, "response": trace.data.response}
+                    changed = said[-1].last_update_time_ms or 0
+                    values = {a.name: a.value for a in said}
+                    yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
+            if not (token := page.token):
+                return
+
+
 @dataclass(frozen=True)
 class Registry:
     """One registered model and its runs."""

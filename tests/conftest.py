@@ -128,25 +128,29 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_gpt2(tmp_path_factory.mktemp("base") / "tiny-gpt2")
 
 
+def set_up_project(root: Path) -> None:
+    """Makes a project folder: our code, contract and templates, with git and DVC set up and one commit."""
+    root.mkdir()
+    for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
+        if (REPOSITORY / folder).exists():
+            shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+        if (REPOSITORY / file).exists():
+            (root / file).parent.mkdir(exist_ok=True)
+            shutil.copy(REPOSITORY / file, root / file)
+    (root / "mlflow").mkdir()
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):
+        subprocess.run([*git, *arguments], cwd=root, check=True)
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a project folder: our code, contract and templates, with git and DVC set up and one commit."""
+    """Makes a project folder below the test's own."""
 
     def make(name: str = "project") -> Path:
-        root = tmp_path / name
-        root.mkdir()
-        for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
-            if (REPOSITORY / folder).exists():
-                shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-            if (REPOSITORY / file).exists():
-                (root / file).parent.mkdir(exist_ok=True)
-                shutil.copy(REPOSITORY / file, root / file)
-        (root / "mlflow").mkdir()
-        git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-        for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):
-            subprocess.run([*git, *arguments], cwd=root, check=True)
-        return root
+        set_up_project(tmp_path / name)
+        return tmp_path / name
 
     return make
 
@@ -208,13 +212,35 @@ def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:
 
 
 def write_part(rows: list[dict[str, Any]], name: str = "000001-b1.parquet") -> None:
-    """A part of data/validated in the current project."""
+    """A batch in data/raw and its part of data/validated, all rows accepted, in the current project.
+
+    The batch is called as the part and the rows say; one of that name is replaced.
+    """
     import pyarrow as pa
 
-    from tasks.files import write_parquet
-    from tasks.row import ROW_SCHEMA
+    from tasks.files import canonical_json, file_digest, write_parquet
+    from tasks.manifest import Batch, read_manifest, write_manifest
+    from tasks.raw import RAW_SCHEMA, record_digest
+    from tasks.row import NO_TEXT, VERDICT_SCHEMA
 
-    write_parquet(Path("data/validated") / name, pa.Table.from_pylist(rows, ROW_SCHEMA))
+    ordinal, batch_id = name.removesuffix(".parquet").split("-")
+    source = rows[0]["source"] if rows else "toy"
+    records = []
+    for row in rows:
+        content = {key: row[key] for key in NO_TEXT if key in row}
+        if row.get("synthetic"):
+            content["strop_synthetic"] = {"recipe": row["synthetic"], "parents": []}
+        record = canonical_json(content)
+        place = {key: row[key] for key in ("file", "line", "family", "language")}
+        reading = {"shape": "row", "columns": "{}", "use": row.get("use", "train")}
+        records.append({"digest": record_digest(record, None), "record": record, **place, **reading})
+    raw = Path("data/raw") / source / f"{batch_id}.parquet"
+    write_parquet(raw, pa.Table.from_pylist(records, RAW_SCHEMA))
+    batch = Batch(int(ordinal), batch_id, source, len(rows), file_digest(raw))
+    others = [other for other in read_manifest() if other.batch != batch_id]
+    write_manifest(sorted([*others, batch], key=lambda each: each.ordinal))
+    verdicts = [{"index": index, "row_id": row["row_id"]} for index, row in enumerate(rows)]
+    write_parquet(Path("data/validated") / name, pa.Table.from_pylist(verdicts, VERDICT_SCHEMA))
 
 
 def commands_of(page: Path, start: str = "") -> list[str]:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from tasks import paths
 
 STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
-ROOMS = (*STAGES, "ingest", "register", "promote", "audit")
+ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in (REPOSITORY / f).rglob("*.py"))
 
@@ -89,6 +89,13 @@ def test_a_stage_depends_on_its_room_and_on_every_module_that_it_imports(stage: 
     assert sorted(needed - covered) == [], "imported, but no dependency in dvc.yaml"
     used = {dep for dep in named if dep in needed or any(dep in module.parents for module in needed)}
     assert sorted(named - used) == [], "a dependency in dvc.yaml, but never imported"
+
+
+def test_what_is_kept_by_content_depends_on_every_module_that_makes_rows() -> None:
+    from tasks.records import MODULES
+
+    needed = closure(Path("tasks/records.py")) - {Path("tasks/__init__.py"), Path("tasks/errors.py"), Path("tasks/paths.py")}
+    assert {path.stem for path in needed} == set(MODULES)
 
 
 def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:

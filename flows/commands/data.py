@@ -77,6 +77,79 @@ def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
     return _decide("include", batch, why, as_json)
 
 
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="A version (v1), or `now`.")],
+    second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
+    as_json: Json = False,
+) -> int:
+    """Rows added, removed, changed, and inputs that have another answer, from one version's dataset to another's."""
+    config = enter_project()
+    from tasks.lineage.difference import difference
+
+    found = difference(config.register_.model_name, first, second)
+    kinds = ("added", "removed", "edited", "moved", "other_answer")
+    if as_json:
+        facts: dict[str, Any] = {"before": found.before, "after": found.after}
+        for name in kinds:
+            kind = getattr(found, name)
+            by = [
+                {"family": family, "source": source, "rows": count}
+                for (family, source), count in sorted(kind.by.items())
+            ]
+            facts[name] = {"rows": kind.rows, "by": by, "examples": kind.examples}
+        print_json(facts)
+        return 0
+    from rich.text import Text
+
+    out = console()
+    out.print(f"{first}: {found.before:,} rows · {second}: {found.after:,} rows")
+    for name in kinds:
+        kind = getattr(found, name)
+        told = ", ".join(f"{family} from {source} {count:,}" for (family, source), count in kind.by.most_common(6))
+        out.print(Text(f"{kind.rows:>10,}  {name.replace('_', ' '):<13} {told}"))
+        for row in kind.examples[:2]:
+            asked = " ".join(f"{row['instruction']} {row['input']}".split())
+            was = f" (was: {' '.join(row['output_before'].split())[:60]})" if "output_before" in row else ""
+            out.print(
+                Text(
+                    f"              {row['row_id'][:8]}  {asked[:70]} → {' '.join(row['output'].split())[:50]}{was}",
+                    "dim",
+                )
+            )
+    return 0
+
+
+@app.command()
+def drift(
+    first: Annotated[str | None, typer.Argument(help="A version (v1); the champion, where none is given.")] = None,
+    second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
+    as_json: Json = False,
+) -> int:
+    """How far the training data have drifted: labels, lengths, words, languages (PSI and Jensen-Shannon), with a picture."""
+    config = enter_project()
+    from tasks.lineage.drift_report import champion_name, report_drift
+
+    model = config.register_.model_name
+    first = first or champion_name(model)
+    if first is None:
+        raise DataError("no version serves yet", where=model, fix="Name two: strop data drift v1 now")
+    facts, picture = report_drift(model, first, second)
+    if as_json:
+        print_json(facts)
+        return 0
+    out = console()
+    out.print(f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows")
+    styles = {"steady": "green", "shifted": "yellow", "drifted": "red"}
+    for each in facts["drift"]:
+        level = f"[{styles[each['level']]}]{each['level']:<8}[/]"
+        out.print(f"  {level} {each['family']:<14} {each['what']:<14} PSI {each['psi']:7.3f}   JS {each['js']:6.3f}")
+    for name, shares in facts["shares"].items():
+        out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates")
+    out.print(f"Picture: {picture}")
+    return 0
+
+
 def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
     enter_root()
     from tasks.decisions import excluded_batches, read_decisions, record_decision

@@ -1,58 +1,58 @@
-"""quarantine: every row that was refused or dropped, with its reason; look at one, release it, or drop it for good."""
+"""quarantine: every row that was refused or dropped, with its reason; look, take some away to mend, release, or drop them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.common import Json, Why, console, enter_root, print_json
+from flows.commands.common import Json, console, enter_root, print_json
+from flows.refused import Wanted, export, read_refused, why_kept
 from tasks.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 app = typer.Typer(help="Rows that were refused or dropped, and why.", no_args_is_help=True)
 
 Row = Annotated[str, typer.Argument(help="The row's id, or its first characters.")]
+Rows = Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help="Row ids, or their first characters.")]
+Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
+Source = Annotated[str | None, typer.Option(help="Only this source.")]
+Batch = Annotated[str | None, typer.Option(help="Only this batch: its id, or its first characters.")]
+Room = Annotated[str | None, typer.Option(help="Only what this room refused: validate or curate.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 
 @app.command("list")
 def list_rows(
-    reason: Annotated[str | None, typer.Option(help="Only this reason.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    room: Annotated[str | None, typer.Option(help="Only what this room refused: validate or curate.")] = None,
+    reason: Reason = None,
+    source: Source = None,
+    batch: Batch = None,
+    room: Room = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
     as_json: Json = False,
 ) -> int:
     """The refused rows, and how many there are of each reason."""
     enter_root()
-    wanted = {"reason": reason, "source": source, "room": room}
-    rows = [
-        row for row in read_quarantine() if all(value is None or row[key] == value for key, value in wanted.items())
-    ]
+    rows = read_refused(Wanted(reason, source, batch, room))
+    shown = rows.slice(0, limit).to_pylist()
     if as_json:
-        print_json({"rows": len(rows), "reasons": _count(rows), "shown": rows[:limit]})
+        counts: dict[str, int] = {}
+        for _, why, count in _counts(rows):
+            counts[why] = counts.get(why, 0) + count
+        print_json({"rows": rows.num_rows, "reasons": counts, "shown": shown})
         return 0
-    if not rows:
+    if not shown:
         console().print("Nothing is in quarantine.")
         return 0
-    from rich.table import Table
-    from rich.text import Text
-
-    counts = Table.grid(padding=(0, 2))
-    for (where, why), count in _count_pairs(rows):
-        counts.add_row(f"{count:,}", f"[bold]{why}[/]", f"[dim]{where}[/]")
-    console().print(counts)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("row", "reason", "where", "value"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for row in rows[:limit]:
-        place = f"{row['file']}:{row['line']}"
-        table.add_row(row["row_id"][:12], row["reason"], Text(place), Text(" ".join((row["value"] or "").split())[:60]))
-    console().print()
-    console().print(table)
-    if len(rows) > limit:
-        console().print(f"[dim]… and {len(rows) - limit:,} more: --limit {len(rows)}[/]")
+    _show_counts(rows)
+    _show_rows(shown)
+    if rows.num_rows > limit:
+        console().print(f"[dim]… and {rows.num_rows - limit:,} more: --limit {rows.num_rows}[/]")
     console().print("\nLook at one: [bold]strop quarantine show ROW[/]")
     return 0
 
@@ -61,9 +61,10 @@ def list_rows(
 def show(row: Row, as_json: Json = False) -> int:
     """One refused row: where it came from, why it was refused, and the whole record."""
     enter_root()
-    found = _find(row)
+    found = read_refused(Wanted(rows=(row,)), with_records=True).slice(0, 1).to_pylist()[0]
+    kept = why_kept(found)
     if as_json:
-        print_json(found)
+        print_json({**found, "may_be_released": kept is None})
         return 0
     from rich.table import Table
     from rich.text import Text
@@ -71,74 +72,123 @@ def show(row: Row, as_json: Json = False) -> int:
     table = Table.grid(padding=(0, 2))
     for name in ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value"):
         table.add_row(f"[dim]{name}[/]", Text(str(found[name] if found[name] is not None else "")))
+    if kept:
+        table.add_row("[dim]release[/]", Text(f"not possible: {kept}"))
     console().print(table)
     console().print("\n[dim]record[/]")
     console().print(Text(_pretty(found["record"])))
     return 0
 
 
-@app.command()
-def release(row: Row, why: Why = "", as_json: Json = False) -> int:
-    """Accept a row that the contract refused, from the next run on."""
-    return _decide("release", row, why, as_json)
-
-
-@app.command()
-def drop(row: Row, why: Why = "", as_json: Json = False) -> int:
-    """Take back a release: refuse the row for good."""
-    return _decide("drop", row, why, as_json)
-
-
-def read_quarantine() -> list[dict[str, Any]]:
-    """Every row in quarantine, the newest batch first, with the room that refused it."""
-    import pyarrow.parquet as pq
-
-    from tasks import paths
-
-    rows = []
-    for room in ("validate", "curate"):
-        for path in sorted((paths.QUARANTINE / room).glob("*.parquet"), reverse=True):
-            rows += [{"room": room, **row} for row in pq.read_table(path).to_pylist()]
-    return rows
-
-
-def _decide(what: Any, row: str, why: str, as_json: bool) -> int:
+@app.command("export")
+def export_rows(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="A new .jsonl or .csv file.")],
+    rows: Rows = None,
+    reason: Reason = None,
+    source: Source = None,
+    batch: Batch = None,
+    room: Room = None,
+    as_json: Json = False,
+) -> int:
+    """Write refused rows, whole records and all, to a file: to look through, or to mend and collect again."""
     enter_root()
-    from tasks.decisions import record_decision
-
-    found = _find(row)
-    if found["room"] != "validate":
-        raise DataError(
-            "was dropped by curate, not by the contract", where=f"row {found['row_id']}", fix="Mend its source"
-        )
-    decision = record_decision(what, found["row_id"], why or "by hand")
+    found = read_refused(Wanted(reason, source, batch, room, tuple(rows or ())), with_records=True)
+    if not found.num_rows:
+        raise DataError("no refused row is like that", fix="See: strop quarantine list")
+    export(found, to)
     if as_json:
-        print_json(asdict(decision))
+        print_json({"rows": found.num_rows, "file": str(to)})
     else:
-        told = "released" if what == "release" else "dropped for good"
-        console().print(f"Row {found['row_id']} is {told}. The next run goes by it: [bold]strop run[/]")
+        console().print(f"{found.num_rows:,} rows are in {to}.")
     return 0
 
 
-def _find(start: str) -> dict[str, Any]:
-    found = {row["row_id"]: row for row in reversed(read_quarantine()) if row["row_id"].startswith(start.lower())}
-    if len(found) != 1:
-        what = "no such row in quarantine" if not found else f"{len(found)} rows begin so"
-        raise DataError(what, where=f"row {start}", fix="See: strop quarantine list")
-    return next(iter(found.values()))
+@app.command()
+def release(
+    why: Why,
+    rows: Rows = None,
+    reason: Reason = None,
+    source: Source = None,
+    batch: Batch = None,
+    as_json: Json = False,
+) -> int:
+    """Accept rows that were refused, from the next run on."""
+    return _decide("release", Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
 
 
-def _count(rows: list[dict[str, Any]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for (_, reason), count in _count_pairs(rows):
-        counts[reason] = counts.get(reason, 0) + count
-    return counts
+@app.command()
+def drop(
+    why: Why,
+    rows: Rows = None,
+    reason: Reason = None,
+    source: Source = None,
+    batch: Batch = None,
+    as_json: Json = False,
+) -> int:
+    """Refuse rows for good, whatever the contract will say; or take back a release."""
+    return _decide("drop", Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
 
 
-def _count_pairs(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, str], int]]:
-    from collections import Counter
+def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json: bool) -> int:
+    """Records a decision on each row asked for, but for those that it cannot hold of."""
+    if not why.strip():
+        raise typer.BadParameter("say why: --why TEXT")
+    if wanted.is_everything:
+        raise typer.BadParameter("name rows, or say which: --reason, --source, --batch")
+    enter_root()
+    from tasks.decisions import decided_rows, read_decisions, record_decisions
 
-    return Counter((row["room"], row["reason"]) for row in rows).most_common()
+    found = read_refused(wanted, with_records=what == "release").to_pylist()
+    if not found:
+        raise DataError("no refused row is like that", fix="See: strop quarantine list")
+    kept = {row["row_id"]: told for row in found if what == "release" and (told := why_kept(row))}
+    chosen = list(dict.fromkeys(row["row_id"] for row in found if row["row_id"] not in kept))
+    if not chosen:
+        told = f"cannot be released: {next(iter(kept.values()))}"
+        raise DataError(told, where=f"row {found[0]['row_id']}" if len(kept) == 1 else f"{len(kept):,} rows")
+    already = decided_rows(read_decisions(), what)
+    decisions = record_decisions(what, [row_id for row_id in chosen if row_id not in already], why)
+    if as_json:
+        print_json(
+            {"decisions": [asdict(each) for each in decisions], "already": len(chosen) - len(decisions), "kept": kept}
+        )
+        return 0
+    told = "released" if what == "release" else "dropped for good"
+    rows = f"Row {chosen[0]} is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
+    console().print(f"{rows} {told}. The next run goes by it: [bold]strop run[/]")
+    for reason in dict.fromkeys(kept.values()):
+        console().print(f"{list(kept.values()).count(reason):,} stay, for they cannot be released: {reason}.")
+    return 0
+
+
+def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
+    """(room, reason, rows), the most frequent first."""
+    counted = rows.group_by(["room", "reason"]).aggregate([([], "count_all")]).to_pylist()
+    found = [(each["room"], each["reason"], each["count_all"]) for each in counted]
+    return sorted(found, key=lambda each: (-each[2], each[1]))
+
+
+def _show_counts(rows: pa.Table) -> None:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for room, reason, count in _counts(rows):
+        table.add_row(f"{count:,}", f"[bold]{reason}[/]", f"[dim]{room}[/]")
+    console().print(table)
+
+
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("row", "reason", "where", "value"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        place = f"{row['file']}:{row['line']}"
+        table.add_row(row["row_id"][:12], row["reason"], Text(place), Text(" ".join((row["value"] or "").split())[:60]))
+    console().print()
+    console().print(table)
 
 
 def _pretty(record: str | None) -> str:

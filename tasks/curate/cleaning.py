@@ -9,10 +9,9 @@ import html
 import re
 from dataclasses import dataclass, field
 
-import regex
-
-_CONTROL = regex.compile(
-    r"[\p{Cc}--[\n\t]]|[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]", regex.VERSION1
+# controls but for line feed and tab, and the invisible marks that reorder or hide text
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]"
 )
 _BREAK = re.compile(r"[ \t]*<(?:br\s*/?|/p|/div|/li|/h[1-6])>[ \t]*\n?", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:p|div|span|li|ul|ol|b|i|u|em|strong|font|a|h[1-6])(?:\s[^<>]{0,300})?>", re.IGNORECASE)
@@ -36,29 +35,30 @@ class Cleaned:
 
 def clean_row(row: dict[str, str]) -> Cleaned:
     """The row with its text fields cleaned, and which kinds of dirt were found."""
-    keeps_markup = any(_SUBJECT_IS_CODE.search(row[name]) for name in TEXT_FIELDS)
     found: set[str] = set()
     cleaned = dict(row)
+    has_markup = any("<" in row[name] or "&" in row[name] for name in TEXT_FIELDS)
+    keeps_markup = not has_markup or any(_SUBJECT_IS_CODE.search(row[name]) for name in TEXT_FIELDS)
     for name in TEXT_FIELDS:
-        cleaned[name] = _clean(row[name], keeps_markup, found)
+        if row[name]:
+            cleaned[name] = _clean(row[name], keeps_markup, found)
     return Cleaned(cleaned, sorted(found))
 
 
 def _clean(text: str, keeps_markup: bool, found: set[str]) -> str:
-    if not text:
-        return text
-    result = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    if result != text.replace("\r\n", "\n").replace("\r", "\n"):
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _CONTROL.search(text):
         found.add("control_characters")
-    without_markers = _END_MARKER.sub("", result)
-    if without_markers != result:
+        text = _CONTROL.sub("", text)
+    if ("<" in text or "[" in text) and _END_MARKER.search(text):
         found.add("end_markers")
-    result = without_markers
+        text = _END_MARKER.sub("", text)
     if not keeps_markup:
         without_tags = _ENTITY.sub(
-            lambda m: html.unescape(m[0]).replace("\xa0", " "), _TAG.sub("", _BREAK.sub("\n", result))
+            lambda m: html.unescape(m[0]).replace("\xa0", " "), _TAG.sub("", _BREAK.sub("\n", text))
         )
-        if without_tags != result:
+        if without_tags != text:
             found.add("markup")
-        result = without_tags
-    return result.strip()
+        text = without_tags
+    return text.strip()

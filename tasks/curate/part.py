@@ -1,71 +1,128 @@
-"""One batch's part of the dataset: what is kept of it and what is dropped, given the rows of the batches before."""
+"""A batch's part of the dataset: its kept rows, what was dropped and why, and what it takes out of earlier parts.
+
+kept.parquet      CURATED_SCHEMA: goes into data/curated
+changes.parquet   CHANGE_SCHEMA: goes there too, where there are any
+dropped.parquet   QUARANTINE_SCHEMA: goes into data/quarantine/curate
+sides.parquet     where each row of the sketch stands, for the batches that come after
+counts.json       for the report; written last, it completes the part
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from tasks.curate.cleaning import clean_row
-from tasks.curate.settings import CurateSettings
-from tasks.curate.split import content_key, input_key, split_of
-from tasks.files import canonical_json
-from tasks.row import CURATED_SCHEMA, QUARANTINE_SCHEMA
+from tasks.curate.fold import Decided
+from tasks.curate.known import BENCHMARK, GOLDEN, NOWHERE, SIDES
+from tasks.files import canonical_json, write_json, write_parquet
+from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
 
-KEY_SCHEMA = pa.schema([("key", pa.binary(16)), ("row_id", pa.string())])
-
-
-@dataclass
-class Part:
-    kept: pa.Table
-    """CURATED_SCHEMA."""
-    dropped: pa.Table
-    """QUARANTINE_SCHEMA, with a reason a row."""
-    keys: pa.Table
-    """KEY_SCHEMA: the content keys of the kept rows, for the batches that come after."""
-    counts: dict[str, Any] = field(default_factory=dict)
+NAMES = ("kept.parquet", "changes.parquet", "dropped.parquet", "sides.parquet", "counts.json")
+SIDES_SCHEMA = pa.schema([("side", pa.int8()), ("is_ghost", pa.bool_())])
+PLACES = ("row_id", "batch", "index", "source", "file", "line")
 
 
-def curate_part(rows: pa.Table, leaders: dict[bytes, str], settings: CurateSettings) -> Part:
-    """Cleans, deduplicates and splits the rows of one batch (ROW_SCHEMA).
+def write_part(
+    folder: Path,
+    chunks: Iterable[pa.Table],
+    decided: Decided,
+    is_ghost: Any,
+    taken_out: Sequence[dict[str, Any]],
+    cleaned: Any,
+) -> None:
+    """Writes a part into an empty folder.
 
     Args:
-        rows: accepted rows of the batch.
-        leaders: content key → row id of every row kept from earlier batches; the kept rows of this one are added.
-        settings: shares and salt of the split.
+        chunks: the batch's rows (CLEAN_SCHEMA), in order.
+        decided: what becomes of them.
+        is_ghost: (rows,) which of them were forgotten: they are neither kept nor shown.
+        taken_out: rows of earlier parts (ROW_SCHEMA, with `by`) that this batch takes out of training.
+        cleaned: kind of dirt → rows that held it.
     """
-    kept: list[dict[str, Any]] = []
-    dropped: list[dict[str, Any]] = []
-    keys: list[dict[str, Any]] = []
-    reasons: Counter[str] = Counter()
-    dirt: Counter[str] = Counter()
-    for row in rows.to_pylist():
-        cleaned = clean_row(row)
-        dirt.update(cleaned.found)
-        text = input_key(cleaned.row)
-        key = content_key(cleaned.row, text)
-        if not cleaned.row["output"]:
-            reason, value = "empty_after_cleaning", row["output"]
-        elif key in leaders:
-            reason, value = "duplicate", leaders[key]
-        else:
-            leaders[key] = row["row_id"]
-            keys.append({"key": key, "row_id": row["row_id"]})
-            side = split_of(text, settings.split_salt, settings.valid_share, settings.test_share)
-            kept.append({**cleaned.row, "split": side})
-            continue
-        reasons[reason] += 1
-        dropped.append(_dropped(row, reason, value))
-    return Part(
-        pa.Table.from_pylist(kept, CURATED_SCHEMA),
-        pa.Table.from_pylist(dropped, QUARANTINE_SCHEMA),
-        pa.Table.from_pylist(keys, KEY_SCHEMA),
-        {"rows": rows.num_rows, "dropped": dict(reasons), "cleaned": dict(dirt)},
+    dropped: Counter[str] = Counter()
+    sides: Counter[tuple[str, str]] = Counter()
+    rows = 0
+    with (
+        pq.ParquetWriter(folder / "kept.parquet", CURATED_SCHEMA, compression="zstd", store_schema=False) as kept_file,
+        pq.ParquetWriter(
+            folder / "dropped.parquet", QUARANTINE_SCHEMA, compression="zstd", store_schema=False
+        ) as dropped_file,
+    ):
+        for chunk, places in _with_places(chunks):
+            kept, families, refused = _divide(chunk, places, decided, is_ghost)
+            rows += chunk.num_rows
+            sides.update(zip(families, kept["split"].to_pylist(), strict=True))
+            dropped.update(each["reason"] for each in refused)
+            if kept.num_rows:
+                kept_file.write_table(kept)
+            if refused:
+                dropped_file.write_table(pa.Table.from_pylist(refused, QUARANTINE_SCHEMA))
+        if taken_out:
+            lines = [_quarantined(row, "contaminated", "input", row["by"]) for row in taken_out]
+            dropped_file.write_table(pa.Table.from_pylist(lines, QUARANTINE_SCHEMA))
+    write_parquet(folder / "changes.parquet", pa.Table.from_pylist(list(taken_out), CHANGE_SCHEMA))
+    write_parquet(
+        folder / "sides.parquet", pa.table([decided.side, np.asarray(is_ghost, np.bool_)], schema=SIDES_SCHEMA)
     )
+    counts = {
+        "rows": rows,
+        "dropped": dict(sorted(dropped.items())),
+        "cleaned": dict(sorted(cleaned.items())),
+        "sides": sorted([family, side, count] for (family, side), count in sides.items()),
+        "taken_out": sorted([family, count] for family, count in Counter(row["family"] for row in taken_out).items()),
+    }
+    write_json(folder / "counts.json", counts)
 
 
-def _dropped(row: dict[str, Any], reason: str, value: str) -> dict[str, Any]:
-    places = {name: row[name] for name in ("row_id", "batch", "index", "source", "file", "line")}
-    return {**places, "reason": reason, "field": "output", "value": value[:500], "record": canonical_json(row)}
+def _with_places(chunks: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, slice]]:
+    first = 0
+    for chunk in chunks:
+        yield chunk, slice(first, first + chunk.num_rows)
+        first += chunk.num_rows
+
+
+def _divide(
+    chunk: pa.Table, places: slice, decided: Decided, is_ghost: Any
+) -> tuple[pa.Table, list[str], list[dict[str, Any]]]:
+    """The rows of a chunk that are kept (CURATED_SCHEMA), their families, and the lines of those that are dropped."""
+    side = decided.side[places]
+    gone = np.asarray(is_ghost[places])
+    is_kept = ~gone & (side != NOWHERE) & (side != BENCHMARK)
+    names = [("test" if each == GOLDEN else SIDES[each]) for each in side[is_kept].tolist()]
+    groups = [leader for leader, is_in in zip(decided.leader[places], is_kept, strict=True) if is_in]
+    rows = chunk.filter(pa.array(is_kept))
+    columns = {"index": rows["index"], "row_id": rows["row_id"], "split": names, "group": groups}
+    changed = rows["changed"].to_pylist()
+    for name in CLEANED_FIELDS:
+        is_other = pa.array([name in fields for fields in changed], pa.bool_())
+        columns[name] = pc.if_else(is_other, rows[name], pa.scalar(None, pa.string()))
+    kept = pa.table(columns, schema=CURATED_SCHEMA)
+    is_dropped = ~gone & (side == NOWHERE)
+    reasons = zip(decided.reason[places], decided.field[places], decided.value[places], is_dropped, strict=True)
+    told = [each[:3] for each in reasons if each[3]]
+    lost = chunk.filter(pa.array(is_dropped)).to_pylist()
+    return kept, rows["family"].to_pylist(), [_quarantined(row, *each) for row, each in zip(lost, told, strict=True)]
+
+
+def _quarantined(row: dict[str, Any], reason: str, field: str, value: str) -> dict[str, Any]:
+    record = canonical_json({name: value for name, value in row.items() if name not in ("by", "changed")})
+    return {
+        **{name: row[name] for name in PLACES},
+        "reason": reason,
+        "field": field,
+        "value": value[:500],
+        "record": record,
+    }
+
+
+def read_sides(folder: Path) -> tuple[Any, Any]:
+    """(rows,) where each row of the sketch stands, and (rows,) whether it is a ghost."""
+    table = pq.read_table(folder / "sides.parquet")
+    return table["side"].to_numpy(), pc.cast(table["is_ghost"], pa.int8()).to_numpy().astype(np.bool_)

@@ -1,6 +1,6 @@
 """Room `curate`: accepted rows → data/curated, one immutable part a batch, and what was dropped, with reasons.
 
-A part follows from its batch, the settings and the parts before it. It is kept by that content in .strop/cache/curate, so
+A part follows from its batch, the settings and the batches before it. It is kept by that content in .strop/cache/curate, so
 that a new batch costs what the new batch costs. Run: `python -m tasks curate`
 """
 
@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.curate.part import Part, curate_part
+from tasks.curate.cache import forget_unused
+from tasks.curate.dataset import Curator, Entry
+from tasks.decisions import read_decisions
 from tasks.errors import DataError
-from tasks.files import content_digest, file_digest, link_or_copy, read_json, write_json, write_parquet
+from tasks.files import link_or_copy, read_json, write_json
+from tasks.manifest import read_manifest
 from tasks.progress import track
-from tasks.row import ROW_SCHEMA
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
-    from tasks.curate.settings import CurateSettings
-
-CACHE = paths.CACHE / "cache" / "curate"
-NAMES = ("kept.parquet", "dropped.parquet", "keys.parquet", "counts.json")
 
 
 def run(config: PipelineConfig) -> None:
@@ -38,83 +36,59 @@ def run(config: PipelineConfig) -> None:
     for folder in (paths.CURATED, quarantine):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    parts = sorted(paths.VALIDATED.glob("*.parquet"))
-    entries = _curate_all(parts, config.curate)
-    for part, entry in zip(parts, entries, strict=True):
-        for name, folder in (("kept.parquet", paths.CURATED), ("dropped.parquet", quarantine)):
-            if pq.read_metadata(entry / name).num_rows:
-                link_or_copy(entry / name, folder / part.name)
-    report = _report(parts, entries)
+    curator = Curator(config.curate, read_decisions())
+    batches = read_manifest()
+    entries = []
+    with track("curate", total=sum(batch.rows for batch in batches), unit="rows") as progress:
+        for batch in batches:
+            entries.append(curator.curate(batch, progress))
+    for entry in entries:
+        _hand_out(entry, quarantine)
+    forget_unused(curator.used)
+    report = _report(entries)
     write_json(paths.CURATE_REPORT, report)
     _require_all_sides(report)
 
 
-def _curate_all(parts: list[Path], settings: CurateSettings) -> list[Path]:
-    """The cache entry of each part, made where it is not there yet."""
-    state = content_digest([settings.model_dump(), _code_digest()])
-    leaders: dict[bytes, str] | None = {}
-    entries: list[Path] = []
-    with track("curate", total=len(parts), unit="batches") as progress:
-        for part in parts:
-            state = content_digest([state, part.name, file_digest(part)])
-            entry = CACHE / state[:32]
-            if all((entry / name).is_file() for name in NAMES):
-                leaders = None  # read again only if a later part must be made
-            else:
-                if leaders is None:
-                    leaders = _leaders(entries)
-                _write_entry(entry, curate_part(pq.read_table(part, schema=ROW_SCHEMA), leaders, settings))
-            entries.append(entry)
-            progress.advance(1)
-    return entries
+def _hand_out(entry: Entry, quarantine: Path) -> None:
+    """Links the part into the outputs; a file that would be empty is left out."""
+    changes = f"{Path(entry.batch.part).stem}.changes.parquet"
+    places = (
+        ("kept.parquet", paths.CURATED / entry.batch.part),
+        ("changes.parquet", paths.CURATED / changes),
+        ("dropped.parquet", quarantine / entry.batch.part),
+    )
+    for name, place in places:
+        if pq.read_metadata(entry.folder / name).num_rows:
+            link_or_copy(entry.folder / name, place)
 
 
-def _code_digest() -> str:
-    """Digest of this room's code: a part made by other code is made again."""
-    here = Path(__file__).parent
-    return content_digest([[p.name, file_digest(p)] for p in [*sorted(here.glob("*.py")), here.parent / "text.py"]])
-
-
-def _leaders(entries: list[Path]) -> dict[bytes, str]:
-    """Content key → row id of every row kept by `entries`."""
-    leaders: dict[bytes, str] = {}
-    for entry in entries:
-        keys = pq.read_table(entry / "keys.parquet")
-        leaders.update(zip(keys["key"].to_pylist(), keys["row_id"].to_pylist(), strict=True))
-    return leaders
-
-
-def _write_entry(entry: Path, part: Part) -> None:
-    entry.mkdir(parents=True, exist_ok=True)
-    write_parquet(entry / "kept.parquet", part.kept)
-    write_parquet(entry / "dropped.parquet", part.dropped)
-    write_parquet(entry / "keys.parquet", part.keys)
-    sides = part.kept.group_by(["family", "split"]).aggregate([([], "count_all")]).to_pylist()
-    counted = sorted([row["family"], row["split"], row["count_all"]] for row in sides)
-    write_json(entry / "counts.json", {**part.counts, "sides": counted})  # last: it completes the entry
-
-
-def _report(parts: list[Path], entries: list[Path]) -> dict[str, Any]:
+def _report(entries: list[Entry]) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
     cleaned: Counter[str] = Counter()
     families: dict[str, Counter[str]] = {}
     batches = []
-    for part, entry in zip(parts, entries, strict=True):
-        counts = read_json(entry / "counts.json")
+    taken_out = 0
+    for entry in entries:
+        counts = read_json(entry.folder / "counts.json")
+        if entry.is_excluded:
+            continue
         dropped.update(counts["dropped"])
         cleaned.update(counts["cleaned"])
         kept = 0
         for family, side, count in counts["sides"]:
             families.setdefault(family, Counter())[side] += count
             kept += count
-        batches.append(
-            {"batch": part.stem.split("-")[-1], "rows": counts["rows"], "kept": kept, "dropped": counts["dropped"]}
-        )
+        for family, count in counts["taken_out"]:
+            families[family]["train"] -= count
+            taken_out += count
+        batches.append({"batch": entry.batch.batch, "rows": counts["rows"], "kept": kept, "dropped": counts["dropped"]})
     splits = sum(families.values(), Counter())
     return {
         "rows": sum(batch["rows"] for batch in batches),
         "kept": sum(splits.values()),
         "dropped": dict(dropped),
+        "taken_out_later": taken_out,
         "cleaned": dict(cleaned),
         "splits": {side: splits[side] for side in ("train", "valid", "test")},
         "families": {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,8 @@ from tasks.ingest.settings import Source
 from tasks.manifest import Batch
 from tasks.raw import RAW_SCHEMA, batch_id_of, record_digest, record_text
 
-ROWS_AT_ONCE = 10_000
+ROWS_AT_ONCE = 2_000
+"""Rows a row group: a room that looks a few rows up reads little more than those."""
 BYTES_AT_ONCE = 32 * 1024 * 1024
 MOST_REPEATS = 64
 """A batch found without a manifest is known by its name if at most this many before it held the same records."""
@@ -41,9 +42,8 @@ class BatchWriter:
         self.digests: list[str] = []
         self.unreadable = 0
         self.bytes_seen = 0
-        self._occurrences: Counter[str] = Counter()
-        self._columns = canonical_json(dict(source.columns))
-        self._waiting: list[dict[str, Any]] = []
+        self._occurrences: dict[str, int] = {}
+        self._waiting: list[tuple[str, str | None, bytes | None, str | None, int]] = []
         self._waiting_bytes = 0
         self._folder = paths.RAW / source.name
         self._temporary = self._folder / f".{source.name}.writing"
@@ -59,29 +59,18 @@ class BatchWriter:
 
     def add(self, found: RawRecord) -> bool:
         """Keeps the record if the source does not already have it this many times; says whether it did."""
-        record = record_text(found.record) if found.is_parsed else None
+        record = record_text(found.record) if found.raw is None else None
         digest = record_digest(record, found.raw)
-        self.bytes_seen += len(record or found.raw or b"")
-        self._occurrences[digest] += 1
-        if self._occurrences[digest] <= self.known[digest]:
+        size = len(record or found.raw or b"")
+        self.bytes_seen += size
+        times = self._occurrences.get(digest, 0) + 1
+        self._occurrences[digest] = times
+        if times <= self.known.get(digest, 0):
             return False
         self.digests.append(digest)
-        self.unreadable += not found.is_parsed
-        self._waiting.append(
-            {
-                "digest": digest,
-                "record": record,
-                "raw": found.raw,
-                "error": found.error,
-                "file": self.file,
-                "line": found.line,
-                "shape": self.source.shape,
-                "family": self.source.family,
-                "language": self.source.language,
-                "columns": self._columns,
-            }
-        )
-        self._waiting_bytes += len(record or found.raw or b"")
+        self.unreadable += record is None
+        self._waiting.append((digest, record, found.raw, found.error, found.line))
+        self._waiting_bytes += size
         if len(self._waiting) >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
             self._flush()
         return True
@@ -115,9 +104,22 @@ class BatchWriter:
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._temporary, RAW_SCHEMA, compression="zstd", store_schema=False)
-        self._writer.write_table(pa.Table.from_pylist(self._waiting, schema=RAW_SCHEMA))
+        digests, records, raws, errors, lines = zip(*self._waiting, strict=True)
+        own = {"digest": digests, "record": records, "raw": raws, "error": [_text(e) for e in errors], "line": lines}
+        common = {"file": _text(self.file), **declaration_of(self.source)}
+        rows = len(self._waiting)
+        columns = [
+            pa.array(own[field.name], field.type) if field.name in own else pa.repeat(common[field.name], rows)
+            for field in RAW_SCHEMA
+        ]
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=RAW_SCHEMA))
+
+
+def _text(text: str | None) -> str | None:
+    """The text as any file can hold it: names of files and keys may hold half surrogates."""
+    return text if text is None or text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def sync(path: Path) -> None:
@@ -156,13 +158,23 @@ def _is_batch(path: Path) -> bool:
 
 def remove_half_written() -> None:
     """Removes what a crash left half-written: temporary files, never batches."""
-    for path in paths.RAW.glob("*/.*.writing"):
+    for path in (*paths.RAW.glob("*/.*.writing"), *paths.RAW.glob("*/images/.*")):
         path.unlink()
+    for folder in paths.CACHE.glob("fetched-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def declared_of(batch: Batch) -> tuple[str, str, str, str]:
-    """How the batch's source was declared when it came: shape, family, language, columns."""
-    names = ["shape", "family", "language", "columns"]
+DECLARED = ("shape", "family", "language", "columns", "use")
+
+
+def declaration_of(source: Source) -> dict[str, str]:
+    """How the source's records are to be read."""
+    given = {name: str(getattr(source, name)) for name in DECLARED}
+    return given | {"columns": canonical_json(dict(source.columns))}
+
+
+def declared_of(batch: Batch) -> dict[str, str]:
+    """How the batch's source was declared when it came."""
     with pq.ParquetFile(batch.path) as file:
-        first = next(file.iter_batches(batch_size=1, columns=names)).to_pylist()[0]
-    return first["shape"], first["family"], first["language"], first["columns"]
+        first = next(file.iter_batches(batch_size=1, columns=list(DECLARED))).to_pylist()[0]
+    return {name: first.get(name) or "train" for name in DECLARED}  # batches of old say no use: all were trained on

@@ -1,30 +1,36 @@
-"""One source's files, one after another: what is new in each becomes a batch."""
+"""One source's items, one after another: what is new in each becomes a batch."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
 from tasks.errors import DataError, SourceError
-from tasks.files import canonical_json
-from tasks.ingest.batches import BatchWriter, declared_of, known_digests
+from tasks.ingest.batches import BatchWriter, declaration_of, declared_of, known_digests
+from tasks.ingest.images import ImageKeeper
 from tasks.ingest.lines import RawRecord
-from tasks.ingest.readers import REQUIRED_FIELDS, format_of, read_records
-from tasks.ingest.scan import Seen, digest_with_start
+from tasks.ingest.needed import NeededColumns
+from tasks.ingest.opened import Opened, opened
+from tasks.ingest.plain import partner_of
+from tasks.ingest.readers import format_of
+from tasks.ingest.scan import digests_of, is_remote
+from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000
+TOLD_OF = ("truncated_archive", "damaged_archive", "no_partner")
+"""Errors of a record that say something of the whole file: a person is told of the first."""
 
 
 class Collector:
-    """Collects the files of one source; `new` holds the batches that they became.
+    """Collects the items of one source; `new` holds the batches that they became.
 
     Args:
         manifest: all batches so far; it is not changed.
@@ -40,7 +46,7 @@ class Collector:
 
     @cached_property
     def known(self) -> Counter[str]:
-        """How often each record is already held; read only once a file has to be read."""
+        """How often each record is already held; read only once an item has to be read."""
         batches = [batch for batch in self.manifest if batch.source == self.source.name]
         try:
             if batches:
@@ -51,23 +57,43 @@ class Collector:
             raise DataError("is in the manifest, but not on the disk", where=str(error.filename), fix=fix) from error
 
     def collect(self, name: str, now: Seen, before: Seen | None) -> Seen:
-        """Takes what is new in the file; returns it as it was seen.
+        """Takes what is new in the item; returns it as it was seen.
 
         Raises:
-            SourceError: the file cannot be read, or lacks a column.
+            SourceError: it cannot be read, or lacks a column.
         """
-        if before is not None and (now.size, now.mtime_ns) == (before.size, before.mtime_ns):
+        if before is not None and now.is_like(before):
             return before
         if self._room() == 0:
             return now
-        if not os.access(name, os.R_OK):
-            raise SourceError("may not be read", where=name, fix=f"Mend its permissions: chmod u+r {name}")
-        digest, start = digest_with_start(name, before.size if before else None)
-        if before is not None and before.sha256 is not None and digest != before.sha256:
-            self._tell_of_a_rewrite(name, now, before, start)
-        if before is None or digest != before.sha256:
-            self._read(name)
-        return Seen(now.size, now.mtime_ns, digest)
+        if self.source.kind == "files" and not is_remote(self.source):
+            return self._collect_file(name, now, before)
+        with opened(self.source, name, before) as item:
+            self._take(name, item)
+        return now
+
+    def _collect_file(self, name: str, now: Seen, before: Seen | None) -> Seen:
+        files = [name, partner_of(name, self.source.parallel)] if self.source.parallel else [name]
+        for file in files:
+            if not os.path.exists(file):
+                raise SourceError("no such file", where=file, fix=f"It belongs beside {name}: put it there")
+            if not os.access(file, os.R_OK):
+                raise SourceError("may not be read", where=file, fix=f"Mend its permissions: chmod u+r {file}")
+        with _telling_of(name):
+            digests = digests_of(files, now.size, before.size if before else None)
+        if before is not None and before.sha256 is not None and digests.whole != before.sha256:
+            self._tell_of_a_rewrite(name, now, before, digests.start)
+        images = None
+        if before is None or digests.whole != before.sha256:
+            is_appended = before is not None and before.lines is not None and digests.start == before.sha256
+            images = self._take_appended(name, before) if is_appended else None
+            if images is None:
+                with opened(self.source, name, None) as item:
+                    images = self._take(name, item)
+        # images may change or come though the file that names them stays: it is then read from its start
+        is_missing_images = images is not None and images.faults > 0
+        lines = None if images is not None and images.named else digests.lines
+        return Seen(now.size, now.mtime_ns, None if is_missing_images else digests.whole, lines)
 
     def _room(self) -> int | None:
         """How many rows may still be taken; None where there is no bound."""
@@ -76,27 +102,70 @@ class Collector:
         held = sum(batch.rows for batch in (*self.manifest, *self.new) if batch.source == self.source.name)
         return max(self.source.max_rows - held, 0)
 
-    def _read(self, name: str) -> None:
-        columns = _Columns(self.source)
-        room = self._room()
-        rows = added = 0
-        with BatchWriter(self.source, name, self.known) as writer, _progress_of(name) as progress:
-            try:
-                for rows, found in enumerate(read_records(Path(name), self.source), start=1):
-                    columns.look_at(found)
-                    added += writer.add(found)
-                    if progress and rows % ROWS_A_STEP == 0:
-                        progress.advance(writer.bytes_seen / 1e6 - progress.done)
-                    if added == room:
-                        break
-            except UnicodeDecodeError as error:
-                what = f"cannot be read as {error.encoding} ({error.reason} at byte {error.start + 1})"
-                fix = f"Say its encoding in source `{self.source.name}`"
-                raise SourceError(what, where=name, fix=fix) from error
+    def _take(self, name: str, item: Opened) -> ImageKeeper:
+        columns = NeededColumns(self.source)
+        images = ImageKeeper(self.source, item.read_beside)
+        with BatchWriter(self.source, name, self.known) as writer, _progress_of(item) as progress:
+            rows = 0
+            for rows in self._write(_told(name, item.records), writer, columns, images):
+                if progress and rows % ROWS_A_STEP == 0:
+                    progress.advance(writer.bytes_seen / 1e6 - progress.done)
             columns.check(name)
-            if not rows:
+            if not rows and item.is_whole:
                 self.problems.append(f"{name}: holds no records")
-            batch = writer.finish([*self.manifest, *self.new])
+            self._finish(writer)
+        if images.faults:
+            more = "is 1 image" if images.faults == 1 else f"are {images.faults:,} images"
+            fix = "put them there, then touch the file"
+            self.problems.append(f"{name}: there {more} that could not be had; {fix} ({images.first_fault})")
+        return images
+
+    def _take_appended(self, name: str, before: Seen | None) -> ImageKeeper | None:
+        """Reads a JSON Lines file from where it ended before; None where it has to be read whole.
+
+        A record counts as held by how often it stands in the whole file. So the part before matters as soon as a record
+        below it is one that raw already holds; most are not.
+        """
+        if format_of(Path(name), self.source) != "jsonl":
+            return None
+        with opened(self.source, name, before) as item:
+            if item.is_whole:
+                return None
+            columns = NeededColumns(self.source)
+            images = ImageKeeper(self.source, item.read_beside)
+            with BatchWriter(self.source, name, self.known) as writer:
+                rows = 0
+                for rows in self._write(_told(name, item.records), writer, columns, images):
+                    if len(writer.digests) < rows:
+                        return None
+                if columns.missing() or images.faults:
+                    return None
+                self._finish(writer)
+        return images
+
+    def _write(
+        self, records: Iterator[RawRecord], writer: BatchWriter, columns: NeededColumns, images: ImageKeeper
+    ) -> Iterator[int]:
+        """Writes what is new of the records, up to the source's `max_rows`; yields how many it has seen."""
+        room = self._room()
+        told: set[str] = set()
+        for rows, found in enumerate(records, start=1):
+            if found.raw is not None:
+                code = (found.error or "").split(":")[0]
+                if code in TOLD_OF and code not in told:
+                    told.add(code)
+                    self.problems.append(f"{writer.file}: {found.error}")
+            else:
+                columns.look_at(found.record)
+                if images.is_needed:
+                    found = RawRecord(found.line, images.kept(found.record))
+            writer.add(found)
+            yield rows
+            if len(writer.digests) == room:
+                return
+
+    def _finish(self, writer: BatchWriter) -> None:
+        batch = writer.finish([*self.manifest, *self.new])
         if batch:
             self.new.append(batch)
             self.unreadable += writer.unreadable
@@ -106,61 +175,35 @@ class Collector:
             self.problems.append(
                 f"{name}: shrank from {before.size:,} to {now.size:,} bytes; the rows that it held before are kept"
             )
-        elif start != before.sha256 and format_of(Path(name), self.source) in ("jsonl", "csv"):
+        elif start != before.sha256 and format_of(Path(name), self.source) in ("jsonl", "csv", "text", "conll"):
             self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
 
     def _tell_of_another_declaration(self, batches: list[Batch]) -> None:
-        source = self.source
-        now = (source.shape, source.family, source.language, canonical_json(dict(source.columns)))
-        then = declared_of(batches[-1])
+        now, then = declaration_of(self.source), declared_of(batches[-1])
         if now == then:
             return
-        names = ("shape", "family", "language", "columns")
-        pairs = zip(names, then, now, strict=True)
-        changed = ", ".join(f"{name} {old} → {new}" for name, old, new in pairs if old != new)
+        changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
         self.problems.append(
-            f"source `{source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as they"
-            f" were; to collect them anew, rename the source and exclude its old batches: strop data exclude BATCH"
+            f"source `{self.source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as"
+            f" they were; to collect them anew, rename the source and exclude its old batches: strop data exclude BATCH"
         )
 
 
-def _progress_of(name: str) -> AbstractContextManager[Progress | None]:
+def _told(name: str, records: Iterator[RawRecord]) -> Iterator[RawRecord]:
+    """The records; what the disk refuses of the source (not of data/raw) is told as the source's error."""
+    with _telling_of(name):
+        yield from records
+
+
+@contextmanager
+def _telling_of(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or error})"
+        raise SourceError(what, where=name, fix="See that it is there and whole, then run again") from error
+
+
+def _progress_of(item: Opened) -> AbstractContextManager[Progress | None]:
     """Progress for a file that takes more than a moment."""
-    size = os.path.getsize(name)
-    return track("ingest", size / 1e6, "MB") if size >= SHOW_PROGRESS_FROM_BYTES else nullcontext()
-
-
-class _Columns:
-    """The columns that a file's records have, against those that the source needs."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.columns: dict[str, None] = {}
-        self.records = 0
-
-    def look_at(self, found: RawRecord) -> None:
-        if isinstance(found.record, dict):
-            self.records += 1
-            self.columns.update(dict.fromkeys(found.record))
-
-    def check(self, name: str) -> None:
-        """Raises SourceError where a column that is needed, or mapped, is in no record of the file."""
-        if not self.records:
-            return
-        within = ("from", "value", "role", "content") if self.source.shape in ("sharegpt", "messages") else ()
-        needed = {field: field for field in REQUIRED_FIELDS[self.source.shape]}
-        needed |= {field: column for field, column in self.source.columns.items() if field not in within}
-        missing = [(field, column) for field, column in needed.items() if column not in self.columns]
-        if not missing:
-            return
-        field, column = missing[0]
-        there = list(self.columns)
-        near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
-        shown = ", ".join(f"`{each}`" for each in there[:20]) + (", ..." if len(there) > 20 else "")
-        hint = f"Did you mean `{near[0]}`? " if near else ""
-        mapping = f"{{{field}: {near[0] if near else 'COLUMN'}}}"
-        raise SourceError(
-            f"no record has a column `{column}`; there are {shown}",
-            where=f"source `{self.source.name}`, {name}",
-            fix=f"{hint}Say where it is found: columns: {mapping}",
-        )
+    return track("ingest", item.size / 1e6, "MB") if item.size >= SHOW_PROGRESS_FROM_BYTES else nullcontext()

@@ -6,66 +6,78 @@ next one.
 
 from __future__ import annotations
 
-import codecs
+import io
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from tasks.ingest.jsonl import parse_json, read_jsonl
-from tasks.ingest.lines import RawRecord, detect_encoding, keeping_errors
+from tasks.errors import SourceError
+from tasks.ingest.json_text import Text
+from tasks.ingest.jsonl import read_jsonl
+from tasks.ingest.lines import UNDECODED, RawRecord, encoding_of
+from tasks.ingest.streams import Content
+from tasks.ingest.strict_json import StrictDecoder, fault_of_depth, too_deep
 
-CHUNK_BYTES = 1024 * 1024
-_SPACE = re.compile(r"[ \t\r\n]*")
+LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
+"""A file that is one object is read whole; an array or lines are read a piece at a time, whatever their size."""
 _FIRST_KEY = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:')
-_DECODER = json.JSONDecoder()
-_UNDECODED = re.compile("[\ud800-\udfff]")
 
 
-def read_json_document(path: Path, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
+def read_json_document(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
     """The records of a JSON file.
 
     Args:
         record_keys: fields of a single record; an object that has one of them is itself the only record.
+
+    Raises:
+        SourceError: it is one object of more than LARGEST_OBJECT_BYTES.
     """
-    with path.open("rb") as file:
-        text = _Text(file, detect_encoding(file, encoding))
+    actual, mark_bytes = encoding_of(content, encoding)
+    with content.open() as file:
+        file.read(mark_bytes)
+        text = Text(file, actual)
         first = text.peek()
         if first == "[":
             text.position += 1
             yield from _elements(text)
             return
     if first == "{":
-        yield from _object(path, encoding, record_keys)
+        yield from _object(content, encoding, record_keys)
     elif first:  # neither: each line for itself, or it is kept as it came
-        yield from read_jsonl(path, encoding)
+        yield from read_jsonl(content, encoding)
 
 
-def _object(path: Path, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
-    lines = read_jsonl(path, encoding)
-    first = next(lines, None)
-    second = next(lines, None)
+def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
+    found = read_jsonl(content, encoding)
+    first = next(found, None)
+    second = next(found, None)
     if first is not None and first.is_parsed and second is not None:  # JSON Lines, named .json
         yield from (first, second)
-        yield from lines
+        yield from found
         return
-    content = path.read_bytes()
-    with path.open("rb") as file:
-        actual = detect_encoding(file, encoding)
-        start = file.tell()
+    actual, mark_bytes = encoding_of(content, encoding)
+    with content.open() as file:
+        file.read(mark_bytes)
+        whole = file.read(LARGEST_OBJECT_BYTES + 1)
+    if len(whole) > LARGEST_OBJECT_BYTES:
+        what = f"is one JSON object of more than {LARGEST_OBJECT_BYTES:,} bytes"
+        raise SourceError(what, where=content.name, fix="Write its records as JSON Lines, or as an array")
     try:
-        document = parse_json(content[start:].decode(actual))
-    except ValueError as error:  # UnicodeDecodeError is one
-        # several objects one after another, or a broken one: line by line loses nothing
-        if second is not None and any(isinstance(line.record, dict) for line in read_jsonl(path, encoding)):
-            yield from read_jsonl(path, encoding)
-        else:
-            yield RawRecord(1, raw=content, error=f"not_json: {error}")
-        return
-    for number, record in enumerate(_listed(document, record_keys), start=1):
-        yield RawRecord(number, record=record)
+        text = whole.decode(actual)
+        document, error = StrictDecoder().decode(text)
+    except UnicodeDecodeError as mistake:
+        text, document, error = "", None, f"not_decoded: not {actual} at byte {mistake.start + 1}"
+    if not error:
+        for number, record in enumerate(_listed(document, record_keys), start=1):
+            yield RawRecord(number, record)
+    elif (span := _span_of_list(text, record_keys)) is not None:  # one record is at fault, not all of them
+        yield from _elements(Text(io.BytesIO(text[slice(*span)].encode(actual)), actual))
+    # several objects one after another, or a broken one: line by line loses nothing
+    elif second is not None and any(isinstance(line.record, dict) for line in read_jsonl(content, encoding)):
+        yield from read_jsonl(content, encoding)
+    else:
+        yield RawRecord(1, None, whole, error)
 
 
 def _listed(document: Any, record_keys: frozenset[str]) -> list[Any]:
@@ -76,107 +88,102 @@ def _listed(document: Any, record_keys: frozenset[str]) -> list[Any]:
     return [document]
 
 
-@dataclass
-class _Text:
-    """Decoded text, read as needed; what does not decode stays in it as half surrogates, and can be turned back."""
-
-    file: BinaryIO
-    encoding: str
-    buffer: str = ""
-    position: int = 0
-    is_at_end: bool = False
-    _decoder: Any = field(default=None)
-
-    def __post_init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder(self.encoding)(errors=keeping_errors(self.encoding))
-
-    def more(self) -> bool:
-        """Reads a chunk; False at the end of the file."""
-        if self.is_at_end:
-            return False
-        chunk = self.file.read(CHUNK_BYTES)
-        self.is_at_end = not chunk
-        # what is behind us goes, so that memory holds a few elements at a time
-        self.buffer = self.buffer[self.position :] + self._decoder.decode(chunk, final=self.is_at_end)
-        self.position = 0
-        return True
-
-    def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
-        while True:
-            self.position = _SPACE.match(self.buffer, self.position).end()  # type: ignore[union-attr]
-            if self.position < len(self.buffer):
-                return self.buffer[self.position]
-            if not self.more():
-                return ""
-
-    def bytes_of(self, text: str) -> bytes:
-        return text.encode(self.encoding, keeping_errors(self.encoding))
+def _span_of_list(text: str, record_keys: frozenset[str]) -> tuple[int, int] | None:
+    """Where the elements of an object's only list stand in its text; None where it is a record, or no JSON."""
+    decoder = json.JSONDecoder()
+    spans: list[tuple[int, int]] = []
+    keys: list[str] = []
+    place = text.find("{") + 1
+    try:
+        while key := re.compile(r'[\s,]*(?=")').match(text, place):
+            name, place = decoder.raw_decode(text, key.end())
+            place = re.compile(r"\s*:\s*").match(text, place).end()  # type: ignore[union-attr]
+            _, end = decoder.raw_decode(text, place)
+            keys.append(name)
+            if text[place] == "[":
+                spans.append((place + 1, end))
+            place = end
+    except (ValueError, RecursionError, AttributeError):
+        return None
+    is_list = len(spans) == 1 and not record_keys & set(keys) and len(set(keys)) == len(keys)
+    return spans[0] if is_list else None
 
 
-def _elements(text: _Text) -> Iterator[RawRecord]:
+def _elements(text: Text) -> Iterator[RawRecord]:
     """The elements of the array that `text` stands in."""
     number = 0
     first_key: str | None = None
+    decoder = StrictDecoder()
     while (character := text.peek()) and character != "]":
         if character == ",":
             text.position += 1
             continue
         number += 1
-        value, source, error = _element(text)
-        if error is None and _UNDECODED.search(source):
+        value, source, error = _element(text, decoder)
+        if error is None and UNDECODED.search(source):
             error = f"not_decoded: not {text.encoding}"
         if error is None:
-            yield RawRecord(number, record=value)
-            if first_key is None and (key := _FIRST_KEY.match(source)):
-                first_key = key.group(1)
-            continue
-        if source == "":
-            source = _skip_to_next(text, first_key)
-        yield RawRecord(number, raw=text.bytes_of(source), error=error)
+            yield RawRecord(number, value)
+        elif source:
+            yield RawRecord(number, None, text.bytes_of(source), error)
+        else:
+            for piece in _skip_to_next(text, first_key):
+                yield RawRecord(number, None, text.bytes_of(piece), error)
+        if first_key is None and (key := _FIRST_KEY.match(source)):
+            first_key = key.group(1)
     if character == "]":
         text.position += 1
-        rest = _rest(text).strip()
-        if rest:
-            yield RawRecord(number + 1, raw=text.bytes_of(rest), error="not_json: text after the end of the array")
+        for piece in text.rest():
+            if piece.strip():
+                error = "not_json: text after the end of the array"
+                yield RawRecord(number + 1, None, text.bytes_of(piece.strip()), error)
 
 
-def _element(text: _Text) -> tuple[Any, str, str | None]:
+def _element(text: Text, decoder: StrictDecoder) -> tuple[Any, str, str | None]:
     """The next element as (value, its text, error). With an error in its JSON, its end is unknown, its text empty."""
     while True:
         start = text.position
         try:
-            value, end = _DECODER.raw_decode(text.buffer, start)
+            value, end = decoder.decode_at(text.buffer, start)
         except json.JSONDecodeError as error:
             may_go_on = error.pos > len(text.buffer) - 12 or error.msg.startswith("Unterminated string")
-            if may_go_on and text.more():
+            if may_go_on and text.may_hold_more() and text.more():
                 continue
             return None, "", f"not_json: {error.msg} {error.pos - start} characters into the record"
-        except (ValueError, RecursionError):
-            return None, "", "not_json: nested too deeply, or a number too long"
+        except RecursionError:
+            return None, "", too_deep()
+        except ValueError:
+            return None, "", "not_json: a number too long"
         if end > len(text.buffer) - 12 and text.more():  # a number may go on
             continue
         text.position = end
-        return value, text.buffer[start:end], None
+        source = text.buffer[start:end]
+        return value, source, decoder.fault or fault_of_depth(value, source) or None
 
 
-def _skip_to_next(text: _Text, first_key: str | None) -> str:
-    """The text up to where the next record begins: `}`, a comma, and `{` with the key that records here begin with."""
+def _skip_to_next(text: Text, first_key: str | None) -> Iterator[str]:
+    """The text up to where the next record begins: `}`, a comma, and `{` with the key that records here begin with.
+
+    It comes in pieces where it is longer than a record may be.
+    """
+    own = _FIRST_KEY.match(text.buffer, text.position)
+    key = first_key or (own.group(1) if own else None)
+    border = re.compile(r"\}\s*,\s*(?=\{\s*" + (re.escape(key) if key else "") + ")")
+    searched = text.position
     while True:
-        own = _FIRST_KEY.match(text.buffer, text.position)
-        key = first_key or (own.group(1) if own else None)
-        border = re.compile(r"\}\s*,\s*(?=\{\s*" + (re.escape(key) if key else "") + ")")
-        if found := border.search(text.buffer, text.position):
+        if found := border.search(text.buffer, searched):
             skipped = text.buffer[text.position : found.end()]
             text.position = found.end()
-            return skipped.rstrip().removesuffix(",").rstrip()
+            yield skipped.rstrip().removesuffix(",").rstrip()
+            return
+        if not text.may_hold_more():
+            yield text.buffer[text.position :]
+            text.position = len(text.buffer)
+        # a border may have begun in what is here: look again from its last brace
+        begun = text.buffer.rfind("}", text.position)
+        searched = (begun if begun >= 0 else len(text.buffer)) - text.position
         if not text.more():
-            return _rest(text).rstrip()
-
-
-def _rest(text: _Text) -> str:
-    while text.more():
-        pass
-    rest = text.buffer[text.position :]
-    text.position = len(text.buffer)
-    return rest
+            for piece in text.rest():
+                if piece.rstrip():
+                    yield piece.rstrip()
+            return

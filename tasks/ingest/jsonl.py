@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from tasks.ingest.lines import MAX_RECORD_BYTES, RawRecord, read_lines
+from tasks.ingest import lines
+from tasks.ingest.lines import RawRecord, read_lines
+from tasks.ingest.streams import Content
+from tasks.ingest.strict_json import StrictDecoder
 
 
-def read_jsonl(path: Path, encoding: str) -> Iterator[RawRecord]:
-    """Every line that is not blank. Only a line feed ends a line: JSON may hold U+2028 as it is."""
-    encoding, lines = read_lines(path, encoding)
-    for line in lines:
+def read_jsonl(content: Content, encoding: str, offset_bytes: int = 0, first_number: int = 1) -> Iterator[RawRecord]:
+    """Every line that is not blank. Only a line feed ends a line: JSON may hold U+2028 as it is.
+
+    Args:
+        offset_bytes, first_number: where to begin, and the number of the line there.
+    """
+    encoding, found = read_lines(content, encoding, offset_bytes, first_number)
+    decoder = StrictDecoder()
+    for line in found:
         if not line.is_whole:
-            yield RawRecord(
-                line.number, raw=line.content, error=f"too_long: over {MAX_RECORD_BYTES:,} bytes in one line"
-            )
+            yield too_long(line.number, line.content)
+            continue
+        if line.content.isspace():
             continue
         try:
             text = line.content.decode(encoding)
         except UnicodeDecodeError as mistake:
-            yield RawRecord(line.number, raw=line.content, error=not_decoded(mistake))
+            yield RawRecord(line.number, None, line.content, not_decoded(mistake))
             continue
         if not text.strip():
             continue
-        try:
-            yield RawRecord(line.number, record=parse_json(text))
-        except ValueError as mistake:
-            yield RawRecord(line.number, raw=line.content, error=f"not_json: {mistake}")
+        record, error = decoder.decode(text)
+        if error:
+            yield RawRecord(line.number, None, line.content, error)
+        else:
+            yield RawRecord(line.number, record)
 
 
 def not_decoded(error: UnicodeDecodeError) -> str:
@@ -37,13 +43,6 @@ def not_decoded(error: UnicodeDecodeError) -> str:
     return f"not_decoded: not {error.encoding} at byte {error.start + 1}"
 
 
-def parse_json(text: str) -> Any:
-    """The JSON value. NaN, which JSON lacks and Python writes, is accepted: the row is for `validate` to judge.
-
-    Raises:
-        ValueError: it is not JSON, or is nested deeper than can be read.
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+def too_long(number: int, content: bytes) -> RawRecord:
+    """A piece of something that is longer than a record may be."""
+    return RawRecord(number, None, content, f"too_long: over {lines.MAX_RECORD_BYTES:,} bytes in one record")

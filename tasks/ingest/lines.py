@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
-MAX_RECORD_BYTES = 64 * 1024 * 1024
+from tasks.ingest.streams import Content
+
+MAX_RECORD_BYTES = 32 * 1024 * 1024
 """A longer line is kept in pieces, as what did not parse: one file without line ends must not fill the memory."""
+MAX_RECORD_LINES = 1_000_000
+"""So is a record of more lines, where a record may have several: each line costs memory, however short it is."""
 
 _MARKS = (  # the longer mark first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -18,14 +22,18 @@ _MARKS = (  # the longer mark first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_LOWEST_KEPT = 0xDC00
+_KEPT = re.compile("([\udc00-\udcff]+)")
+UNDECODED = re.compile("[\ud800-\udfff]")
+"""What is left in a text by bytes that did not decode."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawRecord:
     """One record of a file: parsed, or the bytes it came in and why it did not parse."""
 
     line: int
-    """Line (JSONL, CSV) or record number (JSON, Parquet) in the file, from 1."""
+    """Line (JSONL, CSV, text) or record number (JSON, Parquet) in the file, from 1."""
     record: Any = None
     raw: bytes | None = None
     error: str | None = None
@@ -36,7 +44,7 @@ class RawRecord:
         return self.raw is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     number: int
     content: bytes
@@ -44,41 +52,63 @@ class Line:
     """False for a piece of a line that is longer than MAX_RECORD_BYTES."""
 
 
-def detect_encoding(file: BinaryIO, declared: str) -> str:
-    """The encoding by the byte order mark, else the declared one; the file then stands behind the mark."""
-    start = file.read(4)
+def encoding_of(content: Content, declared: str) -> tuple[str, int]:
+    """The encoding by the byte order mark, else the declared one; and the length of the mark in bytes."""
+    with content.open() as file:
+        start = file.read(4)
     for mark, encoding in _MARKS:
         if start.startswith(mark):
-            file.seek(len(mark))
-            return encoding
-    file.seek(0)
+            return encoding, len(mark)
     # without a mark, Python's "utf-16" would expect one again on every line
-    return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(
-        codecs.lookup(declared).name, declared
-    )
+    plain = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
+    return plain.get(codecs.lookup(declared).name, declared), 0
 
 
-def keeping_errors(encoding: str) -> str:
-    """The decoder's error handling that keeps what does not decode, as half surrogates that can be turned back."""
-    return "surrogatepass" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+def _keep(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(_LOWEST_KEPT + byte) for byte in error.object[error.start : error.end]), error.end
 
 
-def read_lines(path: Path, declared: str) -> tuple[str, Iterator[Line]]:
-    """The file's encoding, and its lines with their line ends."""
-    with path.open("rb") as file:
-        encoding = detect_encoding(file, declared)
-        start = file.tell()
-    return encoding, _lines(path, start, "\n".encode(encoding))
+KEEP = "strop-keep"
+"""Error handling of a decoder: what does not decode stays in the text as half surrogates, and `turned_back` finds it."""
+codecs.register_error(KEEP, _keep)
 
 
-def _lines(path: Path, start: int, line_end: bytes) -> Iterator[Line]:
-    with path.open("rb") as file:
-        file.seek(start)
-        number = 1
+def turned_back(text: str, encoding: str) -> bytes:
+    """The bytes that a text was decoded from with KEEP."""
+    parts = _KEPT.split(text)
+    for place, part in enumerate(parts):
+        if place % 2:
+            parts[place] = bytes(ord(character) - _LOWEST_KEPT for character in part)  # type: ignore[call-overload]
+        else:
+            parts[place] = part.encode(encoding, "backslashreplace")  # type: ignore[call-overload]
+    return b"".join(parts)  # type: ignore[arg-type]
+
+
+def read_lines(
+    content: Content, declared: str, offset_bytes: int = 0, first_number: int = 1
+) -> tuple[str, Iterator[Line]]:
+    """The file's encoding, and its lines with their line ends.
+
+    Args:
+        offset_bytes: where to begin, at a line's start: for a file whose earlier part was read before.
+        first_number: the number of the line there.
+    """
+    encoding, mark_bytes = encoding_of(content, declared)
+    return encoding, _lines(content, offset_bytes or mark_bytes, "\n".encode(encoding), first_number)
+
+
+def _lines(content: Content, start: int, line_end: bytes, number: int) -> Iterator[Line]:
+    with content.open() as file:
+        if content.archive:
+            file.read(start)  # an archive has no places to go to; this is the mark alone
+        else:
+            file.seek(start)
         pieces = _pieces_of_wide(file, line_end) if len(line_end) > 1 else iter(_narrow(file), b"")
         for piece in pieces:
             is_end = piece.endswith(line_end)
-            yield Line(number, piece, is_whole=is_end or len(piece) < MAX_RECORD_BYTES)
+            yield Line(number, piece, is_end or len(piece) < MAX_RECORD_BYTES)
             number += is_end
 
 
@@ -98,7 +128,7 @@ def _pieces_of_wide(file: BinaryIO, line_end: bytes) -> Iterator[bytes]:
             del buffer[: end + width]
             searched = 0
         searched = len(buffer) // width * width
-        if len(buffer) >= MAX_RECORD_BYTES:
+        if searched >= MAX_RECORD_BYTES:
             yield bytes(buffer[:searched])
             del buffer[:searched]
             searched = 0

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import SourceError
+from tasks.ingest.fields import REQUIRED_FIELDS
 from tasks.ingest.json_document import read_json_document
 from tasks.ingest.jsonl import read_jsonl
 from tasks.ingest.lines import RawRecord
+from tasks.ingest.plain import read_conll, read_parallel, read_text
 from tasks.ingest.settings import Source
+from tasks.ingest.streams import ARCHIVES, Content
 from tasks.ingest.table import read_csv, read_parquet
 
 FORMATS = {
@@ -23,16 +26,16 @@ FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+    ".txt": "text",
 }
 
-REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
-    "alpaca": ("instruction", "output"),
-    "sharegpt": ("conversations",),
-    "messages": ("messages",),
-    "prompt_completion": ("prompt", "completion"),
-    "text_label": ("text", "label"),
-}
-"""What each shape must have; `tasks/validate/shapes.py` says what is made of it."""
+
+def is_known(name: str) -> bool:
+    """Does the name's ending tell a format?"""
+    return Content(Path(name)).ending in FORMATS
 
 
 def format_of(path: Path, source: Source) -> str:
@@ -43,25 +46,56 @@ def format_of(path: Path, source: Source) -> str:
     """
     if source.format != "auto":
         return source.format
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        fix = f"Say what it is in source `{source.name}`: `format: jsonl`, json, csv or parquet"
-        raise SourceError(f"the ending `{path.suffix}` does not tell its format", where=str(path), fix=fix) from None
+    ending = Content(path).ending
+    if ending in FORMATS:
+        return FORMATS[ending]
+    known = ", ".join(sorted(set(FORMATS.values())))
+    fix = f"Say what it is in source `{source.name}`: `format: jsonl`, or another of {known}"
+    packed = f" (behind {path.suffix})" if path.suffix.lower() in ARCHIVES else ""
+    raise SourceError(f"the ending `{ending}`{packed} does not tell its format", where=str(path), fix=fix)
 
 
-def read_records(path: Path, source: Source) -> Iterator[RawRecord]:
-    """Every record of the file, in order.
+def read_records(
+    path: Path, source: Source, *, beside: Path | None = None, shown: str = "", after: tuple[int, int] | None = None
+) -> Iterator[RawRecord]:
+    """Every record of the file, in order; at last one that says where an archive ended too early.
+
+    Args:
+        beside: the second file, for parallel text.
+        shown: how the file is called, where that is not its path.
+        after: (bytes, lines) of an earlier part that is passed over; for JSON Lines alone.
 
     Raises:
         SourceError: the file as a whole cannot be read.
     """
-    kind = format_of(path, source)
+    content = Content(path, source.max_uncompressed_bytes, shown)
+    other = Content(beside, source.max_uncompressed_bytes) if beside else None
+    line = 0
+    for found in _records(content, other, source, after):
+        line = found.line
+        yield found
+    for each in (content, other):
+        if each is not None and each.fault:
+            yield RawRecord(line + 1, None, each.evidence(), each.fault)
+
+
+def _records(
+    content: Content, beside: Content | None, source: Source, after: tuple[int, int] | None
+) -> Iterator[RawRecord]:
+    kind = format_of(Path(content.name), source)
+    if kind == "parallel":
+        assert beside is not None, "parallel text is two files"
+        return read_parallel(content, beside, source.encoding)
     if kind == "parquet":
-        return read_parquet(path)
+        return read_parquet(content)
     if kind == "csv":
-        return read_csv(path, source.encoding)
+        return read_csv(content, source.encoding)
+    if kind == "text":
+        return read_text(content, source.encoding, source.text_unit)
+    if kind == "conll":
+        return read_conll(content, source.encoding)
     if kind == "jsonl":
-        return read_jsonl(path, source.encoding)
+        offset, lines = after or (0, 0)
+        return read_jsonl(content, source.encoding, offset, lines + 1)
     keys = frozenset(source.columns.get(name, name) for name in REQUIRED_FIELDS[source.shape])
-    return read_json_document(path, source.encoding, keys)
+    return read_json_document(content, source.encoding, keys)

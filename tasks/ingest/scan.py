@@ -1,4 +1,6 @@
-"""Which files the sources have, and whether one appeared, vanished or changed: by `stat` alone, nothing heavy imported.
+"""What the sources hold, and whether something appeared, vanished or changed: by `stat`, etag or watermark alone.
+
+For files on this machine nothing heavy is imported; the other kinds need their library.
 
 What was seen is kept in .strop/scan.json. Losing it loses nothing: the files are then read again, and what raw already
 holds is not added twice.
@@ -6,28 +8,16 @@ holds is not added twice.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
-import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tasks import paths
 from tasks.errors import SourceError
 from tasks.files import content_digest, file_digest, write_text
+from tasks.ingest.local import list_files
+from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A file as it was when it was last read."""
-
-    size: int
-    mtime_ns: int
-    sha256: str | None = None
-    """None where it was not read, because its source already has its `max_rows`."""
 
 
 @dataclass
@@ -54,7 +44,7 @@ def read_state() -> ScanState:
 
 def write_state(state: ScanState) -> None:
     files = {
-        source: {name: [seen.size, seen.mtime_ns, seen.sha256] for name, seen in of.items()}
+        source: {name: [seen.size, seen.mtime_ns, seen.sha256, seen.lines, seen.stamp] for name, seen in of.items()}
         for source, of in state.files.items()
     }
     entry = {"settings": state.settings, "manifest": state.manifest, "is_complete": state.is_complete, "files": files}
@@ -70,38 +60,43 @@ def manifest_digest() -> str:
     return file_digest(paths.MANIFEST) if paths.MANIFEST.is_file() else ""
 
 
-def find_files(source: Source) -> dict[str, Seen]:
-    """The source's files by name, each as `stat` sees it, sorted by name.
+def list_items(source: Source) -> Listing:
+    """What the source holds now, without reading it.
 
     Raises:
-        SourceError: no file is there.
+        SourceError: nothing is there, or it cannot be reached.
     """
-    pattern = os.path.expanduser(source.path)
-    where = f"source `{source.name}`, path {source.path}"
-    # a file whose name holds a bracket is itself, not a pattern
-    names = [pattern] if os.path.lexists(pattern) else glob.glob(pattern, recursive=True)
-    if names == [pattern] and os.path.isdir(pattern):
-        fix = f"Name its files: {Path(pattern).as_posix()}/*.jsonl"
-        raise SourceError("is a folder, not a file", where=where, fix=fix)
-    found = {}
-    for name in sorted(_relative(name) for name in names):
-        try:
-            status = os.stat(name)
-        except OSError:  # vanished since, or a link to nothing
-            continue
-        if stat.S_ISREG(status.st_mode):
-            found[name] = Seen(status.st_size, status.st_mtime_ns)
-    if not found:
-        fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
-        raise SourceError("no such file", where=where, fix=fix)
-    return found
+    if source.kind == "hub":
+        from tasks.ingest.hub import list_splits
+
+        return list_splits(source)
+    if source.kind == "sql":
+        from tasks.ingest.sql import list_table
+
+        return list_table(source)
+    if source.kind == "traces":
+        from tasks.ingest.traces import list_traces
+
+        return list_traces(source)
+    if is_remote(source):
+        from tasks.ingest.remote import list_objects
+
+        return list_objects(source)
+    return list_files(source)
 
 
-def _relative(name: str) -> str:
-    """The name relative to the project where the file lies below it, with forward slashes."""
-    path = Path(os.path.abspath(name))
-    here = Path.cwd()
-    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()
+def is_remote(source: Source) -> bool:
+    """Does the source lie behind a URL?"""
+    return source.kind == "files" and "://" in (source.path or "")
+
+
+def find_files(source: Source) -> dict[str, Seen]:
+    """The source's items by name, each as it is now.
+
+    Raises:
+        SourceError: nothing is there, or it cannot be reached.
+    """
+    return list_items(source).found
 
 
 def anything_new(settings: IngestSettings) -> bool:
@@ -111,29 +106,44 @@ def anything_new(settings: IngestSettings) -> bool:
         return True
     for source in settings.sources:
         try:
-            found = find_files(source)
+            listing = list_items(source)
         except SourceError:
             return True
         seen = state.files.get(source.name, {})
-        if found.keys() != seen.keys():
+        if listing.found.keys() != seen.keys() - listing.waiting:
             return True
-        if any((now.size, now.mtime_ns) != (seen[name].size, seen[name].mtime_ns) for name, now in found.items()):
+        if any(not now.is_like(seen[name]) for name, now in listing.found.items()):
             return True
     return False
 
 
-def digest_with_start(name: str, start_bytes: int | None) -> tuple[str, str | None]:
-    """sha256 of the file, and of its first `start_bytes` (None where it is shorter, or none was asked for)."""
+@dataclass(frozen=True)
+class Digests:
+    """What a pass over a file's bytes tells."""
+
+    whole: str
+    """sha256."""
+    start: str | None
+    """sha256 of its first bytes, as many as it had before; None where it is shorter, or that was not asked for."""
+    lines: int | None
+    """Line feeds, where the last byte is one; else None."""
+
+
+def digests_of(names: list[str], size: int, start_bytes: int | None) -> Digests:
+    """Digests of the first `size` bytes of some files, one after another: what is appended meanwhile is for the next run."""
     hasher = hashlib.sha256()
     start: str | None = None
-    left = start_bytes
-    with open(name, "rb") as file:
-        while chunk := file.read(1024 * 1024):
-            if left is not None and start is None and len(chunk) >= left:
-                head = hasher.copy()
-                head.update(chunk[:left])
-                start = head.hexdigest()
-            elif left is not None and start is None:
-                left -= len(chunk)
-            hasher.update(chunk)
-    return hasher.hexdigest(), start
+    done = lines = 0
+    last = b""
+    for name in names:
+        with open(name, "rb") as file:
+            while done < size and (chunk := file.read(min(1024 * 1024, size - done))):
+                if start_bytes is not None and start is None and done + len(chunk) >= start_bytes:
+                    head = hasher.copy()
+                    head.update(chunk[: start_bytes - done])
+                    start = head.hexdigest()
+                hasher.update(chunk)
+                done += len(chunk)
+                lines += chunk.count(b"\n")
+                last = chunk[-1:]
+    return Digests(hasher.hexdigest(), start, lines if last == b"\n" else None)

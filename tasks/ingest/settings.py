@@ -1,38 +1,112 @@
 """Settings of room `ingest`: where instructions are collected."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
+from tasks.ingest.fields import FIELDS
+from tasks.ingest.secrets import naked_secrets
 from tasks.settings import Settings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-Shape = Literal["alpaca", "sharegpt", "messages", "prompt_completion", "text_label"]
+Shape = Literal[
+    "alpaca",
+    "sharegpt",
+    "messages",
+    "prompt_completion",
+    "text_label",
+    "preference",
+    "kto",
+    "text",
+    "conll",
+    "parallel",
+    "row",
+]
+Format = Literal["auto", "jsonl", "json", "csv", "parquet", "conll", "text", "parallel"]
 
-FIELDS: dict[str, tuple[str, ...]] = {
-    "alpaca": ("instruction", "input", "output", "system", "history"),
-    "sharegpt": ("conversations", "from", "value", "system"),
-    "messages": ("messages", "role", "content"),
-    "prompt_completion": ("prompt", "completion", "system"),
-    "text_label": ("text", "label"),
-}
-"""The fields of each shape; `columns` may say where they are found."""
+_EVERYWHERE = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "use"}
+_KINDS: dict[str, tuple[set[str], set[str]]] = {
+    "files": (
+        {"path"},
+        {
+            "format", "encoding", "text_unit", "parallel", "settle_seconds", "follow_links", "max_uncompressed_bytes",
+            "image_folder", "storage_options",
+        },
+    ),
+    "hub": ({"path"}, {"revision", "subset", "split", "image_folder"}),
+    "sql": ({"url"}, {"table", "query", "watermark", "image_folder"}),
+    "traces": ({"tracking_uri", "experiment"}, {"rating", "rating_min", "answer"}),
+}  # fmt: skip
+"""Kind of source → what it needs, and what it may say besides."""
 
 
 class Source(Settings):
     name: Name
     """The source's name: its folder in data/raw, and how reports call it. Lower-case letters, digits, - and _."""
-    path: str
-    """A file, or a glob (`inbox/*.jsonl`, `**` for any depth), relative to the project or absolute."""
+    kind: Literal["files", "hub", "sql", "traces"] = "files"
+    """What it is: `files` (here, or behind any fsspec URL), `hub` (a Hugging Face dataset), `sql` (a database), `traces`
+    (MLflow traces that people judged)."""
+    path: str | None = None
+    """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it whose ending is known), or
+    a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). hub: a folder that `save_to_disk` wrote, or the
+    dataset's id."""
     shape: Shape
     """How a record is laid out: `alpaca` (instruction/input/output), `sharegpt` (conversations: from/value), `messages`
-    (OpenAI: role/content), `prompt_completion`, `text_label`."""
+    (OpenAI: role/content), `prompt_completion`, `text_label`, `preference` (chosen/rejected), `kto` (a dialogue and a
+    boolean label), `text` (text alone), `conll` (tokens/tags), `parallel` (source/target), `row` (Strop's own fields)."""
     family: Name
     """The task family: which template file (data/templates/<family>.yaml) and which part of the contract apply."""
-    format: Literal["auto", "jsonl", "json", "csv", "parquet"] = "auto"
-    """The file format; `auto` goes by the file's ending."""
+    use: Literal["train", "golden", "benchmark"] = "train"
+    """What the rows are for: `train` (split into training, validation and test), `golden` (only ever tested on),
+    `benchmark` (neither trained nor tested on: training rows that overlap them are dropped)."""
+    format: Format = "auto"
+    """files: the format; `auto` goes by the ending, behind `.gz` or `.zst` too. `parallel`: two files side by side."""
     encoding: str = "utf-8"
-    """Text encoding of the files (`utf-8`, `gb18030`, ...). A byte order mark is understood with any of them."""
+    """files: text encoding (`utf-8`, `gb18030`, ...). A byte order mark is understood with any of them."""
+    text_unit: Literal["line", "document"] = "line"
+    """files: what a record of a text file is: a line, or a block of lines between blank ones."""
+    parallel: Annotated[tuple[str, ...], Field(min_length=2, max_length=2)] | None = None
+    """files of format `parallel`: the part of the name in which two files side by side differ, source first: `[en, de]`
+    reads `train.en.gz` beside `train.de.gz`; `path` names the first."""
+    settle_seconds: Annotated[float, Field(ge=0)] | None = None
+    """files here: one that changed within this many seconds may still be written, and is left for the next run. None: 5 in
+    a folder, 0 for a file or glob."""
+    follow_links: bool = False
+    """files here: read symbolic links that lead out of the folder or glob; without it they are named, and left."""
+    max_uncompressed_bytes: Annotated[int, Field(ge=1)] | None = None
+    """files: a compressed file that is larger unpacked is refused. None: 64 MiB, or 100 times its size where that is more."""
+    image_folder: str | None = None
+    """Where the records' images lie. None: beside the file that names them."""
+    storage_options: dict[str, JsonValue] = {}
+    """files behind a URL: how to reach them, as fsspec takes it: `{client_kwargs: {endpoint_url: …}, key: "${S3_KEY}"}`.
+    Keys, tokens and passwords stand in environment variables, by name alone."""
+    revision: str | None = None
+    """hub: the dataset's commit or tag; an id needs one."""
+    subset: str | None = None
+    """hub: the dataset's configuration, for an id."""
+    split: str | None = None
+    """hub: the split that is read; all of them where there is none."""
+    url: str | None = None
+    """sql: the database, as SQLAlchemy takes it: `postgresql://reader:${DB_PASSWORD}@host/name`. A password stands in an
+    environment variable, by name alone."""
+    table: str | None = None
+    """sql: the table that is read, whole; or `query`."""
+    query: str | None = None
+    """sql: the query that is read, without a final semicolon; or `table`."""
+    watermark: str | None = None
+    """sql: a column that only grows (an id, a time of change): only rows at or above its last value are read. Without
+    one, every row is read every time."""
+    tracking_uri: str | None = None
+    """traces: the MLflow server or file."""
+    experiment: str | None = None
+    """traces: the experiment's name."""
+    rating: str | None = None
+    """traces: the name of the feedback that says whether an answer was good; traces without it are left."""
+    rating_min: float | None = None
+    """traces: the least rating that is good. None: the rating is yes or no."""
+    answer: str | None = None
+    """traces: the name of the feedback or expectation that holds the answer as a person edited it. It is then what is
+    learnt, whatever the rating."""
     language: Literal["auto", "en", "zh"] = "auto"
     """Language of the rows; `auto` looks at each row's script."""
     columns: dict[str, str] = {}
@@ -52,6 +126,13 @@ class Source(Settings):
             ) from error
         return encoding
 
+    @field_validator("storage_options", "url", "tracking_uri")
+    @classmethod
+    def secrets_are_names(cls, value: Any) -> Any:
+        if found := naked_secrets(value):
+            raise ValueError(f"{found} is a secret; put it into an environment variable, and name it here: ${{NAME}}")
+        return value
+
     @model_validator(mode="after")
     def columns_are_fields(self) -> "Source":
         known = (*FIELDS[self.shape], "id")
@@ -61,6 +142,24 @@ class Source(Settings):
                 f"columns: shape `{self.shape}` has no field {', '.join(unknown)}; it has {', '.join(known)}"
                 " (left: our field, right: your column)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def settings_fit_the_kind(self) -> "Source":
+        needed, may = _KINDS[self.kind]
+        if missing := sorted(name for name in needed if getattr(self, name) is None):
+            raise ValueError(f"kind `{self.kind}` needs {', '.join(f'`{name}`' for name in missing)}")
+        if alien := sorted(self.model_fields_set - _EVERYWHERE - needed - may):
+            known = ", ".join(sorted(needed | may))
+            raise ValueError(f"kind `{self.kind}` has no {', '.join(f'`{name}`' for name in alien)}; it has {known}")
+        if self.kind == "sql" and (self.table is None) == (self.query is None):
+            raise ValueError("kind `sql` needs either `table` or `query`")
+        if self.kind == "traces" and self.shape != "messages":
+            raise ValueError("kind `traces` gives records of shape `messages`")
+        if self.kind == "traces" and self.rating is None and self.answer is None:
+            raise ValueError("kind `traces` needs `rating`, `answer` or both: which traces did people find good?")
+        if (self.format == "parallel") != (self.parallel is not None):
+            raise ValueError("`format: parallel` and `parallel: [en, de]` stand together")
         return self
 
 

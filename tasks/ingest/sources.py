@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from tasks import paths
 from tasks.errors import DataError, SourceError
-from tasks.ingest.scan import ScanState, Seen, anything_new, find_files, manifest_digest, read_state, settings_digest
+from tasks.ingest.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
 from tasks.ingest.scan import write_state as _write_state
+from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
 from tasks.manifest import Batch, read_manifest, write_manifest
 
@@ -124,19 +125,21 @@ def _ingest_source(
 
     told = SourceResult(source.name)
     result.sources.append(told)
-    after.files[source.name] = {}
     try:
-        found = find_files(source)
+        listing = list_items(source)
     except SourceError as error:
         result.errors.append(error)
-        found = {}
+        listing = Listing()
+    result.problems.extend(listing.left)
+    # a file that is being written is remembered as it was when it was read
+    after.files[source.name] = {name: seen[name] for name in sorted(listing.waiting & seen.keys())}
     collector = Collector(source, manifest, result.problems)
-    for name, now in found.items():
+    for name, now in listing.found.items():
         try:
             after.files[source.name][name] = collector.collect(name, now, seen.get(name))
         except SourceError as error:
             result.errors.append(error)
-    told.files = len(found)
+    told.files = len(listing.found)
     told.batches = len(collector.new)
     told.new_rows = sum(batch.rows for batch in collector.new)
     told.unreadable = collector.unreadable

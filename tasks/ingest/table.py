@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import base64
 import csv
-import re
 import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tasks.errors import SourceError
-from tasks.ingest.lines import MAX_RECORD_BYTES, Line, RawRecord, keeping_errors, read_lines
+from tasks.ingest import lines as limits
+from tasks.ingest.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
+from tasks.ingest.streams import Content
 
-_UNDECODED = re.compile("[\ud800-\udfff]")
 PARQUET_ROWS_AT_ONCE = 1024
+PARQUET_BYTES_AT_ONCE = 32 * 1024 * 1024
 
 
-def read_csv(path: Path, encoding: str) -> Iterator[RawRecord]:
+def read_csv(content: Content, encoding: str) -> Iterator[RawRecord]:
     """The rows below the header, as objects of text. The separator is the one the header uses: comma, tab or semicolon.
 
     Raises:
         SourceError: the header cannot be read.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    encoding, lines = read_lines(path, encoding)
+    encoding, lines = read_lines(content, encoding)
     feed = _Feed(lines, encoding)
-    header = _header(path, feed)
+    header = _header(content, feed)
     if header is None:
         return
     reader = csv.reader(feed, delimiter=feed.delimiter, strict=True)
@@ -45,12 +45,12 @@ def read_csv(path: Path, encoding: str) -> Iterator[RawRecord]:
             continue
         if not fields or (len(fields) == 1 and not fields[0].strip()):
             continue
-        if any(_UNDECODED.search(value) for value in fields):
+        if any(UNDECODED.search(value) for value in fields):
             yield feed.torn(f"not_decoded: not {encoding}")
         elif len(fields) != len(header):
             yield feed.torn(f"wrong_field_count: {len(fields)} fields, but the header has {len(header)}")
         else:
-            yield RawRecord(feed.taken[0].number, record=dict(zip(header, fields, strict=True)))
+            yield RawRecord(feed.taken[0].number, dict(zip(header, fields, strict=True)))
 
 
 class _TooLong(Exception):
@@ -80,9 +80,11 @@ class _Feed:
         line = self.waiting.popleft() if self.waiting else next(self.lines)
         self.taken.append(line)
         self.taken_bytes += len(line.content)
-        if not line.is_whole or self.taken_bytes > MAX_RECORD_BYTES:
-            raise _TooLong(f"over {MAX_RECORD_BYTES:,} bytes in one record")
-        return line.content.decode(self.encoding, keeping_errors(self.encoding))
+        if not line.is_whole or self.taken_bytes > limits.MAX_RECORD_BYTES:
+            raise _TooLong(f"over {limits.MAX_RECORD_BYTES:,} bytes in one record")
+        if len(self.taken) > limits.MAX_RECORD_LINES:
+            raise _TooLong(f"over {limits.MAX_RECORD_LINES:,} lines in one record")
+        return line.content.decode(self.encoding, KEEP)
 
     def give_back_all_but_first(self) -> None:
         self.waiting.extendleft(reversed(self.taken[1:]))
@@ -93,7 +95,7 @@ class _Feed:
         return RawRecord(self.taken[0].number, raw=content, error=error)
 
 
-def _header(path: Path, feed: _Feed) -> list[str] | None:
+def _header(content: Content, feed: _Feed) -> list[str] | None:
     """The column names, each once; None where the file is empty."""
     text = ""
     while not text.strip():
@@ -102,23 +104,27 @@ def _header(path: Path, feed: _Feed) -> list[str] | None:
         except StopIteration:
             return None
         except _TooLong as error:
-            raise SourceError(f"its header is {error}", where=str(path), fix="Is it a CSV file?") from error
+            raise SourceError(f"its header is {error}", where=content.name, fix="Is it a CSV file?") from error
     feed.delimiter = max(",\t;", key=text.count)  # the comma, where none is there
     feed.waiting.appendleft(feed.taken.pop())
     try:
         names = next(csv.reader(feed, delimiter=feed.delimiter, strict=True))
     except (csv.Error, StopIteration, _TooLong) as error:
-        raise SourceError(f"its header cannot be read ({error})", where=str(path), fix="Is it a CSV file?") from error
-    if _UNDECODED.search("".join(names)):
+        raise SourceError(
+            f"its header cannot be read ({error})", where=content.name, fix="Is it a CSV file?"
+        ) from error
+    if UNDECODED.search("".join(names)):
         fix = "Say which it is: `encoding: gb18030`"
-        raise SourceError(f"its header is not {feed.encoding}", where=f"{path} line {feed.taken[0].number}", fix=fix)
+        raise SourceError(
+            f"its header is not {feed.encoding}", where=f"{content.name} line {feed.taken[0].number}", fix=fix
+        )
     header: list[str] = []
     for place, name in enumerate((name.strip() or f"column_{place}" for place, name in enumerate(names, 1)), start=1):
         header.append(name if name not in header else f"{name}_{place}")
     return header
 
 
-def read_parquet(path: Path) -> Iterator[RawRecord]:
+def read_parquet(content: Content) -> Iterator[RawRecord]:
     """The rows of a Parquet file, a thousand at a time.
 
     Raises:
@@ -127,49 +133,65 @@ def read_parquet(path: Path) -> Iterator[RawRecord]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if content.archive:
+        raise SourceError("is a packed Parquet file", where=content.name, fix="Unpack it: Parquet is packed in itself")
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE):
-                for record in _rows_of(batch, number):
+        with pq.ParquetFile(content.path) as file:
+            for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
+                for record in rows_of(batch, number):
                     number += 1
                     yield record
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError, RecursionError) as error:
         what = f"cannot be read as Parquet ({str(error).splitlines()[0][:200]})"
-        raise SourceError(what, where=str(path), fix="Copy it again, whole") from error
+        raise SourceError(what, where=content.name, fix="Copy it again, whole") from error
 
 
-def _rows_of(batch: Any, number: int) -> Iterator[RawRecord]:
+def _rows_at_once(metadata: Any) -> int:
+    """Rows of a batch, so that one of long texts does not fill the memory."""
+    size: int = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+    rows: int = metadata.num_rows
+    return max(1, min(PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE * rows // max(size, 1)))
+
+
+def rows_of(batch: Any, before: int) -> Iterator[RawRecord]:
+    """The rows of an arrow batch; one that cannot be told as JSON is kept as an Arrow stream.
+
+    Args:
+        before: how many rows came before.
+    """
     try:
-        records = batch.to_pylist()
-    except UnicodeDecodeError:  # one text among a thousand rows is not UTF-8: look at each row alone
+        records = [jsonable(record) for record in batch.to_pylist()]
+    except (ValueError, OverflowError):  # one text among a thousand rows is not UTF-8, one date is no date
         for place in range(batch.num_rows):
-            yield _row_alone(batch.slice(place, 1), number + place + 1)
+            yield _row_alone(batch.slice(place, 1), before + place + 1)
         return
     for place, record in enumerate(records, start=1):
-        yield RawRecord(number + place, record=_jsonable(record))
+        yield RawRecord(before + place, record)
 
 
 def _row_alone(row: Any, number: int) -> RawRecord:
     import pyarrow as pa
 
     try:
-        return RawRecord(number, record=_jsonable(row.to_pylist()[0]))
-    except UnicodeDecodeError as error:
+        return RawRecord(number, jsonable(row.to_pylist()[0]))
+    except (ValueError, OverflowError) as error:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, row.schema) as writer:
             writer.write_batch(row)
-        what = f"not_decoded: not utf-8 ({error.reason}); kept as an Arrow stream"
-        return RawRecord(number, raw=sink.getvalue().to_pybytes(), error=what)
+        told = f"not utf-8 ({error.reason})" if isinstance(error, UnicodeDecodeError) else str(error)
+        code = "not_decoded" if isinstance(error, UnicodeDecodeError) else "not_readable"
+        return RawRecord(number, None, sink.getvalue().to_pybytes(), f"{code}: {told}; kept as an Arrow stream")
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """The value as JSON has it: bytes as text where they are text, else base64; times and decimals as text."""
     if isinstance(value, dict):
-        return {str(key): _jsonable(inner) for key, inner in value.items()}
+        return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(inner) for inner in value]
-    if isinstance(value, bytes):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        value = bytes(value)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:

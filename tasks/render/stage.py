@@ -20,6 +20,7 @@ from tasks.dataset import read_dataset
 from tasks.errors import ConfigError, DataError
 from tasks.files import write_json, write_parquet
 from tasks.progress import Progress, track
+from tasks.render.balance import balance
 from tasks.render.packing import pack
 from tasks.render.templates import FamilyTemplates, InstructionTemplate, read_templates
 from tasks.render.tokens import Dropped, Example, Renderer
@@ -65,6 +66,9 @@ def run(config: PipelineConfig) -> None:
     with track("render", total=dataset.num_rows, unit="rows") as progress:
         for split in ("train", "valid", "test"):
             rows = dataset.filter(pc.equal(dataset["split"], split))
+            if split == "train":
+                places, report["left_out"] = balance(rows, settings.balance, settings.max_synthetic_share)
+                rows = rows.take(pa.array(places))
             examples = _render_rows(renderer, families, rows, counts, progress)
             if split == "test":
                 _write_test(examples, rows, families)

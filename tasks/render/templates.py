@@ -23,6 +23,9 @@ KINDS = ("classification", "qa", "free")
 FIELDS = ("family", "language", "system", "instruction", "input", "output")
 """What a template may name."""
 
+SPOKEN_BY = {"tool_call": "assistant", "tool": "user"}
+"""Turns that a chat template need not know, and as whose they are shown."""
+
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
@@ -59,7 +62,7 @@ def render_messages(template: InstructionTemplate, row: Mapping[str, Any]) -> li
     """
     fields = {name: row[name] for name in FIELDS}
     messages: list[Message] = [Message(role="system", content=row["system"])] if row["system"] else []
-    messages += [Message(role=role, content=text) for role, text in json.loads(row["history"])]
+    messages += [Message(role=SPOKEN_BY.get(who, who), content=text) for who, text in json.loads(row["history"])]
     for role, part in (("user", template.user), ("assistant", template.answer)):
         try:
             messages.append(Message(role=role, content=part.render(fields)))

@@ -6,20 +6,21 @@ its own rows, and the code of this room. Losing the folder loses nothing: the wo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import files, manifest, paths, row, text
-from tasks.files import content_digest, file_digest, link_or_copy, write_json, write_parquet
+from tasks import files, paths, records
+from tasks.files import content_digest, link_or_copy, write_json, write_parquet
 from tasks.manifest import Batch
-from tasks.validate.judge import Facts, Judged
+from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
 
 ACCEPTED = "accepted.parquet"
@@ -30,10 +31,8 @@ KEPT_BESIDE_THOSE_IN_USE = 64
 
 @cache
 def code_digest() -> str:
-    """Digest of this room's code, of the modules of ours that make rows, and of what writes the files."""
-    shared = [Path(module.__file__ or "") for module in (files, manifest, row, text)]
-    code = sorted([*Path(__file__).parent.glob("*.py"), *shared])
-    return content_digest([[path.name, file_digest(path)] for path in code] + [pa.__version__])
+    """Digest of this room's code, and of what makes rows and writes files."""
+    return records.code_digest(Path(__file__).parent)
 
 
 def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Iterable[tuple[str, str]]) -> str:
@@ -44,7 +43,8 @@ def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Ite
         decided: (what, row id) of the decisions on the batch's own rows.
     """
     parts = [batch.batch, batch.sha256, batch.ordinal, batch.source, contract, sorted(decided)]
-    return content_digest([*parts, settings.model_dump(mode="json"), code_digest()])[:32]
+    said = settings.model_dump(mode="json", exclude={"processes"})  # how many did the work changes no byte
+    return content_digest([*parts, said, code_digest()])[:32]
 
 
 def family_of(batch: Batch) -> str | None:
@@ -60,10 +60,10 @@ def row_ids_of(batch: Batch) -> frozenset[str] | None:
     return frozenset(pq.read_table(place)["row_id"].to_pylist())
 
 
-def keep_identity(batch: Batch, family: str, row_ids: list[str]) -> None:
+def keep_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
     """Keeps what says which contract, and which decisions, concern the batch."""
     files.write_text(_facts_beside(batch, "family"), family)
-    write_parquet(_facts_beside(batch, "row_ids"), pa.table({"row_id": pa.array(row_ids, pa.string())}))
+    write_parquet(_facts_beside(batch, "row_ids"), pa.table({"row_id": row_ids}))
 
 
 def _facts_beside(batch: Batch, what: str) -> Path:
@@ -88,14 +88,14 @@ def recall(key: str) -> Facts | None:
     return facts if (folder / ACCEPTED).exists() and (folder / QUARANTINED).exists() else None
 
 
-def keep(key: str, judged: Judged) -> None:
-    """Keeps a verdict, whole or not at all."""
+@contextlib.contextmanager
+def keeping(key: str, facts: Facts) -> Iterator[Path]:
+    """A folder to write ACCEPTED and QUARANTINED into; the verdict is kept whole if the block ends well, or not at all."""
     paths.VALIDATE_CACHE.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=paths.VALIDATE_CACHE, prefix=".writing-"))
     try:
-        write_parquet(temporary / ACCEPTED, judged.accepted)
-        write_parquet(temporary / QUARANTINED, judged.quarantined)
-        write_json(temporary / FACTS, judged.facts.as_dict())
+        yield temporary
+        write_json(temporary / FACTS, facts.as_dict())
         shutil.rmtree(_folder(key), ignore_errors=True)
         temporary.rename(_folder(key))
     finally:

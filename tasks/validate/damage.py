@@ -10,6 +10,7 @@ A run counts only if, turned back into bytes, it is valid UTF-8: `São`, `Größ
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _CP1252 = {
     bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
@@ -19,6 +20,26 @@ _LATIN_RUN = re.compile(f"[{re.escape(''.join(_BYTE_OF))}]{{2,}}")
 _HAN_RUN = re.compile("[\u3040-\u30ff\u3400-\u9fff\ue000-\uf8ff]{4,}")
 _TWICE_LOST = "锟斤拷"
 _TYPOGRAPHIC = "–—‘’‚“”„†‡•…‰‹›€™"
+
+
+def _begins_utf8(character: str) -> bool:
+    """May a run of UTF-8 read as GBK begin with it? Its first byte must begin a character, its second go on with it."""
+    try:
+        first, second = character.encode("gbk")
+    except (UnicodeEncodeError, ValueError):
+        return False
+    return first >= 0xE0 and 0x80 <= second <= 0xBF
+
+
+@cache
+def pattern_of_damage() -> str:
+    """A pattern of RE2 that every damaged text holds, and few sound ones: the others need not be looked at in Python."""
+    ranges = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xE000, 0xF8FF))
+    han = "".join(f"\\x{{{begin:X}}}-\\x{{{end:X}}}" for begin, end in ranges)
+    characters = (chr(code) for begin, end in ranges for code in range(begin, end + 1))
+    beginnings = "".join(filter(_begins_utf8, characters))
+    latin = "".join(sorted(_BYTE_OF))
+    return f"\ufffd|{_TWICE_LOST}|[{latin}]{{2}}|(?:^|[^{han}])[{beginnings}][{han}]{{3}}"
 
 
 def replacement_characters(text: str) -> int:

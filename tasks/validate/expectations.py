@@ -1,30 +1,21 @@
 """The contract as a Great Expectations suite, and its Data Docs. This is the only door to that library.
 
-Each expectation calls the predicate of its rule (`rules.py`), so that Data Docs and row verdicts cannot differ. A check that
-itself breaks is an error of ours, never bad data.
+Each expectation calls the predicate of its rule (`rules.py`), so that Data Docs and row verdicts cannot differ; `check_batch`
+compares their counts all the same. A check that itself breaks is an error of ours, never bad data.
+
+Great Expectations wants the whole batch as one pandas frame, which a large batch must not become, and a sample would show
+other numbers than the verdict. So a batch of one chunk is handed over as it is, and each expectation calls its predicate on
+it. Of a larger one it gets a frame without the text (`recorded_frame`): for every record and rule, what that same predicate
+answered when the verdict was made. The expectations are the same, and so is their count of rows.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import os
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-
-from tasks import paths
-from tasks.errors import DataError
-from tasks.validate.contract import FamilyContract
-from tasks.validate.judge import Facts
-from tasks.validate.rules import RULES, Rule, rules_of, sentence_of
-
-os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-
+import pyarrow as pa
 from great_expectations import exceptions as gx_exceptions
 from great_expectations.execution_engine import PandasExecutionEngine
 from great_expectations.expectations.expectation import MulticolumnMapExpectation
@@ -33,8 +24,23 @@ from great_expectations.expectations.metrics.map_metric_provider.multicolumn_con
     multicolumn_condition_partial,
 )
 
-SITE = "strop"
-_RULE_OF: dict[str, Rule] = {rule.code: rule for rule in RULES}
+from tasks.errors import DataError
+from tasks.validate.contract import FamilyContract
+from tasks.validate.gx_context import SITE, open_context, quiet
+from tasks.validate.judge import Facts, Findings
+from tasks.validate.rules import Rule, rules_of, sentence_of
+
+RECORDED = "keeps_"
+"""Before a rule's code: the column that holds what its predicate answered."""
+
+
+def follows(frame: pd.DataFrame, code: str, contract: FamilyContract) -> pd.Series[bool]:
+    """For each record: does it keep the rule? By the rule's predicate, or as it answered when the verdict was made."""
+    if RECORDED + code in frame.columns:
+        return frame[RECORDED + code]
+    rule = next(rule for rule in rules_of(contract) if rule.code == code)
+    texts = {name: pa.array(frame[name], pa.string(), from_pandas=True) for name in frame.columns}
+    return pd.Series(rule.is_good(pa.table(texts), contract), index=frame.index)
 
 
 class RowsFollowRule(MulticolumnMapMetricProvider):  # type: ignore[misc]
@@ -46,11 +52,11 @@ class RowsFollowRule(MulticolumnMapMetricProvider):  # type: ignore[misc]
 
     @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
     def _pandas(cls, frame: pd.DataFrame, rule: str, bounds: str, **_: Any) -> pd.Series[bool]:
-        return _RULE_OF[rule].is_good(frame, FamilyContract.model_validate_json(bounds))
+        return follows(frame, rule, FamilyContract.model_validate_json(bounds))
 
 
 class ExpectRowsToFollowRule(MulticolumnMapExpectation):  # type: ignore[misc]
-    """Expect every row to follow a rule of data/contract/contract.yaml."""
+    """Expect every row to follow a rule of data/contract/."""
 
     rule: str
     bounds: str
@@ -70,7 +76,7 @@ def check_batch(
     Raises:
         DataError: a check itself broke, or found other rows than the verdict did: an error of ours.
     """
-    with _quiet():
+    with quiet():
         result = _validate(frame, contract, facts, family, max_refused_share)
     for each in result["results"]:
         raise_if_broken(each, facts)
@@ -96,21 +102,37 @@ def raise_if_broken(result: Any, facts: Facts) -> None:
 def build_docs() -> str | None:
     """Builds data/docs/ from all results that are kept; returns what went wrong, if anything did."""
     try:
-        with _quiet():
-            _context().build_data_docs(site_names=[SITE])
+        with quiet():
+            open_context().build_data_docs(site_names=[SITE])
     except (OSError, gx_exceptions.GreatExpectationsError) as error:
         return f"Data Docs could not be built: {' '.join(str(error).split())[:300]}"
     return None
 
 
-def suite_of(contract: FamilyContract, family: str, max_refused_share: float) -> Any:
-    """The family's suite: an expectation a rule, the least number of rows, and the bound on refused ones."""
+def rows_frame(table: pa.Table) -> pd.DataFrame:
+    """Records (RECORD_SCHEMA) as Great Expectations is given them, text and all."""
+    # as objects: pandas' own text type would turn every cell into one of arrow's and back
+    return pd.DataFrame(table.to_pydict(), dtype=object)
+
+
+def recorded_frame(found: Findings, contract: FamilyContract) -> pd.DataFrame:
+    """The records of a large batch without their text: the row's id, and for each rule whether it keeps it."""
+    kept = {RECORDED + rule.code: ~found.broken[place] for place, rule in enumerate(rules_of(contract))}
+    return pd.DataFrame({"row_id": found.row_ids.to_pandas(), **kept})
+
+
+def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is_recorded: bool = False) -> Any:
+    """The family's suite: an expectation a rule, the least number of rows, and the bound on refused ones.
+
+    Args:
+        is_recorded: is it for a `recorded_frame`, whose columns are others?
+    """
     import great_expectations as gx
 
     bounds = json.dumps(contract.model_dump(mode="json"), ensure_ascii=False)
     expectations: list[Any] = [
         ExpectRowsToFollowRule(
-            column_list=_domain_of(rule),
+            column_list=_domain_of(rule, is_recorded),
             rule=rule.code,
             bounds=bounds,
             description=f"{rule.code}: {sentence_of(rule, contract)}",
@@ -130,12 +152,13 @@ def suite_of(contract: FamilyContract, family: str, max_refused_share: float) ->
             description=f"batch_set_aside: At most {max_refused_share:.0%} of the rows are refused",
         )
     )
-    return gx.ExpectationSuite(name=family, expectations=expectations)
+    name = f"{family} (large batches)" if is_recorded else family
+    return gx.ExpectationSuite(name=name, expectations=expectations)
 
 
-def _domain_of(rule: Rule) -> list[str]:
+def _domain_of(rule: Rule, is_recorded: bool) -> list[str]:
     """Great Expectations wants two columns at least; the row's id names the rows in Data Docs."""
-    return [*rule.columns, "row_id"]
+    return [*([RECORDED + rule.code] if is_recorded else rule.columns), "row_id"]
 
 
 def _validate(
@@ -144,8 +167,9 @@ def _validate(
     import great_expectations as gx
     from great_expectations.core.run_identifier import RunIdentifier
 
-    context = _context()
-    suite = context.suites.add_or_update(suite_of(contract, family, max_refused_share))
+    context = open_context()
+    is_recorded = "problem" not in frame.columns
+    suite = context.suites.add_or_update(suite_of(contract, family, max_refused_share, is_recorded))
     source = context.data_sources.add_or_update_pandas(facts.source)
     asset = source.add_dataframe_asset(name=facts.batch)
     whole = asset.add_batch_definition_whole_dataframe("whole")
@@ -158,37 +182,3 @@ def _validate(
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
         run_id=RunIdentifier(run_name=f"{facts.source}-{facts.batch}"),
     )
-
-
-def _context() -> Any:
-    """The project's Great Expectations context: in our own ignored folder, its site in data/docs."""
-    import great_expectations as gx
-
-    paths.GREAT_EXPECTATIONS.mkdir(parents=True, exist_ok=True)
-    context = gx.get_context(mode="file", project_root_dir=paths.GREAT_EXPECTATIONS.resolve())
-    site = {
-        "class_name": "SiteBuilder",
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(Path(paths.DATA_DOCS).resolve()),
-        },
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
-    context.variables.progress_bars = {"globally": False}
-    for name in list(context.variables.data_docs_sites or {}):
-        if name != SITE:
-            context.delete_data_docs_site(name)
-    if SITE in (context.variables.data_docs_sites or {}):
-        context.update_data_docs_site(SITE, site)
-    else:
-        context.add_data_docs_site(SITE, site)
-    return context
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's chatter, which says nothing about the user's data."""
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

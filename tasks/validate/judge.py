@@ -1,4 +1,8 @@
-"""The verdict on a batch: which rows are accepted, which refused and why, and whether the batch is set aside whole. Pure."""
+"""The verdict on a batch: which rows are accepted, which refused and why, and whether the batch is set aside whole. Pure.
+
+`find` looks at a chunk of records and forgets their text; `decide` folds what was found in all chunks into a verdict. So a
+batch of any size is judged in the memory of a chunk, and chunks may be looked at in several processes.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,20 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from tasks.row import QUARANTINE_SCHEMA, ROW_SCHEMA
+from tasks.files import content_digest
+from tasks.row import VERDICT_SCHEMA
 from tasks.validate.contract import FamilyContract
-from tasks.validate.damage import mojibake_runs, replacement_characters
-from tasks.validate.frame import shown
-from tasks.validate.rules import RULES, Rule, rules_of
+from tasks.validate.measure import Mask, column, is_first, truths
+from tasks.validate.rules import Rule, rules_of
 
 SET_ASIDE = "batch_set_aside"
 DROPPED = "dropped_by_decision"
+LONGEST_KEPT_ID = 40
 
 
 @dataclass(frozen=True)
@@ -51,99 +58,121 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Judged:
-    accepted: pa.Table
-    quarantined: pa.Table
+class Findings:
+    """What the rules found in some records of a batch, without their text."""
+
+    row_ids: pa.Array
+    problems: pa.Array
+    """Why a record is no row; "" for a row."""
+    broken: NDArray[np.bool_]
+    """Rules × records: does the record break the rule? Rules of the batch as a whole are not asked yet."""
+    own_ids: pa.Array
+    """The source's own ids, long ones as digests; null where there is none, and for a record that is no row."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    reasons: list[str]
+    """Of each record; "" for an accepted one."""
+    found: Findings
     facts: Facts
 
+    @property
+    def accepted(self) -> pa.Table:
+        """The accepted records (VERDICT_SCHEMA)."""
+        places = pa.array([place for place, reason in enumerate(self.reasons) if not reason], pa.int64())
+        return pa.table([places, self.found.row_ids.take(places)], schema=VERDICT_SCHEMA)
 
-def judge(
-    frame: pd.DataFrame,
+
+def find(table: pa.Table, contract: FamilyContract) -> Findings:
+    """Asks every rule of the contract of some records (RECORD_SCHEMA)."""
+    texts = {name: column(table, name) for name in table.schema.names if table.schema.field(name).type == pa.string()}
+    table = pa.table(texts | {"own_id": table["own_id"]})  # each column in one piece, and filled up, once for all rules
+    rules = rules_of(contract)
+    broken = np.zeros((len(rules), table.num_rows), dtype=np.bool_)
+    for place, rule in enumerate(rules):
+        if not rule.is_of_batch:
+            broken[place] = ~rule.is_good(table, contract)
+    problems = column(table, "problem")
+    ids = [
+        None if own is None or problem else own if len(own) <= LONGEST_KEPT_ID else content_digest(own)
+        for own, problem in zip(table["own_id"].to_pylist(), problems.to_pylist(), strict=True)
+    ]
+    return Findings(column(table, "row_id"), problems, broken, pa.array(ids, pa.string()))
+
+
+def fold(found: list[Findings], contract: FamilyContract) -> Findings:
+    """What was found in all chunks of a batch, in order, with the rules that look at it as a whole."""
+    whole = Findings(
+        pa.concat_arrays([each.row_ids for each in found]),
+        pa.concat_arrays([each.problems for each in found]),
+        np.concatenate([each.broken for each in found], axis=1),
+        pa.concat_arrays([each.own_ids for each in found]),
+    )
+    for place, rule in enumerate(rules_of(contract)):
+        if rule.is_of_batch:  # the only one there is: an own id that stands twice
+            whole.broken[place] = ~is_first(whole.own_ids)
+    return whole
+
+
+def decide(
+    found: Findings,
     contract: FamilyContract,
     max_refused_share: float,
     released: frozenset[str] = frozenset(),
     dropped: frozenset[str] = frozenset(),
-) -> Judged:
-    """Judges one batch.
+    batch: str = "",
+    source: str = "",
+) -> Verdict:
+    """Judges a batch by what was found in it.
 
     Args:
-        frame: as `to_frame` makes it.
         max_refused_share: the bound; a batch over it is set aside whole.
         released: ids of rows that people accept although they break a rule. A record that is no row stays refused.
         dropped: ids of rows that people refuse.
     """
-    reason, broken = _reasons(frame, contract)
-    is_dropped = frame["row_id"].isin(dropped)
-    is_released = frame["row_id"].isin(released) & ~is_dropped & (frame["problem"] == "")
-    is_refused = (reason != "") & ~is_released & ~is_dropped
+    rules = rules_of(contract)
+    rows = len(found.row_ids)
+    first = _first_broken(found, rules)
+    is_broken = first != ""
+    is_dropped = _is_in(found.row_ids, dropped)
+    is_released = _is_in(found.row_ids, released) & ~is_dropped & truths(pc.equal(found.problems, ""))
+    is_refused = is_broken & ~is_released & ~is_dropped
     judged_rows = int((~is_dropped).sum())
     share = float(is_refused.sum()) / judged_rows if judged_rows else 0.0
-    is_too_small = len(frame) < contract.min_batch_rows
+    is_too_small = rows < contract.min_batch_rows
     is_set_aside = share > max_refused_share or is_too_small
-    counts = Counter(reason[is_refused])
+    counts = Counter(first[is_refused].tolist())
     if is_too_small:
-        counts["too_few_rows"] = len(frame)
+        counts["too_few_rows"] = rows
 
-    final = reason.where(~is_released, "")
+    final = np.where(is_released, "", first)
     if is_set_aside:  # a row that a person released by name is still accepted
-        final = final.where((final != "") | is_released, SET_ASIDE)
-    final = final.where(~is_dropped, DROPPED)
-    accepted = frame[final == ""]
-    refused = frame[final != ""]
+        final = np.where((final == "") & ~is_released, SET_ASIDE, final)
+    final = np.where(is_dropped, DROPPED, final)
+    accepted = int((final == "").sum())
     facts = Facts(
-        batch=frame["batch"].iloc[0],
-        source=frame["source"].iloc[0],
-        rows=len(frame),
-        accepted=len(accepted),
-        refused=len(refused),
-        released=int((is_released & ((reason != "") | is_set_aside)).sum()),
+        batch=batch,
+        source=source,
+        rows=rows,
+        accepted=accepted,
+        refused=rows - accepted,
+        released=int((is_released & (is_broken | is_set_aside)).sum()),
         state="set_aside" if is_set_aside else "accepted",
         refused_share=round(share, 6),
         reasons=dict(sorted(counts.items())),
-        broken=broken,
+        broken={rule.code: int(found.broken[place].sum()) for place, rule in enumerate(rules)},
     )
-    return Judged(_table(accepted, ROW_SCHEMA), _quarantine(refused, final[final != ""], contract), facts)
+    return Verdict(final.tolist(), found, facts)
 
 
-def _reasons(frame: pd.DataFrame, contract: FamilyContract) -> tuple[pd.Series[str], dict[str, int]]:
-    """For each row the first rule that it breaks ("" for none), and how many rows break each rule."""
-    reason = pd.Series("", index=frame.index, dtype=object)
-    broken = {}
-    for rule in rules_of(contract):
-        is_broken = ~rule.is_good(frame, contract)
-        broken[rule.code] = int(is_broken.sum())
-        reason = reason.where(~is_broken | (reason != ""), rule.code)
-    return reason, broken
+def _first_broken(found: Findings, rules: list[Rule]) -> NDArray[np.object_]:
+    """For each record the first rule that it breaks, or the problem that keeps it from being a row; "" for none."""
+    codes = np.array([*(rule.code for rule in rules), ""], dtype=object)
+    place = np.where(found.broken.any(axis=0), found.broken.argmax(axis=0), len(rules))
+    problems = np.array(found.problems.to_pylist(), dtype=object)
+    return np.where(problems != "", problems, codes[place])
 
 
-def _table(rows: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pydict({name: rows[name].tolist() for name in schema.names}, schema=schema)
-
-
-_RULE_OF: dict[str, Rule] = {rule.code: rule for rule in RULES}
-
-
-def _quarantine(rows: pd.DataFrame, reasons: pd.Series[str], contract: FamilyContract) -> pa.Table:
-    lines = rows[["row_id", "batch", "index", "source", "file", "line", "record"]].to_dict("records")
-    for line, reason, row in zip(lines, reasons, rows.to_dict("records"), strict=True):
-        name, value = _culprit(reason, row, contract)
-        line.update(reason=reason, field=name, value=value)
-    return pa.Table.from_pylist(lines, schema=QUARANTINE_SCHEMA)
-
-
-def _culprit(reason: str, row: dict[Any, Any], contract: FamilyContract) -> tuple[str | None, str | None]:
-    """The field at fault and its value."""
-    if row["problem"]:
-        return row["problem_field"] or None, row["problem_value"]
-    rule = _RULE_OF.get(reason)
-    if rule is None:  # the batch or a person refuses, not a field
-        return None, None
-    name = rule.columns[0]
-    if reason == "empty_field":
-        name = next(each for each in contract.required_fields if not row[each].strip())
-    elif reason == "encoding_damage":
-        fields = [each for each in rule.columns if each != "problem"]
-        name = next((f for f in fields if replacement_characters(row[f]) or mojibake_runs(row[f])), name)
-    elif name == "input" and not row["input"]:
-        name = "instruction" if row["instruction"] else "input"
-    return ("id" if name == "own_id" else name), shown(row[name])
+def _is_in(row_ids: pa.Array, chosen: frozenset[str]) -> Mask:
+    return truths(pc.is_in(row_ids, pa.array(sorted(chosen), pa.string())))

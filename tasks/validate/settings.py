@@ -1,4 +1,4 @@
-"""Settings of room `validate`. What a good row is stands in data/contract/contract.yaml."""
+"""Settings of room `validate`. What a good row is stands in data/contract/."""
 
 from typing import Annotated
 
@@ -12,3 +12,5 @@ class ValidateSettings(Settings):
     """The bound on refused rows in a batch, as a share. A batch over it is set aside whole, and the run goes on."""
     data_docs: bool = True
     """Build Great Expectations Data Docs in data/docs/."""
+    processes: Annotated[int, Field(ge=1)] | None = None
+    """How many processes judge a large batch; by default one a core. The result is the same, byte for byte."""

@@ -1,28 +1,38 @@
 """Room `validate`: raw batches → accepted rows, and quarantine with a reason a row. Run it: `dvc repro validate`.
 
 A batch over the bound on refused rows is set aside whole, and the run goes on with the rest.
+
+A batch is looked at twice, a chunk of records at a time, in several processes: first every rule is asked, then, when the
+verdict on the whole is known, the refused records are written. No more of its text than a few chunks is ever held.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from tasks import paths
 from tasks.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.errors import DataError
-from tasks.files import content_digest, file_digest, write_json
+from tasks.files import content_digest, write_json, write_parquet
 from tasks.manifest import Batch, read_manifest
-from tasks.progress import track
+from tasks.progress import Progress, track
+from tasks.records import to_rows
+from tasks.row import QUARANTINE_SCHEMA
 from tasks.validate import cache
-from tasks.validate.contract import Contract, FamilyContract, load_contract
-from tasks.validate.frame import to_frame
-from tasks.validate.judge import Facts, judge
+from tasks.validate.chunks import check_raw, family_of, read_chunks
+from tasks.validate.contract import Contract, FamilyContract
+from tasks.validate.contract_files import load_contract
+from tasks.validate.judge import Facts, Findings, Verdict, decide, find, fold
+from tasks.validate.lines import refused_lines
 from tasks.validate.report import Outcome, make_report, ranked, tell
 from tasks.validate.settings import ValidateSettings
+from tasks.validate.stream import ParquetStream
+from tasks.validate.workers import Workers, cores
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -45,9 +55,11 @@ def run(config: PipelineConfig) -> None:
         folder.mkdir(parents=True)
     outcomes = []
     with track("validate", sum(batch.rows for batch in batches), "rows") as progress:
-        for batch in batches:
-            outcomes.append(Outcome(batch, validator.validate(batch)))
-            progress.advance(batch.rows)
+        try:
+            for batch in batches:
+                outcomes.append(Outcome(batch, validator.validate(batch, progress)))
+        finally:
+            validator.workers.close()
     report = make_report(outcomes)
     write_json(paths.VALIDATE_REPORT, report)
     for line in [*tell(report, settings.max_refused_share), *validator.finish()]:
@@ -64,19 +76,23 @@ class Validator:
     def __init__(self, settings: ValidateSettings, contract: Contract, decisions: list[Decision]) -> None:
         self.settings = settings
         self.contract = contract
+        self.workers = Workers(settings.processes or cores())
         self.excluded = excluded_batches(decisions)
         self.released = frozenset(decided_rows(decisions, "release"))
         self.dropped = frozenset(decided_rows(decisions, "drop"))
         self.used: set[str] = set()
         self.has_new_docs = False
 
-    def validate(self, batch: Batch) -> Facts | None:
+    def validate(self, batch: Batch, progress: Progress) -> Facts | None:
         """The batch's verdict, its rows put into the outputs; None where people excluded it."""
         if batch.batch in self.excluded:
+            progress.advance(batch.rows)
             return None
         key, facts = self._recall(batch)
         if facts is None:
-            key, facts = self._judge(batch)
+            key, facts = self._judge(batch, progress)
+        else:
+            progress.advance(batch.rows)
         self.used.add(key)
         cache.hand_out(key, batch.part, facts)
         return facts
@@ -101,35 +117,57 @@ class Validator:
         key = self._key(batch, self.contract.of(family), row_ids)
         return key, cache.recall(key)
 
-    def _judge(self, batch: Batch) -> tuple[str, Facts]:
-        raw = pq.read_table(_checked(batch))
-        frame = to_frame(raw, batch)
-        family = str(frame["family"].iloc[0])
+    def _judge(self, batch: Batch, progress: Progress) -> tuple[str, Facts]:
+        check_raw(batch)
+        family = family_of(batch)
         contract = self.contract.of(family)
-        judged = judge(frame, contract, self.settings.max_refused_share, self.released, self.dropped)
-        if self.settings.data_docs:
-            from tasks.validate.expectations import check_batch
+        jobs = ((chunk, batch, first, contract) for first, chunk in read_chunks(batch))
+        looked_at = []
+        for each in self.workers.map(look_at, jobs):
+            looked_at.append(each)
+            progress.advance(len(each.row_ids))
+        found = fold(looked_at, contract)
+        bound = self.settings.max_refused_share
+        verdict = decide(found, contract, bound, self.released, self.dropped, batch.batch, batch.source)
+        key = self._key(batch, contract, frozenset(found.row_ids.to_pylist()) if self.released or self.dropped else ())
+        with cache.keeping(key, verdict.facts) as folder:
+            write_parquet(folder / cache.ACCEPTED, verdict.accepted)
+            with ParquetStream(folder / cache.QUARANTINED, QUARANTINE_SCHEMA) as stream:
+                for lines in self.workers.map(refused_lines, _refused(batch, verdict, contract)):
+                    stream.write(lines)
+            if self.settings.data_docs:
+                self._check(batch, contract, family, verdict)
+        cache.keep_identity(batch, family, found.row_ids)
+        return key, verdict.facts
 
-            check_batch(frame, contract, judged.facts, family, self.settings.max_refused_share)
-            self.has_new_docs = True
-        row_ids = frame["row_id"].tolist()
-        cache.keep_identity(batch, family, row_ids)
-        key = self._key(batch, contract, frozenset(row_ids))
-        cache.keep(key, judged)
-        return key, judged.facts
+    def _check(self, batch: Batch, contract: FamilyContract, family: str, verdict: Verdict) -> None:
+        from tasks.validate.expectations import check_batch, recorded_frame, rows_frame
 
-    def _key(self, batch: Batch, contract: FamilyContract, row_ids: frozenset[str]) -> str:
-        decided = [("release", row_id) for row_id in self.released & row_ids]
-        decided += [("drop", row_id) for row_id in self.dropped & row_ids]
+        chunks = list(itertools.islice(read_chunks(batch), 2))
+        is_small = len(chunks) == 1
+        frame = rows_frame(to_rows(chunks[0][1], batch)) if is_small else recorded_frame(verdict.found, contract)
+        check_batch(frame, contract, verdict.facts, family, self.settings.max_refused_share)
+        self.has_new_docs = True
+
+    def _key(self, batch: Batch, contract: FamilyContract, row_ids: Collection[str]) -> str:
+        decided = [("release", row_id) for row_id in self.released.intersection(row_ids)]
+        decided += [("drop", row_id) for row_id in self.dropped.intersection(row_ids)]
         digest = content_digest(contract.model_dump(mode="json"))
         return cache.key_of(batch, digest, self.settings, decided)
 
 
-def _checked(batch: Batch) -> Path:
-    """The batch's file, if it is there and is what it was."""
-    fix = "Bring it back: dvc checkout data/raw.dvc"
-    if not batch.path.exists():
-        raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
-    if file_digest(batch.path) != batch.sha256:
-        raise DataError("changed since it was collected", where=str(batch.path), fix=fix)
-    return batch.path
+def look_at(chunk: pa.Table, batch: Batch, first: int, contract: FamilyContract) -> Findings:
+    """Parses a chunk of a raw batch, and asks every rule of it."""
+    return find(to_rows(chunk, batch, range(first, first + chunk.num_rows)), contract)
+
+
+def _refused(batch: Batch, verdict: Verdict, contract: FamilyContract) -> Iterator[tuple[Any, ...]]:
+    """The arguments of `refused_lines` for each chunk that holds a refused record: its text is read a second time."""
+    if not verdict.facts.refused:
+        return
+    for first, chunk in read_chunks(batch):
+        reasons = verdict.reasons[first : first + chunk.num_rows]
+        if any(reasons):
+            # a copy: a slice is sent to another process with all that it was cut from
+            row_ids = verdict.found.row_ids.take(pa.array(range(first, first + chunk.num_rows)))
+            yield chunk, row_ids, reasons, batch, first, contract

@@ -15,15 +15,22 @@ from hypothesis import strategies as st
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.cleaning import clean_row
-from tasks.curate.split import content_key, input_key, split_of
+from tasks.curate.split import content_key, input_text, split_of
 from tasks.curate.stage import run
 from tasks.dataset import read_dataset
+from tasks.decisions import record_decision
 from tasks.errors import DataError
 from tasks.files import file_digest, read_json
+from tasks.row import NO_TEXT
+from tasks.text import normalise
 
 
 def row(**fields: str) -> dict[str, str]:
-    return {"family": "qa", "system": "", "history": "[]", "instruction": "", "input": "", "output": "", **fields}
+    return {"family": "qa", **NO_TEXT, **fields}
+
+
+def input_key(fields: dict[str, str]) -> str:
+    return normalise(input_text(fields))
 
 
 def curate(root: Path, **settings: Any) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def test_cleaning_a_clean_row_changes_nothing(question: str, answer: str) -> Non
     assert clean_row(twice).row == twice
 
 
-@given(st.text(min_size=1), st.text())
+@given(st.text(min_size=1).filter(normalise), st.text())
 def test_all_answers_to_one_prompt_stand_on_one_side_whatever_shape_it_came_in(question: str, answer: str) -> None:
     as_input = input_key(row(input=question, output=answer))
     as_instruction = input_key(row(instruction=question, output="another"))
@@ -81,12 +88,15 @@ def test_rows_alike_but_for_case_and_width_are_one_row() -> None:
 
 def test_a_duplicate_is_dropped_with_the_row_that_leads_it(project: Path) -> None:
     rows = toy_rows()
-    again = {**rows[3], "index": 99, "row_id": "f" * 32}
+    again = {**rows[3], "index": len(rows)}
     write_part([*rows, again])
     report = curate(project)
     assert report["dropped"] == {"duplicate": 1}
     dropped = pq.read_table(paths.QUARANTINE / "curate" / "000001-b1.parquet").to_pylist()
-    assert [(d["row_id"], d["reason"], d["value"]) for d in dropped] == [("f" * 32, "duplicate", rows[3]["row_id"])]
+    assert [(d["row_id"], d["reason"], d["value"]) for d in dropped] == [
+        (again["row_id"], "duplicate", rows[3]["row_id"])
+    ]
+    assert [d["index"] for d in dropped] == [again["index"]]
     assert report["rows"] == report["kept"] + 1
 
 
@@ -119,6 +129,7 @@ def test_an_excluded_batch_gives_its_duplicates_back(project: Path) -> None:
     write_part(rows[20:], "000002-b2.parquet")
     curate(project)
     (paths.VALIDATED / "000001-b1.parquet").unlink()
+    record_decision("exclude", "b1", "a test")
     assert curate(project)["kept"] == len(rows) - 20
 
 

@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any, get_args
+
 import pytest
+from conftest import params, write_params
 from pydantic import ValidationError
 
-from tasks.ingest.readers import REQUIRED_FIELDS
-from tasks.ingest.settings import FIELDS, Source
+from tasks.config import load_config
+from tasks.errors import ConfigError
+from tasks.ingest.fields import FIELDS, REQUIRED_FIELDS
+from tasks.ingest.settings import Shape, Source
+from tasks.shapes import SHAPES
 
 NEWS = {"name": "news", "path": "a.csv", "shape": "text_label", "family": "topic"}
+BARE = {"name": "news", "shape": "text_label", "family": "topic"}
+TRACES = BARE | {"kind": "traces", "shape": "messages", "tracking_uri": "x", "experiment": "y"}
+
+
+def source(declared: dict[str, Any]) -> Source:
+    return Source.model_validate_json(json.dumps(declared))
 
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
     for encoding in ("utf8mb4", "base64", ""):
         with pytest.raises(ValidationError, match="is no text encoding; use utf-8, gb18030"):
-            Source.model_validate(NEWS | {"encoding": encoding})
+            source(NEWS | {"encoding": encoding})
 
 
 def test_a_mapped_field_that_the_shape_lacks_is_refused() -> None:
     with pytest.raises(ValidationError, match="shape `text_label` has no field body; it has text, label, id"):
-        Source.model_validate(NEWS | {"columns": {"body": "text"}})
+        source(NEWS | {"columns": {"body": "text"}})
 
 
-def test_every_shape_says_which_fields_it_has_and_which_it_needs() -> None:
-    assert FIELDS.keys() == REQUIRED_FIELDS.keys()
+def test_every_shape_says_which_fields_it_has_and_which_it_needs_and_becomes_a_row() -> None:
+    assert FIELDS.keys() == REQUIRED_FIELDS.keys() == set(get_args(Shape)) == SHAPES.keys()
     assert all(set(needed) <= set(FIELDS[shape]) for shape, needed in REQUIRED_FIELDS.items())
+
+
+def test_a_source_of_old_is_a_source_of_files_to_train_on() -> None:
+    assert (source(NEWS).kind, source(NEWS).use) == ("files", "train")
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        (BARE, "kind `files` needs `path`"),
+        (NEWS | {"url": "sqlite:///x"}, "kind `files` has no `url`; it has encoding, "),
+        (NEWS | {"kind": "sql", "url": "sqlite:///x", "table": "t"}, "kind `sql` has no `path`"),
+        (BARE | {"kind": "sql", "table": "t"}, "kind `sql` needs `url`"),
+        (BARE | {"kind": "sql", "url": "sqlite:///x"}, "kind `sql` needs either `table` or `query`"),
+        (BARE | {"kind": "sql", "url": "sqlite:///x", "table": "t", "query": "q"}, "needs either `table` or `query`"),
+        (BARE | {"kind": "hub"}, "kind `hub` needs `path`"),
+        (TRACES, "needs `rating`, `answer` or both"),
+        (TRACES | {"rating": "r", "shape": "alpaca"}, "kind `traces` gives records of shape `messages`"),
+        (NEWS | {"format": "parallel"}, "`format: parallel` and `parallel: .* stand together"),
+        (NEWS | {"parallel": ["en", "de"]}, "stand together"),
+        (NEWS | {"parallel": ["en"]}, "parallel"),
+        (BARE | {"kind": "sql", "url": "postgresql://me:hunter2@db/x", "table": "t"}, "the password is a secret"),
+        (
+            NEWS | {"storage_options": {"secret": "hunter2"}},
+            "`secret` is a secret; put it into an environment variable",
+        ),
+        (NEWS | {"storage_options": {"client_kwargs": {"aws_secret_access_key": "hunter2"}}}, "is a secret"),
+        (NEWS | {"use": "test"}, "'train', 'golden' or 'benchmark'"),
+    ],
+)
+def test_settings_that_do_not_fit_the_kind_are_told(declared: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told) as caught:
+        source(declared)
+    assert "hunter2" not in "".join(error["msg"] for error in caught.value.errors())
+
+
+def test_secrets_by_name_and_options_that_are_none_are_accepted() -> None:
+    source(BARE | {"kind": "sql", "url": "postgresql://me:${DB_PASSWORD}@db/x", "table": "t"})
+    options = {"key": "${S3_KEY}", "anon": False, "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}
+    assert source(NEWS | {"path": "s3://b/*.jsonl", "storage_options": options}).storage_options == options
+
+
+def test_params_yaml_tells_such_mistakes_with_their_place_and_no_secret(tmp_path: Path) -> None:
+    wrong = [
+        {**BARE, "kind": "sql", "url": "postgresql://me:hunter2@db/x", "tabel": "t"},
+        {**BARE, "name": "two", "kind": "ftp", "path": "x"},
+        {**NEWS, "name": "three", "watermark": "id"},
+    ]
+    write_params(tmp_path, params("x", wrong))
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "params.yaml")
+    told = str(caught.value)
+    assert "`ingest.sources.0.url`: the password is a secret" in told
+    assert "`ingest.sources.0.tabel` is no setting; did you mean `table`?" in told
+    assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql' or 'traces'" in told
+    assert "`ingest.sources.2`: kind `files` has no `watermark`" in told
+    assert "hunter2" not in told

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import SourceError
-from tasks.ingest import json_document, lines
+from tasks.ingest import json_text, lines
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.readers import read_records
 from tasks.ingest.settings import Source
+from tasks.raw import record_text
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 ROWS = [{"text": 'A goal, "late"', "label": "sport"}, {"text": "两行\n文字", "label": "科技"}]
 
@@ -26,6 +34,12 @@ def read(path: Path, content: bytes | None = None, **source: Any) -> list[RawRec
         path.write_bytes(content)
     declared = {"name": "s", "path": str(path), "shape": "text_label", "family": "topic", **source}
     return list(read_records(path, Source.model_validate(declared)))
+
+
+def packed(content: bytes, ending: str) -> bytes:
+    if ending == ".gz":
+        return gzip.compress(content, mtime=0)
+    return zstd.compress(content) if ending == ".zst" else content
 
 
 def parsed(records: list[RawRecord]) -> list[Any]:
@@ -91,7 +105,7 @@ def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
 def test_lines_that_are_not_json_are_kept_as_they_came(tmp_path: Path) -> None:
     bad = [b'{"text": "half', b"\x00\x00\x00", b"\xff\xfe broken", b'{"a": 1} {"b": 2}', b"[" * 5000]
     good = b'{"text": "a", "label": "b"}'
-    content = b"\n".join([good, *bad, b"", b"   ", b'{"score": NaN}', b'"text alone"'])
+    content = b"\n".join([good, *bad, b"", b"   ", b'{"score": 1.5}', b'"text alone"'])
     records = read(tmp_path / "a.jsonl", content)
     assert [raw.rstrip(b"\n") for raw in torn(records)] == bad
     assert len(parsed(records)) == 3
@@ -132,7 +146,7 @@ def test_an_array_cut_in_half_keeps_both_its_rows_and_its_rest(tmp_path: Path) -
 
 
 def test_an_array_is_read_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_document, "CHUNK_BYTES", 16)
+    monkeypatch.setattr(json_text, "CHUNK_BYTES", 16)
     rows = [
         *ROWS,
         {"text": "长" * 100, "label": 12345678901234567890, "more": [1, {"a": "]}"}]},
@@ -199,27 +213,59 @@ def test_an_empty_file_has_no_records(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(
-        SourceError, match=r"the ending `\.txt` does not tell its format\. Say what it is in source `s`"
+        SourceError, match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`"
     ):
-        read(tmp_path / "a.txt", b"{}")
-    assert parsed(read(tmp_path / "a.txt", b'{"a": 1}\n', format="jsonl")) == [{"a": 1}]
+        read(tmp_path / "a.log", b"{}")
+    assert parsed(read(tmp_path / "a.log", b'{"a": 1}\n', format="jsonl")) == [{"a": 1}]
 
 
-@settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=300), name=st.sampled_from(["a.jsonl", "a.json", "a.csv"]))
+ASCII_SPACE = b" \t\r\x0b\x0c\x1c\x1d\x1e\x1f"
+ANY_BYTES = st.one_of(
+    st.binary(max_size=300),
+    st.lists(
+        st.sampled_from(
+            [
+                *(b"{", b"}", b"[", b"]", b'"', b",", b":", b"\n", b"\r\n", b"\\", b"\t", b" ", b"\x00"),
+                *(b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", "进".encode(), b"-0", b"1e999", b"NaN", b"B-x", b"O"),
+                *(b'"text"', b'{"text": 1, "text": 2}', b"a,b\n"),
+            ]
+        ),
+        max_size=60,
+    ).map(b"".join),
+)
+NAMES = ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.conll", "a.parquet", "a.en.txt"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=ANY_BYTES, name=st.sampled_from(NAMES), packing=st.sampled_from(["", ".gz", ".zst"]), unit=st.booleans())
 def test_no_bytes_whatever_make_a_reader_fail_or_lose_a_word(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str, packing: str, unit: bool
 ) -> None:
-    path = tmp_path_factory.mktemp("any") / name
+    path = tmp_path_factory.mktemp("any") / (name + packing)
+    path.write_bytes(packed(content, packing))
     try:
-        records = read(path, content)
+        records = read(path, text_unit="document" if unit else "line")
     except SourceError:
-        return
-    except UnicodeDecodeError:  # told by `ingest`: a file in UTF-16 that ends within a character
-        assert content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        assert "parquet" in name or (name in ("a.csv", "a.tsv"))  # no table, or a header that cannot be read
         return
     assert all(found.raw is not None or found.error is None for found in records)
+    for found in records:
+        record_text(found.record)  # what parsed can be stored
     if name == "a.jsonl" and content[:1] not in (b"\xff", b"\xfe", b"\xef", b"\x00"):
-        assert len(records) == sum(
-            1 for line in content.split(b"\n") if line.strip(b" \t\r\x0b\x0c\x1c\x1d\x1e\x1f") != b""
-        )
+        assert len(records) == sum(1 for line in content.split(b"\n") if line.strip(ASCII_SPACE) != b"")
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=200), cut=st.integers(0, 200), packing=st.sampled_from([".gz", ".zst"]))
+def test_bytes_that_are_no_archive_or_half_of_one_are_kept_or_told(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, cut: int, packing: str
+) -> None:
+    path = tmp_path_factory.mktemp("any") / f"a.jsonl{packing}"
+    for whole in (content, packed(content, packing)):
+        path.write_bytes(whole[:cut])
+        records = read(path)
+        is_whole = whole[:cut] == packed(content, packing)
+        faults = [
+            found for found in records if (found.error or "").startswith(("truncated_archive", "damaged_archive"))
+        ]
+        assert len(faults) == (0 if is_whole or not whole[:cut] else 1)

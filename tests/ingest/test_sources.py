@@ -165,10 +165,10 @@ def test_a_column_that_only_some_records_have_is_no_wrong_column() -> None:
 def test_all_that_could_not_be_read_is_told_at_once() -> None:
     write_jsonl(Path("inbox/a.jsonl"), [{"x": 1}])
     Path("inbox/b.parquet").write_bytes(b"no parquet")
-    result = ingest(NEWS, NEWS | {"name": "p", "path": "inbox/b.parquet"}, NEWS | {"name": "f", "path": "inbox"})
+    result = ingest(NEWS, NEWS | {"name": "p", "path": "inbox/b.parquet"}, NEWS | {"name": "f", "path": "inbox/*.gz"})
     with pytest.raises(SourceError, match="3 sources or files could not be read") as caught:
         result.raise_errors()
-    assert "source `f`, path inbox: is a folder, not a file" in str(caught.value)
+    assert "source `f`, path inbox/*.gz: no such file" in str(caught.value)
     assert "inbox/b.parquet: cannot be read as Parquet" in str(caught.value)
 
 
@@ -320,3 +320,22 @@ def test_the_quick_scan_imports_nothing_heavy_and_is_quick() -> None:
     root = Path(__file__).resolve().parents[2]
     ran = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True)
     assert ran.stdout.strip() == b"[]", ran.stderr
+
+
+def test_what_the_rows_are_for_is_written_beside_them_and_a_change_is_told() -> None:
+    path = write_jsonl(Path("inbox/a.jsonl"), topic_records(2))
+    ingest(NEWS | {"use": "golden"}, NEWS | {"name": "plain"})
+    assert {row["use"] for row in held("news")} == {"golden"}
+    assert {row["use"] for row in held("plain")} == {"train"}
+    write_jsonl(path, topic_records(3))
+    (problem,) = ingest(NEWS | {"use": "benchmark"}).problems
+    assert "(use golden → benchmark)" in problem
+
+
+def test_a_batch_of_old_that_says_no_use_is_one_to_train_on() -> None:
+    path = write_jsonl(Path("inbox/a.jsonl"), topic_records(2))
+    (batch,) = ingest().new
+    table = pq.read_table(batch.path).drop_columns(["use"])
+    pq.write_table(table, batch.path)
+    write_jsonl(path, topic_records(3))
+    assert ingest().problems == []

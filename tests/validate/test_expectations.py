@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_judge import CONTRACT, alpaca, frame_of
+from test_judge import CONTRACT, alpaca, batch_of, judge, raw_of
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.records import to_rows
 from tasks.validate import rules
-from tasks.validate.judge import judge
+from tasks.validate.contract import FamilyContract
+from tasks.validate.judge import find, fold
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +26,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 RECORDS: list[Any] = [alpaca("fine"), alpaca(""), alpaca("\ufffd"), alpaca(3), b"torn", alpaca("好", "说好")]
 
 
-def test_data_docs_show_the_same_counts_as_the_verdict() -> None:
+def frame_of(records: list[Any], is_large: bool = False) -> Any:
+    """What Great Expectations is given of the records, where they are a chunk, and where they are a large batch."""
+    from tasks.validate.expectations import recorded_frame, rows_frame
+
+    raw = raw_of(records)
+    table = to_rows(raw, batch_of(raw))
+    return (
+        recorded_frame(fold([find(table, CONTRACT.all)], CONTRACT.all), CONTRACT.all) if is_large else rows_frame(table)
+    )
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_data_docs_show_the_same_counts_as_the_verdict(is_large: bool) -> None:
     from tasks.validate.expectations import build_docs, check_batch
 
-    frame = frame_of(RECORDS)
-    judged = judge(frame, CONTRACT.all, 0.5)
+    judged = judge(raw_of(RECORDS), CONTRACT.all, 0.5)
+    frame = frame_of(RECORDS, is_large)
     check_batch(frame, CONTRACT.all, judged.facts, "instruction", 0.5)
     assert build_docs() is None
     assert (paths.DATA_DOCS / "index.html").exists()
@@ -49,7 +63,7 @@ def test_a_verdict_that_differs_from_the_suite_is_a_bug_of_ours() -> None:
     from tasks.validate.expectations import check_batch
 
     frame = frame_of(RECORDS)
-    facts = judge(frame, CONTRACT.all, 0.5).facts
+    facts = judge(raw_of(RECORDS), CONTRACT.all, 0.5).facts
     wrong = dataclasses.replace(facts, broken=facts.broken | {"empty_output": 0})
     with pytest.raises(DataError, match="check `empty_output` found 1 rows where the verdict found 0; this is a bug"):
         check_batch(frame, CONTRACT.all, wrong, "instruction", 0.5)
@@ -62,10 +76,34 @@ def test_a_check_that_breaks_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) ->
         raise ZeroDivisionError("a bug in the predicate")
 
     frame = frame_of(RECORDS)
-    facts = judge(frame, CONTRACT.all, 0.5).facts
-    rule = dataclasses.replace(expectations._RULE_OF["empty_output"], is_good=breaks)
-    monkeypatch.setitem(expectations._RULE_OF, "empty_output", rule)
+    facts = judge(raw_of(RECORDS), CONTRACT.all, 0.5).facts
+    broken = [
+        dataclasses.replace(r, is_good=breaks) if r.code == "empty_output" else r for r in rules.rules_of(CONTRACT.all)
+    ]
+    monkeypatch.setattr(expectations, "rules_of", lambda contract: broken)
     with pytest.raises(
         DataError, match=r"check `empty_output` itself broke \(.*a bug in the predicate.*\); this is a bug"
     ):
         expectations.check_batch(frame, CONTRACT.all, facts, "instruction", 0.5)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_contracts_own_rules_are_expectations_like_the_others(is_large: bool) -> None:
+    from tasks.validate.expectations import build_docs, check_batch, recorded_frame, rows_frame
+
+    contract = FamilyContract.model_validate_json("""{"rules": [
+        {"name": "no_urls", "field": "output", "must_not_match": "https?://"},
+        {"name": "short_answer", "expression": "length(output) <= 4 * length(instruction)", "said": "答案不要太长"}]}""")
+    raw = raw_of(
+        [alpaca("http://a", "A long instruction"), alpaca("太长太长太长太长太长", "说"), alpaca("好", "说"), b"torn"]
+    )
+    judged = judge(raw, contract, 1.0)
+    assert judged.facts.reasons == {"no_urls": 1, "not_parsed": 1, "short_answer": 1}
+    table = to_rows(raw, batch_of(raw))
+    frame = recorded_frame(fold([find(table, contract)], contract), contract) if is_large else rows_frame(table)
+    check_batch(frame, contract, judged.facts, "instruction", 1.0)
+    assert build_docs() is None
+    (page,) = paths.DATA_DOCS.glob("validations/**/*.html")
+    shown = page.read_text(encoding="utf-8")
+    assert "no_urls: The output does not match https?://" in shown
+    assert "short_answer: 答案不要太长" in shown

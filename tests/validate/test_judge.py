@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import REPOSITORY, topic_records
@@ -12,11 +12,13 @@ from conftest import REPOSITORY, topic_records
 from tasks.files import canonical_json
 from tasks.manifest import Batch
 from tasks.raw import RAW_SCHEMA, record_digest, record_text
-from tasks.row import QUARANTINE_SCHEMA, ROW_SCHEMA
-from tasks.validate.contract import FamilyContract, load_contract
-from tasks.validate.frame import to_frame
-from tasks.validate.judge import Judged, judge
-from tasks.validate.rules import RULES, rules_of, sentence_of
+from tasks.records import to_rows
+from tasks.row import QUARANTINE_SCHEMA, VERDICT_SCHEMA
+from tasks.validate.contract import FamilyContract
+from tasks.validate.contract_files import load_contract
+from tasks.validate.judge import Facts, decide, find, fold
+from tasks.validate.lines import refused_lines
+from tasks.validate.rules import RULES, UNIQUE_ID, rules_of, sentence_of
 
 CONTRACT = load_contract(REPOSITORY / "data/contract/contract.yaml")
 CHINESE = "这是一个关于机器学习的问题，请你用中文详细地回答它。"
@@ -24,9 +26,16 @@ RUSSIAN = "Привет, как твои дела сегодня?"
 ENGLISH = "This is a question about machine learning, answer it at length."
 
 
-def frame_of(records: list[Any], shape: str = "alpaca", family: str = "instruction", language: str = "auto",
-             columns: dict[str, str] | None = None) -> pd.DataFrame:  # fmt: skip
-    """A frame as `validate` makes it of a raw batch; bytes stand for a record that did not parse."""
+@dataclass(frozen=True)
+class Judged:
+    accepted: pa.Table
+    quarantined: pa.Table
+    facts: Facts
+
+
+def raw_of(records: list[Any], shape: str = "alpaca", family: str = "instruction", language: str = "auto",
+           columns: dict[str, str] | None = None) -> pa.Table:  # fmt: skip
+    """A raw batch as `ingest` writes it; bytes stand for a record that did not parse."""
     rows = []
     for line, record in enumerate(records, start=1):
         raw = record if isinstance(record, bytes) else None
@@ -36,8 +45,39 @@ def frame_of(records: list[Any], shape: str = "alpaca", family: str = "instructi
             "file": "inbox/a.jsonl", "line": line, "shape": shape, "family": family, "language": language,
             "columns": canonical_json(columns or {}),
         })  # fmt: skip
-    batch = Batch(1, "0123456789abcdef", "news", len(rows), "0" * 64)
-    return to_frame(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), batch)
+    return pa.Table.from_pylist(rows, schema=RAW_SCHEMA)
+
+
+def batch_of(raw: pa.Table) -> Batch:
+    return Batch(1, "0123456789abcdef", "news", raw.num_rows, "0" * 64)
+
+
+def judge(
+    raw: pa.Table,
+    contract: FamilyContract,
+    max_refused_share: float,
+    released: frozenset[str] = frozenset(),
+    dropped: frozenset[str] = frozenset(),
+    chunk: int = 2,
+) -> Judged:
+    """Judges a batch as the stage does, in chunks of so many records."""
+    batch = batch_of(raw)
+    chunks = [(first, raw.slice(first, chunk)) for first in range(0, raw.num_rows, chunk)]
+    found = [find(to_rows(part, batch, range(first, first + part.num_rows)), contract) for first, part in chunks]
+    whole = fold(found, contract)
+    verdict = decide(whole, contract, max_refused_share, released, dropped, batch.batch, batch.source)
+    lines = [
+        refused_lines(
+            part, whole.row_ids.slice(first, chunk), verdict.reasons[first : first + chunk], batch, first, contract
+        )
+        for first, part in chunks
+    ]
+    return Judged(verdict.accepted, pa.concat_tables(lines), verdict.facts)
+
+
+def rows_of(raw: pa.Table) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = to_rows(raw, batch_of(raw)).to_pylist()
+    return rows
 
 
 def alpaca(output: Any = "An answer.", instruction: Any = "Do this.", **more: Any) -> dict[str, Any]:
@@ -52,7 +92,7 @@ def refuse(
     record: Any, contract: FamilyContract | None = None, **frame: Any
 ) -> tuple[str, str | None, str | None] | None:
     """The reason, field and value of a single record's refusal."""
-    judged = judge(frame_of([record], **frame), contract or CONTRACT.of(frame.get("family", "instruction")), 1.0)
+    judged = judge(raw_of([record], **frame), contract or CONTRACT.of(frame.get("family", "instruction")), 1.0)
     return next(iter(reasons(judged)), None)
 
 
@@ -105,7 +145,7 @@ def test_the_script_must_be_that_of_the_declared_language() -> None:
     assert refuse(alpaca(ENGLISH, ENGLISH), language="zh") == ("language_script", "instruction", ENGLISH)
     assert refuse(alpaca(CHINESE, CHINESE), language="en") == ("language_script", "instruction", CHINESE)
     assert refuse(alpaca("OK", "ChatGPT"), language="zh") is None  # too few letters to say
-    assert frame_of([alpaca(CHINESE, CHINESE), alpaca()])["language"].tolist() == ["zh", "en"]
+    assert [row["language"] for row in rows_of(raw_of([alpaca(CHINESE, CHINESE), alpaca()]))] == ["zh", "en"]
 
 
 def test_labels_are_short_or_of_the_list() -> None:
@@ -127,18 +167,17 @@ def test_a_field_that_the_family_requires_may_not_be_blank() -> None:
 
 def test_an_own_id_stands_once_in_a_batch() -> None:
     records = [alpaca(str(number), key=key) for number, key in enumerate(["a", "b", "a", None, None])]
-    judged = judge(frame_of(records, columns={"id": "key"}), CONTRACT.all, 1.0)
+    judged = judge(raw_of(records, columns={"id": "key"}), CONTRACT.all, 1.0)
     assert reasons(judged) == [("duplicate_id", "id", '"a"')]
-    assert judge(frame_of(records), CONTRACT.all, 1.0).facts.refused == 0
+    assert judge(raw_of(records), CONTRACT.all, 1.0).facts.refused == 0
 
 
 def test_the_tables_have_the_schemas_that_rooms_agreed_on() -> None:
-    judged = judge(frame_of([alpaca(), b"x", alpaca("另一个", "做这个")]), CONTRACT.all, 0.5)
-    assert judged.accepted.schema.equals(ROW_SCHEMA)
+    judged = judge(raw_of([alpaca(), b"x", alpaca("另一个", "做这个")]), CONTRACT.all, 0.5)
+    assert judged.accepted.schema.equals(VERDICT_SCHEMA)
     assert judged.quarantined.schema.equals(QUARANTINE_SCHEMA)
-    first, second = judged.accepted.to_pylist()
-    assert (first["index"], first["line"], first["history"], first["file"]) == (0, 1, "[]", "inbox/a.jsonl")
-    assert (second["index"], second["language"], second["output"]) == (2, "zh", "另一个")
+    rows = rows_of(raw_of([alpaca(), b"x", alpaca("另一个", "做这个")]))
+    assert judged.accepted.to_pylist() == [{"index": place, "row_id": rows[place]["row_id"]} for place in (0, 2)]
     (refused,) = judged.quarantined.to_pylist()
     assert (refused["index"], refused["line"], refused["record"]) == (1, 2, "x")
 
@@ -151,7 +190,7 @@ def test_long_values_are_cut_in_quarantine() -> None:
 
 def test_a_batch_over_the_bound_is_set_aside_whole_with_its_reasons() -> None:
     records = [*(alpaca(str(number)) for number in range(6)), b"x", b"y", alpaca(""), alpaca(3)]
-    frame = frame_of(records)
+    frame = raw_of(records)
     assert judge(frame, CONTRACT.all, 0.4).facts.state == "accepted"
     judged = judge(frame, CONTRACT.all, 0.39)
     assert judged.facts.state == "set_aside"
@@ -165,16 +204,16 @@ def test_a_batch_over_the_bound_is_set_aside_whole_with_its_reasons() -> None:
 
 
 def test_a_batch_that_is_too_small_is_set_aside() -> None:
-    judged = judge(frame_of([alpaca()]), CONTRACT.all.model_copy(update={"min_batch_rows": 2}), 1.0)
+    judged = judge(raw_of([alpaca()]), CONTRACT.all.model_copy(update={"min_batch_rows": 2}), 1.0)
     assert judged.facts.state == "set_aside"
     assert judged.facts.top_reasons == [["too_few_rows", 1]]
 
 
 def test_people_release_and_drop_rows() -> None:
-    frame = frame_of([alpaca("ok"), alpaca("\ufffd broken"), alpaca(""), b"torn", alpaca("unwanted")])
-    ids = frame["row_id"].tolist()
+    frame = raw_of([alpaca("ok"), alpaca("\ufffd broken"), alpaca(""), b"torn", alpaca("unwanted")])
+    ids = [row["row_id"] for row in rows_of(frame)]
     judged = judge(frame, CONTRACT.all, 0.5, frozenset([ids[1], ids[3]]), frozenset([ids[4]]))
-    assert [row["output"] for row in judged.accepted.to_pylist()] == ["ok", "\ufffd broken"]
+    assert judged.accepted["index"].to_pylist() == [0, 1]
     assert [reason for reason, _, _ in reasons(judged)] == ["empty_output", "not_parsed", "dropped_by_decision"]
     assert judged.facts.released == 1
     assert judged.facts.refused_share == 0.5  # two of four: a dropped row counts neither way
@@ -182,8 +221,8 @@ def test_people_release_and_drop_rows() -> None:
 
 
 def test_a_row_released_by_name_is_accepted_though_its_batch_is_set_aside() -> None:
-    frame = frame_of([alpaca("ok"), b"a", b"b"])
-    judged = judge(frame, CONTRACT.all, 0.5, frozenset([frame["row_id"].iloc[0]]))
+    frame = raw_of([alpaca("ok"), b"a", b"b"])
+    judged = judge(frame, CONTRACT.all, 0.5, frozenset([rows_of(frame)[0]["row_id"]]))
     assert judged.facts.state == "set_aside"
     assert judged.accepted.num_rows == 1
 
@@ -193,9 +232,10 @@ def test_every_rule_has_a_sentence_for_every_family() -> None:
         for rule in rules_of(contract):
             assert "{" not in sentence_of(rule, contract)
             assert "None" not in sentence_of(rule, contract)
-    assert len({rule.code for rule in RULES}) == len(RULES)
+    codes = [rule.code for rule in (*RULES, UNIQUE_ID)]
+    assert len(set(codes)) == len(codes)
 
 
 def test_toy_articles_pass() -> None:
-    judged = judge(frame_of(topic_records(30), shape="text_label", family="topic"), CONTRACT.of("topic"), 0.0)
+    judged = judge(raw_of(topic_records(30), shape="text_label", family="topic"), CONTRACT.of("topic"), 0.0)
     assert judged.facts.accepted == 30

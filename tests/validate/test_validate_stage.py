@@ -19,7 +19,7 @@ from tasks.files import folder_digest, read_json
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
 from tasks.manifest import read_manifest
-from tasks.row import ROW_SCHEMA
+from tasks.records import read_raw, to_rows
 from tasks.validate import cache, stage
 from tasks.validate.settings import ValidateSettings
 
@@ -52,8 +52,12 @@ def validate(**settings: Any) -> dict[str, Any]:
 
 
 def accepted() -> list[dict[str, Any]]:
-    parts = sorted(paths.VALIDATED.glob("*.parquet"))
-    return [row for part in parts for row in pq.read_table(part, schema=ROW_SCHEMA).to_pylist()]
+    rows = []
+    for batch in read_manifest():
+        part = paths.VALIDATED / batch.part
+        if part.exists():
+            rows += to_rows(read_raw(batch), batch).take(pq.read_table(part)["index"]).to_pylist()
+    return rows
 
 
 def quarantined() -> list[dict[str, Any]]:
@@ -119,13 +123,13 @@ def test_released_and_dropped_rows_follow_the_decision() -> None:
 
 def test_old_batches_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[str] = []
-    real = stage.to_frame
+    real = stage.look_at
 
-    def watch(raw: Any, batch: Any) -> Any:
+    def watch(chunk: Any, batch: Any, *more: Any) -> Any:
         judged.append(batch.source)
-        return real(raw, batch)
+        return real(chunk, batch, *more)
 
-    monkeypatch.setattr(stage, "to_frame", watch)
+    monkeypatch.setattr(stage, "look_at", watch)
     validate()
     before = folder_digest(paths.VALIDATED)
     assert judged == ["news", "news", "qa"]

@@ -1,0 +1,115 @@
+"""Recipe `records`: structured records (a product table, a FAQ) through Jinja templates. No model is asked."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.build.made import Made, digest_of
+from tasks.build.settings import Recipe
+from tasks.errors import ConfigError, SourceError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+FIELDS = ("instruction", "input", "output")
+Record = dict[str, Any]
+
+
+def make(recipe: Recipe, made: Made, advance: Callable[[int], None]) -> None:
+    """Adds up to `recipe.rows` rows to `made`: each record through each template.
+
+    Raises:
+        ConfigError: a template is no Jinja.
+        SourceError: no file is there, or one cannot be read.
+    """
+    from jinja2 import TemplateError, UndefinedError
+
+    templates = _templates(recipe)
+    for record in read_records(recipe.records or ""):
+        if record is None:
+            made.refuse("not_parsed")
+            continue
+        before, parents = len(made.rows), [digest_of(record)]
+        for template in templates:
+            if made.is_enough:
+                break
+            try:
+                fields = {name: template[name].render(record).strip() for name in FIELDS}
+            except UndefinedError:
+                made.refuse("missing_field")
+                continue
+            except (
+                TemplateError,
+                TypeError,
+                ValueError,
+                ArithmeticError,
+            ):  # what an expression over this record may raise
+                made.refuse("template_failed")
+                continue
+            made.add(fields, parents)
+        advance(len(made.rows) - before)
+        if made.is_enough:
+            return
+
+
+def read_records(pattern: str) -> Iterator[Record | None]:
+    """The records of the files, in name order; None for one that is no object.
+
+    Raises:
+        SourceError: no file is there, one is neither .jsonl nor .csv, or one cannot be read.
+    """
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise SourceError("no such file", where=pattern, fix="Mend the recipe's `records`")
+    for path in found:
+        readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
+        reader = readers.get(Path(path).suffix.lower())
+        if reader is None:
+            raise SourceError(
+                "is neither .jsonl nor .csv", where=path, fix="Convert it, or mend the recipe's `records`"
+            )
+        try:
+            yield from reader(Path(path))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise SourceError(
+                f"cannot be read ({error})", where=path, fix="Mend the file; its text is UTF-8"
+            ) from error
+
+
+def _read_jsonl(path: Path) -> Iterator[Record | None]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            yield record if isinstance(record, dict) else None
+
+
+def _read_csv(path: Path) -> Iterator[Record | None]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for record in csv.DictReader(file, strict=True):
+            # a line with more or fewer cells than the head has
+            yield None if None in record or None in record.values() else record
+
+
+def _templates(recipe: Recipe) -> list[dict[str, Template]]:
+    from jinja2 import StrictUndefined, TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    templates = []
+    for number, template in enumerate(recipe.templates):
+        try:
+            templates.append({name: sandbox.from_string(getattr(template, name)) for name in FIELDS})
+        except TemplateSyntaxError as error:
+            where = f"params.yaml build.recipes {recipe.name} template {number + 1}"
+            raise ConfigError(f"no Jinja ({error.message})", where=where, fix="Mend the template") from error
+    return templates

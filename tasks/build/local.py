@@ -1,0 +1,117 @@
+"""A model on this machine as a generator: a registered version, the champion, the base, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.build.generators import Keep, keep_nothing
+from tasks.build.settings import Generator as GeneratorSettings
+from tasks.errors import DataError, RegistryError
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+
+class LocalModel:
+    def __init__(self, settings: GeneratorSettings, config: PipelineConfig, seed: int) -> None:
+        self.settings, self.config, self.seed = settings, config, seed
+        self._loaded: tuple[Any, Any] | None = None
+
+    def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
+        """As Generator.complete, in batches of the longest prompts first.
+
+        Raises:
+            RegistryError: there is no such version.
+            BaseModelError: the model cannot be loaded.
+            DataError: a prompt leaves no room for an answer.
+        """
+        import torch
+
+        if self._loaded is None:
+            self._loaded = self._load()
+        tokenizer = self._loaded[1]
+        asked = [_prompt_ids(tokenizer, prompt, self.settings.api) for prompt in prompts]
+        answers = [""] * len(prompts)
+        order = sorted(range(len(asked)), key=lambda place: (-len(asked[place]), place))
+        step = self.settings.parallel_requests
+        for start in range(0, len(order), step):
+            batch = order[start : start + step]
+            # drawn by what is asked, so that going on after a stop draws as going through would have
+            torch.manual_seed(hash((self.seed, *asked[batch[0]])) & 0x7FFFFFFF)
+            for place, text in zip(batch, self._generate([asked[i] for i in batch]), strict=True):
+                answers[place] = text
+                keep(place, text)
+        return answers
+
+    def _load(self) -> tuple[Any, Any]:
+        from tasks.base.load import best_precision, load_base, load_tokenizer, load_trained
+        from tasks.base.materialise import base_folder
+        from tasks.base.resolve import pin_base
+
+        record, precision = pin_base(self.config.base), best_precision()
+        if self.settings.model == "base":
+            tokenizer = load_tokenizer(base_folder(record), self.config.base.chat_template)
+            return load_base(record, precision), tokenizer
+        folder = Path(self.settings.model)
+        if not folder.is_dir():
+            folder = self._version_folder()
+        return load_trained(folder, record, precision), load_tokenizer(folder)
+
+    def _version_folder(self) -> Path:
+        from tasks.ledger import champion_of, judged, read_ledger
+        from tasks.versions import weights_folder
+
+        name, entries = self.settings.model, read_ledger(self.config.register_.model_name)
+        number = name.removeprefix("v")
+        entry = (
+            champion_of(entries) if name == "champion" else judged(entries, int(number)) if number.isdecimal() else None
+        )
+        if entry is None:
+            fix = "Say champion, base, a version's number (strop history), or a folder that holds a model"
+            raise RegistryError("no such model", where=f"generator.model {name}", fix=fix)
+        return weights_folder(self.config.register_.model_name, entry.version, entry.weights_digest)
+
+    def _generate(self, asked: list[list[int]]) -> list[str]:
+        import torch
+
+        from tasks.decoding import end_token_ids
+
+        assert self._loaded is not None
+        model, tokenizer = self._loaded
+        width = max(len(ids) for ids in asked)
+        longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        if width >= longest:
+            raise DataError(
+                f"a prompt has {width:,} tokens, the model reads {longest:,}",
+                where=f"generator.model {self.settings.model}",
+                fix="Show fewer examples, or take a model that reads more",
+            )
+        ids = torch.full((len(asked), width), tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(asked):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+            mask[row, width - len(prompt) :] = 1
+        drawn = {"do_sample": True, "temperature": self.settings.temperature, "top_p": self.settings.top_p, "top_k": 0}
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=min(self.settings.max_tokens, longest - width),
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=end_token_ids(model, tokenizer),
+                **(drawn if self.settings.temperature > 0 else greedy),
+            )
+        return [str(tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in out[:, width:].tolist()]
+
+
+def _prompt_ids(tokenizer: Any, prompt: str, api: str) -> list[int]:
+    """The prompt's token ids: as a user's turn, or, for `completions`, as text to go on with."""
+    text = prompt
+    if api == "chat":
+        messages = [{"role": "user", "content": prompt}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids

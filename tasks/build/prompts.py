@@ -1,0 +1,145 @@
+"""What a generator is asked, in English and Chinese, and how its answers are read. Pure.
+
+The prompts of Self-Instruct (arXiv 2212.10560, appendix A): new tasks after shown ones, is it a classification, and examples
+of it, the input first or, for a classification, the label first. What is shown comes from the seed tasks themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Instance = tuple[str, str]
+"""Input and output of a task."""
+
+
+@dataclass(frozen=True)
+class Task:
+    instruction: str
+    instances: tuple[Instance, ...] = ()
+    is_classification: bool = False
+    digest: str = ""
+    """The record digest of a seed task."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the prompts say in a language."""
+
+    come_up: str
+    task: str
+    classify: str
+    question: str
+    yes: str
+    no: str
+    input_first: str
+    label_first: str
+    example: str
+    input: str
+    output: str
+    label: str
+    none: str
+
+
+WORDS = {
+    "en": Words(
+        "Come up with a series of tasks:", "Task",
+        "Can the following task be regarded as a classification task with finite output labels?", "Is it classification?",
+        "Yes", "No",
+        "Come up with examples for the following tasks. Try to generate multiple examples when possible. If the task doesn't "
+        "require additional input, you can generate the output directly.",
+        "Given the classification task definition and the class labels, generate an input that corresponds to each of the class "
+        "labels. If the task doesn't require input, just generate possible class labels.",
+        "Example", "Input", "Output", "Class label", "None",
+    ),
+    "zh": Words(
+        "请想出一系列任务：", "任务", "下面的任务可以看作输出标签有限的分类任务吗？", "是分类任务吗？", "是", "否",
+        "请为下面的任务举例，尽可能多举几个。如果任务不需要额外的输入，可以直接给出输出。",
+        "根据分类任务的定义和类别标签，为每个类别标签写出一个对应的输入。如果任务不需要输入，只写出可能的类别标签。",
+        "示例", "输入", "输出", "类别标签", "无",
+    ),
+}  # fmt: skip
+
+
+def ask_for_tasks(shown: Sequence[str], words: Words) -> str:
+    """The shown instructions as a numbered list that wants to go on."""
+    lines = [f"{words.task} {number}: {_one_line(text)}" for number, text in enumerate(shown, start=1)]
+    return "\n".join([words.come_up, *lines, f"{words.task} {len(shown) + 1}:"])
+
+
+def ask_for_kind(instruction: str, shown: Sequence[Task], words: Words) -> str:
+    pieces = [words.classify]
+    for task in shown:
+        answer = words.yes if task.is_classification else words.no
+        pieces.append(f"{words.task}: {_one_line(task.instruction)}\n{words.question} {answer}")
+    return "\n\n".join([*pieces, f"{words.task}: {_one_line(instruction)}\n{words.question}"])
+
+
+def ask_for_instances(instruction: str, shown: Sequence[Task], words: Words, label_first: bool) -> str:
+    pieces = [words.label_first if label_first else words.input_first]
+    for task in shown:
+        lines = [f"{words.task}: {_one_line(task.instruction)}"]
+        for number, (given, output) in enumerate(task.instances, start=1):
+            if label_first:
+                lines += [f"{words.label}: {output}", *([given] if given else [])]
+            else:
+                lines += [f"{words.example} {number}", *([f"{words.input}: {given}"] if given else [])]
+                lines.append(f"{words.output}: {output}")
+        pieces.append("\n".join(lines))
+    return "\n\n".join([*pieces, f"{words.task}: {_one_line(instruction)}\n"])
+
+
+_TASK = re.compile(r"(?:^|\n)\s*(?:\*\*)?(?:Task|任务)\s*\d+\s*[:：.、)](?:\*\*)?", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:^|\n)\s*\d+\s*[.、)]")
+_ENDS = re.compile(r"[.?!:;。？！：；…)\]）】\"'”’`]$")
+
+
+def read_tasks(answer: str) -> tuple[list[str], int]:
+    """The instructions of a list that goes on, and how many were cut off: the last one, where it ends within a sentence."""
+    # bare numbers only where no task is named: they may be a list within an instruction
+    pieces = (_TASK if _TASK.search(answer) else _NUMBER).split(answer)
+    found = [" ".join(piece.split()) for piece in pieces]
+    found = [text for text in found if text]
+    if len(found) > 1 and not _ENDS.search(found[-1]):
+        return found[:-1], 1
+    return found, 0
+
+
+def read_kind(answer: str) -> bool:
+    """Is the task said to be a classification?"""
+    return answer.strip().lower().startswith(("yes", "是"))
+
+
+_EXAMPLE = re.compile(r"(?:^|\n)\s*(?:Example|示例|例子)\s*\d*\s*[:：.]?\s*(?=\n|$)", re.IGNORECASE)
+_INPUT = re.compile(r"(?:^|\n)\s*(?:Input|输入)\s*[:：]", re.IGNORECASE)
+_OUTPUT = re.compile(r"(?:^|\n)\s*(?:Output|输出)\s*[:：]", re.IGNORECASE)
+_LABEL = re.compile(r"(?:^|\n)\s*(?:Class label|类别标签)\s*[:：]", re.IGNORECASE)
+_NEXT_TASK = re.compile(r"\n\s*(?:Task|任务)\s*\d*\s*[:：]", re.IGNORECASE)
+_NOTHING = {"", "none", "<noinput>", "noinput", "n/a", "no input", "none.", "无", "无输入", "（无）", "(none)"}
+
+
+def read_instances(answer: str, label_first: bool) -> list[Instance]:
+    """The examples of a task, in order; pieces without an output are left out."""
+    answer = _NEXT_TASK.split(answer)[0]  # a model that goes on with a task of its own
+    if label_first:
+        labelled = [piece.strip().partition("\n") for piece in _LABEL.split(answer)[1:]]
+        return [(_given(_without(_INPUT, text)), label.strip()) for label, _, text in labelled if label.strip()]
+    instances = []
+    for piece in _EXAMPLE.split(answer):
+        before, *after = _OUTPUT.split(piece, maxsplit=1)
+        if after and after[0].strip():
+            instances.append((_given(_without(_INPUT, before)), after[0].strip()))
+    return instances
+
+
+def _without(label: re.Pattern[str], text: str) -> str:
+    return label.sub("\n", text, count=1).strip()
+
+
+def _given(text: str) -> str:
+    return "" if text.lower() in _NOTHING else text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

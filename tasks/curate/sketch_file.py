@@ -1,0 +1,97 @@
+"""A batch's sketch on the disk: what compresses as parquet, what does not as plain arrays that are mapped, not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.curate.sketch import BANDS
+
+Indices = npt.NDArray[np.int64]
+LINES, BAND_FILE, PRINT_FILE = "lines.parquet", "bands.u32", "prints.u32"
+
+LINE_SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),  # place in the raw batch
+        ("row_id", pa.string()),
+        ("use", pa.string()),
+        ("is_synthetic", pa.bool_()),
+        ("reason", pa.string()),  # why the row alone is dropped, or ""
+        ("field", pa.string()),
+        ("value", pa.string()),
+        ("split", pa.string()),  # by the hash of its input, where no other row says otherwise
+        ("key", pa.uint64()),  # equal for duplicates ...
+        ("key2", pa.uint64()),  # ... together with this
+        ("prints", pa.int32()),  # how many fingerprints it has
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What the fold needs to know of rows."""
+
+    lines: pa.Table
+    """LINE_SCHEMA, a line a row."""
+    bands: npt.NDArray[np.uint32]
+    """(rows, BANDS)."""
+    prints: npt.NDArray[np.uint32]
+    """The fingerprints of all rows, one row after another."""
+
+    def __len__(self) -> int:
+        return int(self.lines.num_rows)
+
+    def offsets(self) -> Indices:
+        """(rows + 1,): row i has prints[offsets[i]:offsets[i + 1]]."""
+        return np.concatenate([[0], np.cumsum(self.lines["prints"].to_numpy(), dtype=np.int64)])
+
+
+EMPTY = Sketch(LINE_SCHEMA.empty_table(), np.empty((0, BANDS), np.uint32), np.empty(0, np.uint32))
+
+
+class SketchWriter:
+    """Writes the sketch of a batch into a folder, some rows at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lines = pq.ParquetWriter(folder / LINES, LINE_SCHEMA, compression="zstd", store_schema=False)
+        self._files: list[BinaryIO] = [(folder / name).open("wb") for name in (BAND_FILE, PRINT_FILE)]
+
+    def __enter__(self) -> SketchWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.close()
+        for file in self._files:
+            file.close()
+
+    def add(self, sketch: Sketch) -> None:
+        self._lines.write_table(sketch.lines)
+        for file, array in zip(self._files, (sketch.bands, sketch.prints), strict=True):
+            file.write(np.ascontiguousarray(array, dtype="<u4").tobytes())
+
+
+def read_sketch(folder: Path) -> Sketch:
+    """The sketch that a writer left; its arrays are mapped."""
+    lines = pq.read_table(folder / LINES, schema=LINE_SCHEMA)
+    return Sketch(lines, _mapped(folder / BAND_FILE).reshape(-1, BANDS), _mapped(folder / PRINT_FILE))
+
+
+def read_ids(folder: Path) -> list[str]:
+    """The rows' ids."""
+    ids: list[str] = pq.read_table(folder / LINES, columns=["row_id"])["row_id"].to_pylist()
+    return ids
+
+
+def _mapped(path: Path) -> Any:
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, np.uint32)
+    return np.memmap(path, dtype="<u4", mode="r")

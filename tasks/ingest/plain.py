@@ -1,0 +1,117 @@
+"""Plain text, CoNLL columns, and parallel text: formats whose records are lines, or blocks of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from tasks.errors import SourceError
+from tasks.ingest import lines as limits
+from tasks.ingest.jsonl import not_decoded, too_long
+from tasks.ingest.lines import Line, RawRecord, read_lines
+from tasks.ingest.streams import Content
+
+DOCUMENT_START = "-DOCSTART-"
+"""CoNLL-2003 puts this token between documents; it is no sentence."""
+
+
+def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]:
+    """Records {"text": ...}: a line each, or a block of lines between blank ones (unit "document")."""
+    encoding, lines = read_lines(content, encoding)
+    blocks = _blocks(lines, encoding) if unit == "document" else ([line] for line in lines)
+    for block in blocks:
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+        elif text.strip():
+            yield RawRecord(block[0].number, {"text": text.rstrip("\r\n")})
+
+
+def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"tokens": [...], "tags": [...]}, a sentence each: the first column and the last, blank lines between."""
+    encoding, lines = read_lines(content, encoding)
+    for block in _blocks(lines, encoding):
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+            continue
+        texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+        rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
+        if rows and rows[0][0] == DOCUMENT_START:
+            rows = rows[1:]
+        bare = next((row for row in rows if len(row) < 2), None)
+        if bare is not None:
+            error = f"wrong_field_count: the token {bare[0][:50]!r} has no tag"
+            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
+        elif rows:
+            record = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]}
+            yield RawRecord(block[0].number, record)
+
+
+def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"source": ..., "target": ...}: a pair of lines each. A line without a partner is kept, and says so."""
+    encoding_of_first, lines = read_lines(first, encoding)
+    encoding_of_second, others = read_lines(second, encoding)
+    for number, (line, other) in enumerate(zip_longest(lines, others), start=1):
+        if line is None or other is None:
+            shorter = first if line is None else second
+            alone: Line = line or other
+            if alone.content.strip():
+                error = f"no_partner: {Path(shorter.name).name} ends before line {number:,}"
+                yield RawRecord(number, None, alone.content, error)
+            continue
+        source, target = _decoded([line], encoding_of_first), _decoded([other], encoding_of_second)
+        if isinstance(source, RawRecord) or isinstance(target, RawRecord):
+            fault = source if isinstance(source, RawRecord) else target
+            assert isinstance(fault, RawRecord)
+            yield RawRecord(number, None, line.content + other.content, fault.error)
+        elif source.strip() or target.strip():
+            yield RawRecord(number, {"source": source.strip(), "target": target.strip()})
+
+
+def partner_of(name: str, pair: tuple[str, ...]) -> str:
+    """The name of the file beside: `train.en.gz` → `train.de.gz`.
+
+    Raises:
+        SourceError: the first word of the pair is no part of the name.
+    """
+    folder, slash, last = name.rpartition("/")
+    parts = last.split(".")
+    if pair[0] not in parts:
+        fix = f"Name the first file of each pair: a part of its name between dots is `{pair[0]}`"
+        raise SourceError(f"has no part `{pair[0]}` to put `{pair[1]}` in its place", where=name, fix=fix)
+    place = len(parts) - 1 - parts[::-1].index(pair[0])
+    parts[place] = pair[1]
+    return f"{folder}{slash}{'.'.join(parts)}"
+
+
+def _blocks(lines: Iterator[Line], encoding: str) -> Iterator[list[Line]]:
+    """Lines between blank lines; a block that grows too large comes in pieces, each of which says so."""
+    space = b" \t\r\n\v\f" + (b"\0" if len("\n".encode(encoding)) > 1 else b"")  # UTF-16 has zeros beside each
+    block: list[Line] = []
+    size = 0
+    for line in lines:
+        if not line.content.strip(space):
+            if block:
+                yield block
+            block, size = [], 0
+            continue
+        block.append(line)
+        size += len(line.content)
+        if size > limits.MAX_RECORD_BYTES or len(block) > limits.MAX_RECORD_LINES:
+            yield [Line(block[0].number, b"".join(each.content for each in block), False)]
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _decoded(block: list[Line], encoding: str) -> str | RawRecord:
+    """The lines' text; or, where it does not decode or is too long, what is kept in its place."""
+    whole = b"".join(line.content for line in block)
+    if not all(line.is_whole for line in block):
+        return too_long(block[0].number, whole)
+    try:
+        return whole.decode(encoding)
+    except UnicodeDecodeError as error:
+        return RawRecord(block[0].number, None, whole, not_decoded(error))

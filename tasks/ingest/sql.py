@@ -1,0 +1,150 @@
+"""Rows of a database, through SQLAlchemy. With a watermark, only those at or above its last value are read.
+
+Rows that share the last value are read again, and those that raw holds are not taken twice: none is lost in between. So
+are rows whose watermark is null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import decimal
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.errors import SourceError
+from tasks.files import canonical_json
+from tasks.ingest.lines import RawRecord
+from tasks.ingest.secrets import filled_in
+from tasks.ingest.seen import Listing, Seen
+from tasks.ingest.settings import Source
+from tasks.ingest.table import jsonable
+
+ROWS_AT_ONCE = 1000
+_KINDS: dict[str, Any] = {
+    "datetime": datetime.datetime.fromisoformat,
+    "date": datetime.date.fromisoformat,
+    "decimal": decimal.Decimal,
+}
+"""Values of a watermark that JSON lacks → how they are read back."""
+
+
+def list_table(source: Source) -> Listing:
+    """The table or query as one item, stamped with its highest watermark, or without one with its rows' digest.
+
+    Raises:
+        SourceError: the database cannot be reached, or refuses.
+    """
+    if source.watermark is None:
+        return Listing({_name(source): Seen(0, 0, stamp=_digest_of_rows(source))})
+    with _connected(source) as (run, mark, rows):
+        (highest,) = run(f"SELECT max({mark}) FROM {rows}").one()
+        (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} = :at", at=highest).one()
+        (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
+    return Listing({_name(source): Seen(0, 0, stamp=canonical_json([_stored(highest), ties, nulls]))})
+
+
+def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
+    """The rows as objects, by watermark; all of them where there was no run before, or no watermark.
+
+    Raises:
+        SourceError: the database cannot be reached, or refuses.
+    """
+    last = _last_watermark(before) if source.watermark is not None else None
+    with _connected(source) as (run, mark, rows):
+        query = f"SELECT * FROM {rows}"
+        bound = {}
+        if last is not None:
+            query += f" WHERE {mark} >= :at OR {mark} IS NULL"
+            bound = {"at": last}
+        if source.watermark is not None:
+            query += f" ORDER BY {mark}"
+        for number, row in enumerate(run(query, **bound).mappings(), start=1):
+            yield RawRecord(number, jsonable(dict(row)))
+
+
+def _digest_of_rows(source: Source) -> str:
+    """sha256 of all rows: what a database without a watermark offers to tell whether it changed."""
+    import hashlib
+
+    hasher = hashlib.sha256()
+    for found in read_table(source, None):
+        hasher.update(canonical_json(found.record).encode("utf-8", "surrogatepass") + b"\n")
+    return hasher.hexdigest()
+
+
+def _last_watermark(before: Seen | None) -> Any:
+    if before is None or not before.stamp.startswith("["):
+        return None
+    value = json.loads(before.stamp)[0]
+    if isinstance(value, dict):
+        ((kind, text),) = value.items()
+        return _KINDS[kind](text)
+    return value
+
+
+def _stored(value: Any) -> Any:
+    """A watermark as JSON."""
+    if isinstance(value, datetime.datetime):
+        return {"datetime": value.isoformat()}
+    if isinstance(value, datetime.date):
+        return {"date": value.isoformat()}
+    if isinstance(value, decimal.Decimal):
+        return {"decimal": str(value)}
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _name(source: Source) -> str:
+    return f"{source.name}: {source.table or 'query'}"
+
+
+@contextlib.contextmanager
+def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
+    """How to run a query (with values for its `:names`), the quoted watermark column, and what stands behind FROM."""
+    import sqlalchemy
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    where = f"source `{source.name}`"
+    try:
+        engine = sqlalchemy.create_engine(filled_in(source.url, source.name), poolclass=sqlalchemy.pool.NullPool)
+        file = engine.url.database if engine.dialect.name == "sqlite" else None
+        if file and file != ":memory:" and not file.startswith("file:") and not os.path.exists(file):
+            raise SourceError("no such database", where=f"{where}, {file}", fix="Mend the url in params.yaml")
+        quote = engine.dialect.identifier_preparer.quote
+        if source.table is not None:
+            rows = ".".join(quote(part) for part in source.table.split("."))
+        else:
+            # a colon in the user's query is no name of a value
+            rows = f"({(source.query or '').rstrip().rstrip(';').replace(':', chr(92) + ':')}) AS strop_source"
+        with engine.connect().execution_options(yield_per=ROWS_AT_ONCE) as connection:
+
+            def run(query: str, **values: Any) -> Any:
+                return connection.execute(sqlalchemy.text(query), values)
+
+            mark = quote(source.watermark) if source.watermark is not None else ""
+            if source.watermark is not None:
+                _require(source.watermark, list(run(f"SELECT * FROM {rows} WHERE 1 = 0").keys()), where)
+            yield run, mark, rows
+    except (NoSuchModuleError, ImportError) as error:
+        fix = "Install its driver, for PostgreSQL: pip install 'psycopg[binary]' (url: postgresql+psycopg://…)"
+        raise SourceError(f"the database has no driver here ({_one_line(error)})", where=where, fix=fix) from error
+    except (SQLAlchemyError, ValueError) as error:
+        told = _one_line(getattr(error, "orig", None) or error)
+        fix = "See that `url`, the query and `watermark` are right, and that the database is up; then run again"
+        raise SourceError(f"the database refused ({told})", where=where, fix=fix) from error
+
+
+def _require(watermark: str, columns: list[str], where: str) -> None:
+    """Some databases take a quoted name that is no column for a text, and would compare every row with it."""
+    if watermark not in columns:
+        near = difflib.get_close_matches(watermark, columns, n=1, cutoff=0.4)
+        hint = f"Did you mean `{near[0]}`?" if near else "Name one of these"
+        raise SourceError(f"has no column `{watermark}`; there are {', '.join(columns)}", where=where, fix=hint)
+
+
+def _one_line(error: BaseException) -> str:
+    """The error without the query, and without the address, which may hold a password."""
+    return " ".join(str(error).split("[SQL:")[0].split())[:200]

@@ -1,0 +1,73 @@
+"""The drift between two versions of the dataset, with the shares refused and dropped, as facts and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from tasks.files import read_json, write_json
+from tasks.ledger import champion_of, read_ledger
+from tasks.lineage.drift import compare, profile
+from tasks.lineage.drift_plot import draw_drift
+from tasks.lineage.versions import NOW, Part, parts_of, text_of
+
+FOLDER = paths.REPORTS / "drift"
+
+
+def champion_name(model: str) -> str | None:
+    """The version that serves, as `v3`."""
+    champion = champion_of(read_ledger(model))
+    return f"v{champion.version}" if champion else None
+
+
+def report_drift(model: str, first: str, second: str = NOW) -> tuple[dict[str, Any], Path]:
+    """Compares the training rows of two versions; writes data/reports/drift/drift.json and drift.svg.
+
+    Raises:
+        DataError: there is no such version.
+    """
+    before, after = parts_of(model, first), parts_of(model, second)
+    drifts = compare(profile(_trained(before)), profile(_trained(after)))
+    facts = {
+        "first": first,
+        "second": second,
+        "rows": [sum(part.rows.num_rows for part in parts.values()) for parts in (before, after)],
+        "drift": [{**asdict(drift), "level": drift.level} for drift in drifts],
+        "shares": _shares(set(before), set(after) - set(before)) if second == NOW else {},
+    }
+    write_json(FOLDER / "drift.json", facts)
+    picture = FOLDER / "drift.svg"
+    draw_drift(drifts, (first, second), picture)
+    return facts, picture
+
+
+def _trained(parts: dict[str, Part]) -> Iterator[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    for part in parts.values():
+        rows = part.rows.filter(pc.equal(part.rows["split"], "train"))
+        for chunk in text_of(part, rows).to_batches():
+            yield from chunk.to_pylist()
+
+
+def _shares(old: set[str], new: set[str]) -> dict[str, dict[str, float]]:
+    """Shares of rows refused by `validate`, and dropped by `curate` as duplicates, in the batches of each."""
+    refused = _by_batch(paths.VALIDATE_REPORT)
+    curated = _by_batch(paths.CURATE_REPORT)
+    found = {}
+    for name, batches in (("before", old), ("new batches", new)):
+        rows = sum(refused.get(batch, {}).get("rows", 0) for batch in batches)
+        if not rows:
+            continue
+        lost = sum(refused.get(batch, {}).get("refused", 0) or 0 for batch in batches)
+        dropped = [curated.get(batch, {}).get("dropped", {}) for batch in batches]
+        twice = sum(count for each in dropped for reason, count in each.items() if reason.endswith("duplicate"))
+        found[name] = {"refused": round(lost / rows, 4), "duplicates": round(twice / rows, 4)}
+    return found
+
+
+def _by_batch(report: Path) -> dict[str, dict[str, Any]]:
+    return {entry["batch"]: entry for entry in read_json(report)["batches"]} if report.exists() else {}

@@ -1,0 +1,144 @@
+"""Everything that is known of one row: where it came from, every decision made on it, its side, and who was trained on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks import paths
+from tasks.dataset import CHANGES
+from tasks.decisions import Decision, excluded_batches, read_decisions
+from tasks.errors import DataError
+from tasks.lineage.versions import parts_of, registered_versions
+from tasks.manifest import Batch, read_manifest
+from tasks.records import read_raw, to_rows
+
+LEAST_CHARACTERS = 6
+PLACES = (paths.VALIDATED, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
+
+
+@dataclass
+class Copy:
+    """One record that became this row: a row may have come in several batches."""
+
+    batch: str
+    source: str
+    file: str
+    line: int
+    state: str
+    """`kept`, `dropped` (by curate), `refused` (by validate), `excluded`; `accepted`, `collected` (the next room has not run)."""
+    reason: str = ""
+    room: str = ""
+    detail: str = ""
+    """What it was dropped for: the other row's id, or the offending value."""
+    split: str = ""
+    group: str = ""
+    """The id of the earlier row whose side it took."""
+
+
+@dataclass
+class Why:
+    row_id: str
+    content: dict[str, Any]
+    """The row as it came."""
+    copies: list[Copy]
+    decisions: list[Decision]
+    versions: dict[int, str] = field(default_factory=dict)
+    """Registered version → the row's split in its dataset. Trained on it: those where that is `train`."""
+
+
+def why(start: str, model: str) -> Why:
+    """What is known of the row whose id begins so.
+
+    Raises:
+        DataError: no row's id does, or several do.
+    """
+    row_id, places = find_row(start)
+    decisions = read_decisions()
+    batches = {batch.batch: batch for batch in read_manifest()}
+    copies: list[Copy] = []
+    content: dict[str, Any] = {}
+    for name in sorted(places, key=lambda each: batches[each].ordinal):
+        batch = batches[name]
+        for copy, row in _copies(batch, row_id, places[name], excluded_batches(decisions)):
+            copies.append(copy)
+            content = content or row
+    mine = [each for each in decisions if each.which in (row_id, *places)]
+    return Why(row_id, content, copies, mine, versions_with({row_id}, model).get(row_id, {}))
+
+
+def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
+    """Row id → version → its split there, of every registered version whose data can be read."""
+    found: dict[str, dict[int, str]] = {}
+    wanted = pa.array(sorted(row_ids), pa.string())
+    for version in registered_versions(model):
+        for part in parts_of(model, str(version)).values():
+            rows = part.rows.filter(pc.is_in(part.rows["row_id"], wanted)).select(["row_id", "split"])
+            for row in rows.to_pylist():
+                found.setdefault(row["row_id"], {})[version] = row["split"]
+    return found
+
+
+def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
+    """The whole id, and where it stands: batch → places."""
+    start = start.lower()
+    if len(start) < LEAST_CHARACTERS:
+        raise DataError(
+            "is too short to name a row", where=start, fix=f"Give {LEAST_CHARACTERS} characters of its id or more"
+        )
+    found: dict[str, dict[str, set[int]]] = {}
+    for path in (file for folder in PLACES for file in sorted(folder.glob("*.parquet"))):
+        if path.name.endswith(CHANGES):
+            continue
+        table = pq.read_table(path, columns=["row_id", "index"])
+        for row in table.filter(pc.starts_with(table["row_id"], start)).to_pylist():
+            found.setdefault(row["row_id"], {}).setdefault(_batch_of(path), set()).add(row["index"])
+    for batch in read_manifest():
+        if not any((folder / batch.part).exists() for folder in PLACES):  # an excluded one, or not validated yet
+            rows = to_rows(read_raw(batch, check=False), batch).select(["row_id", "index"])
+            for row in rows.filter(pc.starts_with(rows["row_id"], start)).to_pylist():
+                found.setdefault(row["row_id"], {}).setdefault(batch.batch, set()).add(row["index"])
+    if len(found) != 1:
+        what = (
+            "no row's id begins so" if not found else f"{len(found)} rows' ids begin so: {', '.join(sorted(found)[:3])}"
+        )
+        fix = "See ids: strop quarantine list, strop data diff" if not found else "Give more of it"
+        raise DataError(what, where=start, fix=fix)
+    return next(iter(found.items()))
+
+
+def _batch_of(path: Path) -> str:
+    return path.stem.split("-")[-1]
+
+
+def _copies(batch: Batch, row_id: str, places: set[int], excluded: set[str]) -> list[tuple[Copy, dict[str, Any]]]:
+    known = sorted(places)
+    rows = to_rows(read_raw(batch, check=False).take(pa.array(known)), batch, known).to_pylist()
+    found = []
+    for row in rows:
+        copy = Copy(batch.batch, batch.source, row["file"], row["line"], "collected")
+        if _line(paths.VALIDATED / batch.part, row_id, row["index"]):
+            copy.state = "accepted"
+        for room in ("validate", "curate"):
+            if line := _line(paths.QUARANTINE / room / batch.part, row_id, row["index"]):
+                copy.state = "refused" if room == "validate" else "dropped"
+                copy.room, copy.reason, copy.detail = room, line["reason"], line["value"] or ""
+        if copy.state == "accepted" and (line := _line(paths.CURATED / batch.part, row_id, row["index"])):
+            copy.state, copy.split, copy.group = "kept", line["split"], line["group"]
+        if batch.batch in excluded:
+            copy.state = "excluded"
+        found.append((copy, row))
+    return found
+
+
+def _line(path: Path, row_id: str, index: int) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    table = pq.read_table(path)
+    rows = table.filter(pc.and_(pc.equal(table["row_id"], row_id), pc.equal(table["index"], index))).to_pylist()
+    return rows[0] if rows else None

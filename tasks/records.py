@@ -1,0 +1,152 @@
+"""A raw batch → a table with a line a record: a row's fields, or the problem that keeps it from being a row.
+
+`validate` judges this table; `curate` reads the accepted lines of it again. So no room stores a second copy of the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.errors import DataError
+from tasks.files import content_digest, file_digest
+from tasks.manifest import Batch
+from tasks.raw import RAW_SCHEMA
+from tasks.row import NO_TEXT, ROW_SCHEMA, row_id_of
+from tasks.shapes import Problem, own_id, to_fields
+from tasks.text import language_of
+
+PROBLEM_SCHEMA = pa.schema(
+    [
+        ("own_id", pa.string()),  # the record's own id, as JSON, where its source names the column
+        ("problem", pa.string()),  # "" for a row, else the code of one of the first rules
+        ("problem_field", pa.string()),
+        ("problem_value", pa.string()),
+    ]
+)
+RECORD_SCHEMA = pa.schema([*ROW_SCHEMA, *PROBLEM_SCHEMA])
+MODULES = (
+    *("dialogues", "entities", "files", "manifest", "raw", "records"),
+    *("row", "shape_fields", "shapes", "text"),
+)
+"""What makes rows of records: what a room keeps by content depends on these and on its own code. A test compares them."""
+VALUE_CHARACTERS = 500
+
+
+def read_raw(batch: Batch, check: bool = True) -> pa.Table:
+    """The batch's records (RAW_SCHEMA).
+
+    Args:
+        check: compare the file's bytes with the manifest first.
+
+    Raises:
+        DataError: the batch is not on the disk, or is not what was collected.
+    """
+    fix = "Bring it back: dvc checkout data/raw.dvc"
+    if not batch.path.exists():
+        raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
+    if check and file_digest(batch.path) != batch.sha256:
+        raise DataError("changed since it was collected", where=str(batch.path), fix=fix)
+    return read_raw_file(batch.path)
+
+
+def read_raw_file(path: Path) -> pa.Table:
+    """A batch's records (RAW_SCHEMA)."""
+    with pq.ParquetFile(path) as file:
+        return fill_up(file.read())
+
+
+def fill_up(raw: pa.Table) -> pa.Table:
+    """The records with RAW_SCHEMA; a column that an older Strop did not write is null."""
+    for field in RAW_SCHEMA:
+        if field.name not in raw.schema.names:
+            raw = raw.append_column(field, pa.nulls(raw.num_rows, field.type))
+    return raw.select(RAW_SCHEMA.names).cast(RAW_SCHEMA)
+
+
+def to_rows(raw: pa.Table, batch: Batch, places: Iterable[int] | None = None) -> pa.Table:
+    """One line a record (RECORD_SCHEMA), in order; content fields are empty where the record is no row.
+
+    Args:
+        raw: records of the batch, or some of them.
+        places: the place in the batch of each; where it is None they are the batch from its first on.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in RECORD_SCHEMA.names}
+    appends = [(name, columns[name].append) for name in RECORD_SCHEMA.names]
+    known = raw.to_pydict()
+    records = zip(*(known[name] for name in RAW_SCHEMA.names), strict=True)
+    for place, given in zip(range(raw.num_rows) if places is None else places, records, strict=True):
+        line = _line(dict(zip(RAW_SCHEMA.names, given, strict=True)), place, batch)
+        for name, append in appends:
+            append(line[name])
+    return pa.table(columns, schema=RECORD_SCHEMA)
+
+
+def _line(record: dict[str, Any], place: int, batch: Batch) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "row_id": record["digest"],
+        "batch": batch.batch,
+        "index": place,
+        "source": batch.source,
+        "file": record["file"],
+        "line": record["line"],
+        "family": record["family"],
+        "language": record["language"],
+        "use": record["use"] or "train",
+        **NO_TEXT,
+        "synthetic": "",
+        "parents": "[]",
+        "own_id": None,
+        "problem": "",
+        "problem_field": None,
+        "problem_value": None,
+    }
+    if record["record"] is None:
+        came = came_as(record["raw"])
+        return line | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
+    columns = _columns(record["columns"])
+    parsed = json.loads(record["record"])
+    fields = to_fields(parsed, record["shape"], columns)
+    if isinstance(fields, Problem):
+        value = None if fields.value is None else shown(fields.value)
+        return line | {"problem": fields.code, "problem_field": fields.field, "problem_value": value}
+    line.update(fields)
+    line["own_id"] = own_id(parsed, columns)
+    if line["language"] == "auto":
+        line["language"] = language_of(f"{fields['instruction']}\n{fields['input']}".strip() or fields["output"])
+    line["row_id"] = row_id_of(line)
+    return line
+
+
+@lru_cache(maxsize=64)
+def _columns(text: str) -> dict[str, str]:
+    columns: dict[str, str] = json.loads(text)
+    return columns
+
+
+def came_as(raw: bytes | None) -> str:
+    """The bytes of a record that did not parse, as text that any file can hold."""
+    return (raw or b"").decode("utf-8", "backslashreplace")
+
+
+def shown(value: Any) -> str:
+    """An offending value as text that any file can hold."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return cut(text)
+
+
+def code_digest(room: Path) -> str:
+    """Digest of a room's code, of what makes rows, and of the library that writes the files."""
+    shared = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
+    code = [*sorted(room.glob("*.py")), *shared]
+    return content_digest([*([path.name, file_digest(path)] for path in code), pa.__version__])
+
+
+def cut(text: str) -> str:
+    return text[:VALUE_CHARACTERS].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,205 @@
+"""A record, in whatever shape it came, → the fields of a row, or the problem that keeps it from being one. Pure.
+
+alpaca             instruction, input?, output; system? and history? ([[question, answer], ...])
+prompt_completion  prompt → input, completion → output; system?
+text_label         text → input, label → output
+sharegpt           conversations: [{from, value}, ...]; system?, tools?, images?
+messages           messages: [{role, content}, ...]; content may be OpenAI's list of text parts; tools?, images?
+preference         what was asked (prompt, conversations or messages), chosen → output, rejected
+kto                a dialogue, or prompt and completion, and a boolean label → desirable
+text               text → output, alone
+conll              tokens, tags (BIO) → input, output: JSON list of entities
+parallel           source → input, target → output
+row                a row's own fields (tasks/row.py), as Strop itself writes them
+
+Any record may say that it was made: strop_synthetic: {"recipe": ..., "parents": [...]}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tasks.dialogues import Turn, as_fields, turns_of
+from tasks.entities import conll
+from tasks.files import canonical_json
+from tasks.row import NO_TEXT
+from tasks.shape_fields import Columns, Fields, NoRow, Problem, optional_text, text_of
+
+__all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
+
+SYNTHETIC = "strop_synthetic"
+"""The reserved column of a record that was made, not collected."""
+
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
+    """The row's fields (NO_TEXT, and of a record that was made `synthetic` and `parents`); or what is wrong with it.
+
+    Args:
+        columns: our field → the record's, where its name differs.
+    """
+    try:
+        if not isinstance(record, dict):
+            raise NoRow("not_an_object", "record", record)
+        fields = dict(NO_TEXT)
+        fields |= SHAPES[shape](record, columns)
+        if SYNTHETIC in record:
+            fields |= _synthetic(record[SYNTHETIC])
+        for name, text in fields.items():
+            if not text.isascii() and _HALF_SURROGATE.search(text):  # no file format of ours can hold it
+                raise NoRow("encoding_damage", name, text)
+        return fields
+    except NoRow as found:
+        return found.problem
+
+
+def own_id(record: Any, columns: Columns) -> str | None:
+    """The record's own id, as text, where the source says which column it is."""
+    if "id" not in columns or not isinstance(record, dict):
+        return None
+    value = record.get(columns["id"])
+    return None if value is None else canonical_json(value)
+
+
+def _alpaca(record: dict[str, Any], columns: Columns) -> Fields:
+    fields = {
+        "instruction": text_of(record, columns, "instruction"),
+        "input": optional_text(record, columns, "input"),
+        "output": text_of(record, columns, "output"),
+        "system": optional_text(record, columns, "system"),
+    }
+    column = columns.get("history", "history")
+    if earlier := record.get(column):
+        fields["history"] = canonical_json(_pairs(earlier, column))
+    return fields
+
+
+def _prompt_completion(record: dict[str, Any], columns: Columns) -> Fields:
+    return {
+        "input": text_of(record, columns, "prompt"),
+        "output": text_of(record, columns, "completion"),
+        "system": optional_text(record, columns, "system"),
+    }
+
+
+def _text_label(record: dict[str, Any], columns: Columns) -> Fields:
+    return {"input": text_of(record, columns, "text"), "output": text_of(record, columns, "label")}
+
+
+def _text(record: dict[str, Any], columns: Columns) -> Fields:
+    return {"output": text_of(record, columns, "text")}
+
+
+def _parallel(record: dict[str, Any], columns: Columns) -> Fields:
+    return {"input": text_of(record, columns, "source"), "output": text_of(record, columns, "target")}
+
+
+def _sharegpt(record: dict[str, Any], columns: Columns) -> Fields:
+    return _dialogue(record, columns, "conversations")
+
+
+def _messages(record: dict[str, Any], columns: Columns) -> Fields:
+    return _dialogue(record, columns, "messages", has_system=False)
+
+
+def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: bool = True) -> Fields:
+    column = columns.get(field, field)
+    if record.get(column) is None:
+        raise NoRow("missing_field", column, sorted(record))
+    return as_fields(turns_of(record[column], columns, column), record, columns, column, has_system)
+
+
+def _preference(record: dict[str, Any], columns: Columns) -> Fields:
+    asked, column = _asked(record, columns)
+    better, worse = (_answer(record, columns, field) for field in ("chosen", "rejected"))
+    if not asked:  # both answers bring the whole dialogue
+        asked, column = better[:-1], columns.get("chosen", "chosen")
+    for answer, field in ((better, "chosen"), (worse, "rejected")):
+        if answer[:-1] not in ([], asked) or answer[-1][0] not in ("assistant", "tool_call"):
+            told = " → ".join(who for who, _ in answer)
+            raise NoRow("role_order", columns.get(field, field), f"{told}, after another dialogue than the other's")
+    return as_fields([*asked, better[-1]], record, columns, column) | {"rejected": worse[-1][1]}
+
+
+def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
+    """The turns before an answer, and the column that they stand in."""
+    for field in ("conversations", "messages", "prompt"):
+        column = columns.get(field, field)
+        if (given := record.get(column)) is not None:
+            return ([("user", given)] if isinstance(given, str) else turns_of(given, columns, column)), column
+    return [], ""
+
+
+def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
+    """An answer as turns, its own the last: it may be text, a turn, or the dialogue that it ends."""
+    column = columns.get(field, field)
+    given = record.get(column)
+    if given is None:
+        raise NoRow("missing_field", column, sorted(record))
+    if isinstance(given, str):
+        return [("assistant", given)]
+    turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
+    if not turns:
+        raise NoRow("role_order", column, "no turns")
+    return turns
+
+
+def _kto(record: dict[str, Any], columns: Columns) -> Fields:
+    column = columns.get("label", "label")
+    label = record.get(column)
+    if label is None:
+        raise NoRow("missing_field", column, sorted(record))
+    told = str(label).lower()
+    if not isinstance(label, (bool, str)) or told not in ("true", "false"):
+        raise NoRow("wrong_type", column, label)
+    asked, place = _asked(record, columns)
+    if place == columns.get("prompt", "prompt"):
+        asked = [*asked, ("assistant", text_of(record, columns, "completion"))]
+    if not place:
+        raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
+    return as_fields(asked, record, columns, place) | {"desirable": told}
+
+
+def _row(record: dict[str, Any], columns: Columns) -> Fields:
+    """A record that has a row's own fields; those that may be left out keep their empty value."""
+    fields = {name: text_of(record, columns, name) for name in ("input", "output")}
+    return fields | {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
+
+
+SHAPES: dict[str, Callable[[dict[str, Any], Columns], Fields]] = {
+    "row": _row,
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
+    "messages": _messages,
+    "prompt_completion": _prompt_completion,
+    "text_label": _text_label,
+    "preference": _preference,
+    "kto": _kto,
+    "text": _text,
+    "conll": conll,
+    "parallel": _parallel,
+}
+
+
+def _pairs(earlier: Any, column: str) -> list[list[str]]:
+    """Alpaca's history as turns."""
+    turns = []
+    for pair in earlier if isinstance(earlier, list) else [earlier]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise NoRow("wrong_type", column, pair)
+        turns += [["user", pair[0]], ["assistant", pair[1]]]
+    return turns
+
+
+def _synthetic(said: Any) -> Fields:
+    """Which recipe made the record, and from which rows."""
+    recipe = said.get("recipe") if isinstance(said, dict) else None
+    parents = said.get("parents", []) if isinstance(said, dict) else None
+    if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):
+        raise NoRow("wrong_type", SYNTHETIC, said)
+    if not all(isinstance(parent, str) for parent in parents):
+        raise NoRow("wrong_type", SYNTHETIC, said)
+    return {"synthetic": recipe, "parents": canonical_json(parents)}

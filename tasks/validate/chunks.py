@@ -1,0 +1,60 @@
+"""A raw batch, a chunk of records at a time: memory is that of a chunk, however large the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.errors import DataError
+from tasks.files import file_digest
+from tasks.manifest import Batch
+from tasks.records import fill_up
+
+RECORDS = 20_000
+BYTES = 16 << 20
+"""At most so many records and, where one alone is not larger, so many bytes a chunk. Chunks follow from the batch alone."""
+
+
+def check_raw(batch: Batch) -> None:
+    """Compares the batch's file with the manifest.
+
+    Raises:
+        DataError: it is not on the disk, or is not what was collected.
+    """
+    fix = "Bring it back: dvc checkout data/raw.dvc"
+    if not batch.path.exists():
+        raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
+    if file_digest(batch.path) != batch.sha256:
+        raise DataError("changed since it was collected", where=str(batch.path), fix=fix)
+
+
+def family_of(batch: Batch) -> str:
+    """The family that the batch's source declares."""
+    with pq.ParquetFile(batch.path) as file:
+        for read in file.iter_batches(batch_size=1, columns=["family"]):
+            return str(read.column(0)[0].as_py())
+    return ""
+
+
+def read_chunks(batch: Batch) -> Iterator[tuple[int, pa.Table]]:
+    """The batch's records (RAW_SCHEMA) in chunks, each with the place in the batch of its first record."""
+    first = 0
+    with pq.ParquetFile(batch.path, buffer_size=1 << 20, pre_buffer=False) as file:
+        bytes_ = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+        records = min(RECORDS, max(1, BYTES * file.metadata.num_rows // max(bytes_, 1)))
+        for read in file.iter_batches(batch_size=records):
+            for chunk in _split(fill_up(pa.Table.from_batches([read]))):
+                yield first, chunk
+                first += chunk.num_rows
+
+
+def _split(table: pa.Table) -> Iterator[pa.Table]:
+    """Halves, until each is small enough: a few records may hold most of the bytes."""
+    if table.num_rows <= 1 or table.nbytes <= 2 * BYTES:
+        yield table
+        return
+    half = table.num_rows // 2
+    for places in (range(half), range(half, table.num_rows)):
+        yield from _split(table.take(pa.array(places)))  # a copy: a slice holds all that it was cut from

@@ -1,0 +1,110 @@
+"""An endpoint is asked patiently: it is waited for where it may answer later, and nothing that it answered is lost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from toyendpoint import Reply
+
+from tasks.build.endpoint import Endpoint
+from tasks.build.settings import Generator
+from tasks.errors import ConfigError, SourceError
+
+pytest_plugins = ["toyendpoint"]
+
+
+def endpoint(base_url: str, **settings: Any) -> Endpoint:
+    given = {"model": "toy", "base_url": base_url, "timeout_seconds": 5.0, "attempts": 3, **settings}
+    return Endpoint(Generator(**given), first_pause_seconds=0.01)
+
+
+def test_answers_stand_in_the_order_of_the_prompts_though_asked_at_once(start_endpoint: Any) -> None:
+    def answer(prompt: str) -> Reply | str:
+        return prompt.upper()
+
+    toy = start_endpoint(answer)
+    prompts = [f"prompt {number}" for number in range(20)]
+    kept: dict[int, str] = {}
+    assert endpoint(toy.base_url).complete(prompts, kept.__setitem__) == [prompt.upper() for prompt in prompts]
+    assert kept == {place: prompt.upper() for place, prompt in enumerate(prompts)}
+    assert toy.requests[0]["path"] == "/v1/chat/completions"
+    assert toy.requests[0]["body"]["model"] == "toy"
+
+
+def test_a_model_that_goes_on_with_a_text_is_asked_through_completions(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: f"{prompt}…")
+    assert endpoint(toy.base_url, api="completions").complete(["从前"]) == ["从前…"]
+    assert toy.requests[0]["path"] == "/v1/completions"
+
+
+def test_a_server_that_fails_or_is_busy_is_asked_again_after_the_pause_that_it_names(start_endpoint: Any) -> None:
+    script = [Reply(500, "oops"), Reply(429, '{"error": {"message": "slow down"}}', {"Retry-After": "0.4"})]
+    toy = start_endpoint(lambda prompt: script.pop(0) if script else "good")
+    began = time.monotonic()
+    assert endpoint(toy.base_url).complete(["x"]) == ["good"]
+    assert len(toy.prompts) == 3
+    assert time.monotonic() - began >= 0.4
+
+
+def test_a_date_after_which_to_ask_again_is_understood(start_endpoint: Any) -> None:
+    script = [Reply(503, "", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}), Reply(503, "", {"Retry-After": "soon"})]
+    toy = start_endpoint(lambda prompt: script.pop(0) if script else "good")
+    assert endpoint(toy.base_url).complete(["x"]) == ["good"]
+
+
+@pytest.mark.parametrize("body", ["<html>", "{}", '{"choices": []}', '{"choices": [{"message": 1}]}', "[1]"])
+def test_rubbish_is_asked_for_again_and_then_told(start_endpoint: Any, body: str) -> None:
+    toy = start_endpoint(lambda prompt: Reply(200, body))
+    with pytest.raises(SourceError, match=r"no completion.* 3 times"):
+        endpoint(toy.base_url).complete(["x"])
+    assert len(toy.prompts) == 3
+
+
+def test_a_refusal_is_told_at_once_with_the_server_s_words(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: Reply(404, '{"error": {"message": "no model toy"}}'))
+    with pytest.raises(SourceError, match=r"404 \(no model toy\).*Mend base_url or model"):
+        endpoint(toy.base_url).complete(["x"])
+    assert len(toy.prompts) == 1
+
+
+def test_what_was_answered_before_a_failure_is_kept(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: Reply(500, "oops") if prompt == "bad" else "good")
+    kept: dict[int, str] = {}
+    with pytest.raises(SourceError, match=r"500 \(oops\), 3 times.*kept"):
+        endpoint(toy.base_url, parallel_requests=1).complete(["a", "b", "bad", "never"], kept.__setitem__)
+    assert kept == {0: "good", 1: "good"}
+    assert Counter(toy.prompts) == {"a": 1, "b": 1, "bad": 3}
+
+
+def test_a_server_that_does_not_answer_in_time_or_at_all_is_told(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: Reply(200, "late", after_seconds=1.0))
+    with pytest.raises(SourceError, match="cannot be reached"):
+        endpoint(toy.base_url, timeout_seconds=0.1, attempts=2).complete(["x"])
+    toy.close()
+    with pytest.raises(SourceError, match="cannot be reached"):
+        endpoint(toy.base_url, attempts=2).complete(["x"])
+
+
+def test_of_several_errors_at_once_the_first_is_told(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: Reply(401, "who are you?") if prompt == "b" else Reply(500, "oops"))
+    with pytest.raises(SourceError, match=r"401 \(who are you\?\).*api_key_env"):
+        Endpoint(Generator(model="toy", base_url=toy.base_url, attempts=9)).complete(["a", "b", "c"])
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    with pytest.raises(SourceError, match="Mend base_url"):
+        endpoint("http://127.0.0.1:eighty").complete(["x"])
+
+
+def test_the_key_comes_from_the_environment_alone(start_endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = start_endpoint(lambda prompt: "good")
+    asked = endpoint(toy.base_url, api_key_env="TOY_KEY")
+    monkeypatch.delenv("TOY_KEY", raising=False)
+    with pytest.raises(ConfigError, match="TOY_KEY: is not set"):
+        asked.complete(["x"])
+    monkeypatch.setenv("TOY_KEY", "a-key")
+    assert asked.complete(["x"]) == ["good"]
+    assert toy.requests[0]["headers"]["Authorization"] == "Bearer a-key"

@@ -1,0 +1,53 @@
+"""A model on this machine writes too: a folder, the base, or a registered version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import params, write_params
+
+from tasks.build.generators import open_generator
+from tasks.build.local import LocalModel
+from tasks.build.settings import Generator
+from tasks.config import load_config
+from tasks.errors import DataError, RegistryError
+
+
+@pytest.fixture
+def local(project: Path, tiny_llama: Path) -> Any:
+    """Makes a generator of a project whose base is a tiny model."""
+    write_params(project, params(tiny_llama, []))
+
+    def make(model: str, **settings: Any) -> LocalModel:
+        given = {"model": model, "max_tokens": 6, "parallel_requests": 2, **settings}
+        made = open_generator(Generator(**given), load_config(), seed=3)
+        assert isinstance(made, LocalModel)
+        return made
+
+    return make
+
+
+def test_a_folder_and_the_base_answer_each_prompt_and_each_answer_is_kept(local: Any, tiny_llama: Path) -> None:
+    prompts = ["Name a city.", "说一个城市", "A longer prompt that stands first in its batch."]
+    for model in (str(tiny_llama), "base"):
+        kept: dict[int, str] = {}
+        answers = local(model).complete(prompts, kept.__setitem__)
+        assert len(answers) == 3
+        assert any(answers)
+        assert [kept[place] for place in range(3)] == answers
+        assert local(model).complete(prompts) == answers, "the same seed draws the same"
+    greedy = local("base", temperature=0.0, api="completions")
+    assert greedy.complete(prompts) == greedy.complete(prompts)
+
+
+def test_a_version_that_is_not_there_is_told(local: Any) -> None:
+    for model in ("champion", "7", "no/such/folder"):
+        with pytest.raises(RegistryError, match="no such model"):
+            local(model).complete(["x"])
+
+
+def test_a_prompt_that_leaves_no_room_is_told(local: Any) -> None:
+    with pytest.raises(DataError, match="the model reads 512"):
+        local("base").complete(["word " * 600])

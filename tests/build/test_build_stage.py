@@ -1,0 +1,295 @@
+"""Recipes make marked rows into files that are never changed, and nothing is made that is tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from conftest import params, write_jsonl, write_params
+from toyendpoint import Reply
+
+from tasks.build.made import digest_of
+from tasks.build.stage import Built, build
+from tasks.config import load_config
+from tasks.errors import ConfigError, DataError, SourceError
+from tasks.row import DATASET_SCHEMA, NO_TEXT, row_id_of
+from tasks.shapes import to_fields
+
+Hold = Callable[[list[dict[str, Any]]], list[str]]
+pytest_plugins = ["toyendpoint"]
+
+TEMPLATES = [
+    {"instruction": "What does {{ product }} cost?", "output": "{{ product }} costs {{ price }} euros."},
+    {"instruction": "{{ product }}多少钱？", "output": "{{ product }}的价格是{{ price }}欧元。"},
+]
+PRODUCTS = [{"product": f"lamp {number}", "price": number} for number in range(3)]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(recipe: dict[str, Any], sources: list[dict[str, Any]] | None = None, **options: Any) -> Built:
+    write_params(Path(), {**params("x", sources or []), "build": {"recipes": [{"name": "r", **recipe}]}})
+    return build(load_config(), **options)[0]
+
+
+def written(name: str = "r") -> list[dict[str, Any]]:
+    files = sorted(Path("inbox/built", name).glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def hold(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], list[str]]:
+    """Makes the dataset of these rows; returns their ids."""
+
+    def hold(rows: list[dict[str, Any]]) -> list[str]:
+        empty = dict.fromkeys(DATASET_SCHEMA.names, "") | {"index": 0, "line": 1, "batch": "b1", "parents": "[]"}
+        whole = []
+        for row in rows:
+            row = {**empty, **NO_TEXT, "family": "qa", "language": "en", "use": "train", "split": "train", **row}
+            whole.append({**row, "row_id": row_id_of(row)})
+        Path("data/curated").mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pylist(whole, DATASET_SCHEMA)
+        monkeypatch.setattr("tasks.dataset.read_dataset", lambda: table)
+        return [row["row_id"] for row in whole]
+
+    return hold
+
+
+def test_records_go_through_each_template_and_name_the_record_as_parent(here: Path) -> None:
+    write_jsonl(here / "products.jsonl", PRODUCTS)
+    source = {"name": "made", "path": "inbox/built/r/*.jsonl", "shape": "alpaca", "family": "qa"}
+    built = run({"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}, [source])
+    assert (built.made, built.new, built.refused, built.collected_by) == (6, 6, {}, "made")
+    rows = written()
+    assert rows[2]["instruction"] == "What does lamp 1 cost?"
+    assert rows[3]["output"] == "lamp 1的价格是1欧元。"
+    assert rows[2]["strop_synthetic"] == {"recipe": "r", "parents": [digest_of(PRODUCTS[1])]}
+    for shape in ("row", "alpaca"):
+        fields = to_fields(rows[2], shape, {})
+        assert isinstance(fields, dict), "ingestion reads what was made"
+        assert (fields["synthetic"], json.loads(fields["parents"])) == ("r", [digest_of(PRODUCTS[1])])
+        assert fields["output"] == "lamp 1 costs 1 euros."
+
+
+def test_running_again_writes_only_what_is_new_and_changes_no_file(here: Path) -> None:
+    recipe = {"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}
+    write_jsonl(here / "products.jsonl", PRODUCTS)
+    run(recipe)
+    first = Path("inbox/built/r/0001.jsonl").read_bytes()
+    assert run(recipe).file is None
+    write_jsonl(here / "products.jsonl", [*PRODUCTS, {"product": "chair", "price": 9}])
+    built = run(recipe)
+    assert (built.made, built.new, built.file) == (8, 2, "inbox/built/r/0002.jsonl")
+    assert Path("inbox/built/r/0001.jsonl").read_bytes() == first
+
+
+def test_records_that_cannot_be_rows_are_refused_by_reason(here: Path) -> None:
+    (here / "faq.csv").write_text("\ufeffq,a\n问题,答案\nno answer,\nshort\n问题,答案\nzero,0\n", encoding="utf-8")
+    template = {"instruction": "{{ q }}", "output": "{{ a if a != '0' else 1 / (a | int) }}"}
+    built = run({"kind": "records", "records": "*.csv", "templates": [template, {"output": "{{ price }}"}]})
+    assert [row["instruction"] for row in written()] == ["问题"]
+    assert built.refused == {
+        "missing_field": 4, "empty_output": 1, "not_parsed": 1, "duplicate": 1, "template_failed": 1,
+    }  # fmt: skip
+
+
+def test_a_template_cannot_leave_its_sandbox(here: Path) -> None:
+    write_jsonl(here / "a.jsonl", [{"a": "x"}])
+    built = run(
+        {
+            "kind": "records",
+            "records": "a.jsonl",
+            "templates": [{"output": "{{ a.__class__.__mro__[1].__subclasses__() }}"}],
+        }
+    )
+    assert built.made == 0
+    assert sum(built.refused.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "error", "told"),
+    [
+        ({"records": "no.jsonl", "templates": TEMPLATES}, SourceError, "no.jsonl: no such file"),
+        ({"records": "a.txt", "templates": TEMPLATES}, SourceError, "neither .jsonl nor .csv"),
+        ({"records": "a.jsonl", "templates": [{"output": "{{ a"}]}, ConfigError, "r template 1: no Jinja"),
+    ],
+)
+def test_what_a_recipe_of_records_lacks_is_told(here: Path, recipe: Any, error: type, told: str) -> None:
+    (here / "a.txt").write_text("x")
+    write_jsonl(here / "a.jsonl", [{"a": "x"}])
+    with pytest.raises(error, match=told):
+        run({"kind": "records", **recipe})
+
+
+def test_a_dry_run_writes_nothing(here: Path) -> None:
+    write_jsonl(here / "products.jsonl", PRODUCTS)
+    built = run({"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}, dry_run=True)
+    assert (built.new, built.file) == (6, None)
+    assert not Path("inbox/built").exists()
+
+
+def test_a_recipe_that_is_not_there_is_told_with_those_that_are(here: Path) -> None:
+    with pytest.raises(ConfigError, match="recipe other: no such recipe; there are: r"):
+        run({"kind": "records", "records": "x.csv", "templates": TEMPLATES}, only="other")
+
+
+def test_two_builds_at_once_do_not_write_the_same_files(here: Path) -> None:
+    from filelock import FileLock
+
+    write_jsonl(here / "products.jsonl", PRODUCTS)
+    recipe = {"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}
+    Path(".strop/locks").mkdir(parents=True)
+    with FileLock(".strop/locks/build.lock"), pytest.raises(DataError, match="another `strop data build`"):
+        run(recipe)
+    assert run(recipe).new == 6
+
+
+def paraphrase(prompt: str) -> str:
+    text = prompt.rpartition("Text: ")[2].rpartition("文本：")[2]
+    if "keep" in text:
+        return text.replace("keep", "hold").upper() + " now"
+    if "多少" in text:
+        return "改写后的文本：" + text.replace("多少", "几")
+    return {"number 7 a": "a number", "same old": "Same old!"}.get(text, "")
+
+
+def test_paraphrases_keep_the_answer_and_never_come_from_rows_that_are_tested_on(
+    here: Path, hold: Hold, start_endpoint: Callable[..., Any]
+) -> None:
+    ids = hold(
+        [
+            {
+                "instruction": "keep 5 apples",
+                "output": "Done.",
+                "system": "Be short.",
+                "rejected": "No.",
+                "history": '[["user","hi"],["assistant","hello"]]',
+            },
+            {"instruction": "一共有多少个苹果？", "output": "5 个", "language": "zh"},
+            {"instruction": "number 7 a", "output": "x"},
+            {"instruction": "same old", "output": "x"},
+            {"instruction": "keep the test row", "output": "x", "split": "test"},
+            {"instruction": "keep the valid row", "output": "x", "split": "valid"},
+            {"instruction": "keep what was made", "output": "x", "synthetic": "r"},
+            {"instruction": "keep the golden row", "output": "x", "use": "golden"},
+            {"instruction": "keep another family", "output": "x", "family": "topic"},
+            {"instruction": "", "input": "no instruction", "output": "x"},
+        ]
+    )
+    toy = start_endpoint(paraphrase)
+    generator = {"model": "toy", "base_url": toy.base_url}
+    built = run({"kind": "paraphrase", "family": "qa", "generator": generator})
+    rows = {row["instruction"]: row for row in written()}
+    assert set(rows) == {"HOLD 5 APPLES now", "一共有几个苹果？"}
+    fields = to_fields(rows["HOLD 5 APPLES now"], "row", {})
+    assert isinstance(fields, dict)
+    assert (fields["system"], fields["rejected"], fields["output"]) == ("Be short.", "No.", "Done.")
+    assert json.loads(fields["history"]) == [["user", "hi"], ["assistant", "hello"]]
+    assert rows["一共有几个苹果？"]["strop_synthetic"] == {"recipe": "r", "parents": [ids[1]]}
+    assert built.refused == {"no_instruction": 1, "unchanged": 1, "drops_a_number_or_quotation": 1}
+    assert len(toy.prompts) == 4
+    assert run({"kind": "paraphrase", "family": "qa", "generator": generator}).remembered == 4
+    assert len(toy.prompts) == 4
+
+
+def test_a_paraphrase_that_asks_what_a_test_row_asks_is_refused(
+    here: Path, hold: Hold, start_endpoint: Callable[..., Any]
+) -> None:
+    hold([{"instruction": "keep it", "output": "x"}, {"instruction": "HOLD IT now", "output": "y", "split": "test"}])
+    generator = {"model": "toy", "base_url": start_endpoint(paraphrase).base_url}
+    assert run({"kind": "paraphrase", "family": "qa", "generator": generator}).refused == {"held_out": 1}
+
+
+def test_without_a_row_that_could_be_a_parent_it_says_so(here: Path) -> None:
+    with pytest.raises(DataError, match="no training row of family qa"):
+        run({"kind": "paraphrase", "family": "qa", "generator": {"model": "base"}})
+
+
+TRANSLATOR = """
+calls = []
+
+def translate(texts, to_language):
+    calls.append((to_language, len(texts)))
+    if to_language == "de":
+        return [f"de:{text}" for text in texts]
+    return [text.removeprefix("de:") + (" 吗" if to_language == "zh" else " back") for text in texts]
+
+def short(texts, to_language):
+    return texts[1:]
+
+def broken(texts, to_language):
+    raise RuntimeError("no network")
+"""
+
+
+def test_back_translation_goes_there_and_back_by_a_function_of_the_user_s(
+    here: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "my_translator.py").write_text(TRANSLATOR, encoding="utf-8")
+    monkeypatch.syspath_prepend(here)
+    hold([{"instruction": "say it", "output": "x"}, {"instruction": "说出来", "output": "y", "language": "zh"}])
+    recipe = {"kind": "back_translation", "family": "qa", "through": "de"}
+    built = run({**recipe, "translator": "my_translator:translate"})
+    assert sorted(row["instruction"] for row in written()) == ["say it back", "说出来 吗"]
+    assert built.asked == 4
+    import my_translator  # type: ignore[import-not-found]
+
+    calls = list(my_translator.calls)
+    assert sorted(calls) == [("de", 2), ("en", 1), ("zh", 1)]
+    assert run({**recipe, "translator": "my_translator:translate"}).new == 0
+    assert my_translator.calls == calls, "what a translator was paid for is kept too"
+    for name, told in (
+        ("short", "did not return as many"),
+        ("broken", "raised RuntimeError: no network"),
+        ("absent", "cannot be found"),
+        ("calls", "is no function"),
+    ):
+        with pytest.raises((DataError, ConfigError), match=told):
+            run({**recipe, "translator": f"my_translator:{name}"})
+
+
+def test_back_translation_by_a_generator(here: Path, hold: Hold, start_endpoint: Callable[..., Any]) -> None:
+    hold([{"instruction": "say it", "output": "x"}])
+
+    def answer(prompt: str) -> str:
+        return "Translation: sag es" if "into French" in prompt else "please say that"
+
+    toy = start_endpoint(answer)
+    generator = {"model": "toy", "base_url": toy.base_url}
+    run({"kind": "back_translation", "family": "qa", "through": "French", "generator": generator})
+    assert [row["instruction"] for row in written()] == ["please say that"]
+    assert "into English" in toy.prompts[1]
+    assert toy.prompts[1].endswith("Text: sag es")
+
+
+def test_rows_made_before_a_failure_are_written_and_the_rest_follows(
+    here: Path, hold: Hold, start_endpoint: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold([{"instruction": f"keep {number} things", "output": "x"} for number in range(100)])
+    broken = {"is": True}
+    count = {"asked": 0}
+
+    def answer(prompt: str) -> str | Reply:
+        count["asked"] += 1
+        return Reply(401, "pay first") if broken["is"] and count["asked"] > 80 else paraphrase(prompt)
+
+    toy = start_endpoint(answer)
+    recipe = {"kind": "paraphrase", "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}}
+    with pytest.raises(SourceError, match="pay first"):
+        run(recipe)
+    assert "64 new rows stand in inbox/built/r/0001.jsonl" in capsys.readouterr().out
+    broken["is"] = False
+    asked_before = len(toy.prompts)
+    built = run(recipe)
+    assert (built.made, built.new) == (100, 36)
+    assert built.remembered >= 80
+    assert len(toy.prompts) - asked_before == built.asked <= 20
+    assert len({row["instruction"] for row in written()}) == 100

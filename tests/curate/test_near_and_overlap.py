@@ -1,0 +1,311 @@
+"""Room `curate`: near-duplicates, sides that do not change, and nothing in training that overlaps what is held out."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import params, write_params, write_part
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import paths
+from tasks.config import load_config
+from tasks.curate.sketch import bands_of, fingerprints_of, passages_of, rows_in_band, shingles_of
+from tasks.curate.split import split_of
+from tasks.curate.stage import run
+from tasks.curate.tokens import tokenise
+from tasks.dataset import read_dataset
+from tasks.decisions import record_decision
+from tasks.files import file_digest, read_json
+from tasks.row import NO_TEXT, row_id_of
+from tasks.text import normalise, segment
+
+ENGLISH = (
+    "the river stone light window paper garden market silver morning travel music number letter yellow simple".split()
+)
+CHINESE = "春天来了山河大地花开鸟语城市里面人们工作学习生活快乐朋友老师学生书本电脑音乐"
+
+
+def sentence(draw: random.Random, words: int = 40, language: str = "en") -> str:
+    if language == "zh":
+        return "".join(draw.choices(CHINESE, k=words)) + str(draw.random())
+    return " ".join([*(f"{w}{draw.randrange(200)}" for w in draw.choices(ENGLISH, k=words)), str(draw.random())])
+
+
+def make(text: str, answer: str = "yes", batch: str = "b1", index: int = 0, **more: Any) -> dict[str, Any]:
+    row = {**NO_TEXT, "family": "qa", "language": "en", "input": text, "output": answer, "use": "train", **more}
+    place = {"batch": batch, "index": index, "source": batch, "file": "f.jsonl", "line": index + 1}
+    return {**row, **place, "row_id": row_id_of(row)}
+
+
+def batch_of(number: int, texts: list[tuple[str, str]], **more: Any) -> list[dict[str, Any]]:
+    rows = [make(text, answer, f"b{number}", index, **more) for index, (text, answer) in enumerate(texts)]
+    write_part(rows, f"{number:06d}-b{number}.parquet")
+    return rows
+
+
+def curate(root: Path, **sections: Any) -> dict[str, Any]:
+    write_params(root, params("base", [], curate=sections))
+    run(load_config())
+    report: dict[str, Any] = read_json(paths.CURATE_REPORT)
+    return report
+
+
+def dropped(batch: int) -> list[tuple[str, str, str]]:
+    path = paths.QUARANTINE / "curate" / f"{batch:06d}-b{batch}.parquet"
+    return [(r["row_id"], r["reason"], r["value"]) for r in pq.read_table(path).to_pylist()] if path.exists() else []
+
+
+def sides() -> dict[str, str]:
+    dataset = read_dataset()
+    return dict(zip(dataset["row_id"].to_pylist(), dataset["split"].to_pylist(), strict=True))
+
+
+def side_of(text: str) -> str:
+    return split_of(normalise(text), "strop", 0.1, 0.2)
+
+
+def texts_on(side: str, count: int, seed: int = 0, language: str = "en") -> list[str]:
+    draw = random.Random(f"{side}{seed}")
+    found: list[str] = []
+    while len(found) < count:
+        text = sentence(draw, language=language)
+        if side_of(text) == side:
+            found.append(text)
+    return found
+
+
+def some_rows(seed: int = 9) -> list[tuple[str, str]]:
+    """Rows on every side, so that a dataset is never without one."""
+    return [(text, "yes") for side in ("train", "valid", "test") for text in texts_on(side, 3, seed)]
+
+
+@given(st.lists(st.text(), max_size=5))
+@settings(deadline=None)
+def test_texts_tokenised_at_once_have_the_tokens_of_the_shared_segmentation(texts: list[str]) -> None:
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    found = tokenise(texts)
+    assert found.counts().tolist() == [len(segment(text)) for text in texts]
+    hashes: dict[str, int] = {}
+    for token, number in zip((t for text in texts for t in segment(text)), found.hashes.tolist(), strict=True):
+        assert hashes.setdefault(token, number) == number
+    assert len(set(hashes.values())) == len(hashes)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=13, max_size=60), st.integers(0, 40), st.data())
+@settings(max_examples=60)
+def test_two_texts_that_share_thirteen_tokens_share_a_fingerprint(letters: list[str], cut: int, data: Any) -> None:
+    start = data.draw(st.integers(0, len(letters) - 13))
+    shared = letters[start : start + 13]
+    first = [f"x{i}" for i in range(cut)] + shared + ["y"] * 5
+    second = ["z"] * 3 + shared + [f"w{i}" for i in range(cut)]
+    tokens = tokenise([" ".join(first), " ".join(second)])
+    prints, offsets = fingerprints_of(tokens)
+    assert set(prints[: offsets[1]].tolist()) & set(prints[offsets[1] :].tolist())
+    assert passages_of(tokens, 0) & passages_of(tokens, 1)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_planted_near_duplicates_share_a_band_and_strangers_do_not(language: str) -> None:
+    draw = random.Random(4)
+    originals = [sentence(draw, 60, language) for _ in range(300)]
+    if language == "en":
+        planted = [" ".join(["word", *text.split()[1:]]) for text in originals]
+    else:
+        planted = ["国" + text[1:] for text in originals]
+    bands = bands_of(*shingles_of(tokenise([*originals, *planted])), rows_in_band(0.8))
+    met = (bands[:300] == bands[300:]).any(axis=1)
+    assert met.mean() >= 0.99
+    strangers = (bands[:300] == np.roll(bands[:300], 1, axis=0)).any(axis=1)
+    assert strangers.mean() <= 0.01
+
+
+def test_a_near_duplicate_of_an_earlier_row_is_dropped_and_the_earlier_leads(project: Path) -> None:
+    (text,) = texts_on("train", 1)
+    first = batch_of(1, [*some_rows(), (text, "yes")])[-1]
+    second = batch_of(2, [(text.replace("river", "lake", 1) + " indeed", "yes")])[0]
+    report = curate(project)
+    assert dropped(2) == [(second["row_id"], "near_duplicate", first["row_id"])]
+    assert report["dropped"] == {"near_duplicate": 1}
+
+
+@pytest.mark.parametrize("mode", ["drop", "keep"])
+def test_another_answer_to_nearly_the_same_prompt_stands_on_the_side_of_the_first(project: Path, mode: str) -> None:
+    test_texts = texts_on("test", 4)
+    changed = [text + " indeed" for text in test_texts]
+    batch_of(1, [*some_rows(), *((text, "yes") for text in test_texts)])
+    seconds = batch_of(2, [(text, "an altogether different answer") for text in changed])
+    curate(project, near_duplicates=mode)
+    assert {side_of(text) for text in changed} != {"test"}, "by their own hash they would stand elsewhere"
+    assert [sides()[row["row_id"]] for row in seconds] == ["test"] * 4
+
+
+def test_a_row_near_rows_of_two_sides_is_dropped_as_a_bridge(project: Path) -> None:
+    words = [f"{word}{number}" for number, word in enumerate(ENGLISH * 6)]
+    changes = [words[:place] + ["other"] + words[place + 1 :] for place in (2, 90)]
+    variants = [" ".join(words_) + f" tail{n}" for n, words_ in enumerate(changes)]
+    texts = [v + " end" * n for v in variants for n in range(9)]
+    (train,) = [t for t in texts if side_of(t) == "train"][:1]
+    middle = " ".join(words)
+    batch_of(1, [*some_rows(), (train, "a")])
+    (test,) = texts_on("test", 1)
+    far = batch_of(2, [(test, "b")])
+    curate(project, near_duplicate_threshold=0.9)
+    assert sides()[far[0]["row_id"]] == "test"
+    # near the training row by its first half, near the test row by nothing: kept; near both: dropped
+    joined = batch_of(3, [(middle, "c")])
+    curate(project, near_duplicate_threshold=0.9)
+    assert sides()[joined[0]["row_id"]] == "train"
+
+
+def test_the_same_prompt_in_a_golden_set_takes_the_training_row_out(project: Path) -> None:
+    (text,) = texts_on("train", 1)
+    trained = batch_of(1, [*some_rows(), (text, "yes")])[-1]
+    curate(project)
+    assert sides()[trained["row_id"]] == "train"
+    golden = batch_of(2, [(text + " indeed", "yes")], use="golden")[0]
+    report = curate(project)
+    assert trained["row_id"] not in sides()
+    assert sides()[golden["row_id"]] == "test"
+    assert dropped(2) == [(trained["row_id"], "contaminated", golden["row_id"])]
+    assert report["taken_out_later"] == 1
+    assert report["kept"] == read_dataset().num_rows
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_passage_planted_in_training_is_found_whichever_came_first(project: Path, language: str) -> None:
+    tests = texts_on("test", 2, language=language)
+    piece = [" ".join(text.split()[5:25]) if language == "en" else text[5:25] for text in tests]
+    draw = random.Random(1)
+    planted = [f"{sentence(draw, language=language)} {each} {sentence(draw, language=language)}" for each in piece]
+    planted = [text + " x" * next(n for n in range(99) if side_of(text + " x" * n) == "train") for text in planted]
+    before = batch_of(1, [*some_rows(), (planted[0], "yes")])[-1]
+    held = batch_of(2, [(text, "yes") for text in tests])
+    after = batch_of(3, [(planted[1], "yes")])[0]
+    curate(project)
+    assert dropped(2) == [(before["row_id"], "contaminated", held[0]["row_id"])]
+    assert dropped(3) == [(after["row_id"], "contaminated", held[1]["row_id"])]
+    assert {sides()[row["row_id"]] for row in held} == {"test"}
+
+
+def test_rows_of_a_benchmark_are_in_no_split_and_guard_training(project: Path) -> None:
+    (text,) = texts_on("train", 1)
+    benchmark = batch_of(1, [(text, "yes")], use="benchmark")[0]
+    trained = batch_of(2, [*some_rows(), ("so it begins: " + text, "no")])[-1]
+    curate(project)
+    assert benchmark["row_id"] not in sides()
+    assert trained["row_id"] not in sides()
+    assert ("contaminated", benchmark["row_id"]) in [(reason, value) for _, reason, value in dropped(2)]
+
+
+def test_boilerplate_that_many_rows_share_is_no_contamination(project: Path) -> None:
+    template = (
+        "read the following customer message carefully and then say in one word what the customer wants from us: "
+    )
+    draw = random.Random(2)
+    batch_of(1, [(template + sentence(draw), "yes") for _ in range(60)])
+    report = curate(project, common_passage_rows=20)
+    assert report["dropped"] == {}
+
+
+def test_made_rows_are_never_tested_on(project: Path) -> None:
+    texts = [(text, "made") for text in texts_on("test", 6, seed=3)]
+    batch_of(1, some_rows())
+    made = batch_of(2, texts, synthetic="paraphrase")
+    curate(project)
+    assert {sides()[row["row_id"]] for row in made} == {"train"}
+
+
+def test_a_forgotten_row_is_gone_and_those_that_followed_it_keep_their_side(project: Path) -> None:
+    leader_text = texts_on("test", 1)[0]
+    leader = batch_of(1, [*some_rows(), (leader_text, "yes")])[-1]
+    follower = batch_of(2, [(leader_text + " indeed", "another answer")])[0]
+    curate(project)
+    assert sides()[follower["row_id"]] == "test"
+    record_decision("forget", leader["row_id"], "asked to")
+    curate(project)
+    assert leader["row_id"] not in sides()
+    assert sides()[follower["row_id"]] == "test"
+    kept = (paths.CURATED / "000001-b1.parquet").read_bytes()
+    assert leader_text.encode() not in kept
+    assert all(row_id != leader["row_id"] for row_id, _, _ in dropped(1))
+
+
+def test_rows_keep_the_side_of_a_batch_that_is_excluded(project: Path) -> None:
+    texts = texts_on("test", 3)
+    batch_of(1, some_rows())
+    batch_of(2, [(text, "yes") for text in texts])
+    followers = batch_of(3, [(text + " indeed", "another answer") for text in texts])
+    curate(project)
+    before = sides()
+    (paths.VALIDATED / "000002-b2.parquet").unlink()
+    record_decision("exclude", "b2", "a test")
+    curate(project)
+    assert {row["row_id"]: before[row["row_id"]] for row in followers}.items() <= sides().items()
+
+
+def test_a_released_row_is_kept_though_it_is_nearly_another(project: Path) -> None:
+    (text,) = texts_on("train", 1)
+    batch_of(1, [*some_rows(), (text, "yes")])
+    again = batch_of(2, [(text + " indeed", "yes")])[0]
+    curate(project)
+    assert again["row_id"] not in sides()
+    record_decision("release", again["row_id"], "I want both")
+    curate(project)
+    assert sides()[again["row_id"]] == "train"
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=8, deadline=None)
+def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(tmp_path_factory: Any, seed: int) -> None:
+    root = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        draw = random.Random(seed)
+        pool = [sentence(draw, draw.choice([3, 20, 40]), draw.choice(["en", "zh"])) for _ in range(25)]
+        for number in range(1, 5):
+            rows = []
+            for _ in range(draw.randrange(1, 16)):
+                text = draw.choice(pool)
+                text += draw.choice(["", "", " indeed", " " + draw.choice(pool)])
+                rows.append((text, draw.choice(["yes", "no", text[:50]])))
+            batch_of(number, [*rows, *some_rows(seed + number)], use="golden" if number == 3 else "train")
+            curate(root)
+        step_by_step = {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
+        check_no_pair_stands_on_two_sides()
+        shutil.rmtree(".strop")
+        curate(root)
+        assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} == step_by_step
+
+
+def check_no_pair_stands_on_two_sides() -> None:
+    dataset = read_dataset().to_pylist()
+    trained = [row for row in dataset if row["split"] == "train"]
+    held = [row for row in dataset if row["split"] == "test"]
+    tokens = tokenise([f"{row['input']}\n{row['output']}" for row in [*trained, *held]])
+    passages = [
+        passages_of(tokens, place) for place in range(len(dataset) - len([r for r in dataset if r["split"] == "valid"]))
+    ]
+    for first in range(len(trained)):
+        for second in range(len(trained), len(trained) + len(held)):
+            assert passages[first].isdisjoint(passages[second])
+
+
+def test_the_result_does_not_depend_on_the_number_of_processes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.curate import sketching
+
+    monkeypatch.setattr(sketching, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(sketching, "ROWS_WORTH_A_PROCESS", 50)
+    draw = random.Random(5)
+    batch_of(1, [(sentence(draw), "yes") for _ in range(200)])
+    curate(project, processes=1)
+    one = {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
+    shutil.rmtree(".strop")
+    curate(project, processes=2)
+    assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} == one

@@ -1,0 +1,150 @@
+"""Personal data and secrets: found in English and Chinese, left alone where a number is none, masked once and for all."""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.curate.pii import Found, find, mask, may_hold
+
+# none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
+AWS = "AKIA" + "IOSFODNN7EXAMPLE"
+GITHUB = "ghp_" + "16C7e42F292c6912E7710c838347Ae178B4a"
+OPENAI = "sk-" + "proj-8fG3kL0pQ2rT5vX7zB9nM1cD4eH6jW"
+SLACK = "xoxb-" + "2048-4096-AbCdEfGhIjKlMnOp"
+GOOGLE = "AIza" + "SyD-9tSrke72PouQMnMX-a7eZSW0jkFMBWY"
+JWT = "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+RANDOM = "9aF3kQ7zXw2LmB8cVt5RyU1p"
+
+EXAMPLES = [
+    ("email", "Write to ", "jane.doe+news@mail.example.co.uk", ", please."),
+    ("email", "请写信到", "zhang_san@example.cn", "联系我。"),
+    ("email", "邮箱：", "ｚｓ＠ｅｘａｍｐｌｅ．ｃｎ", "。"),
+    ("phone", "Ring ", "+44 20 7946 0958", " after nine."),
+    ("phone", "Ring ", "(212) 555-0147", " after nine."),
+    ("phone", "Ring ", "212-555-0147", ", or not."),
+    ("phone", "My phone number is ", "020 7946 0958", "."),
+    ("phone", "我的手机号是", "13812345678", "，晚上打。"),
+    ("phone", "请拨打", "+86 138 1234 5678", "。"),
+    ("phone", "微信同号", "139-1234-5678", "谢谢"),
+    ("phone", "办公室", "010-87654321", "转"),
+    ("phone", "手机", "１３８１２３４５６７８", "。"),
+    ("card", "Charge ", "4111 1111 1111 1111", " today."),
+    ("card", "卡号", "6222021234567890128", "请核对"),
+    ("card", "Amex ", "3782-822463-10005", "."),
+    ("iban", "Pay to ", "DE89 3704 0044 0532 0130 00", " TODAY OR NEVER"),
+    ("iban", "账户", "GB29NWBK60161331926819", "，谢谢"),
+    ("ip", "He came from ", "203.0.113.77", "."),
+    ("ip", "服务器", "10.1.2.3", "不通"),
+    ("ip", "bound to ", "2001:db8:85a3::8a2e:370:7334", " now"),
+    ("national_id", "身份证号", "11010519491231002X", "已登记"),
+    ("national_id", "SSN ", "219-09-9999", "."),
+    ("national_id", "NINO ", "AB 12 34 56 C", "."),
+    ("national_id", "香港身份证", "A123456(3)", "。"),
+    ("national_id", "CPF ", "529.982.247-25", "."),
+    ("secret", "key ", AWS, " leaked"),
+    ("secret", "令牌", GITHUB, "泄露"),
+    ("secret", "use ", OPENAI, " for it"),
+    ("secret", "bot ", SLACK, "."),
+    ("secret", "maps ", GOOGLE, " x"),
+    ("secret", "cookie=", JWT, ";"),
+    ("secret", "Authorization: Bearer ", RANDOM, "\n"),
+    ("secret", 'api_key = "', RANDOM, '"'),
+    ("secret", "密钥：", RANDOM, "。"),
+    ("secret", "", "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----", "\n"),
+    ("secret", "cut: ", "-----BEGIN PRIVATE KEY-----\nMIIEowIBAAK", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "before", "value", "after"), EXAMPLES)
+def test_each_kind_is_found_at_its_place_in_both_languages(kind: str, before: str, value: str, after: str) -> None:
+    text = before + value + after
+    assert may_hold(text)
+    assert [(f.kind, text[f.start : f.end]) for f in find(text)] == [(kind, value)]
+    assert mask(text, find(text)) == f"{before}[{kind.upper()}]{after}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Version 1.2.3 follows release 10.4.0.12, and v2.0.1.300 comes later.",
+        "见第3.2.1.4节，版本 12.0.1.7。",
+        "It listens on 127.0.0.1 with the mask 255.255.255.0 and 0.0.0.0.",
+        "The match of 2019-05-12 ended 3-1 at 12:30:45, seen by 1234567 people.",
+        "In 1939-1945, 1,000,000 and 3.14159265358979 are numbers; so is 20231105123059.",
+        "订单号 20231105123456789，金额 1234567.89 元，共 1000000 人。",
+        "4111 1111 1111 1112 fails its check digit, and so does 11010519491231002 1.",
+        "身份证 110105194912310021 的校验位不对。",
+        "DE89 3704 0044 0532 0130 01 is no account.",
+        "std::vector<int>, ::1 and a MAC aa:bb:cc:dd:ee:ff are no addresses.",
+        "Ask @openai, or open logo@2x.png; the price is $5@ea.",
+        "sk-learn-is-not-a-key-but-a-library, and token: aaaaaaaaaaaaaaaaaaaa is no secret.",
+        "The token: see-the-documentation-of-the-library for more.",
+        "3600000000000 + 62426244000 + 198472480 is a sum, and 4212883012996 its result.",
+        "ISBN 978-0-306-40615-7 and 0.13812345678 and /item/13812345678 are no phones.",
+        "作为一个例子，他在2020年出生，编号1234567890123。",
+    ],
+)
+def test_numbers_that_only_look_alike_are_left_alone(text: str) -> None:
+    assert find(text) == []
+
+
+def test_finds_that_overlap_become_one_that_covers_both() -> None:
+    text = "write to 13812345678@example.cn now"
+    assert find(text) == [Found(9, 31, "email")]
+
+
+def test_placeholders_are_not_taken_for_anything() -> None:
+    text = "[EMAIL] [PHONE] [CARD] [IBAN] [IP] [NATIONAL_ID] [SECRET]"
+    assert find(text) == []
+
+
+def test_masking_one_find_does_not_set_another_free() -> None:
+    text = "+1 212 555 0147 13812345678 219-09-9999-4111 1111 1111 1111"
+    once = mask(text, find(text))
+    assert find(once) == []
+    assert not any(len(part) > 5 for part in once.split() if part.isdigit())
+
+
+PIECES = [value for _, _, value, _ in EXAMPLES] + [before for _, before, _, _ in EXAMPLES]
+NOISE = st.text(alphabet="0123456789+-. ()@:/=[]abXE电话，０Ａ＠", max_size=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(PIECES), NOISE, st.text(max_size=8)), max_size=8).map("".join))
+def test_masking_twice_is_masking_once(text: str) -> None:
+    found = find(text)
+    assert all(0 <= each.start < each.end <= len(text) for each in found)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert bool(found) <= may_hold(text)
+    once = mask(text, found)
+    assert find(once) == []
+    assert mask(once, find(once)) == once
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1", "1.", "1-", "a@", ":", "A1", "1 ", "sk-", "eyJ.", "电话", "=aaaaaaaaaaaaaaaa", "(1"]
+)
+def test_no_text_makes_the_search_slow(unit: str) -> None:
+    text = unit * (100_000 // len(unit))
+    began = time.process_time()
+    find(text)
+    assert time.process_time() - began < 5
+
+
+def shared_data() -> Path:
+    return Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).resolve().parents[2] / "../shared/data")
+
+
+@pytest.mark.skipif(not (shared_data() / "banking77").is_dir(), reason="the real data is not on this machine")
+def test_ten_thousand_real_questions_hold_nothing() -> None:
+    files = sorted((shared_data() / "banking77").glob("*.csv"))
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) > 9_000
+    assert [line for line in lines if find(line)] == []

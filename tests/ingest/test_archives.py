@@ -1,0 +1,112 @@
+"""Packed files: every whole record before a cut is kept, the cut is told, and a bomb does not fill the memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import topic_records
+from ingesting import errors, held, ingest, real, records
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+NEWS = {"name": "news", "path": "in/*", "shape": "text_label", "family": "topic"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def packed(ending: str, text: str) -> bytes:
+    content = text.encode()
+    return gzip.compress(content, mtime=0) if ending == ".gz" else zstd.compress(content)
+
+
+def write(name: str, content: bytes) -> Path:
+    path = Path("in") / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_every_text_format_may_be_packed(ending: str) -> None:
+    rows = topic_records(6)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    write(f"a.jsonl{ending}", packed(ending, "\n".join(lines[:2])))
+    write(f"b.json{ending}", packed(ending, "[" + ",".join(lines[2:4]) + "]"))
+    write(f"c.csv{ending}", packed(ending, "text,label\n" + "".join(f'"{r["text"]}",{r["label"]}\n' for r in rows[4:])))
+    result = ingest(NEWS)
+    assert not result.errors
+    assert records("news") == rows
+    assert not ingest(NEWS).new
+
+
+def test_the_members_of_an_archive_are_read_one_after_another() -> None:
+    first, second = (json.dumps(row) + "\n" for row in topic_records(2))
+    write("a.jsonl.gz", packed(".gz", first) + packed(".gz", second))
+    write("b.jsonl.zst", packed(".zst", first) + packed(".zst", second))
+    ingest(NEWS)
+    assert records("news") == topic_records(2)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_cut_archive_keeps_what_came_before_the_cut_and_says_so(ending: str) -> None:
+    rows = topic_records(10_000)  # a block of .zst holds 128 KiB of text, and comes whole or not at all
+    whole = packed(ending, "".join(json.dumps(row) + "\n" for row in rows))
+    write(f"a.jsonl{ending}", whole[: len(whole) * 3 // 4])
+    result = ingest(NEWS)
+    assert not result.errors
+    kept = records("news")
+    assert 1000 < len(kept) < 10_000
+    assert kept == rows[: len(kept)]
+    assert errors("news")[-1] == "truncated_archive"
+    assert held("news")[-1]["raw"] == whole[: len(whole) * 3 // 4][-64:]
+    assert any("truncated_archive: it ends in the middle; the" in told for told in result.problems)
+
+    write(f"a.jsonl{ending}", whole)  # the rest arrives
+    ingest(NEWS)
+    assert records("news") == rows
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_what_is_no_archive_at_all_is_kept_as_one_record_that_says_so(ending: str) -> None:
+    write(f"a.jsonl{ending}", b"this is text, not an archive")
+    result = ingest(NEWS)
+    assert errors("news") == ["damaged_archive"]
+    assert "damaged_archive" in result.problems[0]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_an_archive_bomb_is_refused_in_bounded_memory(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.ingest import streams
+
+    monkeypatch.setattr(streams, "LEAST_BOUND_BYTES", 1_000_000)
+    write(f"a.jsonl{ending}", packed(ending, ('{"text": "a", "label": "b"}\n' + " " * 1000 + "\n") * 20_000))
+    (error,) = ingest(NEWS).errors
+    assert "unpacks to more than" in str(error)
+    assert "as does an archive bomb. If it is as it should be, say so in its source: `max_uncompressed_bytes`" in str(
+        error
+    )
+    assert held("news") == []
+    assert not list(Path("data/raw").rglob(".*"))
+    assert ingest(NEWS | {"max_uncompressed_bytes": 10**9}).sources[0].new_rows == 20_000
+
+
+def test_a_packed_parquet_file_is_told_to_be_unpacked() -> None:
+    write("a.parquet.gz", b"x")
+    (error,) = ingest(NEWS).errors
+    assert "is a packed Parquet file. Unpack it" in str(error)
+
+
+def test_the_real_packed_file_is_read_whole() -> None:
+    source = {"name": "t0", "path": str(real("t0/t0.jsonl.gz")), "shape": "prompt_completion", "family": "qa"}
+    result = ingest(source | {"max_rows": 20_000})
+    assert (result.sources[0].new_rows, result.sources[0].unreadable) == (20_000, 0)

@@ -1,0 +1,141 @@
+"""Images beside messages: kept once by content; one that is missing, climbs out or is none keeps its record, with a reason."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_jsonl
+from ingesting import ingest, real, records
+
+from tasks.ingest import images
+from tasks.shapes import Problem, to_fields
+
+CHATS = {"name": "chats", "path": "in/chats.jsonl", "shape": "messages", "family": "dialogue"}
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(50))
+SHA = hashlib.sha256(PNG).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in/img").mkdir(parents=True)
+    Path("in/img/1.png").write_bytes(PNG)
+    Path("secret.png").write_bytes(PNG)
+
+
+def chat(*paths: Any, text: str = "谁？") -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"<image>{text}"}, {"role": "assistant", "content": "他"}]
+    return {"messages": turns, "images": list(paths)}
+
+
+def kept() -> list[str]:
+    return sorted(path.name for path in Path("data/raw/chats/images").glob("*"))
+
+
+def test_an_image_is_kept_once_by_its_content_and_the_row_names_its_hash() -> None:
+    Path("in/img/same.png").write_bytes(PNG)
+    write_jsonl(Path("in/chats.jsonl"), [chat("img/1.png"), chat("img/same.png", "img/1.png")])
+    assert not ingest(CHATS).problems
+    assert kept() == [f"{SHA}.png"]
+    rows = [to_fields(each, "messages", {}) for each in records("chats")]
+    assert [json.loads(row["images"]) for row in rows if isinstance(row, dict)] == [[SHA], [SHA, SHA]]
+    assert not ingest(CHATS).new
+
+
+def test_an_image_may_stand_in_the_record_itself() -> None:
+    told = base64.b64encode(PNG).decode()
+    write_jsonl(Path("in/chats.jsonl"), [chat(f"data:image/png;base64,{told}"), chat({"bytes": told, "path": "x.png"})])
+    ingest(CHATS)
+    assert kept() == [f"{SHA}.png"]
+    assert records("chats")[0]["images"] == [{"path": "(embedded)", "sha256": SHA}]
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("img/none.png", "not found"),
+        ("img", "not found"),
+        ("../secret.png", "leads out of in"),
+        ("img/../../secret.png", "leads out of in"),
+        ("link.png", "leads out of in"),
+        ("chats.jsonl", "is no image of a kind that is known"),
+        ("http://example.org/1.png", "stands on the web"),
+        ("data:image/png;base64,???", "is no base64"),
+        ("a\0b.png", "embedded null byte"),
+        ("x" * 5000, "File name too long"),
+        (7, "is no path of an image"),
+        ({"url": "x"}, "is no path of an image"),
+    ],
+)
+def test_an_image_that_cannot_be_had_keeps_its_record_which_says_why(path: Any, fault: str) -> None:
+    os.symlink("../secret.png", "in/link.png")
+    write_jsonl(Path("in/chats.jsonl"), [chat(path), chat("img/1.png")])
+    result = ingest(CHATS)
+    assert not result.errors
+    assert "there is 1 image that could not be had; put them there, then touch the file" in result.problems[0]
+    found = to_fields(records("chats")[0], "messages", {})
+    assert isinstance(found, Problem)
+    assert (found.code, found.field) == ("missing_field", "images")
+    assert fault in found.value
+    assert isinstance(to_fields(records("chats")[1], "messages", {}), dict)
+
+
+def test_an_absolute_path_and_a_large_image_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 20)
+    write_jsonl(Path("in/chats.jsonl"), [chat(str(Path("secret.png").resolve())), chat("img/1.png")])
+    ingest(CHATS)
+    faults = [each["images"][0]["fault"] for each in records("chats")]
+    assert faults == ["leads out of in", "is too large (58 bytes)"]
+
+
+def test_an_image_that_comes_later_is_had_once_the_file_is_touched() -> None:
+    path = write_jsonl(Path("in/chats.jsonl"), [chat("img/2.png")])
+    ingest(CHATS)
+    Path("in/img/2.png").write_bytes(PNG)
+    os.utime(path, ns=(1, 1))
+    assert ingest(CHATS).sources[0].new_rows == 1
+    assert "sha256" in records("chats")[1]["images"][0]
+    os.utime(path, ns=(2, 2))
+    assert not ingest(CHATS).new
+
+
+def test_a_changed_image_makes_another_record() -> None:
+    path = write_jsonl(Path("in/chats.jsonl"), [chat("img/1.png")])
+    ingest(CHATS)
+    Path("in/img/1.png").write_bytes(PNG + b"!")
+    write_jsonl(path, [chat("img/1.png"), chat("img/1.png", text="another")])
+    assert ingest(CHATS).sources[0].new_rows == 2
+    assert len(kept()) == 2
+
+
+def test_a_record_without_images_is_stored_as_it_came() -> None:
+    write_jsonl(Path("in/chats.jsonl"), [chat()])
+    ingest(CHATS)
+    assert records("chats") == [chat()]
+    assert kept() == []
+
+
+def test_the_real_dialogues_bring_their_images() -> None:
+    ingest(CHATS | {"path": str(real("llamafactory/mllm_demo.json"))})
+    rows = [to_fields(each, "messages", {}) for each in records("chats")]
+    assert len(rows) == 6
+    assert all(isinstance(row, dict) and json.loads(row["images"]) for row in rows)
+    assert len(kept()) == 3
+    assert {name[-4:] for name in kept()} == {".jpg"}
+
+
+def test_what_a_crash_left_of_an_image_is_removed() -> None:
+    write_jsonl(Path("in/chats.jsonl"), [chat("img/1.png")])
+    ingest(CHATS)
+    Path("data/raw/chats/images/.half.png.abc").write_bytes(PNG[:5])
+    Path(".strop/fetched-abc").mkdir()
+    ingest(CHATS)
+    assert kept() == [f"{SHA}.png"]
+    assert not list(Path("data/raw").rglob(".*"))
+    assert not list(Path(".strop").glob("fetched-*"))

@@ -1,0 +1,85 @@
+"""kill -9 at any moment of an ingestion leaves the old manifest or the new one, and the next run has every row, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import REPOSITORY, write_jsonl
+from ingesting import held, ingest
+
+from tasks import paths
+from tasks.files import file_digest
+from tasks.manifest import Batch, read_manifest
+
+SOURCES = [
+    {"name": name, "path": f"in/{name}*.jsonl", "shape": "text_label", "family": "topic"} for name in ("one", "two")
+]
+CODE = """
+import json, sys
+from tasks.ingest.settings import IngestSettings
+from tasks.ingest.sources import ingest_sources
+from tasks.ingest import batches
+batches.ROWS_AT_ONCE = 200
+settings = IngestSettings.model_validate_json(sys.argv[1])
+import pyarrow.parquet
+print("ready", flush=True)
+ingest_sources(settings)
+"""
+
+
+def write_files(round_number: int) -> None:
+    for source in SOURCES:
+        for part in range(3):
+            rows = [{"text": f"{source['name']} {part} {round_number} {n}", "label": "x"} for n in range(2000)]
+            write_jsonl(Path(f"in/{source['name']}-{round_number}-{part}.jsonl"), rows)
+
+
+def killed_after(seconds: float) -> bool:
+    """Starts an ingestion in a process of its own and kills it; False where it had ended by itself."""
+    command = [sys.executable, "-c", CODE, json.dumps({"sources": SOURCES})]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+    return process.returncode == -signal.SIGKILL
+
+
+def is_whole(batch: Batch) -> bool:
+    return file_digest(batch.path) == batch.sha256 and pq.read_metadata(batch.path).num_rows == batch.rows
+
+
+@pytest.mark.chaos
+def test_a_killed_ingestion_leaves_one_manifest_or_the_other_and_the_next_run_has_every_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    killed = 0
+    waits = [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3]
+    random.Random(0).shuffle(waits)
+    for round_number, seconds in enumerate(waits):
+        before = read_manifest()
+        write_files(round_number)
+        killed += killed_after(seconds)
+        left = read_manifest()  # it can be read, and goes on where it was
+        assert left[: len(before)] == before
+        assert all(is_whole(batch) for batch in left)
+        ingest(*SOURCES)
+        for source in SOURCES:
+            texts = [json.loads(row["record"])["text"] for row in held(str(source["name"]))]
+            assert len(texts) == len(set(texts)) == 6000 * (round_number + 1)
+        assert not ingest(*SOURCES).new
+        assert not list(paths.RAW.rglob(".*"))
+        assert [batch.ordinal for batch in read_manifest()] == list(range(1, len(read_manifest()) + 1))
+    assert killed >= 4, "the ingestion was over too soon: the test says little"

@@ -1,0 +1,118 @@
+"""Plain text, CoNLL columns and parallel text."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from ingesting import errors, held, ingest, real, records
+
+from tasks.ingest import lines
+from tasks.shapes import Problem, to_fields
+
+TEXT = {"name": "text", "path": "a.txt", "shape": "text", "family": "text"}
+TAGS = {"name": "tags", "path": "a.conll", "shape": "conll", "family": "entities"}
+PAIRS = {
+    "name": "pairs", "path": "*.en*", "shape": "parallel", "family": "translation",
+    "format": "parallel", "parallel": ["en", "zh"],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16"])
+def test_text_is_a_record_a_line_or_a_record_a_block(encoding: str) -> None:
+    Path("a.txt").write_bytes("从前有座山。\nOnce upon a time.\r\n\r\n  \nThe end.\n".encode(encoding))
+    ingest(TEXT | {"encoding": encoding})
+    assert [each["text"] for each in records("text")] == ["从前有座山。", "Once upon a time.", "The end."]
+    ingest(TEXT | {"name": "blocks", "encoding": encoding, "text_unit": "document"})
+    assert records("blocks")[0]["text"].splitlines() == ["从前有座山。", "Once upon a time."]
+    assert [row["line"] for row in held("blocks")] == [1, 5]
+
+
+def test_text_that_does_not_decode_is_kept_as_it_came() -> None:
+    Path("a.txt").write_bytes(b"good\n\xff\xfe\xff bad\nlast")
+    ingest(TEXT)
+    assert [each["text"] for each in records("text")] == ["good", "last"]
+    assert errors("text") == ["not_decoded"]
+
+
+def test_conll_is_a_record_a_sentence() -> None:
+    Path("a.conll").write_text(
+        "-DOCSTART- -X- O\n\nAnn NNP B-person\nsleeps VB O\n\n\n我\tO\n在\tO\n北\tB-城市\n京\tI-城市\n",
+        encoding="utf-8",
+    )
+    ingest(TAGS)
+    assert records("tags") == [
+        {"tokens": ["Ann", "sleeps"], "tags": ["B-person", "O"]},
+        {"tokens": ["我", "在", "北", "京"], "tags": ["O", "O", "B-城市", "I-城市"]},
+    ]
+    assert [row["line"] for row in held("tags")] == [3, 7]
+
+
+def test_a_token_without_a_tag_costs_its_sentence_alone() -> None:
+    Path("a.conll").write_text("Ann\nsleeps O\n\nBo B-person\n")
+    ingest(TAGS)
+    assert records("tags") == [{"tokens": ["Bo"], "tags": ["B-person"]}]
+    assert [row["raw"] for row in held("tags") if row["raw"]] == [b"Ann\nsleeps O\n"]
+    assert errors("tags") == ["wrong_field_count"]
+
+
+def test_a_block_without_end_is_kept_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1000)
+    Path("a.conll").write_text("word O\n" * 1000)
+    ingest(TAGS)
+    assert set(errors("tags")) == {"too_long"}
+    assert sum(len(row["raw"]) for row in held("tags") if row["raw"]) + 7 * sum(
+        len(each["tokens"]) for each in records("tags")
+    ) == len("word O\n" * 1000)
+
+
+def test_two_files_side_by_side_are_a_record_a_pair_of_lines() -> None:
+    Path("a.en.txt").write_text("cat\n\ndog\n")
+    Path("a.zh.txt").write_text("猫\n\n狗\n", encoding="utf-8")
+    Path("b.en.gz").write_bytes(gzip.compress(b"sun\n"))
+    Path("b.zh.gz").write_bytes(gzip.compress("太阳\n".encode()))
+    assert ingest(PAIRS | {"path": "*.*"}).sources[0].files == 2
+    assert [(each["source"], each["target"]) for each in records("pairs")] == [
+        ("cat", "猫"),
+        ("dog", "狗"),
+        ("sun", "太阳"),
+    ]
+    assert not ingest(PAIRS | {"path": "*.*"}).new
+    with Path("a.zh.txt").open("a", encoding="utf-8") as file:  # the second file alone changed
+        file.write("鸟\n")
+    with Path("a.en.txt").open("a") as file:
+        file.write("bird\n")
+    ingest(PAIRS | {"path": "*.*"})
+    assert records("pairs")[-1] == {"source": "bird", "target": "鸟"}
+
+
+def test_files_of_different_length_are_told_and_their_lines_kept() -> None:
+    Path("a.en").write_text("cat\ndog\nbird\n")
+    Path("a.zh").write_text("猫\n", encoding="utf-8")
+    result = ingest(PAIRS)
+    assert result.problems == ["a.en: no_partner: a.zh ends before line 2"]
+    assert [row["raw"] for row in held("pairs") if row["raw"]] == [b"dog\n", b"bird\n"]
+
+
+def test_a_file_without_the_one_beside_it_is_told() -> None:
+    Path("a.en").write_text("cat\n")
+    (error,) = ingest(PAIRS).errors
+    assert str(error) == "a.zh: no such file. It belongs beside a.en: put it there"
+
+
+def test_the_real_files_are_read_whole() -> None:
+    conll = TAGS | {"path": str(real("wnut17/train.conll"))}
+    pairs = PAIRS | {"path": str(real("multi30k/train.en.gz")), "parallel": ["en", "de"]}
+    text = TEXT | {"path": str(real("llamafactory/wiki_demo.txt"))}
+    result = ingest(conll, pairs, text)
+    assert [source.new_rows for source in result.sources] == [3394, 29000, 30]
+    assert not result.problems
+    rows = [to_fields(each, "conll", {}) for each in records("tags")]
+    assert not [row for row in rows if isinstance(row, Problem)]
+    assert to_fields(records("pairs")[0], "parallel", {})["output"].startswith("Zwei junge")  # type: ignore[index]

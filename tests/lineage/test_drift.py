@@ -1,0 +1,78 @@
+"""Room `lineage`: drift between versions."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import entropy
+
+from tasks.lineage.drift import compare, length_bin, profile
+from tasks.lineage.drift_plot import draw_drift
+
+
+def rows(count: int, seed: int, sport: float = 0.5, language: str = "en", words: int = 8) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    pool = "比赛球队市场股票冠军" if language == "zh" else ["match", "team", "market", "stock", "champion"]
+    found = []
+    for number in range(count):
+        text = ("" if language == "zh" else " ").join(draw.choices(pool, k=words))
+        label = "sport" if draw.random() < sport else "业务"
+        row = {"row_id": f"{seed}-{number}", "family": "topic", "instruction": "", "input": text, "output": label}
+        found.append({**row, "language": language})
+    return found
+
+
+def by_what(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[str, Any]:
+    return {drift.what: drift for drift in compare(profile(before), profile(after))}
+
+
+def test_two_samples_of_the_same_source_are_steady() -> None:
+    found = by_what(rows(2000, 1), rows(2000, 2))
+    assert {drift.level for drift in found.values()} == {"steady"}
+    assert set(found) == {"label", "input length", "output length", "word", "language"}
+
+
+def test_labels_that_change_their_shares_are_found_and_nothing_else() -> None:
+    found = by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))
+    assert found["label"].level == "drifted"
+    assert found["word"].before.keys() == found["word"].after.keys()
+    assert found["input length"].level == "steady"
+
+
+def test_another_language_and_longer_texts_are_found() -> None:
+    found = by_what(rows(1000, 1), rows(1000, 2, language="zh", words=30))
+    assert {found[what].level for what in ("language", "word", "input length")} == {"drifted"}
+    assert found["language"].js == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_indices_are_those_of_their_definitions() -> None:
+    found = by_what(rows(5000, 1, sport=0.8), rows(5000, 2, sport=0.5))["label"]
+    p = [found.before[label] for label in sorted(found.before)]
+    q = [found.after[label] for label in sorted(found.before)]
+    middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    assert found.psi == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-3)
+    assert found.js == pytest.approx((entropy(p, middle, base=2) + entropy(q, middle, base=2)) / 2, abs=1e-3)
+
+
+def test_lengths_double_from_bin_to_bin() -> None:
+    assert [length_bin(n) for n in (0, 1, 2, 3, 4, 7, 8, 1000)] == [
+        "0",
+        "1",
+        "2-3",
+        "2-3",
+        "4-7",
+        "4-7",
+        "8-15",
+        "512-1023",
+    ]
+
+
+def test_the_picture_shows_chinese_labels_as_text_and_is_the_same_each_time(tmp_path: Path) -> None:
+    drifts = compare(profile(rows(500, 1, sport=0.9)), profile(rows(500, 2, sport=0.3)))
+    for name in ("a.svg", "b.svg"):
+        draw_drift(drifts, ("v1", "now"), tmp_path / name)
+    assert "业务" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

@@ -1,0 +1,162 @@
+"""Room `lineage`: where a row came from and what became of it, and how two versions differ. With DVC for real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
+
+from flows import cli
+from tasks import versioning
+from tasks.decisions import record_decision
+from tasks.errors import DataError
+from tasks.lineage import versions, why
+from tasks.lineage.choose import chosen_rows, parse_condition
+from tasks.lineage.difference import difference
+
+SOURCES = [
+    {"name": "topic", "path": "inbox/topic*", "shape": "text_label", "family": "topic"},
+    {"name": "qa", "path": "inbox/qa*", "shape": "alpaca", "family": "qa"},
+]
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def collect() -> str:
+    """Ingests, reproduces up to `curate`, and commits what a registration would."""
+    from tasks.config import load_config
+    from tasks.ingest.stage import run
+
+    run(load_config())
+    for stage in ("validate", "curate"):
+        versioning.reproduce(stage)
+    git("add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl")
+    git("commit", "-q", "--allow-empty", "-m", "data")
+    return git("rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Two commits with data; the second has a batch more, and another answer to a question of the first."""
+    root = tmp_path_factory.mktemp("lineage") / "project"
+    with pytest.MonkeyPatch.context() as patch:
+        set_up_project(root)
+        patch.chdir(root)
+        make_tiny_gpt2(root / "base")
+        write_jsonl(root / "inbox/topic.jsonl", topic_records(40))
+        write_jsonl(root / "inbox/qa.jsonl", qa_records(20))
+        write_params(root, params("base", SOURCES))
+        commits = [collect()]
+        changed = {**qa_records(20)[0], "output": "Nobody remembers its name any more."}
+        write_jsonl(
+            root / "inbox/qa-2.jsonl",
+            [changed, {"instruction": "第99个城市叫什么？", "input": "", "output": "不知道。"}],
+        )
+        commits.append(collect())
+    return root, commits
+
+
+@pytest.fixture
+def two_versions(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template that the test stands in."""
+    root, commits = template
+    place = tmp_path / "project"
+    shutil.copytree(root, place, symlinks=True)
+    monkeypatch.chdir(place)
+    for module in (versions, why):
+        monkeypatch.setattr(module, "registered_versions", lambda model: [1, 2])
+    monkeypatch.setattr(versions, "commit_of", lambda model, version: commits[version - 1])
+    return place
+
+
+def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions: Path) -> None:
+    (row_id,) = chosen_rows([], ["input=", "instruction=第99个城市叫什么？"])
+    found = why.why(row_id[:8], "tiny")
+    assert found.row_id == row_id
+    (copy,) = found.copies
+    assert (copy.file, copy.line, copy.source, copy.state) == ("inbox/qa-2.jsonl", 2, "qa", "kept")
+    assert found.versions == {2: copy.split}
+    assert found.content["output"] == "不知道。"
+
+
+def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> None:
+    found = difference("tiny", "v1", "2")
+    assert (found.before, found.after) == (60, 62)
+    assert (found.added.rows, found.removed.rows, found.moved.rows, found.edited.rows) == (2, 0, 0, 0)
+    assert found.added.by == {("qa", "qa"): 2}
+    assert found.other_answer.rows == 1
+    assert found.other_answer.examples[0]["output_before"] == qa_records(20)[0]["output"]
+    back = difference("tiny", "v2", "v1")
+    assert (back.added.rows, back.removed.rows) == (0, 2)
+
+
+def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
+    two_versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    assert cli.run(["rows", "forget", row_id[:10], "--why", "asked to", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rows": [row_id], "versions": [2], "is_recorded": True}
+    collect()
+    found = difference("tiny", "v2", "now")
+    assert [row["row_id"] for row in found.removed.examples] == [row_id]
+    assert why.why(row_id, "tiny").decisions[0].what == "forget"
+    assert cli.run(["rows", "why", row_id]) == 0
+    assert "forget by" in capsys.readouterr().out
+
+
+def test_a_refused_row_tells_its_reason(two_versions: Path) -> None:
+    write_jsonl(two_versions / "inbox/qa-3.jsonl", [{"instruction": "Say nothing, please", "input": "", "output": " "}])
+    write_params(two_versions, params("base", SOURCES, validate={"max_refused_share": 1.0}))
+    collect()
+    (row_id,) = chosen_rows([], ["instruction=Say nothing, please"])
+    (copy,) = why.why(row_id, "tiny").copies
+    assert (copy.state, copy.room, copy.reason) == ("refused", "validate", "empty_output")
+
+
+def test_an_excluded_batch_shows_at_its_rows_and_in_the_difference(two_versions: Path) -> None:
+    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    batch = why.why(row_id, "tiny").copies[0].batch
+    record_decision("exclude", batch, "a bad export")
+    collect()
+    assert difference("tiny", "2", "now").removed.rows == 2
+    assert why.why(row_id, "tiny").copies[0].state == "excluded"
+
+
+@pytest.mark.parametrize("command", [["rows", "why", "ffffffff"], ["rows", "why", "ab"], ["data", "diff", "v9"]])
+def test_what_is_not_there_is_told_in_one_line(
+    two_versions: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(command) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["nonsense", "nothing=1", "input~("])
+def test_a_condition_that_is_none_is_told(text: str) -> None:
+    with pytest.raises(DataError, match=r"--where"):
+        parse_condition(text)
+
+
+def test_a_condition_finds_chinese_and_english() -> None:
+    assert parse_condition("input~李\\s*雷")({"input": "我是李 雷。"})
+    assert not parse_condition("input~李\\s*雷")({"input": "I am Li Lei."})
+    assert parse_condition("source=support")({"source": "support"})
+
+
+def test_drift_is_told_against_another_version_with_a_picture(
+    two_versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["data", "drift", "v1", "now", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["rows"] == [60, 62]
+    assert {each["what"] for each in facts["drift"] if each["family"] == "topic"} >= {"label", "word", "language"}
+    assert set(facts["shares"]) == {"before", "new batches"}
+    assert (two_versions / "data/reports/drift/drift.svg").exists()
+    assert cli.run(["data", "drift"]) == 1
+    assert "no version serves yet" in capsys.readouterr().err

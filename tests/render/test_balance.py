@@ -1,0 +1,71 @@
+"""Room `render`: caps, weights and the bound on made rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from tasks.render.balance import balance
+from tasks.render.settings import BalanceRule
+
+ROWS = pa.table(
+    {
+        "row_id": [f"{i:032x}" for i in range(1000)],
+        "source": ["forum" if i % 4 else "support" for i in range(1000)],
+        "family": ["topic" if i < 600 else "qa" for i in range(1000)],
+        "output": [("sport", "体育", "tech")[i % 3] if i < 600 else f"answer {i}" for i in range(1000)],
+        "synthetic": ["paraphrase" if i % 2 else "" for i in range(1000)],
+    }
+)
+
+
+def mix(*rules: dict[str, Any], max_synthetic_share: float = 1.0) -> tuple[list[int], dict[str, int]]:
+    places, left_out = balance(ROWS, [BalanceRule(**rule) for rule in rules], max_synthetic_share)
+    return places.tolist(), left_out
+
+
+def test_without_rules_every_row_is_taken_once() -> None:
+    assert mix() == (list(range(1000)), {})
+
+
+def test_a_cap_takes_as_many_and_the_same_ones_when_it_grows() -> None:
+    few, left_out = mix({"family": "topic", "label": "体育", "max_rows": 50})
+    more, _ = mix({"family": "topic", "label": "体育", "max_rows": 80})
+    labels = ROWS["output"].to_pylist()
+    assert sum(labels[place] == "体育" for place in few) == 50
+    assert set(few) <= set(more)
+    assert left_out == {"family topic, label 体育: max_rows 50": 150}
+
+
+def test_each_label_is_capped_on_its_own() -> None:
+    places, _ = mix({"family": "topic", "each": ("label",), "max_rows": 40})
+    labels = ROWS["output"].to_pylist()
+    assert Counter(labels[place] for place in places if place < 600) == {"sport": 40, "体育": 40, "tech": 40}
+    assert sum(place >= 600 for place in places) == 400
+
+
+@pytest.mark.parametrize(("weight", "least", "most"), [(0.5, 100, 150), (2.0, 500, 500), (2.5, 600, 650), (0.0, 0, 0)])
+def test_a_weight_says_how_often_rows_are_taken(weight: float, least: int, most: int) -> None:
+    places, _ = mix({"source": "support", "weight": weight})
+    assert least <= sum(place % 4 == 0 for place in places) <= most
+    assert sum(place % 4 != 0 for place in places) == 750
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1 / 3, 0.5])
+def test_made_rows_stay_under_their_share(share: float) -> None:
+    places, left_out = mix({"family": "qa", "weight": 3.0}, max_synthetic_share=share)
+    made = sum(place % 2 for place in places)
+    assert made / len(places) <= share + 1e-9
+    assert made / len(places) >= share - 0.01
+    assert sum(place % 2 == 0 for place in places) == 300 + 3 * 200
+    assert share == 0.5 or left_out["synthetic_share"] > 0
+
+
+def test_a_rule_that_says_nothing_or_two_things_is_a_mistake() -> None:
+    for rule in ({}, {"max_rows": 3, "weight": 2.0}):
+        with pytest.raises(ValidationError, match="one of the two"):
+            BalanceRule(**rule)

@@ -1,0 +1,396 @@
+"""Records of every shape become rows, or say what keeps them from being one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.row import NO_TEXT
+from tasks.shapes import Problem, own_id, to_fields
+
+ROW = dict(NO_TEXT)
+CALL = {"name": "weather", "arguments": {"city": "北京"}}
+CALLS = '[{"arguments":{"city":"北京"},"name":"weather"}]'
+TOOLS = [{"name": "weather", "description": "天气"}]
+
+
+def sharegpt(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
+    return {"conversations": [{"from": who, "value": text} for who, text in turns], **more}
+
+
+def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": who, "content": text} for who, text in turns]}
+
+
+def turns(*said: str) -> list[dict[str, str]]:
+    return [dict(zip(("role", "content"), each.split(" ", 1), strict=True)) for each in said]
+
+
+@pytest.mark.parametrize(
+    ("shape", "record", "fields"),
+    [
+        (
+            "alpaca",
+            {"instruction": "译", "input": "cat", "output": "猫"},
+            {"instruction": "译", "input": "cat", "output": "猫"},
+        ),
+        ("alpaca", {"instruction": "Hi", "output": "Ho", "input": None}, {"instruction": "Hi", "output": "Ho"}),
+        (
+            "alpaca",
+            {"instruction": "c", "output": "d", "system": "s", "history": [["a", "b"]]},
+            {"instruction": "c", "output": "d", "system": "s", "history": '[["user","a"],["assistant","b"]]'},
+        ),
+        ("prompt_completion", {"prompt": "2+2", "completion": "4"}, {"input": "2+2", "output": "4"}),
+        ("text_label", {"text": "进球了", "label": "体育"}, {"input": "进球了", "output": "体育"}),
+        ("sharegpt", sharegpt(("human", "a"), ("gpt", "b"), system="s"), {"system": "s", "input": "a", "output": "b"}),
+        (
+            "messages",
+            messages(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")),
+            {"system": "s", "history": '[["user","a"],["assistant","b"]]', "input": "c", "output": "d"},
+        ),
+        (
+            "messages",
+            messages(("user", [{"type": "text", "text": "a"}, {"type": "text", "value": "b"}]), ("Assistant", "c")),
+            {"input": "a\nb", "output": "c"},
+        ),
+        (
+            "sharegpt",
+            sharegpt(
+                ("system", "s"),
+                ("human", "天气？"),
+                ("function_call", json.dumps(CALL)),
+                ("observation", "晴"),
+                ("gpt", "晴天"),
+                tools=json.dumps(TOOLS),
+            ),
+            {
+                "system": "s",
+                "history": json.dumps(
+                    [["user", "天气？"], ["tool_call", CALLS]], ensure_ascii=False, separators=(",", ":")
+                ),
+                "input": "晴",
+                "output": "晴天",
+                "tools": '[{"description":"天气","name":"weather"}]',
+            },
+        ),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "developer", "content": "s"},
+                    {"role": "user", "content": "Weather?"},
+                    {
+                        "role": "assistant",
+                        "content": "I look.",
+                        "tool_calls": [
+                            {
+                                "id": "1",
+                                "type": "function",
+                                "function": {"name": "weather", "arguments": json.dumps(CALL["arguments"])},
+                            },
+                            {"id": "2", "type": "function", "function": {"name": "time", "arguments": "not json"}},
+                        ],
+                    },
+                    {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+                    {"role": "tool", "tool_call_id": "2", "content": {"hour": 7}},
+                    {"role": "assistant", "content": "Sunny, at 7."},
+                ],
+                "tools": TOOLS,
+            },
+            {
+                "system": "s",
+                "history": json.dumps(
+                    [
+                        ["user", "Weather?"],
+                        ["assistant", "I look."],
+                        ["tool_call", CALLS[:-1] + ',{"arguments":"not json","name":"time"}]'],
+                        ["tool", "sunny"],
+                    ],
+                    ensure_ascii=False,
+                    separators=(",", ":"),
+                ),
+                "input": '{"hour":7}',
+                "output": "Sunny, at 7.",
+                "tools": '[{"description":"天气","name":"weather"}]',
+            },
+        ),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "user", "content": "去查"},
+                    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                ]
+            },
+            {"input": "去查", "output": CALLS},
+        ),
+        ("sharegpt", sharegpt(("human", "a"), ("gpt", "b"), tools="[]"), {"input": "a", "output": "b"}),
+        (
+            "messages",
+            messages(("user", "<image>谁？"), ("assistant", "他")) | {"images": [{"path": "1.jpg", "sha256": "ab"}]},
+            {"input": "<image>谁？", "output": "他", "images": '["ab"]'},
+        ),
+        (
+            "preference",
+            {"prompt": "你好", "chosen": "您好", "rejected": "滚"},
+            {"input": "你好", "output": "您好", "rejected": "滚"},
+        ),
+        (
+            "preference",
+            sharegpt(
+                ("system", "s"),
+                ("human", "a"),
+                ("gpt", "b"),
+                ("human", "c"),
+                chosen={"from": "gpt", "value": "good"},
+                rejected={"from": "gpt", "value": "bad"},
+            ),
+            {
+                "system": "s",
+                "history": '[["user","a"],["assistant","b"]]',
+                "input": "c",
+                "output": "good",
+                "rejected": "bad",
+            },
+        ),
+        (
+            "preference",
+            {"chosen": turns("user a", "assistant good"), "rejected": turns("user a", "assistant bad")},
+            {"input": "a", "output": "good", "rejected": "bad"},
+        ),
+        (
+            "kto",
+            messages(("user", "问"), ("assistant", "答")) | {"label": True},
+            {"input": "问", "output": "答", "desirable": "true"},
+        ),
+        (
+            "kto",
+            {"prompt": "a", "completion": "b", "label": "False"},
+            {"input": "a", "output": "b", "desirable": "false"},
+        ),
+        ("text", {"text": "从前有座山。"}, {"output": "从前有座山。"}),
+        ("parallel", {"source": "cat", "target": "猫"}, {"input": "cat", "output": "猫"}),
+        (
+            "conll",
+            {"tokens": ["Ann", "Lee", "saw", "Bo", "."], "tags": ["B-person", "I-person", "O", "B-person", "O"]},
+            {
+                "input": "Ann Lee saw Bo .",
+                "output": '[{"type":"person","text":"Ann Lee","start":0,"end":7},'
+                '{"type":"person","text":"Bo","start":12,"end":14}]',
+            },
+        ),
+        (
+            "conll",
+            {
+                "tokens": ["我", "在", "北", "京", "用", "iPhone", "15", "。"],
+                "tags": ["O", "O", "B-城市", "I-城市", "O", "B-p", "I-p", "O"],
+            },
+            {
+                "input": "我在北京用iPhone 15。",
+                "output": '[{"type":"城市","text":"北京","start":2,"end":4},{"type":"p","text":"iPhone 15","start":5,"end":14}]',
+            },
+        ),
+        ("conll", {"tokens": ["a"], "tags": ["O"]}, {"input": "a", "output": "[]"}),
+        (
+            "text_label",
+            {"text": "a", "label": "b", "strop_synthetic": {"recipe": "paraphrase", "parents": ["p1"]}},
+            {"input": "a", "output": "b", "synthetic": "paraphrase", "parents": '["p1"]'},
+        ),
+        (
+            "row",
+            {"input": "a", "output": "b", "rejected": "c", "images": '["x"]'},
+            {"input": "a", "output": "b", "rejected": "c", "images": '["x"]'},
+        ),
+        (
+            "text_label",
+            {"text": "\u202eevil\u200b", "label": "b\u200d"},
+            {"input": "\u202eevil\u200b", "output": "b\u200d"},
+        ),
+    ],
+)
+def test_every_shape_becomes_a_row(shape: str, record: dict[str, Any], fields: dict[str, str]) -> None:
+    assert to_fields(record, shape, {}) == ROW | fields
+
+
+def test_columns_of_other_names_are_found() -> None:
+    assert to_fields({"body": "a", "section": "b"}, "text_label", {"text": "body", "label": "section"}) == ROW | {
+        "input": "a",
+        "output": "b",
+    }
+    record = {"chat": [{"who": "user", "says": "a"}, {"who": "bot", "says": "b"}]}
+    columns = {"messages": "chat", "role": "who", "content": "says"}
+    assert to_fields(record, "messages", columns) == ROW | {"input": "a", "output": "b"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "record", "problem"),
+    [
+        ("alpaca", ["a"], Problem("not_an_object", "record", ["a"])),
+        ("alpaca", {"instruction": "a"}, Problem("missing_field", "output", ["instruction"])),
+        (
+            "alpaca",
+            {"instruction": None, "output": "b"},
+            Problem("missing_field", "instruction", ["instruction", "output"]),
+        ),
+        ("alpaca", {"instruction": "a", "output": 42}, Problem("wrong_type", "output", 42)),
+        ("alpaca", {"instruction": "a", "output": "b", "history": [["a"]]}, Problem("wrong_type", "history", ["a"])),
+        ("text_label", {"text": "a", "label": True}, Problem("wrong_type", "label", True)),
+        ("text_label", {"text": "a\ud83d", "label": "b"}, Problem("encoding_damage", "input", "a\ud83d")),
+        ("messages", {"messages": "a"}, Problem("wrong_type", "messages", "a")),
+        ("messages", {"messages": ["a"]}, Problem("wrong_type", "messages", "a")),
+        ("messages", {"messages": []}, Problem("role_order", "messages", "no turns")),
+        ("messages", messages(("user", "a")), Problem("role_order", "messages", "user")),
+        (
+            "messages",
+            messages(("assistant", "a"), ("user", "b")),
+            Problem("role_order", "messages", "assistant → user"),
+        ),
+        ("messages", messages(("user", "a"), ("user", "b")), Problem("role_order", "messages", "user → user")),
+        (
+            "messages",
+            messages(("user", "a"), ("system", "b"), ("assistant", "c")),
+            Problem("role_order", "messages", "user → system → assistant"),
+        ),
+        ("messages", messages(("tool", "a")), Problem("role_order", "messages", "tool")),
+        ("messages", messages(("robot", "a")), Problem("unknown_role", "messages.role", "robot")),
+        (
+            "messages",
+            messages(("user", "a"), ("tool", "b"), ("assistant", "c")),
+            Problem("role_order", "messages", "user → tool → assistant"),
+        ),
+        (
+            "messages",
+            messages(*[("user", "a"), ("assistant", "b")] * 5000),
+            Problem("role_order", "messages", "10,000 turns; at most 1,000 are a dialogue"),
+        ),
+        ("preference", {"prompt": "a", "chosen": "b"}, Problem("missing_field", "rejected", ["chosen", "prompt"])),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": 3}, Problem("wrong_type", "rejected", 3)),
+        ("preference", {"prompt": "a", "chosen": "b", "rejected": []}, Problem("role_order", "rejected", "no turns")),
+        ("preference", {"chosen": "b", "rejected": "c"}, Problem("role_order", "chosen", "assistant")),
+        (
+            "preference",
+            {"chosen": turns("user a", "assistant b"), "rejected": turns("user other", "assistant c")},
+            Problem("role_order", "rejected", "user → assistant, after another dialogue than the other's"),
+        ),
+        ("kto", {"prompt": "a", "completion": "b", "label": 1}, Problem("wrong_type", "label", 1)),
+        ("kto", {"prompt": "a", "completion": "b"}, Problem("missing_field", "label", ["completion", "prompt"])),
+        ("kto", {"label": True}, Problem("missing_field", "messages", ["label"])),
+        ("text", {"text": ["a"]}, Problem("wrong_type", "text", ["a"])),
+        ("parallel", {"source": "a"}, Problem("missing_field", "target", ["source"])),
+        ("conll", {"tokens": ["a"], "tags": ["O", "O"]}, Problem("wrong_type", "tags", "2 tags for 1 tokens")),
+        (
+            "conll",
+            {"tokens": ["a", "b"], "tags": ["O", "I-x"]},
+            Problem("wrong_type", "tags", "I-x at token 2 (b) follows O; BIO allows it not"),
+        ),
+        (
+            "conll",
+            {"tokens": ["a", "b"], "tags": ["B-y", "I-x"]},
+            Problem("wrong_type", "tags", "I-x at token 2 (b) follows B-y; BIO allows it not"),
+        ),
+        (
+            "conll",
+            {"tokens": ["a"], "tags": ["I-x"]},
+            Problem("wrong_type", "tags", "I-x at token 1 (a) follows nothing; BIO allows it not"),
+        ),
+        (
+            "conll",
+            {"tokens": ["a"], "tags": ["B"]},
+            Problem("wrong_type", "tags", "B at token 1 (a) follows nothing; BIO allows it not"),
+        ),
+        ("conll", {"tokens": "a", "tags": ["O"]}, Problem("wrong_type", "tokens", "a")),
+        (
+            "messages",
+            messages(("user", "a"), ("assistant", "b")) | {"images": [{"path": "x.jpg", "fault": "not found"}]},
+            Problem("missing_field", "images", "x.jpg: not found"),
+        ),
+        (
+            "messages",
+            messages(("user", "a"), ("assistant", "b")) | {"images": ["x.jpg"]},
+            Problem("missing_field", "images", "x.jpg"),
+        ),
+        ("sharegpt", sharegpt(("human", "a"), ("gpt", "b"), tools="[NaN]"), Problem("wrong_type", "tools", "[NaN]")),
+        (
+            "text_label",
+            {"text": "a", "label": "b", "strop_synthetic": "x"},
+            Problem("wrong_type", "strop_synthetic", "x"),
+        ),
+        (
+            "text_label",
+            {"text": "a", "label": "b", "strop_synthetic": {"recipe": "x", "parents": [1]}},
+            Problem("wrong_type", "strop_synthetic", {"recipe": "x", "parents": [1]}),
+        ),
+        (
+            "messages",
+            messages(("user", None)),
+            Problem("missing_field", "messages.content", {"role": "user", "content": None}),
+        ),
+        (
+            "messages",
+            messages(("user", [{"type": "image_url"}]), ("assistant", "b")),
+            Problem("wrong_type", "messages.content", {"type": "image_url"}),
+        ),
+        ("sharegpt", sharegpt(("function_call", "a")), Problem("wrong_type", "conversations.value", "a")),
+        (
+            "sharegpt",
+            sharegpt(("function_call", '[{"arguments": {}}]')),
+            Problem("wrong_type", "conversations.value", '[{"arguments": {}}]'),
+        ),
+        ("sharegpt", sharegpt(("function_call", "[]")), Problem("wrong_type", "conversations.value", "[]")),
+    ],
+)
+def test_what_is_no_row_says_why(shape: str, record: Any, problem: Problem) -> None:
+    assert to_fields(record, shape, {}) == problem
+
+
+def test_the_own_id_is_looked_at_only_where_it_is_declared() -> None:
+    assert own_id({"id": 7}, {}) is None
+    assert own_id({"key": 7}, {"id": "key"}) == "7"
+    assert own_id({"key": None}, {"id": "key"}) is None
+    assert json.loads(own_id({"key": "七"}, {"id": "key"}) or "") == "七"
+
+
+DATA = Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).parents[1] / "../shared/data")
+REAL = {
+    "llamafactory/dpo_en_demo.json": ("preference", 300, lambda f: f["rejected"] and f["output"]),
+    "llamafactory/kto_en_demo.json": ("kto", 300, lambda f: f["desirable"] in ("true", "false")),
+    "llamafactory/glaive_toolcall_en_demo.json": ("sharegpt", 300, lambda f: f["input"] and f["output"]),
+    "llamafactory/c4_demo.jsonl": ("text", 300, lambda f: f["output"]),
+    "llamafactory/v1_sft_demo.jsonl": ("messages", None, lambda f: f["output"]),
+    "llamafactory/alpaca_zh_demo.json": ("alpaca", 500, lambda f: f["instruction"]),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_record_of_a_real_file_becomes_a_row(name: str) -> None:
+    if not (DATA / name).exists():
+        pytest.skip("the shared data is not here")
+    shape, count, is_good = REAL[name]
+    text = (DATA / name).read_text(encoding="utf-8")
+    records = [json.loads(line) for line in text.splitlines()] if name.endswith("l") else json.loads(text)
+    rows = [to_fields(record, shape, {}) for record in records]
+    assert count in (None, len(rows))
+    assert [row for row in rows if isinstance(row, Problem)] == []
+    assert all(is_good(row) for row in rows)  # type: ignore[no-untyped-call]
+
+
+def test_real_tool_calls_are_told_as_calls_and_answers() -> None:
+    path = DATA / "llamafactory/glaive_toolcall_en_demo.json"
+    if not path.exists():
+        pytest.skip("the shared data is not here")
+    rows = [to_fields(record, "sharegpt", {}) for record in json.loads(path.read_text(encoding="utf-8"))]
+    calls = 0
+    for row in rows:
+        assert isinstance(row, dict)
+        told = json.loads(row["history"])
+        for place, (who, text) in enumerate(told):
+            if who == "tool_call":
+                calls += 1
+                assert all(call.keys() == {"name", "arguments"} for call in json.loads(text))
+                assert place + 1 == len(told) or told[place + 1][0] == "tool"
+        assert row["tools"] == "" or isinstance(json.loads(row["tools"]), list)
+    assert calls == 211  # as many as the file holds

@@ -1,0 +1,48 @@
+"""A pattern means what it means in Python, whichever engine answers; one that takes too long ends the run, and no row."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import ConfigError
+from tasks.validate import pattern
+from tasks.validate.pattern import Pattern
+
+PATTERNS = {
+    "https?://": "re2", "^第[一二三]": "re2", "[^，]。": "re2", r"\.\.|b{2,}": "re2", "": "re2", "^$": "re2_for_ascii",
+    r"\w+\s\w": "re2_for_ascii", r"^\d+$": "re2_for_ascii", r"a\b": "re2_for_ascii", r"(?i)STRASSE|é": "re2_for_ascii",
+    r"\p{Han}{3}": "re2_for_ascii", r"b$": "re2_for_ascii", r"(?<=好)a": "regex", r"(a)\1": "regex", "b{,2}c": "regex",
+    r"[[:alpha:]]": "regex", r"[\w--a]": "regex", r"\N": "regex", r"\R": "regex", r"\x{41}|(?s).": None,
+}  # fmt: skip
+CHOSEN = [text for text, reader in PATTERNS.items() if reader]
+
+
+@pytest.mark.parametrize("text", CHOSEN)
+def test_the_fast_engine_reads_what_it_reads_the_same(text: str) -> None:
+    assert Pattern.compile(text).reader == PATTERNS[text]
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.sampled_from(CHOSEN),
+    st.lists(st.text(st.sampled_from("ab cABs:/.httpé1２\n\x0b\x1c_，。第一好世界ßſK"), max_size=12), max_size=5),
+)
+def test_both_engines_find_the_same(text: str, texts: list[str]) -> None:
+    expected = [regex.search(text, each) is not None for each in texts]
+    assert Pattern.compile(text).is_found_in(pa.array(texts, pa.string())).tolist() == expected
+
+
+def test_a_pattern_that_takes_too_long_names_itself_and_refuses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pattern, "TIMEOUT_SECONDS", 0.05)
+    slow = Pattern.compile(r"(?<!q)^(?:\w|\w\w)+(?<!x)$")
+    with pytest.raises(ConfigError, match=r"takes more than 0\.05 s on a text of 4,000 characters\. Write it without"):
+        slow.is_found_in(pa.array(["字" * 3999 + "x"]))
+
+
+def test_what_is_no_pattern_is_told() -> None:
+    with pytest.raises(ValueError, match=r"not a regular expression: missing \)"):
+        Pattern.compile("(")

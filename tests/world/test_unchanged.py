@@ -1,0 +1,72 @@
+"""The quick look before DVC's: every file as it was when DVC last found all up to date."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.unchanged import is_unchanged, remember, stamp
+
+DVC_YAML = """
+stages:
+  curate:
+    cmd: "true"
+    deps: [data/raw, tasks/curate]
+    outs: [data/curated]
+    metrics: [data/reports/curate.json]
+"""
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    files = {"dvc.yaml": DVC_YAML, "params.yaml": "{}", "dvc.lock": "", "data/raw.dvc": "", "data/raw/a/1.parquet": "1"}
+    files |= {"data/curated/1.parquet": "1", "data/reports/curate.json": "{}", "tasks/curate/stage.py": ""}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    remember(stamp())
+    return tmp_path
+
+
+def test_what_was_seen_is_unchanged_and_files_that_no_stage_knows_do_not_count(clean: Path) -> None:
+    assert is_unchanged()
+    (clean / "notes.txt").write_text("mine")
+    (clean / "tasks/curate/__pycache__").mkdir()
+    (clean / "tasks/curate/__pycache__/stage.pyc").write_text("x")
+    assert is_unchanged()
+
+
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "dvc.yaml", "dvc.lock", "data/raw.dvc", "data/raw/a/1.parquet", "data/reports/curate.json"]
+)
+def test_a_file_written_again_is_a_change_even_with_as_many_bytes(clean: Path, name: str) -> None:
+    content = (clean / name).read_text()
+    time.sleep(0.02)
+    (clean / name).write_text(content if name == "dvc.yaml" else content[::-1])
+    assert not is_unchanged()
+
+
+def test_files_that_come_and_go_are_changes(clean: Path) -> None:
+    (clean / "data/raw/a/2.parquet").write_text("2")
+    assert not is_unchanged()
+    remember(stamp())
+    (clean / "data/curated/1.parquet").unlink()
+    assert not is_unchanged()
+
+
+def test_another_file_in_its_place_is_a_change(clean: Path) -> None:
+    place = clean / "data/curated/1.parquet"
+    status = place.stat()
+    (clean / "other").write_text("2")
+    os.utime(clean / "other", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (clean / "other").replace(place)
+    assert not is_unchanged()
+
+
+def test_without_a_memory_nothing_is_unchanged(clean: Path) -> None:
+    (clean / ".strop/clean.json").unlink()
+    assert not is_unchanged()

@@ -18,10 +18,10 @@ from tasks import paths
 from tasks.curate.cache import PARTS, SKETCHES, making
 from tasks.curate.filters import JudgedRow
 from tasks.curate.fold import Decided, decide
-from tasks.curate.known import NOWHERE, Known, concatenate, known_of
+from tasks.curate.known import NOWHERE, Known, known_of
 from tasks.curate.part import read_sides, write_part
 from tasks.curate.settings import CurateSettings
-from tasks.curate.sketch_file import EMPTY, Indices, SketchWriter, read_ids, read_sketch
+from tasks.curate.sketch_file import Indices, SketchWriter, read_ids, read_sketch
 from tasks.curate.sketching import ROWS_AT_ONCE, clean_rows, read_rows, sketch_batch, to_clean_table
 from tasks.curate.split import input_text, passage_text
 from tasks.curate.spool import Spool
@@ -119,24 +119,20 @@ class Curator:
         ids = sketch.lines["row_id"].to_pylist()
         released = np.array([row_id in self.released for row_id in ids], np.bool_)
         is_ghost = np.array([entry.is_excluded or row_id in self.forgotten for row_id in ids], np.bool_)
-        nothing = known_of(EMPTY, 0, [], [])
-        earlier = concatenate(self._known) if self._known else nothing
         places = sketch.lines["index"].to_numpy()
-        texts = _Texts([each.batch for each in self.entries], earlier, entry.batch, places, spool, self.settings)
-        decided = decide(earlier, sketch, self.settings, released, is_ghost, texts)
-        taken_out = self._taken_out(decided, earlier)
+        texts = _Texts([each.batch for each in [*self.entries, entry]], self.settings, spool)
+        decided = decide(self._known, sketch, self.settings, released, is_ghost, texts)
+        taken_out = self._taken_out(decided)
         rows = spool or _rows_again(entry.batch, places.tolist(), self.settings)
         with making(entry.folder) as temporary:
             write_part(temporary, rows, decided, is_ghost, taken_out, read_json(entry.sketch / "cleaned.json"))
         self._known.append(self._known_of(len(self.entries), entry))
         _apply(self._known, [*self.entries, entry], taken_out)
 
-    def _taken_out(self, decided: Decided, earlier: Known) -> list[dict[str, Any]]:
+    def _taken_out(self, decided: Decided) -> list[dict[str, Any]]:
         found = []
-        for change in sorted(decided.changes, key=lambda each: each.row):
-            batch = self.entries[int(earlier.batch[change.row])].batch
-            place = int(earlier.index[change.row])
-            (judged,) = _cleaned(batch, [place], self.settings)
+        for change in sorted(decided.changes, key=lambda each: (each.batch, each.index)):
+            (judged,) = _cleaned(self.entries[change.batch].batch, [change.index], self.settings)
             found.append({**judged.row, "by": change.by})
         return found
 
@@ -168,36 +164,27 @@ def _rows_again(batch: Batch, places: list[int], settings: CurateSettings) -> It
 
 
 class _Texts:
-    """The texts of rows by their place: earlier rows first, then those of the batch at hand."""
+    """The texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
 
-    def __init__(
-        self,
-        batches: list[Batch],
-        earlier: Known,
-        batch: Batch,
-        index: Indices,
-        spool: Spool | None,
-        settings: CurateSettings,
-    ) -> None:
-        self.batches = [*batches, batch]
-        self.batch = np.concatenate([earlier.batch, np.full(len(index), len(batches), np.int32)])
-        self.index = np.concatenate([earlier.index, index])
-        self.first_new = len(earlier)
-        self.spool = spool
+    def __init__(self, batches: list[Batch], settings: CurateSettings, spool: Spool | None) -> None:
+        self.batches = batches
         self.settings = settings
+        self.spool = spool
 
-    def __call__(self, rows: Indices) -> list[tuple[str, str, str]]:
+    def __call__(self, known: Known, rows: Indices) -> list[tuple[str, str, str]]:
         found: dict[tuple[int, int], tuple[str, str, str]] = {}
-        for number in np.unique(self.batch[rows]).tolist():
-            for row in self._rows_of(number, np.unique(rows[self.batch[rows] == number])):
+        batches = known.batch[rows]
+        for number in np.unique(batches).tolist():
+            for row in self._rows_of(known, number, np.unique(rows[batches == number])):
                 found[number, row["index"]] = (input_text(row), row["output"], passage_text(row))
-        return [found[pair] for pair in zip(self.batch[rows].tolist(), self.index[rows].tolist(), strict=True)]
+        return [found[pair] for pair in zip(batches.tolist(), known.index[rows].tolist(), strict=True)]
 
-    def _rows_of(self, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
+    def _rows_of(self, known: Known, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
         if self.spool is not None and number == len(self.batches) - 1:
-            yield from self.spool.take(rows - self.first_new)
+            first_new = int(np.searchsorted(known.batch, number))
+            yield from self.spool.take(rows - first_new)
             return
-        places = self.index[rows]
+        places = known.index[rows]
         for first in range(0, len(places), ROWS_AT_ONCE):
             some = places[first : first + ROWS_AT_ONCE].tolist()
             yield from (judged.row for judged in _cleaned(self.batches[number], some, self.settings))

@@ -11,7 +11,7 @@ Rows come in the order of their batches, so that one run over all of them decide
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,18 @@ from tasks.curate.overlap import candidate_overlaps, share_a_passage
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sketch_file import Indices, Sketch
 
-Texts = Callable[[Indices], list[tuple[str, str, str]]]
-"""Rows (as places in Known) → their input, output and passage texts, as curate has cleaned them."""
+Texts = Callable[[Known, Indices], list[tuple[str, str, str]]]
+"""Rows, and places among them → their input, output and passage texts, as curate has cleaned them."""
 
 
 @dataclass(frozen=True)
 class Change:
     """An earlier row that this batch takes out of training."""
 
-    row: int
-    """Place in Known."""
+    batch: int
+    """Place of its batch in the order of batches."""
+    index: int
+    """Its place in the batch."""
     by: str
     """Id of the held-out row that it overlaps."""
 
@@ -67,7 +69,7 @@ class Decided:
 
 
 def decide(
-    earlier: Known,
+    earlier: Sequence[Known],
     sketch: Sketch,
     settings: CurateSettings,
     released: npt.NDArray[np.bool_],
@@ -77,22 +79,28 @@ def decide(
     """Decides on one batch.
 
     Args:
-        earlier: rows of all batches before that are in the dataset, or are ghosts.
+        earlier: the rows of each batch before, in order.
         sketch: the batch's rows.
         released: (rows,) accepted by a person: no filter drops them.
         is_ghost: (rows,) forgotten rows: others may follow them, they themselves are gone.
-        texts: for the places of `earlier` and, after them, of the batch's rows.
+        texts: how the text of some rows is found.
     """
     return _Fold(earlier, sketch, settings, released, np.asarray(is_ghost, np.bool_), texts).run()
 
 
 class _Fold:
     def __init__(
-        self, earlier: Known, sketch: Sketch, settings: CurateSettings, released: Any, is_ghost: Any, texts: Texts
+        self,
+        earlier: Sequence[Known],
+        sketch: Sketch,
+        settings: CurateSettings,
+        released: Any,
+        is_ghost: Any,
+        texts: Texts,
     ) -> None:
         self.settings = settings
         self.texts = texts
-        self.first_new = len(earlier)
+        self.first_new = sum(map(len, earlier))
         reasons = sketch.lines["reason"].to_pylist()
         self.reason = [
             "" if freed and reason != NOTHING_LEFT else reason for reason, freed in zip(reasons, released, strict=True)
@@ -106,7 +114,7 @@ class _Fold:
             _own_side(*each)
             for each in zip(*(sketch.lines[n].to_pylist() for n in ("split", "use", "is_synthetic")), strict=True)
         ]
-        self.known = concatenate([earlier, known_of(sketch, -1, sides, is_ghost)])
+        self.known = concatenate([*earlier, known_of(sketch, len(earlier), sides, is_ghost)])
         self.ids = self.known.row_id
         self.changes: dict[int, Change] = {}
         for place, reason in enumerate(self.reason):
@@ -146,7 +154,7 @@ class _Fold:
         if not len(pairs):
             return
         rows = np.unique(pairs)
-        texts = self.texts(rows)
+        texts = self.texts(self.known, rows)
         least = self.settings.near_duplicate_threshold
         pairs = pairs[similarities(pairs, rows, [text for text, _, _ in texts]) >= least]
         if not len(pairs):
@@ -189,7 +197,7 @@ class _Fold:
         if not len(pairs):
             return
         rows = np.unique(pairs)
-        is_hit = share_a_passage(pairs, rows, [passage for _, _, passage in self.texts(rows)])
+        is_hit = share_a_passage(pairs, rows, [passage for _, _, passage in self.texts(self.known, rows)])
         for trained, held in pairs[is_hit].tolist():
             if self.known.side[trained] != NOWHERE:
                 self._take_out(trained, held)
@@ -199,7 +207,8 @@ class _Fold:
         if trained >= self.first_new:
             self._drop(trained, "contaminated", self._id(held))
         else:
-            self.changes.setdefault(trained, Change(trained, self._id(held)))
+            place = int(self.known.batch[trained]), int(self.known.index[trained])
+            self.changes.setdefault(trained, Change(*place, by=self._id(held)))
             self.known.side[trained] = NOWHERE
 
 

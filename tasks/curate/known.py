@@ -33,7 +33,7 @@ class Known:
     key: npt.NDArray[np.uint64]
     key2: npt.NDArray[np.uint64]
     bands: npt.NDArray[np.uint32]
-    """(rows, BANDS)."""
+    """(BANDS, rows)."""
     prints: npt.NDArray[np.uint32]
     """Fingerprints of all rows, one row after another."""
     offsets: Indices
@@ -58,7 +58,7 @@ def known_of(sketch: Sketch, batch: int, side: Any, is_ghost: Any) -> Known:
         index=sketch.lines["index"].to_numpy(),
         key=sketch.lines["key"].to_numpy(),
         key2=sketch.lines["key2"].to_numpy(),
-        bands=sketch.bands,
+        bands=sketch.bands.T,
         prints=sketch.prints,
         offsets=sketch.offsets(),
         side=np.array(side, np.int8),
@@ -75,7 +75,7 @@ def concatenate(parts: Sequence[Known]) -> Known:
         index=np.concatenate([part.index for part in parts]),
         key=np.concatenate([part.key for part in parts]),
         key2=np.concatenate([part.key2 for part in parts]),
-        bands=np.concatenate([part.bands for part in parts]),
+        bands=np.concatenate([part.bands for part in parts], axis=1),
         prints=np.concatenate([part.prints for part in parts]),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         side=np.concatenate([part.side for part in parts]),

@@ -25,6 +25,9 @@ def leaders_of_duplicates(known: Known, first_new: int, takes_part: npt.NDArray[
     """
     leaders = np.full(len(known) - first_new, -1, np.int64)
     rows = np.flatnonzero(takes_part)
+    old, new = rows[rows < first_new], rows[rows >= first_new]
+    high = (known.key >> np.uint64(32)).astype(np.uint32)
+    rows = np.concatenate([old[may_stand_in(high[old], high[new])], new])
     if not len(rows):
         return leaders
     order = rows[np.lexsort((rows, known.key2[rows], known.key[rows]))]
@@ -46,7 +49,7 @@ def candidate_pairs(known: Known, first_new: int, takes_part: npt.NDArray[np.boo
     old, new = everyone[everyone < first_new], everyone[everyone >= first_new]
     found = []
     for band in range(BANDS):
-        column = np.ascontiguousarray(known.bands[:, band])
+        column = known.bands[band]
         rows = np.concatenate([old[may_stand_in(column[old], column[new])], new])
         keys = column[rows]
         order = np.argsort(keys, kind="stable")

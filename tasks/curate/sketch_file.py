@@ -53,9 +53,6 @@ class Sketch:
         return np.concatenate([[0], np.cumsum(self.lines["prints"].to_numpy(), dtype=np.int64)])
 
 
-EMPTY = Sketch(LINE_SCHEMA.empty_table(), np.empty((0, BANDS), np.uint32), np.empty(0, np.uint32))
-
-
 class SketchWriter:
     """Writes the sketch of a batch into a folder, some rows at a time."""
 

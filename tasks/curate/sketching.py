@@ -89,22 +89,20 @@ def read_rows(batch: Batch, first: int, last: int, places: Any = None) -> pa.Tab
     Args:
         places: places in the batch, ascending, within that range; None takes every record there that is a row.
     """
-    with pq.ParquetFile(batch.path) as file:
-        groups, starts, start = [], [], 0
-        for group in range(file.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
-            if start < last and start + size > first:
-                groups.append(group)
-                starts.append(start)
-            start += size
-        raw = fill_up(file.read_row_groups(groups)) if groups else None
-    if raw is None:
+    wanted = np.arange(first, last) if places is None else np.asarray(places, np.int64)
+    if not len(wanted):
         return ROW_SCHEMA.empty_table()
-    raw = raw.slice(first - starts[0], last - first)
+    with pq.ParquetFile(batch.path) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        holders = np.searchsorted(starts, wanted, side="right") - 1
+        groups = np.unique(holders)
+        raw = fill_up(file.read_row_groups(groups.tolist()))
+    read_before = np.cumsum([0, *(sizes[group] for group in groups.tolist())])[np.searchsorted(groups, holders)]
+    rows = to_rows(raw.take(pa.array(wanted - starts[holders] + read_before)), batch, wanted.tolist())
     if places is None:
-        rows = to_rows(raw, batch, range(first, first + raw.num_rows))
-        return rows.filter(pc.equal(rows["problem"], "")).select(ROW_SCHEMA.names)
-    return to_rows(raw.take(pa.array(np.asarray(places) - first)), batch, places).select(ROW_SCHEMA.names)
+        rows = rows.filter(pc.equal(rows["problem"], ""))
+    return rows.select(ROW_SCHEMA.names)
 
 
 def clean_rows(rows: pa.Table, settings: CurateSettings) -> list[JudgedRow]:

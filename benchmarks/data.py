@@ -3,7 +3,7 @@
     whole        ingest + validate + curate of ROWS rows (a million): seconds, peak memory of the process tree
     increment    one new batch of 1,000 rows on top: share of the whole's time, bytes stored over the batch's
     nothing new  10,000 batches known: seconds until that is said
-    near         near-duplicates of 100,000 rows against datasketch's MinHashLSH, same threshold; recall and precision of planted ones
+    near         near-duplicates of 100,000 rows against datasketch's MinHashLSH, same threshold; recall and precision
 
 The rows are made: words by Zipf's law, a tenth of them Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail address.
 Each step runs in a process of its own, as the pipeline's stages do. `near` needs datasketch: pip install datasketch
@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -165,9 +164,8 @@ def whole_and_increment(rows: int) -> None:
         batch = Writer(2).write(root / "inbox/b.jsonl", 1_000)
         print("increment: 1,000 rows on top")
         again = run_rooms(root)
-        print(
-            f"  time {again / whole:.1%} of the whole (bound 5 %), stored {(stored_bytes(root) - before) / batch:.2f} x the batch (1.2)"
-        )
+        stored = (stored_bytes(root) - before) / batch
+        print(f"  time {again / whole:.1%} of the whole (bound 5 %), stored {stored:.2f} x the batch (1.2)")
 
 
 def make_project(root: Path) -> None:
@@ -179,8 +177,6 @@ def make_project(root: Path) -> None:
 
 def near() -> None:
     """Finds planted near-duplicates: our bands and proof, and datasketch's index with its estimate."""
-    import numpy as np
-
     from tasks.curate.sketch import SHINGLE_TOKENS
     from tasks.text import segment
 
@@ -196,11 +192,8 @@ def near() -> None:
     found = _ours(texts)
     ours = time.perf_counter() - start
     print(f"near: {len(texts):,} rows, {len(planted):,} planted")
-    truth = _exact(found, texts)
     wanted = {pair for pair, similarity in _exact_of(planted, texts).items() if similarity >= 0.8}
-    print(
-        f"  strop       {ours:8.1f} s   recall {len(wanted & found) / len(wanted):.3f}   precision {np.mean([s >= 0.8 for s in truth]):.3f}"
-    )
+    _tell_found("strop", ours, found, wanted, texts)
 
     from datasketch import MinHash, MinHashLSH
 
@@ -216,13 +209,16 @@ def near() -> None:
         theirs.update((other, number) for other in index.query(signature))
         index.insert(number, signature)
     seconds = time.perf_counter() - start
-    truth = _exact(theirs, texts)
-    print(
-        f"  datasketch  {seconds:8.1f} s   recall {len(wanted & theirs) / len(wanted):.3f}   precision {np.mean([s >= 0.8 for s in truth]):.3f}"
-    )
-    print(
-        f"  ratio {seconds / ours:.1f} (must reach 10), one process each; peak so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB"
-    )
+    _tell_found("datasketch", seconds, theirs, wanted, texts)
+    print(f"  ratio {seconds / ours:.1f} (must reach 10), one process each")
+
+
+def _tell_found(
+    name: str, seconds: float, found: set[tuple[int, int]], wanted: set[tuple[int, int]], texts: list[str]
+) -> None:
+    similar = list(_exact_of(sorted(found)[:20_000], texts).values())
+    precision = sum(each >= 0.8 for each in similar) / max(len(similar), 1)
+    print(f"  {name:<11}{seconds:8.1f} s   recall {len(wanted & found) / len(wanted):.3f}   precision {precision:.3f}")
 
 
 def _changed(text: str) -> str:
@@ -249,10 +245,6 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     rows = np.unique(pairs)
     proved = pairs[similarities(pairs, rows, [texts[row] for row in rows.tolist()]) >= 0.8]
     return {(first, second) for first, second in proved.tolist()}
-
-
-def _exact(pairs: set[tuple[int, int]], texts: list[str]) -> list[float]:
-    return list(_exact_of(sorted(pairs)[:20_000], texts).values())
 
 
 def _exact_of(pairs: list[tuple[int, int]], texts: list[str]) -> dict[tuple[int, int], float]:

@@ -94,7 +94,11 @@ def test_a_stage_depends_on_its_room_and_on_every_module_that_it_imports(stage: 
 def test_what_is_kept_by_content_depends_on_every_module_that_makes_rows() -> None:
     from tasks.records import MODULES
 
-    needed = closure(Path("tasks/records.py")) - {Path("tasks/__init__.py"), Path("tasks/errors.py"), Path("tasks/paths.py")}
+    needed = closure(Path("tasks/records.py")) - {
+        Path("tasks/__init__.py"),
+        Path("tasks/errors.py"),
+        Path("tasks/paths.py"),
+    }
     assert {path.stem for path in needed} == set(MODULES)
 
 

@@ -26,16 +26,15 @@ from tasks.files import file_digest, read_json
 from tasks.row import NO_TEXT, row_id_of
 from tasks.text import normalise, segment
 
-ENGLISH = (
-    "the river stone light window paper garden market silver morning travel music number letter yellow simple".split()
-)
+ENGLISH = "the river stone light window paper garden market silver morning travel music number letter yellow simple"
+WORDS = ENGLISH.split()
 CHINESE = "春天来了山河大地花开鸟语城市里面人们工作学习生活快乐朋友老师学生书本电脑音乐"
 
 
 def sentence(draw: random.Random, words: int = 40, language: str = "en") -> str:
     if language == "zh":
         return "".join(draw.choices(CHINESE, k=words)) + str(draw.random())
-    return " ".join([*(f"{w}{draw.randrange(200)}" for w in draw.choices(ENGLISH, k=words)), str(draw.random())])
+    return " ".join([*(f"{w}{draw.randrange(200)}" for w in draw.choices(WORDS, k=words)), str(draw.random())])
 
 
 def make(text: str, answer: str = "yes", batch: str = "b1", index: int = 0, **more: Any) -> dict[str, Any]:
@@ -147,21 +146,22 @@ def test_another_answer_to_nearly_the_same_prompt_stands_on_the_side_of_the_firs
 
 
 def test_a_row_near_rows_of_two_sides_is_dropped_as_a_bridge(project: Path) -> None:
-    words = [f"{word}{number}" for number, word in enumerate(ENGLISH * 6)]
-    changes = [words[:place] + ["other"] + words[place + 1 :] for place in (2, 90)]
-    variants = [" ".join(words_) + f" tail{n}" for n, words_ in enumerate(changes)]
-    texts = [v + " end" * n for v in variants for n in range(9)]
-    (train,) = [t for t in texts if side_of(t) == "train"][:1]
-    middle = " ".join(words)
-    batch_of(1, [*some_rows(), (train, "a")])
-    (test,) = texts_on("test", 1)
-    far = batch_of(2, [(test, "b")])
-    curate(project, near_duplicate_threshold=0.9)
-    assert sides()[far[0]["row_id"]] == "test"
-    # near the training row by its first half, near the test row by nothing: kept; near both: dropped
-    joined = batch_of(3, [(middle, "c")])
-    curate(project, near_duplicate_threshold=0.9)
-    assert sides()[joined[0]["row_id"]] == "train"
+    words = [f"{word}{number}" for number, word in enumerate(WORDS * 8)][:120]
+
+    def with_others(places: range, side: str) -> str:
+        """The text with four words changed, so that it stands on a side by its own hash."""
+        for number in range(1000):
+            changed = [f"other{number}" if place in places else word for place, word in enumerate(words)]
+            if side_of(" ".join(changed)) == side:
+                return " ".join(changed)
+        raise AssertionError
+
+    train, test = with_others(range(5, 50, 12), "train"), with_others(range(65, 110, 12), "test")
+    first, second = batch_of(1, [*some_rows(), (train, "a"), (test, "b")])[-2:]
+    joined = batch_of(2, [(" ".join(words), "c")])[0]
+    curate(project, decontaminate=False)
+    assert (sides()[first["row_id"]], sides()[second["row_id"]]) == ("train", "test"), "they do not resemble each other"
+    assert dropped(2) == [(joined["row_id"], "bridges_splits", f"{first['row_id']} {second['row_id']}")]
 
 
 def test_the_same_prompt_in_a_golden_set_takes_the_training_row_out(project: Path) -> None:

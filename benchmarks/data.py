@@ -239,7 +239,16 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     count = len(texts)
     nothing = np.empty(0)
     known = Known(
-        nothing, nothing, np.arange(count), nothing, nothing, np.concatenate(bands), nothing, nothing, nothing, nothing
+        nothing,
+        nothing,
+        np.arange(count),
+        nothing,
+        nothing,
+        np.concatenate(bands).T.copy(),
+        nothing,
+        nothing,
+        nothing,
+        nothing,
     )  # type: ignore[arg-type]
     pairs = candidate_pairs(known, 0, np.ones(count, np.bool_))
     rows = np.unique(pairs)

@@ -35,7 +35,7 @@ def build(
         return 0
     for each in built:
         for line in _lines(each, dry_run):
-            console().print(line)
+            console().print(line, soft_wrap=True)
     return 0
 
 

@@ -40,16 +40,35 @@ def history(as_json: Json = False) -> int:
     settings = enter_project()
     from tasks.ledger import champion_of, read_ledger
 
-    entries = read_ledger(settings.register_.model_name)
+    model = settings.register_.model_name
+    entries = read_ledger(model)
+    forgotten = _forgotten(model)
     if as_json:
-        print_json([asdict(entry) for entry in entries])
+        print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
         return 0
     if not entries:
         console().print("No version yet. Make one: [bold]strop run[/]")
         return 0
     champion = champion_of(entries)
     console().print(_history_table(entries, champion.version if champion else None))
+    for version, rows in sorted(forgotten.items()):
+        console().print(f"v{version} was trained on {rows:,} rows that are forgotten since")
     return 0
+
+
+def _forgotten(model: str) -> dict[int, int]:
+    """Version → how many of the rows that it was trained on were forgotten since."""
+    from tasks.decisions import read_decisions
+
+    rows = {each.which for each in read_decisions() if each.what == "forget"}
+    if not rows:
+        return {}
+    from collections import Counter
+
+    from tasks.lineage.why import versions_with
+
+    seen = versions_with(rows, model).values()
+    return dict(Counter(version for splits in seen for version, split in splits.items() if split == "train"))
 
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
 
 from flows import cli
+from flows.commands import looking
 from tasks import versioning
 from tasks.decisions import record_decision
 from tasks.errors import DataError
@@ -109,6 +110,17 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     assert why.why(row_id, "tiny").decisions[0].what == "forget"
     assert cli.run(["rows", "why", row_id]) == 0
     assert "forget by" in capsys.readouterr().out
+
+
+def test_history_says_which_versions_were_trained_on_rows_that_are_forgotten(
+    two_versions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.dataset import read_parts
+
+    trained = [row for _, part in read_parts() for row in part.to_pylist() if row["split"] == "train"]
+    for row in trained[:2]:
+        record_decision("forget", row["row_id"], "asked to")
+    assert looking._forgotten("tiny") == {1: 2, 2: 2}
 
 
 def test_a_refused_row_tells_its_reason(two_versions: Path) -> None:

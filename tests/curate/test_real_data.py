@@ -1,0 +1,40 @@
+"""Room `curate` on real instructions, which say the same examples through many templates."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import params, write_params, write_part
+from test_near_and_overlap import check_no_pair_stands_on_two_sides, make
+
+from tasks import paths
+from tasks.config import load_config
+from tasks.curate.stage import run
+from tasks.dataset import read_dataset
+from tasks.files import read_json
+
+SHARED = Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data")
+
+
+def test_nothing_that_t0_says_twice_is_both_trained_and_tested_on(project: Path) -> None:
+    source = SHARED / "t0/t0.jsonl.gz"
+    if not source.exists():
+        pytest.skip("the shared data is not here")
+    with gzip.open(source, "rt", encoding="utf-8") as file:
+        records = [json.loads(line) for line in itertools.islice(file, 0, 20_000, 20)]
+    rows = [make(r["prompt"], r["completion"], "b1", n) for n, r in enumerate(records) if r["completion"].strip()]
+    rows = [{**row, "index": place} for place, row in enumerate(rows)]
+    write_part(rows)
+    write_params(project, params("base", [], curate={"common_passage_rows": 1000}))
+    run(load_config())
+    report = read_json(paths.CURATE_REPORT)
+    assert report["rows"] == len(rows) == report["kept"] + sum(report["dropped"].values())
+    assert report["kept"] == read_dataset().num_rows
+    assert report["dropped"]["contaminated"] + report["dropped"]["near_duplicate"] > 0
+    assert report["cleaned"]["end_markers"] > 900, "t0's completions end in a literal <|endoftext|>"
+    check_no_pair_stands_on_two_sides()

@@ -164,7 +164,12 @@ class _Fold:
         for (leader, row), is_same in zip(pairs.tolist(), also_answers.tolist(), strict=True):
             leaders[row].append((leader, is_same))
         for row in sorted(leaders):
-            self._follow(row, [(r, s) for r, s in leaders[row] if self.known.side[r] != NOWHERE])
+            self._follow(row, [(r, s) for r, s in leaders[row] if self._leads(r)])
+
+    def _leads(self, row: int) -> bool:
+        """Do others go by it? A golden or benchmark row that is gone guards nothing any more."""
+        side = self.known.side[row]
+        return bool(side != NOWHERE and not (self.known.is_ghost[row] and side in PROTECTED))
 
     def _follow(self, row: int, leaders: list[tuple[int, bool]]) -> None:
         """Puts a row on the side of those that it resembles, or drops it."""
@@ -173,7 +178,7 @@ class _Fold:
             return
         if known.side[row] in PROTECTED:
             for leader, _ in leaders:
-                if known.side[leader] == TRAIN:
+                if known.side[leader] == TRAIN and not known.is_ghost[row]:
                     self._take_out(leader, row)
             return
         first = leaders[0][0]

@@ -76,7 +76,7 @@ def _of_interest(known: Known, first_new: int) -> tuple[Prints, Indices]:
     prints = np.concatenate([known.prints[old], known.prints[begin:]])
     news = np.repeat(np.arange(first_new, len(known)), np.diff(known.offsets[first_new:]))
     owners = np.concatenate([known.owners_of(old), news])
-    is_there = known.side[owners] != NOWHERE
+    is_there = (known.side[owners] != NOWHERE) & ~known.is_ghost[owners]
     both = prints[is_there].astype(np.uint64) << np.uint64(32) | owners[is_there].astype(np.uint64)
     both.sort()  # np.unique would hash first, and take ten times as long
     both = both[np.concatenate([[True], both[1:] != both[:-1]])] if len(both) else both

@@ -250,6 +250,25 @@ def test_rows_keep_the_side_of_a_batch_that_is_excluded(project: Path) -> None:
     assert {row["row_id"]: before[row["row_id"]] for row in followers}.items() <= sides().items()
 
 
+@pytest.mark.parametrize("use", ["train", "golden", "benchmark"])
+def test_an_excluded_batch_leaves_the_dataset_as_it_was_before_it_came(project: Path, use: str) -> None:
+    (trained,) = texts_on("train", 1)
+    (held,) = texts_on("test", 1)
+    passage = " ".join(trained.split()[5:25])
+    batch_of(1, [*some_rows(), (trained, "yes"), (held, "yes")])
+    curate(project)
+    before = {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
+    new = [f"{held} {passage} {number}" for number in range(40)]
+    new = [text for text in new if side_of(text) == "test"]
+    batch_of(2, [(text, "a bad answer") for text in [*new, trained + " indeed"]], use=use)
+    curate(project, near_duplicate_threshold=0.8)
+    assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} != before
+    (paths.VALIDATED / "000002-b2.parquet").unlink()
+    record_decision("exclude", "b2", "a test")
+    curate(project)
+    assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} == before
+
+
 def test_a_released_row_is_kept_though_it_is_nearly_another(project: Path) -> None:
     (text,) = texts_on("train", 1)
     batch_of(1, [*some_rows(), (text, "yes")])

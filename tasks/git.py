@@ -1,30 +1,18 @@
-"""The door to git: facts of the repository, a commit made beside the user's branch, tags and refs.
+"""The door to git: facts of the repository, commits, tags and refs.
 
-    made = commit_beside("tiny: candidate 4f2a", {"data/reports/receipt.json"})
-    move_ref("refs/tags/tiny@v3", made.commit, expected=None)
+    move_ref("refs/tags/tiny@v3", commit, expected=None)
 
-A commit beside is built in a temporary index: the user's HEAD, index and files are never touched, no hook runs.
+The user's HEAD, index and files are never touched; a whole commit is made by tasks/beside.py.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import paths
 from tasks.errors import GitError
-
-OURS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
-"""Folders whose untracked files are part of a version too, unless git ignores them."""
-
-NEEDED = (paths.DVC_YAML, paths.DVC_LOCK, paths.PARAMS, paths.CONSTRAINTS, paths.ROUND, paths.BASE, paths.DECISIONS,
-          Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
-"""Files that a version cannot be rebuilt without: stored even where git ignores them."""
 
 NOBODY = "0" * 40
 """How git writes `this ref does not exist`."""
@@ -34,13 +22,6 @@ _REDIRECTIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIREC
 
 class RefMoved(GitError):
     """A ref is not where it was expected: somebody else was first."""
-
-
-@dataclass(frozen=True)
-class BesideCommit:
-    commit: str
-    left_out: list[str]
-    """Untracked files that it does not hold."""
 
 
 def require_repository() -> None:
@@ -73,47 +54,16 @@ def head_commit() -> str:
     return commit
 
 
-def is_dirty() -> bool:
-    """Whether a tracked file differs from HEAD."""
-    return bool(_run("status", "--porcelain", "--untracked-files=no").strip())
-
-
-def files_left_out() -> list[str]:
-    """Untracked files that a commit beside would not hold: neither ignored, nor ours, nor needed."""
-    kept = {str(path) for path in _needed()}
-    return [name for name in _untracked() if name not in kept and not _is_ours(name)]
-
-
-def commit_beside(message: str, extra: Iterable[Path] = ()) -> BesideCommit:
-    """HEAD's tree with tracked changes, our untracked files, what a rebuild needs, and `extra`, as a child of HEAD."""
-    head = head_commit()
-    left_out = files_left_out()
-    ours = [name for name in _untracked() if _is_ours(name) and not name.endswith("/")]
-    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
-        index = Path(folder) / "index"
-        users = Path(_run("rev-parse", "--git-path", "index").strip())
-        environment = {"GIT_INDEX_FILE": str(index)}
-        if users.exists():
-            shutil.copyfile(users, index)  # with what git knows of each file's time and size, so nothing is hashed anew
-        else:
-            _run("read-tree", head, environment=environment)
-        _run("add", "--update", "--", ".", environment=environment)
-        _add(ours, environment)
-        _add([str(path) for path in (*_needed(), *extra) if path.exists()], environment, "--force")
-        tree = _run("write-tree", environment=environment).strip()
-    return BesideCommit(make_commit(tree, message, parent=head), left_out)
-
-
 def make_commit(tree: str, message: str, parent: str | None) -> str:
     """Writes a commit object; no branch moves."""
     parents = ["-p", parent] if parent else []
-    return _run(
+    return run(
         "commit-tree", "--no-gpg-sign", tree, *parents, "-F", "-", stdin=message, environment=_identity()
     ).strip()
 
 
 def empty_tree() -> str:
-    return _run("mktree", stdin="").strip()
+    return run("mktree", stdin="").strip()
 
 
 def move_ref(ref: str, new: str, expected: str | None) -> None:
@@ -123,7 +73,7 @@ def move_ref(ref: str, new: str, expected: str | None) -> None:
         RefMoved: it is somewhere else.
     """
     try:
-        _run("update-ref", ref, new, expected or NOBODY)
+        run("update-ref", ref, new, expected or NOBODY)
     except GitError as error:
         if resolve(ref) != expected or "lock" in error.what:
             raise RefMoved("somebody else moved it first", where=ref, fix="Look again, then repeat") from error
@@ -131,7 +81,7 @@ def move_ref(ref: str, new: str, expected: str | None) -> None:
 
 
 def delete_ref(ref: str, expected: str) -> None:
-    _run("update-ref", "-d", ref, expected)
+    run("update-ref", "-d", ref, expected)
 
 
 def create_tag(name: str, commit: str) -> None:
@@ -160,13 +110,18 @@ def resolve(revision: str) -> str | None:
 
 def refs_below(prefix: str) -> dict[str, str]:
     """Every ref that starts with `prefix/`, and its commit."""
-    lines = _run("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
+    lines = run("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
     return dict(line.split(" ", 1) for line in lines)
+
+
+def commits_that_changed(names: Iterable[Path]) -> list[str]:
+    """Every commit that any ref leads to and that changed one of these files."""
+    return run("rev-list", "--all", "--", *(str(name) for name in names)).split()
 
 
 def messages(revision: str) -> list[str]:
     """The messages of a chain of commits, the oldest first."""
-    told = _run("log", "--first-parent", "--reverse", "--encoding=UTF-8", "--format=%B%x00", revision)
+    told = run("log", "--first-parent", "--reverse", "--encoding=UTF-8", "--format=%B%x00", revision)
     return [part.strip("\n") for part in told.split("\0")[:-1]]
 
 
@@ -182,33 +137,15 @@ def clone_at(revision: str, folder: Path) -> None:
     commit = resolve(revision)
     if commit is None:
         raise GitError("no such revision", where=revision)
-    _run("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(folder))
+    run("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(folder))
     # a refused candidate's commit is on no branch and in no tag: a clone does not bring it by itself
-    _run("-C", str(folder), "fetch", "--quiet", str(Path.cwd()), *_refs_at(commit))
-    _run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+    run("-C", str(folder), "fetch", "--quiet", str(Path.cwd()), *_refs_at(commit))
+    run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
 
 
 def _refs_at(commit: str) -> list[str]:
-    lines = _run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
+    lines = run("for-each-ref", "--format=%(refname)", f"--contains={commit}").split()
     return lines[:1]
-
-
-def _needed() -> list[Path]:
-    return [path for path in (*NEEDED, *sorted(paths.DATA.glob("*.dvc"))) if path.is_file()]
-
-
-def _is_ours(name: str) -> bool:
-    return any(name.startswith(f"{folder}/") for folder in OURS)
-
-
-def _untracked() -> list[str]:
-    return [name for name in _run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
-
-
-def _add(names: list[str], environment: dict[str, str], *flags: str) -> None:
-    if names:
-        listed = "\0".join(f":(literal){name}" for name in names)
-        _run("add", *flags, "--pathspec-from-file=-", "--pathspec-file-nul", stdin=listed, environment=environment)
 
 
 def _identity() -> dict[str, str]:
@@ -222,7 +159,12 @@ def _identity() -> dict[str, str]:
     return environment
 
 
-def _run(*arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+def run(*arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+    """What git prints.
+
+    Raises:
+        GitError: it failed, or is not installed.
+    """
     told = _git(*arguments, stdin=stdin, environment=environment)
     assert told is not None
     return told

@@ -163,6 +163,21 @@ def project(make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) 
     return root
 
 
+@pytest.fixture
+def strop(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+    from flows import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what came before is not the command's
+        code = cli.run(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, out, err
+
+    return run
+
+
 def params(base: Path | str, sources: list[dict[str, Any]], **sections: dict[str, Any]) -> dict[str, Any]:
     """The content of a params.yaml for a tiny model: small lengths, few steps."""
     config: dict[str, Any] = {

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from realdata import real
 
 from tasks.row import NO_TEXT
 from tasks.shapes import Problem, own_id, to_fields
@@ -24,6 +23,12 @@ def sharegpt(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
 
 def messages(*turns: tuple[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": who, "content": text} for who, text in turns]}
+
+
+def kept(sha256: str | None, path: str = "1.png") -> dict[str, Any]:
+    """OpenAI's part that is an image, as ingestion leaves it."""
+    found = {"sha256": sha256} if sha256 else {"fault": "stands on the web"}
+    return {"type": "image_url", "image_url": {"path": path, **found}}
 
 
 def turns(*said: str) -> list[dict[str, str]]:
@@ -206,6 +211,26 @@ def turns(*said: str) -> list[dict[str, str]]:
             {"input": "a", "output": "b", "rejected": "c", "images": '["x"]'},
         ),
         (
+            "messages",
+            messages(
+                ("user", [{"type": "text", "text": "谁？"}, kept("ab")]),
+                ("assistant", "他"),
+                ("user", [kept("cd")]),
+                ("assistant", "b"),
+            ),
+            {
+                "history": '[["user","谁？\\n<image>"],["assistant","他"]]',
+                "input": "<image>",
+                "output": "b",
+                "images": '["ab","cd"]',
+            },
+        ),
+        (
+            "preference",
+            {"prompt": messages(("user", [kept("ab")]))["messages"], "chosen": "b", "rejected": "c"},
+            {"input": "<image>", "output": "b", "rejected": "c", "images": '["ab"]'},
+        ),
+        (
             "text_label",
             {"text": "\u202eevil\u200b", "label": "b\u200d"},
             {"input": "\u202eevil\u200b", "output": "b\u200d"},
@@ -334,6 +359,21 @@ def test_columns_of_other_names_are_found() -> None:
             messages(("user", [{"type": "image_url"}]), ("assistant", "b")),
             Problem("wrong_type", "messages.content", {"type": "image_url"}),
         ),
+        (
+            "messages",
+            messages(("user", [kept(None, "http://x")]), ("assistant", "b")),
+            Problem("missing_field", "messages.content", "http://x: stands on the web"),
+        ),
+        (
+            "messages",
+            messages(("user", "a"), ("assistant", [kept("ab")])),
+            Problem("wrong_type", "messages.content", "an image in what the assistant says"),
+        ),
+        (
+            "messages",
+            messages(("user", [kept("ab")]), ("assistant", "b")) | {"images": [{"path": "x", "sha256": "cd"}]},
+            Problem("wrong_type", "images", "images in the turns, and others beside them: their order is not known"),
+        ),
         ("sharegpt", sharegpt(("function_call", "a")), Problem("wrong_type", "conversations.value", "a")),
         (
             "sharegpt",
@@ -354,7 +394,6 @@ def test_the_own_id_is_looked_at_only_where_it_is_declared() -> None:
     assert json.loads(own_id({"key": "七"}, {"id": "key"}) or "") == "七"
 
 
-DATA = Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).parents[1] / "../shared/data")
 REAL = {
     "llamafactory/dpo_en_demo.json": ("preference", 300, lambda f: f["rejected"] and f["output"]),
     "llamafactory/kto_en_demo.json": ("kto", 300, lambda f: f["desirable"] in ("true", "false")),
@@ -367,10 +406,8 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_every_record_of_a_real_file_becomes_a_row(name: str) -> None:
-    if not (DATA / name).exists():
-        pytest.skip("the shared data is not here")
     shape, count, is_good = REAL[name]
-    text = (DATA / name).read_text(encoding="utf-8")
+    text = real(name).read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()] if name.endswith("l") else json.loads(text)
     rows = [to_fields(record, shape, {}) for record in records]
     assert count in (None, len(rows))
@@ -379,10 +416,8 @@ def test_every_record_of_a_real_file_becomes_a_row(name: str) -> None:
 
 
 def test_real_tool_calls_are_told_as_calls_and_answers() -> None:
-    path = DATA / "llamafactory/glaive_toolcall_en_demo.json"
-    if not path.exists():
-        pytest.skip("the shared data is not here")
-    rows = [to_fields(record, "sharegpt", {}) for record in json.loads(path.read_text(encoding="utf-8"))]
+    text = real("llamafactory/glaive_toolcall_en_demo.json").read_text(encoding="utf-8")
+    rows = [to_fields(record, "sharegpt", {}) for record in json.loads(text)]
     calls = 0
     for row in rows:
         assert isinstance(row, dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -103,32 +104,6 @@ def export_rows(
     return 0
 
 
-@app.command()
-def release(
-    why: Why,
-    rows: Rows = None,
-    reason: Reason = None,
-    source: Source = None,
-    batch: Batch = None,
-    as_json: Json = False,
-) -> int:
-    """Accept rows that were refused, from the next run on."""
-    return _decide("release", Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
-
-
-@app.command()
-def drop(
-    why: Why,
-    rows: Rows = None,
-    reason: Reason = None,
-    source: Source = None,
-    batch: Batch = None,
-    as_json: Json = False,
-) -> int:
-    """Refuse rows for good, whatever the contract will say; or take back a release."""
-    return _decide("drop", Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
-
-
 def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json: bool) -> int:
     """Records a decision on each row asked for, but for those that it cannot hold of."""
     if not why.strip():
@@ -159,6 +134,28 @@ def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json:
     for reason in dict.fromkeys(kept.values()):
         console().print(f"{list(kept.values()).count(reason):,} stay, for they cannot be released: {reason}.")
     return 0
+
+
+def _deciding(what: Literal["release", "drop"]) -> Callable[..., int]:
+    """A command that records this decision: both take the same options."""
+
+    def decide(
+        why: Why,
+        rows: Rows = None,
+        reason: Reason = None,
+        source: Source = None,
+        batch: Batch = None,
+        as_json: Json = False,
+    ) -> int:
+        return _decide(what, Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
+
+    return decide
+
+
+app.command("release", help="Accept rows that were refused, from the next run on.")(_deciding("release"))
+app.command("drop", help="Refuse rows for good, whatever the contract will say; or take back a release.")(
+    _deciding("drop")
+)
 
 
 def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:

@@ -26,7 +26,7 @@ from tasks.ledger import (
     read_ledger,
     who,
 )
-from tasks.tracking import open_registry
+from tasks.tracking.registry import open_registry
 from tasks.versions import commit_of, receipt_at, tag_name
 
 if TYPE_CHECKING:

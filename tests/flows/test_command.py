@@ -12,25 +12,11 @@ from typing import Any
 import pytest
 from conftest import params, topic_records, write_jsonl, write_params
 
-from flows import cli
 from tasks.files import write_json, write_parquet
 from tasks.manifest import Batch, write_manifest
 from tasks.row import QUARANTINE_SCHEMA
 
 SOURCE = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
-
-
-@pytest.fixture
-def strop(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(list(arguments))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

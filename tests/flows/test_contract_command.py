@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from conftest import REPOSITORY, qa_records, topic_records, write_jsonl
+from conftest import qa_records, topic_records, write_jsonl
+from realdata import real
 
 from flows.commands import contract
 from tasks.decisions import record_decision
@@ -19,7 +19,6 @@ from tasks.ingest.sources import ingest_sources
 from tasks.manifest import read_manifest
 from tasks.validate.contract_files import load_contract
 
-DATA = Path(os.environ.get("STROP_SHARED_DATA", REPOSITORY / "../shared/data"))
 SOURCES = [
     {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"},
     {"name": "qa", "path": "inbox/qa.jsonl", "shape": "alpaca", "family": "qa", "columns": {"id": "key"}},
@@ -132,7 +131,6 @@ def test_labels_and_patterns_of_any_characters_are_read_back(suggest: Any, held:
     assert set(family[1].labels or ()) == set(odd)
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the real data are not beside the repository (STROP_SHARED_DATA)")
 @pytest.mark.parametrize(
     ("path", "shape", "columns", "most_refused"),
     [
@@ -144,7 +142,7 @@ def test_labels_and_patterns_of_any_characters_are_read_back(suggest: Any, held:
 def test_real_data_are_accepted_by_the_contract_that_they_suggest(
     path: str, shape: str, columns: dict[str, str], most_refused: float, suggest: Any, held: None
 ) -> None:
-    collect([{"name": "real", "path": str(DATA / path), "shape": shape, "family": "real", "columns": columns}])
+    collect([{"name": "real", "path": str(real(path)), "shape": shape, "family": "real", "columns": columns}])
     answer = json.loads(suggest("--source", "real", "--json")[0])
     found = answer["refused"]["real"]
     assert found["records"] >= 400

@@ -8,19 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import params, qa_records, write_jsonl, write_params
-
-from flows import cli
-from flows.commands import building, data
-
-if not any(command.callback is building.build for command in data.app.registered_commands):
-    building.add_to(data.app)
-PROCESS = (
-    "import sys; from flows import cli; from flows.commands import building, data;"
-    "any(c.callback is building.build for c in data.app.registered_commands) or building.add_to(data.app);"
-    "cli.main()"
-)
 
 FAQ = {
     "name": "faq",
@@ -30,19 +18,6 @@ FAQ = {
 }
 ENTRIES = [{"question": "Where is the office?", "answer": "In Bern."}, {"question": "几点开门？", "answer": "九点。"}]
 SOURCE = {"name": "made", "path": "inbox/built/faq/*.jsonl", "shape": "alpaca", "family": "qa"}
-
-
-@pytest.fixture
-def strop(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(list(arguments))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
 
 
 def configure(
@@ -77,7 +52,7 @@ def test_a_folder_that_no_source_collects_is_named_with_the_line_to_add(strop: A
 def test_json_holds_the_same_facts_and_a_dry_run_writes_nothing(project: Path) -> None:
     write_jsonl(project / "faq.jsonl", ENTRIES)
     configure(project, FAQ, {**FAQ, "name": "other"})
-    line = [sys.executable, "-c", PROCESS, "data", "build", "--recipe", "faq", "--dry-run", "--json"]
+    line = [sys.executable, "-m", "flows.cli", "data", "build", "--recipe", "faq", "--dry-run", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert (told["dry_run"], len(told["recipes"])) == (True, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pyarrow as pa
 import pytest
 from conftest import params, qa_records, topic_records, write_jsonl, write_params
 
-from flows import cli
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
@@ -25,17 +25,9 @@ from tasks.validate.stage import run as validate
 
 
 @pytest.fixture
-def strop(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.run(["quarantine", *arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return code, out, err
-
-    return run
+def strop(strop: Any) -> Any:
+    """Runs `strop quarantine`: (exit code, stdout, stderr)."""
+    return partial(strop, "quarantine")
 
 
 def line(number: int, reason: str, output: str = "好", **more: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tasks.promote import stage
 from tasks.promote.stage import promote, reconcile, rollback, serving
 from tasks.register.pending import pending
 from tasks.round import read_round
-from tasks.tracking import Registry, open_registry
+from tasks.tracking.registry import Registry, open_registry
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import shutil
@@ -14,12 +15,17 @@ from typing import Any
 
 import pytest
 import toyworld
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.store.entities import PagedList
 
 from tasks import mirror, paths
 from tasks.config import load_config
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, VersioningError
 from tasks.mirror import EVENTS_FILE, mirror_curves
-from tasks.tracking import Point, Registry, open_registry
+from tasks.tracking.preparing import ARTIFACTS
+from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.registry_file import ARTIFACT_PATHS, follow_move
+from tasks.tracking.runs import Point
 from tasks.weights import weights_digest
 
 
@@ -53,6 +59,19 @@ def test_four_processes_may_open_a_fresh_registry_at_once(world: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
     registry = open_registry(load_config())
     assert registry.create_version(some_model(registry), registry.create_run("x", {}), {}) == 1
+
+
+def test_a_password_in_the_address_is_not_told() -> None:
+    class Client:
+        def search_model_versions(self, *_: str, **__: None) -> Any:
+            return PagedList([], None)
+
+        def get_registered_model(self, _: str) -> Any:
+            return RegisteredModel("tiny")
+
+    registry = Registry("postgresql://li:secret@host/registry", "tiny", Client(), "0")  # type: ignore[arg-type]
+    with pytest.raises(RegistryError, match="li:…@host/registry: has no version 7 of tiny; it has none"):
+        registry.version(7)
 
 
 def test_an_unreachable_server_is_one_line_within_seconds(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +121,23 @@ def test_a_moved_project_still_finds_its_models(tmp_path: Path, monkeypatch: pyt
     assert all(place.startswith(str(tmp_path / "project")) for place in places if place)
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_file_outside_the_project_that_two_share_keeps_its_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
+) -> None:
+    shared = tmp_path / "shared.db"
+    with contextlib.closing(sqlite3.connect(shared)) as database, database:
+        for table, column in ARTIFACT_PATHS:
+            database.execute(f"CREATE TABLE {table} ({column} TEXT)")
+        database.execute("INSERT INTO experiments VALUES ('/other/project/mlflow/artifacts')")
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    Path("linked.db").symlink_to(shared)
+    assert not follow_move(Path("linked.db") if is_link else shared, ARTIFACTS)
+    shutil.copyfile(shared, "own.db")
+    assert follow_move(Path("own.db"), ARTIFACTS)
+
+
 def test_a_point_is_not_written_twice(world: Path) -> None:
     registry = open_registry(load_config())
     run_id = registry.create_run("x", {})
@@ -132,6 +168,16 @@ def test_aliases_and_versions_are_numbers(world: Path) -> None:
 
 def live_runs(registry: Registry) -> list[dict[str, float]]:
     return [run.data.metrics for run in registry.client.search_runs([registry.experiment_id])]
+
+
+def test_a_training_that_a_signal_ended_is_marked_killed_not_failed(world: Path) -> None:
+    paths.EVENTS.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(VersioningError), mirror_curves(load_config()):
+        EVENTS_FILE.write_text('{"step": 1, "loss": 2.0}\n{"step": 1, "interrupted": true}\n')
+        raise VersioningError("stage `finetune` failed")
+    registry = open_registry(load_config())
+    (run,) = registry.client.search_runs([registry.experiment_id], "tags.`strop.state` = 'live'")
+    assert run.info.status == "KILLED"
 
 
 def test_curves_are_mirrored_while_a_stage_trains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

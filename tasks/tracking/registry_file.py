@@ -1,4 +1,4 @@
-"""The registry as a file: what must be right about mlflow/mlflow.db before MLflow opens it. For `tasks.tracking` alone.
+"""The registry as a file: what must be right about mlflow/mlflow.db before MLflow opens it.
 
 MLflow would wait for minutes on a file that it cannot open, break a fresh one that two processes open at once, and write
 absolute paths that a renamed project folder no longer has.
@@ -49,7 +49,12 @@ def schema_version(path: Path) -> str | None:
 
 
 def follow_move(path: Path, artifacts: Path) -> bool:
-    """Where the project folder was moved or renamed, corrects the absolute paths in the file. True if it did."""
+    """Where the project folder was moved or renamed, corrects the absolute paths in the file. True if it did.
+
+    A file outside the project did not move with it, and may hold another project's paths: it is left as it is.
+    """
+    if not path.resolve().is_relative_to(Path.cwd().resolve()):
+        return False
     here = str(artifacts.resolve())
     tail = f"/{artifacts.as_posix()}"
     with closing(sqlite3.connect(path, timeout=30)) as database, database:

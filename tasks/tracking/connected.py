@@ -1,0 +1,19 @@
+"""What every part of the registry knows: where it is, and the client that speaks to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Connected:
+    """One registered model and the experiment of its runs, behind a client."""
+
+    uri: str
+    model: str
+    client: MlflowClient
+    experiment_id: str

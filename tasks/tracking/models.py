@@ -1,0 +1,107 @@
+"""Logged models: logged once by their weights, loaded, and their weight files found on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tasks.files import file_digest
+from tasks.tracking.connected import Connected
+from tasks.tracking.reaching import quiet, telling
+
+
+class Models(Connected):
+    """The models that the runs of one experiment logged."""
+
+    def find_model(self, weights: str) -> str | None:
+        """The address of a model that was logged whole with these weights, so that none is stored twice."""
+        with telling(self.uri):
+            query = f"tags.`strop.weights` = '{weights}'"
+            for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
+                if str(model.status) == "READY":
+                    return str(model.model_uri)
+            return None
+
+    def log_model(self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None) -> str:
+        """Logs a model (with `base`, an adapter on it) and returns its address."""
+        import mlflow
+
+        os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it came: the bytes are compared
+        # an adapter that is logged without its base's path reloads with wrong weights, and only whispers
+        to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
+        with telling(self.uri), quiet():
+            self._remove_half_logged(weights)
+            with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+                logged = mlflow.transformers.log_model(
+                    {"model": model, "tokenizer": tokenizer},
+                    name=self.model,
+                    task="llm/v1/chat",
+                    tags={"strop.weights": weights},
+                    pip_requirements=_requirements(is_adapter=base is not None),  # guessing them loads the model again
+                    **to_base,
+                )
+        return str(logged.model_uri)
+
+    def load_model(self, model_uri: str, base: Path | None) -> tuple[Any, Any]:
+        """The model and tokenizer behind an address (`models:/name@champion`, `models:/name/3`, `models:/m-…`)."""
+        import mlflow
+
+        to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
+        with telling(self.uri), quiet():
+            parts = mlflow.transformers.load_model(model_uri, return_type="components", **to_base)
+        return parts["model"], parts["tokenizer"]
+
+    def add_file(self, model_uri: str, file: Path) -> None:
+        """Puts a file beside a logged model's own."""
+        with telling(self.uri), quiet():
+            self.client.log_model_artifact(model_uri.rsplit("/", 1)[1], str(file))
+
+    def forget_model(self, model_uri: str) -> None:
+        """Removes a logged model that must not be used."""
+        with telling(self.uri):
+            self.client.delete_logged_model(model_uri.rsplit("/", 1)[1])
+
+    def weight_files(self, source: str, folder: Path) -> list[Path]:
+        """The *.safetensors of a logged model: where they lie, or where they were downloaded to below `folder`."""
+        from mlflow.artifacts import download_artifacts
+
+        with telling(self.uri), quiet():
+            place = self._local_artifacts(source)
+            if place is None:
+                place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
+            return sorted(place.rglob("*.safetensors"))
+
+    def share_weights(self, source: str, kept: Path) -> None:
+        """Where registry and project share a disk, equal weight files become one file: full weights cost their size once."""
+        place = self._local_artifacts(source)
+        for file in place.rglob("*.safetensors") if place else []:
+            twin = kept / file.name
+            if twin.is_file() and not twin.samefile(file) and file_digest(twin) == file_digest(file):
+                beside = file.with_name(f".{file.name}.link")
+                with contextlib.suppress(OSError):  # another disk: it then costs its size twice
+                    beside.unlink(missing_ok=True)
+                    os.link(twin, beside)
+                    beside.replace(file)
+
+    def _local_artifacts(self, source: str) -> Path | None:
+        place = self.client.get_logged_model(source.rsplit("/", 1)[1]).artifact_location
+        return Path(place) if "://" not in place and Path(place).is_dir() else None
+
+    def _remove_half_logged(self, weights: str) -> None:
+        """What a process that was killed while logging left behind."""
+        query = f"tags.`strop.weights` = '{weights}'"
+        for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
+            if str(model.status) != "READY":
+                if "://" not in model.artifact_location:
+                    shutil.rmtree(Path(model.artifact_location).parent, ignore_errors=True)
+                self.client.delete_logged_model(model.model_id)
+
+
+def _requirements(is_adapter: bool) -> list[str]:
+    from importlib.metadata import version
+
+    names = ["torch", "transformers", "accelerate", *(["peft"] if is_adapter else [])]
+    return [f"{name}=={version(name).split('+')[0]}" for name in names]

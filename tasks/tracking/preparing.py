@@ -1,0 +1,56 @@
+"""A registry file is made, upgraded, or mended after a move, before MLflow opens it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tasks import paths
+from tasks.errors import RegistryError
+from tasks.tracking.reaching import hush
+from tasks.tracking.registry_file import follow_move, schema_version
+
+ARTIFACTS = paths.REGISTRY_FOLDER / "artifacts"
+
+
+def prepare_file(uri: str, path: Path) -> None:
+    """Makes or upgrades the file, one process at a time: MLflow's own attempt breaks a file that two open at once."""
+    from filelock import FileLock
+
+    paths.LOCKS.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.LOCKS / "registry.lock", timeout=300):
+        at = schema_version(path)
+        if at is None:
+            import mlflow.db
+
+            hush()
+            mlflow.db.upgrade.callback(uri)
+        elif at != _newest_schema():
+            import mlflow.db
+
+            hush()
+            shutil.copyfile(path, path.with_name(f"{path.name}.before-{at}"))
+            mlflow.db.upgrade.callback(uri)
+        elif follow_move(path, ARTIFACTS):
+            print(f"registry: the project folder was moved; corrected the paths in {path}", flush=True)
+
+
+def require_newest_schema(path: Path) -> None:
+    """For a file that belongs to somebody else: it is read, and neither made nor upgraded.
+
+    Raises:
+        RegistryError: MLflow would have to upgrade it, or is itself too old.
+    """
+    at = schema_version(path)
+    if at is None:
+        raise RegistryError("is no MLflow file", where=str(path), fix="Mend the source's tracking_uri in params.yaml")
+    if at != _newest_schema():
+        fix = f"Where it belongs: mlflow db upgrade sqlite:///{path}; or install here the MLflow that wrote it"
+        told = f"is of another version of MLflow (schema {at}, here {_newest_schema()}), and is not changed from here"
+        raise RegistryError(told, where=str(path), fix=fix)
+
+
+def _newest_schema() -> str:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())

@@ -1,0 +1,93 @@
+"""Opening the registry that the settings name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.errors import RegistryError
+from tasks.tracking.models import Models
+from tasks.tracking.preparing import ARTIFACTS, prepare_file
+from tasks.tracking.reaching import hush, require_reachable, telling, without_password
+from tasks.tracking.registry_file import path_of
+from tasks.tracking.runs import Runs
+from tasks.tracking.versions import Versions
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from tasks.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class Registry(Versions, Runs, Models):
+    """One registered model and its runs."""
+
+
+def tracking_uri(config: PipelineConfig) -> str:
+    """Where the registry is: MLFLOW_TRACKING_URI, else the setting.
+
+    A file's address is made absolute: MLflow keeps a connection by its address, and would go on with the first project's
+    file in a process that goes from one project to another.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or config.register_.tracking_uri
+    path = path_of(uri)
+    return uri.replace(str(path), str(path.resolve()), 1) if path else uri
+
+
+def open_registry(config: PipelineConfig) -> Registry:
+    """The registry, ready for use.
+
+    Raises:
+        RegistryError: it cannot be reached (found out within seconds), or is no registry.
+    """
+    uri = tracking_uri(config)
+    require_reachable(uri)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with telling(uri):
+        if (path := path_of(uri)) is not None:
+            prepare_file(uri, path)
+        import mlflow
+
+        hush()
+        with _keeping_environment("MLFLOW_TRACKING_URI"):
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        return Registry(uri, config.register_.model_name, client, _experiment(client, config.register_.model_name, uri))
+
+
+def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """The experiment of that name; with a registry file, its artifacts lie beside the file, in mlflow/artifacts."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        place = str(ARTIFACTS.resolve()) if path_of(uri) else None
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise  # else another process was first
+    if found.lifecycle_stage != "active":
+        fix = f"Restore it: mlflow experiments restore --experiment-id {found.experiment_id}"
+        raise RegistryError(f"the experiment {name} was deleted", where=without_password(uri), fix=fix)
+    return str(found.experiment_id)
+
+
+@contextlib.contextmanager
+def _keeping_environment(name: str) -> Iterator[None]:
+    """MLflow writes its address into the environment, where we would take it for the user's wish in the next project."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

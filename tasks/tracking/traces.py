@@ -1,0 +1,61 @@
+"""What people said of a served model's answers: traces with their judgements."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from tasks import paths
+from tasks.errors import RegistryError
+from tasks.tracking.preparing import prepare_file, require_newest_schema
+from tasks.tracking.reaching import hush, require_reachable, telling, without_password
+from tasks.tracking.registry_file import path_of
+
+
+def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
+    """The traces of an experiment that people judged, oldest first; a judge that is a model does not count.
+
+    Each is {"trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request",
+    "response"}; the last two are JSON text, and null without `with_content`.
+
+    Raises:
+        RegistryError: the server cannot be reached, the file is not there or of another version, or it has no such experiment.
+    """
+    require_reachable(uri)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with telling(uri):
+        if (path := path_of(uri)) is not None:
+            uri = uri.replace(str(path), str(path.resolve()), 1)  # as in `tracking_uri`
+            if not path.exists():
+                raise RegistryError(
+                    "no such file", where=str(path), fix="Mend the source's tracking_uri in params.yaml"
+                )
+            if path.resolve().parent == paths.REGISTRY_FOLDER.resolve():
+                prepare_file(uri, path)
+            else:
+                require_newest_schema(path)
+        import mlflow
+
+        hush()
+        client = mlflow.MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise RegistryError(
+                f"has no experiment {experiment}", where=without_password(uri), fix="See: mlflow experiments"
+            )
+        where = {"locations": [found.experiment_id], "order_by": ["timestamp_ms ASC"], "include_spans": with_content}
+        token = None
+        while True:
+            page = client.search_traces(**where, page_token=token)
+            for trace in page:
+                said = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
+                said.sort(key=lambda a: a.last_update_time_ms or 0)
+                if said:
+                    data = {"request": trace.data.request, "response": trace.data.response}
+                    changed = said[-1].last_update_time_ms or 0
+                    values = {a.name: a.value for a in said}
+                    yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
+            if not (token := page.token):
+                return

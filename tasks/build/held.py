@@ -1,22 +1,62 @@
-"""The rows that the project holds: which may be parents, and which prompts must never be made again."""
+"""The rows that the project holds: which may be parents, and which prompts must never be made again.
+
+The dataset is gone through a piece at a time. Of a row that may be a parent only its place is kept; its text is read again when it
+is asked for, which a recipe does a few at a time.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tasks import paths
 from tasks.build.made import prompt_key
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.manifest import Batch
+
+PLACE = np.dtype([("row_id", "S32"), ("batch", np.int32), ("index", np.int64), ("key", "V16")])
+"""Of a row: its id, the place of its batch in `Held.batches`, its place in the batch, and its prompt's key."""
+ROWS_AT_ONCE = 64
+Places = npt.NDArray[np.void]
+
 
 @dataclass(frozen=True)
 class Held:
-    parents: list[dict[str, Any]] = field(default_factory=list)
-    """Training rows of the families asked for, that were collected, not made (DATASET_SCHEMA)."""
+    batches: list[Batch] = field(default_factory=list)
+    """Those that have rows in the dataset."""
+    parents: dict[str, Places] = field(default_factory=dict)
+    """Family asked for → its training rows that were collected, not made."""
     tested_on: frozenset[bytes] = frozenset()
     """The keys of the prompts of all other sides: validation, test, golden and benchmark rows."""
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Rows in the order in which they are taken (dicts of DATASET_SCHEMA), read a few at a time."""
+
+    batches: list[Batch]
+    places: Places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for first in range(0, len(self.places), ROWS_AT_ONCE):
+            some = self.places[first : first + ROWS_AT_ONCE]
+            rows: dict[tuple[int, int], dict[str, Any]] = {}
+            for number in np.unique(some["batch"]).tolist():
+                batch = self.batches[number]
+                for piece in _pieces(batch, _named(batch, some["index"][some["batch"] == number].tolist())):
+                    rows.update(((number, row["index"]), row) for row in piece.to_pylist())
+            yield from (rows[int(place["batch"]), int(place["index"])] for place in some)
 
 
 def read_held(families: Collection[str] = ()) -> Held:
@@ -24,27 +64,66 @@ def read_held(families: Collection[str] = ()) -> Held:
 
     Args:
         families: those whose rows are wanted as parents.
+
+    Raises:
+        DataError: a raw batch is not on the disk.
     """
     if not paths.CURATED.is_dir():
         return Held()
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from tasks.dataset import read_parts
 
-    from tasks.dataset import read_dataset
+    batches: list[Batch] = []
+    tested_on: set[bytes] = set()
+    found: dict[str, list[Places]] = {family: [] for family in families}
+    for batch, part in read_parts():
+        for piece in _pieces(batch, part):
+            places: dict[str, list[tuple[Any, ...]]] = {}
+            for row in piece.to_pylist():
+                if (row["split"], row["use"]) != ("train", "train"):
+                    tested_on.add(prompt_key(row))
+                elif row["family"] in found and not row["synthetic"]:
+                    place = (row["row_id"], len(batches), row["index"], prompt_key(row))
+                    places.setdefault(row["family"], []).append(place)
+            for family, some in places.items():
+                found[family].append(np.array(some, PLACE))
+        batches.append(batch)
+    parents = {family: np.concatenate(some) for family, some in found.items() if some}
+    return Held(batches, parents, frozenset(tested_on))
 
-    rows = read_dataset()
-    trains = pc.and_(pc.equal(rows["split"], "train"), pc.equal(rows["use"], "train"))
-    tested_on = rows.filter(pc.invert(trains)).select(["system", "instruction", "input"])
-    wanted = pc.and_(pc.equal(rows["synthetic"], ""), pc.is_in(rows["family"], pa.array(sorted(families), pa.string())))
-    keys = (prompt_key(row) for batch in tested_on.to_batches(10_000) for row in batch.to_pylist())
-    return Held(rows.filter(pc.and_(trains, wanted)).to_pylist(), frozenset(keys))
 
-
-def choose_parents(held: Held, family: str | None, seed: int) -> list[dict[str, Any]]:
+def choose_parents(held: Held, family: str | None, seed: int) -> Parents:
     """The family's rows whose prompt nobody is tested on, in an order that one more row does not upset."""
+    places = held.parents.get(family or "", np.empty(0, PLACE))
+    is_free = [key.tobytes() not in held.tested_on for key in places["key"]]
+    places = places[np.array(is_free, np.bool_)]
+    ids = [row_id.decode() for row_id in places["row_id"].tolist()]
+    ranks = [random.Random(f"{seed}:{row_id}").random() for row_id in ids]
+    order = sorted(range(len(ids)), key=lambda number: (ranks[number], ids[number]))
+    return Parents(held.batches, places[order])
 
-    def rank(row: dict[str, Any]) -> float:
-        return random.Random(f"{seed}:{row['row_id']}").random()
 
-    chosen = [row for row in held.parents if row["family"] == family and prompt_key(row) not in held.tested_on]
-    return sorted(chosen, key=lambda row: (rank(row), row["row_id"]))
+def _named(batch: Batch, indices: list[int]) -> pa.Table:
+    """What data/curated says of rows of a batch (CURATED_SCHEMA)."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(paths.CURATED / batch.part, filters=[("index", "in", indices)])
+
+
+def _pieces(batch: Batch, part: pa.Table) -> Iterator[pa.Table]:
+    """The rows that a part names (DATASET_SCHEMA), those of one row group of the raw batch at a time."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from tasks.dataset import rows_from
+    from tasks.records import check_raw, fill_up
+
+    check_raw(batch, bytes_too=False)
+    first = 0
+    with pq.ParquetFile(batch.path) as file:
+        for group in range(file.num_row_groups):
+            last = first + file.metadata.row_group(group).num_rows
+            here = part.filter(pc.and_(pc.greater_equal(part["index"], first), pc.less(part["index"], last)))
+            if here.num_rows:
+                raw = fill_up(file.read_row_group(group)).take(pc.subtract(here["index"], first))
+                yield rows_from(raw, batch, here)
+            first = last

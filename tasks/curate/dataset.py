@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.curate.cache import PARTS, SKETCHES, making
-from tasks.curate.filters import JudgedRow
+from tasks.curate.cache import PARTS, SKETCHES, making, read_whole
 from tasks.curate.fold import Decided, decide
-from tasks.curate.known import NOWHERE, Known, known_of
+from tasks.curate.known import NOWHERE, Known
 from tasks.curate.part import read_sides, write_part
+from tasks.curate.raw_rows import RawRows, Texts
 from tasks.curate.settings import CurateSettings
-from tasks.curate.sketch_file import Indices, SketchWriter, read_ids, read_sketch
-from tasks.curate.sketching import ROWS_AT_ONCE, clean_rows, read_rows, sketch_batch, to_clean_table
-from tasks.curate.split import input_text, passage_text
+from tasks.curate.sketch_file import SketchWriter, read_ids, read_sketch
+from tasks.curate.sketching import ROWS_AT_ONCE, sketch_batch
 from tasks.curate.spool import Spool
-from tasks.decisions import Decision, decided_rows, excluded_batches
+from tasks.decisions import Decision, decided_rows, excluded_batches, pinned_rows
 from tasks.files import content_digest, file_digest, read_json, write_json
 from tasks.manifest import Batch
 from tasks.progress import Progress
@@ -50,16 +46,20 @@ class Curator:
         self.excluded = excluded_batches(decisions)
         self.released = decided_rows(decisions, "release")
         self.forgotten = {each.which for each in decisions if each.what == "forget"}
+        self.pinned = pinned_rows(decisions)
         self.entries: list[Entry] = []
         self.used: set[str] = set()
         self.processes = settings.processes or os.cpu_count() or 1
         without_processes = settings.model_dump(exclude={"processes"}, mode="json")
         self._settings_digest = content_digest([without_processes, code_digest(Path(__file__).parent)])
         self._state = self._settings_digest
-        self._known: list[Known] | None = []
+        self._raw_rows = RawRows(settings)
+        self._batches: list[Batch] = []
+        self._known: Known | None = Known()
 
     def curate(self, batch: Batch, progress: Progress) -> Entry:
         """The batch's part, made where it is not known yet."""
+        self._batches.append(batch)
         is_excluded = batch.batch in self.excluded
         verdict = paths.VALIDATED / batch.part
         accepted = file_digest(verdict) if verdict.exists() else ""
@@ -71,7 +71,7 @@ class Curator:
                 self._sketch(batch, sketch, _accepted(verdict, is_excluded), spool, progress)
             else:
                 progress.advance(batch.rows)
-            decided = self._decisions_on(sketch) if (self.released or self.forgotten) else []
+            decided = self._decisions_on(sketch) if (self.released or self.forgotten or self.pinned) else []
             self._state = content_digest([self._state, batch.part, sketch.name, decided])
             entry = Entry(batch, sketch, PARTS / self._state[:32], is_excluded)
             if (entry.folder / "counts.json").exists():
@@ -82,12 +82,15 @@ class Curator:
         self.used |= {sketch.name, entry.folder.name}
         return entry
 
-    def _decisions_on(self, sketch: Path) -> list[list[str]]:
+    def _decisions_on(self, sketch: Path) -> list[Any]:
         """The decisions on rows of the batch."""
         ids = set(read_ids(sketch))
-        return [sorted(ids & self.released), sorted(ids & self.forgotten)]
+        pins = [[row_id, self.pinned[row_id]] for row_id in sorted(ids & self.pinned.keys())]
+        return [sorted(ids & self.released), sorted(ids & self.forgotten), pins]
 
     def _sketch(self, batch: Batch, folder: Path, accepted: Any, spool: Spool, progress: Progress) -> None:
+        if accepted is None or accepted:
+            self._raw_rows.check(batch)
         cleaned: Counter[str] = Counter()
         share = batch.rows / max(1, -(-batch.rows // ROWS_AT_ONCE))
         with making(folder) as temporary:
@@ -100,16 +103,19 @@ class Curator:
             spool.finish()
             write_json(temporary / "cleaned.json", dict(sorted(cleaned.items())))
 
-    def _read_known(self) -> list[Known]:
-        """The rows of the entries so far that later ones are compared with."""
-        known = [self._known_of(place, entry) for place, entry in enumerate(self.entries)]
+    def _read_known(self) -> Known:
+        """The rows of the entries so far."""
+        known = Known()
+        sketches = [read_sketch(entry.sketch) for entry in self.entries]
+        for entry, sketch in zip(self.entries, sketches, strict=True):
+            known.append(sketch, *read_sides(entry.folder))
+        places = {entry.batch.batch: place for place, entry in enumerate(self.entries)}
         for entry in self.entries:
-            _apply(known, self.entries, pq.read_table(entry.folder / "changes.parquet").to_pylist())
+            for change in read_whole(entry.folder / "changes.parquet").to_pylist():
+                known.side[known.row_at(places[change["batch"]], change["index"])] = NOWHERE
+        if sketches:
+            known.index_rows(sketches)
         return known
-
-    def _known_of(self, place: int, entry: Entry) -> Known:
-        sides, is_ghost = read_sides(entry.folder)
-        return known_of(read_sketch(entry.sketch), place, sides, is_ghost)
 
     def _make(self, entry: Entry, spool: Spool | None) -> None:
         """Decides on the batch and writes its part."""
@@ -120,71 +126,24 @@ class Curator:
         released = np.array([row_id in self.released for row_id in ids], np.bool_)
         is_ghost = np.array([entry.is_excluded or row_id in self.forgotten for row_id in ids], np.bool_)
         places = sketch.lines["index"].to_numpy()
-        texts = _Texts([each.batch for each in [*self.entries, entry]], self.settings, spool)
-        decided = decide(self._known, sketch, self.settings, released, is_ghost, texts)
+        texts = Texts(self._batches, self._raw_rows, spool)
+        pinned = [self.pinned.get(row_id, "") for row_id in ids] if self.pinned else []
+        decided = decide(self._known, sketch, self.settings, released, is_ghost, texts, pinned)
         taken_out = self._taken_out(decided)
-        rows = spool or _rows_again(entry.batch, places.tolist(), self.settings)
+        rows = spool or self._raw_rows.some_at_a_time(entry.batch, places.tolist())
         with making(entry.folder) as temporary:
             write_part(temporary, rows, decided, is_ghost, taken_out, read_json(entry.sketch / "cleaned.json"))
-        self._known.append(self._known_of(len(self.entries), entry))
-        _apply(self._known, [*self.entries, entry], taken_out)
 
     def _taken_out(self, decided: Decided) -> list[dict[str, Any]]:
         found = []
         for change in sorted(decided.changes, key=lambda each: (each.batch, each.index)):
-            (judged,) = _cleaned(self.entries[change.batch].batch, [change.index], self.settings)
+            (judged,) = self._raw_rows.cleaned(self._batches[change.batch], [change.index])
             found.append({**judged.row, "by": change.by})
         return found
-
-
-def _apply(known: list[Known], entries: list[Entry], changes: list[dict[str, Any]]) -> None:
-    """Takes rows of earlier batches out of what later ones are compared with."""
-    places = {entry.batch.batch: place for place, entry in enumerate(entries)}
-    for change in changes:
-        part = known[places[change["batch"]]]
-        part.side[np.searchsorted(part.index, change["index"])] = NOWHERE
-
-
-def _cleaned(batch: Batch, places: list[int], settings: CurateSettings) -> list[JudgedRow]:
-    """Rows of a batch (ascending places), as curate has cleaned them."""
-    return clean_rows(read_rows(batch, places[0], places[-1] + 1, places), settings)
 
 
 def _accepted(verdict: Path, is_excluded: bool) -> list[int] | None:
     """Places in the batch; None for every record that is a row."""
     if is_excluded:
         return None
-    return pq.read_table(verdict)["index"].to_pylist() if verdict.exists() else []
-
-
-def _rows_again(batch: Batch, places: list[int], settings: CurateSettings) -> Iterator[pa.Table]:
-    """The rows of a sketch that is known, some at a time."""
-    for first in range(0, len(places), ROWS_AT_ONCE):
-        yield to_clean_table(_cleaned(batch, places[first : first + ROWS_AT_ONCE], settings))
-
-
-class _Texts:
-    """The texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
-
-    def __init__(self, batches: list[Batch], settings: CurateSettings, spool: Spool | None) -> None:
-        self.batches = batches
-        self.settings = settings
-        self.spool = spool
-
-    def __call__(self, known: Known, rows: Indices) -> list[tuple[str, str, str]]:
-        found: dict[tuple[int, int], tuple[str, str, str]] = {}
-        batches = known.batch[rows]
-        for number in np.unique(batches).tolist():
-            for row in self._rows_of(known, number, np.unique(rows[batches == number])):
-                found[number, row["index"]] = (input_text(row), row["output"], passage_text(row))
-        return [found[pair] for pair in zip(batches.tolist(), known.index[rows].tolist(), strict=True)]
-
-    def _rows_of(self, known: Known, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
-        if self.spool is not None and number == len(self.batches) - 1:
-            first_new = int(np.searchsorted(known.batch, number))
-            yield from self.spool.take(rows - first_new)
-            return
-        places = known.index[rows]
-        for first in range(0, len(places), ROWS_AT_ONCE):
-            some = places[first : first + ROWS_AT_ONCE].tolist()
-            yield from (judged.row for judged in _cleaned(self.batches[number], some, self.settings))
+    return read_whole(verdict)["index"].to_pylist() if verdict.exists() else []

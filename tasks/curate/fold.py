@@ -27,8 +27,6 @@ from tasks.curate.known import (
     SIDES,
     TRAIN,
     Known,
-    concatenate,
-    known_of,
 )
 from tasks.curate.near import candidate_pairs, leaders_of_duplicates, similarities
 from tasks.curate.overlap import candidate_overlaps, share_a_passage
@@ -69,38 +67,42 @@ class Decided:
 
 
 def decide(
-    earlier: Sequence[Known],
+    known: Known,
     sketch: Sketch,
     settings: CurateSettings,
     released: npt.NDArray[np.bool_],
     is_ghost: Any,
     texts: Texts,
+    pinned: Sequence[str] = (),
 ) -> Decided:
-    """Decides on one batch.
+    """Decides on one batch, whose rows are then known too.
 
     Args:
-        earlier: the rows of each batch before, in order.
+        known: the rows of all batches before.
         sketch: the batch's rows.
         released: (rows,) accepted by a person: no filter drops them.
         is_ghost: (rows,) forgotten rows: others may follow them, they themselves are gone.
         texts: how the text of some rows is found.
+        pinned: (rows,) the split that a row stays on, as the row that it took it from was erased; "" for most.
     """
-    return _Fold(earlier, sketch, settings, released, np.asarray(is_ghost, np.bool_), texts).run()
+    return _Fold(known, sketch, settings, released, np.asarray(is_ghost, np.bool_), texts, pinned).run()
 
 
 class _Fold:
     def __init__(
         self,
-        earlier: Sequence[Known],
+        known: Known,
         sketch: Sketch,
         settings: CurateSettings,
         released: Any,
         is_ghost: Any,
         texts: Texts,
+        pinned: Sequence[str],
     ) -> None:
         self.settings = settings
         self.texts = texts
-        self.first_new = sum(map(len, earlier))
+        self.known = known
+        self.sketch = sketch
         reasons = sketch.lines["reason"].to_pylist()
         self.reason = [
             "" if freed and reason != NOTHING_LEFT else reason for reason, freed in zip(reasons, released, strict=True)
@@ -110,16 +112,14 @@ class _Fold:
         self.leader = [""] * len(self.reason)
         self.released = released
         self.synthetic = sketch.lines["is_synthetic"].to_numpy()
-        sides = [
-            _own_side(*each)
-            for each in zip(*(sketch.lines[n].to_pylist() for n in ("split", "use", "is_synthetic")), strict=True)
-        ]
-        self.known = concatenate([*earlier, known_of(sketch, len(earlier), sides, is_ghost)])
-        self.ids = self.known.row_id
+        splits, uses, synthetic = (sketch.lines[n].to_pylist() for n in ("split", "use", "is_synthetic"))
+        sides = [_own_side(*each) for each in zip(splits, uses, synthetic, strict=True)]
+        for place, split in enumerate(pinned):
+            if split:
+                sides[place] = SIDES.index(split)
+        sides = [NOWHERE if reason else side for side, reason in zip(sides, self.reason, strict=True)]
+        self.first_new = known.append(sketch, sides, is_ghost)
         self.changes: dict[int, Change] = {}
-        for place, reason in enumerate(self.reason):
-            if reason:
-                self.known.side[self.first_new + place] = NOWHERE
 
     def run(self) -> Decided:
         self._drop_duplicates()
@@ -127,7 +127,8 @@ class _Fold:
             self._follow_near_duplicates()
         if self.settings.decontaminate:
             self._drop_overlaps()
-        side = self.known.side[self.first_new :]
+        self.known.index_rows([self.sketch])
+        side = self.known.side[self.first_new :].copy()
         return Decided(self.reason, self.field, self.value, side, self.leader, list(self.changes.values()))
 
     def _drop(self, row: int, reason: str, value: str) -> None:
@@ -137,11 +138,10 @@ class _Fold:
         self.known.side[row] = NOWHERE
 
     def _id(self, row: int) -> str:
-        return str(self.ids[row].as_py())
+        return self.known.row_id(row)
 
     def _drop_duplicates(self) -> None:
-        takes_part = (self.known.side != NOWHERE) & ~self.known.is_ghost
-        leaders = leaders_of_duplicates(self.known, self.first_new, takes_part)
+        leaders = leaders_of_duplicates(self.known, self.first_new)
         for place in np.flatnonzero(leaders >= 0):
             leader = int(leaders[place])
             if self.known.side[self.first_new + place] in PROTECTED and self.known.side[leader] == TRAIN:
@@ -150,7 +150,7 @@ class _Fold:
                 self._drop(self.first_new + int(place), "duplicate", self._id(leader))
 
     def _follow_near_duplicates(self) -> None:
-        pairs = candidate_pairs(self.known, self.first_new, self.known.side != NOWHERE)
+        pairs = candidate_pairs(self.known, self.first_new, self.sketch.bands)
         if not len(pairs):
             return
         rows = np.unique(pairs)
@@ -198,7 +198,8 @@ class _Fold:
             self.leader[row - self.first_new] = self._id(first)
 
     def _drop_overlaps(self) -> None:
-        pairs = candidate_overlaps(self.known, self.first_new, self.settings.common_passage_rows)
+        most = self.settings.common_passage_rows
+        pairs = candidate_overlaps(self.known, self.first_new, self.sketch, most)
         if not len(pairs):
             return
         rows = np.unique(pairs)
@@ -212,9 +213,9 @@ class _Fold:
         if trained >= self.first_new:
             self._drop(trained, "contaminated", self._id(held))
         else:
-            place = int(self.known.batch[trained]), int(self.known.index[trained])
-            self.changes.setdefault(trained, Change(*place, by=self._id(held)))
-            self.known.side[trained] = NOWHERE
+            place = self.known.rows[trained]
+            self.changes.setdefault(trained, Change(int(place["batch"]), int(place["index"]), by=self._id(held)))
+            self.known.take_out(trained)
 
 
 def _own_side(split: str, use: str, is_synthetic: bool) -> int:

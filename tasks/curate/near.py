@@ -7,75 +7,77 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.known import Known
-from tasks.curate.sketch import BANDS, distinct, shingles_of
+from tasks.curate.index import MOST_ROWS, Entries, hashes_of, is_first, rows_of
+from tasks.curate.known import Known, band_entries, high_bits
+from tasks.curate.sketch import BANDS, Bands, distinct, shingles_of
 from tasks.curate.sketch_file import Indices
 from tasks.curate.tokens import Hashes, Offsets, mix, tokenise
 
 PAIRS_AT_ONCE = 20_000
-TABLE_BITS = 22
+HASHES_AT_ONCE = 1 << 20
 
 
-def leaders_of_duplicates(known: Known, first_new: int, takes_part: npt.NDArray[np.bool_]) -> Indices:
-    """For each new row the first row with the same content; -1 where it is the first, or takes no part.
+def leaders_of_duplicates(known: Known, first_new: int) -> Indices:
+    """For each new row the first row with the same content; -1 where it is the first, or counts no more.
 
     Args:
-        known: earlier rows, then the new ones from `first_new` on.
-        takes_part: (rows,) which rows are compared.
+        first_new: the number of the first new row; those before are in the index.
     """
     leaders = np.full(len(known) - first_new, -1, np.int64)
-    rows = np.flatnonzero(takes_part)
-    old, new = rows[rows < first_new], rows[rows >= first_new]
-    high = (known.key >> np.uint64(32)).astype(np.uint32)
-    rows = np.concatenate([old[may_stand_in(high[old], high[new])], new])
-    if not len(rows):
+    new = first_new + np.flatnonzero(known.is_held(np.arange(first_new, len(known))))
+    if not len(new):
         return leaders
-    order = rows[np.lexsort((rows, known.key2[rows], known.key[rows]))]
-    is_same = (known.key[order][1:] == known.key[order][:-1]) & (known.key2[order][1:] == known.key2[order][:-1])
-    starts = np.concatenate([[True], ~is_same])
+    keys, keys2 = known.rows["key"], known.rows["key2"]
+    wanted = np.sort(high_bits(keys[new]).astype(np.uint64))
+    old, _ = known.by_content.all_of(wanted[is_first(wanted)], most=MOST_ROWS)
+    rows = np.concatenate([np.sort(rows_of(old)), new])
+    order = rows[np.lexsort((rows, keys2[rows], keys[rows]))]
+    starts = is_first(keys[order]) | is_first(keys2[order])
     first = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
     is_led = ~starts & (order >= first_new)
     leaders[order[is_led] - first_new] = first[is_led]
     return leaders
 
 
-def candidate_pairs(known: Known, first_new: int, takes_part: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def candidate_pairs(known: Known, first_new: int, bands: Bands) -> npt.NDArray[np.int64]:
     """(pairs, 2): an earlier row, and a new one that shares a band with it.
 
     In a bucket of a band, a row is compared with the first there and with the one before it: all pairs of a large bucket would
     be too many, and the first leads.
+
+    Args:
+        first_new: the number of the first new row; those before are in the index.
+        bands: (new rows, BANDS).
     """
-    everyone = np.flatnonzero(takes_part)
-    old, new = everyone[everyone < first_new], everyone[everyone >= first_new]
-    found = []
-    for band in range(BANDS):
-        column = known.bands[band]
-        rows = np.concatenate([old[may_stand_in(column[old], column[new])], new])
-        keys = column[rows]
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.ones(len(keys), np.bool_)
-        starts[1:] = keys[1:] != keys[:-1]
-        first = np.maximum.accumulate(np.where(starts, np.arange(len(keys)), 0))
-        is_led = np.flatnonzero(~starts & (rows[order] >= first_new) & (keys != 0))
-        led = rows[order[is_led]]
-        found += [np.stack([rows[order[first[is_led]]], led], 1), np.stack([rows[order[is_led - 1]], led], 1)]
+    new = np.flatnonzero(known.is_somewhere(np.arange(first_new, len(known))))
+    at_once = max(1, min(BANDS, HASHES_AT_ONCE // max(len(new), 1)))
+    found = [np.empty((0, 2), np.int64)]
+    for first_band in range(0, BANDS, at_once):
+        some = np.arange(first_band, min(first_band + at_once, BANDS))
+        rows, numbers = np.repeat(new, len(some)), np.tile(some, len(new))
+        has_one = bands[rows, numbers] != 0
+        entries = np.sort(band_entries(bands, rows[has_one], numbers[has_one], first_new))
+        found += _pairs_in_buckets(known, entries)
     return distinct_pairs(np.concatenate(found))
 
 
-def may_stand_in(old: npt.NDArray[np.uint32], new: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """For each old hash, may it be among the new? A table of bits, since sorting millions for a small batch would cost as much
-    as the whole; it says yes too often, never too seldom."""
-    table = np.zeros(1 << TABLE_BITS, np.bool_)
-    table[new >> np.uint32(32 - TABLE_BITS)] = True
-    found: npt.NDArray[np.bool_] = table[old >> np.uint32(32 - TABLE_BITS)]
-    return found
+def _pairs_in_buckets(known: Known, entries: Entries) -> list[npt.NDArray[np.int64]]:
+    """Each new row with the first of its bucket, and with the one before it."""
+    hashes, rows = hashes_of(entries), rows_of(entries)
+    starts = is_first(hashes)
+    buckets = np.cumsum(starts) - 1
+    first_old, last_old = (ends[buckets] for ends in known.by_band.ends(hashes[starts]))
+    has_old = last_old >= 0
+    first = np.where(has_old, first_old, rows[np.flatnonzero(starts)][buckets])
+    before = np.where(starts, last_old, np.concatenate([[0], rows[:-1]]) if len(rows) else rows)
+    is_led = has_old | ~starts
+    return [np.stack([leader[is_led], rows[is_led]], 1) for leader in (first, before)]
 
 
 def distinct_pairs(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The pairs in order, each once."""
     both = np.sort(pairs[:, 0] << 32 | pairs[:, 1])
-    both = both[np.concatenate([[True], both[1:] != both[:-1]])] if len(both) else both
+    both = both[is_first(both)]
     return np.stack([both >> 32, both & 0xFFFFFFFF], 1)
 
 

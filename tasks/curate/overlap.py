@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.known import HELD_OUT, NOWHERE, TRAIN, Known
-from tasks.curate.near import distinct_pairs, may_stand_in
+from tasks.curate.index import Entries, are_among, entries_of, hashes_of, is_first, rows_of, sorted_once
+from tasks.curate.known import HELD_OUT, TRAIN, Known
+from tasks.curate.near import distinct_pairs
 from tasks.curate.sketch import passages_of
-from tasks.curate.sketch_file import Indices
+from tasks.curate.sketch_file import Indices, Sketch
 from tasks.curate.tokens import tokenise
 
-Prints = npt.NDArray[np.uint32]
 
-
-def candidate_overlaps(known: Known, first_new: int, common_rows: int) -> npt.NDArray[np.int64]:
+def candidate_overlaps(known: Known, first_new: int, sketch: Sketch, common_rows: int) -> npt.NDArray[np.int64]:
     """(pairs, 2): a training row and a held-out row that share a fingerprint, one of them new.
 
     Args:
+        first_new: the number of the first new row; those before are in the index.
+        sketch: of the new rows.
         common_rows: a fingerprint of more rows than this is boilerplate.
     """
-    prints, owners = _of_interest(known, first_new)
-    starts = (
-        np.flatnonzero(np.concatenate([[True], prints[1:] != prints[:-1]])) if len(prints) else np.empty(0, np.int64)
-    )
-    ends = np.concatenate([starts[1:], [len(prints)]])
+    entries = _of_interest(known, first_new, sketch, common_rows)
+    prints, owners = hashes_of(entries), rows_of(entries)
+    starts = np.flatnonzero(is_first(prints))
+    ends = np.concatenate([starts[1:], [len(prints)]])[: len(starts)]
     is_train = known.side[owners] == TRAIN
     is_held = np.isin(known.side[owners], HELD_OUT)
     train = _sums(is_train, starts, ends)
@@ -65,22 +65,19 @@ def share_a_passage(pairs: npt.NDArray[np.int64], rows: Indices, texts: list[str
     return np.array([not of(first).isdisjoint(of(second)) for first, second in places], np.bool_)
 
 
-def _of_interest(known: Known, first_new: int) -> tuple[Prints, Indices]:
-    """The fingerprints that stand in a new row, sorted, with all rows that hold them, each row once a fingerprint."""
-    begin = int(known.offsets[first_new])
-    old = np.flatnonzero(may_stand_in(known.prints[:begin], known.prints[begin:]))
-    new = np.unique(known.prints[begin:])
-    if len(old):
-        found = known.prints[old]
-        old = old[new[np.minimum(np.searchsorted(new, found), len(new) - 1)] == found]
-    prints = np.concatenate([known.prints[old], known.prints[begin:]])
-    news = np.repeat(np.arange(first_new, len(known)), np.diff(known.offsets[first_new:]))
-    owners = np.concatenate([known.owners_of(old), news])
-    is_there = (known.side[owners] != NOWHERE) & ~known.is_ghost[owners]
-    both = prints[is_there].astype(np.uint64) << np.uint64(32) | owners[is_there].astype(np.uint64)
-    both.sort()  # np.unique would hash first, and take ten times as long
-    both = both[np.concatenate([[True], both[1:] != both[:-1]])] if len(both) else both
-    return (both >> np.uint64(32)).astype(np.uint32), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
+def _of_interest(known: Known, first_new: int, sketch: Sketch, common_rows: int) -> Entries:
+    """The fingerprints that stand in a new row with all rows that hold them, each row once a fingerprint.
+
+    One that stands in more than `common_rows` earlier rows is left out: they would be too many to go through for each batch.
+    """
+    owners = np.repeat(np.arange(first_new, len(known)), np.diff(sketch.offsets()))
+    is_there = known.is_held(owners)
+    new = sorted_once(entries_of(sketch.prints[is_there], owners[is_there]))
+    prints = hashes_of(new)
+    old, common = known.by_passage.all_of(prints[is_first(prints)], most=common_rows + known.taken_out)
+    if len(common):
+        new = new[~are_among(prints, common)]
+    return sorted_once(np.concatenate([old, new]))
 
 
 def _sums(marks: npt.NDArray[np.bool_], starts: Indices, ends: Indices) -> Indices:

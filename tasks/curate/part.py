@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from tasks.curate.cache import read_whole
 from tasks.curate.fold import Decided
 from tasks.curate.known import BENCHMARK, GOLDEN, NOWHERE, SIDES
-from tasks.files import canonical_json, write_json, write_parquet
+from tasks.files import ParquetStream, canonical_json, write_json
 from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
 
 NAMES = ("kept.parquet", "changes.parquet", "dropped.parquet", "sides.parquet", "counts.json")
@@ -50,27 +50,22 @@ def write_part(
     sides: Counter[tuple[str, str]] = Counter()
     rows = 0
     with (
-        pq.ParquetWriter(folder / "kept.parquet", CURATED_SCHEMA, compression="zstd", store_schema=False) as kept_file,
-        pq.ParquetWriter(
-            folder / "dropped.parquet", QUARANTINE_SCHEMA, compression="zstd", store_schema=False
-        ) as dropped_file,
+        ParquetStream(folder / "kept.parquet", CURATED_SCHEMA) as kept_file,
+        ParquetStream(folder / "dropped.parquet", QUARANTINE_SCHEMA) as dropped_file,
     ):
         for chunk, places in _with_places(chunks):
             kept, families, refused = _divide(chunk, places, decided, is_ghost)
             rows += chunk.num_rows
             sides.update(zip(families, kept["split"].to_pylist(), strict=True))
             dropped.update(each["reason"] for each in refused)
-            if kept.num_rows:
-                kept_file.write_table(kept)
-            if refused:
-                dropped_file.write_table(pa.Table.from_pylist(refused, QUARANTINE_SCHEMA))
-        if taken_out:
-            lines = [_quarantined(row, "contaminated", "input", row["by"]) for row in taken_out]
-            dropped_file.write_table(pa.Table.from_pylist(lines, QUARANTINE_SCHEMA))
-    write_parquet(folder / "changes.parquet", pa.Table.from_pylist(list(taken_out), CHANGE_SCHEMA))
-    write_parquet(
-        folder / "sides.parquet", pa.table([decided.side, np.asarray(is_ghost, np.bool_)], schema=SIDES_SCHEMA)
-    )
+            kept_file.write(kept)
+            dropped_file.write(pa.Table.from_pylist(refused, QUARANTINE_SCHEMA))
+        lines = [_quarantined(row, "contaminated", "input", row["by"]) for row in taken_out]
+        dropped_file.write(pa.Table.from_pylist(lines, QUARANTINE_SCHEMA))
+    with ParquetStream(folder / "changes.parquet", CHANGE_SCHEMA) as changes_file:
+        changes_file.write(pa.Table.from_pylist(list(taken_out), CHANGE_SCHEMA))
+    with ParquetStream(folder / "sides.parquet", SIDES_SCHEMA) as sides_file:
+        sides_file.write(pa.table([decided.side, np.asarray(is_ghost, np.bool_)], schema=SIDES_SCHEMA))
     counts = {
         "rows": rows,
         "dropped": dict(sorted(dropped.items())),
@@ -124,5 +119,5 @@ def _quarantined(row: dict[str, Any], reason: str, field: str, value: str) -> di
 
 def read_sides(folder: Path) -> tuple[Any, Any]:
     """(rows,) where each row of the sketch stands, and (rows,) whether it is a ghost."""
-    table = pq.read_table(folder / "sides.parquet")
+    table = read_whole(folder / "sides.parquet")
     return table["side"].to_numpy(), pc.cast(table["is_ghost"], pa.int8()).to_numpy().astype(np.bool_)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from tasks.curate.words import REFUSAL, REFUSAL_HINTS, REFUSAL_MARKS, REFUSAL_ZH, TOXIC_PARTS, TOXIC_WORDS
 
 RUN_TOKENS = 4
@@ -20,12 +22,16 @@ REFUSAL_CHARACTERS = 400
 """A refusal stands at the start of an answer."""
 Tokens = tuple[list[str], str]
 
-_CJK = "\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_CJK = "\u4e00-\u9fff\u3041-\u30ff\u3400-\u4dbf\uac00-\ud7af\uf900-\ufaff"
+"""The most frequent range first: that is the order in which they are tried."""
 _CJK_RUN = re.compile(f"([{_CJK}]+)")
 _WORD = re.compile(r"[^\W_]+")
 _KANA = re.compile("[\u3041-\u30ff]")
 _SPACES = " \n\t\r\u3000\xa0"
 _HANGUL = re.compile("[\uac00-\ud7af]")
+_REFUSAL_MARK = re.compile("|".join(REFUSAL_MARKS))
+_TOXIC_PART = re.compile("|".join(TOXIC_PARTS))
+_NOT_HAN = re.compile("[\u3041-\u30ff\uac00-\ud7af]")
 _LATIN = re.compile("[A-Za-zÀ-ɏ]")
 _PUNCTUATION = {code: " " for code in range(128) if not chr(code).isalnum()} | {ord("'"): None}
 _DIGITS = b"0123456789"
@@ -101,13 +107,11 @@ def _repetition(words: list[str], characters: str) -> float:
 
 
 def _distinct_runs(characters: str) -> int:
-    """How many different runs of four characters there are; four of 16 bits are one number, which costs less than a text."""
-    stored = memoryview(characters.encode("utf-16-le"))
-    runs: set[int] = set()
-    for offset in range(0, 2 * RUN_TOKENS, 2):
-        whole = (len(stored) - offset) // 8 * 8
-        runs.update(stored[offset : offset + whole].cast("Q"))
-    return len(runs)
+    """How many different runs of four characters there are: four of 16 bits, looked at as one number of 64."""
+    stored = characters.encode("utf-16-le")
+    runs = np.ndarray((len(characters) - RUN_TOKENS + 1,), "<u8", stored, strides=(2,)).copy()
+    runs.sort()
+    return int(np.count_nonzero(runs[1:] != runs[:-1])) + 1
 
 
 def _repeated_lines(text: str) -> float:
@@ -133,10 +137,11 @@ def _script(text: str, words: list[str], characters: str) -> tuple[str, float]:
     letters = {"Latin": len(plain) + len(_LATIN.findall(strange))}
     if characters:
         letters["Han"] = len(characters)
-        if hangul := len(_HANGUL.findall(characters)):
-            letters |= {"Hangul": hangul, "Han": len(characters) - hangul}
-        if _KANA.search(characters):  # kana make the Chinese characters beside them Japanese
-            letters["Kana"] = letters.pop("Han")
+        if _NOT_HAN.search(characters):
+            if hangul := len(_HANGUL.findall(characters)):
+                letters |= {"Hangul": hangul, "Han": len(characters) - hangul}
+            if _KANA.search(characters):  # kana make the Chinese characters beside them Japanese
+                letters["Kana"] = letters.pop("Han")
     pages = strange.encode("utf-16-le", "surrogatepass")[1::2]
     for page in set(pages):
         if script := _SCRIPT_OF_PAGE.get(page):
@@ -149,10 +154,10 @@ def _is_refusal(text: str, words: list[str], characters: str) -> bool:
     start = text[:REFUSAL_CHARACTERS]
     if not REFUSAL_HINTS.isdisjoint(words) and REFUSAL.search(start.replace("’", "'")):
         return True
-    return any(mark in characters for mark in REFUSAL_MARKS) and REFUSAL_ZH.search(start) is not None
+    return _REFUSAL_MARK.search(characters) is not None and REFUSAL_ZH.search(start) is not None
 
 
 def _is_toxic(words: list[str], characters: str) -> bool:
     if not TOXIC_WORDS.isdisjoint(words):
         return True
-    return characters != " " and any(part in characters for part in TOXIC_PARTS)
+    return characters != " " and _TOXIC_PART.search(characters) is not None

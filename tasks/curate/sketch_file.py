@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,10 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.curate.cache import read_whole
 from tasks.curate.sketch import BANDS
 
 Indices = npt.NDArray[np.int64]
 LINES, BAND_FILE, PRINT_FILE = "lines.parquet", "bands.u32", "prints.u32"
+LEAST_MAPPED_BYTES = 1 << 20
 
 LINE_SCHEMA = pa.schema(
     [
@@ -63,9 +64,7 @@ class SketchWriter:
     def __enter__(self) -> SketchWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._lines.close()
         for file in self._files:
             file.close()
@@ -77,18 +76,20 @@ class SketchWriter:
 
 
 def read_sketch(folder: Path) -> Sketch:
-    """The sketch that a writer left; its arrays are mapped."""
-    lines = pq.read_table(folder / LINES, schema=LINE_SCHEMA)
+    """The sketch that a writer left; its arrays, where they are large, are mapped."""
+    lines = read_whole(folder / LINES)
     return Sketch(lines, _mapped(folder / BAND_FILE).reshape(-1, BANDS), _mapped(folder / PRINT_FILE))
 
 
 def read_ids(folder: Path) -> list[str]:
     """The rows' ids."""
-    ids: list[str] = pq.read_table(folder / LINES, columns=["row_id"])["row_id"].to_pylist()
+    ids: list[str] = read_whole(folder / LINES, ["row_id"])["row_id"].to_pylist()
     return ids
 
 
 def _mapped(path: Path) -> Any:
-    if not path.stat().st_size:  # an empty file cannot be mapped
-        return np.empty(0, np.uint32)
+    if (
+        path.stat().st_size < LEAST_MAPPED_BYTES
+    ):  # a system lends some ten thousand maps; an empty file cannot be mapped
+        return np.fromfile(path, dtype="<u4")
     return np.memmap(path, dtype="<u4", mode="r")

@@ -1,14 +1,12 @@
 """Rows of a database, through SQLAlchemy. With a watermark, only those at or above its last value are read.
 
 Rows that share the last value are read again, and those that raw holds are not taken twice: none is lost in between. So
-are rows whose watermark is null.
+are rows whose watermark is null, and, with an overlap, those a little below: a row may be committed late.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import decimal
 import difflib
 import json
 import os
@@ -21,15 +19,10 @@ from tasks.ingest.lines import RawRecord
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
-from tasks.ingest.table import jsonable
+from tasks.ingest.table import row_of
+from tasks.ingest.watermark import from_json, lowered, to_json
 
 ROWS_AT_ONCE = 1000
-_KINDS: dict[str, Any] = {
-    "datetime": datetime.datetime.fromisoformat,
-    "date": datetime.date.fromisoformat,
-    "decimal": decimal.Decimal,
-}
-"""Values of a watermark that JSON lacks → how they are read back."""
 
 
 def list_table(source: Source) -> Listing:
@@ -42,9 +35,9 @@ def list_table(source: Source) -> Listing:
         return Listing({_name(source): Seen(0, 0, stamp=_digest_of_rows(source))})
     with _connected(source) as (run, mark, rows):
         (highest,) = run(f"SELECT max({mark}) FROM {rows}").one()
-        (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} = :at", at=highest).one()
+        (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} >= :at", at=_start(source, highest)).one()
         (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
-    return Listing({_name(source): Seen(0, 0, stamp=canonical_json([_stored(highest), ties, nulls]))})
+    return Listing({_name(source): Seen(0, 0, stamp=canonical_json([to_json(highest), ties, nulls]))})
 
 
 def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
@@ -59,11 +52,11 @@ def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
         bound = {}
         if last is not None:
             query += f" WHERE {mark} >= :at OR {mark} IS NULL"
-            bound = {"at": last}
+            bound = {"at": _start(source, last)}
         if source.watermark is not None:
             query += f" ORDER BY {mark}"
         for number, row in enumerate(run(query, **bound).mappings(), start=1):
-            yield RawRecord(number, jsonable(dict(row)))
+            yield row_of(number, dict(row))
 
 
 def _digest_of_rows(source: Source) -> str:
@@ -72,29 +65,31 @@ def _digest_of_rows(source: Source) -> str:
 
     hasher = hashlib.sha256()
     for found in read_table(source, None):
-        hasher.update(canonical_json(found.record).encode("utf-8", "surrogatepass") + b"\n")
+        content = found.raw or canonical_json(found.record).encode("utf-8", "surrogatepass")
+        hasher.update(content + b"\n")
     return hasher.hexdigest()
 
 
 def _last_watermark(before: Seen | None) -> Any:
     if before is None or not before.stamp.startswith("["):
         return None
-    value = json.loads(before.stamp)[0]
-    if isinstance(value, dict):
-        ((kind, text),) = value.items()
-        return _KINDS[kind](text)
-    return value
+    return from_json(json.loads(before.stamp)[0])
 
 
-def _stored(value: Any) -> Any:
-    """A watermark as JSON."""
-    if isinstance(value, datetime.datetime):
-        return {"datetime": value.isoformat()}
-    if isinstance(value, datetime.date):
-        return {"date": value.isoformat()}
-    if isinstance(value, decimal.Decimal):
-        return {"decimal": str(value)}
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+def _start(source: Source, highest: Any) -> Any:
+    """From which value on rows are read, where `highest` was the last.
+
+    Raises:
+        SourceError: the source has an overlap, and the value none to be lowered by.
+    """
+    if source.overlap is None or highest is None:
+        return highest
+    try:
+        return lowered(highest, source.overlap)
+    except (ValueError, OverflowError) as error:
+        what = f"`overlap` cannot be taken from the watermark `{source.watermark}`: {error}"
+        fix = "Leave `overlap` out, or name a column of numbers or times"
+        raise SourceError(what, where=f"source `{source.name}`", fix=fix) from error
 
 
 def _name(source: Source) -> str:

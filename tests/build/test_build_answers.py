@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.build.answers import Answers, NotAnswered
-from tasks.build.generators import Keep, keep_nothing
+from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.errors import DataError, SourceError
 
 
@@ -84,3 +84,14 @@ def test_half_a_character_is_kept_as_text_that_any_file_can_hold(tmp_path: Path)
             return ["half \ud83d"]
 
     assert Answers(Odd(), "m", "r", tmp_path).complete(["a"]) == ["half \\ud83d"]
+
+
+def test_an_answer_that_was_cut_off_is_remembered_as_such(tmp_path: Path) -> None:
+    class Cutting:
+        def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
+            keep(0, CutOff("half an ans"))
+            return [CutOff("half an ans")]
+
+    for model in (Cutting(), None):
+        (answer,) = Answers(model, "m", "r", tmp_path).complete(["a"])
+        assert (str(answer), isinstance(answer, CutOff)) == ("half an ans", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from toyendpoint import Reply
 
 from tasks.build.endpoint import Endpoint
+from tasks.build.generators import CutOff
 from tasks.build.settings import Generator
 from tasks.errors import ConfigError, SourceError
 
@@ -38,6 +40,21 @@ def test_a_model_that_goes_on_with_a_text_is_asked_through_completions(start_end
     toy = start_endpoint(lambda prompt: f"{prompt}…")
     assert endpoint(toy.base_url, api="completions").complete(["从前"]) == ["从前…"]
     assert toy.requests[0]["path"] == "/v1/completions"
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_an_answer_that_was_cut_off_says_so(start_endpoint: Any, api: str) -> None:
+    def reply(prompt: str) -> Reply:
+        finish = {"whole": "stop", "cut": "length", "filtered": "content_filter"}[prompt]
+        choice = {"finish_reason": finish, "text": "so", "message": {"content": "so"}}
+        return Reply(
+            body=json.dumps({"choices": [{k: v for k, v in choice.items() if api == "chat" or k != "message"}]})
+        )
+
+    toy = start_endpoint(reply)
+    answers = endpoint(toy.base_url, api=api).complete(["whole", "cut", "filtered"])
+    assert answers == ["so", "so", "so"]
+    assert [isinstance(answer, CutOff) for answer in answers] == [False, True, True]
 
 
 def test_a_server_that_fails_or_is_busy_is_asked_again_after_the_pause_that_it_names(start_endpoint: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import params, write_params
 
-from tasks.build.generators import open_generator
+from tasks.build.generators import CutOff, open_generator
 from tasks.build.local import LocalModel
 from tasks.build.settings import Generator
 from tasks.config import load_config
@@ -40,6 +40,15 @@ def test_a_folder_and_the_base_answer_each_prompt_and_each_answer_is_kept(local:
         assert local(model).complete(prompts) == answers, "the same seed draws the same"
     greedy = local("base", temperature=0.0, api="completions")
     assert greedy.complete(prompts) == greedy.complete(prompts)
+
+
+def test_an_answer_without_an_end_token_says_that_it_was_cut_off(local: Any) -> None:
+    model = local("base")
+    (cut,) = model.complete(["Name a city."])
+    assert isinstance(cut, CutOff)
+    model._loaded[0].generation_config.eos_token_id = list(range(512))  # so that any token ends the answer
+    (whole,) = model.complete(["Name a city."])
+    assert not isinstance(whole, CutOff)
 
 
 def test_a_version_that_is_not_there_is_told(local: Any) -> None:

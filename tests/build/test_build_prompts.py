@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.build.generators import CutOff
 from tasks.build.prompts import (
     WORDS,
     Task,
@@ -73,7 +74,7 @@ def test_examples_are_asked_for_with_the_input_first_and_for_a_classification_wi
     ],
 )
 def test_examples_with_the_input_first_are_read(answer: str, instances: list[tuple[str, str]]) -> None:
-    assert read_instances(answer, label_first=False) == instances
+    assert read_instances(answer, label_first=False) == (instances, 0)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,33 @@ def test_examples_with_the_input_first_are_read(answer: str, instances: list[tup
     ],
 )
 def test_examples_with_the_label_first_are_read(answer: str, instances: list[tuple[str, str]]) -> None:
-    assert read_instances(answer, label_first=True) == instances
+    assert read_instances(answer, label_first=True) == (instances, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label_first", "found"),
+    [
+        ("Input: 1\nOutput: 2\nExample 2\nInput: 3\nOutput: the answer is fo", False, ([("1", "2")], 1)),
+        ("Example 1\nInput: 1\nOutput: 2\nExample 2\nInput: thr", False, ([("1", "2")], 1)),
+        ("Output: a whole one\n\nTask: something el", False, ([("", "a whole one")], 0)),
+        ("Output: the answer is fo", False, ([], 1)),
+        ("Class label: good\nfine work\nClass label: bad\npoor wo", True, ([("fine work", "good")], 1)),
+    ],
+)
+def test_of_an_answer_that_was_cut_off_the_last_example_is_left(
+    answer: str, label_first: bool, found: tuple[list[tuple[str, str]], int]
+) -> None:
+    assert read_instances(CutOff(answer), label_first) == found
+
+
+def test_of_a_list_that_was_cut_off_the_last_instruction_is_left() -> None:
+    assert read_tasks(CutOff("Task 1: Name a city.\nTask 2: Sort these words.")) == (["Name a city."], 1)
+    assert read_tasks(CutOff("Name a ci")) == ([], 1)
 
 
 @given(st.text(max_size=200), st.booleans())
 def test_no_answer_at_all_breaks_the_reading(answer: str, label_first: bool) -> None:
-    assert all(output.strip() for _, output in read_instances(answer, label_first))
+    assert all(output.strip() for _, output in read_instances(answer, label_first)[0])
     assert all(text.strip() for text in read_tasks(answer)[0])
 
 

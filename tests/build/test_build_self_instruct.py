@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import params, write_jsonl, write_params
+from realdata import real
 from toyendpoint import Reply
 
 from tasks.build.made import digest_of
@@ -208,13 +208,8 @@ def test_too_few_seeds_or_one_that_is_none_are_told(here: Path) -> None:
         run("http://127.0.0.1:1/v1")
 
 
-def shared_data() -> Path:
-    return Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).resolve().parents[2] / "../shared/data")
-
-
-@pytest.mark.skipif(not (shared_data() / "self_instruct").is_dir(), reason="the real data is not on this machine")
 def test_the_seed_tasks_of_the_paper_are_read_and_used(here: Path, start_endpoint: Callable[..., Any]) -> None:
-    path = shared_data() / "self_instruct/seed_tasks.jsonl"
+    path = real("self_instruct/seed_tasks.jsonl")
     tasks = read_seeds(str(path))
     assert len(tasks) == 175
     assert sum(task.is_classification for task in tasks) == 26

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import params, write_jsonl, write_params
+from conftest import params, write_jsonl, write_params, write_part
 from toyendpoint import Reply
 
 from tasks.build.made import digest_of
 from tasks.build.stage import Built, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, SourceError
-from tasks.row import DATASET_SCHEMA, NO_TEXT, row_id_of
+from tasks.files import write_parquet
+from tasks.row import CURATED_SCHEMA, NO_TEXT, row_id_of
 from tasks.shapes import to_fields
 
 Hold = Callable[[list[dict[str, Any]]], list[str]]
@@ -46,19 +48,21 @@ def written(name: str = "r") -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def hold(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]]], list[str]]:
+def hold(here: Path) -> Hold:
     """Makes the dataset of these rows; returns their ids."""
 
     def hold(rows: list[dict[str, Any]]) -> list[str]:
-        empty = dict.fromkeys(DATASET_SCHEMA.names, "") | {"index": 0, "line": 1, "batch": "b1", "parents": "[]"}
-        whole = []
-        for row in rows:
-            row = {**empty, **NO_TEXT, "family": "qa", "language": "en", "use": "train", "split": "train", **row}
-            whole.append({**row, "row_id": row_id_of(row)})
-        Path("data/curated").mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist(whole, DATASET_SCHEMA)
-        monkeypatch.setattr("tasks.dataset.read_dataset", lambda: table)
-        return [row["row_id"] for row in whole]
+        place = {"batch": "b1", "source": "toy", "file": "toy.jsonl", "line": 1, "family": "qa", "language": "en"}
+        whole = [{**place, **NO_TEXT, "use": "train", "synthetic": "", **row} for row in rows]
+        ids = [row_id_of(row) for row in whole]
+        write_part([{**row, "row_id": row_id} for row, row_id in zip(whole, ids, strict=True)])
+        sides = [row.get("split", "train") for row in rows]
+        kept = [
+            {"index": n, "row_id": row_id, "split": side, "group": ""}
+            for n, (row_id, side) in enumerate(zip(ids, sides, strict=True))
+        ]
+        write_parquet(Path("data/curated/000001-b1.parquet"), pa.Table.from_pylist(kept, CURATED_SCHEMA))
+        return ids
 
     return hold
 
@@ -89,6 +93,37 @@ def test_running_again_writes_only_what_is_new_and_changes_no_file(here: Path) -
     built = run(recipe)
     assert (built.made, built.new, built.file) == (8, 2, "inbox/built/r/0002.jsonl")
     assert Path("inbox/built/r/0001.jsonl").read_bytes() == first
+
+
+def test_a_dry_run_writes_nothing_though_a_later_file_cannot_be_read(here: Path) -> None:
+    write_jsonl(here / "a.jsonl", PRODUCTS)
+    (here / "b.txt").write_text("")
+    recipe = {"kind": "records", "records": "[ab].*", "templates": TEMPLATES}
+    with pytest.raises(SourceError, match=r"b\.txt"):
+        run(recipe, dry_run=True)
+    assert written() == []
+    with pytest.raises(SourceError, match=r"b\.txt"):
+        run(recipe)
+    assert len(written()) == 6
+
+
+def test_records_that_nest_without_end_or_fit_no_template_cost_themselves_alone(here: Path) -> None:
+    (here / "a.jsonl").write_text("[" * 100_000 + '\n{"a": "x", "b": "{c}"}\n{"a": "x", "b": "fits"}\n')
+    built = run(
+        {
+            "kind": "records",
+            "records": "a.jsonl",
+            "templates": [{"instruction": "{{ a }}", "output": "{{ b.format(d=1) }}"}],
+        }
+    )
+    assert (built.made, built.refused) == (1, {"not_parsed": 1, "template_failed": 1})
+
+
+def test_a_cell_of_a_table_may_be_very_long(here: Path) -> None:
+    (here / "a.csv").write_text(f"a,b\nq,{'x' * 200_000}\n")
+    csv.field_size_limit(131_072)
+    built = run({"kind": "records", "records": "a.csv", "templates": [{"instruction": "{{ a }}", "output": "{{ b }}"}]})
+    assert built.made == 1
 
 
 def test_records_that_cannot_be_rows_are_refused_by_reason(here: Path) -> None:
@@ -268,6 +303,25 @@ def test_back_translation_by_a_generator(here: Path, hold: Hold, start_endpoint:
     assert [row["instruction"] for row in written()] == ["please say that"]
     assert "into English" in toy.prompts[1]
     assert toy.prompts[1].endswith("Text: sag es")
+
+
+@pytest.mark.parametrize("kind", ["paraphrase", "back_translation"])
+def test_a_text_that_was_cut_off_at_max_tokens_is_no_row(
+    here: Path, hold: Hold, start_endpoint: Callable[..., Any], kind: str
+) -> None:
+    hold([{"instruction": f"What is the price of lamp {n} in euros?", "output": f"It is {n}."} for n in range(2)])
+
+    def cut(prompt: str) -> Reply:
+        choice = {"finish_reason": "length", "message": {"content": f"How many euros does lamp {len(prompt)} co"}}
+        return Reply(body=json.dumps({"choices": [choice]}))
+
+    toy = start_endpoint(cut)
+    through = {"through": "French"} if kind == "back_translation" else {}
+    recipe = {"kind": kind, "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}, **through}
+    for _ in range(2):  # the second time from memory
+        built = run(recipe)
+        assert (built.made, built.refused) == (0, {"cut_off": 2})
+    assert len(toy.prompts) == 2, "what was cut off on the way there is not translated back"
 
 
 def test_rows_made_before_a_failure_are_written_and_the_rest_follows(

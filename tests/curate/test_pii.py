@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from realdata import real
 
 from tasks.curate.pii import Found, find, mask, may_hold
 
@@ -138,13 +137,8 @@ def test_no_text_makes_the_search_slow(unit: str) -> None:
     assert time.process_time() - began < 5
 
 
-def shared_data() -> Path:
-    return Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).resolve().parents[2] / "../shared/data")
-
-
-@pytest.mark.skipif(not (shared_data() / "banking77").is_dir(), reason="the real data is not on this machine")
 def test_ten_thousand_real_questions_hold_nothing() -> None:
-    files = sorted((shared_data() / "banking77").glob("*.csv"))
+    files = sorted(real("banking77").glob("*.csv"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     assert len(lines) > 9_000
     assert [line for line in lines if find(line)] == []

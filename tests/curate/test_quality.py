@@ -160,5 +160,5 @@ def test_measuring_a_row_of_600_characters_is_cheap(language: str) -> None:
     began = time.process_time()
     for _ in range(2_000):
         measure(row)
-    # measured: 25 and 60 µs a row; the bound leaves room for a machine that is busy
+    # measured: 18 and 40 µs a row; the bound leaves room for a machine that is busy
     assert (time.process_time() - began) / 2_000 < 400e-6

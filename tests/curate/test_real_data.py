@@ -5,11 +5,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
 from pathlib import Path
 
-import pytest
 from conftest import params, write_params, write_part
+from realdata import real
 from test_near_and_overlap import check_no_pair_stands_on_two_sides, make
 
 from tasks import paths
@@ -18,14 +17,9 @@ from tasks.curate.stage import run
 from tasks.dataset import read_dataset
 from tasks.files import read_json
 
-SHARED = Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data")
-
 
 def test_nothing_that_t0_says_twice_is_both_trained_and_tested_on(project: Path) -> None:
-    source = SHARED / "t0/t0.jsonl.gz"
-    if not source.exists():
-        pytest.skip("the shared data is not here")
-    with gzip.open(source, "rt", encoding="utf-8") as file:
+    with gzip.open(real("t0/t0.jsonl.gz"), "rt", encoding="utf-8") as file:
         records = [json.loads(line) for line in itertools.islice(file, 0, 20_000, 20)]
     rows = [make(r["prompt"], r["completion"], "b1", n) for n, r in enumerate(records) if r["completion"].strip()]
     rows = [{**row, "index": place} for place, row in enumerate(rows)]

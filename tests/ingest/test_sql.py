@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +15,7 @@ from ingesting import held, ingest, records, settings
 
 from tasks.ingest import sql
 from tasks.ingest.sources import anything_new
+from tasks.ingest.watermark import from_json, lowered, to_json
 
 TABLE = {
     "name": "tickets", "kind": "sql", "url": "sqlite:///tickets.db", "table": "answers", "watermark": "changed",
@@ -37,6 +41,17 @@ def add(*rows: tuple[Any, ...]) -> None:
     run("INSERT INTO answers VALUES (?, ?, ?, ?)", *rows)
 
 
+@pytest.mark.parametrize("watermark", [None, "changed"])
+def test_an_infinite_number_costs_its_row_alone(watermark: str | None) -> None:
+    add((1, 10, "a", "card"), (2, float("inf"), "b", "card"))  # type: ignore[arg-type]
+    table = {key: value for key, value in TABLE.items() if key != "watermark"}
+    ingest({**table, "overlap": 5, "watermark": "id"} if watermark else table)
+    assert [each["id"] for each in records("tickets")] == [1]
+    (row,) = [each for each in held("tickets") if each["error"]]
+    assert row["error"] == "not_finite: the number inf"
+    assert json.loads(row["raw"]) == {"id": 2, "changed": "inf", "body": "b", "intent": "card"}
+
+
 def test_only_rows_at_or_above_the_watermark_are_read_and_ties_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     read_table = sql.read_table
@@ -56,6 +71,68 @@ def test_only_rows_at_or_above_the_watermark_are_read_and_ties_are_not_lost(monk
     assert anything_new(settings(TABLE))
     assert ingest(TABLE).sources[0].new_rows == 1
     assert not anything_new(settings(TABLE))
+
+
+@pytest.mark.parametrize(
+    ("overlap", "last", "late", "too_late"),
+    [
+        (5, 100, 96, 94),
+        (0.5, 10.0, 9.6, 9.4),
+        (90, "2026-11-01 10:00:00.250", "2026-11-01 09:58:31", "2026-11-01 09:57:00"),
+        (3600, "2026-11-01T10:00:00Z", "2026-11-01T09:00:00Z", "2026-11-01T08:59:00Z"),
+        (3600, "2026-11-01T10:00", "2026-11-01T09:00", "2026-11-01T08:59"),
+        (2, "2026-11-01", "2026-10-30", "2026-10-29"),
+    ],
+)
+def test_a_row_committed_late_is_taken_where_it_lies_within_the_overlap(
+    overlap: float, last: Any, late: Any, too_late: Any
+) -> None:
+    run("DROP TABLE answers")
+    run("CREATE TABLE answers (id INTEGER, changed, body TEXT, intent TEXT)")
+    table = TABLE | {"overlap": overlap}
+    add((1, too_late, "first", "a"), (2, late, "second", "a"), (3, last, "third", "b"))
+    assert ingest(table).sources[0].new_rows == 3
+    assert not anything_new(settings(table))
+    add((4, late, "late", "a"))
+    assert anything_new(settings(table))
+    assert ingest(table).sources[0].new_rows == 1
+    assert not anything_new(settings(table))
+    assert not ingest(table).new
+    add((5, too_late, "too late", "a"))
+    assert not anything_new(settings(table)), "the watermark's promise: nothing comes below it, but for the overlap"
+    assert [each["id"] for each in records("tickets")] == [1, 2, 3, 4]
+
+
+def test_a_late_row_is_taken_though_others_came_above_it_and_no_row_twice() -> None:
+    table = TABLE | {"overlap": 10}
+    add(*((number, number, f"row {number}", "a") for number in range(1, 31)))
+    ingest(table)
+    add((31, 31, "row 31", "a"), (99, 22, "late", "a"))
+    assert ingest(table).sources[0].new_rows == 2
+    ids = [each["id"] for each in records("tickets")]
+    assert sorted(ids) == [*range(1, 32), 99]
+
+
+def test_an_overlap_of_what_is_no_time_is_told() -> None:
+    add((1, "A", "a", "b"))
+    (error,) = ingest(TABLE | {"overlap": 5}).errors
+    assert "source `tickets`: `overlap` cannot be taken from the watermark `changed`: 'A' is neither" in str(error)
+    with pytest.raises(ValueError, match="`overlap` is taken from a `watermark`"):
+        settings({key: value for key, value in TABLE.items() if key != "watermark"} | {"overlap": 5})
+
+
+@pytest.mark.parametrize(
+    ("value", "overlap", "expected"),
+    [
+        (datetime.datetime(2026, 11, 1, 10), 60, datetime.datetime(2026, 11, 1, 9, 59)),
+        (datetime.date(2026, 11, 1), 1, datetime.date(2026, 10, 31)),
+        (decimal.Decimal("7.5"), 0.5, decimal.Decimal("7.0")),
+        (7, 2.0, 5),
+    ],
+)
+def test_a_watermark_of_any_kind_is_lowered_in_its_own_unit(value: Any, overlap: float, expected: Any) -> None:
+    assert lowered(value, overlap) == expected
+    assert lowered(from_json(json.loads(json.dumps(to_json(value)))), overlap) == expected
 
 
 def test_two_rows_alike_are_both_kept_whenever_they_come() -> None:

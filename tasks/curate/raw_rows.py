@@ -1,0 +1,75 @@
+"""Rows read again from their raw batches, cleaned as curate does; a batch's bytes are compared with the manifest before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.curate.filters import JudgedRow
+from tasks.curate.known import Known
+from tasks.curate.settings import CurateSettings
+from tasks.curate.sketch_file import Indices
+from tasks.curate.sketching import ROWS_AT_ONCE, clean_rows, read_rows, to_clean_table
+from tasks.curate.split import input_text, passage_text
+from tasks.curate.spool import Spool
+from tasks.manifest import Batch
+from tasks.records import check_raw
+
+
+class RawRows:
+    """Reads raw batches; each is checked once, when it is first read."""
+
+    def __init__(self, settings: CurateSettings) -> None:
+        self._settings = settings
+        self._checked: set[str] = set()
+
+    def check(self, batch: Batch) -> None:
+        """Compares the batch's file with the manifest: `validate` did, but may have done so long ago.
+
+        Raises:
+            DataError: it is not on the disk, or is not what was collected.
+        """
+        if batch.batch not in self._checked:
+            check_raw(batch)
+            self._checked.add(batch.batch)
+
+    def cleaned(self, batch: Batch, places: list[int]) -> list[JudgedRow]:
+        """The rows at these places of the batch (ascending)."""
+        self.check(batch)
+        return clean_rows(read_rows(batch, places[0], places[-1] + 1, places), self._settings)
+
+    def some_at_a_time(self, batch: Batch, places: list[int]) -> Iterator[pa.Table]:
+        """The same as tables (CLEAN_SCHEMA)."""
+        for first in range(0, len(places), ROWS_AT_ONCE):
+            yield to_clean_table(self.cleaned(batch, places[first : first + ROWS_AT_ONCE]))
+
+
+class Texts:
+    """The texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
+
+    def __init__(self, batches: Sequence[Batch], raw_rows: RawRows, spool: Spool | None) -> None:
+        self._batches = batches
+        self._raw_rows = raw_rows
+        self._spool = spool
+
+    def __call__(self, known: Known, rows: Indices) -> list[tuple[str, str, str]]:
+        """Input, output and passage text of each row."""
+        found: dict[tuple[int, int], tuple[str, str, str]] = {}
+        batches = known.rows["batch"][rows]
+        for number in np.unique(batches).tolist():
+            for row in self._rows_of(known, number, np.unique(rows[batches == number])):
+                found[number, row["index"]] = (input_text(row), row["output"], passage_text(row))
+        indices = known.rows["index"][rows].tolist()
+        return [found[place] for place in zip(batches.tolist(), indices, strict=True)]
+
+    def _rows_of(self, known: Known, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
+        if self._spool is not None and number == len(self._batches) - 1:
+            yield from self._spool.take(rows - known.first_of(number))
+            return
+        places = known.rows["index"][rows]
+        for first in range(0, len(places), ROWS_AT_ONCE):
+            some = places[first : first + ROWS_AT_ONCE].tolist()
+            yield from (judged.row for judged in self._raw_rows.cleaned(self._batches[number], some))

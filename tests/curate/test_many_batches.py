@@ -1,0 +1,100 @@
+"""Many small batches in one run: the bytes of as many runs, and a cost that grows with the rows."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_near_and_overlap import batch_of, check_no_pair_stands_on_two_sides, curate, sentence, some_rows
+
+from tasks import paths
+from tasks.curate import index as index_module
+from tasks.errors import DataError
+from tasks.files import file_digest
+from tasks.manifest import read_manifest
+
+
+def digests() -> dict[str, str]:
+    return {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=3, deadline=None)
+def test_many_batches_at_once_give_the_bytes_of_some_at_a_time(tmp_path_factory: Any, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("run"))
+        patch.setattr(index_module, "SHORT_RUN", 16)
+        draw = random.Random(seed)
+        pool = [sentence(draw, draw.choice([3, 20, 40]), draw.choice(["en", "zh"])) for _ in range(30)]
+        batch_of(1, some_rows(seed))
+        for number in range(2, 27):
+            texts = [
+                draw.choice(pool) + draw.choice(["", "", " indeed", " " + draw.choice(pool)])
+                for _ in range(draw.randrange(1, 8))
+            ]
+            use = draw.choices(["train", "golden", "benchmark"], [8, 1, 1])[0]
+            batch_of(number, [(text, draw.choice(["yes", "no", text[:50]])) for text in texts], use=use)
+            if draw.random() < 0.3:  # what is known is then read again, and gone through instead of sorted
+                patch.setattr(index_module, "SORTED_AT_ONCE", draw.choice([0, 20, 1 << 16]))
+                curate(Path.cwd())
+        curate(Path.cwd())
+        some_at_a_time = digests()
+        check_no_pair_stands_on_two_sides()
+        shutil.rmtree(".strop")
+        curate(Path.cwd())
+        assert digests() == some_at_a_time
+
+
+def test_what_a_batch_looks_up_does_not_grow_with_the_batches_before_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    ranges = index_module.Index._ranges
+
+    def counted(self: Any, wanted: Any) -> Any:
+        for run, low, high in ranges(self, wanted):
+            searched.append(int(np.sum(high - low)))
+            yield run, low, high
+
+    monkeypatch.setattr(index_module.Index, "_ranges", counted)
+    draw = random.Random(3)
+    batch_of(1, some_rows())
+    for number in range(2, 80):
+        batch_of(number, [(sentence(draw, 20), "yes") for _ in range(3)])
+    curate(project)
+    assert len(searched) < 12 * 79, "three indexes, a few runs each"
+    assert sum(searched) < 79
+
+
+def test_a_raw_batch_that_changed_after_it_was_validated_is_told_with_its_file_and_what_to_do(project: Path) -> None:
+    batch_of(1, some_rows())
+    (batch,) = read_manifest()
+    content = bytearray(batch.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    batch.path.write_bytes(bytes(content))
+    with pytest.raises(DataError) as told:
+        curate(project)
+    assert str(told.value) == (
+        f"{batch.path}: changed since it was collected. Bring it back: dvc checkout data/raw.dvc"
+    )
+
+
+def test_an_earlier_batch_that_changed_is_told_when_its_text_is_compared(project: Path) -> None:
+    rows = some_rows()
+    batch_of(1, rows)
+    curate(project)
+    (batch,) = read_manifest()
+    content = bytearray(batch.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    batch.path.write_bytes(bytes(content))
+    batch_of(2, [("something else altogether", "yes")])
+    curate(project)  # its text is not needed
+    batch_of(3, [(rows[0][0] + " indeed", "yes")])
+    with pytest.raises(DataError, match=f"{batch.path}: changed since it was collected"):
+        curate(project)

@@ -1,8 +1,8 @@
 """Turns of a dialogue, as ShareGPT and OpenAI write them → a row's system, history, input, output, tools and images. Pure.
 
-A turn is (role, text). Where tools are called there are the roles `tool_call` (text: canonical JSON list of {name, arguments})
-and `tool` (what the tool answered). The last turn is the output, the one before it the input: a user's, or a tool's answer,
-where the last turn of the history is a `tool_call`.
+A turn is (role, text, images): the images by hash, each with its place in the text, `<image>`. Where tools are called there are
+the roles `tool_call` (text: canonical JSON list of {name, arguments}) and `tool` (what the tool answered). The last turn is the
+output, the one before it the input: a user's, or a tool's answer, where the last turn of the history is a `tool_call`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from tasks.files import canonical_json
 from tasks.shape_fields import Columns, Fields, NoRow, optional_text
 
-Turn = tuple[str, str]
+Turn = tuple[str, str, tuple[str, ...]]
 
 ROLES = {
     "system": "system",
@@ -34,6 +34,10 @@ ROLES = {
     "tool_response": "tool",
 }
 """How roles are called out there → how they are called here."""
+
+IMAGE_PART = "image_url"
+"""OpenAI's name of a part of a turn that is an image, and of the key that holds it."""
+IMAGE_PLACE = "<image>"
 
 MOST_TURNS = 1000
 _LETTERS = {"user": "u", "assistant": "a", "tool_call": "c", "tool": "t", "system": "s"}
@@ -66,20 +70,21 @@ def as_fields(
         NoRow: its turns are in no order that we know, or an image is not there.
     """
     system = ""
+    within = [image for _, _, images in turns for image in images]
     if turns and turns[0][0] == "system":
         system, turns = turns[0][1], turns[1:]
     if has_system and not system:
         system = optional_text(record, columns, "system")
-    roles = [who for who, _ in turns]
+    roles = [who for who, _, _ in turns]
     if not _ORDER.fullmatch("".join(_LETTERS[who] for who in roles)):
         raise NoRow("role_order", column, " → ".join(roles) or "no turns")
     return {
         "system": system,
-        "history": canonical_json([list(turn) for turn in turns[:-2]]),
+        "history": canonical_json([[who, text] for who, text, _ in turns[:-2]]),
         "input": turns[-2][1],
         "output": turns[-1][1],
         "tools": _tools(record, columns),
-        "images": _images(record, columns),
+        "images": _images(record, columns, within),
     }
 
 
@@ -98,30 +103,38 @@ def _turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
     who = ROLES[who.lower()]
     place = f"{column}.{content}"
     if who == "tool_call":
-        return [(who, _calls(said, place))]
+        return [(who, _calls(said, place), ())]
     if who == "tool" and isinstance(said, dict):
-        return [(who, canonical_json(said))]
-    if who == "assistant" and calls:
-        told = "" if said is None else _content(said, place)
-        call = ("tool_call", _calls(calls, f"{column}.tool_calls"))
-        return [(who, told), call] if told.strip() else [call]
-    return [(who, _content(said, place))]
+        return [(who, canonical_json(said), ())]
+    is_call_alone = said is None and who == "assistant"
+    told, images = ("", ()) if is_call_alone else _content(said, place)
+    if who == "assistant":
+        if images:  # what is learnt is text
+            raise NoRow("wrong_type", place, "an image in what the assistant says")
+        if calls:
+            call: Turn = ("tool_call", _calls(calls, f"{column}.tool_calls"), ())
+            return [(who, told, ()), call] if told.strip() else [call]
+    return [(who, told, images)]
 
 
-def _content(content: Any, field: str) -> str:
-    """A turn's text; OpenAI's parts are joined if all of them are text."""
+def _content(content: Any, field: str) -> tuple[str, tuple[str, ...]]:
+    """A turn's text and images; OpenAI's parts are joined."""
     if isinstance(content, str):
-        return content
+        return content, ()
     if not isinstance(content, list):
         raise NoRow("wrong_type", field, content)
-    texts = []
+    texts: list[str] = []
+    images: list[str] = []
     for part in content:
-        is_text = isinstance(part, dict) and part.get("type") == "text"
-        text = (part.get("text") or part.get("value")) if is_text else None
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = (part.get("text") or part.get("value")) if kind == "text" else None
+        if kind == IMAGE_PART and isinstance(part.get(IMAGE_PART), dict):
+            images.append(_hash_of(part[IMAGE_PART], field))
+            text = IMAGE_PLACE
         if not isinstance(text, str):
             raise NoRow("wrong_type", field, part)
         texts.append(text)
-    return "\n".join(texts)
+    return "\n".join(texts), tuple(images)
 
 
 def _calls(given: Any, field: str) -> str:
@@ -156,21 +169,29 @@ def _tools(record: dict[str, Any], columns: Columns) -> str:
     return canonical_json(tools) if tools else ""
 
 
-def _images(record: dict[str, Any], columns: Columns) -> str:
-    """JSON list of the images' hashes, in order; ingestion kept the images, and put their hashes into the record."""
+def _images(record: dict[str, Any], columns: Columns, within: list[str]) -> str:
+    """JSON list of the images' hashes, in order; ingestion kept the images, and put their hashes into the record.
+
+    Args:
+        within: of those that stand in the turns.
+    """
     column = columns.get("images", "images")
     given = record.get(column)
     if not given:
-        return "[]"
+        return canonical_json(within)
     if not isinstance(given, list):
         raise NoRow("wrong_type", column, given)
-    hashes = []
-    for image in given:
-        if not isinstance(image, dict) or not isinstance(image.get("sha256"), str):
-            fault = f"{image.get('path')}: {image.get('fault')}" if isinstance(image, dict) else image
-            raise NoRow("missing_field", column, fault)
-        hashes.append(image["sha256"])
-    return canonical_json(hashes)
+    if within:
+        raise NoRow("wrong_type", column, "images in the turns, and others beside them: their order is not known")
+    return canonical_json([_hash_of(image, column) for image in given])
+
+
+def _hash_of(image: Any, field: str) -> str:
+    """The hash of an image that ingestion has kept."""
+    if not isinstance(image, dict) or not isinstance(image.get("sha256"), str):
+        fault = f"{image.get('path')}: {image.get('fault')}" if isinstance(image, dict) else image
+        raise NoRow("missing_field", field, fault)
+    return str(image["sha256"])
 
 
 def _json(text: str, field: str) -> Any:

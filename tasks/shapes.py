@@ -4,7 +4,7 @@ alpaca             instruction, input?, output; system? and history? ([[question
 prompt_completion  prompt → input, completion → output; system?
 text_label         text → input, label → output
 sharegpt           conversations: [{from, value}, ...]; system?, tools?, images?
-messages           messages: [{role, content}, ...]; content may be OpenAI's list of text parts; tools?, images?
+messages           messages: [{role, content}, ...]; content may be OpenAI's list of parts: text, image_url; tools?, images?
 preference         what was asked (prompt, conversations or messages), chosen → output, rejected
 kto                a dialogue, or prompt and completion, and a boolean label → desirable
 text               text → output, alone
@@ -119,7 +119,7 @@ def _preference(record: dict[str, Any], columns: Columns) -> Fields:
         asked, column = better[:-1], columns.get("chosen", "chosen")
     for answer, field in ((better, "chosen"), (worse, "rejected")):
         if answer[:-1] not in ([], asked) or answer[-1][0] not in ("assistant", "tool_call"):
-            told = " → ".join(who for who, _ in answer)
+            told = " → ".join(who for who, _, _ in answer)
             raise NoRow("role_order", columns.get(field, field), f"{told}, after another dialogue than the other's")
     return as_fields([*asked, better[-1]], record, columns, column) | {"rejected": worse[-1][1]}
 
@@ -129,7 +129,7 @@ def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
     for field in ("conversations", "messages", "prompt"):
         column = columns.get(field, field)
         if (given := record.get(column)) is not None:
-            return ([("user", given)] if isinstance(given, str) else turns_of(given, columns, column)), column
+            return ([("user", given, ())] if isinstance(given, str) else turns_of(given, columns, column)), column
     return [], ""
 
 
@@ -140,7 +140,7 @@ def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
     if given is None:
         raise NoRow("missing_field", column, sorted(record))
     if isinstance(given, str):
-        return [("assistant", given)]
+        return [("assistant", given, ())]
     turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
     if not turns:
         raise NoRow("role_order", column, "no turns")
@@ -157,7 +157,7 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
         raise NoRow("wrong_type", column, label)
     asked, place = _asked(record, columns)
     if place == columns.get("prompt", "prompt"):
-        asked = [*asked, ("assistant", text_of(record, columns, "completion"))]
+        asked = [*asked, ("assistant", text_of(record, columns, "completion"), ())]
     if not place:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
     return as_fields(asked, record, columns, place) | {"desirable": told}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks import paths
-from tasks.build.generators import Generator
+from tasks.build.generators import CutOff, Generator
 from tasks.errors import DataError
 from tasks.files import append_line, content_digest
 
@@ -61,7 +61,8 @@ class Answers:
             key = keys[missing[place]]
             self._known[key] = _whole(text)
             self.asked += 1
-            append_line(self.path, {"key": key, "answer": self._known[key]})
+            cut_off = {"cut_off": True} if isinstance(text, CutOff) else {}
+            append_line(self.path, {"key": key, "answer": self._known[key], **cut_off})
 
         if missing and self.generator is not None:
             self.generator.complete([prompts[place] for place in missing], keep)
@@ -80,8 +81,9 @@ class Answers:
             try:
                 entry = json.loads(line) if line.strip() else None
                 if entry is not None:
-                    known[str(entry["key"])] = str(entry["answer"])
-            except (ValueError, LookupError, TypeError) as error:
+                    answer = str(entry["answer"])
+                    known[str(entry["key"])] = CutOff(answer) if entry.get("cut_off") else answer
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 if line.startswith(b"{") and not line.endswith(b"}"):
                     continue  # torn by a crash: that one answer is asked for again
                 fix = "Remove the line: its answer is then asked for again"
@@ -91,4 +93,5 @@ class Answers:
 
 def _whole(text: str) -> str:
     """The text as valid UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return CutOff(whole) if isinstance(text, CutOff) else whole

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generators import Keep, keep_nothing
+from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+CUT_OFF = ("length", "content_filter")
+"""Reasons to finish an answer before its end."""
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses of a server that may answer later."""
 
@@ -127,15 +129,17 @@ class Endpoint:
 
 
 def _text_of(response: httpx.Response) -> str | None:
-    """The completion's text; None where the response holds none."""
+    """The completion's text, as CutOff where it was cut off; None where the response holds none."""
     try:
         choice = response.json()["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
     except (ValueError, LookupError, TypeError):
         return None
     if text is None:  # a model that was stopped before it said anything
-        return ""
-    return text if isinstance(text, str) else None
+        text = ""
+    if not isinstance(text, str):
+        return None
+    return CutOff(text) if choice.get("finish_reason") in CUT_OFF else text
 
 
 def _refusal(response: httpx.Response) -> str:

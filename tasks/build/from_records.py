@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 FIELDS = ("instruction", "input", "output")
+LONGEST_CELL = 2**31 - 1
+"""Characters: Python's own bound is 131,072."""
 Record = dict[str, Any]
 
 
@@ -48,6 +50,7 @@ def make(recipe: Recipe, made: Made, advance: Callable[[int], None]) -> None:
                 TypeError,
                 ValueError,
                 ArithmeticError,
+                LookupError,
             ):  # what an expression over this record may raise
                 made.refuse("template_failed")
                 continue
@@ -88,12 +91,13 @@ def _read_jsonl(path: Path) -> Iterator[Record | None]:
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             yield record if isinstance(record, dict) else None
 
 
 def _read_csv(path: Path) -> Iterator[Record | None]:
+    csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         for record in csv.DictReader(file, strict=True):
             # a line with more or fewer cells than the head has

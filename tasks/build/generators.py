@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tasks.build.settings import Generator as GeneratorSettings
     from tasks.config import PipelineConfig
 
+
+class CutOff(str):
+    """An answer that ends where it was cut off, at the generator's `max_tokens`: of no use but for what is whole in it."""
+
+
 Keep = Callable[[int, str], None]
 """Hears each answer as soon as it is there: the place of its prompt, and the text. Called from one thread at a time."""
 
@@ -24,7 +29,7 @@ def keep_nothing(place: int, text: str) -> None:
 
 class Generator(Protocol):
     def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
-        """One answer a prompt, in order.
+        """One answer a prompt, in order; a CutOff where it was not brought to its end.
 
         Raises:
             StropError: it cannot be reached, or refuses; `keep` has heard what was answered before.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generators import Keep, keep_nothing
+from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import DataError, RegistryError
 
@@ -80,6 +80,7 @@ class LocalModel:
 
         assert self._loaded is not None
         model, tokenizer = self._loaded
+        ends = end_token_ids(model, tokenizer)
         width = max(len(ids) for ids in asked)
         longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         if width >= longest:
@@ -101,10 +102,14 @@ class LocalModel:
                 attention_mask=mask.to(model.device),
                 max_new_tokens=min(self.settings.max_tokens, longest - width),
                 pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=end_token_ids(model, tokenizer),
+                eos_token_id=ends,
                 **(drawn if self.settings.temperature > 0 else greedy),
             )
-        return [str(tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in out[:, width:].tolist()]
+        answers = []
+        for tokens in out[:, width:].tolist():
+            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+            answers.append(CutOff(text) if set(ends).isdisjoint(tokens) else text)
+        return answers
 
 
 def _prompt_ids(tokenizer: Any, prompt: str, api: str) -> list[int]:

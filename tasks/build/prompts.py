@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.build.generators import CutOff
+
 Instance = tuple[str, str]
 """Input and output of a task."""
 
@@ -96,12 +98,12 @@ _ENDS = re.compile(r"[.?!:;。？！：；…)\]）】\"'”’`]$")
 
 
 def read_tasks(answer: str) -> tuple[list[str], int]:
-    """The instructions of a list that goes on, and how many were cut off: the last one, where it ends within a sentence."""
+    """The instructions of a list that goes on, and how many were cut off: the last one, where it or the answer does not end."""
     # bare numbers only where no task is named: they may be a list within an instruction
     pieces = (_TASK if _TASK.search(answer) else _NUMBER).split(answer)
     found = [" ".join(piece.split()) for piece in pieces]
     found = [text for text in found if text]
-    if len(found) > 1 and not _ENDS.search(found[-1]):
+    if found and (isinstance(answer, CutOff) or (len(found) > 1 and not _ENDS.search(found[-1]))):
         return found[:-1], 1
     return found, 0
 
@@ -119,14 +121,21 @@ _NEXT_TASK = re.compile(r"\n\s*(?:Task|任务)\s*\d*\s*[:：]", re.IGNORECASE)
 _NOTHING = {"", "none", "<noinput>", "noinput", "n/a", "no input", "none.", "无", "无输入", "（无）", "(none)"}
 
 
-def read_instances(answer: str, label_first: bool) -> list[Instance]:
-    """The examples of a task, in order; pieces without an output are left out."""
-    answer = _NEXT_TASK.split(answer)[0]  # a model that goes on with a task of its own
+def read_instances(answer: str, label_first: bool) -> tuple[list[Instance], int]:
+    """The examples of a task, in order, and how many were cut off: the last, of a cut answer. Those without an output are left."""
+    whole, *next_task = _NEXT_TASK.split(answer, maxsplit=1)  # a model that goes on with a task of its own
+    pieces = (_LABEL if label_first else _EXAMPLE).split(whole)
+    if isinstance(answer, CutOff) and not next_task:
+        return _instances(pieces[:-1], label_first), 1
+    return _instances(pieces, label_first), 0
+
+
+def _instances(pieces: list[str], label_first: bool) -> list[Instance]:
     if label_first:
-        labelled = [piece.strip().partition("\n") for piece in _LABEL.split(answer)[1:]]
+        labelled = [piece.strip().partition("\n") for piece in pieces[1:]]
         return [(_given(_without(_INPUT, text)), label.strip()) for label, _, text in labelled if label.strip()]
     instances = []
-    for piece in _EXAMPLE.split(answer):
+    for piece in pieces:
         before, *after = _OUTPUT.split(piece, maxsplit=1)
         if after and after[0].strip():
             instances.append((_given(_without(_INPUT, before)), after[0].strip()))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any
 
 from tasks.build.answers import Answers
+from tasks.build.generators import CutOff
 from tasks.build.made import Made
 from tasks.build.refusals import refuse_paraphrase
 from tasks.build.settings import Recipe
@@ -37,23 +39,31 @@ _LABEL = re.compile(
 _QUOTES = {'"': '"', "“": "”", "「": "」", "'": "'"}
 
 
-def make(recipe: Recipe, parents: Sequence[Row], reword: Reword, made: Made, advance: Callable[[int], None]) -> None:
+def make(recipe: Recipe, parents: Iterable[Row], reword: Reword, made: Made, advance: Callable[[int], None]) -> None:
     """Adds up to `recipe.rows` rows to `made`: `recipe.copies` of each parent.
 
     Raises:
         StropError: the generator's or translator's; what was answered is kept.
     """
-    waiting = [row for row in parents if row[recipe.field].strip()]
-    made.refused.update({f"no_{recipe.field}": len(parents) - len(waiting)} if len(waiting) < len(parents) else {})
-    asked = [row for row in waiting for _ in range(recipe.copies)]
-    while asked and not made.is_enough:
-        size = min(AT_ONCE, recipe.rows - len(made.rows))
-        batch, asked = asked[:size], asked[size:]
+    asked = _asked(recipe, parents, made)
+    while not made.is_enough and (batch := list(islice(asked, min(AT_ONCE, recipe.rows - len(made.rows))))):
         before = len(made.rows)
         said = reword([row[recipe.field] for row in batch], [row["language"] for row in batch])
         for row, text in zip(batch, said, strict=True):
-            _add(recipe, row, tidy(text, row[recipe.field]), made)
+            if isinstance(text, CutOff):
+                made.refuse("cut_off")
+            else:
+                _add(recipe, row, tidy(text, row[recipe.field]), made)
         advance(len(made.rows) - before)
+
+
+def _asked(recipe: Recipe, parents: Iterable[Row], made: Made) -> Iterator[Row]:
+    """The parents, each as often as it is asked for; one that has nothing to reword is refused."""
+    for row in parents:
+        if row[recipe.field].strip():
+            yield from repeat(row, recipe.copies)
+        else:
+            made.refuse(f"no_{recipe.field}")
 
 
 def paraphraser(answers: Answers) -> Reword:
@@ -75,9 +85,10 @@ def back_translator(through: str, translate: Callable[[Sequence[str], str], list
 
     def reword(texts: Sequence[str], languages: Sequence[str]) -> list[str]:
         there = translate(texts, through)
-        back = [""] * len(texts)
+        back = list(there)
         for language in sorted(set(languages)):
             places = [place for place, each in enumerate(languages) if each == language]
+            places = [place for place in places if not isinstance(there[place], CutOff)]
             for place, text in zip(places, translate([there[i] for i in places], language), strict=True):
                 back[place] = text
         return back
@@ -91,7 +102,10 @@ def translate_by(answers: Answers) -> Callable[[Sequence[str], str], list[str]]:
     def translate(texts: Sequence[str], to_language: str) -> list[str]:
         language = _NAMES.get(to_language, to_language)
         said = answers.complete([_TRANSLATE.format(language=language, text=text) for text in texts])
-        return [tidy(text, original) for text, original in zip(said, texts, strict=True)]
+        return [
+            text if isinstance(text, CutOff) else tidy(text, original)
+            for text, original in zip(said, texts, strict=True)
+        ]
 
     return translate
 

@@ -55,7 +55,7 @@ def read_seeds(path: str) -> list[Task]:
             instances = tuple((str(each.get("input") or ""), str(each["output"])) for each in record["instances"])
             kind = bool(record.get("is_classification", False))
             tasks.append(Task(str(record["instruction"]), instances, kind, digest_of(record)))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             fix = "A line is: {instruction, instances: [{input, output}], is_classification}"
             raise SourceError(f"no seed task ({error!r})", where=f"{path} line {number}", fix=fix) from error
     return tasks
@@ -111,7 +111,9 @@ class _Writer:
         prompts = [self._ask_for_instances(text, kind, draw) for (text, _), kind in zip(found, kinds, strict=True)]
         written = self.answers.complete(prompts)
         for (text, parents), kind, answer in zip(found, kinds, written, strict=True):
-            self._add(text, read_instances(answer, label_first=kind), parents)
+            instances, cut_off = read_instances(answer, label_first=kind)
+            self.made.refused.update({"cut_off": cut_off} if cut_off else {})
+            self._add(text, instances, parents)
 
     def _instructions(self, draw: random.Random) -> list[Found]:
         """New instructions, unlike all that are known."""

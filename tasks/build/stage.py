@@ -105,7 +105,7 @@ def _build(recipe: Recipe, config: PipelineConfig, held: Held, dry_run: bool) ->
         except NotAnswered as stopped:
             built.not_asked = stopped.count
         except StropError:  # a generator that stopped: what it brought until then is of use
-            _write(made, built, config)
+            _write(made, built, config, dry_run)
             if built.file:
                 print(f"build: {recipe.name} stopped; {built.new:,} new rows stand in {built.file}", flush=True)
             raise

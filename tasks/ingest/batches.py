@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 from tasks import paths
 from tasks.files import canonical_json, file_digest
 from tasks.ingest.lines import RawRecord
+from tasks.ingest.occurrences import Digests, Held, Reading
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
-from tasks.raw import RAW_SCHEMA, batch_id_of, record_digest, record_text
+from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, record_digest, record_text
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""
+DIGESTS_AT_ONCE = 65_536
 BYTES_AT_ONCE = 32 * 1024 * 1024
 MOST_REPEATS = 64
 """A batch found without a manifest is known by its name if at most this many before it held the same records."""
@@ -27,22 +29,24 @@ MOST_REPEATS = 64
 class BatchWriter:
     """Takes the records of one file, keeps the new ones, and becomes a batch.
 
-        with BatchWriter(source, "inbox/a.jsonl", known) as writer:
+        with BatchWriter(source, "inbox/a.jsonl", held) as writer:
             writer.add(record)
-            batch = writer.finish(manifest)
+            batch = writer.finish(taken, ordinal)
 
     Args:
-        known: how many rows with each digest the source's raw batches already hold.
+        held: how often the source's raw batches already hold each record.
+        erased: digests of records that were erased on request: one that comes again is kept without its content.
     """
 
-    def __init__(self, source: Source, file: str, known: Counter[str]) -> None:
+    def __init__(self, source: Source, file: str, held: Held, erased: Collection[str] = ()) -> None:
         self.source = source
         self.file = file
-        self.known = known
-        self.digests: list[str] = []
+        self.held = held
+        self.erased = erased
+        self.digests = Digests()
         self.unreadable = 0
         self.bytes_seen = 0
-        self._occurrences: dict[str, int] = {}
+        self._reading = Reading(held)
         self._waiting: list[tuple[str, str | None, bytes | None, str | None, int]] = []
         self._waiting_bytes = 0
         self._folder = paths.RAW / source.name
@@ -63,36 +67,40 @@ class BatchWriter:
         digest = record_digest(record, found.raw)
         size = len(record or found.raw or b"")
         self.bytes_seen += size
-        times = self._occurrences.get(digest, 0) + 1
-        self._occurrences[digest] = times
-        if times <= self.known.get(digest, 0):
+        if not self._reading.is_new(digest):
             return False
         self.digests.append(digest)
-        self.unreadable += record is None
-        self._waiting.append((digest, record, found.raw, found.error, found.line))
+        if digest in self.erased:
+            self._waiting.append((digest, None, None, ERASED, found.line))
+        else:
+            self.unreadable += record is None
+            self._waiting.append((digest, record, found.raw, found.error, found.line))
         self._waiting_bytes += size
         if len(self._waiting) >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
             self._flush()
         return True
 
-    def finish(self, manifest: list[Batch]) -> Batch | None:
-        """Puts the batch in its place; None where nothing was new. The caller then writes the manifest."""
+    def finish(self, taken: Collection[str], ordinal: int) -> Batch | None:
+        """Puts the batch in its place; None where nothing was new. The caller then writes the manifest.
+
+        Args:
+            taken: the names of all batches so far.
+            ordinal: its place in the order of arrival.
+        """
         if not self.digests:
             return None
         self._flush()
         assert self._writer is not None
         self._writer.close()
         self._writer = None
-        target = self._path(manifest)
+        target = self._path(taken)
         sync(self._temporary)
         self._temporary.chmod(0o644)
         self._temporary.replace(target)
-        ordinal = max((batch.ordinal for batch in manifest), default=0) + 1
-        self.known.update(self.digests)
+        self.held.add(self.digests)
         return Batch(ordinal, target.stem, self.source.name, len(self.digests), file_digest(target))
 
-    def _path(self, manifest: list[Batch]) -> Path:
-        taken = {batch.batch for batch in manifest}
+    def _path(self, taken: Collection[str]) -> Path:
         again = 0
         while (name := batch_id_of(self.source.name, self.digests, again)) in taken:
             again += 1
@@ -128,12 +136,15 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def known_digests(batches: list[Batch]) -> Counter[str]:
+def held_in(batches: list[Batch]) -> Held:
     """How often each record stands in these batches."""
-    known: Counter[str] = Counter()
+    digests, held = Digests(), Held()
     for batch in batches:
-        known.update(pq.read_table(batch.path, columns=["digest"])["digest"].to_pylist())
-    return known
+        with pq.ParquetFile(batch.path) as file:
+            for some in file.iter_batches(DIGESTS_AT_ONCE, columns=["digest"]):
+                digests.extend(some["digest"].to_pylist())
+    held.add(digests)
+    return held
 
 
 def leftover_batches(manifest: list[Batch]) -> list[Batch]:

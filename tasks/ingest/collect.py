@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
+from tasks.erasures import erased_digests
 from tasks.errors import DataError, SourceError
-from tasks.ingest.batches import BatchWriter, declaration_of, declared_of, known_digests
+from tasks.ingest.batches import BatchWriter, declaration_of, declared_of, held_in
+from tasks.ingest.corrections import TRACE
 from tasks.ingest.images import ImageKeeper
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.needed import NeededColumns
+from tasks.ingest.occurrences import Held
 from tasks.ingest.opened import Opened, opened
 from tasks.ingest.plain import partner_of
 from tasks.ingest.readers import format_of
@@ -22,6 +24,7 @@ from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
+from tasks.raw import record_digest, record_text
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000
@@ -43,18 +46,29 @@ class Collector:
         self.problems = problems
         self.new: list[Batch] = []
         self.unreadable = 0
+        self.traces: dict[str, str] = {}
+        """Of a source of traces: trace → digest of the record that it is now."""
+        self.has_read = False
+        """Was an item read to its end, not only looked at?"""
+        self._taken = {batch.batch for batch in manifest}
+        self._ordinal = max((batch.ordinal for batch in manifest), default=0)
+        self._rows = sum(batch.rows for batch in manifest if batch.source == source.name)
 
     @cached_property
-    def known(self) -> Counter[str]:
+    def held(self) -> Held:
         """How often each record is already held; read only once an item has to be read."""
         batches = [batch for batch in self.manifest if batch.source == self.source.name]
         try:
             if batches:
                 self._tell_of_another_declaration(batches)
-            return known_digests(batches)
+            return held_in(batches)
         except FileNotFoundError as error:
             fix = "Bring it back: dvc checkout data/raw.dvc"
             raise DataError("is in the manifest, but not on the disk", where=str(error.filename), fix=fix) from error
+
+    @cached_property
+    def _erased(self) -> frozenset[str]:
+        return erased_digests()
 
     def collect(self, name: str, now: Seen, before: Seen | None) -> Seen:
         """Takes what is new in the item; returns it as it was seen.
@@ -99,13 +113,15 @@ class Collector:
         """How many rows may still be taken; None where there is no bound."""
         if self.source.max_rows is None:
             return None
-        held = sum(batch.rows for batch in (*self.manifest, *self.new) if batch.source == self.source.name)
-        return max(self.source.max_rows - held, 0)
+        return max(self.source.max_rows - self._rows, 0)
+
+    def _writer(self, name: str) -> BatchWriter:
+        return BatchWriter(self.source, name, self.held, self._erased)
 
     def _take(self, name: str, item: Opened) -> ImageKeeper:
         columns = NeededColumns(self.source)
         images = ImageKeeper(self.source, item.read_beside)
-        with BatchWriter(self.source, name, self.known) as writer, _progress_of(item) as progress:
+        with self._writer(name) as writer, _progress_of(item) as progress:
             rows = 0
             for rows in self._write(_told(name, item.records), writer, columns, images):
                 if progress and rows % ROWS_A_STEP == 0:
@@ -114,6 +130,7 @@ class Collector:
             if not rows and item.is_whole:
                 self.problems.append(f"{name}: holds no records")
             self._finish(writer)
+        self.has_read = True
         if images.faults:
             more = "is 1 image" if images.faults == 1 else f"are {images.faults:,} images"
             fix = "put them there, then touch the file"
@@ -133,7 +150,7 @@ class Collector:
                 return None
             columns = NeededColumns(self.source)
             images = ImageKeeper(self.source, item.read_beside)
-            with BatchWriter(self.source, name, self.known) as writer:
+            with self._writer(name) as writer:
                 rows = 0
                 for rows in self._write(_told(name, item.records), writer, columns, images):
                     if len(writer.digests) < rows:
@@ -159,15 +176,20 @@ class Collector:
                 columns.look_at(found.record)
                 if images.is_needed:
                     found = RawRecord(found.line, images.kept(found.record))
+                if self.source.kind == "traces":
+                    self.traces[found.record[TRACE]] = record_digest(record_text(found.record), None)
             writer.add(found)
             yield rows
             if len(writer.digests) == room:
                 return
 
     def _finish(self, writer: BatchWriter) -> None:
-        batch = writer.finish([*self.manifest, *self.new])
+        batch = writer.finish(self._taken, self._ordinal + 1)
         if batch:
             self.new.append(batch)
+            self._taken.add(batch.batch)
+            self._ordinal = batch.ordinal
+            self._rows += batch.rows
             self.unreadable += writer.unreadable
 
     def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:

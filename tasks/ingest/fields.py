@@ -40,4 +40,7 @@ REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
 WITHIN_TURNS = frozenset(_TURNS)
 """Fields of a turn: they stand within a record, and are no columns of it."""
 
+WITH_TURNS = ("messages", "conversations", "prompt", "chosen", "rejected")
+"""Fields that hold turns."""
+
 SHAPES_WITH_IMAGES = frozenset(shape for shape, fields in FIELDS.items() if "images" in fields)

@@ -1,7 +1,7 @@
-"""Images that records name: read once, at ingestion, and kept by the hash of their bytes in data/raw/<source>/images.
+"""Images that records name, beside the turns or within them: read once, at ingestion, and kept by the hash of their bytes.
 
-In the record, each image's place is taken by {"path", "sha256"}, or {"path", "fault"} where it could not be had: the record
-is kept, and refused by `validate` with that reason.
+They lie in data/raw/<source>/images. In the record, each image's place is taken by {"path", "sha256"}, or {"path", "fault"}
+where it could not be had: the record is kept, and refused by `validate` with that reason.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import binascii
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.ingest.fields import SHAPES_WITH_IMAGES
+from tasks.dialogues import IMAGE_PART
+from tasks.erasures import erased_images
+from tasks.ingest.fields import FIELDS, SHAPES_WITH_IMAGES, WITH_TURNS
 from tasks.ingest.settings import Source
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
@@ -40,18 +43,43 @@ class ImageKeeper:
         self.source = source
         self.read = read
         self.column = source.columns.get("images", "images")
+        self.turns = [source.columns.get(field, field) for field in WITH_TURNS if field in FIELDS[source.shape]]
+        self.contents = {source.columns.get(field, field) for field in ("content", "value")}
         self.is_needed = source.shape in SHAPES_WITH_IMAGES
         self.named = 0
         self.faults = 0
         self.first_fault = ""
 
+    @cached_property
+    def _erased(self) -> frozenset[str]:
+        return erased_images()
+
     def kept(self, record: Any) -> Any:
         """The record with its images kept and their hashes in their place."""
-        given = record.get(self.column) if isinstance(record, dict) else None
-        if not given or not isinstance(given, (list, str)):
+        if not isinstance(record, dict):
             return record
-        entries = [self._kept(entry) for entry in (given if isinstance(given, list) else [given])]
-        return record | {self.column: entries}
+        changed = {
+            column: self._in_turns(record[column]) for column in self.turns if _may_hold_parts(record.get(column))
+        }
+        given = record.get(self.column)
+        if given and isinstance(given, (list, str)):
+            changed[self.column] = [self._kept(entry) for entry in (given if isinstance(given, list) else [given])]
+        return record | changed if changed else record
+
+    def _in_turns(self, turns: Any) -> Any:
+        """A turn or a list of them, with the images that stand in their content kept."""
+        if isinstance(turns, list):
+            return [self._in_turns(turn) for turn in turns]
+        if not isinstance(turns, dict):
+            return turns
+        parts = {key: turns[key] for key in self.contents if isinstance(turns.get(key), list)}
+        return turns | {key: [self._part(part) for part in given] for key, given in parts.items()}
+
+    def _part(self, part: Any) -> Any:
+        if not isinstance(part, dict) or part.get("type") != IMAGE_PART or IMAGE_PART not in part:
+            return part
+        given = part[IMAGE_PART]
+        return part | {IMAGE_PART: self._kept(given.get("url") if isinstance(given, dict) else given)}
 
     def _kept(self, entry: Any) -> dict[str, str]:
         path = entry.get("path") if isinstance(entry, dict) else entry
@@ -85,10 +113,16 @@ class ImageKeeper:
 
         digest = hashlib.sha256(content).hexdigest()
         target = paths.RAW / self.source.name / "images" / f"{digest}{_ending(content)}"
-        if not target.exists():
+        if not target.exists() and digest not in self._erased:
             with replacing(target) as temporary:
                 temporary.write_bytes(content)
         return digest
+
+
+def _may_hold_parts(turns: Any) -> bool:
+    """Most dialogues are text alone, and are handed on as they are."""
+    given = turns if isinstance(turns, list) else [turns]
+    return any(isinstance(inner, list) for turn in given if isinstance(turn, dict) for inner in turn.values())
 
 
 def beside_file(name: str, source: Source) -> ReadBeside:
@@ -97,7 +131,10 @@ def beside_file(name: str, source: Source) -> ReadBeside:
     real_root = root.resolve()
 
     def read(path: str) -> bytes:
-        place = (root / path).resolve()
+        try:
+            place = (root / path).resolve()
+        except RuntimeError as error:  # so Python tells it before 3.13
+            raise ValueError("is a link in a circle") from error
         if not place.is_relative_to(real_root):
             raise ValueError(f"leads out of {root}")
         if not place.is_file():

@@ -61,6 +61,9 @@ def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Ite
         file.read(mark_bytes)
         whole = file.read(LARGEST_OBJECT_BYTES + 1)
     if len(whole) > LARGEST_OBJECT_BYTES:
+        if second is not None and isinstance(second.record, dict):  # JSON Lines, and the first line is broken
+            yield from read_jsonl(content, encoding)
+            return
         what = f"is one JSON object of more than {LARGEST_OBJECT_BYTES:,} bytes"
         raise SourceError(what, where=content.name, fix="Write its records as JSON Lines, or as an array")
     try:

@@ -16,7 +16,7 @@ def read_jsonl(content: Content, encoding: str, offset_bytes: int = 0, first_num
     Args:
         offset_bytes, first_number: where to begin, and the number of the line there.
     """
-    encoding, found = read_lines(content, encoding, offset_bytes, first_number)
+    encoding, found = read_lines(content, encoding, offset_bytes, first_number, skips_blank=lines.always)
     decoder = StrictDecoder()
     for line in found:
         if not line.is_whole:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -24,6 +24,7 @@ _MARKS = (  # the longer mark first: UTF-32's begins with UTF-16's
 )
 _LOWEST_KEPT = 0xDC00
 _KEPT = re.compile("([\udc00-\udcff]+)")
+_BLANK = b" \t\r\n"
 UNDECODED = re.compile("[\ud800-\udfff]")
 """What is left in a text by bytes that did not decode."""
 
@@ -77,39 +78,71 @@ codecs.register_error(KEEP, _keep)
 
 def turned_back(text: str, encoding: str) -> bytes:
     """The bytes that a text was decoded from with KEEP."""
-    parts = _KEPT.split(text)
-    for place, part in enumerate(parts):
-        if place % 2:
-            parts[place] = bytes(ord(character) - _LOWEST_KEPT for character in part)  # type: ignore[call-overload]
-        else:
-            parts[place] = part.encode(encoding, "backslashreplace")  # type: ignore[call-overload]
-    return b"".join(parts)  # type: ignore[arg-type]
+    return b"".join(
+        bytes(ord(character) - _LOWEST_KEPT for character in part)
+        if place % 2
+        else part.encode(encoding, "backslashreplace")
+        for place, part in enumerate(_KEPT.split(text))
+    )
+
+
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
 
 
 def read_lines(
-    content: Content, declared: str, offset_bytes: int = 0, first_number: int = 1
+    content: Content,
+    declared: str,
+    offset_bytes: int = 0,
+    first_number: int = 1,
+    skips_blank: Callable[[], bool] = never,
 ) -> tuple[str, Iterator[Line]]:
     """The file's encoding, and its lines with their line ends.
 
     Args:
         offset_bytes: where to begin, at a line's start: for a file whose earlier part was read before.
         first_number: the number of the line there.
+        skips_blank: asked behind a blank line: may further blank ones be passed over?
     """
     encoding, mark_bytes = encoding_of(content, declared)
-    return encoding, _lines(content, offset_bytes or mark_bytes, "\n".encode(encoding), first_number)
+    return encoding, _lines(content, offset_bytes or mark_bytes, "\n".encode(encoding), first_number, skips_blank)
 
 
-def _lines(content: Content, start: int, line_end: bytes, number: int) -> Iterator[Line]:
+def _lines(
+    content: Content, start: int, line_end: bytes, number: int, skips_blank: Callable[[], bool]
+) -> Iterator[Line]:
     with content.open() as file:
         if content.archive:
             file.read(start)  # an archive has no places to go to; this is the mark alone
         else:
             file.seek(start)
         pieces = _pieces_of_wide(file, line_end) if len(line_end) > 1 else iter(_narrow(file), b"")
+        is_begun = False
         for piece in pieces:
             is_end = piece.endswith(line_end)
-            yield Line(number, piece, is_end or len(piece) < MAX_RECORD_BYTES)
+            is_all = (is_end or len(piece) < MAX_RECORD_BYTES) and (not is_begun or piece.isspace())
+            yield Line(number, piece, is_all)
             number += is_end
+            is_begun = not is_end
+            if len(line_end) == 1 and is_end and piece.isspace() and skips_blank():
+                number += _pass_over_blank(file)
+
+
+def _pass_over_blank(file: Any) -> int:
+    """Passes over the blank lines at hand, and says how many: an archive bomb may hold a thousand million of them."""
+    passed = 0
+    while ahead := file.peek(1):
+        blank = len(ahead) - len(ahead.lstrip(_BLANK))
+        end = ahead.rfind(b"\n", 0, blank) + 1
+        if not end:
+            break
+        passed += ahead.count(b"\n", 0, end)
+        file.read(end)
+    return passed
 
 
 def _narrow(file: BinaryIO) -> Any:

@@ -117,18 +117,19 @@ def _root_of(pattern: str) -> str:
 
 
 def _pair_up(pair: tuple[str, ...], listing: Listing) -> None:
-    """Each first file stands for both; the second alone is no item."""
+    """Each first file stands for both; the second alone is no item. While one of the two is waited for, both are."""
+    firsts = [name for name in (*listing.found, *listing.waiting) if pair[0] in Path(name).name.split(".")]
+    partners = {name: partner_of(name, pair) for name in firsts}
     found = dict(listing.found)
-    partners = set()
-    for name in found:
-        if pair[0] in Path(name).name.split("."):
-            partner = partner_of(name, pair)
-            partners.add(partner)
-            beside = found.get(partner) or _stat_of(partner)
-            if beside is not None:
-                both = found[name].size + beside.size
-                listing.found[name] = Seen(both, max(found[name].mtime_ns, beside.mtime_ns))
-    for partner in partners:
+    for name, partner in partners.items():
+        beside = found.get(partner) or _stat_of(partner)
+        if partner in listing.waiting:
+            listing.found.pop(name, None)
+            listing.waiting.add(name)
+        elif name in found and beside is not None:
+            both = found[name].size + beside.size
+            listing.found[name] = Seen(both, max(found[name].mtime_ns, beside.mtime_ns))
+    for partner in partners.values():
         listing.found.pop(partner, None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
 
 from tasks.errors import SourceError
@@ -18,7 +18,7 @@ DOCUMENT_START = "-DOCSTART-"
 
 def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]:
     """Records {"text": ...}: a line each, or a block of lines between blank ones (unit "document")."""
-    encoding, lines = read_lines(content, encoding)
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
     blocks = _blocks(lines, encoding) if unit == "document" else ([line] for line in lines)
     for block in blocks:
         text = _decoded(block, encoding)
@@ -30,7 +30,7 @@ def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]
 
 def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
     """Records {"tokens": [...], "tags": [...]}, a sentence each: the first column and the last, blank lines between."""
-    encoding, lines = read_lines(content, encoding)
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
         if isinstance(text, RawRecord):
@@ -53,11 +53,16 @@ def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[Ra
     """Records {"source": ..., "target": ...}: a pair of lines each. A line without a partner is kept, and says so."""
     encoding_of_first, lines = read_lines(first, encoding)
     encoding_of_second, others = read_lines(second, encoding)
-    for number, (line, other) in enumerate(zip_longest(lines, others), start=1):
+    pairs = zip_longest(_by_number(lines), _by_number(others), fillvalue=iter(()))
+    for number, (pieces, other_pieces) in enumerate(pairs, start=1):
+        # of a line that comes in pieces, the first stands for it, so that the lines below keep their partners
+        line, other = next(pieces, None), next(other_pieces, None)
+        for piece in chain(pieces, other_pieces):
+            yield too_long(number, piece.content)
         if line is None or other is None:
             shorter = first if line is None else second
-            alone: Line = line or other
-            if alone.content.strip():
+            alone = line or other
+            if alone is not None and alone.content.strip():
                 error = f"no_partner: {Path(shorter.name).name} ends before line {number:,}"
                 yield RawRecord(number, None, alone.content, error)
             continue
@@ -68,6 +73,11 @@ def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[Ra
             yield RawRecord(number, None, line.content + other.content, fault.error)
         elif source.strip() or target.strip():
             yield RawRecord(number, {"source": source.strip(), "target": target.strip()})
+
+
+def _by_number(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:
+    """Each line as the pieces that it comes in, mostly one."""
+    return (pieces for _, pieces in groupby(lines, key=lambda line: line.number))
 
 
 def partner_of(name: str, pair: tuple[str, ...]) -> str:
@@ -90,20 +100,25 @@ def _blocks(lines: Iterator[Line], encoding: str) -> Iterator[list[Line]]:
     """Lines between blank lines; a block that grows too large comes in pieces, each of which says so."""
     space = b" \t\r\n\v\f" + (b"\0" if len("\n".encode(encoding)) > 1 else b"")  # UTF-16 has zeros beside each
     block: list[Line] = []
-    size = 0
+    size, is_cut = 0, False
     for line in lines:
         if not line.content.strip(space):
             if block:
-                yield block
-            block, size = [], 0
+                yield [_one(block)] if is_cut else block
+            block, size, is_cut = [], 0, False
             continue
         block.append(line)
         size += len(line.content)
         if size > limits.MAX_RECORD_BYTES or len(block) > limits.MAX_RECORD_LINES:
-            yield [Line(block[0].number, b"".join(each.content for each in block), False)]
-            block, size = [], 0
+            yield [_one(block)]
+            block, size, is_cut = [], 0, True
     if block:
-        yield block
+        yield [_one(block)] if is_cut else block
+
+
+def _one(block: list[Line]) -> Line:
+    """A piece of a block."""
+    return Line(block[0].number, b"".join(line.content for line in block), False)
 
 
 def _decoded(block: list[Line], encoding: str) -> str | RawRecord:

@@ -15,7 +15,7 @@ from tasks import paths
 from tasks.errors import SourceError
 from tasks.ingest.plain import partner_of
 from tasks.ingest.readers import is_known
-from tasks.ingest.secrets import filled_in
+from tasks.ingest.secrets import filled_in, named, named_again
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
 
@@ -41,7 +41,7 @@ def list_objects(source: Source) -> Listing:
                 beside = partner_of(name, pair) if pair else ""
                 parts = [names[each] for each in (name, beside) if each in names]
                 size = sum(int(part.get("size") or 0) for part in parts)
-                url = str(files.unstrip_protocol(name))
+                url = named_again(str(files.unstrip_protocol(name)), source.path)  # it is kept in raw, and told
                 listing.found[url] = Seen(size, 0, stamp=" ".join(_stamp(part) for part in parts))
     if not listing.found:
         fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
@@ -64,7 +64,7 @@ def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
             targets = []
             for name in [url, partner_of(url, source.parallel)] if source.parallel else [url]:
                 target = folder / posixpath.basename(name)
-                files.get_file(files._strip_protocol(name), str(target))
+                files.get_file(files._strip_protocol(_address(source, name)), str(target))
                 targets.append(target)
         yield targets[0], targets[1] if len(targets) > 1 else None
     finally:
@@ -85,7 +85,7 @@ def read_beside(source: Source, url: str, name: str, most_bytes: int) -> bytes:
         raise ValueError(f"leads out of {folder}")
     with _telling(source, but=FileNotFoundError):
         files, _ = _open(source)
-        key = files._strip_protocol(posixpath.join(folder, relative))
+        key = files._strip_protocol(_address(source, posixpath.join(folder, relative)))
         size = int(files.info(key).get("size") or 0)
         return bytes(files.cat_file(key)) if size <= most_bytes else _too_large(size)
 
@@ -94,12 +94,17 @@ def _too_large(size: int) -> bytes:
     raise ValueError(f"is too large ({size:,} bytes)")
 
 
+def _address(source: Source, name: str) -> str:
+    """An object's URL, with the values of the variables that the source's path names."""
+    return str(filled_in(name, source.name)) if named(source.path) else name
+
+
 def _open(source: Source) -> tuple[Any, str]:
     """The file system, with nothing remembered of earlier listings, and the path within it."""
     import fsspec  # type: ignore[import-untyped]
 
     options = filled_in(dict(source.storage_options), source.name)
-    files, path = fsspec.core.url_to_fs(source.path, **options)
+    files, path = fsspec.core.url_to_fs(filled_in(source.path, source.name), **options)
     files.invalidate_cache()
     return files, str(path)
 
@@ -144,6 +149,7 @@ def _telling(source: Source, but: type[Exception] = SourceError) -> Iterator[Non
         package = PACKAGES.get(protocol, protocol)
         raise SourceError(f"needs the package {package}", where=where, fix=f"pip install {package}") from error
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or type(error).__name__
+        whole = " ".join(str(error).split())  # a secret is looked for before it may be cut
+        told = named_again(whole, [source.path, source.storage_options])[:200] or type(error).__name__
         fix = "See that the address, the storage_options and their environment variables are right, then run again"
         raise SourceError(f"cannot be reached ({told})", where=where, fix=fix) from error

@@ -16,6 +16,7 @@ from tasks import paths
 from tasks.errors import SourceError
 from tasks.files import content_digest, file_digest, write_text
 from tasks.ingest.local import list_files
+from tasks.ingest.secrets import without_secrets
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
 
@@ -66,6 +67,13 @@ def list_items(source: Source) -> Listing:
     Raises:
         SourceError: nothing is there, or it cannot be reached.
     """
+    try:
+        return _list(source)
+    except SourceError as error:
+        raise without_secrets(error, source.model_dump()) from error
+
+
+def _list(source: Source) -> Listing:
     if source.kind == "hub":
         from tasks.ingest.hub import list_splits
 

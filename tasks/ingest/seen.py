@@ -35,3 +35,5 @@ class Listing:
     """Files that may still be written: they are left for the next run."""
     left: list[str] = field(default_factory=list)
     """What a person should know of files that are not read."""
+    withdrawn: set[str] = field(default_factory=set)
+    """Traces that people judged, and of which they do not say (any more) that the answer was good."""

@@ -34,7 +34,7 @@ _KINDS: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "hub": ({"path"}, {"revision", "subset", "split", "image_folder"}),
-    "sql": ({"url"}, {"table", "query", "watermark", "image_folder"}),
+    "sql": ({"url"}, {"table", "query", "watermark", "overlap", "image_folder"}),
     "traces": ({"tracking_uri", "experiment"}, {"rating", "rating_min", "answer"}),
 }  # fmt: skip
 """Kind of source → what it needs, and what it may say besides."""
@@ -48,7 +48,8 @@ class Source(Settings):
     (MLflow traces that people judged)."""
     path: str | None = None
     """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it whose ending is known), or
-    a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). hub: a folder that `save_to_disk` wrote, or the
+    a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). A password or token in it stands in an
+    environment variable, by name alone. hub: a folder that `save_to_disk` wrote, or the
     dataset's id."""
     shape: Shape
     """How a record is laid out: `alpaca` (instruction/input/output), `sharegpt` (conversations: from/value), `messages`
@@ -96,6 +97,9 @@ class Source(Settings):
     watermark: str | None = None
     """sql: a column that only grows (an id, a time of change): only rows at or above its last value are read. Without
     one, every row is read every time."""
+    overlap: Annotated[float, Field(gt=0)] | None = None
+    """sql: how far below the watermark's last value rows are read again, since a row may be committed after one that has a
+    higher value: seconds for a time, days for a date, else a number. What raw holds already is not taken twice."""
     tracking_uri: str | None = None
     """traces: the MLflow server or file."""
     experiment: str | None = None
@@ -126,7 +130,7 @@ class Source(Settings):
             ) from error
         return encoding
 
-    @field_validator("storage_options", "url", "tracking_uri")
+    @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri")
     @classmethod
     def secrets_are_names(cls, value: Any) -> Any:
         if found := naked_secrets(value):
@@ -154,6 +158,8 @@ class Source(Settings):
             raise ValueError(f"kind `{self.kind}` has no {', '.join(f'`{name}`' for name in alien)}; it has {known}")
         if self.kind == "sql" and (self.table is None) == (self.query is None):
             raise ValueError("kind `sql` needs either `table` or `query`")
+        if self.overlap is not None and self.watermark is None:
+            raise ValueError("`overlap` is taken from a `watermark`; name its column")
         if self.kind == "traces" and self.shape != "messages":
             raise ValueError("kind `traces` gives records of shape `messages`")
         if self.kind == "traces" and self.rating is None and self.answer is None:

@@ -14,6 +14,7 @@ from tasks import paths
 from tasks.errors import DataError, SourceError
 from tasks.ingest.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
 from tasks.ingest.scan import write_state as _write_state
+from tasks.ingest.secrets import without_secrets
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
 from tasks.manifest import Batch, read_manifest, write_manifest
@@ -122,6 +123,7 @@ def _ingest_source(
     after: ScanState,
 ) -> None:
     from tasks.ingest.collect import Collector
+    from tasks.ingest.corrections import settle
 
     told = SourceResult(source.name)
     result.sources.append(told)
@@ -138,7 +140,7 @@ def _ingest_source(
         try:
             after.files[source.name][name] = collector.collect(name, now, seen.get(name))
         except SourceError as error:
-            result.errors.append(error)
+            result.errors.append(without_secrets(error, source.model_dump()))
     told.files = len(listing.found)
     told.batches = len(collector.new)
     told.new_rows = sum(batch.rows for batch in collector.new)
@@ -147,6 +149,9 @@ def _ingest_source(
         manifest.extend(collector.new)
         write_manifest(manifest)
         result.new.extend(collector.new)
+    if source.kind == "traces" and collector.has_read:
+        own = [batch for batch in manifest if batch.source == source.name]
+        result.problems += settle(source.name, own, collector.traces, listing.withdrawn)
     told.held_rows = sum(batch.rows for batch in manifest if batch.source == source.name)
 
 

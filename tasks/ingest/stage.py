@@ -35,7 +35,8 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
     for source in result.sources:
         print(f"ingest: {source.told()}", flush=True)
     for problem in result.problems:
-        print(f"ingest: note: {problem}", flush=True)
+        told = problem.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name need not be UTF-8
+        print(f"ingest: note: {told}", flush=True)
     if result.changed or _is_newer_than_its_version():
         add_raw()
     result.raise_errors()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
+import math
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from decimal import Decimal
+from typing import Any, NoReturn
 
 from tasks.errors import SourceError
 from tasks.ingest import lines as limits
@@ -26,7 +29,8 @@ def read_csv(content: Content, encoding: str) -> Iterator[RawRecord]:
         SourceError: the header cannot be read.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    encoding, lines = read_lines(content, encoding)
+    # between records alone: within quotes a blank line is content
+    encoding, lines = read_lines(content, encoding, skips_blank=lambda: not feed.taken)
     feed = _Feed(lines, encoding)
     header = _header(content, feed)
     if header is None:
@@ -120,7 +124,9 @@ def _header(content: Content, feed: _Feed) -> list[str] | None:
         )
     header: list[str] = []
     for place, name in enumerate((name.strip() or f"column_{place}" for place, name in enumerate(names, 1)), start=1):
-        header.append(name if name not in header else f"{name}_{place}")
+        while name in header:
+            name = f"{name}_{place}"
+        header.append(name)
     return header
 
 
@@ -181,21 +187,47 @@ def _row_alone(row: Any, number: int) -> RawRecord:
             writer.write_batch(row)
         told = f"not utf-8 ({error.reason})" if isinstance(error, UnicodeDecodeError) else str(error)
         code = "not_decoded" if isinstance(error, UnicodeDecodeError) else "not_readable"
+        code = "not_finite" if isinstance(error, NotFinite) else code
         return RawRecord(number, None, sink.getvalue().to_pybytes(), f"{code}: {told}; kept as an Arrow stream")
 
 
-def jsonable(value: Any) -> Any:
-    """The value as JSON has it: bytes as text where they are text, else base64; times and decimals as text."""
+class NotFinite(ValueError):
+    """A number that JSON has no word for, and that does not say that the cell is empty."""
+
+
+def row_of(number: int, record: dict[str, Any]) -> RawRecord:
+    """A row of a database; one with an infinite number is kept as text, where that number is spelled out."""
+    try:
+        return RawRecord(number, jsonable(record))
+    except NotFinite as error:
+        told = json.dumps(jsonable(record, str), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return RawRecord(number, None, told, f"not_finite: {error}")
+
+
+def infinite(number: float | Decimal) -> NoReturn:
+    raise NotFinite(f"the number {number}")
+
+
+def jsonable(value: Any, tell_infinite: Callable[[Any], Any] = infinite) -> Any:
+    """The value as JSON has it: bytes as text where they are text, else base64; times and decimals as text; NaN as null.
+
+    pandas writes NaN where a cell of numbers is empty.
+
+    Raises:
+        NotFinite: a number is infinite, unless `tell_infinite` says it otherwise.
+    """
     if isinstance(value, dict):
-        return {str(key): jsonable(inner) for key, inner in value.items()}
+        return {str(key): jsonable(inner, tell_infinite) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [jsonable(inner) for inner in value]
+        return [jsonable(inner, tell_infinite) for inner in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         value = bytes(value)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
             return base64.b64encode(value).decode("ascii")
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, (str, int, bool)):
         return value
-    return str(value)
+    if isinstance(value, (float, Decimal)) and not math.isfinite(value):
+        return None if math.isnan(value) else tell_infinite(value)
+    return value if isinstance(value, float) else str(value)

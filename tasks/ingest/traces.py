@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.errors import RegistryError, SourceError
 from tasks.files import content_digest
+from tasks.ingest.corrections import TRACE
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.seen import Listing, Seen
@@ -23,8 +24,14 @@ def list_traces(source: Source) -> Listing:
     Raises:
         SourceError: MLflow cannot be reached, or has no such experiment.
     """
-    said = [[trace["trace_id"], trace["changed"]] for trace in _taken(source, with_content=False)]
-    return Listing({f"{source.name}: {source.experiment}": Seen(0, 0, stamp=content_digest(said))})
+    listing, said = Listing(), []
+    for trace in _judged(source, with_content=False):
+        if _is_taken(trace, source):
+            said.append([trace["trace_id"], trace["changed"]])
+        else:
+            listing.withdrawn.add(trace["trace_id"])
+    listing.found[f"{source.name}: {source.experiment}"] = Seen(0, 0, stamp=content_digest(said))
+    return listing
 
 
 def read_traces(source: Source) -> Iterator[RawRecord]:
@@ -33,12 +40,13 @@ def read_traces(source: Source) -> Iterator[RawRecord]:
     Raises:
         SourceError: MLflow cannot be reached, or has no such experiment.
     """
-    for number, trace in enumerate(_taken(source, with_content=True), start=1):
+    taken = (trace for trace in _judged(source, with_content=True) if _is_taken(trace, source))
+    for number, trace in enumerate(taken, start=1):
         request, response = _parsed(trace["request"]), _parsed(trace["response"])
         edited = trace["values"].get(source.answer) if source.answer else None
         answer = _text_of(edited if edited is not None else response)
         asked = _messages_of(request)
-        record: dict[str, Any] = {"trace_id": trace["trace_id"]}
+        record: dict[str, Any] = {TRACE: trace["trace_id"]}
         if asked is None or answer is None:
             record |= {"request": request, "response": response if edited is None else edited}
         else:
@@ -46,18 +54,21 @@ def read_traces(source: Source) -> Iterator[RawRecord]:
         yield RawRecord(number, record)
 
 
-def _taken(source: Source, with_content: bool) -> Iterator[dict[str, Any]]:
-    from tasks.tracking import judged_traces
+def _judged(source: Source, with_content: bool) -> Iterator[dict[str, Any]]:
+    from tasks.tracking.traces import judged_traces
 
     assert source.tracking_uri is not None
     assert source.experiment is not None
     try:
-        for trace in judged_traces(filled_in(source.tracking_uri, source.name), source.experiment, with_content):
-            is_edited = source.answer is not None and trace["values"].get(source.answer) is not None
-            if is_edited or (source.rating and _is_good(trace["values"].get(source.rating), source.rating_min)):
-                yield trace
+        yield from judged_traces(filled_in(source.tracking_uri, source.name), source.experiment, with_content)
     except RegistryError as error:
         raise SourceError(error.what, where=f"source `{source.name}`, {error.where}", fix=error.fix) from error
+
+
+def _is_taken(trace: dict[str, Any], source: Source) -> bool:
+    if source.answer is not None and trace["values"].get(source.answer) is not None:
+        return True
+    return source.rating is not None and _is_good(trace["values"].get(source.rating), source.rating_min)
 
 
 def _is_good(rating: Any, least: float | None) -> bool:

@@ -26,6 +26,9 @@ from tasks.validate.settings import ValidateSettings
 ACCEPTED = "accepted.parquet"
 QUARANTINED = "quarantined.parquet"
 FACTS = "facts.json"
+BATCHES = "batches"
+"""The folder of what is kept of a batch whatever the contract says:"""
+KEPT_OF_A_BATCH = FAMILY, ROW_IDS = "family", "row_ids"
 KEPT_BESIDE_THOSE_IN_USE = 64
 
 
@@ -49,12 +52,12 @@ def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Ite
 
 def family_of(batch: Batch) -> str | None:
     """The batch's family, if it was seen before: so that an old batch need not be opened."""
-    return _read_text(_facts_beside(batch, "family"))
+    return _read_text(_facts_beside(batch, FAMILY))
 
 
 def row_ids_of(batch: Batch) -> frozenset[str] | None:
     """The batch's row ids, if it was seen before by this code."""
-    place = _facts_beside(batch, "row_ids")
+    place = _facts_beside(batch, ROW_IDS)
     if not place.exists():
         return None
     return frozenset(pq.read_table(place)["row_id"].to_pylist())
@@ -62,13 +65,13 @@ def row_ids_of(batch: Batch) -> frozenset[str] | None:
 
 def keep_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
     """Keeps what says which contract, and which decisions, concern the batch."""
-    files.write_text(_facts_beside(batch, "family"), family)
-    write_parquet(_facts_beside(batch, "row_ids"), pa.table({"row_id": row_ids}))
+    files.write_text(_facts_beside(batch, FAMILY), family)
+    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}))
 
 
 def _facts_beside(batch: Batch, what: str) -> Path:
     key = content_digest([batch.sha256, code_digest()])[:32]
-    return paths.VALIDATE_CACHE / "batches" / f"{key}.{what}"
+    return paths.VALIDATE_CACHE / BATCHES / f"{key}.{what}"
 
 
 def _read_text(path: Path) -> str | None:
@@ -110,12 +113,24 @@ def hand_out(key: str, part: str, facts: Facts) -> None:
         link_or_copy(_folder(key) / QUARANTINED, paths.QUARANTINE / "validate" / part)
 
 
-def forget_unused(used: set[str]) -> None:
-    """Removes the oldest verdicts that this run did not use, beyond a few that a decision may bring back."""
-    unused = [path for path in paths.VALIDATE_CACHE.glob("*") if path.name not in used and path.name != "batches"]
-    unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in unused[KEPT_BESIDE_THOSE_IN_USE:]:
+def forget_unused(used: set[str], batches: Iterable[Batch]) -> None:
+    """Removes the oldest verdicts that this run did not use, beyond a few that a decision may bring back.
+
+    Args:
+        batches: all that there are: what is kept of others is removed alike.
+    """
+    for path in _oldest(paths.VALIDATE_CACHE.glob("*"), {*used, BATCHES}, KEPT_BESIDE_THOSE_IN_USE):
         shutil.rmtree(path, ignore_errors=True)
+    current = {_facts_beside(batch, what).name for batch in batches for what in KEPT_OF_A_BATCH}
+    beside = KEPT_BESIDE_THOSE_IN_USE * len(KEPT_OF_A_BATCH)
+    for path in _oldest((paths.VALIDATE_CACHE / BATCHES).glob("*"), current, beside):
+        path.unlink(missing_ok=True)
+
+
+def _oldest(found: Iterable[Path], used: set[str], beside: int) -> list[Path]:
+    """What is not used, without the newest of it, `beside` in number."""
+    unused = [path for path in found if path.name not in used]
+    return sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[beside:]
 
 
 def _folder(key: str) -> Path:

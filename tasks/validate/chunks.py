@@ -7,27 +7,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import DataError
-from tasks.files import file_digest
 from tasks.manifest import Batch
 from tasks.records import fill_up
 
 RECORDS = 20_000
 BYTES = 16 << 20
 """At most so many records and, where one alone is not larger, so many bytes a chunk. Chunks follow from the batch alone."""
-
-
-def check_raw(batch: Batch) -> None:
-    """Compares the batch's file with the manifest.
-
-    Raises:
-        DataError: it is not on the disk, or is not what was collected.
-    """
-    fix = "Bring it back: dvc checkout data/raw.dvc"
-    if not batch.path.exists():
-        raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
-    if file_digest(batch.path) != batch.sha256:
-        raise DataError("changed since it was collected", where=str(batch.path), fix=fix)
 
 
 def family_of(batch: Batch) -> str:

@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.files import content_digest
+from tasks.raw import ERASED
 from tasks.row import VERDICT_SCHEMA
 from tasks.validate.contract import FamilyContract
 from tasks.validate.measure import Mask, column, is_first, truths
 from tasks.validate.rules import Rule, rules_of
 
 SET_ASIDE = "batch_set_aside"
+TOO_FEW = "too_few_rows"
 DROPPED = "dropped_by_decision"
 LONGEST_KEPT_ID = 40
 
@@ -41,7 +43,7 @@ class Facts:
     state: str
     """`accepted` or `set_aside`."""
     refused_share: float
-    """The share that breaks a rule and is not released; rows dropped by decision do not count."""
+    """The share that breaks a rule and is not released; rows dropped or erased by decision do not count."""
     reasons: dict[str, int]
     """Of the rows that break a rule: how many, by the rule."""
     broken: dict[str, int] = field(default_factory=dict)
@@ -135,7 +137,8 @@ def decide(
     rows = len(found.row_ids)
     first = _first_broken(found, rules)
     is_broken = first != ""
-    is_dropped = _is_in(found.row_ids, dropped)
+    is_erased = truths(pc.equal(found.problems, ERASED))
+    is_dropped = _is_in(found.row_ids, dropped) | is_erased
     is_released = _is_in(found.row_ids, released) & ~is_dropped & truths(pc.equal(found.problems, ""))
     is_refused = is_broken & ~is_released & ~is_dropped
     judged_rows = int((~is_dropped).sum())
@@ -144,12 +147,12 @@ def decide(
     is_set_aside = share > max_refused_share or is_too_small
     counts = Counter(first[is_refused].tolist())
     if is_too_small:
-        counts["too_few_rows"] = rows
+        counts[TOO_FEW] = rows
 
     final = np.where(is_released, "", first)
     if is_set_aside:  # a row that a person released by name is still accepted
         final = np.where((final == "") & ~is_released, SET_ASIDE, final)
-    final = np.where(is_dropped, DROPPED, final)
+    final = np.where(is_erased, ERASED, np.where(is_dropped, DROPPED, final))
     accepted = int((final == "").sum())
     facts = Facts(
         batch=batch,

@@ -24,6 +24,9 @@ from tasks.validate.measure import (
 )
 from tasks.validate.script import is_plainly_in, letters_in
 
+WITH_TEXT = ("output", "rejected", "input", "instruction", "history", "system", "tools")
+"""The fields in which a text may be damaged; the first that is, is named."""
+
 Predicate = Callable[[pa.Table, FamilyContract], Mask]
 
 
@@ -68,7 +71,7 @@ def has_fields(rows: pa.Table, contract: FamilyContract) -> Mask:
 
 
 def is_undamaged(rows: pa.Table, contract: FamilyContract) -> Mask:
-    texts = [column(rows, name) for name in ("system", "history", "instruction", "input", "output")]
+    texts = [column(rows, name) for name in WITH_TEXT]
     may_be_damaged = np.zeros(rows.num_rows, dtype=np.bool_)
     for each in texts:
         if not truths(pc.string_is_ascii(each)).all():

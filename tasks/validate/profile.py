@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.raw import ERASED
 from tasks.validate.contract import FamilyContract, Script
 from tasks.validate.measure import Counts, characters_of, column, has_text, segments_of
 from tasks.validate.predicates import is_in_script, is_undamaged, prompt_of
@@ -54,7 +55,7 @@ class Profile:
         self.records += table.num_rows
         self.sources.update(table["source"].to_pylist())
         problems = column(table, "problem")
-        self.problems.update(code for code in problems.to_pylist() if code)
+        self.problems.update(code for code in problems.to_pylist() if code and code != ERASED)
         rows = table.filter(pc.equal(problems, ""))
         self.rows += rows.num_rows
         if not rows.num_rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.manifest import Batch
-from tasks.validate.judge import Facts
+from tasks.validate.judge import TOO_FEW, Facts
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,21 @@ def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
     for batch in report["set_aside"]:
         top = ", ".join(f"{reason} {count:,}" for reason, count in batch["top_reasons"])
         lines.append(
-            f"validate: BATCH SET ASIDE: {batch['batch']} of source {batch['source']}: {batch['refused_share']:.1%} of its"
-            f" {batch['rows']:,} rows are refused, and the bound is {max_refused_share:.1%}. Most frequent: {top}."
-            f" See them: strop quarantine list"
+            f"validate: BATCH SET ASIDE: {batch['batch']} of source {batch['source']}: {_why(batch, max_refused_share)}."
+            f" Most frequent: {top}. See them: strop quarantine list"
         )
     return lines
+
+
+def _why(batch: dict[str, Any], max_refused_share: float) -> str:
+    rows = "1 row" if batch["rows"] == 1 else f"{batch['rows']:,} rows"
+    why = []
+    if TOO_FEW in dict(batch["top_reasons"]):  # it counts every row, so it is always among the most frequent
+        why.append(f"it has {rows}, fewer than `min_batch_rows` of the contract")
+    if batch["refused_share"] > max_refused_share:
+        share, bound = f"{batch['refused_share']:.1%}", f"{max_refused_share:.1%}"
+        why.append(f"{share} of its {rows} are refused, and the bound is {bound}")
+    return "; ".join(why)
 
 
 def ranked(reasons: dict[str, int]) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tasks.raw import ERASED
 from tasks.validate import predicates as ask
 from tasks.validate.contract import FamilyContract
 from tasks.validate.custom import CustomRule
@@ -50,7 +51,7 @@ OTHER_PROBLEM = "no_row"
 
 _INPUT = ("input", "instruction", "problem")
 _OUTPUT = ("output", "problem")
-_WHOLE = ("output", "input", "instruction", "history", "system", "problem")
+_WHOLE = (*ask.WITH_TEXT, "problem")
 
 
 def _segments(code: str, said: str, predicate: Any, part: str) -> Rule:
@@ -66,7 +67,7 @@ def _characters(code: str, said: str, predicate: Any, bound: str) -> Rule:
 
 RULES: tuple[Rule, ...] = (
     *_PROBLEMS,
-    Rule(OTHER_PROBLEM, "The record is a row", ("problem",), partial(ask.has_no_problem_but, known=_TOLD)),
+    Rule(OTHER_PROBLEM, "The record is a row", ("problem",), partial(ask.has_no_problem_but, known=(*_TOLD, ERASED))),
     Rule("empty_output", "The output is not empty", _OUTPUT, of_rows(ask.has_output)),
     Rule(
         "encoding_damage",

@@ -18,20 +18,19 @@ import pyarrow as pa
 from tasks import paths
 from tasks.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.errors import DataError
-from tasks.files import content_digest, write_json, write_parquet
+from tasks.files import ParquetStream, content_digest, write_json, write_parquet
 from tasks.manifest import Batch, read_manifest
 from tasks.progress import Progress, track
-from tasks.records import to_rows
+from tasks.records import check_raw, to_rows
 from tasks.row import QUARANTINE_SCHEMA
 from tasks.validate import cache
-from tasks.validate.chunks import check_raw, family_of, read_chunks
+from tasks.validate.chunks import family_of, read_chunks
 from tasks.validate.contract import Contract, FamilyContract
 from tasks.validate.contract_files import load_contract
 from tasks.validate.judge import Facts, Findings, Verdict, decide, find, fold
 from tasks.validate.lines import refused_lines
 from tasks.validate.report import Outcome, make_report, ranked, tell
 from tasks.validate.settings import ValidateSettings
-from tasks.validate.stream import ParquetStream
 from tasks.validate.workers import Workers, cores
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def run(config: PipelineConfig) -> None:
             validator.workers.close()
     report = make_report(outcomes)
     write_json(paths.VALIDATE_REPORT, report)
-    for line in [*tell(report, settings.max_refused_share), *validator.finish()]:
+    for line in [*tell(report, settings.max_refused_share), *validator.finish(batches)]:
         print(line, flush=True)
     if not report["accepted"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in ranked(report["reasons"])[:3])
@@ -97,9 +96,9 @@ class Validator:
         cache.hand_out(key, batch.part, facts)
         return facts
 
-    def finish(self) -> list[str]:
+    def finish(self, batches: list[Batch]) -> list[str]:
         """Builds Data Docs if there is anything new in them, and tidies up; returns what a person should know."""
-        cache.forget_unused(self.used)
+        cache.forget_unused(self.used, batches)
         if not self.has_new_docs:
             return []
         from tasks.validate.expectations import build_docs

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import IngestResult, ingest_sources
 from tasks.manifest import read_manifest
-
-SHARED = Path(os.environ.get("STROP_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data")
-
-
-def real(name: str) -> Path:
-    """A real file; the test skips where the shared data is not here."""
-    path = (SHARED / name).resolve()
-    if not path.exists():
-        pytest.skip("the shared data is not here")
-    return path
 
 
 def settings(*sources: dict[str, Any]) -> IngestSettings:

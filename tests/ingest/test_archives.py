@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import topic_records
-from ingesting import errors, held, ingest, real, records
+from ingesting import errors, held, ingest, records
+from realdata import real
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -98,6 +100,36 @@ def test_an_archive_bomb_is_refused_in_bounded_memory(ending: str, monkeypatch: 
     assert held("news") == []
     assert not list(Path("data/raw").rglob(".*"))
     assert ingest(NEWS | {"max_uncompressed_bytes": 10**9}).sources[0].new_rows == 20_000
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "shape"),
+    [
+        ("a.jsonl.gz", '{"text": "a", "label": "b"}', {}),
+        ("a.csv.gz", "a,b", {}),
+        ("a.txt.gz", "a", {"shape": "text", "text_unit": "line"}),
+        ("a.txt.gz", "a", {"shape": "text", "text_unit": "document"}),
+        ("a.conll.gz", "a b", {"shape": "conll"}),
+    ],
+)
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "  \t\n"])
+def test_a_bomb_of_blank_lines_costs_little_and_lines_keep_their_numbers(
+    name: str, record: str, shape: dict[str, str], blank: str
+) -> None:
+    count = 1_000_000
+    head = "text,label\n" if ".csv" in name else ""
+    write(name, packed(".gz", head + record + "\n" + blank * count + record.replace("a", "c") + "\n" + blank * count))
+    began = time.process_time()
+    assert ingest(NEWS | shape).sources[0].new_rows == 2
+    assert time.process_time() - began < 1.5  # one by one they would take several seconds
+    assert [row["line"] - len(head.splitlines()) for row in held("news")] == [1, count + 2]
+
+
+def test_blank_lines_within_quotes_stay() -> None:
+    write("a.csv.gz", packed(".gz", 'text,label\n"one\n\n\n\ntwo",b\n\n\n\nc,d\n'))
+    ingest(NEWS)
+    assert records("news") == [{"text": "one\n\n\n\ntwo", "label": "b"}, {"text": "c", "label": "d"}]
+    assert [row["line"] for row in held("news")] == [2, 10]
 
 
 def test_a_packed_parquet_file_is_told_to_be_unpacked() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import write_jsonl
-from ingesting import ingest, real, records
+from ingesting import ingest, records
+from realdata import real
 
 from tasks.ingest import images
 from tasks.shapes import Problem, to_fields
@@ -94,6 +95,13 @@ def test_an_absolute_path_and_a_large_image_are_refused(monkeypatch: pytest.Monk
     assert faults == ["leads out of in", "is too large (58 bytes)"]
 
 
+def test_a_link_in_a_circle_is_no_image() -> None:
+    Path("in/img/loop.png").symlink_to("loop.png")
+    write_jsonl(Path("in/chats.jsonl"), [chat("img/loop.png")])
+    ingest(CHATS)
+    assert records("chats")[0]["images"][0]["fault"] in ("is a link in a circle", "not found")
+
+
 def test_an_image_that_comes_later_is_had_once_the_file_is_touched() -> None:
     path = write_jsonl(Path("in/chats.jsonl"), [chat("img/2.png")])
     ingest(CHATS)
@@ -112,6 +120,61 @@ def test_a_changed_image_makes_another_record() -> None:
     write_jsonl(path, [chat("img/1.png"), chat("img/1.png", text="another")])
     assert ingest(CHATS).sources[0].new_rows == 2
     assert len(kept()) == 2
+
+
+def openai(*urls: Any) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": url} for url in urls]
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "谁？"}, *parts]},
+        {"role": "assistant", "content": "他"},
+    ]
+    return {"messages": turns}
+
+
+def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
+    told = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    given = [openai({"url": told, "detail": "low"}), openai("img/1.png", {"url": told}), openai()]
+    write_jsonl(Path("in/chats.jsonl"), given)
+    result = ingest(CHATS)
+    assert not result.problems
+    assert kept() == [f"{SHA}.png"]
+    rows = [to_fields(each, "messages", {}) for each in records("chats")]
+    assert [json.loads(row["images"]) for row in rows if isinstance(row, dict)] == [[SHA], [SHA, SHA], []]
+    assert [row["input"] for row in rows if isinstance(row, dict)] == [
+        "谁？\n<image>",
+        "谁？\n<image>\n<image>",
+        "谁？",
+    ]
+    assert told not in json.dumps(records("chats"))
+    assert records("chats")[2] == given[2]
+    assert not ingest(CHATS).new
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("https://example.org/1.png", "https://example.org/1.png: stands on the web; put it beside the records"),
+        ("../secret.png", "../secret.png: leads out of in"),
+        ("data:image/png;base64,???", "(embedded): is no base64"),
+        (None, "(embedded): is no path of an image"),
+    ],
+)
+def test_an_image_within_a_turn_that_cannot_be_had_says_why(url: Any, fault: str) -> None:
+    write_jsonl(Path("in/chats.jsonl"), [openai({"url": url}), openai("img/1.png")])
+    assert "there is 1 image that could not be had" in ingest(CHATS).problems[0]
+    found = to_fields(records("chats")[0], "messages", {})
+    assert found == Problem("missing_field", "messages.content", fault)
+    assert isinstance(to_fields(records("chats")[1], "messages", {}), dict)
+
+
+def test_images_within_the_turns_of_a_preference_pair_are_kept() -> None:
+    turn = openai("img/1.png")["messages"][0]
+    pair = {"prompt": [turn], "chosen": {"role": "assistant", "content": "他"}, "rejected": "她"}
+    write_jsonl(Path("in/chats.jsonl"), [pair])
+    ingest(CHATS | {"shape": "preference"})
+    row = to_fields(records("chats")[0], "preference", {})
+    assert isinstance(row, dict)
+    assert (row["images"], row["rejected"]) == (f'["{SHA}"]', "她")
 
 
 def test_a_record_without_images_is_stored_as_it_came() -> None:

@@ -98,3 +98,25 @@ def test_a_pipe_is_no_file_and_is_not_waited_for() -> None:
     write_old("inbox/a.jsonl")
     os.mkfifo("inbox/pipe.jsonl")
     assert [batch.rows for batch in ingest(INBOX).new] == [2]
+
+
+@pytest.mark.parametrize("late", ["t.en", "t.de"])
+def test_a_pair_of_files_waits_while_one_of_them_may_still_be_written(late: str) -> None:
+    for name in ("t.en", "t.de"):
+        path = write_old(f"inbox/{name}")
+        path.write_text("a\nb\n", encoding="utf-8")
+        os.utime(path, (time.time() - 60 * (name != late),) * 2)
+    pair = {
+        "shape": "parallel",
+        "family": "topic",
+        "format": "parallel",
+        "parallel": ["en", "de"],
+        "settle_seconds": 30,
+    }
+    first = ingest({"name": "pair", "path": "inbox", **pair})
+    assert (first.new, first.errors) == ([], [])
+    assert [problem.split(":")[0] for problem in first.problems] == [f"inbox/{late}"]
+    os.utime(f"inbox/{late}", (time.time() - 60,) * 2)
+    assert anything_new(settings({"name": "pair", "path": "inbox", **pair}))
+    assert [batch.rows for batch in ingest({"name": "pair", "path": "inbox", **pair}).new] == [2]
+    assert not anything_new(settings({"name": "pair", "path": "inbox", **pair}))

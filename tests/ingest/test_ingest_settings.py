@@ -75,6 +75,39 @@ def test_settings_that_do_not_fit_the_kind_are_told(declared: dict[str, Any], to
     assert "hunter2" not in "".join(error["msg"] for error in caught.value.errors())
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        NEWS | {"path": "https://me:hunter2@host/a.jsonl"},
+        NEWS | {"path": "https://hunter2@host/a.jsonl"},
+        NEWS | {"path": "https://host/a.jsonl?token=hunter2"},
+        NEWS | {"path": "https://host/a.jsonl?page=1&X-Amz-Signature=hunter2"},
+        NEWS | {"path": "az://box/a.jsonl?sv=1&sig=hunter2"},
+        NEWS | {"path": "s3://b/a.jsonl", "image_folder": "https://me:hunter2@host/"},
+        BARE | {"kind": "hub", "path": "https://me:hunter2@host/a"},
+        BARE | {"kind": "sql", "url": "postgresql://me@db/x?password=hunter2", "table": "t"},
+        BARE | {"kind": "sql", "url": "postgresql://me@db/x?sslpassword=hunter2", "table": "t"},
+        BARE | {"kind": "sql", "url": "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dhunter2", "table": "t"},
+        TRACES | {"rating": "r", "tracking_uri": "http://host?access_token=hunter2"},
+    ],
+)
+def test_a_secret_in_an_address_is_refused_wherever_it_stands(declared: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="is a secret; put it into an environment variable") as caught:
+        source(declared)
+    assert "hunter2" not in "".join(error["msg"] for error in caught.value.errors())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "inbox/a@b:c.jsonl", "s3://b/part?.jsonl", "https://${USER}:${PASS}@h/a.jsonl", "https://h/a?token=${TOKEN}",
+        "https://h/a.jsonl?page=2&design=new", "in/what?token=1.jsonl", "https://[broken/a.jsonl",
+    ],
+)  # fmt: skip
+def test_an_address_without_one_is_accepted(path: str) -> None:
+    assert source(NEWS | {"path": path}).path == path
+
+
 def test_secrets_by_name_and_options_that_are_none_are_accepted() -> None:
     source(BARE | {"kind": "sql", "url": "postgresql://me:${DB_PASSWORD}@db/x", "table": "t"})
     options = {"key": "${S3_KEY}", "anon": False, "client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}

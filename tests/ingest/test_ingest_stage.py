@@ -48,6 +48,17 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
     assert file_digest(paths.RAW_DVC) != before[paths.RAW_DVC]
 
 
+def test_a_file_whose_name_is_no_text_is_told_of_on_any_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tasks.git.require_repository", lambda: None)
+    write_jsonl(Path("inbox/a\udcd6.jsonl"), [])
+    with pytest.raises(SourceError, match="the sources hold no rows"):
+        ingest("no-base")
+    assert "note: inbox/a\\udcd6.jsonl: holds no records" in capsys.readouterr().out
+
+
 def test_what_was_collected_is_versioned_even_where_a_source_or_the_base_fails(project: Path, tiny_gpt2: Path) -> None:
     write_jsonl(project / "inbox/a.jsonl", topic_records(9))
     with pytest.raises(SourceError, match="source `gone`, path nowhere: no such file"):

@@ -6,7 +6,8 @@ import gzip
 from pathlib import Path
 
 import pytest
-from ingesting import errors, held, ingest, real, records
+from ingesting import errors, held, ingest, records
+from realdata import real
 
 from tasks.ingest import lines
 from tasks.shapes import Problem, to_fields
@@ -70,6 +71,27 @@ def test_a_block_without_end_is_kept_in_pieces(monkeypatch: pytest.MonkeyPatch) 
     assert sum(len(row["raw"]) for row in held("tags") if row["raw"]) + 7 * sum(
         len(each["tokens"]) for each in records("tags")
     ) == len("word O\n" * 1000)
+
+
+@pytest.mark.parametrize("unit", ["line", "document"])
+def test_no_piece_of_a_line_or_block_without_end_becomes_a_row(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1000)
+    endless = "x" * 2500 + "\n" if unit == "line" else "word\n" * 500
+    Path("a.txt").write_text(f"before\n\n{endless}\nbehind\n")
+    ingest(TEXT | {"text_unit": unit, "path": "a.txt"})
+    assert [each["text"] for each in records("text")] == ["before", "behind"]
+    assert set(errors("text")) == {"too_long"}
+    assert b"".join(row["raw"] for row in held("text") if row["raw"]).decode() == endless
+
+
+def test_a_line_without_end_moves_no_other_to_a_wrong_partner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1000)
+    Path("a.en").write_text("cat\n" + "x" * 2500 + "\nbird\n")
+    Path("a.zh").write_text("猫\n狗\n鸟\n", encoding="utf-8")
+    ingest(PAIRS)
+    assert [(each["source"], each["target"]) for each in records("pairs")] == [("cat", "猫"), ("bird", "鸟")]
+    assert set(errors("pairs")) == {"too_long"}
+    assert b"".join(row["raw"] for row in held("pairs") if row["raw"]).count(b"x") == 2500
 
 
 def test_two_files_side_by_side_are_a_record_a_pair_of_lines() -> None:

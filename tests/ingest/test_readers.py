@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import SourceError
-from tasks.ingest import json_text, lines
+from tasks.ingest import json_document, json_text, lines
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.readers import read_records
 from tasks.ingest.settings import Source
@@ -93,6 +93,20 @@ def test_a_parquet_row_that_is_not_utf8_costs_itself_alone(tmp_path: Path) -> No
     records = read(tmp_path / "a.parquet")
     assert parsed(records) == [{"text": "good"}, {"text": "好"}]
     assert [found.line for found in records if not found.is_parsed] == [2]
+
+
+def test_an_empty_cell_of_numbers_is_null_and_an_infinite_one_costs_its_row_alone(tmp_path: Path) -> None:
+    numbers = [1.5, float("nan"), float("inf"), 2.0]
+    nested = [[1.0], [float("nan")], [1.0], [-float("inf")]]
+    decimals = [None] * 4
+    pq.write_table(pa.table({"n": numbers, "nested": nested, "d": decimals}), tmp_path / "a.parquet")
+    records = read(tmp_path / "a.parquet")
+    told = [{"n": 1.5, "nested": [1.0], "d": None}, {"n": None, "nested": [None], "d": None}]
+    assert [each.record for each in records if each.is_parsed] == told
+    assert [(each.line, each.error) for each in records if not each.is_parsed] == [
+        (3, "not_finite: the number inf; kept as an Arrow stream"),
+        (4, "not_finite: the number -inf; kept as an Arrow stream"),
+    ]
 
 
 def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
@@ -175,6 +189,14 @@ def test_json_lines_under_the_wrong_name_are_read(tmp_path: Path) -> None:
     assert torn(records) == [b'{"text": \n']
 
 
+def test_large_json_lines_under_the_wrong_name_are_read_though_the_first_line_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_document, "LARGEST_OBJECT_BYTES", 20)
+    found = read(tmp_path / "a.json", b'{"a": \n{"a": 1}\n{"a": 2}\n')
+    assert (torn(found), parsed(found)) == ([b'{"a": \n'], [{"a": 1}, {"a": 2}])
+
+
 def test_a_stray_quote_in_csv_costs_one_line_not_the_rest_of_the_file(tmp_path: Path) -> None:
     rows = "".join(f"text {number},label\n" for number in range(50))
     records = read(tmp_path / "a.csv", ("text,label\n" + rows + '"never closed,label\n' + rows).encode())
@@ -199,6 +221,11 @@ def test_csv_uses_the_separator_of_its_header(tmp_path: Path, separator: str) ->
 
 def test_csv_columns_of_one_name_are_both_kept(tmp_path: Path) -> None:
     assert parsed(read(tmp_path / "a.csv", b"text,text,\n1,2,3\n")) == [{"text": "1", "text_2": "2", "column_3": "3"}]
+
+
+def test_a_csv_column_that_is_called_as_another_would_be_renamed_loses_nothing(tmp_path: Path) -> None:
+    (record,) = parsed(read(tmp_path / "a.csv", b"a_3,a,a\n1,2,3\n"))
+    assert sorted(record.values()) == ["1", "2", "3"]
 
 
 def test_a_csv_field_may_be_very_long(tmp_path: Path) -> None:

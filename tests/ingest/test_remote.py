@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,50 @@ def test_what_cannot_be_reached_is_told_in_one_line(memory: Any) -> None:
         assert anything_new(settings(MEMORY | {"path": path}))
     (error,) = ingest(MEMORY | {"storage_options": {"token": "${NOT_SET_HERE}"}}).errors
     assert "the environment variable NOT_SET_HERE is not set" in str(error)
+
+
+@pytest.fixture
+def locked() -> Iterator[str]:
+    """The address of a server that hands a file to `reader`, whose password is `hunter2`; `/broken` breaks off."""
+    expected = "Basic " + base64.b64encode(b"reader:hunter2").decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_let_in = self.headers["Authorization"] == expected
+            self.send_response((500 if "broken" in self.path else 200) if is_let_in else 401)
+            self.send_header("content-length", str(len(lines(2))))
+            self.end_headers()
+            if is_let_in and self.command == "GET":
+                self.wfile.write(lines(2))
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_password_in_an_address_is_neither_kept_nor_told(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec reads http with it")
+    monkeypatch.setenv("OUR_PASSWORD", "hunter2")
+    source = MEMORY | {"path": f"http://reader:${{OUR_PASSWORD}}@{locked}/a.jsonl"}
+    result = ingest(source)
+    assert not result.errors
+    assert {row["file"] for row in held("news")} == {source["path"]}
+    for path in (
+        f"http://reader:${{OUR_PASSWORD}}@{locked}/broken.jsonl",
+        f"http://other:${{OUR_PASSWORD}}@{locked}/a",
+    ):
+        told = " ".join(str(error) for error in ingest(source | {"path": path, "name": "two"}).errors)
+        assert "cannot be reached" in told or "no such file" in told
+        assert "hunter2" not in told
+    kept = [path.read_bytes() for path in (*Path("data").rglob("*"), *Path(".strop").rglob("*")) if path.is_file()]
+    assert not any(b"hunter2" in content for content in kept)
 
 
 @pytest.fixture(scope="module")

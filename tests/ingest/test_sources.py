@@ -15,10 +15,10 @@ from conftest import topic_records, write_jsonl
 from tasks import paths
 from tasks.errors import DataError, SourceError
 from tasks.files import file_digest
-from tasks.ingest import batches
+from tasks.ingest import batches, sources
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import IngestResult, anything_new, ingest_sources
-from tasks.manifest import read_manifest
+from tasks.manifest import Batch, read_manifest
 from tasks.raw import RAW_SCHEMA, batch_id_of, record_digest
 
 NEWS = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
@@ -62,6 +62,24 @@ def test_a_file_becomes_one_batch_with_every_record_in_order() -> None:
     assert batch.batch == batch_id_of("news", [record_digest(row["record"], row["raw"]) for row in rows])
     assert read_manifest() == [batch]
     assert result.sources[0].unreadable == 1
+
+
+@pytest.mark.parametrize("bound", [{}, {"max_rows": 1000}])
+def test_a_file_among_many_does_not_go_through_all_that_came_before(
+    monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
+) -> None:
+    gone_through = []
+
+    class Watched(list[Batch]):
+        def __iter__(self) -> Any:
+            gone_through.append(len(self))
+            return super().__iter__()
+
+    monkeypatch.setattr(sources, "read_manifest", Watched)
+    for number in range(30):
+        write_jsonl(Path(f"inbox/{number}.jsonl"), topic_records(1, start=number))
+    assert len(ingest(NEWS | bound).new) == 30
+    assert len(gone_through) < 15
 
 
 def test_the_same_file_twice_renamed_reordered_or_copied_adds_nothing() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ingesting import errors, held, ingest, records, settings
 
+from tasks.decisions import decided_rows, read_decisions, record_decision
 from tasks.ingest.sources import anything_new
+from tasks.manifest import read_manifest
+from tasks.records import read_raw, to_rows
 from tasks.shapes import to_fields
 
 URI = "sqlite:///traces.db"
@@ -23,7 +28,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")  # MLflow sets them, and would for the tests that follow
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/traces.db")
     mlflow.set_experiment("chat")
 
@@ -75,10 +81,81 @@ def test_good_and_edited_answers_are_taken_once_and_others_left() -> None:
     assert ingest(CHAT).sources[0].new_rows == 1
     turns = [{"role": "user", "content": "What is 2+2?"}, {"role": "assistant", "content": "4"}]
     assert records("chat")[1] == {"trace_id": bad, "messages": turns}
-    judge(good, "user_rating", False)  # what was collected is kept
+    judge(good, "user_rating", False)  # what was collected is kept in raw
     ingest(CHAT)
     assert len(held("chat")) == 2
     assert errors("chat") == []
+
+
+def dropped() -> set[str]:
+    """The answers whose rows are dropped by decision."""
+    rows = [row for batch in read_manifest() for row in to_rows(read_raw(batch), batch).to_pylist()]
+    return {row["output"] for row in rows if row["row_id"] in decided_rows(read_decisions(), "drop")}
+
+
+def correct(trace: str, answer: str) -> None:
+    import mlflow
+
+    mlflow.log_expectation(trace_id=trace, name="better", value=answer)
+
+
+def test_an_answer_that_is_corrected_after_it_was_collected_takes_the_older_one_out() -> None:
+    trace, other = asked("What is 2+2?", "5"), asked("What is 3+3?", "6")
+    judge(trace, "user_rating", True)
+    judge(other, "user_rating", True)
+    ingest(CHAT)
+    assert dropped() == set()
+    correct(trace, "4")
+    assert "chat: 1 row dropped: corrected later in the trace" in ingest(CHAT).problems
+    assert dropped() == {"5"}
+    assert {(each.what, each.who) for each in read_decisions()} == {("drop", "source chat")}
+    judge(other, "comment", "nice")  # it is read again, and nothing more is decided
+    ingest(CHAT)
+    assert len(read_decisions()) == 1
+
+    correct(trace, "5")  # back to the first answer, which raw holds already
+    assert "chat: 1 row no longer dropped: the trace is so judged again" in ingest(CHAT).problems
+    assert dropped() == {"4"}
+    assert "release" not in {each.what for each in read_decisions()}, "the contract still judges the row"
+
+
+def test_a_crash_before_the_decision_leaves_it_to_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = asked("What is 2+2?", "5")
+    judge(trace, "user_rating", True)
+    ingest(CHAT)
+    correct(trace, "4")
+    with monkeypatch.context() as broken:
+        broken.setattr("tasks.ingest.corrections.record_decisions", lambda *of, **by: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest(CHAT)
+    ingest(CHAT)
+    assert dropped() == {"5"}
+
+
+def test_a_trace_that_is_rated_down_later_takes_its_row_out() -> None:
+    trace = asked("What is 2+2?", "5")
+    judge(trace, "user_rating", True)
+    ingest(CHAT)
+    judge(trace, "user_rating", False)
+    assert "chat: 1 row dropped: no longer found good" in ingest(CHAT).problems
+    assert dropped() == {"5"}
+
+
+def test_a_row_that_another_trace_stands_for_or_that_a_person_took_back_is_not_dropped() -> None:
+    first, second = asked("What is 2+2?", "four"), asked("What is 2+2?", "four")
+    judge(first, "user_rating", True)
+    judge(second, "user_rating", True)
+    ingest(CHAT)
+    correct(first, "4")
+    ingest(CHAT)
+    assert dropped() == set()
+    judge(second, "user_rating", False)
+    ingest(CHAT)
+    assert dropped() == {"four"}
+    record_decision("release", read_decisions()[-1].which, "four is right too")
+    judge(first, "comment", "hm")
+    ingest(CHAT)
+    assert dropped() == set()
 
 
 def test_a_rating_may_be_a_number_with_a_bound() -> None:
@@ -97,6 +174,39 @@ def test_a_trace_of_no_known_form_is_kept_and_refused_later() -> None:
     assert first["messages"][-1]["content"] == "good"
     assert second["request"] == {"messages": {"a": 1, "b": 2}}
     assert to_fields(second, "messages", {}).code == "missing_field"  # type: ignore[union-attr]
+
+
+def test_a_file_of_another_project_is_read_and_left_as_it_is() -> None:
+    import mlflow
+
+    place = Path("other/mlflow/artifacts").resolve().as_posix()
+    mlflow.create_experiment("theirs", artifact_location=place)
+    before = Path("traces.db").read_bytes()
+    assert ingest(CHAT | {"experiment": "theirs"}).errors == []
+    assert Path("traces.db").read_bytes() == before
+
+
+def test_a_file_of_an_older_mlflow_is_neither_upgraded_nor_read() -> None:
+    judge(asked("plain", "good"), "user_rating", True)
+    for path, revision, told in [
+        ("older.db", "27a6a02d2cf1", "schema 27a6a02d2cf1"),
+        ("empty.db", None, "is no MLflow file"),
+    ]:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)" if revision else "CREATE TABLE a (b)")
+            if revision:
+                database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+        before = Path(path).read_bytes()
+        (error,) = ingest(CHAT | {"tracking_uri": f"sqlite:///{path}"}).errors
+        assert told in str(error)
+        assert Path(path).read_bytes() == before
+    assert sorted(each.name for each in Path().glob("*.db*")) == ["empty.db", "older.db", "traces.db"]
+
+
+def test_a_file_that_is_not_there_is_told_and_not_made() -> None:
+    (error,) = ingest(CHAT | {"tracking_uri": "sqlite:///tracse.db"}).errors
+    assert "tracse.db: no such file" in str(error)
+    assert not Path("tracse.db").exists()
 
 
 def test_an_experiment_or_server_that_is_not_there_is_told() -> None:

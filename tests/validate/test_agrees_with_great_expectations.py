@@ -55,7 +55,8 @@ TEXTS = st.one_of(
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
-            "system": TEXTS, "instruction": TEXTS, "input": TEXTS, "output": TEXTS, "language": st.sampled_from(["en", "zh"]),
+            "system": TEXTS, "instruction": TEXTS, "input": TEXTS, "output": TEXTS, "rejected": TEXTS,
+            "tools": TEXTS, "language": st.sampled_from(["en", "zh"]),
             "own_id": st.sampled_from([None, "1", "2", "甲"]),
             "problem": st.sampled_from(["", "", "", "", "encoding_damage", *PROBLEMS]),
         }
@@ -93,7 +94,7 @@ def measured(table: pa.Table) -> pd.DataFrame:
         frame[f"{name}_segments"] = [len(segment(text)) or int(bool(text.strip())) for text in texts]
     for name in ("system", "input"):
         frame[f"{name}_stripped"] = [text.strip() for text in frame[name]]
-    fields = ("system", "history", "instruction", "input", "output")
+    fields = ("system", "history", "instruction", "input", "output", "rejected", "tools")
     wholes = ["\n".join(row) for row in zip(*(frame[name] for name in fields), strict=True)]
     frame["lost"] = [replacement_characters(text) for text in wholes]
     frame["misread"] = [mojibake_runs(text) for text in wholes]

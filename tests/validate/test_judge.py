@@ -188,6 +188,17 @@ def test_long_values_are_cut_in_quarantine() -> None:
     assert len(found[2] or "") == 500
 
 
+def test_damage_in_the_worse_answer_or_in_the_tools_is_seen() -> None:
+    pair = {"prompt": "Do this.", "chosen": "An answer.", "rejected": "it â€™s worse"}
+    assert refuse(pair, shape="preference") == ("encoding_damage", "rejected", "it â€™s worse")
+    turns = [{"role": "user", "content": "Do this."}, {"role": "assistant", "content": "An answer."}]
+    tools = [{"name": "find", "description": "finds \ufffd"}]
+    found = refuse({"messages": turns, "tools": tools}, shape="messages")
+    assert found is not None
+    assert found[:2] == ("encoding_damage", "tools")
+    assert refuse({"messages": turns, "tools": [{"name": "find", "description": "查找"}]}, shape="messages") is None
+
+
 def test_a_batch_over_the_bound_is_set_aside_whole_with_its_reasons() -> None:
     records = [*(alpaca(str(number)) for number in range(6)), b"x", b"y", alpaca(""), alpaca(3)]
     frame = raw_of(records)

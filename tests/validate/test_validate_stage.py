@@ -18,7 +18,7 @@ from tasks.errors import DataError
 from tasks.files import folder_digest, read_json
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
-from tasks.manifest import read_manifest
+from tasks.manifest import read_manifest, write_manifest
 from tasks.records import read_raw, to_rows
 from tasks.validate import cache, stage
 from tasks.validate.settings import ValidateSettings
@@ -87,6 +87,35 @@ def test_a_bad_batch_is_set_aside_loudly_and_the_run_goes_on(capsys: pytest.Capt
         in told
     )
     assert "empty_field 1, empty_output 1, wrong_type 1" in told
+
+
+def test_a_batch_that_is_set_aside_for_too_few_rows_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    text = paths.CONTRACT.read_text(encoding="utf-8")
+    paths.CONTRACT.write_text(text.replace("min_batch_rows: 1 ", "min_batch_rows: 11 "), encoding="utf-8")
+    validate()
+    bad, small = [line for line in capsys.readouterr().out.splitlines() if "SET ASIDE" in line]
+    assert "of source qa: it has 10 rows, fewer than `min_batch_rows` of the contract. Most frequent: too_few" in small
+    assert "bound" not in small
+    assert "it has 7 rows, fewer than `min_batch_rows` of the contract; 42.9% of its 7 rows are refused" in bad
+
+
+def test_what_was_kept_of_batches_that_are_gone_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept() -> set[str]:
+        return {path.name for path in (paths.VALIDATE_CACHE / "batches").iterdir()}
+
+    validate()
+    before = kept()
+    assert len(before) == 6  # the family and the row ids of three
+    gone, *rest = read_manifest()
+    write_manifest(rest)
+    validate()
+    assert kept() == before, "a few are kept for when they come back"
+    monkeypatch.setattr(cache, "KEPT_BESIDE_THOSE_IN_USE", 0)
+    record_decision("exclude", rest[0].batch, "doubtful")
+    validate()
+    assert len(kept()) == 4, "an excluded batch may be included again"
+    assert kept() < before
+    assert gone.batch not in {batch.batch for batch in read_manifest()}
 
 
 def test_the_bound_is_a_setting() -> None:

@@ -122,7 +122,7 @@ def _exclude_bad_batch(console: Console) -> int:
     """What the summary advises: excludes round 3's batch; the next run trains nothing and is back at version 2's data."""
     from flows import cli
     from flows.demo import run_and_tell
-    from tasks.versioning import dataset_version
+    from tasks.outputs import dataset_version
 
     batch = read_manifest()[-1].batch
     if batch not in excluded_batches(read_decisions()):

@@ -130,7 +130,7 @@ def _sources(config: PipelineConfig) -> Finding:
 
 def _registry(config: PipelineConfig) -> Finding:
     from tasks.ledger import champion_of, read_ledger
-    from tasks.tracking import open_registry
+    from tasks.tracking.registry import open_registry
 
     registry = open_registry(config)
     champion = champion_of(read_ledger(registry.model))

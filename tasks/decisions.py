@@ -1,6 +1,8 @@
 """People's decisions: an append-only log of what, which, who, when and why. It is an input, and in the receipt.
 
-Kinds: `exclude` and `include` a batch, `release` a row from quarantine, `drop` a row for good.
+Kinds: `exclude` and `include` a batch; `release` a row from quarantine, `drop` a row for good, `restore` one that was dropped to
+what the rules say of it; `forget` one that was trained on;
+`pin_train` (`pin_valid`, `pin_test`) a row to the side that it took from one that was erased.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.files import append_line, canonical_json
 
-Kind = Literal["exclude", "include", "release", "drop", "forget"]
+Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
+
+ON_ROWS = ("release", "drop", "restore")
+"""Kinds of which the last on a row holds."""
 
 
 @dataclass(frozen=True)
 class Decision:
     what: Kind
     which: str
-    """A batch id (exclude, include) or a row id (release, drop)."""
+    """A batch id (exclude, include) or a row id (all others)."""
     who: str
     when: str
     """UTC, ISO 8601."""
@@ -59,9 +64,15 @@ def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIO
     return decision
 
 
-def record_decisions(what: Kind, which: list[str], why: str, path: Path = paths.DECISIONS) -> list[Decision]:
-    """Appends the same decision on many batches or rows; after the first in one write, as a flush each would take minutes."""
-    who, when = getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds")
+def record_decisions(
+    what: Kind, which: list[str], why: str, path: Path = paths.DECISIONS, who: str | None = None
+) -> list[Decision]:
+    """Appends the same decision on many batches or rows; after the first in one write, as a flush each would take minutes.
+
+    Args:
+        who: decided it; None for the user.
+    """
+    who, when = who or getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds")
     decisions = [Decision(what, each, who, when, why) for each in which]
     if decisions:
         append_line(path, asdict(decisions[0]))
@@ -80,5 +91,10 @@ def excluded_batches(decisions: list[Decision]) -> set[str]:
 
 def decided_rows(decisions: list[Decision], what: Literal["release", "drop"]) -> set[str]:
     """The rows whose last decision is `what`."""
-    last = {d.which: d.what for d in decisions if d.what in ("release", "drop")}
+    last = {d.which: d.what for d in decisions if d.what in ON_ROWS}
     return {which for which, kind in last.items() if kind == what}
+
+
+def pinned_rows(decisions: list[Decision]) -> dict[str, str]:
+    """Row → the split that it stays on."""
+    return {d.which: d.what.removeprefix("pin_") for d in decisions if d.what.startswith("pin_")}

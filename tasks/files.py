@@ -35,6 +35,12 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def md5_of(path: Path) -> str:
+    """md5 (32 hex characters) of a file's bytes: DVC's hash."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def folder_digest(folder: Path) -> str:
     """sha256 over the relative names and digests of every file below `folder`, in name order."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -78,6 +84,25 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
     with replacing(path) as temporary:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False)
+
+
+class ParquetStream:
+    """A context that writes a table at a time, each as a row group. What an error leaves behind is not a whole file."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
+
+    def __enter__(self) -> ParquetStream:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._writer.write_table(table)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -26,6 +26,7 @@ MANIFEST = RAW / "manifest.json"
 ROUND = DATA / "round.json"
 BASE = DATA / "base.json"
 DECISIONS = DATA / "decisions.jsonl"
+ERASURES = DATA / "erasures.jsonl"
 
 # what the stages make
 VALIDATED = DATA / "validated"
@@ -43,6 +44,8 @@ METRICS = REPORTS / "metrics.json"
 PLOTS = REPORTS / "plots"
 VERDICT = REPORTS / "verdict.json"
 RECEIPT = REPORTS / "receipt.json"
+DRIFT = REPORTS / "drift.json"
+DRIFT_PLOT = REPORTS / "drift.svg"
 SUMMARY = REPORTS / "summary.md"
 
 # what a person opens, never an output: these bytes differ from run to run
@@ -52,6 +55,7 @@ DATA_DOCS = DATA / "docs"
 CACHE = Path(".strop")
 SCAN = CACHE / "scan.json"
 CLEAN = CACHE / "clean.json"
+ERASING = CACHE / "erasing.json"
 CHECKPOINTS = CACHE / "checkpoints"
 MODELS = CACHE / "models"
 BASES = CACHE / "bases"

@@ -31,6 +31,9 @@ RAW_SCHEMA = pa.schema(
         ("use", pa.string()),  # "train", "golden" or "benchmark", as the source declares
     ]
 )
+ERASED = "erased"
+"""The `error` of a record that was emptied on request, and the reason that it stands in quarantine with. Its digest stays, so
+that the batch keeps its name, and a source that still holds the record is not collected again."""
 
 
 def record_text(record: Any) -> str:

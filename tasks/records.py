@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from tasks.errors import DataError
 from tasks.files import content_digest, file_digest
 from tasks.manifest import Batch
-from tasks.raw import RAW_SCHEMA
+from tasks.raw import ERASED, RAW_SCHEMA
 from tasks.row import NO_TEXT, ROW_SCHEMA, row_id_of
 from tasks.shapes import Problem, own_id, to_fields
 from tasks.text import language_of
@@ -48,12 +48,24 @@ def read_raw(batch: Batch, check: bool = True) -> pa.Table:
     Raises:
         DataError: the batch is not on the disk, or is not what was collected.
     """
+    check_raw(batch, check)
+    return read_raw_file(batch.path)
+
+
+def check_raw(batch: Batch, bytes_too: bool = True) -> None:
+    """Compares the batch's file with the manifest.
+
+    Args:
+        bytes_too: not only that it is there.
+
+    Raises:
+        DataError: it is not on the disk, or is not what was collected.
+    """
     fix = "Bring it back: dvc checkout data/raw.dvc"
     if not batch.path.exists():
         raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
-    if check and file_digest(batch.path) != batch.sha256:
+    if bytes_too and file_digest(batch.path) != batch.sha256:
         raise DataError("changed since it was collected", where=str(batch.path), fix=fix)
-    return read_raw_file(batch.path)
 
 
 def read_raw_file(path: Path) -> pa.Table:
@@ -108,6 +120,8 @@ def _line(record: dict[str, Any], place: int, batch: Batch) -> dict[str, Any]:
         "problem_value": None,
     }
     if record["record"] is None:
+        if record["error"] == ERASED:
+            return line | {"problem": ERASED}
         came = came_as(record["raw"])
         return line | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
     columns = _columns(record["columns"])

@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks import git, paths, versioning
+from tasks import git, outputs, paths
 from tasks.errors import DataError, VersioningError
+from tasks.files import link_or_copy
 from tasks.weights import weights_digest
 
 
@@ -55,8 +56,7 @@ def keep_weights(folder: Path) -> str:
     shutil.rmtree(beside, ignore_errors=True)
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         place = beside / file.relative_to(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        versioning.link_or_copy(file, place)
+        link_or_copy(file, place)
     beside.replace(kept)
     return digest
 
@@ -81,7 +81,7 @@ def weights_folder(model: str, version: int, digest: str) -> Path:
     if commit is None:
         raise VersioningError(f"the weights of {name} are not on this disk, and its tag is not in git", fix=fix)
     shutil.rmtree(kept, ignore_errors=True)
-    versioning.fetch_from(commit, paths.MODEL, kept)
+    outputs.fetch_from(commit, paths.MODEL, kept)
     if not _is_whole(kept, digest):
         shutil.rmtree(kept)
         raise VersioningError(

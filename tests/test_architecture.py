@@ -16,15 +16,15 @@ from ruamel.yaml import YAML
 from tasks import paths
 
 STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
-ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage")
+ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in (REPOSITORY / f).rglob("*.py"))
 
 DOORS = {
     "prefect": ("flows/",),
-    "mlflow": ("tasks/tracking.py",),
-    "dvc": ("tasks/versioning.py",),
-    "dvc_data": ("tasks/versioning.py",),
+    "mlflow": ("tasks/tracking/",),
+    "dvc": ("tasks/versioning.py", "tasks/repository.py", "tasks/outputs.py", "tasks/erase/"),
+    "dvc_data": ("tasks/outputs.py",),
     "great_expectations": ("tasks/validate/",),
 }
 """Who may import a tool."""

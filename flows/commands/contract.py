@@ -56,7 +56,8 @@ def _batches(source: str | None, family: str | None) -> list[Batch]:
     """The batches that are asked for; those that people excluded are left out."""
     from tasks.decisions import excluded_batches, read_decisions
     from tasks.manifest import read_manifest
-    from tasks.validate.chunks import check_raw, family_of
+    from tasks.records import check_raw
+    from tasks.validate.chunks import family_of
 
     excluded = excluded_batches(read_decisions())
     held = [batch for batch in read_manifest() if batch.batch not in excluded]

@@ -22,7 +22,7 @@ def versions(as_json: Json = False) -> int:
     """The dataset of every version of the model, and the one there is now."""
     config = enter_project()
     from tasks.ledger import read_ledger
-    from tasks.versioning import dataset_version
+    from tasks.outputs import dataset_version
 
     judged = [entry for entry in read_ledger(config.register_.model_name) if entry.kind == "judged"]
     now = dataset_version()
@@ -138,14 +138,21 @@ def drift(
     if as_json:
         print_json(facts)
         return 0
+    from rich.markup import escape
+
     out = console()
     out.print(f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows")
-    styles = {"steady": "green", "shifted": "yellow", "drifted": "red"}
+    styles = {"steady": "green", "minor": "yellow", "major": "red"}
     for each in facts["drift"]:
-        level = f"[{styles[each['level']]}]{each['level']:<8}[/]"
-        out.print(f"  {level} {each['family']:<14} {each['what']:<14} PSI {each['psi']:7.3f}   JS {each['js']:6.3f}")
+        level = f"[{styles[each['level']]}]{each['level']:<6}[/]"
+        few = "   few rows" if each["level"] != "steady" and each["may_be_chance"] else ""
+        numbers = f"PSI {each['psi']:7.3f}   JS {each['js']:6.3f}{few}"
+        out.print(f"  {level} {escape(each['family']):<14} {each['what']:<14} {numbers}")
     for name, shares in facts["shares"].items():
         out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates")
+    if facts["compared_rows"] != facts["training_rows"]:
+        some, of = facts["compared_rows"], facts["training_rows"]
+        out.print(f"  a sample: {some[0]:,} of {of[0]:,} and {some[1]:,} of {of[1]:,} training rows, by hash rank")
     out.print(f"Picture: {picture}")
     return 0
 

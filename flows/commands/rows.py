@@ -29,6 +29,8 @@ def why(row: Row, as_json: Json = False) -> int:
 
     out = console()
     out.print(f"[bold]{found.row_id}[/]")
+    if not found.copies:
+        out.print("  was erased: nothing of its text is left")
     for name in ("family", "language", "system", "instruction", "input", "output"):
         if text := found.content.get(name):
             out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(str(text).split())[:300]))
@@ -53,31 +55,86 @@ def forget(
         typer.Option(help="FIELD=VALUE or FIELD~REGEX, such as source=support or input~Li Lei; all must hold."),
     ] = None,
     why: Annotated[str, typer.Option("--why", help="The reason, for the record.")] = "",
+    erase: Annotated[
+        bool,
+        typer.Option("--erase", help="Also take their bytes out of every file, cache and remote. Cannot be undone."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rows it would be.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Leave rows out of every later version, for good. Says which registered versions were trained on them."""
+    """Leave rows out of every later version, for good. Says which registered versions were trained on them.
+
+    With --erase their text also goes from data/raw, from quarantine and rendered rows, from DVC's cache and its remotes; an
+    audit then answers "lawfully erased, not rebuildable". Without rows, --erase does the rest of an erasure that was cut short.
+    """
     config = enter_project()
+    if erase and not rows and not where:
+        return _finish_erasing()
     if not why and not dry_run:
         raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
-    from tasks.decisions import record_decision
+    from tasks.decisions import record_decisions
+    from tasks.erase.plan import made_from
     from tasks.lineage.choose import chosen_rows
     from tasks.lineage.why import versions_with
 
     chosen = chosen_rows(rows or [], where or [])
-    seen = versions_with(set(chosen), config.register_.model_name)
-    versions = sorted({version for splits in seen.values() for version in splits})
-    if not dry_run:
-        for row_id in chosen:
-            record_decision("forget", row_id, why)
+    made = [row_id for row_id in made_from(chosen) if row_id not in chosen]
+    seen = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
+    trained = sorted({version for splits in seen.values() for version in splits})
+    told: dict[str, Any] = {"rows": chosen, "made_from_them": made, "versions": trained, "is_recorded": not dry_run}
+    if not dry_run and erase:
+        told["erased"] = _erase(chosen, why)
+    elif not dry_run:
+        record_decisions("forget", chosen, why)
     if as_json:
-        print_json({"rows": chosen, "versions": versions, "is_recorded": not dry_run})
+        print_json(told)
         return 0
-    done = "would be forgotten" if dry_run else "are forgotten, from the next run on: [bold]strop run[/]"
-    console().print(f"{len(chosen):,} rows {done}")
-    if versions:
-        console().print(f"These versions hold them: {', '.join(f'v{version}' for version in versions)}")
+    out = console()
+    verb = "erased" if erase else "forgotten"
+    out.print(
+        f"{len(chosen):,} rows would be {verb}"
+        if dry_run
+        else f"{len(chosen):,} rows are {verb}; the next run leaves them out: [bold]strop run[/]"
+    )
+    if made:
+        fate = "go with them" if erase else "stay: forget them too if they must go"
+        out.print(f"{len(made):,} rows were made from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}")
+    if trained:
+        out.print(f"These versions hold them: {', '.join(f'v{version}' for version in trained)}")
+    if erase and not dry_run:
+        _tell_of_what_is_left(told["erased"], bool(trained))
     return 0
+
+
+def _erase(chosen: list[str], why: str) -> dict[str, Any]:
+    from flows.lock import one_run_at_a_time
+    from tasks.erase.stage import erase
+
+    with one_run_at_a_time():
+        erased = erase(chosen, why)
+    return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
+
+
+def _finish_erasing() -> int:
+    from flows.lock import one_run_at_a_time
+    from tasks.erase.stage import resume
+
+    with one_run_at_a_time():
+        erased = resume()
+    if erased is None:
+        console().print("No erasure was cut short. Say which rows: strop rows forget ID --erase --why …")
+    else:
+        console().print(f"{len(erased.plan.ids):,} rows are erased: the rest is done")
+    return 0
+
+
+def _tell_of_what_is_left(erased: dict[str, Any], is_in_weights: bool) -> None:
+    where = ", ".join(["DVC's cache", *(f"remote {name}" for name in erased["remotes"])])
+    out = console()
+    out.print(f"{erased['files']:,} files held them, in {where}; data/erasures.jsonl says which: commit it")
+    out.print("Strop does not reach their source, backups, clones elsewhere, and other registries.")
+    if is_in_weights:
+        out.print("Weights that were trained on them stay as they are: retrain, and retire those versions.")
 
 
 def _told(copy: Any) -> str:

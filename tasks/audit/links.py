@@ -10,16 +10,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tasks import git, paths, versioning
+from tasks import git, outputs, paths
+from tasks.audit.files import checked_md5, is_batch, told_of_erasures, wrong_tree
 from tasks.base.resolve import BaseRecord, verify_base
-from tasks.errors import BaseModelError, StropError, VersioningError
+from tasks.errors import BaseModelError, StropError
 from tasks.files import content_digest, file_digest
 from tasks.ledger import judged, read_ledger
-from tasks.raw import batch_id_of, record_digest
-from tasks.versioning import StoredFile
+from tasks.outputs import StoredFile
 
 if TYPE_CHECKING:
-    from tasks.tracking import Registry, Version
+    from tasks.tracking.registry import Registry
+    from tasks.tracking.versions import Version
 
 
 @dataclass(frozen=True)
@@ -80,31 +81,34 @@ def check_raw(subject: Subject) -> Link:
     for batch in batches:
         name = f"{batch['source']}/{batch['batch']}.parquet"
         places = [paths.RAW / name] if (paths.RAW / name).exists() else []
+        erasure = None
         if name in stored:
             places.append(stored[name].path)
+            erasure = stored[name].erasure
         else:
             wrong.append(f"{paths.RAW / name} is not in the version")
-        damaged = [place for place in places if not _is_batch(place, batch)]
+        damaged = [place for place in places if not is_batch(place, batch, erasure)]
         if damaged:
             where = "" if damaged == [paths.RAW / name] else f" (in DVC's cache: {damaged[-1]})"
             wrong.append(f"{paths.RAW / name} has changed{where}")
-    wrong += _wrong_tree(
+    wrong += wrong_tree(
         list(stored.values()),
         subject.receipt["raw"],
         paths.RAW,
         but={f"{b['source']}/{b['batch']}.parquet" for b in batches},
     )
     rows = sum(batch["rows"] for batch in batches)
-    return _link("raw batches", wrong, f"{len(batches)} batches, {rows} rows")
+    return _link("raw batches", wrong, f"{len(batches)} batches, {rows} rows{told_of_erasures(stored.values())}")
 
 
 def check_dataset(subject: Subject) -> Link:
     """The dataset version is recomputed from the bytes of its parts."""
     recorded = subject.receipt["dataset"]
-    wrong = _wrong_tree(_stored(subject, paths.CURATED), recorded, paths.CURATED)
+    files = _stored(subject, paths.CURATED)
+    wrong = wrong_tree(files, recorded, paths.CURATED)
     if (tag := subject.version.tags.get("strop.dataset")) != recorded:
         wrong.append(f"the registry names {tag}")
-    return _link("dataset", wrong, recorded)
+    return _link("dataset", wrong, f"{recorded}{told_of_erasures(files)}")
 
 
 def check_params(subject: Subject) -> Link:
@@ -159,13 +163,13 @@ def check_weights(subject: Subject) -> Link:
         content_digest([[file.relpath, file_digest(file.path)] for file in sorted(stored, key=lambda f: f.relpath)])
         != recorded
     ):
-        damaged = [file for file in stored if _md5(file.path) != file.md5] or stored
+        damaged = [file for file in stored if checked_md5(file.path) != file.md5] or stored
         wrong += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
     expected = {file.relpath: file.md5 for file in stored}
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.weight_files(subject.version.source, Path(folder))
         if content_digest([[f.name, file_digest(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
-            damaged_files = [file for file in files if _md5(file) != expected.get(file.name)]
+            damaged_files = [file for file in files if checked_md5(file) != expected.get(file.name)]
             wrong += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
             wrong += [] if files else ["the registry has no weights"]
     return _link("weights", wrong, f"{recorded[:12]}, the same in registry and DVC")
@@ -175,7 +179,7 @@ def check_verdict(subject: Subject) -> Link:
     """The verdict that DVC keeps is the receipt's and the ledger's, and is about these weights."""
     recorded, wrong = subject.receipt["verdict"], []
     stored = _stored(subject, paths.VERDICT)[0]
-    if _md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
+    if checked_md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
         wrong.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
     entry = judged(read_ledger(subject.model), subject.version.version)
     if entry is None or (entry.verdict, entry.passed) != (content_digest(recorded), recorded["passed"]):
@@ -211,48 +215,7 @@ def check_all(subject: Subject) -> Iterator[Link]:
 
 
 def _stored(subject: Subject, path: Path) -> list[StoredFile]:
-    return versioning.stored_files(subject.commit, path)
-
-
-def _is_batch(place: Path, batch: dict[str, Any]) -> bool:
-    """Whether a file has the manifest's bytes, and the records in it are those that its name is the digest of."""
-    import pyarrow.parquet as pq
-
-    if file_digest(place) != batch["sha256"]:
-        return False
-    table = pq.read_table(place, columns=["record", "raw"])
-    pairs = zip(table["record"].to_pylist(), table["raw"].to_pylist(), strict=True)
-    digests = [record_digest(record, raw) for record, raw in pairs]
-    # a file that came again with the same records is a batch of its own: it counts those before it
-    names = (batch_id_of(batch["source"], digests, again) for again in range(batch["ordinal"]))
-    return len(digests) == batch["rows"] and batch["batch"] in names
-
-
-def _wrong_tree(
-    files: list[StoredFile], recorded: str, folder: Path, but: set[str] | frozenset[str] = frozenset()
-) -> list[str]:
-    """Files of a folder whose bytes are not what its listing says, and whether the listing is the recorded one.
-
-    Args:
-        but: files that were looked at already.
-    """
-    wrong = [
-        f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
-        for file in files
-        if file.relpath not in but and _md5(file.path) != file.md5
-    ]
-    listing = sorted(({"md5": file.md5, "relpath": file.relpath} for file in files), key=lambda entry: entry["relpath"])
-    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-    if f"{digest}.dir" != recorded:
-        wrong.append(f"{folder} is {digest}.dir, but the receipt says {recorded}")
-    return wrong
-
-
-def _md5(path: Path) -> str:
-    if not path.exists():
-        raise VersioningError("not found", where=str(path))
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return outputs.stored_files(subject.commit, path)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

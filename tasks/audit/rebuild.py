@@ -11,7 +11,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from tasks import git, paths, versioning
+from tasks import git, outputs, paths
+from tasks.audit.files import told_of_erasures
 from tasks.audit.links import Link, Subject
 from tasks.errors import AuditError, DataError
 from tasks.weights import weights_digest
@@ -23,20 +24,23 @@ def rebuild_weights(subject: Subject) -> list[Link]:
     """Clones the version, fetches its raw rows, runs every stage up to the weights, and compares with the receipt.
 
     Raises:
-        AuditError: a stage failed in the clone.
+        AuditError: a stage failed in the clone, or rows of the version were erased.
     """
+    if erased := told_of_erasures(outputs.stored_files(subject.commit, paths.RAW)):
+        told = erased.removeprefix("; ")
+        raise AuditError(f"cannot be made anew: {told}", where=f"{subject.model} v{subject.version.version}")
     with tempfile.TemporaryDirectory(prefix="strop-rebuild-") as folder:
         clone = Path(folder) / "clone"
         git.clone_at(subject.commit, clone)
         shutil.rmtree(clone / paths.RAW, ignore_errors=True)
-        versioning.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
+        outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
         _bring_base(subject.receipt["base"], clone)
         _bring_champion(subject.receipt["round"], clone)
         threads = subject.receipt.get("threads")
         for stage in STAGES:
             _run(stage, clone, threads)
         with chdir(clone):
-            dataset = versioning.dataset_version()
+            dataset = outputs.dataset_version()
             try:
                 weights = weights_digest(paths.MODEL)
             except DataError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.audit.links import Link, Subject, check_all
 from tasks.audit.rebuild import rebuild_weights
 from tasks.errors import AuditError
-from tasks.tracking import open_registry
+from tasks.tracking.registry import open_registry
 from tasks.versions import commit_of, receipt_at, tag_name
 
 if TYPE_CHECKING:

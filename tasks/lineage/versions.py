@@ -15,8 +15,8 @@ from tasks.dataset import CHANGES, read_parts, rows_of
 from tasks.errors import DataError
 from tasks.ledger import read_ledger
 from tasks.manifest import Batch, read_manifest
+from tasks.outputs import stored_files
 from tasks.row import CHANGE_SCHEMA, CURATED_SCHEMA
-from tasks.versioning import stored_files
 from tasks.versions import commit_of
 
 NOW = "now"

@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.dataset import CHANGES
 from tasks.decisions import Decision, excluded_batches, read_decisions
+from tasks.erasures import read_erasures
 from tasks.errors import DataError
 from tasks.lineage.versions import parts_of, registered_versions
 from tasks.manifest import Batch, read_manifest
+from tasks.places import places_of_rows_that_begin
 from tasks.records import read_raw, to_rows
 
 LEAST_CHARACTERS = 6
-PLACES = (paths.VALIDATED, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
 
 
 @dataclass
@@ -85,24 +85,15 @@ def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
 
 
 def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
-    """The whole id, and where it stands: batch → places."""
+    """The whole id, and where it stands: batch → places; nowhere, if it was erased."""
     start = start.lower()
     if len(start) < LEAST_CHARACTERS:
         raise DataError(
             "is too short to name a row", where=start, fix=f"Give {LEAST_CHARACTERS} characters of its id or more"
         )
-    found: dict[str, dict[str, set[int]]] = {}
-    for path in (file for folder in PLACES for file in sorted(folder.glob("*.parquet"))):
-        if path.name.endswith(CHANGES):
-            continue
-        table = pq.read_table(path, columns=["row_id", "index"])
-        for row in table.filter(pc.starts_with(table["row_id"], start)).to_pylist():
-            found.setdefault(row["row_id"], {}).setdefault(_batch_of(path), set()).add(row["index"])
-    for batch in read_manifest():
-        if not any((folder / batch.part).exists() for folder in PLACES):  # an excluded one, or not validated yet
-            rows = to_rows(read_raw(batch, check=False), batch).select(["row_id", "index"])
-            for row in rows.filter(pc.starts_with(rows["row_id"], start)).to_pylist():
-                found.setdefault(row["row_id"], {}).setdefault(batch.batch, set()).add(row["index"])
+    if erased := _erased(start):
+        return erased, {}
+    found = places_of_rows_that_begin(start)
     if len(found) != 1:
         what = (
             "no row's id begins so" if not found else f"{len(found)} rows' ids begin so: {', '.join(sorted(found)[:3])}"
@@ -112,8 +103,10 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
     return next(iter(found.items()))
 
 
-def _batch_of(path: Path) -> str:
-    return path.stem.split("-")[-1]
+def _erased(start: str) -> str | None:
+    """The id of the erased row that begins so: nothing of it is left, but who was trained on it is still known."""
+    ids = {row_id for each in read_erasures() for row_id in each.ids if row_id.startswith(start)}
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _copies(batch: Batch, row_id: str, places: set[int], excluded: set[str]) -> list[tuple[Copy, dict[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks import paths, versioning
+from tasks import outputs, paths
 from tasks.files import content_digest, read_json
 from tasks.ledger import Entry, champion_of, is_mirrored, read_ledger
 
@@ -43,7 +43,7 @@ def _verdict() -> dict[str, Any] | None:
 
 
 def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
-    digest, dataset = content_digest(verdict), versioning.dataset_version()
+    digest, dataset = content_digest(verdict), outputs.dataset_version()
     return next((e for e in entries if e.kind == "judged" and e.verdict == digest and e.dataset == dataset), None)
 
 

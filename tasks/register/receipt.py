@@ -15,8 +15,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import git, paths, versioning
+from tasks import git, outputs, paths, versioning
 from tasks.base.resolve import read_base
+from tasks.beside import files_left_out
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
 from tasks.files import content_digest, file_digest, read_json, write_json
@@ -53,7 +54,7 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _identity() -> dict[str, Any]:
-    dataset = versioning.dataset_version()
+    dataset = outputs.dataset_version()
     if dataset is None:
         raise DataError("there is no dataset in dvc.lock", where=str(paths.CURATED), fix="Make it: dvc repro curate")
     base = read_base()
@@ -82,10 +83,10 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
     training = _read(paths.TRAINING_REPORT)
     return {
         "commit": git.head_commit(),
-        "left_out": git.files_left_out(),
+        "left_out": files_left_out(),
         "params": config.model_dump(mode="json", by_alias=True),
         "dvc_lock": file_digest(paths.DVC_LOCK),
-        "raw": versioning.output_hash(paths.RAW),
+        "raw": outputs.output_hash(paths.RAW),
         "manifest": [asdict(batch) for batch in read_manifest()],
         "decisions": [asdict(decision) for decision in read_decisions()],
         "environment": _environment(),

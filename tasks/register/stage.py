@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from tasks import git, paths, versioning
+from tasks.beside import commit_beside
 from tasks.errors import DataError, GitError, RegistryError
 from tasks.files import content_digest
 from tasks.ledger import Entry, append_entry, champion_of, judged, now, read_ledger, who
 from tasks.register import logged_model
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.register.run import complete_run
-from tasks.tracking import Registry, open_registry
+from tasks.tracking.registry import Registry, open_registry
 from tasks.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _obtain_commit(model: str, number: int, passed: bool, key: str) -> str:
             fix = "Rename or remove that tag, then run again"
             raise GitError(f"stands for something else than version {number}", where=tag_name(model, number), fix=fix)
         return commit
-    beside = git.commit_beside(
+    beside = commit_beside(
         f"{model} v{number}: {'passed' if passed else 'refused'}\n\nreceipt {key}\n", [paths.RECEIPT]
     )
     if passed:

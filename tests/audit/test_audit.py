@@ -10,12 +10,12 @@ import toyworld
 from toyworld import git as user
 from toyworld import run_stages, set_params, set_verdicts
 
-from tasks import paths, versioning
+from tasks import outputs, paths
 from tasks.audit.stage import Link, audit, rebuild
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.ledger import ledger_ref
-from tasks.tracking import open_registry
+from tasks.tracking.registry import open_registry
 from tasks.versions import commit_of, tag_name
 
 
@@ -73,7 +73,7 @@ def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_found_and_named(world: 
     commit = commit_of("tiny", 1)
     assert commit is not None
     name = batch.relative_to(paths.RAW).as_posix()
-    stored = next(f for f in versioning.stored_files(commit, paths.RAW) if f.relpath == name)
+    stored = next(f for f in outputs.stored_files(commit, paths.RAW) if f.relpath == name)
     detach(stored.path)
     change_one_byte(stored.path)
     found = broken()
@@ -93,7 +93,7 @@ def test_one_changed_byte_in_the_registrys_weights_is_found_and_named(world: Pat
 def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
-    stored = next(f for f in versioning.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
+    stored = next(f for f in outputs.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
     detach(stored.path)
     change_one_byte(stored.path)
     assert "data/model/adapter_model.safetensors in DVC's cache has changed" in broken()["weights"]
@@ -102,7 +102,7 @@ def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> Non
 def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
-    (stored,) = versioning.stored_files(commit, paths.CURATED)
+    (stored,) = outputs.stored_files(commit, paths.CURATED)
     detach(stored.path)
     change_one_byte(stored.path)
     assert f"data/curated/{stored.relpath} in DVC's cache has changed" in broken()["dataset"]

@@ -103,7 +103,12 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
 ) -> None:
     (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
     assert cli.run(["rows", "forget", row_id[:10], "--why", "asked to", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"rows": [row_id], "versions": [2], "is_recorded": True}
+    assert json.loads(capsys.readouterr().out) == {
+        "rows": [row_id],
+        "made_from_them": [],
+        "versions": [2],
+        "is_recorded": True,
+    }
     collect()
     found = difference("tiny", "v2", "now")
     assert [row["row_id"] for row in found.removed.examples] == [row_id]

@@ -14,7 +14,8 @@ import pytest
 from toyworld import git as user
 from toyworld import set_remote
 
-from tasks import git, paths, versioning
+from tasks import git, outputs, paths, versioning
+from tasks.beside import commit_beside
 from tasks.errors import VersioningError
 
 PIPELINE = """
@@ -141,7 +142,7 @@ def test_it_waits_for_another_process_that_holds_the_lock(project: Path, capfd: 
 
 
 def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versioning, "LOCK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.repository.LOCK_WAIT_SECONDS", 0.5)
     Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(30)\n" + COPY)
     other = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "curate"], start_new_session=True)
     try:
@@ -166,24 +167,24 @@ def test_it_works_from_a_thread(project: Path) -> None:
 
 
 def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
-    assert versioning.dataset_version() is None
+    assert outputs.dataset_version() is None
     run_all()
-    first = versioning.dataset_version()
+    first = outputs.dataset_version()
     assert first is not None
     assert len(first) == 36
     assert first.endswith(".dir")
     Path("make.py").write_text("# other code, the same data\n" + COPY)
     run_all()
-    assert versioning.dataset_version() == first
+    assert outputs.dataset_version() == first
     Path("data/raw/a").write_text("A")
     versioning.add_raw()
     run_all()
-    assert versioning.dataset_version() != first
+    assert outputs.dataset_version() != first
 
 
 def version_one() -> str:
     run_all()
-    commit = git.commit_beside("one").commit
+    commit = commit_beside("one").commit
     git.create_tag("tiny@v1", commit)
     Path("data/raw/a").write_text("A")
     versioning.add_raw()
@@ -193,13 +194,13 @@ def version_one() -> str:
 
 def test_a_version_is_fetched_as_it_was(project: Path, tmp_path: Path) -> None:
     version_one()
-    versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
-    versioning.fetch_from("tiny@v1", paths.RAW, tmp_path / "raw")
+    outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    outputs.fetch_from("tiny@v1", paths.RAW, tmp_path / "raw")
     assert (tmp_path / "then/a").read_text() == "a"
     assert (tmp_path / "raw/a").read_text() == "a"
     assert Path("data/curated/a").read_text() == "A"
     with pytest.raises(VersioningError, match="tiny@v1: holds no data/model"):
-        versioning.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
+        outputs.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
 
 
 def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path
     assert versioning.push() == "pushed"
     version_one()
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
-    versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
     assert (tmp_path / "then/a").read_text() == "a"
 
 
@@ -216,7 +217,7 @@ def test_what_is_nowhere_is_told(project: Path, tmp_path: Path) -> None:
     version_one()
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
-        versioning.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+        outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
     assert not (tmp_path / "then").exists()
 
 

@@ -1,0 +1,141 @@
+"""The objects in DVC's cache and remotes that hold text of erased rows.
+
+Every parquet file in the cache is looked at, also those that no version names. Token arrays hold no ids: those of each version
+whose dataset has one of the rows go, and those that no version names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks import git, paths
+from tasks.erase.plan import Plan
+from tasks.erase.rewriting import holds
+from tasks.errors import VersioningError
+from tasks.manifest import read_manifest
+from tasks.outputs import listed, output_hashes, stored_files
+from tasks.progress import track
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+WITH_TEXT = (paths.RAW, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
+TOKENS = "input_ids.npy"
+OF_NO_VERSION = "(of no version)"
+
+
+@dataclass(frozen=True)
+class Held:
+    """An object that holds text of the rows."""
+
+    what: str
+    """The file's place in the project, in some version."""
+    md5: str
+    path: Path
+
+
+def fetch_texts() -> None:
+    """Brings what versions hold from the remote into the cache, where it can be looked at; what is nowhere is gone already."""
+    seen: set[str] = set()
+    for commit in _commits():
+        hashes = output_hashes(commit)
+        for path in WITH_TEXT:
+            digest = hashes.get(path.as_posix())
+            if digest is None or digest in seen:
+                continue
+            seen.add(digest)
+            try:
+                stored_files(commit, path)
+            except VersioningError as error:
+                if "neither in the local cache" not in error.what:
+                    raise
+
+
+def held_objects(repo: Repo, plan: Plan) -> list[Held]:
+    """Every object in the local cache that must go."""
+    odb = repo.cache.local
+    names, tokens = _named(odb, plan)
+    found = []
+    files = [path for path in sorted(Path(odb.path).glob("??/*")) if path.suffix != ".dir"]
+    with track("erase", len(files), "files") as progress:
+        for path in files:
+            md5 = path.parent.name + path.name
+            is_image = bool(names.get(md5)) and Path(names[md5]).stem in plan.images
+            if is_image or md5 in tokens or holds(path, plan) or (md5 not in names and _is_token_array(path)):
+                found.append(Held(names.get(md5, OF_NO_VERSION), md5, path))
+            progress.advance(1)
+    return found
+
+
+def _commits() -> list[str]:
+    return git.commits_that_changed([paths.DVC_LOCK, paths.RAW_DVC])
+
+
+def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str]]:
+    """md5 → a place that a version has it in; and the token arrays of the versions that have one of the rows."""
+    parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
+    names: dict[str, str] = {}
+    tokens: set[str] = set()
+    listings: dict[str, list[tuple[str, str]]] = {}
+    has_row: dict[str, bool] = {}
+
+    def files_of(digest: str) -> list[tuple[str, str]]:
+        if digest not in listings:
+            listings[digest] = [(file.relpath, file.md5) for file in listed(odb, digest) or []]
+        return listings[digest]
+
+    for commit in [None, *_commits()]:
+        hashes = output_hashes(commit)
+        for path, digest in hashes.items():
+            for relpath, md5 in files_of(digest):
+                names.setdefault(md5, (Path(path) / relpath).as_posix())
+        curated = hashes.get(paths.CURATED.as_posix(), "")
+        if curated and curated not in has_row:
+            mine = [Path(odb.oid_to_path(md5)) for relpath, md5 in files_of(curated) if relpath in parts]
+            has_row[curated] = any(_has_row(path, plan) for path in mine)
+        if has_row.get(curated):
+            rendered = (
+                files_of(hashes.get(paths.RENDERED.as_posix(), "")) if hashes.get(paths.RENDERED.as_posix()) else []
+            )
+            tokens |= {md5 for relpath, md5 in rendered if Path(relpath).name == TOKENS}
+    return names, tokens
+
+
+def _has_row(path: Path, plan: Plan) -> bool:
+    if not path.exists():
+        return True  # erased before, or never fetched: its tokens may hold the row
+    return mentions(path, plan.ids)
+
+
+def mentions(path: Path, ids: list[str]) -> bool:
+    """Whether a parquet file names one of the rows."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if "row_id" not in file.schema_arrow.names:
+                return False
+            row_ids = file.read(columns=["row_id"])["row_id"]
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return bool(pc.any(pc.is_in(row_ids, pa.array(ids, pa.string()))).as_py())
+
+
+def _is_token_array(path: Path) -> bool:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return False
+    return bool(array.ndim == 1 and array.dtype == np.int32)
+
+
+def remotes_of(repo: Repo) -> Iterator[tuple[str, Any]]:
+    """Every remote that DVC knows, by name."""
+    for name in sorted(repo.config["remote"]):
+        yield name, repo.cloud.get_remote_odb(name)

@@ -1,0 +1,332 @@
+"""A row that must go: its text is in no byte that Strop keeps, and everything else stays as it was. With git and DVC for real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
+from toyworld import set_remote
+
+from flows import cli
+from tasks import outputs, paths, versioning
+from tasks.audit.files import is_batch, told_of_erasures
+from tasks.config import load_config
+from tasks.curate.settings import CurateSettings
+from tasks.curate.split import split_of
+from tasks.dataset import read_dataset
+from tasks.decisions import record_decision
+from tasks.erase import stage
+from tasks.erase.stage import erase, resume
+from tasks.erasures import read_erasures
+from tasks.errors import VersioningError
+from tasks.files import read_json
+from tasks.lineage.choose import chosen_rows
+from tasks.manifest import read_manifest
+from tasks.text import normalise
+
+SECRET = "王小明住在长安街九百号"
+REFUSED = "Xiaoming's number is hidden in a row that was refused"
+NEAR = "Please tell me in one short and plain sentence where the company keeps the keys of the old archive building, number {}"
+SOURCES = [
+    {"name": "topic", "path": "inbox/topic*", "shape": "text_label", "family": "topic"},
+    {"name": "qa", "path": "inbox/qa*", "shape": "alpaca", "family": "qa"},
+]
+
+
+def git(*arguments: str) -> str:
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def run_data() -> str:
+    """Ingests, reproduces up to `render`, pushes, and commits and tags what a registration would."""
+    from tasks.ingest.stage import run
+
+    run(load_config())
+    for name in ("validate", "curate", "render"):
+        versioning.reproduce(name)
+    versioning.push()
+    git("add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl")
+    git("commit", "-q", "--allow-empty", "-m", "data")
+    return git("rev-parse", "HEAD")
+
+
+def _test_row_first() -> list[int]:
+    """Numbers for NEAR: first one that is a test row by itself, then six that are training rows by themselves."""
+    settings = CurateSettings()
+    shares = settings.split_salt, settings.valid_share, settings.test_share
+    by_itself = {n: split_of(normalise(NEAR.format(n)), *shares) for n in range(200)}
+    test = next(n for n, split in by_itself.items() if split == "test")
+    return [test, *[n for n, split in by_itself.items() if split == "train"][:6]]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits with data, pushed; SECRET stands in the input of one row and the output of another."""
+    root = tmp_path_factory.mktemp("erase") / "project"
+    with pytest.MonkeyPatch.context() as patch:
+        set_up_project(root)
+        patch.chdir(root)
+        set_remote(root.parent / "store")
+        make_tiny_gpt2(root / "base")
+        write_jsonl(root / "inbox/topic.jsonl", topic_records(40))
+        secret = [
+            {"instruction": SECRET + "，他叫什么？", "input": "", "output": "王小明。"},
+            {"instruction": "谁住在那里？", "input": "", "output": SECRET},
+            {"instruction": REFUSED, "input": "", "output": ""},
+        ]
+        near = [{"instruction": NEAR.format(n), "input": "", "output": f"In drawer {n}."} for n in _test_row_first()]
+        write_jsonl(root / "inbox/qa.jsonl", [*qa_records(40), *secret, *near])
+        write_params(root, params("base", SOURCES, validate={"data_docs": True, "max_refused_share": 0.5}))
+        run_data()
+        write_jsonl(root / "inbox/qa-2.jsonl", qa_records(10, start=200))
+        run_data()
+    return root.parent
+
+
+@pytest.fixture
+def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, with a copy of its remote, that the test stands in."""
+    shutil.copytree(template, tmp_path / "world", symlinks=True)
+    monkeypatch.chdir(tmp_path / "world" / "project")
+    set_remote(tmp_path / "world" / "store")
+    return tmp_path / "world" / "project"
+
+
+def ids_of(text: str) -> list[str]:
+    found = chosen_rows([], [f"input~{text}"]) + chosen_rows([], [f"instruction~{text}"])
+    return sorted({*found, *chosen_rows([], [f"output~{text}"])})
+
+
+def files_with(text: str, *folders: Path) -> list[Path]:
+    """Every file that holds the text: as bytes, in a column, or as tokens."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained("base")
+
+    def texts(path: Path) -> bool:
+        head = path.read_bytes()[:6]
+        if head.startswith(b"PAR1"):
+            return text in json.dumps(pq.ParquetFile(path).read().to_pylist(), ensure_ascii=False, default=repr)
+        if head == b"\x93NUMPY":
+            array = np.load(path)
+            return array.dtype == np.int32 and text in tokenizer.decode(array.tolist())
+        return text.encode() in path.read_bytes() or json.dumps(text).strip('"').encode() in path.read_bytes()
+
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if not {".git", "inbox"} & set(path.parts) and texts(path)]
+
+
+def sides() -> dict[str, str]:
+    rows = read_dataset()
+    return dict(zip(rows["row_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
+
+
+def test_no_byte_of_an_erased_row_is_left_in_project_cache_and_remote(world: Path) -> None:
+    store = world.parent / "store"
+    assert {path.parts[-4] for path in files_with(SECRET, world / ".dvc" / "cache")}, "or this test shows nothing"
+    assert files_with(SECRET, store)
+    erased = erase(ids_of(SECRET), why="asked to by the person")
+    assert erased is not None
+    assert erased.remotes == ["store"]
+    assert files_with(SECRET, world, store) == []
+    run_data()
+    assert files_with(SECRET, world, store) == []
+    assert not {*erased.plan.ids} & {*sides()}
+
+
+def test_a_row_in_quarantine_is_erased_too(world: Path) -> None:
+    assert files_with(REFUSED, world)
+    assert erase(ids_of(REFUSED) or [quarantined(REFUSED)], why="asked to") is not None
+    assert files_with(REFUSED, world, world.parent / "store") == []
+
+
+def quarantined(text: str) -> str:
+    for path in (paths.QUARANTINE / "validate").glob("*.parquet"):
+        for row in pq.read_table(path).to_pylist():
+            if text in row["record"]:
+                return str(row["row_id"])
+    raise AssertionError
+
+
+def test_all_other_rows_stay_and_keep_their_side(world: Path) -> None:
+    before = sides()
+    gone = ids_of(SECRET)
+    erase(gone, why="asked to")
+    run_data()
+    assert sides() == {row_id: side for row_id, side in before.items() if row_id not in gone}
+
+
+def test_rows_that_followed_an_erased_row_keep_its_side(world: Path) -> None:
+    rows = read_dataset()
+    leaders = set(rows["group"].to_pylist()) - {""}
+    leader = next(each for each in ids_of("old archive building") if each in leaders)
+    before = sides()
+    assert before[leader] == "test"
+    erase([leader], why="asked to")
+    run_data()
+    after = sides()
+    followers = [row["row_id"] for row in rows.to_pylist() if row["group"] == leader]
+    assert followers
+    assert {each: after[each] for each in followers} == {each: before[each] for each in followers}
+
+
+def test_the_batch_keeps_its_name_and_the_source_is_not_collected_again(world: Path) -> None:
+    before = [(batch.batch, batch.rows) for batch in read_manifest()]
+    erase(ids_of(SECRET), why="asked to")
+    shutil.rmtree(".strop", ignore_errors=True)  # so that every file is read again
+    run_data()
+    assert [(batch.batch, batch.rows) for batch in read_manifest()] == before
+
+
+def test_a_record_that_comes_again_from_another_source_is_kept_without_its_text(world: Path) -> None:
+    erase(ids_of(SECRET), why="asked to")
+    shutil.copy("inbox/qa.jsonl", "inbox/other.jsonl")
+    other = {"name": "other", "path": "inbox/other*", "shape": "alpaca", "family": "qa"}
+    write_params(world, params("base", [*SOURCES, other], validate={"max_refused_share": 0.5}))
+    run_data()
+    assert files_with(SECRET, world, world.parent / "store") == []
+
+
+def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) -> None:
+    write_params(world, params("base", SOURCES, validate={"max_refused_share": 0.05}))
+    run_data()
+    assert all(batch["state"] == "accepted" for batch in read_json(paths.VALIDATE_REPORT)["batches"])
+    erase(chosen_rows([], ["family=qa"])[:20], why="asked to")
+    run_data()
+    report = read_json(paths.VALIDATE_REPORT)
+    assert all(batch["state"] == "accepted" for batch in report["batches"])
+    lines = [row for p in (paths.QUARANTINE / "validate").glob("*.parquet") for row in pq.read_table(p).to_pylist()]
+    assert sum(row["reason"] == "erased" for row in lines) == 20
+    assert report["rows"] == report["accepted"] + len(lines)
+
+
+def test_an_audit_can_answer_lawfully_erased(world: Path) -> None:
+    commit = git("rev-parse", "HEAD~1")
+    then = {batch.batch: batch for batch in read_manifest()}
+    erase(ids_of(SECRET), why="asked to by the person")
+    files = outputs.stored_files(commit, paths.RAW)
+    assert "2 rows lawfully erased, not rebuildable" in told_of_erasures(files)
+    assert "asked to by the person" in told_of_erasures(files)
+    changed = [file for file in files if file.erasure]
+    assert len(changed) == 1
+    assert is_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
+    assert told_of_erasures(outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
+
+
+def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> None:
+    """Only records that data/erasures.jsonl names may lack their text."""
+    from dataclasses import asdict, replace
+
+    from tasks.files import file_digest
+
+    erase(ids_of(SECRET), why="asked to")
+    batch = next(batch for batch in read_manifest() if batch.source == "topic")
+    table = pq.ParquetFile(batch.path).read()
+    for name, value in (("record", None), ("error", "erased")):
+        column = pa.array([value, *table[name].to_pylist()[1:]], pa.string())
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    batch.path.unlink()
+    pq.write_table(table, batch.path)
+    assert not is_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None)
+
+
+def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:
+    from tasks.lineage import versions
+
+    commit = git("rev-parse", "HEAD~1")
+    monkeypatch.setattr(versions, "registered_versions", lambda model: [1])
+    monkeypatch.setattr(versions, "commit_of", lambda model, version: commit)
+    erase(ids_of(SECRET), why="asked to")
+    shutil.rmtree(".dvc/cache")  # as in another clone: all comes from the remote
+    parts = versions.parts_of("tiny", "v1")
+    rows = sum(part.rows.num_rows for part in parts.values())
+    assert rows > 60
+    texts = [row["input"] for part in parts.values() for row in versions.text_of(part, part.rows).to_pylist()]
+    assert len(texts) == rows
+
+
+def test_an_erasure_that_was_cut_short_is_finished_by_the_next(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name in ("_rewrite_raw", "_replace_objects", "_clear_outputs", "_clear_caches"):
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, name, _killed)
+            with pytest.raises(KeyboardInterrupt):
+                resume() if paths.ERASING.exists() else erase(ids_of(SECRET), why="asked to")
+    assert cli.run(["rows", "forget", "--erase"]) == 0
+    assert "the rest is done" in capsys.readouterr().out
+    assert files_with(SECRET, world, world.parent / "store") == []
+    assert len(read_erasures()) == len(set(map(repr, read_erasures())))
+
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_remote_that_cannot_be_reached_is_told_and_reached_by_the_next_try(world: Path) -> None:
+    store = world.parent / "store"
+    store.rename(store.with_name("away"))
+    store.write_text("in the way")
+    with pytest.raises(VersioningError, match="still lie in a DVC remote"):
+        erase(ids_of(SECRET), why="asked to")
+    store.unlink()
+    store.with_name("away").rename(store)
+    assert resume() is not None
+    assert files_with(SECRET, world, store) == []
+    assert resume() is None
+
+
+def test_rows_made_from_an_erased_row_go_with_it(world: Path) -> None:
+    (parent,) = ids_of("谁住在那里")
+    recipe = {"recipe": "reword", "parents": [parent]}
+    made = {"instruction": "谁？", "input": "", "output": "王小明，九百号", "strop_synthetic": recipe}
+    write_jsonl(world / "inbox/qa-3.jsonl", [made])
+    run_data()
+    erased = erase([parent], why="asked to")
+    assert erased is not None
+    assert len(erased.plan.ids) == 2
+    assert files_with("王小明，九百号", world, world.parent / "store") == []
+
+
+def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys: Any, monkeypatch: Any) -> None:
+    from tasks.lineage import why
+
+    monkeypatch.setattr(why, "registered_versions", lambda model: [])
+    ids = ids_of(SECRET)
+    assert cli.run(["rows", "forget", *ids, "--erase", "--dry-run"]) == 0
+    assert "2 rows would be erased" in capsys.readouterr().out
+    assert files_with(SECRET, paths.RAW)
+    assert cli.run(["rows", "forget", *ids, "--erase", "--why", "asked to"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 rows are erased" in told
+    assert "remote store" in told
+    assert "backups" in told
+    assert cli.run(["rows", "why", ids[0]]) == 0
+    assert "was erased" in capsys.readouterr().out
+    assert cli.run(["rows", "forget", "--erase"]) == 0
+    assert "No erasure was cut short" in capsys.readouterr().out
+
+
+def test_a_reason_is_asked_for_before_anything_is_erased(world: Path, capsys: Any) -> None:
+    assert cli.run(["rows", "forget", ids_of(SECRET)[0], "--erase"]) == 1
+    assert "a reason is missing" in capsys.readouterr().err
+    assert files_with(SECRET, paths.RAW)
+
+
+def test_forgotten_rows_can_be_erased_later(world: Path) -> None:
+    ids = ids_of(SECRET)
+    for row_id in ids:
+        record_decision("forget", row_id, "not wanted")
+    run_data()
+    assert files_with(SECRET, world)
+    erase(ids, why="asked to")
+    assert files_with(SECRET, world, world.parent / "store") == []

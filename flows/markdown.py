@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
 from flows.summary import Score, Summary
 from flows.telling import MARKS, counted, role_name, set_aside_line, shortened, verdict_line
@@ -14,6 +16,8 @@ def as_markdown(summary: Summary, outcome: Outcome) -> str:
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
         parts.append(_data(summary))
+    if summary.drift:
+        parts.append(_drift(summary.drift))
     if summary.families:
         parts.append(_scores(summary))
     if summary.verdict:
@@ -51,6 +55,16 @@ def _data(summary: Summary) -> str:
         *(f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside),
     ]
     return "## Rows\n\n" + "\n".join(lines)
+
+
+def _drift(drift: Drift) -> str:
+    parts = [f"## {drift_title(drift)}"]
+    if drift.moved:
+        parts.append(_table(["", "family", "measure", "PSI", "JS", "what moved most"], drift_rows(drift)))
+    parts.append("\n".join(f"- {note}" for note in drift_notes(drift)))
+    if drift.picture:
+        parts.append(f"Picture: [{drift.picture}]({Path(drift.picture).name})")  # the summary lies beside it
+    return "\n\n".join(parts)
 
 
 def _scores(summary: Summary) -> str:

@@ -19,6 +19,7 @@ from flows.steps import (
     ingest,
     publish,
     register,
+    report_drift,
     reproduce,
     return_to_champion,
 )
@@ -35,6 +36,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
         ingest(config, rejudge)
         reproduce("validate")
         reproduce("curate")
+        report_drift(config)
         reproduce("render")
         finetune(config)
         returned = return_to_champion(config)

@@ -74,6 +74,14 @@ def reproduce(stage: str) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
+def report_drift(config: PipelineConfig) -> None:
+    """How far the dataset has moved from the champion's; it decides nothing, and fails nothing."""
+    from tasks.lineage.against_champion import report_against_champion
+
+    run_interruptibly(lambda: report_against_champion(config.register_.model_name))
+
+
+@task(cache_policy=NO_CACHE)
 def finetune(config: PipelineConfig) -> bool:
     from tasks.mirror import mirror_curves
     from tasks.versioning import reproduce

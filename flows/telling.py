@@ -11,11 +11,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
 from flows.summary import Data, FamilyScores, Score, Summary
 
 LONGEST_PROMPT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
+DRIFT_STYLES = {"minor": "yellow", "major": "red"}
 OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "bold yellow"}
 
 
@@ -39,6 +41,8 @@ def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:
     parts: list[tuple[str, RenderableType]] = []
     if summary.data:
         parts.append(("Rows", _data(summary.data)))
+    if summary.drift:
+        parts.append((drift_title(summary.drift), _drift(summary.drift)))
     if summary.families:
         parts.append((f"Scores on the same {summary.families[-1].rows:,} held-out rows", _scores(summary)))
     if summary.verdict:
@@ -79,6 +83,16 @@ def _data(data: Data) -> RenderableType:
     return table
 
 
+def _drift(drift: Drift) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for moved, (level, family, what, psi, _, bins) in zip(drift.moved, drift_rows(drift), strict=False):
+        style = DRIFT_STYLES[moved.level]
+        table.add_row(Text(level, style=style), Text(family), what, f"PSI {psi}", Text(bins, overflow="fold"))
+    notes = [Text(note, style="dim") for note in drift_notes(drift)]
+    picture = [Text(drift.picture, style="dim")] if drift.picture else []
+    return Group(*([table] if drift.moved else []), *notes, *picture)
+
+
 def counted(counts: dict[str, int]) -> str:
     """`empty_output 8 · encoding_damage 4`"""
     return " · ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -86,8 +100,10 @@ def counted(counts: dict[str, int]) -> str:
 
 def set_aside_line(batch: dict[str, Any]) -> str:
     reasons = " · ".join(f"{reason} {count:,}" for reason, count in batch["top_reasons"])
-    share = f"{batch['refused_share']:.0%} of {batch['rows']:,} rows refused"
-    return f"batch {batch['batch']} of {batch['source']}: {share} ({reasons})"
+    name = f"batch {batch['batch']} of {batch['source']}"
+    if not batch["refused_share"]:
+        return f"{name}: its {batch['rows']:,} rows are too few"
+    return f"{name}: {batch['refused_share']:.0%} of {batch['rows']:,} rows refused ({reasons})"
 
 
 def _scores(summary: Summary) -> RenderableType:

@@ -60,7 +60,12 @@ def rows_of(batch: Batch, part: pa.Table, raw_file: Path | None = None) -> pa.Ta
     Args:
         raw_file: where the raw batch lies, if not in data/raw.
     """
-    raw = (read_raw_file(raw_file) if raw_file else read_raw(batch, check=False)).take(part["index"])
+    raw = read_raw_file(raw_file) if raw_file else read_raw(batch, check=False)
+    return rows_from(raw.take(part["index"]), batch, part)
+
+
+def rows_from(raw: pa.Table, batch: Batch, part: pa.Table) -> pa.Table:
+    """As `rows_of`, of records that were read already: one a line of the part, in its order."""
     rows = to_rows(raw, batch, part["index"].to_pylist()).select(ROW_SCHEMA.names)
     for name in CLEANED_FIELDS:
         if part[name].null_count < part.num_rows:

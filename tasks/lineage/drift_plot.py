@@ -1,71 +1,107 @@
-"""The drift as a picture: a panel for each respect that moved most, its bins before and after side by side. SVG."""
+"""The drift as a picture: a panel for each respect that moved most, its bins before and after side by side. SVG.
+
+Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. Nothing is
+measured with fonts of this machine: room for labels is reckoned from their characters.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.files import replacing
+from tasks.fonts import FONTS
 from tasks.lineage.drift import Drift
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_PANELS = 8
 MOST_BINS = 12
+LABEL_WIDTH = 24
+"""Longest label, in columns: a Chinese character takes two."""
+WIDTH, LEFT, PLOT = 5.2, 1.95, 2.9
+"""Of a panel, of the room for its labels, and of its bars, in inches."""
+BAR, ABOVE, BELOW, LEGEND = 0.2, 0.45, 0.35, 0.35
+"""Height of a bin, of what stands above and below the bars, and of the legend, in inches."""
 BEFORE, AFTER = "#9aa3ad", "#dd6b20"
+INK = {"steady": "#2d3339", "minor": "#b7791f", "major": "#c53030"}
 STYLE = {
-    "svg.fonttype": "none",  # text stays text: a browser shows Chinese labels with its own fonts
-    "svg.hashsalt": "strop",
-    "font.size": 8,
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": FONTS,
+    "font.size": 8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "strop",
 }
 
 
 def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> None:
-    """Writes the picture; equal numbers give equal bytes.
+    """Writes the picture.
 
     Args:
         drifts: the furthest first.
         names: what the two versions are called.
     """
     import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    shown = drifts[:MOST_PANELS]
-    with pyplot.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        rows = max(1, (len(shown) + 1) // 2)
-        figure, axes = pyplot.subplots(rows, 2, figsize=(9, 2.3 * rows), squeeze=False)
-        for place, panel in enumerate(axes.flat):
-            if place >= len(shown):
-                panel.axis("off")
-                continue
-            drift = shown[place]
-            bins = _bins(drift)
-            places = range(len(bins))
-            panel.barh([p - 0.2 for p in places], [drift.before[b] for b in bins], 0.38, color=BEFORE, label=names[0])
-            panel.barh([p + 0.2 for p in places], [drift.after[b] for b in bins], 0.38, color=AFTER, label=names[1])
-            panel.set_yticks(list(places), [_short(each) for each in bins])
-            panel.invert_yaxis()
-            panel.set_title(
-                f"{drift.family}: {drift.what}   PSI {drift.psi:.3f}   JS {drift.js:.3f}", loc="left", fontsize=9
-            )
-        axes.flat[0].legend(frameon=False, fontsize=8)
-        figure.tight_layout()
+    shown = [(drift, _bins(drift)) for drift in drifts[:MOST_PANELS]]
+    lines = [shown[at : at + 2] for at in range(0, len(shown), 2)]
+    heights = [ABOVE + BELOW + BAR * max(len(bins) for _, bins in line) for line in lines]
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have it
+        tall = LEGEND + sum(heights)
+        figure = Figure(figsize=(2 * WIDTH, tall), facecolor="white")
+        top = tall - LEGEND
+        for line, height in zip(lines, heights, strict=True):
+            for column, (drift, bins) in enumerate(line):
+                bars = BAR * len(bins)
+                corner = (column * WIDTH + LEFT) / (2 * WIDTH), (top - ABOVE - bars) / tall
+                _draw(figure.add_axes((*corner, PLOT / (2 * WIDTH), bars / tall)), drift, bins)
+            top -= height
+        keys = [Patch(color=BEFORE, label=_short(names[0])), Patch(color=AFTER, label=_short(names[1]))]
+        figure.legend(handles=keys, loc="upper left", ncols=2, frameon=False)
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
+            figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _draw(axes: Axes, drift: Drift, bins: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    places = range(len(bins))
+    axes.barh([place - 0.2 for place in places], [drift.before[each] for each in bins], 0.38, color=BEFORE)
+    axes.barh([place + 0.2 for place in places], [drift.after[each] for each in bins], 0.38, color=AFTER)
+    axes.set_yticks(list(places), [_short(each) for each in bins])
+    axes.set_ylim(len(bins) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    told = f"{_short(drift.family)}: {drift.what}   PSI {drift.psi:.3f} ({drift.level})   JS {drift.js:.3f}"
+    axes.set_title(told, loc="left", fontsize=9, color=INK[drift.level], x=-0.3)
 
 
 def _bins(drift: Drift) -> list[str]:
-    """The bins to show: lengths in order; of others, those that moved most."""
+    """The bins to show: lengths in order; of others, those that moved most, or where nothing moved the first."""
     bins = list(drift.before)
     if drift.what.endswith("length"):
         return sorted(bins, key=lambda each: int(each.split("-")[0]))[:MOST_BINS]
-    return sorted(bins, key=lambda each: (-abs(drift.after[each] - drift.before[each]), each))[:MOST_BINS]
+    return drift.moved(MOST_BINS) or bins[:MOST_BINS]
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 24 else f"{text[:23]}…"
+    """On one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
+    text = " ".join(text.split())
+    if _columns(text) > LABEL_WIDTH:
+        while _columns(text) > LABEL_WIDTH - 1:
+            text = text[:-1]
+        text += "…"
+    return text.replace("$", r"\$")
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

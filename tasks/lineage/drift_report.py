@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,13 @@ from tasks.files import read_json, write_json
 from tasks.ledger import champion_of, read_ledger
 from tasks.lineage.drift import compare, profile
 from tasks.lineage.drift_plot import draw_drift
-from tasks.lineage.versions import NOW, Part, parts_of, text_of
+from tasks.lineage.sample import draw_sample
+from tasks.lineage.versions import NOW, parts_of
 
 FOLDER = paths.REPORTS / "drift"
+"""What `strop data drift` found; the flow's own report is paths.DRIFT."""
+MOVED = 5
+"""Bins that are named of what moved."""
 
 
 def champion_name(model: str) -> str | None:
@@ -29,28 +32,34 @@ def report_drift(model: str, first: str, second: str = NOW) -> tuple[dict[str, A
     Raises:
         DataError: there is no such version.
     """
-    before, after = parts_of(model, first), parts_of(model, second)
-    drifts = compare(profile(_trained(before)), profile(_trained(after)))
-    facts = {
-        "first": first,
-        "second": second,
-        "rows": [sum(part.rows.num_rows for part in parts.values()) for parts in (before, after)],
-        "drift": [{**asdict(drift), "level": drift.level} for drift in drifts],
-        "shares": _shares(set(before), set(after) - set(before)) if second == NOW else {},
-    }
+    facts = measure_drift(model, first, second, picture := FOLDER / "drift.svg")
     write_json(FOLDER / "drift.json", facts)
-    picture = FOLDER / "drift.svg"
-    draw_drift(drifts, (first, second), picture)
     return facts, picture
 
 
-def _trained(parts: dict[str, Part]) -> Iterator[dict[str, Any]]:
-    import pyarrow.compute as pc
+def measure_drift(model: str, first: str, second: str, picture: Path) -> dict[str, Any]:
+    """What the training rows of two versions differ in, as facts; draws the picture.
 
-    for part in parts.values():
-        rows = part.rows.filter(pc.equal(part.rows["split"], "train"))
-        for chunk in text_of(part, rows).to_batches():
-            yield from chunk.to_pylist()
+    Raises:
+        DataError: there is no such version.
+        VersioningError: neither cache nor remote has its data.
+    """
+    before, after = parts_of(model, first), parts_of(model, second)
+    samples = draw_sample(before), draw_sample(after)
+    old, new = (profile(sample.read(), sample.rows) for sample in samples)
+    drifts = compare(old, new)
+    draw_drift(drifts, (first, second), picture)
+    return {
+        "first": first,
+        "second": second,
+        "rows": [sum(part.rows.num_rows for part in parts.values()) for parts in (before, after)],
+        "training_rows": [sum(sample.rows.values()) for sample in samples],
+        "compared_rows": [sum(sample.taken.values()) for sample in samples],
+        "drift": [
+            {**asdict(d), "level": d.level, "may_be_chance": d.may_be_chance, "moved": d.moved(MOVED)} for d in drifts
+        ],
+        "shares": _shares(set(before), set(after) - set(before)) if second == NOW else {},
+    }
 
 
 def _shares(old: set[str], new: set[str]) -> dict[str, dict[str, float]]:

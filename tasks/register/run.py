@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from tasks import paths
+from tasks.files import read_json
 from tasks.mirror import WEIGHTS_TAG, read_points
-from tasks.tracking import Point, Registry
+from tasks.tracking.registry import Registry
+from tasks.tracking.runs import Point
 
 RECEIPT_TAG = "strop.receipt"
 
@@ -22,12 +24,26 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str) -> str:
     registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
     registry.log_params(run_id, _flat({k: v for k, v in receipt["params"].items() if k != "ingest"}))
     registry.log_points(run_id, read_points(paths.MODEL / "curves.jsonl"))
-    registry.log_points(run_id, [Point(name, value, 0) for name, value in _numbers(receipt["metrics"]).items()])
+    numbers = _numbers(receipt["metrics"])
+    if drift := _drift(receipt["dataset"]):
+        numbers |= {f"drift/{each['family']}/{each['what']}/psi".replace(" ", "_"): each["psi"] for each in drift}
+        for place in (paths.DRIFT, paths.DRIFT_PLOT):
+            registry.log_files(run_id, place)
+    registry.log_points(run_id, [Point(name, value, 0) for name, value in numbers.items()])
     registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
     for place, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
         registry.log_files(run_id, place, folder)
     registry.end_run(run_id)
     return run_id
+
+
+def _drift(dataset: str) -> list[dict[str, Any]]:
+    """How far this dataset has moved from the champion's, if that was measured."""
+    try:
+        facts = read_json(paths.DRIFT)
+        return list(facts["measured"]["drift"]) if facts["dataset"] == dataset else []
+    except (FileNotFoundError, ValueError, KeyError):
+        return []
 
 
 def _live_run(registry: Registry, weights: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from scipy.stats import entropy
 
-from tasks.lineage.drift import compare, length_bin, profile
+from tasks.lineage.drift import ALL, OTHER, compare, length_bin, profile
 from tasks.lineage.drift_plot import draw_drift
 
 
@@ -37,14 +37,42 @@ def test_two_samples_of_the_same_source_are_steady() -> None:
 
 def test_labels_that_change_their_shares_are_found_and_nothing_else() -> None:
     found = by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))
-    assert found["label"].level == "drifted"
+    assert found["label"].level == "major"
     assert found["word"].before.keys() == found["word"].after.keys()
     assert found["input length"].level == "steady"
 
 
+def test_labels_that_turn_into_free_text_are_found() -> None:
+    after = [{**row, "output": f"{row['output']} {row['row_id']}"} for row in rows(2000, 2)]
+    found = by_what(rows(2000, 1), after)["label"]
+    assert (found.level, found.moved(1)) == ("major", [OTHER])
+
+
+def test_words_that_no_two_rows_share_are_no_drift() -> None:
+    sides = [
+        [{**row, "input": f"{row['input']} w{seed}x{number}"} for number, row in enumerate(rows(500, seed))]
+        for seed in (1, 2)
+    ]
+    assert by_what(*sides)["word"].level == "steady"
+
+
+def test_families_that_change_their_shares_are_found() -> None:
+    before = [*rows(900, 1), *({**row, "family": "问答"} for row in rows(100, 2))]
+    after = [*rows(500, 3), *({**row, "family": "问答"} for row in rows(500, 4))]
+    found = next(drift for drift in compare(profile(before), profile(after)) if drift.what == "family")
+    assert (found.family, found.level, found.after["问答"]) == (ALL, "major", 0.5)
+
+
+def test_few_rows_that_pass_the_threshold_by_chance_are_said_to() -> None:
+    few = by_what(rows(12, 1), rows(12, 4))["label"]
+    assert few.level != "steady"
+    assert few.may_be_chance
+    assert not by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))["label"].may_be_chance
+
+
 def test_another_language_and_longer_texts_are_found() -> None:
     found = by_what(rows(1000, 1), rows(1000, 2, language="zh", words=30))
-    assert {found[what].level for what in ("language", "word", "input length")} == {"drifted"}
+    assert {found[what].level for what in ("language", "word", "input length")} == {"major"}
     assert found["language"].js == pytest.approx(1.0, abs=0.01)
 
 
@@ -74,5 +102,19 @@ def test_the_picture_shows_chinese_labels_as_text_and_is_the_same_each_time(tmp_
     drifts = compare(profile(rows(500, 1, sport=0.9)), profile(rows(500, 2, sport=0.3)))
     for name in ("a.svg", "b.svg"):
         draw_drift(drifts, ("v1", "now"), tmp_path / name)
-    assert "业务" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    drawn = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert "业务" in drawn
+    assert "sport" in drawn
+    assert "Noto Sans CJK SC" in drawn
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_label_with_dollars_is_drawn_as_it_is(tmp_path: Path) -> None:
+    side = [{**row, "output": "$5 to $6" if row["output"] == "sport" else "x"} for row in rows(500, 1)]
+    draw_drift(compare(profile(side), profile(side)), ("v1", "now"), tmp_path / "a.svg")
+    assert "$5 to $6" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_versions_without_a_family_in_common_give_a_picture_too(tmp_path: Path) -> None:
+    draw_drift(compare(profile([]), profile(rows(5, 1))), ("v1", "now"), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").exists()

@@ -1,0 +1,52 @@
+"""The flow tells of drift: a first run has no champion to compare with, a second names what moved, a third has nothing to tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import write_jsonl
+from toyflow import facts, make_toy_flow, strop
+
+CURATE = '''
+def curate():
+    """Every row is trained on."""
+    import pyarrow as pa
+    from tasks.files import write_parquet
+    from tasks.manifest import read_manifest
+    from tasks.records import read_raw
+    from tasks.row import CURATED_SCHEMA
+    for batch in read_manifest():
+        if (Path("data/validated") / f"{batch.batch}.parquet").exists():
+            rows = [{"index": at, "row_id": row_id, "split": "train", "group": ""}
+                    for at, row_id in enumerate(read_raw(batch)["digest"].to_pylist())]
+            write_parquet(Path("data/curated") / batch.part, pa.Table.from_pylist(rows, CURATED_SCHEMA))
+'''
+
+
+def records(count: int, start: int, answer: str) -> list[dict[str, str]]:
+    return [
+        {"instruction": f"Which section is article {n} in?", "input": "", "output": answer}
+        for n in range(start, start + count)
+    ]
+
+
+def test_a_run_tells_what_moved_and_only_while_it_is_new(tmp_path: Path) -> None:
+    root = make_toy_flow(tmp_path / "project")
+    toy = (root / "toy.py").read_text()
+    copying = '\ndef curate():\n    shutil.copytree("data/validated", "data/curated")\n'
+    assert copying in toy
+    (root / "toy.py").write_text(toy.replace(copying, CURATE))
+    write_jsonl(root / "inbox/one.jsonl", records(60, 0, "sport"))
+    first = facts(root, "run")
+    assert first["kind"] == "promoted"
+    assert first["summary"]["drift"]["champion"] is None
+    assert "No champion yet" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
+
+    write_jsonl(root / "inbox/two.jsonl", records(60, 100, "体育"))
+    told = strop(root, "run")
+    assert "drift: from the data of v1" in told
+    assert "Drift from the data of version 1" in told
+    written = (root / "data/reports/summary.md").read_text(encoding="utf-8")
+    assert "体育 0.0% → 50.0%" in written
+    assert (root / "data/reports/drift.svg").exists()
+    assert "drift" not in strop(root, "run"), "nothing is new"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.answers import Answers, choose_answers
+from flows.drift import Drift, drift_of
 from tasks import paths, versions
 from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
@@ -23,7 +24,6 @@ Interval = tuple[float, float]
 
 SPLITS = ("train", "valid", "test")
 ROLES = ("base", "champion", "candidate")
-MEASURES = {"classification": "exact match", "qa": "token F1", "free": "token F1"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Summary:
     dataset: str | None
     """The dataset's version: DVC's hash of data/curated."""
     data: Data | None
+    drift: Drift | None
+    """From the champion's data; None where the dataset is the champion's, or no run told of it yet."""
     families: list[FamilyScores]
     perplexity: dict[str, float]
     """Role → perplexity of the validation answers."""
@@ -88,10 +90,12 @@ def read_summary(config: PipelineConfig) -> Summary:
     metrics, verdict = _read(paths.METRICS), _read(paths.VERDICT)
     version = _version_of(entries, verdict)
     new_batches = _new_batches(model, champion) if champion else []
+    dataset = _dataset()
     return Summary(
         model=model,
-        dataset=_dataset(),
+        dataset=dataset,
         data=_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT)),
+        drift=drift_of(_read(paths.DRIFT), dataset),
         families=_families(metrics),
         perplexity=_perplexity(metrics),
         verdict=verdict,
@@ -113,7 +117,7 @@ def _read(path: Path) -> Any:
 
 
 def _dataset() -> str | None:
-    from tasks.versioning import dataset_version
+    from tasks.outputs import dataset_version
 
     return dataset_version()
 
@@ -155,7 +159,7 @@ def _families(metrics: Any) -> list[FamilyScores]:
         }
         scores = {role: Score(e["score"], _interval(e.get("interval"))) for role, e in found.items() if e}
         one = next(entry for entry in found.values() if entry)
-        measure = "" if name == "overall" else MEASURES.get(one.get("kind", ""), one.get("kind", ""))
+        measure = one.get("measure", "")
         table.append(FamilyScores(name, measure, one["rows"], scores))
     return table
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from tasks.evaluate.metrics import CLASSIFICATION, OTHER, ClassReport, report_classes
 from tasks.evaluate.report import Row, group
+from tasks.fonts import FONTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"base": "#9aa3ad", "champion": "#3f6fb5", "candidate": "#dd6b20"}
 INK, FAINT = "#2d3339", "#e3e6ea"
-FONTS = [
-    "DejaVu Sans",  # comes with matplotlib, so sizes are the same everywhere
-    "PingFang SC",
-    "Microsoft YaHei",
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Zen Hei",
-    "sans-serif",
-]
 STYLE = {
     "axes.edgecolor": "#b5bcc4",
     "axes.labelcolor": INK,
@@ -69,7 +60,7 @@ def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, f
         figures = {"families": draw_families(models)}
         for family, rows in group(candidate, "family").items():
             if rows[0]["kind"] == CLASSIFICATION:
-                classes = report_classes([row["prediction"] for row in rows], [row["target"] for row in rows])
+                classes = report_classes([row["read"] for row in rows], [row["target"] for row in rows])
                 figures[f"confusion-{family}"] = draw_confusion(family, classes)
         if points := read_curves(curves):
             figures["training"] = draw_curves(points)
@@ -96,7 +87,7 @@ def draw_families(models: dict[str, Any]) -> Figure:
     axes.set_yticks(range(len(lines)), labels)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("score (exact match or token F1)")
+    axes.set_xlabel("score")
     axes.xaxis.grid(True, color=FAINT)
     axes.set_axisbelow(True)
     axes.tick_params(left=False)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tasks import statistics
-from tasks.evaluate.metrics import CLASSIFICATION, exact_match, report_classes, score_answer
+from tasks.evaluate.metrics import CLASSIFICATION, judge_answer, report_classes
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.targets import MEASURES, Frame
 
 Row = dict[str, Any]
 """A row of data/predictions/<role>.parquet."""
@@ -19,16 +20,17 @@ TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "targe
 
 
 def score_rows(test: list[Row], answers: list[str]) -> list[Row]:
-    """The predictions of one model: each test row with its answer, its score, and whether it is an exact match."""
-    return [
-        {name: row[name] for name in TEST_FIELDS}
-        | {
-            "prediction": answer,
-            "score": score_answer(row["kind"], answer, row["target"]),
-            "exact": bool(exact_match(answer, row["target"])),
-        }
-        for row, answer in zip(test, answers, strict=True)
-    ]
+    """The predictions of one model: each test row with its answer, what it was read as, and its score."""
+    rows = []
+    for row, answer in zip(test, answers, strict=True):
+        judged = judge_answer(row["kind"], answer, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        right, said, wanted = judged.counts or (None, None, None)
+        rows.append(
+            {name: row[name] for name in TEST_FIELDS}
+            | {"prediction": answer, "read": judged.read, "is_unparsed": judged.is_unparsed}
+            | {"score": judged.score, "exact": judged.exact, "right": right, "said": said, "wanted": wanted}
+        )
+    return rows
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
@@ -50,21 +52,36 @@ def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:
 
 
 def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
-    kind = rows[0]["kind"]
+    kinds = group(rows, "kind")
+    kind = max(kinds, key=lambda name: len(kinds[name]))  # a dialogue may end in words, or in a call of a tool
     described = {
         "kind": kind,
+        "measure": MEASURES[kind],
         **_scores(rows, settings, family),
         "exact_match": rounded(float(np.mean([row["exact"] for row in rows]))),
+        "unparsed": sum(row["is_unparsed"] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
             for language, members in group(rows, "language").items()
         },
     }
-    if kind != CLASSIFICATION:
-        return described | {"token_f1": described["score"]}
-    classes = report_classes([row["prediction"] for row in rows], [row["target"] for row in rows])
+    if len(kinds) > 1:
+        described["kinds"] = {
+            name: {"measure": MEASURES[name], **_scores(members, settings, f"{family}/{name}")}
+            for name, members in kinds.items()
+        }
+    if MEASURES[kind] == "token F1":
+        described["token_f1"] = described["score"]
+    if counted := [row for row in rows if row["wanted"] is not None]:
+        right, said, wanted = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
+        described["micro_f1"] = rounded(2 * right / (said + wanted) if said + wanted else 1.0)
+    return described | _classes(rows) if kind == CLASSIFICATION else described
+
+
+def _classes(rows: list[Row]) -> dict[str, Any]:
+    classes = report_classes([row["read"] for row in rows], [row["target"] for row in rows])
     columns = zip(classes.labels, classes.precision, classes.recall, classes.f1, classes.rows, strict=True)
-    return described | {
+    return {
         "macro_f1": rounded(classes.macro_f1),
         "per_class": {
             label: {"precision": rounded(precision), "recall": rounded(recall), "f1": rounded(f1), "rows": count}

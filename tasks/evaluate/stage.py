@@ -39,8 +39,13 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
+        ("read", pa.string()),  # what the prediction was read as (tasks/targets.py)
+        ("is_unparsed", pa.bool_()),
         ("score", pa.float64()),
         ("exact", pa.bool_()),
+        ("right", pa.int64()),  # entities or triples that are right, said and wanted; null for other kinds
+        ("said", pa.int64()),
+        ("wanted", pa.int64()),
     ]
 )
 

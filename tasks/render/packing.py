@@ -6,8 +6,8 @@ SIAM J. Comput. 3 (1974): never more than 11/9 of the optimum plus one row, in p
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -23,18 +23,26 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     rows: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []  # (room left, row), sorted: the tightest that fits comes first
+    # open rows by the room they have left, and as bits which rooms there are: the tightest that fits is found in a step, and a
+    # million examples take seconds
+    open_rows: dict[int, list[int]] = {}
+    rooms = 0
     for index in order:
         length = lengths[index]
         assert 0 < length <= capacity, f"example {index} has {length} tokens, a row {capacity}"
-        place = bisect_left(open_rows, (length, -1))
-        if place == len(open_rows):
+        fitting = rooms >> length
+        if not fitting:
             rows.append([index])
             room, row = capacity - length, len(rows) - 1
         else:
-            room, row = open_rows.pop(place)
+            found = length + (fitting & -fitting).bit_length() - 1
+            row = heappop(open_rows[found])
+            if not open_rows[found]:
+                rooms ^= 1 << found
             rows[row].append(index)
-            room -= length
+            room = found - length
         if room:
-            insort(open_rows, (room, row))
+            if not open_rows.setdefault(room, []):
+                rooms |= 1 << room
+            heappush(open_rows[room], row)
     return rows

@@ -44,6 +44,10 @@ class RenderSettings(Settings):
     """Longest example. A longer one is cut from its input, never from its answer."""
     pack_length_tokens: Annotated[int, Field(ge=8)] = 1024
     """Length of a packed row: several examples side by side, each with positions of its own."""
+    train_on: Literal["every", "last"] = "every"
+    """Which turns of the assistant a dialogue is trained on. `every`: a dialogue of ten answers teaches ten, and is read once; what
+    is served at each of them stands before it, token by token. `last`: only its last one, which is what is judged, for sources
+    that bring a dialogue once a turn (it would be trained on again and again), or whose earlier answers are not to be learnt."""
     balance: tuple[BalanceRule, ...] = ()
     """Caps and weights for training rows, one after another."""
     max_synthetic_share: Annotated[float, Field(ge=0, le=1)] = 0.5

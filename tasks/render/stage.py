@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,18 +16,22 @@ from tasks.base.materialise import base_folder
 from tasks.base.resolve import read_base
 from tasks.dataset import read_dataset
 from tasks.errors import ConfigError, DataError
-from tasks.files import write_json, write_parquet
+from tasks.files import ParquetStream, replacing, write_json
 from tasks.progress import Progress, track
+from tasks.render.arrays import Gathered
 from tasks.render.balance import balance
-from tasks.render.packing import pack
+from tasks.render.conversation import TOOLS_SAID, Conversation
 from tasks.render.templates import FamilyTemplates, InstructionTemplate, read_templates
 from tasks.render.tokens import Dropped, Example, Renderer
-from tasks.rendered import TEST
+from tasks.rendered import TEMPLATES, TEST
+from tasks.targets import read_target
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
+COLUMNS = ["row_id", "family", "language", "system", "history", "instruction", "input", "output", "tools"]
+"""What rendering looks at."""
 
 TEST_SCHEMA = pa.schema(
     [
@@ -41,12 +43,15 @@ TEST_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("target", pa.string()),
+        ("template", pa.string()),
+        ("before", pa.string()),  # what the template writes around the target
+        ("after", pa.string()),
     ]
 )
 
 
 def run(config: PipelineConfig) -> None:
-    """Writes data/rendered (train/, valid/, test.parquet) and data/reports/render.json.
+    """Writes data/rendered (train/, valid/, test.parquet, templates.json) and data/reports/render.json.
 
     Raises:
         ConfigError: a template is wrong, or a family has none.
@@ -58,75 +63,95 @@ def run(config: PipelineConfig) -> None:
     _require_templates(dataset, families)
     _require_classes(dataset, families)
     tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template)
-    renderer = Renderer(tokenizer, settings.max_length_tokens)
+    renderer = Renderer(tokenizer, settings.max_length_tokens, every=settings.train_on == "every")
 
     shutil.rmtree(paths.RENDERED, ignore_errors=True)
+    paths.RENDERED.mkdir(parents=True)
     counts: Counter[str] = Counter()
     report: dict[str, Any] = {"splits": {}}
     with track("render", total=dataset.num_rows, unit="rows") as progress:
-        for split in ("train", "valid", "test"):
+        for split in ("train", "valid"):
             rows = dataset.filter(pc.equal(dataset["split"], split))
             if split == "train":
                 places, report["left_out"] = balance(rows, settings.balance, settings.max_synthetic_share)
                 rows = rows.take(pa.array(places))
-            examples = _render_rows(renderer, families, rows, counts, progress)
-            if split == "test":
-                _write_test(examples, rows, families)
-                report["splits"][split] = {"examples": len(examples)}
-            else:
-                report["splits"][split] = _write_packed(paths.RENDERED / split, examples, settings.pack_length_tokens)
+            with Gathered(paths.RENDERED / split) as gathered:
+                for examples in _rendered(renderer, families, rows, counts, progress):
+                    gathered.add(examples)
+                report["splits"][split] = gathered.write(settings.pack_length_tokens)
+        rows = dataset.filter(pc.equal(dataset["split"], "test"))
+        report["splits"]["test"] = {"examples": _write_test(renderer, families, rows, counts, progress)}
+    used = {family: families[family].told() for family in sorted(pc.unique(dataset["family"]).to_pylist())}
+    write_json(TEMPLATES, {"families": used, **_how(renderer, settings.train_on)})
     report["cut"] = counts.pop("cut", 0)
     report["dropped"] = dict(counts)
     write_json(paths.RENDER_REPORT, report)
     _require_examples(report)
 
 
-def _render_rows(
-    renderer: Renderer, families: dict[str, FamilyTemplates], rows: pa.Table, counts: Counter[str], progress: Progress
-) -> list[Example]:
+def _rendered(
+    renderer: Renderer,
+    families: dict[str, FamilyTemplates],
+    rows: pa.Table,
+    counts: Counter[str],
+    progress: Progress,
+    every: bool | None = None,
+) -> Iterator[list[Example]]:
+    """The examples of the rows, a portion at a time; what is dropped is counted."""
+
     def choose(row: Mapping[str, Any]) -> InstructionTemplate:
         return families[row["family"]].choose(row)
 
-    kept = []
-    for chunk in rows.to_batches(max_chunksize=CHUNK_ROWS):
-        for result in renderer.render(chunk.to_pylist(), choose):
+    for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
+        kept = []
+        for result in renderer.render(chunk.to_pylist(), choose, every):
             if isinstance(result, Dropped):
                 counts[result.reason] += 1
             else:
                 counts["cut"] += result.was_cut
                 kept.append(result)
+        yield kept
         progress.advance(chunk.num_rows)
-    return kept
 
 
-def _write_packed(folder: Path, examples: list[Example], pack_length_tokens: int) -> dict[str, Any]:
-    """Writes the arrays that tasks/rendered.py describes, and returns their counts."""
-    rows = pack([len(example) for example in examples], pack_length_tokens)
-    ordered = [examples[index] for row in rows for index in row]
-    ids = np.fromiter((t for e in ordered for part in (e.prompt_ids, e.answer_ids) for t in part), np.int32)
-    mask = np.fromiter((bit for e in ordered for bit in [0] * len(e.prompt_ids) + [1] * len(e.answer_ids)), np.uint8)
-    bounds = np.cumsum([0, *(len(e) for e in ordered)], dtype=np.int64)
-    packs = np.repeat(np.arange(len(rows), dtype=np.int64), [len(row) for row in rows])
-    folder.mkdir(parents=True)
-    for name, array in (("input_ids", ids), ("loss_mask", mask), ("examples", bounds), ("packs", packs)):
-        np.save(folder / f"{name}.npy", array)
+def _write_test(
+    renderer: Renderer, families: dict[str, FamilyTemplates], rows: pa.Table, counts: Counter[str], progress: Progress
+) -> int:
+    """Writes test.parquet, a row an answer: always the last, for the earlier ones were never judged; returns how many."""
+    fixed = rows.select(["row_id", "batch", "family", "language"]).to_pylist()
+    by_id = {row["row_id"]: row for row in fixed}
+    written = 0
+    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
+        for examples in _rendered(renderer, families, rows, counts, progress, every=False):
+            table = [_test_row(example, by_id[example.row_id], families) for example in examples]
+            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
+            written += len(table)
+    return written
+
+
+def _test_row(example: Example, row: Mapping[str, Any], families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+    conversation, frame = example.conversation, example.template.frame
+    shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
+    kind = _kind_of(conversation, families[row["family"]].kind)
+    return {**row, "kind": kind, **shown, "target": conversation.target, "before": frame.before, "after": frame.after}
+
+
+def _kind_of(conversation: Conversation, kind: str) -> str:
+    """A dialogue may end in a call of a tool, and one about tools in words."""
+    if conversation.ends_in_call:
+        return "tool_calls"
+    return "free" if kind == "tool_calls" and read_target(kind, conversation.target) is None else kind
+
+
+def _how(renderer: Renderer, train_on: str) -> dict[str, Any]:
+    """How conversations are written around what the instruction templates say; it travels with the model."""
+    chat = renderer.chat
     return {
-        "examples": len(ordered),
-        "packed_rows": len(rows),
-        "tokens": int(bounds[-1]),
-        "answer_tokens": int(mask.sum()),
-        "padding_share": round(1 - int(bounds[-1]) / (len(rows) * pack_length_tokens), 4) if rows else 0.0,
+        "chat_template": renderer.tokenizer.chat_template,
+        "system": "its own turn" if chat.has_system else "in the first user turn",
+        "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,
+        "train_on": train_on,
     }
-
-
-def _write_test(examples: list[Example], rows: pa.Table, families: dict[str, FamilyTemplates]) -> None:
-    by_id = {row["row_id"]: row for row in rows.select(["row_id", "batch", "family", "language", "output"]).to_pylist()}
-    table = []
-    for example in examples:
-        row = by_id[example.row_id]
-        shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "target": row.pop("output")}
-        table.append({**row, "kind": families[row["family"]].kind, **shown})
-    write_parquet(TEST, pa.Table.from_pylist(table, TEST_SCHEMA))
 
 
 def _require_templates(dataset: pa.Table, families: dict[str, FamilyTemplates]) -> None:

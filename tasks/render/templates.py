@@ -1,6 +1,7 @@
-"""Instruction templates (data/templates/<family>.yaml): a row → the messages that the model is shown. Pure, but for reading.
+"""Instruction templates (data/templates/<family>.yaml): how a row is said to the model, and how its answer is read back.
 
-A template is rendered strictly, in Jinja's sandbox: an undefined variable is an error that names template and field.
+A template is rendered strictly, in Jinja's sandbox: an undefined variable is an error that names template and field. Pure, but
+for reading the files.
 """
 
 from __future__ import annotations
@@ -9,29 +10,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks import paths
 from tasks.errors import ConfigError, StropError
+from tasks.targets import KINDS, Frame
 
-Kind = Literal["classification", "qa", "free"]
-KINDS = ("classification", "qa", "free")
 FIELDS = ("family", "language", "system", "instruction", "input", "output")
-"""What a template may name."""
+"""What a template may name; `output` in its answer alone, for it is not there when the model is served."""
 
-SPOKEN_BY = {"tool_call": "assistant", "tool": "user"}
-"""Turns that a chat template need not know, and as whose they are shown."""
-
+AS_IT_IS = "{{ output }}"
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-
-
-class Message(TypedDict):
-    role: str
-    content: str
+_ENVIRONMENT.filters["parsed"] = json.loads
+_GLOBALS = dict(_ENVIRONMENT.globals)
+_MARK = "\ue000"
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,16 @@ class InstructionTemplate:
     language: str
     user: Template
     answer: Template
+    frame: Frame
+    """The constant text that `answer` writes around the row's output."""
+    source: tuple[str, str]
+    """`user` and `answer` as the file says them."""
 
 
 @dataclass(frozen=True)
 class FamilyTemplates:
     family: str
-    kind: Kind
+    kind: str
     templates: tuple[InstructionTemplate, ...]
 
     def choose(self, row: Mapping[str, Any]) -> InstructionTemplate:
@@ -53,26 +53,51 @@ class FamilyTemplates:
         fitting = [t for t in self.templates if t.language == row["language"]] or list(self.templates)
         return fitting[int(str(row["row_id"])[:8], 16) % len(fitting)]
 
+    def told(self) -> dict[str, Any]:
+        """As it travels with the model."""
+        entries = [
+            {"id": t.id, "language": t.language, "user": t.source[0], "answer": t.source[1]} for t in self.templates
+        ]
+        return {"kind": self.kind, "templates": entries}
 
-def render_messages(template: InstructionTemplate, row: Mapping[str, Any]) -> list[Message]:
-    """System turn, earlier turns, the rendered user turn and, last, the assistant's answer.
+
+def write_question(template: InstructionTemplate, row: Mapping[str, Any]) -> str:
+    """What the user says.
 
     Raises:
         ConfigError: the template names a field that there is not, or does what the sandbox forbids.
     """
-    fields = {name: row[name] for name in FIELDS}
-    messages: list[Message] = [Message(role="system", content=row["system"])] if row["system"] else []
-    messages += [Message(role=SPOKEN_BY.get(who, who), content=text) for who, text in json.loads(row["history"])]
-    for role, part in (("user", template.user), ("assistant", template.answer)):
-        try:
-            messages.append(Message(role=role, content=part.render(fields)))
-        except (UndefinedError, SecurityError, TypeError) as error:
-            raise ConfigError(
-                f"template {template.id}: {error}; a template may name {', '.join(FIELDS)}",
-                where=str(paths.TEMPLATES / f"{row['family']}.yaml"),
-                fix="Mend the template",
-            ) from error
-    return messages
+    return _written(template, template.user, row, FIELDS[:-1])
+
+
+def write_answer(template: InstructionTemplate, row: Mapping[str, Any]) -> str:
+    """What the assistant is to answer; the row's output as it is, where the template makes it of JSON and it is none.
+
+    Raises:
+        ConfigError: as for `write_question`.
+    """
+    if template.source[1] == AS_IT_IS:
+        return str(row["output"])
+    try:
+        return _written(template, template.answer, row, FIELDS)
+    except json.JSONDecodeError:
+        return str(row["output"])
+
+
+def _written(template: InstructionTemplate, part: Template, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    try:
+        return _rendered(part, {name: row[name] for name in names})
+    except (UndefinedError, SecurityError, TypeError) as error:
+        raise ConfigError(
+            f"template {template.id}: {error}; a template may name {', '.join(FIELDS)} (row {row['row_id']})",
+            where=str(paths.TEMPLATES / f"{row['family']}.yaml"),
+            fix="Mend the template",
+        ) from error
+
+
+def _rendered(template: Template, fields: dict[str, Any]) -> str:
+    """As `template.render(fields)`, which copies its globals by way of a chain of mappings: half of its time."""
+    return "".join(template.root_render_func(template.new_context({**_GLOBALS, **fields}, shared=True)))
 
 
 def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]:
@@ -114,9 +139,29 @@ def _parse_entry(entry: Any) -> InstructionTemplate:
     known = {"id", "language", "user", "answer"}
     if not isinstance(entry, dict) or not {"id", "language", "user"} <= set(entry) <= known:
         raise ConfigError(f"a template has id, language, user and perhaps answer, not {entry!r}"[:300])
+    user, answer = str(entry["user"]), str(entry.get("answer", AS_IT_IS))
     try:
-        user = _ENVIRONMENT.from_string(str(entry["user"]))
-        answer = _ENVIRONMENT.from_string(str(entry.get("answer", "{{ output }}")))
+        templates = _ENVIRONMENT.from_string(user), _ENVIRONMENT.from_string(answer)
+        if "output" in _named(user):
+            raise ConfigError(
+                f"template {entry['id']}: `user` names output, which is not there when the model is served"
+            )
     except TemplateSyntaxError as error:
         raise ConfigError(f"template {entry['id']}: {error}") from error
-    return InstructionTemplate(str(entry["id"]), str(entry["language"]), user, answer)
+    return InstructionTemplate(str(entry["id"]), str(entry["language"]), *templates, _frame(answer), (user, answer))
+
+
+def _named(text: str) -> set[str]:
+    return meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+
+
+def _frame(answer: str) -> Frame:
+    """What stands around `{{ output }}`; nothing where the answer is made otherwise."""
+    if _named(answer) != {"output"}:
+        return Frame()
+    try:
+        written = _ENVIRONMENT.from_string(answer).render(output=_MARK)
+    except (UndefinedError, SecurityError, TypeError, ValueError):
+        return Frame()
+    before, mark, after = written.partition(_MARK)
+    return Frame(before, after) if mark and _MARK not in after else Frame()

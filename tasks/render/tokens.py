@@ -1,33 +1,64 @@
-"""Messages → token ids: the prompt, and the answer with its end token. What is trained is what is served.
+"""Rows → examples: token ids, and a mask over what is trained: the assistant's answers and their end tokens.
 
-The prompt is the model's own chat template up to where the assistant begins; the answer is what the template adds when
-the assistant's turn is there too. Both are tokenised apart, as they are when the model is served.
+What is trained is what is served: a prompt is what the model's chat template writes up to where the assistant begins, an answer
+what the template adds when the assistant has spoken. Rows are rendered many at a time; a row's result depends on that row alone.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import ConfigError
-from tasks.render.templates import InstructionTemplate, Message, render_messages
+import numpy as np
+import numpy.typing as npt
+
+from tasks.render.chat import ChatFormat
+from tasks.render.conversation import Conversation, make_conversation
+from tasks.render.encoding import Encoder, Pieces
+from tasks.render.fitting import drop_old_turns, shorten
+from tasks.render.quick import QuickFormat
+from tasks.render.templates import InstructionTemplate
+from tasks.render.words import Ids, WordTable
+
+Choose = Callable[[Mapping[str, Any]], InstructionTemplate]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row as tokens. Trained on: `answer_ids`."""
+    """A row as tokens. A dialogue may become several, one an answer, where its chat template cannot say them in one."""
 
     row_id: str
     prompt: str
-    prompt_ids: list[int]
-    answer_ids: list[int]
-    """The answer and its end token."""
+    """The text before the last answer."""
+    ids: Ids
+    mask: npt.NDArray[np.uint8]
+    """1 where the token is trained: part of an answer, or its end token."""
+    prompt_tokens: int
+    """Tokens before the last answer."""
+    conversation: Conversation
+    template: InstructionTemplate
     was_cut: bool = False
 
     def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.answer_ids)
+        return len(self.ids)
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        found: list[int] = self.ids[: self.prompt_tokens].tolist()
+        return found
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The last answer and its end token."""
+        found: list[int] = self.ids[self.prompt_tokens :].tolist()
+        return found
+
+    @property
+    def spans(self) -> list[list[int]]:
+        """The trained tokens, answer by answer, as far as something stands between them."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.mask, [0]]).astype(np.int8)))
+        return [self.ids[first:last].tolist() for first, last in edges.reshape(-1, 2)]
 
 
 @dataclass(frozen=True)
@@ -38,81 +69,96 @@ class Dropped:
 
 
 class Renderer:
-    """Renders rows with one tokenizer. A row's result depends on that row alone."""
+    """Renders rows with one tokenizer.
 
-    def __init__(self, tokenizer: Any, max_length_tokens: int) -> None:
+    Args:
+        every: train on every turn of the assistant, not the last alone.
+        is_quick: take the short ways of quick.py and words.py; without, the same comes out, slowly.
+    """
+
+    def __init__(self, tokenizer: Any, max_length_tokens: int, every: bool = False, is_quick: bool = True) -> None:
         self.tokenizer = tokenizer
         self.max_length_tokens = max_length_tokens
+        self.every = every
+        self.chat = ChatFormat(tokenizer)
+        self._quick = QuickFormat(self.chat) if is_quick else None
+        self._words = WordTable(tokenizer, by_word=is_quick)
+        self._encoder = Encoder(self._words)
+        self._end_ids = frozenset(tokenizer.all_special_ids)
 
-    def render(
-        self, rows: list[dict[str, Any]], choose: Callable[[Mapping[str, Any]], InstructionTemplate]
-    ) -> list[Example | Dropped]:
-        """Examples in the order of `rows`; the tokenizer is called on all of them at once."""
-        texts = [self.texts(render_messages(choose(row), row)) for row in rows]
-        prompts = self._encode([prompt for prompt, _ in texts])
-        answers = self._encode([answer for _, answer in texts])
-        results: list[Example | Dropped] = []
-        for row, (prompt, _), prompt_ids, answer_ids in zip(rows, texts, prompts, answers, strict=True):
-            answer_ids = self._ended(answer_ids)
-            if len(answer_ids) < 2:
-                results.append(Dropped(row["row_id"], "empty_answer"))
-            elif len(answer_ids) >= self.max_length_tokens:
-                results.append(Dropped(row["row_id"], "answer_too_long"))
-            elif len(prompt_ids) + len(answer_ids) <= self.max_length_tokens:
-                results.append(Example(row["row_id"], prompt, prompt_ids, answer_ids))
-            else:
-                results.append(self._cut(row, choose(row), answer_ids, len(prompt_ids)))
-        return results
+    def render(self, rows: list[dict[str, Any]], choose: Choose, every: bool | None = None) -> list[Example | Dropped]:
+        """Examples in the order of `rows`."""
+        every = self.every if every is None else every
+        templates = [choose(row) for row in rows]
+        results: list[list[Example] | Dropped] = [[] for _ in rows]
+        waiting = [(place, self._within_reach(row)) for place, row in enumerate(rows)]
+        while waiting:
+            current, too_long = waiting, []
+            conversations = [self.chat.fitted(make_conversation(templates[place], row)) for place, row in current]
+            for (place, row), conversation, found in zip(
+                current, conversations, self._pieces(conversations, every), strict=True
+            ):
+                was_cut = row is not rows[place]
+                examples = [
+                    self._example(rows[place], prompt, pieces, conversation, templates[place], was_cut)
+                    for prompt, pieces in found
+                ]
+                outcome = self._judge(examples)
+                if isinstance(outcome, int):
+                    too_long.append((place, row, outcome))
+                else:
+                    results[place] = outcome
+            waiting = []
+            shorter = shorten([row for _, row, _ in too_long], [tokens for *_, tokens in too_long], self._words)
+            for (place, row, _), short in zip(too_long, shorter, strict=True):
+                if short is None:
+                    results[place] = Dropped(row["row_id"], "prompt_too_long")
+                else:
+                    waiting.append((place, short))
+        return [one for result in results for one in (result if isinstance(result, list) else [result])]
 
-    def texts(self, messages: list[Message]) -> tuple[str, str]:
-        """The prompt, and the answer as the chat template writes it, up to its end token.
+    def _pieces(self, conversations: list[Conversation], every: bool) -> list[list[tuple[str, Pieces]]]:
+        """Of each conversation: prompts, and token ids in turn of context and answer."""
+        if self._quick is not None:
+            sequences = self._quick.sequences(conversations, every)
+        else:
+            sequences = [self.chat.sequences(conversation, every) for conversation in conversations]
+        encoded = iter(self._encoder.encode([texts for one in sequences for texts in one]))
+        return [[pair for _ in one for pair in next(encoded)] for one in sequences]
 
-        Raises:
-            ConfigError: the chat template changes the prompt when an answer follows it.
-        """
-        prompt = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        whole = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        if not whole.startswith(prompt):
-            raise ConfigError(
-                "the model's chat template writes another prompt when an answer follows, so that what is trained would not "
-                "be what is served",
-                where="base.chat_template",
-                fix="Set it to alpaca or chatml in params.yaml",
-            )
-        return prompt, whole[len(prompt) :].rstrip()
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _ended(self, answer_ids: list[int]) -> list[int]:
+    def _example(
+        self,
+        row: dict[str, Any],
+        prompt: str,
+        pieces: Pieces,
+        conversation: Conversation,
+        template: InstructionTemplate,
+        was_cut: bool,
+    ) -> Example:
         # the end token is trained, or replies never stop
-        if answer_ids and answer_ids[-1] in self.tokenizer.all_special_ids:
-            return answer_ids
-        return [*answer_ids, self.tokenizer.eos_token_id]
+        if len(pieces[-1]) and int(pieces[-1][-1]) not in self._end_ids:
+            pieces = [*pieces[:-1], np.append(pieces[-1], np.int32(self.tokenizer.eos_token_id))]
+        lengths = [len(piece) for piece in pieces]
+        mask = np.zeros(sum(lengths), np.uint8)
+        place = 0
+        for number, length in enumerate(lengths):
+            if number % 2 and length > 1:  # an end token alone is no answer
+                mask[place : place + length] = 1
+            place += length
+        ids = np.concatenate(pieces).astype(np.int32, copy=False)
+        return Example(row["row_id"], prompt, ids, mask, place - lengths[-1], conversation, template, was_cut)
 
-    def _cut(
-        self, row: dict[str, Any], template: InstructionTemplate, answer_ids: list[int], length: int
-    ) -> Example | Dropped:
-        """Cuts the end of the row's input (before it, the oldest turns) until prompt and answer fit."""
-        room = self.max_length_tokens - len(answer_ids)
-        history = json.loads(row["history"])
-        while True:
-            if history:
-                history = history[2:] if len(history) > 1 else []
-            else:
-                encoded = self.tokenizer(row["input"], add_special_tokens=False, return_offsets_mapping=True)
-                kept = len(encoded["input_ids"]) - max(1, length - room)
-                if kept <= 0:
-                    return Dropped(row["row_id"], "prompt_too_long")
-                # where the first dropped token begins: a character may be several tokens, and goes as a whole
-                end = min(encoded["offset_mapping"][kept][0], len(row["input"]) - 1)
-                row = {**row, "input": row["input"][:end].rstrip()}
-            row = {**row, "history": json.dumps(history, ensure_ascii=False)}
-            prompt, _ = self.texts(render_messages(template, row))
-            prompt_ids = self._encode([prompt])[0]
-            length = len(prompt_ids)
-            if length <= room:
-                return Example(row["row_id"], prompt, prompt_ids, answer_ids, was_cut=True)
+    def _judge(self, examples: list[Example]) -> list[Example] | Dropped | int:
+        """The examples as they are, the reason to drop the row, or how many tokens too long it is."""
+        last = examples[-1]
+        answer_tokens = len(last) - last.prompt_tokens
+        longest = max(len(example) for example in examples)
+        if answer_tokens < 2:
+            return Dropped(last.row_id, "empty_answer")
+        if answer_tokens >= self.max_length_tokens:
+            return Dropped(last.row_id, "answer_too_long")
+        return examples if longest <= self.max_length_tokens else longest - self.max_length_tokens
+
+    def _within_reach(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row without the oldest turns that cannot fit, whatever the chat template writes around them."""
+        return row if row["history"].count("[") <= 32 else drop_old_turns(row, self.max_length_tokens, self._words)

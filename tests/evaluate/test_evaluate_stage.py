@@ -90,6 +90,7 @@ def render(base: Path, rows: int, prompt_words: int = 1) -> None:
     np.save(valid / "loss_mask.npy", np.array([0] * 8 + [1] * 2 + [0] * 5 + [1] * 5, dtype=np.uint8))
     np.save(valid / "examples.npy", np.array([0, 10, 20], dtype=np.int64))
     np.save(valid / "packs.npy", np.array([0, 0], dtype=np.int64))
+    np.save(valid / "ids.npy", np.array(["a", "b"], dtype="S32"))
 
 
 @pytest.fixture(scope="session")

@@ -79,5 +79,11 @@ def test_an_example_without_an_answer_has_no_loss(model: Any) -> None:
 
 def test_packed_rows_fall_apart_into_examples() -> None:
     flat = np.arange(10, dtype=np.int32)
-    rendered = Rendered(flat, (flat % 2).astype(np.uint8), np.array([0, 3, 4, 10]), np.array([0, 0, 1]))
+    rendered = Rendered(
+        flat,
+        (flat % 2).astype(np.uint8),
+        np.array([0, 3, 4, 10]),
+        np.array([0, 0, 1]),
+        np.array(["a", "b", "c"], "S32"),
+    )
     assert [ids.tolist() for ids, _ in examples_of(rendered)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8, 9]]

@@ -22,12 +22,11 @@ from tasks.errors import ConfigError, DataError
 from tasks.files import read_json
 from tasks.render.packing import pack
 from tasks.render.stage import run
-from tasks.render.templates import read_templates, render_messages
+from tasks.render.templates import read_templates, write_question
 from tasks.render.tokens import Dropped, Example, Renderer
-from tasks.rendered import TEST, read_rendered
+from tasks.rendered import TEMPLATES, TEST, read_rendered
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
-TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
 
 
 def row(**fields: str) -> dict[str, Any]:
@@ -42,42 +41,17 @@ def config(project: Path, tiny_gpt2: Path) -> PipelineConfig:
     return load_config()
 
 
-def test_every_family_has_several_templates_in_english_and_in_chinese() -> None:
-    for family in ("topic", "sentiment", "intent", "qa", "instruction"):
-        languages = [t.language for t in FAMILIES[family].templates]
-        assert min(languages.count("en"), languages.count("zh")) >= 3, family
-
-
-@pytest.mark.parametrize(("family", "template"), TEMPLATES, ids=[t.id for _, t in TEMPLATES])
-@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_what_is_trained_is_the_answer_and_its_end_token(
-    family: str, template: Any, base: str, request: Any, project: Path
-) -> None:
-    tokenizer = load_tokenizer(request.getfixturevalue(base))
-    answer = "它叫城市7。" if template.language == "zh" else "City 7."
-    history = json.dumps([["user", "Hello"], ["assistant", "Hi!"]]) if family == "dialogue" else "[]"
-    subject = row(family=family, language=template.language, output=answer, history=history)
-    (example,) = Renderer(tokenizer, 512).render([subject], lambda _: template)
-    assert isinstance(example, Example)
-    assert tokenizer.decode(example.answer_ids) == answer + tokenizer.eos_token
-    assert tokenizer.decode(example.prompt_ids) == example.prompt
-    served = tokenizer.apply_chat_template(
-        render_messages(template, subject)[:-1], tokenize=False, add_generation_prompt=True
-    )
-    assert tokenizer(served, add_special_tokens=False)["input_ids"] == example.prompt_ids
-
-
 def test_an_undefined_variable_names_template_and_field(project: Path) -> None:
     Path("data/templates/qa.yaml").write_text('kind: qa\ntemplates: [{id: qa-1, language: en, user: "{{ inptu }}"}]\n')
     with pytest.raises(ConfigError, match=r"template qa-1: 'inptu' is undefined"):
-        render_messages(read_templates()["qa"].templates[0], row())
+        write_question(read_templates()["qa"].templates[0], row())
 
 
 def test_a_template_cannot_reach_out_of_the_sandbox(project: Path) -> None:
     text = "{{ input.__class__.__mro__ }}"
     Path("data/templates/qa.yaml").write_text(f'kind: qa\ntemplates: [{{id: qa-1, language: en, user: "{text}"}}]\n')
     with pytest.raises(ConfigError, match="qa-1"):
-        render_messages(read_templates()["qa"].templates[0], row())
+        write_question(read_templates()["qa"].templates[0], row())
 
 
 def test_an_over_long_row_is_cut_from_its_input_never_from_its_answer(tiny_gpt2: Path, project: Path) -> None:
@@ -154,6 +128,36 @@ def test_rendering_twice_gives_equal_bytes(config: PipelineConfig) -> None:
     first = folder_digest(paths.RENDERED)
     run(config)
     assert folder_digest(paths.RENDERED) == first
+
+
+def test_the_templates_that_were_used_stand_beside_the_rows(config: PipelineConfig) -> None:
+    write_part(toy_rows())
+    curate(config)
+    run(config)
+    told = read_json(TEMPLATES)
+    assert sorted(told["families"]) == ["qa", "topic"]
+    assert told["families"]["topic"]["kind"] == "classification"
+    assert told["train_on"] == "every"
+    assert "### Response:" in told["chat_template"]
+    assert told["system"] == "its own turn"
+    assert "You may call these tools" in told["tools"]["en"]
+    for answered in pq.read_table(TEST).to_pylist():
+        family = told["families"][answered["family"]]
+        assert answered["template"] in [template["id"] for template in family["templates"]]
+        assert answered["kind"] == family["kind"]
+
+
+def test_a_dialogue_is_trained_on_every_answer_or_the_last(config: PipelineConfig) -> None:
+    turns = json.dumps([["user", "Hello"], ["assistant", "Hi!"]], separators=(",", ":"))
+    write_part([{**r, "history": turns} for r in toy_rows()])
+    curate(config)
+    trained = {}
+    for train_on in ("last", "every"):
+        run(config.model_copy(update={"render": config.render.model_copy(update={"train_on": train_on})}))
+        report = read_json(paths.RENDER_REPORT)["splits"]["train"]
+        trained[train_on] = report["answer_tokens"] / report["examples"]
+        assert read_json(TEMPLATES)["train_on"] == train_on
+    assert trained["every"] > trained["last"] + 2
 
 
 def test_one_class_only_is_told_in_one_line(config: PipelineConfig) -> None:

@@ -1,0 +1,127 @@
+"""A conversation → the text that the model's chat template makes of it, cut where answers begin and end.
+
+A sequence is a list of texts, in turn context and answer: what is trained is every second one. Each context ends where the chat
+template would let the assistant begin (`add_generation_prompt`), so that what is trained is what is served. This module asks the
+chat template for every turn, and is exact; tasks/render/quick.py gives the same, thousands of rows a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError
+
+from tasks.errors import ConfigError
+from tasks.render.conversation import Conversation, Message, as_text, with_system_folded
+
+Texts = list[str]
+_PROBE_TOOL = {"type": "function", "function": {"name": "probe_f", "description": "d", "parameters": {
+    "type": "object", "properties": {"probe_p": {"type": "string", "description": "d"}}, "required": []}}}  # fmt: skip
+_PROBE_CALL = {"type": "function", "function": {"name": "probe_f", "arguments": {"probe_p": "probe_a"}}}
+
+
+class ChatFormat:
+    """One tokenizer's chat template, and what it knows: a system turn, tools."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    @cached_property
+    def has_system(self) -> bool:
+        """Does it write a system turn? Some refuse one, and some leave it out."""
+        turns: list[Message] = [
+            {"role": "system", "content": "probe_s"}, {"role": "user", "content": "probe_u"},
+            {"role": "assistant", "content": "probe_a"},
+        ]  # fmt: skip
+        return self._shows(["probe_s"], turns)
+
+    @cached_property
+    def has_tools(self) -> bool:
+        """Does it write the tools, a call, and a tool's answer?"""
+        turns: list[Message] = [
+            {"role": "user", "content": "probe_u"}, {"role": "assistant", "content": "", "tool_calls": [_PROBE_CALL]},
+            {"role": "tool", "content": "probe_r", "name": "probe_f"}, {"role": "assistant", "content": "probe_d"},
+        ]  # fmt: skip
+        told = self._shows(["probe_p"], turns[:1], [_PROBE_TOOL])
+        return told and self._shows(["probe_f", "probe_a", "probe_r", "probe_d"], turns)
+
+    def _shows(self, marks: list[str], messages: list[Message], tools: list[Any] | None = None) -> bool:
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+        except (TemplateError, TypeError, ValueError, KeyError):
+            return False
+        return all(mark in text for mark in marks)
+
+    def fitted(self, conversation: Conversation) -> Conversation:
+        """The conversation as this chat template can say it."""
+        if conversation.has_tools and not (self.has_tools and self._takes(conversation)):
+            conversation = as_text(conversation)
+        return conversation if self.has_system else with_system_folded(conversation)
+
+    def _takes(self, conversation: Conversation) -> bool:
+        """Some templates know tools, but not two calls at once, or words beside a call."""
+        texts = [m["content"] for m in conversation.messages if m["content"].strip()]
+        names = [call["function"]["name"] for m in conversation.messages for call in m.get("tool_calls", [])]
+        fitted = conversation if self.has_system else with_system_folded(conversation)
+        return self._shows([*(text.strip() for text in texts), *names], fitted.messages, list(fitted.tools) or None)
+
+    def sequences(self, conversation: Conversation, every: bool) -> list[Texts]:
+        """The fitted conversation as sequences: one, or one an answer where the chat template writes earlier turns otherwise once
+        more turns follow, so that no one text is what is served at each of them.
+
+        Args:
+            every: train on every turn of the assistant, not the last alone.
+
+        Raises:
+            ConfigError: the chat template refuses the turns, or changes the prompt when an answer follows it.
+        """
+        messages = conversation.messages
+        answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"] if every else [len(messages) - 1]
+        spans = []
+        for place in answers:
+            prompt = self.text(conversation, messages[:place], serving=True)
+            whole = self.text(conversation, messages[: place + 1]).rstrip()
+            if not whole.startswith(prompt.rstrip()):
+                raise self._unlike()
+            # an empty answer: what is left after white space is taken off the end may be shorter than the prompt
+            spans.append((prompt, whole if whole.startswith(prompt) else prompt))
+        last = spans[-1][1]
+        if all(last.startswith(whole) for _, whole in spans):
+            return [_cut_at(last, [(len(prompt), len(whole)) for prompt, whole in spans])]
+        return [[prompt, whole[len(prompt) :]] for prompt, whole in spans]
+
+    def text(self, conversation: Conversation, messages: Sequence[Message], serving: bool = False) -> str:
+        """What the chat template makes of some of the conversation's messages."""
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                list(messages), tools=list(conversation.tools) or None, tokenize=False, add_generation_prompt=serving
+            )
+        except (TemplateError, TypeError, ValueError, KeyError) as error:
+            roles = " → ".join(m["role"] for m in messages)
+            raise ConfigError(
+                f"the chat template refuses a conversation of the turns {roles}: {error}",
+                where="base.chat_template",
+                fix="Set it to alpaca or chatml in params.yaml, or mend the template",
+            ) from error
+        return text
+
+    def _unlike(self) -> ConfigError:
+        return ConfigError(
+            "the model's chat template writes another prompt when an answer follows, so that what is trained would not be "
+            "what is served",
+            where="base.chat_template",
+            fix="Set it to alpaca or chatml in params.yaml",
+        )
+
+
+Sequencer = Callable[[Conversation, bool], list[Texts]]
+
+
+def _cut_at(text: str, spans: list[tuple[int, int]]) -> Texts:
+    parts, place = [], 0
+    for start, end in spans:
+        parts += [text[place:start], text[start:end]]
+        place = end
+    return parts

@@ -1,0 +1,134 @@
+"""The forms in which an answer may say entities, triples, JSON, calls or code; what cannot be read is None. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tasks.text import normalise
+
+Pairs = frozenset[tuple[str, ...]]
+
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
+_LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
+_CALLED = re.compile(
+    r"\s*([^()（）,，;；|]+?)\s*[(（]\s*([^,，;；|]+?)\s*[,，;；|]\s*([^,，;；|]+?)\s*[)）]\s*[.。]?\s*"
+)
+_TRIPLE = re.compile(r"\s*[-*•(（]?\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[)）]?\s*[.。]?\s*")
+_NOTHING = {"none", "none.", "无", "无。", "没有", "没有。"}
+
+
+def read_text(answer: str) -> str:
+    return answer
+
+
+def read_label(answer: str) -> str | None:
+    return answer or None
+
+
+def read_code(answer: str) -> str | None:
+    """The first fenced block, or all of it."""
+    fenced = _FENCE.search(answer)
+    return (fenced[1] if fenced else answer).strip() or None
+
+
+def read_json(answer: str) -> Any:
+    return json_of(answer)
+
+
+def read_entities(answer: str) -> Pairs | None:
+    """JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
+    value = json_of(answer)
+    if isinstance(value, dict):
+        value = [value] if {"type", "text"} <= set(value) else [
+            {"type": kind, "text": text} for kind, texts in value.items() for text in _as_list(texts)
+        ]  # fmt: skip
+    if isinstance(value, list):
+        return _pairs(value, ("type", "text"))
+    return _from_lines(answer, lambda line: _matched(_LINE, line))
+
+
+def read_triples(answer: str) -> Pairs | None:
+    """JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines `head | relation | tail`, or
+    `relation(head, tail)`."""
+    value = json_of(answer)
+    if isinstance(value, dict) or (
+        isinstance(value, list) and len(value) == 3 and all(isinstance(v, str) for v in value)
+    ):
+        value = [value]
+    if isinstance(value, list):
+        return _pairs(value, ("head", "relation", "tail"))
+
+    def triple(line: str) -> tuple[str, ...] | None:
+        if called := _matched(_CALLED, line):
+            return called[1], called[0], called[2]
+        return _matched(_TRIPLE, line)
+
+    return _from_lines(answer, triple)
+
+
+def read_calls(answer: str) -> list[dict[str, Any]] | None:
+    """Calls as JSON, alone or in a list, in <tool_call> tags or not; `parameters` is another word for `arguments`."""
+    tagged = _TAGGED.findall(answer)
+    values = [json_of(text) for text in tagged] if tagged else [json_of(answer)]
+    if values == [None] and not tagged:
+        values = _json_lines(answer)
+    calls = []
+    for value in [one for each in values for one in _as_list(each)]:
+        inner = value.get("function", value) if isinstance(value, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+            return None
+        arguments = inner.get("arguments", inner.get("parameters", {}))
+        parsed = json_of(arguments) if isinstance(arguments, str) else arguments
+        calls.append({"name": inner["name"], "arguments": arguments if parsed is None else parsed})
+    return calls or None
+
+
+def json_of(text: str) -> Any:
+    """The JSON object or list of an answer: all of it, or the only thing in a code fence; else None."""
+    fenced = _FENCE.search(text)
+    for candidate in (text, fenced[1] if fenced else ""):
+        stripped = candidate.strip()
+        if stripped[:1] in ("{", "["):
+            try:
+                return json.loads(stripped)
+            except (ValueError, RecursionError):
+                continue
+    return None
+
+
+def _json_lines(answer: str) -> list[Any]:
+    """A JSON value a line, as some chat templates write several calls; [None] where a line is none."""
+    values = [json_of(line.rstrip(" ;,")) for line in answer.splitlines() if line.strip()]
+    return [None] if not values or None in values else values
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _pairs(entries: list[Any], names: tuple[str, ...]) -> Pairs | None:
+    found = set()
+    for entry in entries:
+        values = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
+        if not isinstance(values, list) or len(values) != len(names) or not all(isinstance(v, str) for v in values):
+            return None
+        found.add(tuple(normalise(value) for value in values))
+    return frozenset(found)
+
+
+def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
+    if answer.strip().casefold() in _NOTHING:
+        return frozenset()
+    found = [read(line) for line in answer.splitlines() if line.strip()]
+    if not found or None in found:
+        return None
+    return frozenset(tuple(normalise(part) for part in one) for one in found if one is not None)
+
+
+def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:
+    match = pattern.fullmatch(line)
+    return match.groups() if match else None

@@ -1,0 +1,136 @@
+"""Answers are read back by kind, and scored by what was read; what cannot be read is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.evaluate.metrics import judge_answer
+from tasks.evaluate.report import describe_model, score_rows
+from tasks.evaluate.settings import EvaluateSettings
+from tasks.evaluate.similarity import chrf, common_subsequence, rouge_l
+from tasks.targets import KINDS, Frame, read_target, tool_calls_of
+
+ANN = '[{"type":"PER","text":"Ann","start":0,"end":3},{"type":"LOC","text":"巴黎","start":7,"end":9}]'
+CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "read"),
+    [
+        ("entities", ANN, {("per", "ann"), ("loc", "巴黎")}),
+        ("entities", f"```json\n{ANN}\n```", {("per", "ann"), ("loc", "巴黎")}),
+        ("entities", "PER: Ann\n- LOC：巴黎", {("per", "ann"), ("loc", "巴黎")}),
+        ("entities", '{"PER": ["Ann"], "LOC": "巴黎"}', {("per", "ann"), ("loc", "巴黎")}),
+        ("entities", "[]", set()),
+        ("entities", "无。", set()),
+        ("entities", "There is Ann in it", None),
+        ("entities", '[{"type": "PER"}]', None),
+        ("relation", '[{"head":"Ann","relation":"lives in","tail":"巴黎"}]', {("ann", "lives in", "巴黎")}),
+        ("relation", '[["Ann", "lives in", "巴黎"]]', {("ann", "lives in", "巴黎")}),
+        ("relation", "Ann | lives in | 巴黎", {("ann", "lives in", "巴黎")}),
+        ("relation", "(Ann; lives in; 巴黎)", {("ann", "lives in", "巴黎")}),
+        ("relation", "Cause-Effect(e2,e1)", {("e2", "cause-effect", "e1")}),
+        ("relation", "Other", None),
+        ("json", '{"b": 1, "a": [2]}', {"a": [2], "b": 1}),
+        ("json", '{"b": 1', None),
+        ("code", "Here it is:\n```python\nx = 1\n```\nDone.", "x = 1"),
+        ("code", "x = 1", "x = 1"),
+        ("tool_calls", CALL, [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]),
+        ("tool_calls", '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>', [{"name": "f", "arguments": {}}]),
+        ("tool_calls", '{"name": "f", "parameters": {"a": 1}}', [{"name": "f", "arguments": {"a": 1}}]),
+        (
+            "tool_calls",
+            '{"function": {"name": "f", "arguments": "{\\"a\\": 1}"}}',
+            [{"name": "f", "arguments": {"a": 1}}],
+        ),
+        ("tool_calls", "I cannot do that", None),
+        ("classification", " sport\n", "sport"),
+        ("classification", "  ", None),
+        ("free", "", ""),
+    ],
+)
+def test_an_answer_is_read_in_whatever_form_it_comes(kind: str, answer: str, read: Any) -> None:
+    assert read_target(kind, answer) == read
+
+
+def test_the_label_is_what_stands_in_the_place_of_the_output() -> None:
+    frame = Frame("The sentiment is ", ".")
+    assert read_target("classification", "the sentiment is positive.", frame) == "positive"
+    assert read_target("classification", "positive", frame) == "positive"
+    assert judge_answer("classification", "The sentiment is Positive.", "positive", frame).score == 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_answer_scores_one_and_an_empty_one_scores_zero(kind: str) -> None:
+    target = {"entities": ANN, "relation": "a | b | c", "json": '{"a": 1}', "tool_calls": CALL}.get(
+        kind, "北京 is the capital"
+    )
+    same, nothing = judge_answer(kind, target, target), judge_answer(kind, "", target)
+    assert (same.score, same.exact, same.is_unparsed) == (1.0, True, False)
+    assert (nothing.score, nothing.exact) == (0.0, False)
+    assert nothing.is_unparsed == (kind not in ("qa", "free", "translation", "summary"))
+
+
+def test_half_right_entities_score_half_and_calls_are_right_or_wrong() -> None:
+    judged = judge_answer("entities", "PER: Ann\nLOC: Rome", ANN)
+    assert (judged.score, judged.counts) == (0.5, (1, 2, 2))
+    assert (
+        judge_answer("tool_calls", '{"name": "weather", "arguments": {"days": 2, "city": "巴黎"}}', CALL).score == 1.0
+    )
+    assert (
+        judge_answer("tool_calls", '{"name": "weather", "arguments": {"days": 3, "city": "巴黎"}}', CALL).score == 0.0
+    )
+
+
+def test_a_target_that_cannot_be_read_is_compared_as_text() -> None:
+    assert judge_answer("relation", "Other", "Other").score == 1.0
+    assert judge_answer("relation", "Cause-Effect(e1,e2)", "Other").score == 0.0
+
+
+def test_chrf_is_the_one_that_is_worked_out_by_hand() -> None:
+    assert chrf("ab", "ab") == 1.0
+    # orders 1 and 2: precision 3/4 and 1/3, recall 3/3 and 1/2, in the mean 13/24 and 3/4; F2 = 5pr / (4p + r)
+    assert chrf("a bxc", "abc") == pytest.approx(mean_f2([3 / 4, 1 / 3, 0], [1, 1 / 2, 0]))
+    assert chrf("东京", "北京") == pytest.approx(mean_f2([1 / 2, 0], [1 / 2, 0]))
+    assert chrf("xyz", "abc") == chrf("", "abc") == 0.0
+
+
+def mean_f2(precisions: list[float], recalls: list[float]) -> float:
+    p, r = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
+    return 5 * p * r / (4 * p + r)
+
+
+def test_rouge_l_counts_the_longest_common_subsequence_of_words_and_characters() -> None:
+    assert common_subsequence("abcbdab", "bdcaba") == 4
+    assert common_subsequence("", "abc") == 0
+    assert rouge_l("the cat was here", "the cat is here") == pytest.approx(2 * 3 / 8)
+    assert rouge_l("北京是首都", "首都是北京") == pytest.approx(2 * 2 / 10)
+
+
+def test_the_report_counts_what_could_not_be_read_and_tells_kinds_apart() -> None:
+    def row(number: int, kind: str, target: str) -> dict[str, Any]:
+        shown = {"batch": "b", "prompt": "p", "language": "en", "family": "mixed"}
+        return {"row_id": f"r{number}", "kind": kind, "target": target, **shown}
+
+    test = [row(1, "tool_calls", CALL), row(2, "tool_calls", CALL), row(3, "free", "It is sunny.")]
+    rows = score_rows(test, [CALL, "no idea", "It is sunny."])
+    assert [r["is_unparsed"] for r in rows] == [False, True, False]
+    family = describe_model(rows, EvaluateSettings(bootstrap_samples=100))["families"]["mixed"]
+    assert (family["kind"], family["measure"], family["unparsed"]) == ("tool_calls", "equal calls", 1)
+    assert family["kinds"]["free"]["score"] == 1.0
+    entities = describe_model(
+        score_rows([row(1, "entities", ANN), row(2, "entities", "[]")], ["PER: Ann", "[]"]), EvaluateSettings()
+    )["families"]["mixed"]
+    assert entities["micro_f1"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_half_a_character_in_json_can_be_told() -> None:
+    assert judge_answer("json", '{"a": "\\ud800"}', '{"a": 1}').read == '{"a":"?"}'
+
+
+def test_only_what_ingestion_writes_is_a_call() -> None:
+    assert tool_calls_of(CALL) == [{"arguments": {"city": "巴黎", "days": 2}, "name": "weather"}]
+    assert tool_calls_of('{"name": "f"}') is None
+    assert tool_calls_of('[{"arguments":{},"name":"f","id":1}]') is None

@@ -1,0 +1,200 @@
+"""What is trained is what is served: every instruction template in every chat template, token by token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from tasks.base.load import load_tokenizer
+from tasks.errors import ConfigError
+from tasks.files import canonical_json
+from tasks.render.conversation import make_conversation
+from tasks.render.templates import read_templates, write_answer, write_question
+from tasks.render.tokens import Example, Renderer
+from tasks.targets import Frame, read_target
+
+FAMILIES = read_templates(REPOSITORY / "data/templates")
+TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
+NAMED = sorted(path.stem for path in (REPOSITORY / "data/templates/chat").glob("*.jinja"))
+OUTPUTS = {
+    "entities": '[{"type":"PER","text":"Ann","start":7,"end":10},{"type":"LOC","text":"巴黎","start":0,"end":2}]',
+    "relation": '[{"head":"Ann","relation":"lives in","tail":"巴黎"}]',
+    "json": '{"name":"Ann","city":"巴黎"}',
+}
+ANSWERS = {"en": "City 7.", "zh": "它叫城市7。"}
+CALL = canonical_json([{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}])
+TOOLS = canonical_json([{"name": "weather", "description": "Tells the weather", "parameters": {"type": "object"}}])
+TURNS = [["user", "Hello 你好"], ["assistant", "Hi!\n\nHow are you?"], ["user", "好"], ["assistant", "很好。"]]
+CALLED = [["user", "What is the weather?"], ["assistant", "I look."], ["tool_call", CALL], ["tool", '{"sun":true}']]
+
+
+def row(**fields: str) -> dict[str, Any]:
+    start = {"row_id": "0" * 32, "family": "qa", "language": "en", "system": "", "history": "[]", "tools": ""}
+    return {**start, "instruction": "Who?", "input": "We met Ann.", "output": "Ann did.", **fields}
+
+
+def rows_of(family: str, language: str) -> list[dict[str, Any]]:
+    """A plain row, a dialogue with a system turn, one that calls tools, and one that ends in a call."""
+    output = OUTPUTS.get(family, ANSWERS[language])
+    start = {"family": family, "language": language, "output": output}
+    called = canonical_json([*CALLED, ["assistant", "It is sunny."]])
+    return [
+        row(**start),
+        row(**start, system="You are kind. 请用中文。", history=canonical_json(TURNS)),
+        row(**start, history=called, tools=TOOLS),
+        row(**start | {"output": CALL}, history=called, tools=TOOLS),
+        row(**start, history=canonical_json(CALLED[:-1]), tools=TOOLS, input='{"sun":false}'),
+    ]
+
+
+@pytest.fixture(params=NAMED)
+def tokenizer(request: Any, tiny_gpt2: Path, project: Path) -> Any:
+    return load_tokenizer(tiny_gpt2, request.param)
+
+
+def served(renderer: Renderer, subject: dict[str, Any], template: Any) -> tuple[list[tuple[list[int], str]], str]:
+    """The prompts that are served before each of the assistant's turns, with what it said there; and the row's target."""
+    conversation = renderer.chat.fitted(make_conversation(template, subject))
+    found = []
+    for place, message in enumerate(conversation.messages):
+        if message["role"] == "assistant":
+            prompt = renderer.tokenizer.apply_chat_template(
+                conversation.messages[:place],
+                tools=list(conversation.tools) or None,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+            )
+            said = [
+                json.dumps(call["function"]["arguments"], ensure_ascii=False) for call in message.get("tool_calls", [])
+            ]
+            found.append((prompt, message["content"] or said[0]))
+    return found, conversation.target
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_the_mask_covers_the_answers_and_what_stands_before_each_is_what_is_served(tokenizer: Any, every: bool) -> None:
+    renderer = Renderer(tokenizer, 4096, every=every)
+    for family, template in TEMPLATES:
+        for subject in rows_of(family, template.language):
+            (example,) = renderer.render([subject], lambda _, t=template: t)  # type: ignore[misc]
+            assert isinstance(example, Example)
+            prompts, _ = served(renderer, subject, template)
+            spans = example.spans
+            assert len(spans) == (len(prompts) if every else 1)
+            place = 0
+            for (prompt, said), span in zip(prompts if every else prompts[-1:], spans, strict=True):
+                assert example.ids[: len(prompt)].tolist() == prompt, (template.id, "the prompt that is served")
+                assert not example.mask[max(place, len(prompt) - 1) : len(prompt)].any()
+                text = tokenizer.decode(span)
+                assert text.endswith(tokenizer.eos_token), (template.id, text)
+                bare = text.removesuffix(tokenizer.eos_token).strip()
+                if "tool_call" in bare or '"arguments"' in bare:
+                    assert (
+                        said in bare
+                        or json.loads(said) == read_target("tool_calls", bare[bare.find("[") :])[0]["arguments"]
+                    )
+                else:
+                    assert bare == said.strip()
+                place = len(prompt) + len(span)
+            assert int(example.mask.sum()) == sum(len(span) for span in spans)
+
+
+def test_what_a_template_writes_is_read_back_as_the_target(tokenizer: Any) -> None:
+    """In every chat template: the trained answer, read as a model's answer would be, is the row's target."""
+    renderer = Renderer(tokenizer, 4096)
+    for family, template in TEMPLATES:
+        for subject in rows_of(family, template.language):
+            (example,) = renderer.render([subject], lambda _, t=template: t)  # type: ignore[misc]
+            assert isinstance(example, Example)
+            kind = FAMILIES[family].kind
+            if example.conversation.ends_in_call:
+                kind = "tool_calls"
+            elif kind == "tool_calls":
+                kind = "free"
+            answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
+            read = read_target(kind, answer, template.frame)
+            assert read is not None
+            assert read == read_target(kind, example.conversation.target), (template.id, answer)
+            if template.source[1] == "{{ output }}" or template.frame != Frame():
+                assert read == read_target(kind, subject["output"])
+
+
+def test_a_system_turn_is_never_lost(tokenizer: Any) -> None:
+    subject = row(system="Answer in rhymes.", history=canonical_json(TURNS))
+    (example,) = Renderer(tokenizer, 4096).render([subject], FAMILIES["qa"].choose)
+    assert isinstance(example, Example)
+    assert example.prompt.count("Answer in rhymes.") == 1
+
+
+def test_tools_are_told_by_the_chat_template_where_it_can_and_as_json_where_it_cannot(tokenizer: Any) -> None:
+    subject = rows_of("tools", "en")[3]
+    renderer = Renderer(tokenizer, 4096)
+    (example,) = renderer.render([subject], FAMILIES["tools"].choose)
+    assert isinstance(example, Example)
+    assert renderer.chat.has_tools == ("<tools>" in tokenizer.chat_template)
+    assert "Tells the weather" in example.prompt
+    assert ("<tool_response>" in example.prompt) == renderer.chat.has_tools
+    assert ("You may call these tools." in example.prompt) != renderer.chat.has_tools
+    answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
+    assert read_target("tool_calls", answer) == [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]
+
+
+def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_gpt2: Path, project: Path) -> None:
+    """As templates of reasoning models do, which take what was thought out of all turns but the last."""
+    tokenizer = load_tokenizer(tiny_gpt2)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content if loop.last or m.role == 'user' else m.content.split('</think>')[-1] }}"
+        "{{ eos_token if m.role == 'assistant' else '' }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    turns = [["user", "one?"], ["assistant", "<think>hm</think>One."]]
+    subject = row(history=canonical_json(turns), output="<think>so</think>Two.")
+    examples = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
+    told = [tokenizer.decode(e.spans[0]) for e in examples if isinstance(e, Example)]
+    assert told == ["<think>hm</think>One.<|endoftext|>", "<think>so</think>Two.<|endoftext|>"]
+    assert isinstance(examples[1], Example)
+    assert "[assistant]One.<|endoftext|>[user]" in examples[1].prompt
+
+
+def test_a_chat_template_that_changes_the_prompt_once_it_is_answered_is_refused(tiny_gpt2: Path, project: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(ConfigError, match="what is trained would not be what is served"):
+        Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
+
+
+def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2: Path, project: Path) -> None:
+    Path("data/templates/chat/mine.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert load_tokenizer(tiny_gpt2, "mine").chat_template.startswith("{% for")
+    with pytest.raises(ConfigError, match=r"no chat template is called my; there are own, alpaca, .*mine.*zephyr"):
+        load_tokenizer(tiny_gpt2, "my")
+
+
+def test_the_user_turn_may_not_name_the_answer(project: Path) -> None:
+    text = 'kind: qa\ntemplates: [{id: qa-1, language: en, user: "{{ input }} {{ output }}"}]\n'
+    Path("data/templates/qa.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="`user` names output, which is not there when the model is served"):
+        read_templates()
+
+
+def test_every_family_has_several_templates_in_english_and_in_chinese() -> None:
+    for family, entry in FAMILIES.items():
+        languages = [t.language for t in entry.templates]
+        fewest = 1 if family in ("dialogue", "text") else 3
+        assert min(languages.count("en"), languages.count("zh")) >= fewest, family
+        assert len({t.id for t in entry.templates}) == len(entry.templates)
+
+
+def test_relations_between_marked_parts_are_written_as_their_label() -> None:
+    marked = row(
+        family="relation", input="The <e1>fire</e1> came from the <e2>lamp</e2>.", output="Cause-Effect(e2,e1)"
+    )
+    for template in FAMILIES["relation"].templates:
+        user, answer = write_question(template, marked), write_answer(template, marked)
+        assert "e1" in user.replace("<e1>", "").replace("</e1>", "") or "标记" in user or "marked" in user
+        assert answer == "Cause-Effect(e2,e1)"
+        assert read_target("relation", answer) == {("e2", "cause-effect", "e1")}

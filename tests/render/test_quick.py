@@ -1,0 +1,129 @@
+"""Rendering in bulk gives what the slow way gives: chat templates by shape, tokens by word, rows one at a time or many."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, make_tiny_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.files import canonical_json
+from tasks.render.packing import pack
+from tasks.render.quick import compared_texts
+from tasks.render.templates import read_templates
+from tasks.render.tokens import Example, Renderer
+from tasks.render.words import WordTable, is_cut_at_spaces
+
+FAMILIES = read_templates(REPOSITORY / "data/templates")
+CHAT = REPOSITORY / "data/templates/chat"
+CHAT_TEMPLATES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(CHAT.glob("*.jinja"))} | {
+    "no end": "{% for message in messages %}{{ message.content }}{% endfor %}",
+    "thinks": (
+        "{% for m in messages %}{% set c = m.content %}{% if m.role == 'assistant' and '</think>' in c and not loop.last %}"
+        "{% set c = c.split('</think>')[-1].lstrip('\\n') %}{% endif %}<{{ m.role }}>{{ c }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    ),
+    "looks": (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content if m.content|length < 9 else m.content|upper }}{{ eos_token }}"
+        "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    ),
+}
+TEXT = st.text(st.sampled_from("ab .,\n\t  城市7'<>/é\u3000"), max_size=40) | st.sampled_from(
+    ["", " ", "The match  and   the goal", "a</think>b", "<|endoftext|>", "line one\n  line two \n\n", "它叫城市7。"]
+)
+TOKENIZER = make_tiny_tokenizer()
+
+
+def rows() -> st.SearchStrategy[dict[str, Any]]:
+    pairs = st.lists(st.tuples(TEXT, TEXT), max_size=3)
+    history = pairs.map(lambda ps: canonical_json([t for q, a in ps for t in (["user", q], ["assistant", a])]))
+    fixed = {"family": st.just("dialogue"), "language": st.just("en"), "tools": st.just("")}
+    text = dict.fromkeys(("system", "instruction", "input", "output"), TEXT)
+    return st.fixed_dictionaries({"row_id": st.just("0" * 32), "history": history, **fixed, **text})
+
+
+@pytest.mark.parametrize("name", CHAT_TEMPLATES)
+@settings(max_examples=25, deadline=None)
+@given(subjects=st.lists(rows(), min_size=1, max_size=6), every=st.booleans(), longest=st.sampled_from([24, 64, 512]))
+def test_the_quick_way_gives_what_the_slow_way_gives(name: str, subjects: Any, every: bool, longest: int) -> None:
+    TOKENIZER.chat_template = CHAT_TEMPLATES[name]
+    quick, slow = (Renderer(TOKENIZER, longest, every, is_quick=is_quick) for is_quick in (True, False))
+    ours, theirs = (renderer.render(subjects, FAMILIES["dialogue"].choose) for renderer in (quick, slow))
+    assert [told(one) for one in ours] == [told(one) for one in theirs]
+
+
+def told(result: Any) -> Any:
+    if not isinstance(result, Example):
+        return result
+    return result.prompt, result.ids.tolist(), result.mask.tolist(), result.prompt_tokens, result.was_cut
+
+
+@settings(deadline=None)
+@given(st.lists(TEXT | st.text(max_size=60), min_size=1, max_size=5))
+def test_words_apart_are_the_tokens_of_the_whole(texts: list[str]) -> None:
+    table = WordTable(TOKENIZER)
+    assert table.by_word
+    assert [ids.tolist() for ids in table.encode(texts)] == TOKENIZER(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_a_tokenizer_whose_parts_could_reach_over_a_space_is_given_the_whole_text() -> None:
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    metaspace = Tokenizer(models.BPE())
+    metaspace.pre_tokenizer = pre_tokenizers.Metaspace()
+    assert not is_cut_at_spaces(PreTrainedTokenizerFast(tokenizer_object=metaspace, eos_token="</s>"))
+    spaced = make_tiny_tokenizer()
+    assert is_cut_at_spaces(spaced)
+    spaced.add_tokens([AddedToken("two words", normalized=False)])
+    assert not is_cut_at_spaces(spaced)
+
+
+def test_a_tokenizer_that_sets_a_space_before_a_text_is_asked_for_prompt_and_answer_together() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    made.decoder = decoders.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(special_tokens=["</s>", "\n"], initial_alphabet=list("[]/INSTabcHello:# .▁"))
+    made.train_from_iterator(["[INST] Hello [/INST] abc. Response: ### Hello"] * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", bos_token="</s>")
+    tokenizer.chat_template = CHAT_TEMPLATES["llama2"]
+    history = canonical_json([["user", "abc"], ["assistant", "Hello."]])
+    subject = {
+        "row_id": "0" * 32, "family": "dialogue", "language": "en", "system": "", "history": history, "tools": "",
+        "instruction": "", "input": "Hello", "output": "abc.",
+    }  # fmt: skip
+    (example,) = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
+    assert isinstance(example, Example)
+    text = "</s>[INST] abc [/INST] Hello. </s></s>[INST] Hello [/INST] abc. </s>"
+    assert example.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert len(example.spans) == 2
+
+
+def test_the_texts_that_a_chat_template_looks_for_are_found() -> None:
+    assert compared_texts(CHAT_TEMPLATES["chatml"]) == ()
+    assert compared_texts(CHAT_TEMPLATES["thinks"]) == ("</think>",)
+    assert compared_texts(
+        "{% if messages[0].content.startswith('/no') or 'ab' in messages[1].content %}{% endif %}"
+    ) == (
+        "/no",
+        "ab",
+    )
+
+
+def test_packing_takes_no_longer_an_example_however_many_rows_are_open() -> None:
+    numbers = np.random.default_rng(0)
+    few, many = (numbers.integers(8, 512, size).tolist() for size in (20_000, 200_000))
+    took = []
+    for lengths in (few, many):
+        start = time.process_time()
+        packed = pack(lengths, 1024)
+        took.append((time.process_time() - start) / len(lengths))
+        assert sum(lengths) / (len(packed) * 1024) > 0.99
+    assert took[1] < 4 * took[0]

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-GRACE_SECONDS = 10.0
+GRACE_SECONDS = 60.0
+"""What a process may take to end: a trainer ends its step and writes a checkpoint. Most end at once."""
 
 
 def run_interruptibly(work: Callable[[], Result]) -> Result:

@@ -21,7 +21,8 @@ from tasks.weights import weights_digest
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
-    from tasks.tracking import Point, Registry
+    from tasks.tracking.registry import Registry
+    from tasks.tracking.runs import Point
 
 EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
 LOOK_EVERY_SECONDS = 2.0
@@ -60,7 +61,7 @@ def read_points(path: Path) -> list[Point]:
 
 
 def points_of(line: str) -> list[Point]:
-    from tasks.tracking import Point
+    from tasks.tracking.runs import Point
 
     try:
         event: dict[str, Any] = json.loads(line)
@@ -78,6 +79,7 @@ class _Mirror:
         self.config = config
         self.is_over = threading.Event()
         self.outcome = "FINISHED"
+        self.was_interrupted = False
         self._offset = 0
         self._registry: Registry | None = None
         self._run_id = ""
@@ -106,11 +108,12 @@ class _Mirror:
         return whole.decode("utf-8", "replace").splitlines()
 
     def _copy(self, lines: list[str]) -> None:
+        self.was_interrupted = self.was_interrupted or any('"interrupted": true' in line for line in lines)
         points = [point for line in lines for point in points_of(line)]
         if not points:
             return
         if self._registry is None:
-            from tasks.tracking import open_registry
+            from tasks.tracking.registry import open_registry
 
             self._registry = open_registry(self.config)
             self._run_id = self._registry.create_run("finetune", {"strop.state": "live"})
@@ -122,4 +125,4 @@ class _Mirror:
             return
         if self.outcome == "FINISHED":
             self._registry.tag_run(self._run_id, {WEIGHTS_TAG: weights_digest(paths.MODEL)})
-        self._registry.end_run(self._run_id, self.outcome)
+        self._registry.end_run(self._run_id, "KILLED" if self.was_interrupted else self.outcome)

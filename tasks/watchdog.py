@@ -7,6 +7,9 @@ import signal
 import threading
 import time
 
+SECONDS_TO_SAVE = 60
+"""What a trainer may take to end its step and write a checkpoint."""
+
 SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
 """DVC runs a command through a shell, which outlives DVC for as long as we run: we watch the shell's parent as well."""
 
@@ -30,7 +33,7 @@ def _watch(processes: list, interval_seconds: float) -> None:  # type: ignore[ty
     while all(_is_alive(process) for process in processes):
         time.sleep(interval_seconds)
     os.kill(os.getpid(), signal.SIGTERM)  # a trainer saves what it can
-    time.sleep(3)
+    time.sleep(SECONDS_TO_SAVE)
     os._exit(143)
 
 

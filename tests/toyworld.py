@@ -104,6 +104,7 @@ def make_adapter(base: Path, folder: Path, seed: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     tokenizer.save_pretrained(folder)
+    (folder / "templates.json").write_text("{}")
 
 
 def set_params(base: Path | None = None, seed: int = 1, **sections: dict[str, Any]) -> None:
@@ -170,7 +171,7 @@ def register() -> Registered:
 
 def _build(root: Path, base: Path) -> None:
     from tasks.config import load_config
-    from tasks.tracking import open_registry
+    from tasks.tracking.registry import open_registry
 
     for folder in ("tasks", "data/contract", "data/templates"):
         shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))

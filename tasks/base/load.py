@@ -10,7 +10,7 @@ import torch
 from tasks import paths
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
-from tasks.errors import BaseModelError
+from tasks.errors import BaseModelError, ConfigError
 
 Precision = Literal["bf16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -41,6 +41,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
 
     Raises:
         BaseModelError: the folder holds no tokenizer that can be read, or one without an end token.
+        ConfigError: there is no chat template of that name.
     """
     from transformers import AutoTokenizer
 
@@ -55,20 +56,36 @@ def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
             "its tokenizer has no end token, so an answer could not end", where=str(folder), fix="Set base.model"
         )
     if chat_template != "own" or not tokenizer.chat_template:
-        name = "alpaca" if chat_template == "own" else chat_template
-        tokenizer.chat_template = (paths.CHAT_TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
+        tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_base(record: BaseRecord, precision: Precision = "fp32", dropout: float | None = None) -> Any:
+def _named_template(name: str) -> str:
+    path = paths.CHAT_TEMPLATES / f"{name}.jinja"
+    if not path.is_file():
+        known = ", ".join(["own", *sorted(path.stem for path in paths.CHAT_TEMPLATES.glob("*.jinja"))])
+        raise ConfigError(
+            f"no chat template is called {name}; there are {known}",
+            where="base.chat_template",
+            fix=f"Name one of these, or put yours at {path}",
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def load_base(
+    record: BaseRecord, precision: Precision = "fp32", dropout: float | None = None, in_four_bits: bool = False
+) -> Any:
     """The base model, in evaluation mode, on the GPU where there is one; with `dropout` in all its layers, if given.
+
+    Args:
+        in_four_bits: keep its linear layers in 4 bits (NF4, bitsandbytes); needs a GPU.
 
     Raises:
         BaseModelError: it is not there, has changed, or is no causal language model.
     """
-    return _load_weights(base_folder(record), precision, dropout)
+    return _load_weights(base_folder(record), precision, dropout, in_four_bits)
 
 
 def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32") -> Any:
@@ -84,7 +101,7 @@ def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32"
     return PeftModel.from_pretrained(load_base(record, precision), str(folder)).eval()
 
 
-def _load_weights(folder: Path, precision: Precision, dropout: float | None = None) -> Any:
+def _load_weights(folder: Path, precision: Precision, dropout: float | None = None, in_four_bits: bool = False) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -94,14 +111,27 @@ def _load_weights(folder: Path, precision: Precision, dropout: float | None = No
         for name in DROPOUTS if dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, dropout)
+        more = _four_bits(precision) if in_four_bits else {}
         model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa"
+            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", **more
         )
     except (OSError, ValueError, KeyError) as error:
         raise BaseModelError(
             f"cannot be loaded as a causal LM ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
-    return model.to(device_name()).eval()
+    return model.eval() if in_four_bits else model.to(device_name()).eval()
+
+
+def _four_bits(precision: Precision) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[precision],
+    )
+    return {"quantization_config": config, "device_map": {"": 0}}
 
 
 def _first_line(error: Exception) -> str:

@@ -20,10 +20,15 @@ Batch = dict[str, Any]
 
 
 class PackedRows(Dataset[Batch]):  # type: ignore[misc]
-    """The packed rows of a split; item i is row i as flat arrays."""
+    """The packed rows of a split; item i is row i as flat arrays.
 
-    def __init__(self, rendered: Rendered) -> None:
+    Args:
+        learns_all: every token is learned but the first of an example, not only those of answers.
+    """
+
+    def __init__(self, rendered: Rendered, learns_all: bool = False) -> None:
         self.rendered = rendered
+        self.learns_all = learns_all
 
     def __len__(self) -> int:
         return len(self.rendered)
@@ -31,10 +36,16 @@ class PackedRows(Dataset[Batch]):  # type: ignore[misc]
     def __getitem__(self, index: int) -> Batch:
         bounds = self.rendered.bounds(index)
         span = slice(int(bounds[0]), int(bounds[-1]))
+        lengths = np.diff(bounds)
+        mask = np.asarray(self.rendered.loss_mask[span])
+        if self.learns_all:
+            mask = np.ones_like(mask)
+            mask[np.cumsum(lengths) - lengths] = 0
         return {
             "input_ids": np.asarray(self.rendered.input_ids[span]),
-            "loss_mask": np.asarray(self.rendered.loss_mask[span]),
-            "lengths": np.diff(bounds),
+            "loss_mask": mask,
+            "lengths": lengths,
+            "row": index,
         }
 
 
@@ -43,7 +54,7 @@ def collate(rows: list[Batch]) -> Batch:
 
     Returns:
         input_ids, position_ids, labels: int64 [1, tokens], labels -100 where no loss is; cu_seq_lens_q: int32
-        [examples + 1], where each example begins, and the end.
+        [examples + 1], where each example begins, and the end; rows: int64 [rows], which packed rows these are.
     """
     ids = np.concatenate([row["input_ids"] for row in rows]).astype(np.int64)
     mask = np.concatenate([row["loss_mask"] for row in rows]).astype(bool)
@@ -54,7 +65,24 @@ def collate(rows: list[Batch]) -> Batch:
         "position_ids": torch.from_numpy(positions)[None],
         "labels": torch.from_numpy(np.where(mask, ids, -100))[None],
         "cu_seq_lens_q": torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
+        "rows": torch.tensor([row["row"] for row in rows]),
     }
+
+
+def collate_padded(rows: list[Batch]) -> Batch:
+    """Packed rows → a batch with an example a line, for models that cannot take them side by side.
+
+    Returns:
+        input_ids, attention_mask, labels: int64 [examples, longest], labels -100 where no loss is; rows: int64 [rows].
+    """
+    packed = collate(rows)
+    edges = packed["cu_seq_lens_q"]
+    lengths = torch.diff(edges)
+    inside = torch.arange(int(lengths.max()))[None] < lengths[:, None]
+    padded = {"attention_mask": inside.long(), "rows": packed["rows"]}
+    for name, empty in (("input_ids", 0), ("labels", -100)):
+        padded[name] = torch.full(inside.shape, empty).masked_scatter(inside, packed[name][0])
+    return padded
 
 
 def packed_attention(

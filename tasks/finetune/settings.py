@@ -1,6 +1,6 @@
 """Settings of room `finetune`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,11 +21,41 @@ class LoraSettings(Settings):
     """Which modules get an adapter: every linear layer but the head, or a list of names."""
 
 
+class FreezeSettings(Settings):
+    last_layers: Annotated[int, Field(ge=0)] = 2
+    """So many of the last layers are trained."""
+    embeddings: bool = False
+    """Are the token embeddings trained? Where the head shares their weights, it is then trained too."""
+    head: bool = False
+    """Is the output head trained?"""
+    modules: tuple[str, ...] = ()
+    """Other parameters that are trained: those whose name contains one of these."""
+
+
+class PromptSettings(Settings):
+    kind: Literal["prompt", "prefix"] = "prompt"
+    """`prompt` puts trained vectors before the tokens, `prefix` before the keys and values of every layer."""
+    virtual_tokens: Count = 20
+    """How many."""
+
+
 class FinetuneSettings(Settings):
-    method: Literal["lora", "full"] = "lora"
-    """`lora` trains small adapters on a frozen base, `full` every weight."""
+    method: Literal["lora", "dora", "qlora", "prompt", "freeze", "full"] = "lora"
+    """`lora` trains small adapters on a frozen base (`dora` splits them into size and direction, `qlora` keeps the base in
+    4 bits and needs a GPU), `prompt` vectors before the input, `freeze` some layers, `full` every weight."""
     lora: LoraSettings = LoraSettings()
-    """The adapters, for `method: lora`."""
+    """The adapters, for `method: lora`, `dora` and `qlora`."""
+    freeze: FreezeSettings = FreezeSettings()
+    """What is trained, for `method: freeze`."""
+    prompt: PromptSettings = PromptSettings()
+    """The vectors, for `method: prompt`."""
+    loss_on: Literal["answers", "all"] = "answers"
+    """Which tokens are learned: the answers' alone, or the prompts' as well."""
+    label_smoothing: Share = 0.0
+    """Share of each target that is spread evenly over the vocabulary."""
+    neftune_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Noise on the token embeddings while training, scaled by alpha / sqrt(tokens of the example x width); 0 is none, 5 is usual
+    (Jain et al., 2023)."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
     """How often each row is seen."""
     max_steps: Count | None = None
@@ -60,5 +90,7 @@ class FinetuneSettings(Settings):
     """Steps between checkpoints. An interrupted run goes on from the last one."""
     seed: int = 17
     """Seeds weights, dropout and the order of rows."""
+    trainer: dict[str, Any] = {}
+    """Any other field of transformers.TrainingArguments, such as `adam_beta2: 0.95` or `optim: adafactor`."""
     threads: Count | None = None
     """CPU threads; the default is one a physical core. The weights' last bits depend on it, so the receipt holds it."""

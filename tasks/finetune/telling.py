@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import resource
+import statistics
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,41 @@ from tasks.files import canonical_json, write_text
 from tasks.progress import Progress
 
 CURVES = ("loss", "valid_loss", "learning_rate", "grad_norm")
+WINDOW = 10
+"""Steps over whose mean a loss is judged to explode ..."""
+EXPLODED_BY = 2.0
+"""... when it is this many nats above twice the lowest such mean."""
+SHOWN_ROWS = 8
 
 
 class Tell(TrainerCallback):  # type: ignore[misc]
-    """Shows loss and speed at every step, and stops a training whose loss is no number."""
+    """Shows loss and speed at every step, and stops a training whose loss is no number, or explodes.
 
-    def __init__(self, progress: Progress, tokens_per_step: float) -> None:
+    Args:
+        rows: the ids of the rows of the last step's batch.
+        good: the newest whole checkpoint.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        tokens_per_step: float,
+        rows: Callable[[], list[str]] = list,
+        good: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         self.progress = progress
         self.tokens_per_step = tokens_per_step
+        self.rows = rows
+        self.good = good
         self.last: tuple[int, float] | None = None
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._best = math.inf
+        self._speeds: list[float] = []
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The median over the steps, so that neither the first nor a pause counts."""
+        return statistics.median(self._speeds) if self._speeds else None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = (state.global_step, time.monotonic())
@@ -31,23 +60,48 @@ class Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         point = curve_point(state.global_step, logs or {})
-        if not math.isfinite(point.get("loss", 0.0)):
-            raise TrainingError(
-                f"the loss is {point['loss']} at step {state.global_step}",
-                where="finetune",
-                fix="Lower finetune.learning_rate, or set finetune.precision: fp32",
-            )
+        self._require_sound(point)
         if "loss" in point and self.last is not None:
             step, now = state.global_step, time.monotonic()
             tokens = (step - self.last[0]) * self.tokens_per_step
             speed = tokens / max(now - self.last[1], 1e-9)
             self.last = (step, now)
+            self._speeds.append(speed)
             self.progress.advance(tokens, loss=point["loss"])
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             self.progress.event(**point, tokens_per_second=speed, memory_gb=memory)
         elif "valid_loss" in point:
             self.progress.facts["valid_loss"] = point["valid_loss"]
             self.progress.event(**point)
+
+    def _require_sound(self, point: dict[str, float]) -> None:
+        """Before a checkpoint of it is written.
+
+        Raises:
+            TrainingError: loss or gradient is no number, or the loss is far above where it was.
+        """
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(point.get(name, 0.0)):
+                self._stop(f"the {name.replace('grad_norm', 'gradient norm')} is {point[name]}", point)
+        if "loss" in point:
+            self._losses.append(point["loss"])
+            if len(self._losses) == WINDOW:
+                mean = sum(self._losses) / WINDOW
+                if mean > 2 * self._best + EXPLODED_BY:
+                    self._stop(f"the loss exploded: from {self._best:.3g} to {mean:.3g} over {WINDOW} steps", point)
+                self._best = min(self._best, mean)
+
+    def _stop(self, what: str, point: dict[str, float]) -> None:
+        rows, good = self.rows(), self.good()
+        shown = ", ".join(rows[:SHOWN_ROWS]) + (f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else "")
+        told = [f"{what} at step {int(point['step'])}"]
+        told += [f"its batch was of the rows {shown}"] if rows else []
+        told += [f"the last good checkpoint is {good}"] if good else []
+        raise TrainingError(
+            "; ".join(told),
+            where="finetune",
+            fix="Look at them (strop rows why ID), lower finetune.learning_rate, or set finetune.precision: fp32",
+        )
 
 
 def curve_point(step: int, logs: dict[str, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""transformers' Trainer with two changes: logits for answer tokens only, and a validation loss a token, not a batch."""
+"""transformers' Trainer, but: the loss of answers a chunk at a time, NEFTune an example, a validation loss a token."""
 
 from __future__ import annotations
 
@@ -8,16 +8,36 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from tasks.finetune.packed import collate
+from tasks.finetune.loss import use_answer_loss
+from tasks.finetune.packed import collate, collate_padded
+
+IGNORED = -100
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
-    """Trains on batches of `packed.collate`. The loss is cross-entropy a trained token, over the whole global batch."""
+    """Trains on batches of `packed.collate`. The loss is cross-entropy a trained token, over the whole global batch.
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(data_collator=collate, **arguments)
+    Args:
+        label_smoothing: share of each target that is spread evenly over the vocabulary, while training.
+        neftune_alpha: noise on the embeddings, while training.
+        is_packed: False for a model that takes an example a line.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, neftune_alpha: float = 0.0, is_packed: bool = True, **arguments: Any
+    ) -> None:
+        super().__init__(data_collator=collate if is_packed else collate_padded, **arguments)
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the trained tokens of a global batch
         self.loss_is_scaled_for_ga = True
+        self.label_smoothing = label_smoothing
+        self.is_packed = is_packed
+        self.rows: list[torch.Tensor] = []
+        """Packed rows of the global batch at hand, by micro-batch."""
+        self._rows_step = -1
+        self.lengths: torch.Tensor | None = None
+        self.computes_own_loss = is_packed and use_answer_loss(self.model)
+        if neftune_alpha:
+            _add_noise(self, neftune_alpha)
 
     def compute_loss(
         self,
@@ -27,13 +47,42 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Sum of the cross-entropies of the batch's trained tokens, over the trained tokens of the global batch."""
-        labels = inputs.pop("labels")[0]
-        trained = (labels != -100).nonzero()[:, 0]
-        # the logits that predict a token stand one place before it; no others are computed
-        outputs = model(**inputs, logits_to_keep=trained - 1, use_cache=False)
-        loss = torch.nn.functional.cross_entropy(outputs.logits[0].float(), labels[trained], reduction="sum")
-        loss = loss / (num_items_in_batch if num_items_in_batch is not None else len(trained))
+        self._remember(inputs.pop("rows"), model.training)
+        labels = inputs.pop("labels")
+        smoothing = self.label_smoothing if model.training else 0.0
+        compute = self._packed_loss if self.is_packed else self._padded_loss
+        loss, outputs = compute(model, inputs, labels, smoothing)
+        loss = loss / (num_items_in_batch if num_items_in_batch is not None else int((labels != IGNORED).sum()))
         return (loss, outputs) if return_outputs else loss
+
+    def _remember(self, rows: torch.Tensor, is_training: bool) -> None:
+        if is_training:
+            if self._rows_step != self.state.global_step:
+                self._rows_step, self.rows = self.state.global_step, []
+            self.rows.append(rows)
+
+    def _packed_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, Any]:
+        trained = (labels[0] != IGNORED).nonzero()[:, 0]
+        places, wanted = trained - 1, labels[0, trained]  # what predicts a token stands one place before it
+        self.lengths = torch.diff(inputs["cu_seq_lens_q"])
+        if self.computes_own_loss:
+            outputs = model(
+                **inputs, answer_places=places, answer_labels=wanted, label_smoothing=smoothing, use_cache=False
+            )
+            return outputs.loss, outputs
+        outputs = model(**inputs, logits_to_keep=places, use_cache=False)
+        return _cross_entropy(outputs.logits[0], wanted, smoothing), outputs
+
+    def _padded_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, Any]:
+        self.lengths = inputs["attention_mask"].sum(1)
+        outputs = model(**inputs)
+        logits = outputs.logits[:, -labels.shape[1] :]  # without those of virtual tokens
+        is_trained = labels[:, 1:] != IGNORED
+        return _cross_entropy(logits[:, :-1][is_trained], labels[:, 1:][is_trained], smoothing), outputs
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Validation loss a trained token, as {"eval_loss": nats}."""
@@ -41,7 +90,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         total, tokens = 0.0, 0
         for batch in self.get_eval_dataloader():
             batch = self._prepare_inputs(batch)
-            count = int((batch["labels"] != -100).sum())
+            count = int((batch["labels"] != IGNORED).sum())
             with torch.inference_mode(), self.accelerator.autocast():
                 total += float(self.compute_loss(model, batch)) * count
             tokens += count
@@ -50,3 +99,22 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
+
+
+def _add_noise(trainer: AnswerTrainer, alpha: float) -> None:
+    """NEFTune (Jain et al., 2023): uniform noise on the embeddings, scaled by alpha / sqrt(tokens x width), an example."""
+
+    def hook(module: Any, _: Any, embedded: torch.Tensor) -> torch.Tensor:
+        if not module.training or trainer.lengths is None:
+            return embedded
+        lengths = trainer.lengths.to(embedded.device)
+        scale = alpha / torch.sqrt(lengths * embedded.shape[-1])
+        scale = scale.repeat_interleave(lengths)[None, :, None] if trainer.is_packed else scale[:, None, None]
+        noise = torch.rand_like(embedded, dtype=torch.float32) * 2 - 1
+        return embedded + (noise * scale).to(embedded.dtype)
+
+    trainer.model.get_input_embeddings().register_forward_hook(hook)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import RegistryError, StropError
+from tasks.rendered import TEMPLATES
 
 if TYPE_CHECKING:
     from tasks.base.resolve import BaseRecord
@@ -48,7 +49,7 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
     from tasks.base.load import load_tokenizer, load_trained
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
-    from tasks.tracking import open_registry
+    from tasks.tracking.registry import open_registry
 
     record = read_base()
     is_adapter = (folder / "adapter_config.json").is_file()
@@ -70,6 +71,8 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
             f"the model that the registry gives back is not the one that was logged: {told}", where=registry.uri
         )
     registry.share_weights(model_uri, folder)
+    if (folder / TEMPLATES.name).is_file():
+        registry.add_file(model_uri, folder / TEMPLATES.name)
     return model_uri
 
 

@@ -30,9 +30,9 @@ RENDER = {"dropped": {"answer_too_long": 2}}
 
 
 def _model(score: float, **families: float) -> dict[str, Any]:
-    kinds = {"topic": "classification", "qa": "qa"}
+    measures = {"topic": "exact match", "qa": "token F1"}
     measured = {
-        name: {"kind": kinds[name], "rows": 50, "score": value, "interval": [value - 0.05, value + 0.05]}
+        name: {"measure": measures[name], "rows": 50, "score": value, "interval": [value - 0.05, value + 0.05]}
         for name, value in families.items()
     }
     overall = {"rows": 100, "score": score, "interval": [score - 0.03, score + 0.03]}

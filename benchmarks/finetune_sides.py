@@ -1,0 +1,132 @@
+"""The contenders of benchmarks/finetune.py: each trains in the project that it stands in, and says how it went."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+SIDES = ("strop", "trl", "trl-bf16", "trl-packed")
+HELD_OUT = 40
+"""Validation examples whose loss is measured at the end."""
+
+
+def train(side: str, steps: int, on_gpu: bool) -> dict[str, float]:
+    """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats."""
+    if on_gpu and not torch.cuda.is_available():
+        raise SystemExit("--gpu: there is no GPU here")
+    found = (
+        _strop(steps)
+        if side == "strop"
+        else _trl(steps, bf16=side != "trl", packing=side == "trl-packed", on_gpu=on_gpu)
+    )
+    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    found["loss"] = _held_out_loss(Path("data/model"))
+    return found
+
+
+def _strop(steps: int) -> dict[str, float]:
+    import json
+
+    from tasks import paths
+    from tasks.config import load_config
+    from tasks.finetune.stage import run
+
+    config = load_config()
+    run(config.model_copy(update={"finetune": config.finetune.model_copy(update={"max_steps": steps})}))
+    events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
+    speeds = [event["tokens_per_second"] for event in events if "tokens_per_second" in event]
+    shares = [event["model_flops_utilisation"] for event in events if "model_flops_utilisation" in event]
+    return {"tokens_per_second": statistics.median(speeds[1:]), "matmul_share": shares[-1] if shares else 0.0}
+
+
+def _trl(steps: int, bf16: bool, packing: bool, on_gpu: bool) -> dict[str, float]:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from tasks.base.load import load_base, load_tokenizer
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+    from tasks.finetune.stage import physical_cores
+    from tasks.rendered import read_rendered
+
+    torch.set_num_threads(physical_cores())
+    record = read_base()
+    rows = _examples(read_rendered("train"))
+    mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
+    marks: list[tuple[float, float]] = []
+
+    class Mark(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "num_tokens" in logs:
+                marks.append((time.monotonic(), float(logs["num_tokens"])))
+
+    config = SFTConfig(
+        output_dir=".strop/trl",
+        max_steps=steps,
+        per_device_train_batch_size=1 if packing else max(1, round(1024 / mean)),
+        max_length=1024,
+        packing=packing,
+        bf16=bf16,
+        use_cpu=not on_gpu,
+        learning_rate=2e-4,
+        lr_scheduler_type="constant",
+        optim="adamw_torch",
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        seed=17,
+    )
+    trainer = SFTTrainer(
+        model=load_base(record, "fp32"),
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=load_tokenizer(base_folder(record)),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        callbacks=[Mark()],
+    )
+    trainer.train()
+    trainer.model.save_pretrained("data/model")
+    speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(marks)]
+    return {"tokens_per_second": statistics.median(speeds), "matmul_share": 0.0}
+
+
+def _examples(rendered: Any) -> list[dict[str, list[int]]]:
+    """The examples one by one, as TRL takes rows that are tokenised already."""
+    edges = rendered.examples.tolist()
+    return [
+        {
+            "input_ids": rendered.input_ids[start:end].tolist(),
+            "completion_mask": rendered.loss_mask[start:end].tolist(),
+        }
+        for start, end in itertools.pairwise(edges)
+    ]
+
+
+def _held_out_loss(folder: Path) -> float:
+    """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
+    from tasks.base.load import load_trained
+    from tasks.base.resolve import read_base
+    from tasks.rendered import read_rendered
+
+    model = load_trained(folder, read_base())
+    total, count = 0.0, 0
+    for example in _examples(read_rendered("valid"))[:HELD_OUT]:
+        ids = torch.tensor([example["input_ids"]], device=model.device)
+        mask = np.array(example["completion_mask"][1:], dtype=bool)
+        with torch.inference_mode():
+            logits = model(input_ids=ids).logits[0, :-1].float()
+        losses = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").cpu().numpy()
+        total, count = total + float(losses[mask].sum()), count + int(mask.sum())
+    return total / count

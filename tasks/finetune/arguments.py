@@ -1,0 +1,129 @@
+"""The Trainer's arguments for our settings; any other of its fields may be set under `finetune.trainer`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from tasks.base.load import Precision, device_name
+from tasks.errors import TrainingError
+from tasks.finetune.settings import FinetuneSettings
+
+OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
+
+OURS = {
+    "num_train_epochs": "epochs",
+    "max_steps": "max_steps",
+    "per_device_train_batch_size": "micro_batch_rows",
+    "per_device_eval_batch_size": "micro_batch_rows",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "learning_rate": "learning_rate",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup_share",
+    "weight_decay": "weight_decay",
+    "max_grad_norm": "max_grad_norm",
+    "bf16": "precision",
+    "fp16": "precision",
+    "eval_strategy": "evaluations_per_epoch",
+    "eval_steps": "evaluations_per_epoch",
+    "save_steps": "checkpoint_every_steps",
+    "save_strategy": "checkpoint_every_steps",
+    "load_best_model_at_end": "early_stopping_patience",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "label_smoothing_factor": "label_smoothing",
+    "neftune_noise_alpha": "neftune_alpha",
+    "seed": "seed",
+    "data_seed": "seed",
+}
+"""Fields of TrainingArguments that a setting of ours stands for."""
+
+KEPT = (
+    *("output_dir", "report_to", "logging_steps", "logging_strategy", "logging_nan_inf_filter", "disable_tqdm"),
+    *("remove_unused_columns", "label_names", "resume_from_checkpoint", "push_to_hub", "use_cpu", "save_total_limit"),
+    *("metric_for_best_model", "greater_is_better", "do_train", "do_eval", "do_predict", "group_by_length"),
+)
+"""Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
+
+
+def training_arguments(
+    settings: FinetuneSettings, train_rows: int, valid_rows: int, precision: Precision, checkpoints: Path
+) -> TrainingArguments:
+    """The Trainer's arguments for `settings`, given the numbers of packed rows.
+
+    Raises:
+        TrainingError: `trainer` names no field of TrainingArguments, one of ours, or gives a value that it refuses.
+    """
+    evaluates = bool(settings.evaluations_per_epoch and valid_rows)
+    eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
+    keeps_best = bool(settings.early_stopping_patience and evaluates)
+    given: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.micro_batch_rows,
+        "per_device_eval_batch_size": settings.micro_batch_rows,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "optim": OPTIMIZERS[settings.optimizer],
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": precision == "bf16",
+        "use_cpu": device_name() == "cpu",
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": eval_steps if evaluates else None,
+        "save_strategy": "steps",
+        "save_steps": eval_steps if keeps_best else settings.checkpoint_every_steps,
+        "save_total_limit": 2,
+        "load_best_model_at_end": keeps_best,
+        "metric_for_best_model": "eval_loss" if keeps_best else None,
+        "greater_is_better": False if keeps_best else None,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": [],
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+    }
+    try:
+        arguments = TrainingArguments(**{**given, **_checked(settings.trainer)})
+    except (TypeError, ValueError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs
+    return arguments
+
+
+def _checked(extra: dict[str, Any]) -> dict[str, Any]:
+    """The user's own fields; one that we only give a default is theirs."""
+    known = {field.name for field in fields(TrainingArguments) if field.init}
+    for name in extra:
+        if name in OURS:
+            what, fix = f"is set by finetune.{OURS[name]}", f"Set finetune.{OURS[name]} instead"
+        elif name in KEPT:
+            what, fix = "may not be set: Strop's checkpoints, curves or batches depend on it", "Leave it out"
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            what, fix = "is no field of transformers.TrainingArguments", f"Nearest: {', '.join(near) or 'none'}"
+        else:
+            continue
+        raise TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
+    return extra
+
+
+def steps_per_epoch(settings: FinetuneSettings, train_rows: int) -> int:
+    """Optimiser steps an epoch."""
+    return math.ceil(math.ceil(train_rows / settings.micro_batch_rows) / settings.gradient_accumulation_steps)
+
+
+def total_steps(settings: FinetuneSettings, train_rows: int) -> int:
+    """Optimiser steps in all, unless training stops early."""
+    return settings.max_steps or math.ceil(settings.epochs * steps_per_epoch(settings, train_rows))

@@ -1,0 +1,62 @@
+"""SIGTERM and Ctrl-C while training: one checkpoint more, then a clean end, so that the next run goes on from that very step."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tasks.errors import StropError
+from tasks.progress import Progress
+
+
+class Interrupted(StropError):
+    """Somebody stopped the training; nothing is wrong."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(
+            f"finetune: interrupted at step {step}; a checkpoint is kept", fix="Run again: it goes on there"
+        )
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """Ends a training at the end of the step in which a signal came. A second signal ends it at once."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.number: int | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within the block signals come here (in a process's main thread: others get none)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def require_uninterrupted(self, state: Any) -> None:
+        """Raises Interrupted if a signal ended the training before its last step."""
+        if self.number is not None and state.global_step < state.max_steps:
+            self.progress.event(step=state.global_step, interrupted=True)
+            raise Interrupted(state.global_step, self.number)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.number is not None:
+            control.should_save = control.should_training_stop = True
+
+    def _stop(self, number: int, frame: Any) -> None:
+        if self.number is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+        print("finetune: saves a checkpoint, then ends …", flush=True)

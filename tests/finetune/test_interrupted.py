@@ -1,0 +1,184 @@
+"""Room `finetune`, stopped or gone wrong: what is told, and what the next run goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from test_finetune import prepare, trained_digest
+from transformers import TrainerCallback
+
+from tasks import paths
+from tasks.errors import TrainingError
+from tasks.files import read_json
+from tasks.finetune import stage, training
+from tasks.finetune.interruption import Interrupted
+from tasks.finetune.mishaps import with_half_the_micro_batch
+from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.telling import EXPLODED_BY, WINDOW, Tell
+from tasks.progress import Progress
+from tasks.rendered import read_rendered
+
+
+class SendSignal(TrainerCallback):  # type: ignore[misc]
+    """Sends this process a signal at the start of a step, as a scheduler that wants its machine back does."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def send_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    marked = training.MarkComplete
+
+    class Both(marked):  # type: ignore[misc, valid-type]
+        def on_step_begin(self, *arguments: Any, **named: Any) -> None:
+            SendSignal(step, number).on_step_begin(*arguments, **named)
+
+    monkeypatch.setattr(training, "MarkComplete", Both)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_signal_leaves_one_checkpoint_more_and_the_next_run_ends_with_the_same_weights(
+    step: int, number: int, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, max_steps=6, lora={"dropout": 0.1})
+    stage.run(config)
+    digest = trained_digest()
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        send_at(patch, step, number)
+        with pytest.raises(Interrupted, match=f"interrupted at step {step + 1}; a checkpoint is kept") as raised:
+            stage.run(config)
+    assert raised.value.exit_code == 128 + number
+    assert signal.getsignal(number) == before
+    assert [p.name for p in paths.CHECKPOINTS.glob("*/checkpoint-*")] == [f"checkpoint-{step + 1}"]
+    last = (paths.EVENTS / "finetune.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last) == {"step": step + 1, "interrupted": True}
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+def test_a_signal_in_the_last_step_is_no_interruption(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, max_steps=3)
+    send_at(monkeypatch, 2, signal.SIGTERM)
+    stage.run(config)
+    assert trained_digest()
+
+
+def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_checkpoint(
+    project: Path, tiny_llama: Path
+) -> None:
+    wild = {"method": "full", "optimizer": "sgd", "learning_rate": 1e30, "max_grad_norm": 1e30}
+    config = prepare(project, tiny_llama, **wild, max_steps=20, warmup_share=0.5, checkpoint_every_steps=1)
+    with pytest.raises(TrainingError) as raised:
+        stage.run(config)
+    told = str(raised.value)
+    shown = told.split("of the rows ")[1].split(";")[0].split(" and ")[0].split(", ")
+    train = read_rendered("train")
+    known = {row_id for pack in range(len(train)) for row_id in train.row_ids(pack)}
+    assert shown
+    assert set(shown) <= known
+    assert "is no" in told or "is nan" in told or "is inf" in told
+    if "last good checkpoint" in told:
+        (kept,) = {Path(word.rstrip(".")) for word in told.split() if "checkpoint-" in word}
+        assert (kept / "complete").is_file()
+
+
+def test_a_loss_that_explodes_stops_the_training(tmp_path: Path) -> None:
+    tell = Tell(Progress("finetune", 1, "tokens"), 1.0, lambda: ["a" * 32])
+
+    def log(losses: list[float]) -> None:
+        for step, loss in enumerate(losses):
+            tell.on_log(None, type("State", (), {"global_step": step}), None, {"loss": loss})
+
+    log([3.0 + step % 3 for step in range(40)])  # as losses of small batches do
+    with pytest.raises(TrainingError, match=r"the loss exploded: from 3\.9 to .* of the rows a{32}"):
+        log([2 * 4 + EXPLODED_BY + 1] * WINDOW)
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    code = """
+import os, signal
+from tasks.finetune.interruption import StopOnSignal
+from tasks.progress import Progress
+with StopOnSignal(Progress("finetune", 1, "tokens")).listening():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("and still", flush=True)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGTERM
+    assert "still here" in result.stdout
+    assert "and still" not in result.stdout
+
+
+def test_a_gpu_that_is_too_small_gets_half_the_micro_batch_and_the_same_global_batch(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepare(project, tiny_llama, micro_batch_rows=2, gradient_accumulation_steps=2, max_steps=3)
+    stage.run(prepare(project, tiny_llama, micro_batch_rows=1, gradient_accumulation_steps=4, max_steps=3))
+    expected = trained_digest()
+    plain = training.AnswerTrainer.compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        if len(inputs["rows"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, model, inputs, *arguments, **named)
+
+    monkeypatch.setattr(training.AnswerTrainer, "compute_loss", compute_loss)
+    capsys.readouterr()
+    stage.run(config)
+    assert "micro_batch_rows 1 and gradient_accumulation_steps 4: the same global batch" in capsys.readouterr().out
+    assert trained_digest() == expected
+    assert read_json(paths.TRAINING_REPORT)["effective_micro_batch_rows"] == 1
+
+
+@pytest.mark.parametrize(("rows", "steps", "half"), [(6, 1, (3, 2)), (3, 5, (1, 15)), (5, 2, (2, 5)), (2, 1, (1, 2))])
+def test_half_a_micro_batch_divides_the_global_batch(rows: int, steps: int, half: tuple[int, int]) -> None:
+    settings = FinetuneSettings(micro_batch_rows=rows, gradient_accumulation_steps=steps)
+    found = with_half_the_micro_batch(settings)
+    assert (found.micro_batch_rows, found.gradient_accumulation_steps) == half
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")],
+    ids=["python", "safetensors"],
+)
+def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
+    error: Exception, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, max_steps=6, checkpoint_every_steps=2)
+    stage.run(config)
+    digest = trained_digest()
+    plain = training.AnswerTrainer._save_optimizer_and_scheduler
+
+    def full(self: Any, folder: str) -> None:
+        if "checkpoint-4" in str(folder):
+            raise error
+        plain(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.AnswerTrainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises((TrainingError, OSError), match=r"[Nn]o space left"):
+            stage.run(config)
+    (folder,) = {path.parent for path in paths.CHECKPOINTS.glob("*/checkpoint-2/complete")}
+    assert not (folder / "checkpoint-4" / "complete").exists()
+    stage.run(config)
+    assert trained_digest() == digest

@@ -1,0 +1,219 @@
+"""Room `finetune`: each method trains what it says and nothing else, and what may be set is what is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.base.load import load_base, load_trained
+from tasks.base.resolve import read_base
+from tasks.errors import TrainingError
+from tasks.files import read_json
+from tasks.finetune import loss, stage
+from tasks.finetune.loss import summed_cross_entropy, use_answer_loss
+from tasks.finetune.packed import PackedRows, collate, collate_padded, use_packed_attention
+from tasks.finetune.trainer import AnswerTrainer
+from tasks.rendered import read_rendered
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dora": {"method": "dora"},
+    "prompt": {"method": "prompt", "learning_rate": 0.3},
+    "prefix": {"method": "prompt", "prompt": {"kind": "prefix", "virtual_tokens": 4}, "learning_rate": 0.3},
+    "freeze": {"method": "freeze", "freeze": {"last_layers": 1}},
+}
+
+
+def losses() -> list[float]:
+    import json
+
+    lines = (paths.MODEL / "curves.jsonl").read_text().splitlines()
+    return [point["loss"] for point in map(json.loads, lines) if "loss" in point]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_lowers_the_loss_and_leaves_a_model_that_loads(name: str, project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama, max_steps=30, **METHODS[name]))
+    assert sum(losses()[-3:]) < sum(losses()[:3])
+    model, base = load_trained(paths.MODEL, read_base()), load_base(read_base())
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert not torch.allclose(model(input_ids=ids).logits[:, -1], base(input_ids=ids).logits[:, -1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_gives_the_same_weights_again(name: str, project: Path, tiny_llama: Path) -> None:
+    config = prepare(project, tiny_llama, **METHODS[name])
+    stage.run(config)
+    digest = trained_digest()
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path) -> None:
+    chosen = {"last_layers": 1, "modules": ["layers.0.mlp"]}
+    stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen, precision="bf16"))
+    before, after = load_base(read_base()).state_dict(), load_file(paths.MODEL / "model.safetensors")
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    last = max(int(name.split(".")[2]) for name in after if ".layers." in name)
+    assert {name.split(".")[2] for name in changed if ".layers." in name} == {"0", str(last)}
+    assert not any("layers.0.self_attn" in name or "embed_tokens" in name for name in changed)
+    report = read_json(paths.TRAINING_REPORT)
+    assert 0 < report["trainable_parameters"] < report["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [({"last_layers": 0}, "leaves nothing to train"), ({"modules": ["attention_of_mars"]}, "'attention_of_mars'")],
+    ids=str,
+)
+def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(TrainingError, match=said):
+        stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
+def test_four_bits_without_a_gpu_are_refused_before_any_work(project: Path, tiny_llama: Path, monkeypatch: Any) -> None:
+    config = prepare(project, tiny_llama, method="qlora")
+    monkeypatch.setattr(stage, "read_rendered", lambda split: pytest.fail("it began to work"))
+    with pytest.raises(TrainingError, match="needs a GPU"):
+        stage.run(config)
+
+
+def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Path) -> None:
+    stage.run(prepare(project, tiny_gpt2))
+    digest = trained_digest()
+    stage.run(prepare(project, tiny_gpt2, trainer={"adam_beta2": 0.5}))
+    other = trained_digest()
+    stage.run(prepare(project, tiny_gpt2, trainer={"optim": "adafactor"}))
+    assert len({digest, other, trained_digest()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("learning_rate", 1.0, "is set by finetune.learning_rate"),
+        ("output_dir", "elsewhere", "may not be set"),
+        ("adam_beta3", 0.9, "Nearest: adam_beta"),
+        ("optim", "magic", "magic"),
+    ],
+)
+def test_a_field_of_the_trainer_that_may_not_be_is_told(
+    field: str, value: Any, said: str, project: Path, tiny_gpt2: Path
+) -> None:
+    with pytest.raises(TrainingError) as raised:
+        stage.run(prepare(project, tiny_gpt2, trainer={field: value}))
+    assert said in str(raised.value)
+
+
+@given(
+    tokens=st.integers(1, 9),
+    vocabulary=st.integers(2, 20),
+    at_once=st.integers(1, 60),
+    smoothing=st.sampled_from([0.0, 0.1]),
+    has_bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
+    tokens: int, vocabulary: int, at_once: int, smoothing: float, has_bias: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    hidden, weight = torch.randn(tokens, 6).requires_grad_(), torch.randn(vocabulary, 6).requires_grad_()
+    bias = torch.randn(vocabulary).requires_grad_() if has_bias else None
+    labels = torch.randint(0, vocabulary, (tokens,))
+    values = [each for each in (hidden, weight, bias) if each is not None]
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+        found = summed_cross_entropy(hidden, weight, bias, labels, smoothing)
+    torch.testing.assert_close(found, expected)
+    for mine, theirs in zip(
+        torch.autograd.grad(found * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
+def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, project: Path) -> None:
+    prepare(project, request.getfixturevalue(base))
+    model = load_base(read_base())
+    use_packed_attention(model)
+    batch = collate([PackedRows(read_rendered("train"))[0]])
+    labels = batch.pop("labels")[0]
+    batch.pop("rows")
+    places = (labels != -100).nonzero()[:, 0]
+    expected = torch.nn.functional.cross_entropy(model(**batch).logits[0, places - 1], labels[places], reduction="sum")
+    assert use_answer_loss(model)
+    found = model(**batch, answer_places=places - 1, answer_labels=labels[places]).loss
+    torch.testing.assert_close(found, expected)
+    assert model(**batch).logits.shape[1] == len(labels), "and still gives logits where it is asked for them"
+
+
+def test_a_model_whose_logits_are_more_than_its_heads_keeps_its_own_way(project: Path, tiny_llama: Path) -> None:
+    prepare(project, tiny_llama)
+    model = load_base(read_base())
+    use_packed_attention(model)
+    plain = model.forward
+    model.forward = lambda *args, **named: _capped(plain(*args, **named))
+    assert not use_answer_loss(model)
+
+
+def _capped(outputs: Any) -> Any:
+    outputs.logits = torch.tanh(outputs.logits)
+    return outputs
+
+
+def test_learning_all_tokens_leaves_out_only_the_first_of_each_example(project: Path, tiny_gpt2: Path) -> None:
+    prepare(project, tiny_gpt2)
+    rendered = read_rendered("train")
+    batch = collate([PackedRows(rendered, learns_all=True)[0]])
+    starts = batch["cu_seq_lens_q"][:-1].long()
+    unlearned = (batch["labels"][0] == -100).nonzero()[:, 0]
+    assert torch.equal(unlearned, starts)
+    stage.run(prepare(project, tiny_gpt2, loss_on="all"))
+
+
+def test_an_example_a_line_has_the_same_tokens_as_examples_side_by_side(project: Path, tiny_gpt2: Path) -> None:
+    prepare(project, tiny_gpt2)
+    rows = PackedRows(read_rendered("train"))
+    flat, lines = collate([rows[0], rows[1]]), collate_padded([rows[0], rows[1]])
+    inside = lines["attention_mask"].bool()
+    assert torch.equal(lines["input_ids"][inside], flat["input_ids"][0])
+    assert torch.equal(lines["labels"][inside], flat["labels"][0])
+    assert bool((lines["labels"][~inside] == -100).all())
+
+
+def test_noise_on_embeddings_is_scaled_by_each_examples_length(project: Path, tiny_gpt2: Path) -> None:
+    from tasks.finetune.arguments import training_arguments
+
+    config = prepare(project, tiny_gpt2)
+    model = load_base(read_base())
+    arguments = training_arguments(config.finetune, 4, 0, "fp32", project / "checkpoints")
+    trainer = AnswerTrainer(model=model, args=arguments, neftune_alpha=5.0)
+    trainer.lengths = torch.tensor([1, 100])
+    ids = torch.full((1, 101), 7)
+    embed = trainer.model.get_input_embeddings()
+    model.eval()
+    clean = embed(ids)
+    model.train()
+    noise = (embed(ids) - clean)[0].abs()
+    width = clean.shape[-1]
+    assert noise[0].max() <= 5 / width**0.5
+    assert noise[1:].max() <= 5 / (100 * width) ** 0.5
+    assert noise[1:].max() > 0.9 * 5 / (100 * width) ** 0.5
+
+
+def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Path) -> None:
+    digests = set()
+    for more in ({}, {"label_smoothing": 0.1}, {"neftune_alpha": 5.0}, {"loss_on": "all"}):
+        stage.run(prepare(project, tiny_gpt2, **more))
+        digests.add(trained_digest())
+    assert len(digests) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -110,7 +112,7 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     from flows.lock import one_run_at_a_time
     from tasks.erase.stage import erase
 
-    with one_run_at_a_time():
+    with one_run_at_a_time(), contextlib.redirect_stdout(sys.stderr):  # progress is no answer
         erased = erase(chosen, why)
     return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 from tasks import paths
@@ -32,7 +33,7 @@ def prepare_file(uri: str, path: Path) -> None:
             shutil.copyfile(path, path.with_name(f"{path.name}.before-{at}"))
             mlflow.db.upgrade.callback(uri)
         elif follow_move(path, ARTIFACTS):
-            print(f"registry: the project folder was moved; corrected the paths in {path}", flush=True)
+            print(f"registry: the project folder was moved; corrected the paths in {path}", file=sys.stderr, flush=True)
 
 
 def require_newest_schema(path: Path) -> None:

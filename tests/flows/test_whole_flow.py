@@ -194,6 +194,26 @@ def test_the_markdown_summary_is_kept(trained: Trained) -> None:
     assert "| family | measure | rows | base | candidate v1 |" in told
 
 
+def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strop: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows import cli
+    from tasks.dataset import read_dataset
+
+    shutil.copytree(trained.root, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    row_id = read_dataset()["row_id"][0].as_py()
+    told = json.loads(strop("rows", "forget", row_id, "--erase", "--why", "asked to", "--json"))
+    assert told["versions"] == [1]
+    assert told["erased"]["files"] >= 2
+    audit = json.loads(strop("audit", "1", "--json"))
+    assert audit["ok"] is True, audit
+    details = {link["name"]: link["detail"] for link in audit["links"]}
+    assert "1 rows lawfully erased, not rebuildable" in details["raw batches"]
+    assert cli.run(["audit", "1", "--rebuild"]) == 1
+    assert "cannot be made anew" in capsys.readouterr().err
+
+
 @pytest.fixture
 def strop(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command in this process, which holds torch and MLflow already, and returns what it printed."""

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,15 +13,31 @@ import pytest
 from test_finetune import prepare, trained_digest
 
 from tasks import paths
+from tasks.config import PipelineConfig
+from tasks.finetune import stage
 
 STEPS = 24
 KILLS = 5
 PATIENCE_SECONDS = 120
 
 
-def start() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tasks", "finetune"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+def start(config: PipelineConfig) -> int:
+    """Trains in a process of its own, forked so that it need not load torch again; its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        stage.run(config)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(child: int, wait: bool) -> int | None:
+    """The child's exit status; None while it runs."""
+    found, status = os.waitpid(child, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def last_step() -> int:
@@ -39,17 +53,19 @@ def last_step() -> int:
 def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupted_one(
     project: Path, tiny_llama: Path
 ) -> None:
-    prepare(project, tiny_llama, max_steps=STEPS, checkpoint_every_steps=2, lora={"dropout": 0.1})
-    assert start().wait() == 0
+    config = prepare(project, tiny_llama, max_steps=STEPS, checkpoint_every_steps=2, lora={"dropout": 0.1})
+    assert ended(start(config), wait=True) == 0
     digest = trained_digest()
     chosen = sorted(random.Random(time.time()).sample(range(1, STEPS - 1), KILLS))
     for step in chosen:
         (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
-        process = start()
+        child, code = start(config), None
         until = time.monotonic() + PATIENCE_SECONDS
-        while last_step() < step and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start().wait() == 0
+        while last_step() < step and code is None and time.monotonic() < until:
+            code = ended(child, wait=False)
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            code = ended(child, wait=True)
+        assert code == -signal.SIGKILL, f"it ended by itself before step {step}"
+    assert ended(start(config), wait=True) == 0
     assert trained_digest() == digest, f"killed at steps {chosen}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from tasks import paths
 from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
 from tasks.errors import TrainingError
-from tasks.files import read_json
+from tasks.evaluate.stage import run as evaluate
+from tasks.files import read_json, write_json
 from tasks.finetune import loss, stage
 from tasks.finetune.loss import summed_cross_entropy, use_answer_loss
 from tasks.finetune.packed import PackedRows, collate, collate_padded, use_packed_attention
@@ -45,6 +47,16 @@ def test_each_method_lowers_the_loss_and_leaves_a_model_that_loads(name: str, pr
     model, base = load_trained(paths.MODEL, read_base()), load_base(read_base())
     ids = torch.tensor([[5, 6, 7, 8]])
     assert not torch.allclose(model(input_ids=ids).logits[:, -1], base(input_ids=ids).logits[:, -1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_model_of_each_method_answers_the_test_rows(name: str, project: Path, tiny_llama: Path) -> None:
+    config = prepare(project, tiny_llama, **METHODS[name])
+    stage.run(config)
+    write_json(paths.ROUND, {"champion": None, "test_epoch": 1, "looks": 0})
+    evaluate(config)
+    answers = pq.read_table(paths.PREDICTIONS / "candidate.parquet")
+    assert answers.num_rows == read_json(paths.METRICS)["test_rows"] > 0
 
 
 @pytest.mark.parametrize("name", METHODS)

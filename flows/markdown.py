@@ -11,8 +11,8 @@ from flows.summary import Score, Summary
 from flows.telling import MARKS, counted, role_name, set_aside_line, shortened, verdict_line
 
 
-def as_markdown(summary: Summary, outcome: Outcome) -> str:
-    """Everything that the terminal shows."""
+def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
+    """Everything that the terminal shows; answers show text of test rows."""
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
         parts.append(_data(summary))
@@ -26,7 +26,7 @@ def as_markdown(summary: Summary, outcome: Outcome) -> str:
         rows = [[b["batch"], b["source"], b["rows"], b["refused"]] for b in summary.new_batches]
         title = f"## Batches that version {summary.champion} was not trained on"
         parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
-    if summary.answers:
+    if summary.answers and shows_answers:
         parts.append(_answers(summary))
     parts.append("## Where to look next\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
     return "\n\n".join(parts) + "\n"

@@ -26,6 +26,7 @@ def run_once(rejudge: bool = False) -> Outcome:
     config = load_config()
     prepare_environment(Path.cwd())
     with one_run_at_a_time():
+        finish_erasing()
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)
         show_only_our_lines()
@@ -39,3 +40,13 @@ def run_once(rejudge: bool = False) -> Outcome:
         with suppress(StropError):  # only so that the next look is quick
             is_clean()
         return outcome
+
+
+def finish_erasing() -> None:
+    """Rows whose erasing was cut short go before anything is made of them again."""
+    from tasks import paths
+
+    if paths.ERASING.exists():
+        from tasks.erase.stage import resume
+
+        resume()

@@ -117,10 +117,10 @@ def promote_version(config: PipelineConfig, version: int, why: str) -> None:
 
 @task(cache_policy=NO_CACHE)
 def publish(config: PipelineConfig, outcome: Outcome) -> None:
-    """The summary, as an artifact of Prefect and as a file."""
+    """The summary, as a file and, without text of rows (it could not be erased there), as an artifact of Prefect."""
     summary = read_summary(config)
-    told = as_markdown(summary, outcome)
-    write_text(paths.SUMMARY, told)
+    write_text(paths.SUMMARY, as_markdown(summary, outcome))
+    told = as_markdown(summary, outcome, shows_answers=False)
     create_markdown_artifact(told, key="summary", description=outcome.message)
     create_table_artifact(score_rows(summary), key="scores", description="The same held-out rows for every model")
 

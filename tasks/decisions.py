@@ -45,7 +45,7 @@ def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:
     if not path.exists():
         return []
     decisions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -78,8 +78,11 @@ class StoredFile:
         return self.erasure.new if self.erasure else self.md5
 
 
-def stored_files(revision: str, path: Path) -> list[StoredFile]:
+def stored_files(revision: str, path: Path, listing_only: bool = False) -> list[StoredFile]:
     """The files of an output as a commit knows them, in the local cache; what is missing there comes from the remote.
+
+    Args:
+        listing_only: only the folder's listing need be there.
 
     Raises:
         VersioningError: the commit knows no such output, or neither cache nor remote has it.
@@ -95,6 +98,8 @@ def stored_files(revision: str, path: Path) -> list[StoredFile]:
         if wanted is None:
             _fetch(repo, [digest])
             wanted = listed(odb, digest)
+        if listing_only and wanted is not None:
+            return wanted
         _fetch(repo, [file.now for file in wanted or [] if file.is_missing])
         if wanted is None or any(file.is_missing for file in wanted):
             fix = "Set a DVC remote that has it: dvc remote add --default NAME URL"

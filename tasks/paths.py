@@ -27,6 +27,7 @@ ROUND = DATA / "round.json"
 BASE = DATA / "base.json"
 DECISIONS = DATA / "decisions.jsonl"
 ERASURES = DATA / "erasures.jsonl"
+ERASING = DATA / "erasing.json"
 
 # what the stages make
 VALIDATED = DATA / "validated"
@@ -55,7 +56,6 @@ DATA_DOCS = DATA / "docs"
 CACHE = Path(".strop")
 SCAN = CACHE / "scan.json"
 CLEAN = CACHE / "clean.json"
-ERASING = CACHE / "erasing.json"
 CHECKPOINTS = CACHE / "checkpoints"
 MODELS = CACHE / "models"
 BASES = CACHE / "bases"

@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.dataset import CHANGES
 from tasks.manifest import read_manifest
 from tasks.records import read_raw, to_rows
 
-PARTS = (paths.VALIDATED, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
+JUDGED = (paths.VALIDATED, paths.QUARANTINE / "validate")
+"""Every record of a batch that was judged stands in one of these."""
+PARTS = (*JUDGED, paths.QUARANTINE / "curate", paths.CURATED)
 
 Places = dict[str, dict[str, set[int]]]
 """Row id → batch → places in it."""
@@ -38,14 +39,21 @@ def _places(is_meant: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Places:
         for row in table.filter(is_meant(table["row_id"])).to_pylist():
             found.setdefault(row["row_id"], {}).setdefault(batch, set()).add(row["index"])
 
-    for path in (file for folder in PARTS for file in sorted(folder.glob("*.parquet"))):
-        if not path.name.endswith(CHANGES):
-            look(pq.read_table(path, columns=["row_id", "index"]), _batch_of(path))
     for batch in read_manifest():
-        if not any((folder / batch.part).exists() for folder in PARTS):  # an excluded one, or not validated yet
+        judged = 0
+        for folder in PARTS:
+            if (folder / batch.part).exists():
+                table = _named(folder / batch.part, batch.batch)
+                judged += table.num_rows if folder in JUDGED else 0
+                look(table, batch.batch)
+        if judged < batch.rows:  # an excluded one, one that is not validated yet, or whose parts were taken away
             look(to_rows(read_raw(batch, check=False), batch).select(["row_id", "index"]), batch.batch)
     return found
 
 
-def _batch_of(path: Path) -> str:
-    return path.stem.split("-")[-1]
+def _named(part: Path, batch: str) -> pa.Table:
+    """Row ids and places of the batch's own rows: a part of the quarantine may hold such as it took out of others."""
+    with pq.ParquetFile(part) as file:
+        columns = [name for name in ("row_id", "index", "batch") if name in file.schema_arrow.names]
+        table = file.read(columns=columns)
+    return table.filter(pc.equal(table["batch"], batch)) if "batch" in columns else table

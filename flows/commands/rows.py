@@ -71,7 +71,7 @@ def forget(
     """
     config = enter_project()
     if erase and not rows and not where:
-        return _finish_erasing()
+        return _finish_erasing(dry_run)
     if not why and not dry_run:
         raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
     from tasks.decisions import record_decisions
@@ -117,10 +117,14 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
 
 
-def _finish_erasing() -> int:
+def _finish_erasing(dry_run: bool) -> int:
     from flows.lock import one_run_at_a_time
+    from tasks.erase.plan import saved_plan
     from tasks.erase.stage import resume
 
+    if dry_run and (plan := saved_plan()):
+        console().print(f"The erasing of {len(plan.ids):,} rows was cut short; without --dry-run the rest is done")
+        return 0
     with one_run_at_a_time():
         erased = resume()
     if erased is None:

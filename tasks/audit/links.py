@@ -137,7 +137,7 @@ def check_inputs(subject: Subject) -> Link:
     if round_ is None or json.loads(round_) != receipt["round"]:
         wrong.append(f"{paths.ROUND} differs")
     decisions = (git.read_at(subject.commit, paths.DECISIONS) or b"").decode("utf-8")
-    if [json.loads(line) for line in decisions.splitlines() if line.strip()] != receipt["decisions"]:
+    if [json.loads(line) for line in decisions.split("\n") if line.strip()] != receipt["decisions"]:
         wrong.append(f"{paths.DECISIONS} differs")
     return _link("inputs", wrong, "dvc.lock, round and decisions")
 

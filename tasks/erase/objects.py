@@ -1,7 +1,8 @@
 """The objects in DVC's cache and remotes that hold text of erased rows.
 
 Every parquet file in the cache is looked at, also those that no version names. Token arrays hold no ids: those of each version
-whose dataset has one of the rows go, and those that no version names.
+whose dataset, or rendered rows, have one of the rows go, and those that no version names. So do rendered rows and predictions that
+lie in a remote alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 WITH_TEXT = (paths.RAW, paths.QUARANTINE / "validate", paths.QUARANTINE / "curate", paths.CURATED)
-TOKENS = "input_ids.npy"
+BY_VERSION = (paths.RENDERED, paths.PREDICTIONS)
+TOKENS, IDS = "input_ids.npy", "ids.npy"
 OF_NO_VERSION = "(of no version)"
 
 
@@ -43,36 +45,43 @@ class Held:
 
 
 def fetch_texts() -> None:
-    """Brings what versions hold from the remote into the cache, where it can be looked at; what is nowhere is gone already."""
+    """Brings what versions hold from the remote into the cache, where it can be looked at; what is nowhere is gone already.
+
+    Of rendered rows and predictions only the listings: they go by version, unseen.
+    """
     seen: set[str] = set()
     for commit in _commits():
-        hashes = output_hashes(commit)
-        for path in WITH_TEXT:
-            digest = hashes.get(path.as_posix())
-            if digest is None or digest in seen:
+        for path, digest in output_hashes(commit).items():
+            if digest in seen or Path(path) not in (*WITH_TEXT, *BY_VERSION):
                 continue
             seen.add(digest)
             try:
-                stored_files(commit, path)
+                stored_files(commit, Path(path), listing_only=Path(path) in BY_VERSION)
             except VersioningError as error:
                 if "neither in the local cache" not in error.what:
                     raise
 
 
 def held_objects(repo: Repo, plan: Plan) -> list[Held]:
-    """Every object in the local cache that must go."""
+    """Every object that must go: in the local cache, or known by a listing to lie in a remote."""
     odb = repo.cache.local
-    names, tokens = _named(odb, plan)
-    found = []
+    names, by_version = _named(odb, plan)
+    names |= {md5: what for what, md5 in plan.held}
+    sure = {md5 for _, md5 in plan.held} | {md5 for md5, what in names.items() if Path(what).stem in plan.images}
+    found = {md5: Held(names[md5], md5, Path(odb.oid_to_path(md5))) for md5 in sure}
     files = [path for path in sorted(Path(odb.path).glob("??/*")) if path.suffix != ".dir"]
     with track("erase", len(files), "files") as progress:
         for path in files:
             md5 = path.parent.name + path.name
-            is_image = bool(names.get(md5)) and Path(names[md5]).stem in plan.images
-            if is_image or md5 in tokens or holds(path, plan) or (md5 not in names and _is_token_array(path)):
-                found.append(Held(names.get(md5, OF_NO_VERSION), md5, path))
+            is_lost = md5 not in names and _is_token_array(path)
+            if is_lost or holds(path, plan):
+                found[md5] = Held(names.get(md5, OF_NO_VERSION), md5, path)
             progress.advance(1)
-    return found
+    for md5 in by_version:
+        path = Path(odb.oid_to_path(md5))
+        if md5 not in found and (Path(names[md5]).name == TOKENS or not path.exists()):
+            found[md5] = Held(names[md5], md5, path)
+    return sorted(found.values(), key=lambda each: (each.what, each.md5))
 
 
 def _commits() -> list[str]:
@@ -80,33 +89,40 @@ def _commits() -> list[str]:
 
 
 def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str]]:
-    """md5 → a place that a version has it in; and the token arrays of the versions that have one of the rows."""
+    """md5 → a place that a version has it in; and what versions that have one of the rows made with it: tokens, predictions."""
     parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
     names: dict[str, str] = {}
-    tokens: set[str] = set()
+    by_version: set[str] = set()
     listings: dict[str, list[tuple[str, str]]] = {}
-    has_row: dict[str, bool] = {}
 
-    def files_of(digest: str) -> list[tuple[str, str]]:
-        if digest not in listings:
+    def files_of(digest: str | None) -> list[tuple[str, str]]:
+        if digest and digest not in listings:
             listings[digest] = [(file.relpath, file.md5) for file in listed(odb, digest) or []]
-        return listings[digest]
+        return listings[digest] if digest else []
 
+    has_row: dict[str, bool] = {}
     for commit in [None, *_commits()]:
         hashes = output_hashes(commit)
         for path, digest in hashes.items():
             for relpath, md5 in files_of(digest):
                 names.setdefault(md5, (Path(path) / relpath).as_posix())
         curated = hashes.get(paths.CURATED.as_posix(), "")
-        if curated and curated not in has_row:
+        if curated not in has_row:
             mine = [Path(odb.oid_to_path(md5)) for relpath, md5 in files_of(curated) if relpath in parts]
             has_row[curated] = any(_has_row(path, plan) for path in mine)
-        if has_row.get(curated):
-            rendered = (
-                files_of(hashes.get(paths.RENDERED.as_posix(), "")) if hashes.get(paths.RENDERED.as_posix()) else []
-            )
-            tokens |= {md5 for relpath, md5 in rendered if Path(relpath).name == TOKENS}
-    return names, tokens
+        made = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
+        # dataset and rendered rows of one lock may be of different runs, so both are asked
+        if has_row[curated] or any(_names_row(odb, md5, plan) for md5, name in made.items() if Path(name).name == IDS):
+            by_version |= {md5 for md5, name in made.items() if Path(name).name == TOKENS or name.endswith(".parquet")}
+    return names, by_version
+
+
+def _names_row(odb: Any, md5: str, plan: Plan) -> bool:
+    path = Path(odb.oid_to_path(md5))
+    if not path.exists():
+        return True  # not looked at: they may be of the row
+    ids = np.load(path, allow_pickle=False)
+    return bool(np.isin(ids, np.array([row_id.encode() for row_id in plan.ids], ids.dtype)).any())
 
 
 def _has_row(path: Path, plan: Plan) -> bool:

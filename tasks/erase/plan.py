@@ -8,16 +8,17 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.dataset import read_parts
-from tasks.erasures import read_erasures
 from tasks.files import read_json, write_json
 from tasks.manifest import Batch, read_manifest
 from tasks.places import places_of
+from tasks.records import fill_up, read_raw_file, to_rows
 
 
 @dataclass(frozen=True)
@@ -30,44 +31,86 @@ class Plan:
     """The raw batches that hold them."""
     images: list[str]
     """sha256 of images that no other record names."""
-    has_made: bool
-    """Are some of them made rows? What generators answered is then not kept either."""
     pins: list[tuple[str, str]]
     """Row, split: rows that took their side from one of these, and keep it."""
     who: str
     when: str
     why: str
+    held: tuple[tuple[str, str], ...] = ()
+    """Place and md5 of the objects in DVC's cache that must go, once they were looked for."""
 
 
-def make_plan(row_ids: Collection[str], why: str) -> Plan:
-    """Finds what must go with the rows: all their copies, and what was made from them. What was erased before is left out."""
-    known = {row_id for each in read_erasures() for row_id in each.ids}
-    made = made_from(row_ids)
-    ids = sorted({*row_ids, *made} - known)
-    batches = {batch.batch: batch for batch in read_manifest()}
-    digests: set[str] = set()
-    images: set[str] = set()
-    held: set[str] = set()
-    for places in places_of(ids).values():
-        for name, indices in places.items():
-            held.add(name)
-            with pq.ParquetFile(batches[name].path) as file:
-                raw = file.read(columns=["digest", "record"]).take(pa.array(sorted(indices), pa.int64()))
-            digests |= set(raw["digest"].to_pylist())
-            images |= {image for record in raw["record"].to_pylist() for image in _images_of(record)}
-    images -= _images_elsewhere(list(batches.values()), digests, images)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
+    """Finds what must go with the rows: all their copies, the same records wherever they came, and what was made from them.
+
+    Returns:
+        None where nothing of the rows is left.
+    """
+    records = _records({*row_ids, *made_from(row_ids)})
+    if not records:
+        return None
+    ids = sorted({each.row_id for each in records} | set(row_ids))
+    digests = {each.digest for each in records}
+    images = {image for each in records for image in _images_of(each.record)}
+    images -= _images_elsewhere(read_manifest(), digests, images)
     return Plan(
-        ids,
-        sorted(digests),
-        sorted(held),
-        sorted(images),
-        bool(made),
-        _followers(ids),
-        getpass.getuser(),
-        now,
-        why,
+        ids=ids,
+        digests=sorted(digests),
+        batches=sorted({each.batch for each in records}),
+        images=sorted(images),
+        pins=_followers(ids),
+        who=getpass.getuser(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        why=why,
     )
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A raw record whose text is still there."""
+
+    batch: str
+    digest: str
+    row_id: str
+    record: str | None
+
+
+def _records(row_ids: set[str]) -> set[_Record]:
+    """The records that became these rows, and the same records elsewhere, which may have become others; till there are no more."""
+    found: set[_Record] = set()
+    wanted, digests = row_ids, set[str]()
+    while wanted:
+        places: dict[str, set[int]] = {}
+        for by_batch in places_of(wanted).values():
+            for name, indices in by_batch.items():
+                places.setdefault(name, set()).update(indices)
+        new = {each for batch in read_manifest() for each in _read(batch, places.get(batch.batch, set()), digests)}
+        fresh = {each.digest for each in new} - digests
+        if fresh:  # look for the same records in every batch
+            digests |= fresh
+            new |= {each for batch in read_manifest() for each in _read(batch, set(), fresh)}
+        wanted = {each.row_id for each in new} - row_ids - {each.row_id for each in found}
+        found |= new
+    return found
+
+
+def _read(batch: Batch, places: set[int], digests: set[str]) -> list[_Record]:
+    if not places and not digests:
+        return []
+    with pq.ParquetFile(batch.path) as file:
+        known = file.read(columns=["digest"])["digest"]
+        same = pc.is_in(known, pa.array(sorted(digests), pa.string())).to_numpy()
+        chosen = sorted(places | set(np.flatnonzero(same).tolist()))
+        if not chosen:
+            return []
+        raw = fill_up(file.read().take(pa.array(chosen, pa.int64())))
+    rows = to_rows(raw, batch, chosen)["row_id"].to_pylist()
+    columns = [raw[name].to_pylist() for name in ("digest", "record", "raw")]
+    return [
+        _Record(batch.batch, digest, row_id, record)
+        for row_id, digest, record, came in zip(rows, *columns, strict=True)
+        if record is not None or came is not None
+    ]
 
 
 def made_from(row_ids: Collection[str]) -> list[str]:
@@ -90,7 +133,8 @@ def saved_plan() -> Plan | None:
     if not paths.ERASING.exists():
         return None
     said = read_json(paths.ERASING)
-    return Plan(**said | {"pins": [(row_id, split) for row_id, split in said["pins"]]})
+    pairs = {"pins": [tuple(pin) for pin in said["pins"]], "held": tuple(tuple(each) for each in said["held"])}
+    return Plan(**said | pairs)
 
 
 def _followers(ids: list[str]) -> list[tuple[str, str]]:
@@ -105,8 +149,6 @@ def _followers(ids: list[str]) -> list[tuple[str, str]]:
 
 def _parents() -> dict[str, set[str]]:
     """Made row → the rows that it was made from."""
-    from tasks.records import read_raw_file, to_rows
-
     found: dict[str, set[str]] = {}
     for batch in read_manifest():
         raw = read_raw_file(batch.path)

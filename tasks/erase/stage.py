@@ -53,7 +53,7 @@ def erase(row_ids: Collection[str], why: str) -> Erased | None:
     """
     resume()
     plan = make_plan(row_ids, why)
-    if not plan.ids:
+    if plan is None:
         return None
     save_plan(plan)
     return _carry_out(plan)
@@ -69,6 +69,8 @@ def _carry_out(plan: Plan) -> Erased:
     _decide(plan)
     fetch_texts()
     held = with_repo(lambda repo: held_objects(repo, plan), DOING)
+    plan = replace(plan, held=tuple((each.what, each.md5) for each in held))
+    save_plan(plan)  # what an image is called is known no more when its listing is gone
     _rewrite_raw(plan)
     add_raw()
     remotes = with_repo(lambda repo: _replace_objects(repo, held, plan), DOING)
@@ -133,7 +135,7 @@ def _erasure_of(each: Held, odb: Any, plan: Plan) -> Erasure:
             place.parent.mkdir(parents=True, exist_ok=True)
             target.chmod(0o444)
             os.replace(target, place)
-    old_sha256 = file_digest(each.path)
+    old_sha256 = file_digest(each.path) if each.path.exists() else ""  # it may lie in a remote alone
     return Erasure(
         each.what, each.md5, old_sha256, new, new_sha256, plan.ids, plan.digests, plan.who, plan.when, plan.why
     )
@@ -160,13 +162,13 @@ def _replace_in_remote(remote: Any, odb: Any, plan: Plan) -> None:
 
 def _clear_outputs(plan: Plan) -> None:
     """What the stages made with the rows goes from the working tree; the next run makes it without them."""
-    is_in_dataset = any(mentions(path, plan.ids) for path in paths.CURATED.glob("*.parquet"))
+    shutil.rmtree(paths.RENDERED, ignore_errors=True)
+    shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
+    paths.SUMMARY.unlink(missing_ok=True)  # it shows answers to some test rows
     for path in (*paths.QUARANTINE.rglob("*.parquet"), *paths.CURATED.glob("*.parquet")):
         if holds(path, plan):
-            path.unlink()
-    if is_in_dataset or not paths.CURATED.exists():
-        shutil.rmtree(paths.RENDERED, ignore_errors=True)
-        shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
+            with replacing(path) as temporary:
+                rewrite(path, temporary, plan)
 
 
 def _clear_caches(plan: Plan) -> None:
@@ -176,8 +178,7 @@ def _clear_caches(plan: Plan) -> None:
             if mentions(path, [*plan.ids, *plan.digests]):
                 shutil.rmtree(path.parent, ignore_errors=True)
     shutil.rmtree(paths.PREDICTION_CACHE, ignore_errors=True)
-    if plan.has_made:
-        shutil.rmtree(paths.CACHE / "build", ignore_errors=True)
+    shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # what generators answered may be about them
     for folder in (paths.GREAT_EXPECTATIONS, paths.DATA_DOCS):
         for path in [*folder.rglob("*")]:
             if any(batch in path.as_posix() for batch in plan.batches) and path.exists():

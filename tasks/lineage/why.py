@@ -91,9 +91,9 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
         raise DataError(
             "is too short to name a row", where=start, fix=f"Give {LEAST_CHARACTERS} characters of its id or more"
         )
-    if erased := _erased(start):
-        return erased, {}
     found = places_of_rows_that_begin(start)
+    if (erased := _erased(start)) and not _has_text(found.get(erased, {})):
+        return erased, {}
     if len(found) != 1:
         what = (
             "no row's id begins so" if not found else f"{len(found)} rows' ids begin so: {', '.join(sorted(found)[:3])}"
@@ -101,6 +101,16 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
         fix = "See ids: strop quarantine list, strop data diff" if not found else "Give more of it"
         raise DataError(what, where=start, fix=fix)
     return next(iter(found.items()))
+
+
+def _has_text(places: dict[str, set[int]]) -> bool:
+    """Does one of the records still say something? A record that came after the erasure may hold the same row."""
+    batches = {batch.batch: batch for batch in read_manifest()}
+    for name, indices in places.items():
+        raw = read_raw(batches[name], check=False).take(pa.array(sorted(indices)))
+        if raw["record"].null_count < len(indices) or raw["raw"].null_count < len(indices):
+            return True
+    return False
 
 
 def _erased(start: str) -> str | None:

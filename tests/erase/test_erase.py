@@ -22,7 +22,7 @@ from tasks.config import load_config
 from tasks.curate.settings import CurateSettings
 from tasks.curate.split import split_of
 from tasks.dataset import read_dataset
-from tasks.decisions import record_decision
+from tasks.decisions import read_decisions, record_decision
 from tasks.erase import stage
 from tasks.erase.stage import erase, resume
 from tasks.erasures import read_erasures
@@ -330,3 +330,61 @@ def test_forgotten_rows_can_be_erased_later(world: Path) -> None:
     assert files_with(SECRET, world)
     erase(ids, why="asked to")
     assert files_with(SECRET, world, world.parent / "store") == []
+
+
+def test_two_rows_of_one_batch_may_be_erased_one_after_the_other(world: Path) -> None:
+    """The first erasure changes the files that rows are found by."""
+    refused = quarantined(REFUSED)
+    erase([ids_of(SECRET)[0]], why="asked to")
+    erase([refused], why="asked to")
+    erase(ids_of(SECRET), why="asked to")
+    for text in (SECRET, REFUSED):
+        assert files_with(text, world, world.parent / "store") == []
+
+
+def test_the_same_record_in_another_family_is_erased_too(world: Path) -> None:
+    shutil.copy("inbox/qa.jsonl", "inbox/other.jsonl")
+    other = {"name": "other", "path": "inbox/other*", "shape": "alpaca", "family": "instruction"}
+    write_params(world, params("base", [*SOURCES, other], validate={"max_refused_share": 0.5}))
+    run_data()
+    erase(ids_of(SECRET)[:1] + ids_of(SECRET)[1:2], why="asked to")
+    run_data()
+    assert files_with(SECRET, world, world.parent / "store") == []
+
+
+def test_a_row_that_comes_again_in_another_record_can_be_erased_again(world: Path) -> None:
+    row_id = ids_of(SECRET + "，他叫什么")[0]
+    erase(ids_of(SECRET), why="asked to")
+    run_data()
+    again = {"instruction": SECRET + "，他叫什么？", "input": "", "output": "王小明。", "time": "12:00"}
+    write_jsonl(world / "inbox/qa-4.jsonl", [again])
+    run_data()
+    assert files_with(SECRET, paths.RAW)
+    assert erase([row_id], why="asked to") is not None
+    assert files_with(SECRET, world, world.parent / "store") == []
+
+
+def test_what_a_version_left_in_a_remote_alone_goes_too(world: Path) -> None:
+    store = world.parent / "store"
+    shutil.rmtree(".dvc/cache")
+    for folder in (paths.RENDERED, paths.PREDICTIONS):
+        shutil.rmtree(folder, ignore_errors=True)
+    erase(ids_of(SECRET), why="asked to")
+    assert files_with(SECRET, world, store) == []
+
+
+def test_a_reason_may_hold_any_character(world: Path) -> None:
+    erase(ids_of(SECRET)[:1], why="asked\u2028to\u0085by")
+    assert read_erasures()[-1].why == "asked\u2028to\u0085by"
+    assert read_decisions()[-1].why
+    erase(ids_of(SECRET), why="asked to")
+
+
+def test_a_dry_run_finishes_nothing(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_rewrite_raw", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase(ids_of(SECRET), why="asked to")
+    assert cli.run(["rows", "forget", "--erase", "--dry-run"]) == 0
+    assert "was cut short" in capsys.readouterr().out
+    assert files_with(SECRET, paths.RAW)

@@ -12,7 +12,7 @@ from tasks.text import normalise
 Pairs = frozenset[tuple[str, ...]]
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
+_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
 _CALLED = re.compile(
     r"\s*([^()（）,，;；|]+?)\s*[(（]\s*([^,，;；|]+?)\s*[,，;；|]\s*([^,，;；|]+?)\s*[)）]\s*[.。]?\s*"
@@ -130,5 +130,5 @@ def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> P
 
 
 def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:
-    match = pattern.fullmatch(line)
+    match = pattern.fullmatch(" ".join(line.split()))  # in runs of spaces, the patterns would look for ever
     return match.groups() if match else None

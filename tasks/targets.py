@@ -39,11 +39,12 @@ class Frame:
     after: str = ""
 
     def taken_off(self, answer: str) -> str:
-        """The answer without the frame, as far as it has one: a model may answer with the bare target."""
+        """The answer without the frame, if it begins as one: a model may answer with the bare target, `U.S.`."""
         text = answer.strip()
         before, after = self.before.strip(), self.after.strip()
-        if before and text.lower().startswith(before.lower()):
-            text = text[len(before) :]
+        if not text.lower().startswith(before.lower()):
+            return text
+        text = text[len(before) :]
         if after and text.endswith(after):
             text = text[: -len(after)]
         return text.strip()

@@ -15,6 +15,10 @@ from tasks.errors import BaseModelError, ConfigError
 Precision = Literal["bf16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
+CONSTANT_DATE = "26 Jul 2024"
+"""What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""
+_DATE_MACRO = f"{{% macro strftime_now(f) %}}{CONSTANT_DATE}{{% endmacro %}}"
+
 DROPOUTS = ("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")
 """What model configurations call their dropouts."""
 
@@ -34,6 +38,8 @@ def best_precision() -> Precision:
 
 def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
     """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
+
+    A chat template that writes today's date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead, every day.
 
     Args:
         folder: a model folder (the base's, data/model, or .strop/models/<digest>).
@@ -57,6 +63,8 @@ def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
         )
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
+    if "strftime_now" in tokenizer.chat_template:
+        tokenizer.chat_template = _DATE_MACRO + tokenizer.chat_template.removeprefix(_DATE_MACRO)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

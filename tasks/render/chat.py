@@ -61,11 +61,18 @@ class ChatFormat:
         return conversation if self.has_system else with_system_folded(conversation)
 
     def _takes(self, conversation: Conversation) -> bool:
-        """Some templates know tools, but not two calls at once, or words beside a call."""
-        texts = [m["content"] for m in conversation.messages if m["content"].strip()]
-        names = [call["function"]["name"] for m in conversation.messages for call in m.get("tool_calls", [])]
+        """Some templates know tools, but not two calls at once, or words beside a call.
+
+        Calls are asked for under names and arguments that occur nowhere else: two calls of one function are told apart.
+        """
+        texts = [m["content"].strip() for m in conversation.messages if m["content"].strip()]
         fitted = conversation if self.has_system else with_system_folded(conversation)
-        return self._shows([*(text.strip() for text in texts), *names], fitted.messages, list(fitted.tools) or None)
+        marks: list[str] = []
+        messages = [
+            {**m, "tool_calls": [_marked(call, marks) for call in m["tool_calls"]]} if "tool_calls" in m else m
+            for m in fitted.messages
+        ]
+        return self._shows([*texts, *marks], messages, list(fitted.tools) or None)
 
     def sequences(self, conversation: Conversation, every: bool) -> list[Texts]:
         """The fitted conversation as sequences: one, or one an answer where the chat template writes earlier turns otherwise once
@@ -117,6 +124,23 @@ class ChatFormat:
 
 
 Sequencer = Callable[[Conversation, bool], list[Texts]]
+
+
+def _marked(call: Any, marks: list[str]) -> Any:
+    """The call with a text of its own as its name and in place of each string of its arguments; these are added to `marks`."""
+
+    def mark(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: mark(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [mark(each) for each in value]
+        if isinstance(value, str):
+            marks.append(f"probe_{len(marks)}_")
+            return marks[-1]
+        return value
+
+    function = call["function"]
+    return {**call, "function": {"name": mark(function["name"]), "arguments": mark(function["arguments"])}}
 
 
 def _cut_at(text: str, spans: list[tuple[int, int]]) -> Texts:

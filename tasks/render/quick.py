@@ -1,21 +1,21 @@
 """The text of chat templates in bulk: what a template writes around the contents is asked for once a shape of conversation.
 
 A shape is the order of the turns, and which of them are empty. It is found by contents that stand in for the real ones, and holds
-where the template looks at no content: a template that compares contents with some text (`'</think>' in content`) is asked itself
-for every row that holds this text, and so is it for tools. Some rows of each call are compared with what the template says itself;
-one that differs ends the shortcut for good. tests/render/test_quick.py compares both on many conversations.
+where the template looks at no content: one that compares contents with a text (`'</think>' in content`) is asked itself for every
+row that holds this text, one that does more with them for every row (tasks/render/sought.py), and so is it for tools. Some rows of
+each call are compared with what the template says itself; one that differs ends the shortcut for good. tests/render/test_quick.py
+compares both on many conversations.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, Literal
-
-from jinja2 import Environment, TemplateError, nodes
+from hashlib import sha256
+from typing import Literal
 
 from tasks.render.chat import ChatFormat, Texts
 from tasks.render.conversation import Conversation, Message
+from tasks.render.sought import compared_texts
 
 Shape = tuple[tuple[str, bool], ...]
 Piece = tuple[str | int, ...]
@@ -25,9 +25,6 @@ Edges = Literal["keep", "strip", "clean"]
 
 CHECKED_ROWS = 3
 """Rows of each call that are compared with the template itself."""
-_ROLES = {"system", "user", "assistant", "tool", "ipython", "function", "developer", "model"}
-_KEYS = {"role", "content", "name", "tool_calls", "reasoning_content", "thinking", "arguments", "parameters"}
-"""Of a message or a call: sought in it, not in what is said."""
 _PADDED = (" \n\t word {} \ue000\n line {} \n ", "\n\n {}\n", " {}  ", "\u3000{}\u3000", "\t{}\n\n")
 
 
@@ -42,17 +39,18 @@ class QuickFormat:
 
     def sequences(self, conversations: list[Conversation], every: bool) -> list[list[Texts]]:
         """The sequences of each (fitted) conversation, in their order."""
-        checked = 0
-        results = []
-        for conversation in conversations:
-            quick = self._quick(conversation, every) if self.is_on else None
-            if quick is not None and checked < CHECKED_ROWS:
-                checked += 1
-                if quick != self.chat.sequences(conversation, every):
-                    self.is_on = False
-                    return self.sequences(conversations, every)
-            results.append(self.chat.sequences(conversation, every) if quick is None else quick)
-        return results
+        if not self.is_on:
+            return [self.chat.sequences(conversation, every) for conversation in conversations]
+        results = [self._quick(conversation, every) for conversation in conversations]
+        quick = [place for place, result in enumerate(results) if result is not None]
+        for place in _checked(quick, conversations):
+            if results[place] != self.chat.sequences(conversations[place], every):
+                self.is_on = False
+                return self.sequences(conversations, every)
+        return [
+            self.chat.sequences(conversation, every) if result is None else result
+            for conversation, result in zip(conversations, results, strict=True)
+        ]
 
     def _quick(self, conversation: Conversation, every: bool) -> list[Texts] | None:
         if conversation.has_tools:
@@ -62,6 +60,8 @@ class QuickFormat:
         for mark in self.marks:
             if any(mark in content for content in contents):
                 return None
+        if any(content and not content.strip() for content in contents):
+            return None  # blank is not empty, and is to a template that trims and looks
         key = tuple((m["role"], not content) for m, content in zip(conversation.messages, contents, strict=True)), every
         if key not in self._shapes:
             self._shapes[key] = self._find(*key)
@@ -73,8 +73,6 @@ class QuickFormat:
             stripped = [content.strip() for content in contents]
             if edges == "clean" and stripped != contents:
                 return None
-            if edges == "strip" and any(not now and was for now, was in zip(stripped, contents, strict=True)):
-                return None  # blank is not empty to a template that looks
             contents = stripped
         return _filled(sequences, contents)
 
@@ -101,6 +99,14 @@ class QuickFormat:
         return sequences, "clean"
 
 
+def _checked(places: list[int], conversations: list[Conversation]) -> set[int]:
+    """The row of the most text, and some picked by their text: not those that happen to stand first."""
+    said = {place: "".join(m["content"] for m in conversations[place].messages) for place in places}
+    longest = sorted(places, key=lambda place: -len(said[place]))[:1]
+    picked = sorted(places, key=lambda place: sha256(said[place].encode("utf-8", "replace")).digest())
+    return {*longest, *picked[: CHECKED_ROWS - 1]}
+
+
 def _split(text: str, contents: list[str]) -> Piece:
     """The text as constants and places of contents."""
     parts: list[str | int] = [text]
@@ -123,41 +129,3 @@ def _filled(sequences: list[list[Piece]], contents: list[str]) -> list[Texts]:
         ["".join([part if isinstance(part, str) else contents[part] for part in piece]) for piece in sequence]
         for sequence in sequences
     ]
-
-
-def compared_texts(chat_template: Any) -> tuple[str, ...] | None:
-    """The texts that a chat template may compare contents with; None where that cannot be told.
-
-    They are the constants that are sought (`in`), stand in a call (`split`, `startswith`, `replace`), or are compared (`==`) with
-    what is no role.
-    """
-    if not isinstance(chat_template, str):
-        return None
-    try:
-        tree = Environment(extensions=["jinja2.ext.loopcontrols", "jinja2.ext.do"]).parse(
-            _without_generation(chat_template)
-        )
-    except TemplateError:
-        return None
-    found: set[str] = set()
-    for compare in tree.find_all(nodes.Compare):
-        sides = [compare.expr, *(operand.expr for operand in compare.ops)]
-        is_sought = any(operand.op in ("in", "notin") for operand in compare.ops)
-        found |= {c for side in sides for c in _constants(side) if is_sought or c not in _ROLES}
-    calls = [
-        call for call in tree.find_all(nodes.Call) if not isinstance(call.node, nodes.Name)
-    ]  # no raise_exception("...")
-    for told in (*calls, *tree.find_all(nodes.Filter), *tree.find_all(nodes.Test)):
-        assert isinstance(told, (nodes.Call, nodes.Filter, nodes.Test))
-        found |= {c for argument in (*told.args, *told.kwargs) for c in _constants(argument)}
-    return tuple(sorted(text for text in found if text.strip() and text not in _KEYS))
-
-
-def _constants(node: nodes.Node) -> set[str]:
-    own = [node] if isinstance(node, nodes.Const) else []
-    return {c.value for c in [*own, *node.find_all(nodes.Const)] if isinstance(c.value, str)}
-
-
-def _without_generation(text: str) -> str:
-    """`{% generation %}` is transformers' own tag, and says nothing of contents."""
-    return re.sub(r"{%-?\s*(?:end)?generation\s*-?%}", "", text)

@@ -104,3 +104,14 @@ def test_the_gguf_inside_a_package_becomes_a_folder_that_loads(project: Path) ->
     ids = prompt["input_ids"] if not isinstance(prompt, torch.Tensor) else prompt
     answer = load_base(record).generate(ids, max_new_tokens=12, do_sample=False)
     assert "Paris" in tokenizer.decode(answer[0, ids.shape[1] :])
+
+
+def test_a_chat_template_that_writes_the_date_writes_the_same_every_day(project: Path, base: Path) -> None:
+    tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = "{% for m in messages %}{{ strftime_now('%d %b %Y') }}: {{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(base)
+    loaded = load_tokenizer(base)
+    text = loaded.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    assert text == "26 Jul 2024: Hello"
+    loaded.save_pretrained(base)
+    assert load_tokenizer(base).chat_template == loaded.chat_template

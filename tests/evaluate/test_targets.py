@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -60,6 +61,28 @@ def test_the_label_is_what_stands_in_the_place_of_the_output() -> None:
     assert read_target("classification", "the sentiment is positive.", frame) == "positive"
     assert read_target("classification", "positive", frame) == "positive"
     assert judge_answer("classification", "The sentiment is Positive.", "positive", frame).score == 1.0
+
+
+def test_a_bare_answer_keeps_its_own_last_dot() -> None:
+    frame = Frame("The answer is ", ".")
+    assert frame.taken_off("U.S.") == "U.S."
+    assert frame.taken_off("The answer is U.S..") == "U.S."
+    assert Frame("", ".").taken_off("Paris.") == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("relation", "a | b{0}| c{0} x | z"),
+        ("relation", "a({0}b{0},{0}c{0}|{0}d"),
+        ("entities", "a{0}b{0}:{0}"),
+        ("tool_calls", "<tool_call>{0}x{0}y"),
+    ],
+)
+def test_ten_thousand_spaces_are_read_as_fast_as_one(kind: str, answer: str) -> None:
+    start = time.process_time()
+    assert read_target(kind, answer.format(" " * 10_000)) is None
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

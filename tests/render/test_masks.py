@@ -12,6 +12,7 @@ from conftest import REPOSITORY
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
 from tasks.files import canonical_json
+from tasks.render.chat import ChatFormat
 from tasks.render.conversation import make_conversation
 from tasks.render.templates import read_templates, write_answer, write_question
 from tasks.render.tokens import Example, Renderer
@@ -158,6 +159,24 @@ def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_
     assert told == ["<think>hm</think>One.<|endoftext|>", "<think>so</think>Two.<|endoftext|>"]
     assert isinstance(examples[1], Example)
     assert "[assistant]One.<|endoftext|>[user]" in examples[1].prompt
+
+
+def test_a_chat_template_that_writes_one_call_of_two_is_given_both_as_text(tiny_gpt2: Path, project: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    calls = canonical_json([{"name": "weather", "arguments": {"city": city}} for city in ("Rome", "Oslo")])
+    subject = row(tools=TOOLS, output=calls)
+    every = (
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    for chat_template, is_text in (
+        (every, False),
+        (every.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), True),
+    ):
+        tokenizer.chat_template = chat_template
+        conversation = make_conversation(FAMILIES["qa"].choose(subject), subject)
+        assert ("tool_calls" not in ChatFormat(tokenizer).fitted(conversation).messages[-1]) == is_text
 
 
 def test_a_chat_template_that_changes_the_prompt_once_it_is_answered_is_refused(tiny_gpt2: Path, project: Path) -> None:

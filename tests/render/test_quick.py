@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.files import canonical_json
+from tasks.render.chat import ChatFormat
+from tasks.render.conversation import Conversation
 from tasks.render.packing import pack
-from tasks.render.quick import compared_texts
+from tasks.render.quick import QuickFormat
+from tasks.render.sought import compared_texts
 from tasks.render.templates import read_templates
 from tasks.render.tokens import Example, Renderer
 from tasks.render.words import WordTable, is_cut_at_spaces
+
+LOOKING = {
+    "a named text cut off": ("{% set tag = '</think>' %}", "m.content.split(tag)[-1]"),
+    "a named text sought": ("{% set tag = '</think>' %}", "'thought' if tag in m.content else m.content"),
+    "a length": ("", "'long' if m.content|length > 200 else m.content"),
+    "a cut": ("", "m.content|truncate(120)"),
+    "a dictionary": ("", "{'yes': 'Yes!'}.get(m.content, m.content)"),
+    "a dictionary's key": ("", "{'yes': 'Yes!'}[m.content] or m.content"),
+    "a part": ("", "m.content[:50]"),
+    "a tab": ("", "'tab' if '\t' in m.content else m.content"),
+    "a part of a text": ("", "'so' if m.content in 'yes or no' else m.content"),
+    "a key's name": ("", "'name' if 'name' in m.content else m.content"),
+    "the turn before": ("", "m.content ~ (loop.previtem.content|length if loop.previtem else '')"),
+    "blank": ("", "m.content if m.content.strip() else 'nothing'"),
+    "words": ("", "'yes' if 'YES' in m.content|upper else m.content"),
+    "two joined": ("", "'yes' if 'ab' in m.content + 'b' else m.content"),
+    "a space apart": ("{% set ns = namespace(c='') %}", "{'yes': 1}.get(ns.c, ns.c)"),
+}
+"""Chat templates that write something else for some contents: what they set first, and what they write of a message."""
+
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 CHAT = REPOSITORY / "data/templates/chat"
@@ -54,6 +78,42 @@ def test_the_quick_way_gives_what_the_slow_way_gives(name: str, subjects: Any, e
     quick, slow = (Renderer(TOKENIZER, longest, every, is_quick=is_quick) for is_quick in (True, False))
     ours, theirs = (renderer.render(subjects, FAMILIES["dialogue"].choose) for renderer in (quick, slow))
     assert [told(one) for one in ours] == [told(one) for one in theirs]
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_a_chat_template_that_looks_at_contents_is_asked_for_each_it_could_know(name: str) -> None:
+    before, written = LOOKING[name]
+    TOKENIZER.chat_template = (
+        before + "{% for m in messages %}" + ("{% set ns.c = m.content %}" if "ns" in before else "") + "<{{ m.role }}>{{ "
+        + written + " }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    )  # fmt: skip
+    said = ["plain", "one more", "a third", "x</think>y", "yes", "name", "a\tb", "a", " \n", "no " * 90, "the last"]
+    talks = [
+        Conversation([{"role": "user", "content": a}, {"role": "assistant", "content": b}])
+        for a, b in [(text, "fine") for text in said] + [("why", text) for text in said]
+    ]
+    chat = ChatFormat(TOKENIZER)
+    slow = [chat.sequences(talk, True) for talk in talks]
+    quick = QuickFormat(chat)
+    assert [found for talk in talks for found in quick.sequences([talk], True)] == slow
+    assert QuickFormat(chat).sequences(talks, True) == slow
+
+
+@pytest.mark.parametrize("path", sorted(CHAT.glob("*.jinja")), ids=lambda path: path.stem)
+def test_our_own_chat_templates_go_the_quick_way(path: Path) -> None:
+    assert compared_texts(path.read_text(encoding="utf-8")) == ()
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_what_is_not_followed_is_told(name: str) -> None:
+    before, written = LOOKING[name]
+    setting = "{% set ns.c = m.content %}" if "ns" in before else ""
+    found = compared_texts(f"{before}{{% for m in messages %}}{setting}{{{{ {written} }}}}{{% endfor %}}")
+    followed = {
+        "a named text cut off": ("</think>",), "a named text sought": ("</think>",), "a tab": ("\t",),
+        "a key's name": ("name",), "blank": (),
+    }  # fmt: skip
+    assert found == followed.get(name)
 
 
 def told(result: Any) -> Any:

@@ -21,6 +21,12 @@ from tasks import paths
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
 
+def say(line: str) -> None:
+    """Prints a line; where nobody reads any more (`| head`), the work goes on."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
 @dataclass
 class Progress:
     stage: str
@@ -41,7 +47,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done, facts=self._told())
         elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            print(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}", flush=True)
+            say(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}")
 
     def event(self, **facts: Any) -> None:
         """Appends a line to the stage's events file; a failure to write is not the stage's failure."""
@@ -68,7 +74,7 @@ def track(stage: str, total: float, unit: str) -> Iterator[Progress]:
         (paths.EVENTS / f"{stage}.jsonl").write_text("")
     if not sys.stdout.isatty():
         yield progress
-        print(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._told()}", flush=True)
+        say(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._told()}")
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

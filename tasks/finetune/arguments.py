@@ -46,6 +46,8 @@ KEPT = (
     *("output_dir", "report_to", "logging_steps", "logging_strategy", "logging_nan_inf_filter", "disable_tqdm"),
     *("remove_unused_columns", "label_names", "resume_from_checkpoint", "push_to_hub", "use_cpu", "save_total_limit"),
     *("metric_for_best_model", "greater_is_better", "do_train", "do_eval", "do_predict", "group_by_length"),
+    *("save_only_model", "ignore_data_skip", "dataloader_drop_last", "auto_find_batch_size"),
+    "restore_callback_states_from_checkpoint",
 )
 """Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
 
@@ -82,6 +84,7 @@ def training_arguments(
         "save_steps": eval_steps if keeps_best else settings.checkpoint_every_steps,
         "save_total_limit": 2,
         "load_best_model_at_end": keeps_best,
+        "restore_callback_states_from_checkpoint": keeps_best,  # or a resumed training forgets its bad evaluations
         "metric_for_best_model": "eval_loss" if keeps_best else None,
         "greater_is_better": False if keeps_best else None,
         "logging_steps": 1,

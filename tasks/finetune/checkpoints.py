@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tasks import paths
 from tasks.errors import TrainingError
@@ -62,3 +62,12 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
+    """Ends a training also where the checkpoint that it goes on from was written by its last evaluation."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+        super().on_train_begin(args, state, control, **named)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True

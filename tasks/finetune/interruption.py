@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.number: int | None = None
+        self.has_stopped = False
+        """Was it a signal that ended the training? It may come when the training has just ended by itself."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -45,18 +48,19 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
                 signal.signal(number, handler)
 
     def require_uninterrupted(self, state: Any) -> None:
-        """Raises Interrupted if a signal ended the training before its last step."""
-        if self.number is not None and state.global_step < state.max_steps:
+        """Raises Interrupted if a signal ended the training."""
+        if self.number is not None and self.has_stopped:
             self.progress.event(step=state.global_step, interrupted=True)
             raise Interrupted(state.global_step, self.number)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.number is not None:
-            control.should_save = control.should_training_stop = True
+        if self.number is not None and not control.should_training_stop:
+            self.has_stopped = control.should_save = control.should_training_stop = True
 
     def _stop(self, number: int, frame: Any) -> None:
         if self.number is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.number = number
-        print("finetune: saves a checkpoint, then ends …", flush=True)
+        with contextlib.suppress(OSError):  # a print here could come into the middle of another
+            os.write(2, "finetune: saves a checkpoint, then ends …\n".encode())

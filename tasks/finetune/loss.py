@@ -87,6 +87,9 @@ def summed_cross_entropy(
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
+    if not torch.is_grad_enabled():  # a function of one's own is told to compute gradients all the same
+        hidden, weight = hidden.detach(), weight.detach()
+        bias = None if bias is None else bias.detach()
     loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, labels, smoothing)
     return loss
 

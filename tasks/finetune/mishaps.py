@@ -12,7 +12,12 @@ from typing import TypeVar
 import torch
 
 from tasks.errors import TrainingError
+from tasks.files import read_json, write_json
 from tasks.finetune.settings import FinetuneSettings
+from tasks.progress import say
+
+FITTING = "fitting.json"
+"""In the folder of the checkpoints: the micro-batch that fits into the memory, where it is not the settings'."""
 
 FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed")
 """How libraries that are not Python's own say that the disk is full."""
@@ -25,7 +30,8 @@ def train_in_memory(
 ) -> tuple[FinetuneSettings, Trained]:
     """Trains; where a GPU's memory is not enough, with half the micro-batch, and so with the same global batch.
 
-    It then begins anew, as weights follow from the micro-batch to the last bit; the first steps are those that fail.
+    It is kept beside the checkpoints, for a run that goes on from them. Training then begins anew, as weights follow
+    from the micro-batch to the last bit; the first steps are those that fail.
 
     Returns:
         The settings that it was trained with, and what `train` gave.
@@ -33,6 +39,8 @@ def train_in_memory(
     Raises:
         TrainingError: one packed row is too much.
     """
+    if (checkpoints / FITTING).is_file():
+        settings = settings.model_copy(update=read_json(checkpoints / FITTING))
     while True:
         try:
             return settings, train(settings)
@@ -46,10 +54,10 @@ def train_in_memory(
         for path in checkpoints.glob("checkpoint-*"):
             shutil.rmtree(path)
         rows, steps = settings.micro_batch_rows, settings.gradient_accumulation_steps
-        print(
+        write_json(checkpoints / FITTING, {"micro_batch_rows": rows, "gradient_accumulation_steps": steps})
+        say(
             f"finetune: the GPU's memory is not enough; begins anew with micro_batch_rows {rows} and "
-            f"gradient_accumulation_steps {steps}: the same global batch",
-            flush=True,
+            f"gradient_accumulation_steps {steps}: the same global batch"
         )
 
 

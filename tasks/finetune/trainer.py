@@ -84,6 +84,13 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         is_trained = labels[:, 1:] != IGNORED
         return _cross_entropy(logits[:, :-1][is_trained], labels[:, 1:][is_trained], smoothing), outputs
 
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """Nothing, where the checkpoint that it goes on from was the training's last."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **named)
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Validation loss a trained token, as {"eval_loss": nats}."""
         model = self.model.eval()

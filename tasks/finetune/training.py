@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, PrinterCallback, set_seed
+from transformers import PrinterCallback, set_seed
 
 from tasks.base.load import DTYPES, Precision, device_name
 from tasks.base.resolve import BaseRecord
 from tasks.finetune.arguments import steps_per_epoch, total_steps, training_arguments
-from tasks.finetune.checkpoints import MarkComplete, last_checkpoint
+from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.model import build_model
 from tasks.finetune.packed import PackedRows
@@ -18,7 +18,7 @@ from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.telling import Tell
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.finetune.utilisation import epoch_flops, matmul_flops
-from tasks.progress import Progress, track
+from tasks.progress import Progress, say, track
 from tasks.rendered import Rendered
 
 
@@ -45,7 +45,7 @@ def train_model(
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
-            callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
+            callbacks.append(StopEarly(settings.early_stopping_patience))
         trainer = AnswerTrainer(
             model=model,
             args=training_arguments(settings, len(train), len(valid), precision, checkpoints),
@@ -61,7 +61,7 @@ def train_model(
         trainer.add_callback(tell)
         last = last_checkpoint(checkpoints)
         if last is not None:
-            print(f"finetune: goes on from step {last.name.split('-')[1]}", flush=True)
+            say(f"finetune: goes on from step {last.name.split('-')[1]}")
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
@@ -82,4 +82,4 @@ def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float,
     share = flops / matmul_flops(DTYPES[precision], device_name())
     progress.event(step=step, model_flops_per_second=flops, model_flops_utilisation=share)
     told = f"{speed:,.0f} tokens/s, {flops / 1e9:,.0f} GFLOP/s: {share:.0%} of a {precision} matrix product here"
-    print(f"finetune: {told}", flush=True)
+    say(f"finetune: {told}")

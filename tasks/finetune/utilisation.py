@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -33,23 +34,44 @@ def epoch_flops(model: Any, train: Rendered, learns_all: bool = False) -> float:
     """Operations that one epoch needs: no more is counted for recomputed activations (PaLM's model FLOPs, appendix B).
 
     A linear layer costs 2 a weight and token forward, 2 backward for what it was given, and 2 more for its weights where those
-    are trained. The head is counted for trained tokens alone. Attention inside examples: 2 products of length² x width / 2 forward,
-    twice that backward.
+    are trained. Layers below the lowest that trains have no backward pass. The head is counted for trained tokens alone.
+    Attention inside examples: 2 products of length² x width / 2 forward, twice that backward.
     """
     tokens = len(train.input_ids)
     head = model.get_output_embeddings()
     learned = tokens - len(train.packs) if learns_all else int(train.loss_mask.sum())
+    below = _layers_without_backward(model)
+    ends_here = {id(module) for layer in below for module in layer.modules()}
+    if not any(value.requires_grad for value in model.parameters() if value is not head.weight):
+        ends_here.add(id(head))
     total = 0.0
     for module in model.modules():
-        weight = getattr(module, "weight", None)
+        weight = module._parameters.get("weight")  # its own: an adapter also shows that of the layer it wraps
         if weight is None or weight.dim() != 2 or isinstance(module, torch.nn.Embedding):
             continue
-        passes = 6 if weight.requires_grad else 4
-        total += passes * weight.numel() * (learned if module is head else tokens)
+        passes = 2 + 2 * (id(module) not in ends_here) + 2 * weight.requires_grad
+        total += passes * _weights(module, weight) * (learned if module is head else tokens)
     config = model.config
     width = getattr(config, "num_attention_heads", 0) * _head_width(config)
     squares = float((np.diff(train.examples).astype(np.float64) ** 2).sum())
-    return total + 6 * squares * width * getattr(config, "num_hidden_layers", 0)
+    layers = getattr(config, "num_hidden_layers", 0)
+    return total + squares * width * (6 * layers - 4 * len(below))
+
+
+def _weights(module: Any, weight: torch.Tensor) -> int:
+    """Of a linear layer. In 4 bits two of them are one element of the tensor."""
+    is_linear = isinstance(module, torch.nn.Linear)
+    return int(module.in_features * module.out_features if is_linear else weight.numel())
+
+
+def _layers_without_backward(model: Any) -> list[Any]:
+    """The frozen layers that nothing trained stands before. Adapters are in every layer, trained prompts before the first."""
+    embeddings = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
+    if hasattr(model, "peft_config") or any(each.weight.requires_grad for each in embeddings):
+        return []
+    lists = [each for each in model.modules() if isinstance(each, torch.nn.ModuleList)]
+    layers = max(([*each] for each in lists), key=len, default=[])
+    return [*itertools.takewhile(lambda each: not any(p.requires_grad for p in each.parameters()), layers)]
 
 
 def _head_width(config: Any) -> int:

@@ -153,6 +153,17 @@ def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_loss_that_is_only_looked_at_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, bias = (torch.randn(*shape).requires_grad_() for shape in ((5, 6), (9, 6), (9,)))
+    labels = torch.arange(5)
+    expected = summed_cross_entropy(hidden, weight, bias, labels).detach()
+    for name in ("zeros_like", "empty_like"):
+        monkeypatch.setattr(loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
+    with mode():
+        assert torch.equal(summed_cross_entropy(hidden, weight, bias, labels), expected)
+
+
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
 def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, project: Path) -> None:
     prepare(project, request.getfixturevalue(base))

@@ -1,0 +1,139 @@
+"""Room `finetune`, gone on from a checkpoint: early stopping, the last step and a smaller micro-batch are remembered."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.config import PipelineConfig
+from tasks.errors import TrainingError
+from tasks.files import read_json
+from tasks.finetune import stage, training
+from tasks.finetune.interruption import StopOnSignal
+from tasks.finetune.mishaps import train_in_memory
+from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.telling import Tell
+from tasks.progress import Progress, track
+
+EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0.05, "early_stopping_patience": 3}
+"""Settings that overfit at once."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: PipelineConfig) -> None:
+    """Trains, and dies when `name` of that step is told."""
+    plain = Tell.on_log
+
+    def on_log(self: Tell, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        if state.global_step == step and name in logs:
+            raise KeyboardInterrupt
+        plain(self, args, state, control, logs, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tell, "on_log", on_log)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config)
+
+
+@pytest.mark.parametrize("name", ["loss", "train_loss"], ids=["in the last step", "after it"])
+def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one(
+    name: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, **EARLY)
+    stage.run(config)
+    digest, report, curves = (
+        trained_digest(),
+        read_json(paths.TRAINING_REPORT),
+        (paths.MODEL / "curves.jsonl").read_text(),
+    )
+    assert report["epochs"] < 30
+    kill_at(monkeypatch, report["steps"], name, config)
+    stage.run(config)
+    assert read_json(paths.TRAINING_REPORT) == report
+    assert (paths.MODEL / "curves.jsonl").read_text() == curves
+    assert trained_digest() == digest
+
+
+def test_killed_after_its_last_step_it_trains_no_further(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, max_steps=3, schedule="constant")
+    stage.run(config)
+    digest = trained_digest()
+    kill_at(monkeypatch, 3, "train_loss", config)
+    stage.run(config)
+    assert read_json(paths.TRAINING_REPORT)["steps"] == 3
+    assert trained_digest() == digest
+
+
+def test_a_signal_after_early_stopping_is_no_interruption(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, **EARLY)
+    stage.run(config)
+    digest, steps = trained_digest(), read_json(paths.TRAINING_REPORT)["steps"]
+    marked = training.MarkComplete
+
+    class SendsSignal(marked):  # type: ignore[misc, valid-type]
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training, "MarkComplete", SendsSignal)
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> None:
+    settings = FinetuneSettings(micro_batch_rows=4, gradient_accumulation_steps=1)
+    tried: list[int] = []
+
+    def killed(fitting: FinetuneSettings) -> None:
+        tried.append(fitting.micro_batch_rows)
+        if fitting.micro_batch_rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        (tmp_path / "checkpoint-1").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_memory(settings, tmp_path, killed)
+    used, _ = train_in_memory(settings, tmp_path, lambda fitting: tried.append(fitting.micro_batch_rows))
+    assert tried == [4, 2, 2]
+    assert (used.micro_batch_rows, used.gradient_accumulation_steps) == (2, 2)
+    assert (tmp_path / "checkpoint-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "save_only_model",
+        "ignore_data_skip",
+        "dataloader_drop_last",
+        "auto_find_batch_size",
+        "restore_callback_states_from_checkpoint",
+    ],
+)
+def test_a_field_that_resuming_hangs_on_may_not_be_set(field: str, project: Path, tiny_gpt2: Path) -> None:
+    with pytest.raises(TrainingError, match=f"{field} may not be set"):
+        stage.run(prepare(project, tiny_gpt2, trainer={field: True}))
+
+
+def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr(os, "write", closed)
+    with track("finetune", total=2, unit="rows") as progress:
+        progress.advance(1)
+    assert progress.done == 1
+    stop = StopOnSignal(Progress("finetune", 1, "tokens"))
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.number == signal.SIGTERM

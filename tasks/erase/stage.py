@@ -108,8 +108,10 @@ def _rewrite_raw(plan: Plan) -> None:
 def _replace_objects(repo: Repo, held: list[Held], plan: Plan) -> list[str]:
     """Records each object, then removes it: from the remotes first, so that a crash forgets none of them."""
     odb = repo.cache.local
+    recorded = {each.old for each in _mine(plan)}
     for each in held:
-        record_erasure(_erasure_of(each, odb, plan))
+        if each.md5 not in recorded:
+            record_erasure(_erasure_of(each, odb, plan))
     reached = []
     for name, remote in remotes_of(repo):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from conftest import write_jsonl
 from toyflow import facts, make_toy_flow, strop
 
@@ -30,6 +31,7 @@ def records(count: int, start: int, answer: str) -> list[dict[str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_tells_what_moved_and_only_while_it_is_new(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     toy = (root / "toy.py").read_text()

@@ -19,8 +19,8 @@ from tasks.git import head_commit, make_commit, run
 OURS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
 """Folders whose untracked files are part of a version too, unless git ignores them."""
 
-NEEDED = (paths.DVC_YAML, paths.DVC_LOCK, paths.PARAMS, paths.CONSTRAINTS, paths.ROUND, paths.BASE, paths.DECISIONS, paths.ERASURES,
-          Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
+NEEDED = (paths.DVC_YAML, paths.DVC_LOCK, paths.PARAMS, paths.CONSTRAINTS, paths.ROUND, paths.START, paths.BASE,
+          paths.DECISIONS, paths.ERASURES, Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
 """Files that a version cannot be rebuilt without: stored even where git ignores them."""
 
 

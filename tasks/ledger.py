@@ -106,6 +106,14 @@ def judged(entries: list[Entry], version: int) -> Entry | None:
     return next((e for e in reversed(entries) if e.kind == "judged" and e.version == version), None)
 
 
+def version_named(entries: list[Entry], name: str) -> Entry | None:
+    """The entry of the version that a person calls `champion`, `3` or `v3`; None where there is no such one."""
+    if name == "champion":
+        return champion_of(entries)
+    number = name.removeprefix("v")
+    return judged(entries, int(number)) if number.isdecimal() else None
+
+
 def spent_looks(entries: list[Entry]) -> tuple[int, int]:
     """The test epoch and the looks already spent on its rows.
 

@@ -1,4 +1,10 @@
-"""The rendered side of a split, as `render` writes and `finetune` and `evaluate` read it: flat arrays, memory-mapped.
+"""What `render` writes and `finetune` and `evaluate` read: data/rendered/<form>/<split>, a form for each way of being taught.
+
+answers   conversations, their answers trained; texts: raw text, every token trained. Packed, as flat arrays, memory-mapped (below)
+labels    texts with a label each: the same arrays, an example a packed row, and labels.npy int32 [examples]; labels.json: the names
+pairs     a prompt with a better and a worse answer: prompt_ids, chosen_ids, rejected_ids (<split>.parquet)
+judged    a prompt with an answer that was judged good or bad: prompt_ids, answer_ids, desirable (<split>.parquet)
+prompts   a prompt, and what an answer to it is scored against: prompt_ids, target, kind, before, after (<split>.parquet)
 
 input_ids.npy   int32 [tokens]         all tokens, example after example
 loss_mask.npy   uint8 [tokens]         1 where the token is part of an answer (its end token too)
@@ -14,12 +20,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks import paths
 from tasks.errors import DataError
+
+if TYPE_CHECKING:
+    from tasks.finetune.settings import FinetuneSettings
+
+FORM_OF = {
+    "sft": "answers",
+    "distill": "answers",
+    "pretrain": "texts",
+    "classify": "labels",
+    "dpo": "pairs",
+    "orpo": "pairs",
+    "reward": "pairs",
+    "kto": "judged",
+    "grpo": "prompts",
+}
+"""Objective → the form of the rows that teach it."""
 
 TEST = paths.RENDERED / "test.parquet"
 TEMPLATES = paths.RENDERED / "templates.json"
@@ -48,17 +71,35 @@ class Rendered:
         return [row_id.decode() for row_id in self.ids[first:last].tolist()]
 
 
-def read_rendered(split: str, folder: Path = paths.RENDERED) -> Rendered:
+def forms_of(finetune: FinetuneSettings) -> tuple[str, ...]:
+    """The forms that the trainings need; the candidate's is the last."""
+    needed = [FORM_OF[training.objective] for training in finetune.trainings()]
+    return tuple(form for place, form in enumerate(needed) if form not in needed[place + 1 :])
+
+
+def speaks(form: str) -> bool:
+    """Do rows of the form pass through a chat template?"""
+    return form != "labels"
+
+
+def not_rendered(path: str | Path) -> DataError:
+    """The error for something that `render` has not written."""
+    fix = "Make it: python -m tasks ingest, then dvc repro render"
+    return DataError("not found", where=str(path), fix=fix)
+
+
+def read_rendered(split: str, form: str = "answers") -> Rendered:
     """The arrays of `split` ("train" or "valid"), mapped from disk.
 
     Raises:
         DataError: they are not there.
     """
+    folder = paths.RENDERED / form / split
     try:
         arrays = [
-            np.load(folder / split / f"{name}.npy", mmap_mode="r")
+            np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in ("input_ids", "loss_mask", "examples", "packs", "ids")
         ]
     except FileNotFoundError as error:
-        raise DataError("not found", where=str(error.filename), fix="Make it: dvc repro render") from error
+        raise not_rendered(error.filename) from error
     return Rendered(*arrays)

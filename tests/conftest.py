@@ -202,6 +202,16 @@ def write_params(root: Path, config: dict[str, Any]) -> None:
     (root / "params.yaml").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
+def begin_round(config: Any) -> None:
+    """What `ingest` does when a round begins, without git: the base is pinned, and what the trainings need is written down."""
+    from tasks.base.resolve import pin_base
+    from tasks.rendered import forms_of
+    from tasks.start import Start, write_start
+
+    pin_base(config.base)
+    write_start(Start(forms_of(config.finetune)))
+
+
 def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:
     """Rows (tasks.row.ROW_SCHEMA) as `validate` hands them on."""
     from tasks.row import row_id_of

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, toy_rows, write_params, write_part
+from conftest import REPOSITORY, begin_round, toy_rows, write_params, write_part
 from ruamel.yaml import YAML
 
 from tasks import paths
 from tasks.base.load import load_trained
-from tasks.base.resolve import pin_base, read_base
+from tasks.base.resolve import read_base
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.files import read_json
@@ -35,7 +35,7 @@ def test_a_recipe_trains_a_step(recipe: Path, project: Path, request: Any) -> No
     values["curate"] |= {"valid_share": 0.1, "test_share": 0.2}  # 60 rows, not thousands
     write_params(project, values)
     config = load_config()
-    pin_base(config.base)
+    begin_round(config)
     write_part(toy_rows())
     for room in (curate, render, finetune):
         room(config)

@@ -128,18 +128,19 @@ def check_params(subject: Subject) -> Link:
 
 
 def check_inputs(subject: Subject) -> Link:
-    """dvc.lock, the round and the decisions in the version are those of the receipt."""
+    """dvc.lock, the round, its start and the decisions in the version are those of the receipt."""
     receipt, wrong = subject.receipt, []
     lock = git.read_at(subject.commit, paths.DVC_LOCK)
     if lock is None or hashlib.sha256(lock).hexdigest() != receipt["dvc_lock"]:
         wrong.append(f"{paths.DVC_LOCK} differs")
-    round_ = git.read_at(subject.commit, paths.ROUND)
-    if round_ is None or json.loads(round_) != receipt["round"]:
-        wrong.append(f"{paths.ROUND} differs")
+    for path, name in ((paths.ROUND, "round"), (paths.START, "start")):
+        content = git.read_at(subject.commit, path)
+        if content is None or json.loads(content) != receipt.get(name):
+            wrong.append(f"{path} differs")
     decisions = (git.read_at(subject.commit, paths.DECISIONS) or b"").decode("utf-8")
     if [json.loads(line) for line in decisions.split("\n") if line.strip()] != receipt["decisions"]:
         wrong.append(f"{paths.DECISIONS} differs")
-    return _link("inputs", wrong, "dvc.lock, round and decisions")
+    return _link("inputs", wrong, "dvc.lock, round, start and decisions")
 
 
 def check_base(subject: Subject) -> Link:

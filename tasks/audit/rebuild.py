@@ -15,6 +15,8 @@ from tasks import git, outputs, paths
 from tasks.audit.files import told_of_erasures
 from tasks.audit.links import Link, Subject
 from tasks.errors import AuditError, DataError
+from tasks.ledger import read_ledger
+from tasks.versions import weights_folder
 from tasks.weights import weights_digest
 
 STAGES = ("validate", "curate", "render", "finetune")
@@ -35,7 +37,7 @@ def rebuild_weights(subject: Subject) -> list[Link]:
         shutil.rmtree(clone / paths.RAW, ignore_errors=True)
         outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
         _bring_base(subject.receipt["base"], clone)
-        _bring_champion(subject.receipt["round"], clone)
+        _bring_weights(subject, clone)
         threads = subject.receipt.get("threads")
         for stage in STAGES:
             _run(stage, clone, threads)
@@ -59,11 +61,15 @@ def _bring_base(base: dict[str, Any], clone: Path) -> None:
         (clone / place).symlink_to(place.resolve())
 
 
-def _bring_champion(round_: dict[str, Any], clone: Path) -> None:
-    """The weights that the round's champion had: a training that continues it needs them."""
-    champion = round_["champion"]
-    if champion and (kept := paths.MODELS / champion["weights_digest"]).is_dir():
-        shutil.copytree(kept, clone / kept)
+def _bring_weights(subject: Subject, clone: Path) -> None:
+    """The weights that the trainings began with: a champion's that was trained on, a teacher's, a reward model's."""
+    start, entries = subject.receipt.get("start") or {}, read_ledger(subject.model)
+    digests = [*(start.get("versions") or {}).values()]
+    digests += [start["champion"]["weights_digest"]] if start.get("champion") else []
+    for digest in digests:
+        version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)
+        kept = weights_folder(subject.model, version, digest)
+        shutil.copytree(kept, clone / kept, dirs_exist_ok=True)
 
 
 def _run(stage: str, clone: Path, threads: int | None) -> None:

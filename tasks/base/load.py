@@ -11,6 +11,7 @@ from tasks import paths
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, ConfigError
+from tasks.files import read_json
 
 Precision = Literal["bf16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -18,6 +19,10 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 CONSTANT_DATE = "26 Jul 2024"
 """What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""
 _DATE_MACRO = f"{{% macro strftime_now(f) %}}{CONSTANT_DATE}{{% endmacro %}}"
+
+LABELS = "labels.json"
+"""In the folder of a trained model with a head of labels (or of one number, the reward): their names, in the head's order."""
+ADAPTER = "adapter_config.json"
 
 DROPOUTS = ("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")
 """What model configurations call their dropouts."""
@@ -36,7 +41,7 @@ def best_precision() -> Precision:
     return "bf16" if has_bf16 else "fp32"
 
 
-def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
+def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True) -> Any:
     """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
 
     A chat template that writes today's date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead, every day.
@@ -44,6 +49,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
     Args:
         folder: a model folder (the base's, data/model, or .strop/models/<digest>).
         chat_template: "own", or the name of a file in data/templates/chat/. A model without one of its own takes `alpaca`.
+        speaks: False for a model that only reads (an encoder): it needs neither chat template nor end token.
 
     Raises:
         BaseModelError: the folder holds no tokenizer that can be read, or one without an end token.
@@ -57,6 +63,10 @@ def load_tokenizer(folder: Path, chat_template: str = "own") -> Any:
         raise BaseModelError(
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
+    if not speaks:
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
     if tokenizer.eos_token is None:
         raise BaseModelError(
             "its tokenizer has no end token, so an answer could not end", where=str(folder), fix="Set base.model"
@@ -82,51 +92,79 @@ def _named_template(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def load_base(
-    record: BaseRecord, precision: Precision = "fp32", dropout: float | None = None, in_four_bits: bool = False
-) -> Any:
-    """The base model, in evaluation mode, on the GPU where there is one; with `dropout` in all its layers, if given.
-
-    Args:
-        in_four_bits: keep its linear layers in 4 bits (NF4, bitsandbytes); needs a GPU.
+def load_base(record: BaseRecord, precision: Precision = "fp32", **more: Any) -> Any:
+    """The base model, in evaluation mode, on the GPU where there is one; `more` as for `load_weights`.
 
     Raises:
-        BaseModelError: it is not there, has changed, or is no causal language model.
+        BaseModelError: it is not there, has changed, or is no model of that kind.
     """
-    return _load_weights(base_folder(record), precision, dropout, in_four_bits)
+    return load_weights(base_folder(record), precision, **more)
 
 
 def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32") -> Any:
-    """A trained model: a LoRA adapter on the base `record`, or full weights. In evaluation mode.
+    """A trained model: an adapter on the base `record`, or full weights. In evaluation mode.
 
     Raises:
         BaseModelError: the base or the trained weights are not there.
     """
-    if not (folder / "adapter_config.json").is_file():
-        return _load_weights(folder, precision)
+    labels = labels_of(folder)
+    if not is_adapter(folder):
+        return load_weights(folder, precision, labels=labels)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_base(record, precision), str(folder)).eval()
+    return PeftModel.from_pretrained(load_base(record, precision, labels=labels), str(folder)).eval()
 
 
-def _load_weights(folder: Path, precision: Precision, dropout: float | None = None, in_four_bits: bool = False) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+def is_adapter(folder: Path) -> bool:
+    """Does the folder hold an adapter, rather than full weights?"""
+    return (folder / ADAPTER).is_file()
+
+
+def labels_of(folder: Path) -> tuple[str, ...] | None:
+    """The labels that the model in `folder` tells apart; None for one that writes."""
+    path = folder / LABELS
+    return tuple(read_json(path)) if path.is_file() else None
+
+
+def load_weights(
+    folder: Path,
+    precision: Precision = "fp32",
+    dropout: float | None = None,
+    in_four_bits: bool = False,
+    labels: tuple[str, ...] | None = None,
+) -> Any:
+    """The full weights in a folder, in evaluation mode, on the GPU where there is one.
+
+    Args:
+        dropout: in all layers, if given.
+        in_four_bits: keep the linear layers in 4 bits (NF4, bitsandbytes); needs a GPU.
+        labels: give it a head that tells these apart, instead of one that writes; a new one where the folder has none.
+
+    Raises:
+        BaseModelError: they are not there, or are of no such model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # a new head is told of as if something were missing
     try:
         config = AutoConfig.from_pretrained(folder)
         for name in DROPOUTS if dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, dropout)
+        if labels is not None:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: place for place, label in enumerate(labels)}
+            if config.pad_token_id is None:  # decoders look for the last token before the padding
+                config.pad_token_id = config.eos_token_id
         more = _four_bits(precision) if in_four_bits else {}
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", **more
-        )
+        kind = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
+        model = kind.from_pretrained(folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", **more)
     except (OSError, ValueError, KeyError) as error:
-        raise BaseModelError(
-            f"cannot be loaded as a causal LM ({_first_line(error)})", where=str(folder), fix="Set base.model"
-        ) from error
+        wanted = "causal LM" if labels is None else "model with a head of labels"
+        what = f"cannot be loaded as a {wanted} ({_first_line(error)})"
+        raise BaseModelError(what, where=str(folder), fix="Set base.model") from error
     return model.eval() if in_four_bits else model.to(device_name()).eval()
 
 

@@ -60,14 +60,11 @@ class LocalModel:
         return load_trained(folder, record, precision), load_tokenizer(folder)
 
     def _version_folder(self) -> Path:
-        from tasks.ledger import champion_of, judged, read_ledger
+        from tasks.ledger import read_ledger, version_named
         from tasks.versions import weights_folder
 
         name, entries = self.settings.model, read_ledger(self.config.register_.model_name)
-        number = name.removeprefix("v")
-        entry = (
-            champion_of(entries) if name == "champion" else judged(entries, int(number)) if number.isdecimal() else None
-        )
+        entry = version_named(entries, name)
         if entry is None:
             fix = "Say champion, base, a version's number (strop history), or a folder that holds a model"
             raise RegistryError("no such model", where=f"generator.model {name}", fix=fix)

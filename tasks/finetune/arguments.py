@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
-from tasks.base.load import Precision, device_name
+from tasks.base.load import device_name
 from tasks.errors import TrainingError
-from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.objectives import Work
+from tasks.finetune.settings import TrainingSettings
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
@@ -53,18 +53,23 @@ KEPT = (
 
 
 def training_arguments(
-    settings: FinetuneSettings, train_rows: int, valid_rows: int, precision: Precision, checkpoints: Path
-) -> TrainingArguments:
-    """The Trainer's arguments for `settings`, given the numbers of packed rows.
+    work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> Any:
+    """The Trainer's arguments, given the numbers of rows (packed ones, pairs, ...) on both sides.
+
+    Args:
+        kind: the class that they are of: TRL's trainers have classes of their own.
+        more: fields of that class that an objective sets.
 
     Raises:
-        TrainingError: `trainer` names no field of TrainingArguments, one of ours, or gives a value that it refuses.
+        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it refuses.
     """
+    settings = work.settings
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
     keeps_best = bool(settings.early_stopping_patience and evaluates)
     given: dict[str, Any] = {
-        "output_dir": str(checkpoints),
+        "output_dir": str(work.checkpoints),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch_rows,
@@ -76,7 +81,7 @@ def training_arguments(
         "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
-        "bf16": precision == "bf16",
+        "bf16": work.precision == "bf16",
         "use_cpu": device_name() == "cpu",
         "eval_strategy": "steps" if evaluates else "no",
         "eval_steps": eval_steps if evaluates else None,
@@ -95,9 +100,10 @@ def training_arguments(
         "dataloader_pin_memory": False,
         "seed": settings.seed,
         "data_seed": settings.seed,
+        **more,
     }
     try:
-        arguments = TrainingArguments(**{**given, **_checked(settings.trainer)})
+        arguments = kind(**{**given, **_checked(settings.trainer, kind, more)})
     except (TypeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
@@ -105,28 +111,30 @@ def training_arguments(
     return arguments
 
 
-def _checked(extra: dict[str, Any]) -> dict[str, Any]:
+def _checked(extra: dict[str, Any], kind: type[TrainingArguments], more: dict[str, Any]) -> dict[str, Any]:
     """The user's own fields; one that we only give a default is theirs."""
-    known = {field.name for field in fields(TrainingArguments) if field.init}
+    known = {field.name for field in fields(kind) if field.init}
     for name in extra:
-        if name in OURS:
+        if name in more:
+            what, fix = "is set by the objective's own settings", "See docs/settings.md, section finetune"
+        elif name in OURS:
             what, fix = f"is set by finetune.{OURS[name]}", f"Set finetune.{OURS[name]} instead"
         elif name in KEPT:
             what, fix = "may not be set: Strop's checkpoints, curves or batches depend on it", "Leave it out"
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3)
-            what, fix = "is no field of transformers.TrainingArguments", f"Nearest: {', '.join(near) or 'none'}"
+            what, fix = f"is no field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"
         else:
             continue
         raise TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
     return extra
 
 
-def steps_per_epoch(settings: FinetuneSettings, train_rows: int) -> int:
+def steps_per_epoch(settings: TrainingSettings, train_rows: int) -> int:
     """Optimiser steps an epoch."""
     return math.ceil(math.ceil(train_rows / settings.micro_batch_rows) / settings.gradient_accumulation_steps)
 
 
-def total_steps(settings: FinetuneSettings, train_rows: int) -> int:
+def total_steps(settings: TrainingSettings, train_rows: int) -> int:
     """Optimiser steps in all, unless training stops early."""
     return settings.max_steps or math.ceil(settings.epochs * steps_per_epoch(settings, train_rows))

@@ -13,7 +13,7 @@ import torch
 
 from tasks.errors import TrainingError
 from tasks.files import read_json, write_json
-from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.settings import TrainingSettings
 from tasks.progress import say
 
 FITTING = "fitting.json"
@@ -26,8 +26,8 @@ Trained = TypeVar("Trained")
 
 
 def train_in_memory(
-    settings: FinetuneSettings, checkpoints: Path, train: Callable[[FinetuneSettings], Trained]
-) -> tuple[FinetuneSettings, Trained]:
+    settings: TrainingSettings, checkpoints: Path, train: Callable[[TrainingSettings], Trained]
+) -> tuple[TrainingSettings, Trained]:
     """Trains; where a GPU's memory is not enough, with half the micro-batch, and so with the same global batch.
 
     It is kept beside the checkpoints, for a run that goes on from them. Training then begins anew, as weights follow
@@ -61,7 +61,7 @@ def train_in_memory(
         )
 
 
-def with_half_the_micro_batch(settings: FinetuneSettings) -> FinetuneSettings:
+def with_half_the_micro_batch(settings: TrainingSettings) -> TrainingSettings:
     """At most half of it, so that the global batch stays what it is."""
     whole = settings.micro_batch_rows * settings.gradient_accumulation_steps
     rows = next(n for n in range(settings.micro_batch_rows // 2, 0, -1) if whole % n == 0)

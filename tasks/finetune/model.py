@@ -9,18 +9,19 @@ from typing import Any
 
 import torch
 
-from tasks.base.load import Precision, load_base
+from tasks.base.load import ADAPTER, LABELS, Precision, is_adapter, labels_of, load_base, load_trained, load_weights
 from tasks.base.resolve import BaseRecord
 from tasks.errors import TrainingError
-from tasks.files import write_json
+from tasks.files import read_json, write_json
+from tasks.finetune.objectives import Work
 from tasks.finetune.packed import use_packed_attention
-from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.settings import TrainingSettings
 
 ADAPTED = ("lora", "dora", "qlora")
 NEEDS_GPU = "needs a GPU and bitsandbytes (pip install bitsandbytes)"
 
 
-def require_method(settings: FinetuneSettings) -> None:
+def require_method(settings: TrainingSettings) -> None:
     """Tells before any work what this machine cannot do.
 
     Raises:
@@ -32,40 +33,102 @@ def require_method(settings: FinetuneSettings) -> None:
         raise TrainingError(f"finetune.method: qlora {NEEDS_GPU}", where="params.yaml", fix="Set finetune.method: lora")
 
 
-def build_model(record: BaseRecord, settings: FinetuneSettings, precision: Precision) -> Any:
-    """The base, ready to be trained as `settings` say.
+def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bool = False) -> Any:
+    """The model that the training starts from, ready to be trained as its settings say.
 
     Frozen weights are kept in bf16 once, instead of being cast at every step; adapters and whatever else is trained
     stay in fp32.
 
+    Args:
+        labels: give it a head that tells these apart.
+        is_packed: it is given batches of `packed.collate`.
+
     Raises:
-        TrainingError: no module of the model bears a name that the method asks for.
+        TrainingError: no module of the model bears a name that the method asks for, or the adapter that it is to go on from
+            has another shape.
     """
+    settings = work.settings
     keeps_base = settings.method not in ("full", "freeze")
-    in_four_bits = settings.method == "qlora"
-    model = load_base(record, precision if keeps_base else "fp32", settings.dropout, in_four_bits)
-    if settings.method != "prompt":
+    adapter = work.start if _goes_on_with_adapter(work) else None
+    if settings.method == "prompt" and work.start is not None and adapter is None:
+        what = "method: prompt can go on only from trained prompts: they cannot be merged into weights"
+        raise TrainingError(what, where="finetune", fix="Set finetune.method: lora")
+    model = _load_start(
+        work, work.precision if keeps_base else "fp32",
+        dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
+    )  # fmt: skip
+    if is_packed:
         use_packed_attention(model)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if keeps_base:
             model.enable_input_require_grads()  # or the frozen embedding ends the backward pass
+    if adapter is not None:
+        return _with_adapter_of(model, adapter, settings)
     if settings.method in ADAPTED:
-        return _with_adapters(model, settings)
+        return _with_adapters(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
     if settings.method == "prompt":
-        return _with_prompt(model, settings)
+        return _with_prompt(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
     if settings.method == "freeze":
-        _freeze(model, settings, precision)
+        _freeze(model, settings, work.precision)
     return model
 
 
-def _with_adapters(model: Any, settings: FinetuneSettings) -> Any:
+def _goes_on_with_adapter(work: Work) -> bool:
+    """Is it the adapter of the start that is trained on? Else that is merged into the base first, as a new head needs."""
+    if work.start is None or not is_adapter(work.start):
+        return False
+    has_labels = work.settings.objective in ("classify", "reward")
+    if has_labels != (labels_of(work.start) is not None):
+        return False
+    kind = read_json(work.start / ADAPTER)["peft_type"]
+    return (kind == "LORA") == (work.settings.method in ADAPTED) and work.settings.method not in ("full", "freeze")
+
+
+def _load_start(work: Work, precision: Precision, **more: Any) -> Any:
+    """The weights below whatever the method adds: the base's, or those of the start."""
+    if work.start is None or _goes_on_with_adapter(work):
+        return load_base(work.record, precision, **more)
+    return load_weights(_whole_start(work.start, work), precision, **more)
+
+
+def _whole_start(start: Path, work: Work) -> Path:
+    """The folder of the start's weights, its adapter merged into the base."""
+    if not is_adapter(start):
+        return start
+    merged = work.checkpoints / "start"
+    if not (merged / "config.json").is_file():
+        if read_json(start / ADAPTER)["peft_type"] != "LORA":
+            what = "trained prompts cannot be merged into the weights"
+            fix = "Go on with method: prompt, or train with method: lora before"
+            raise TrainingError(what, where="finetune", fix=fix)
+        model = load_trained(start, work.record).merge_and_unload()
+        beside = merged.with_name("start.new")
+        model.save_pretrained(beside)
+        beside.rename(merged)
+    return merged
+
+
+def _with_adapter_of(model: Any, folder: Path, settings: TrainingSettings) -> Any:
+    """The model with the adapter in `folder`, to be trained on."""
+    from peft import PeftModel
+
+    if settings.method in ADAPTED:
+        known = read_json(folder / ADAPTER)
+        for name, wanted in (("r", settings.lora.rank), ("lora_alpha", settings.lora.alpha)):
+            if known[name] != wanted:
+                what = f"the adapter that is trained on has {name} {known[name]:g}, but finetune.lora says {wanted:g}"
+                raise TrainingError(what, where="params.yaml", fix=f"Set it to {known[name]:g}")
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+
+
+def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = settings.lora.target_modules
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=settings.lora.rank,
         lora_alpha=settings.lora.alpha,
         lora_dropout=settings.lora.dropout,
@@ -85,21 +148,25 @@ def _with_adapters(model: Any, settings: FinetuneSettings) -> Any:
         ) from error
 
 
-def _with_prompt(model: Any, settings: FinetuneSettings) -> Any:
+def _with_prompt(model: Any, settings: TrainingSettings, task: str) -> Any:
     from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
     kind = PrefixTuningConfig if settings.prompt.kind == "prefix" else PromptTuningConfig
-    return get_peft_model(model, kind(task_type="CAUSAL_LM", num_virtual_tokens=settings.prompt.virtual_tokens))
+    return get_peft_model(model, kind(task_type=task, num_virtual_tokens=settings.prompt.virtual_tokens))
 
 
-def _freeze(model: Any, settings: FinetuneSettings, precision: Precision) -> None:
+def _freeze(model: Any, settings: TrainingSettings, precision: Precision) -> None:
     """Leaves the named parts to train; all else is frozen, in the narrower type."""
     chosen = settings.freeze
     trained = _last_layers(model, chosen.last_layers)
     if chosen.embeddings:
         trained += list(model.get_input_embeddings().parameters())
-    if chosen.head:
-        trained += list(model.get_output_embeddings().parameters())
+    head = model.get_output_embeddings()
+    if head is None:  # one of labels, which is new: it is always trained
+        body = f"{model.base_model_prefix}."
+        trained += [value for name, value in model.named_parameters() if not name.startswith(body)]
+    elif chosen.head:
+        trained += list(head.parameters())
     names = [name for name, _ in model.named_parameters()]
     for part in chosen.modules:
         if not any(part in name for name in names):
@@ -122,31 +189,65 @@ def _last_layers(model: Any, count: int) -> list[torch.nn.Parameter]:
     return [value for layer in layers[len(layers) - count :] for value in layer.parameters()] if count else []
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path, record: BaseRecord) -> None:
-    """Weights, configuration and tokenizer into `folder`, the same bytes for the same weights."""
+def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
+    """Weights, configuration and tokenizer into `folder`, the same bytes for the same weights.
+
+    Adapters are saved alone where they are the base's; on other weights, they are merged into them.
+    """
     shutil.rmtree(folder, ignore_errors=True)
-    if hasattr(model, "peft_config"):
-        model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # a model card of peft's, with its version
-        path = folder / "adapter_config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(config.get("target_modules"), list):
-            config["target_modules"].sort()  # a set: its order differs from run to run
-        config["base_model_name_or_path"] = record.id
-        write_json(path, config)
+    labels = _labels_of_model(model)
+    if not hasattr(model, "peft_config"):
+        _save_whole(_whole(model, work), folder)
+    elif work.start is None or _goes_on_with_adapter(work):
+        _save_adapter(model, folder, work.record)
     else:
-        model = _whole(model, record)
-        model.set_attn_implementation("sdpa")
-        model.config.use_cache = True
-        model.save_pretrained(folder)
+        _save_whole(_merged(model, work), folder)
+    if labels is not None:
+        write_json(folder / LABELS, list(labels))
     tokenizer.save_pretrained(folder)
 
 
-def _whole(model: Any, record: BaseRecord) -> Any:
-    """All weights in fp32; frozen ones as the base has them, not as they were narrowed for training."""
+def _save_adapter(model: Any, folder: Path, record: BaseRecord) -> None:
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    (folder / "README.md").unlink(missing_ok=True)  # a model card of peft's, with its version
+    path = folder / ADAPTER
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save"):  # sets: their order differs from run to run
+        if isinstance(config.get(name), list):
+            config[name].sort()
+    config["base_model_name_or_path"] = record.id
+    write_json(path, config)
+
+
+def _save_whole(model: Any, folder: Path) -> None:
+    model.set_attn_implementation("sdpa")
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+
+
+def _whole(model: Any, work: Work) -> Any:
+    """All weights in fp32; frozen ones as the start has them, not as they were narrowed for training."""
     trained = {name: value.data for name, value in model.named_parameters() if value.requires_grad}
     if len(trained) == len(list(model.named_parameters())):
         return model
-    whole = load_base(record).cpu()
+    whole = _load_start(work, "fp32", labels=_labels_of_model(model)).cpu()
     whole.load_state_dict(trained, strict=False)
     return whole
+
+
+def _merged(model: Any, work: Work) -> Any:
+    """The start's weights in fp32 with the trained adapter in them, not as they were narrowed for training."""
+    from peft import PeftModel
+
+    folder = work.checkpoints / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    start = _load_start(work, "fp32", labels=_labels_of_model(model))
+    return PeftModel.from_pretrained(start, str(folder)).merge_and_unload()
+
+
+def _labels_of_model(model: Any) -> tuple[str, ...] | None:
+    """The labels of a model's head; None for one that writes."""
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    has_labels = inner.get_output_embeddings() is None
+    return tuple(inner.config.id2label.values()) if has_labels else None

@@ -4,6 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tasks.finetune.objective_settings import (
+    ClassifySettings,
+    DistillSettings,
+    GrpoSettings,
+    KtoSettings,
+    Objective,
+    PreferenceSettings,
+)
 from tasks.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -39,7 +47,13 @@ class PromptSettings(Settings):
     """How many."""
 
 
-class FinetuneSettings(Settings):
+class TrainingSettings(Settings):
+    """One training."""
+
+    objective: Objective = "sft"
+    """What is learned, and so which rows teach it. `sft`: answers. `pretrain`: raw text, every token of it. `classify`: labels, by
+    a head of their own. `dpo`, `orpo`: the better of two answers; `kto`: answers judged good or bad; `reward`: a model that
+    scores answers. `grpo`: its own answers, by how they are rewarded. `distill`: answers, as a teacher would give them."""
     method: Literal["lora", "dora", "qlora", "prompt", "freeze", "full"] = "lora"
     """`lora` trains small adapters on a frozen base (`dora` splits them into size and direction, `qlora` keeps the base in
     4 bits and needs a GPU), `prompt` vectors before the input, `freeze` some layers, `full` every weight."""
@@ -94,3 +108,28 @@ class FinetuneSettings(Settings):
     """Any other field of transformers.TrainingArguments, such as `adam_beta2: 0.95` or `optim: adafactor`."""
     threads: Count | None = None
     """CPU threads; the default is one a physical core. The weights' last bits depend on it, so the receipt holds it."""
+    classify: ClassifySettings = ClassifySettings()
+    """For `objective: classify`."""
+    preference: PreferenceSettings = PreferenceSettings()
+    """For `objective: dpo` and `orpo`."""
+    kto: KtoSettings = KtoSettings()
+    """For `objective: kto`."""
+    grpo: GrpoSettings = GrpoSettings()
+    """For `objective: grpo`."""
+    distill: DistillSettings = DistillSettings()
+    """For `objective: distill`."""
+
+
+class FinetuneSettings(TrainingSettings):
+    before: tuple[TrainingSettings, ...] = ()
+    """Trainings that come first, each on the result of the one before: `pretrain` before `sft`, `sft` and `reward` before `grpo`.
+    A reward model is trained on that result too, and nothing goes on from it: it judges what comes after."""
+    continue_from: Literal["base", "champion"] = "base"
+    """`champion` trains the champion's weights on, with the rows that are new since it was made and a share of the old ones. Before
+    there is a champion, the base is trained."""
+    replay_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """With `continue_from: champion`: the share of the rows that the champion knows already that is trained on again."""
+
+    def trainings(self) -> tuple[TrainingSettings, ...]:
+        """All of them, in order; the last is what becomes the candidate."""
+        return (*self.before, self)

@@ -1,7 +1,8 @@
-"""Opens the round: fixes who the champion is and how many looks were spent, in data/round.json.
+"""Opens the round: fixes who the champion is and how many looks were spent (data/round.json), and what the trainings begin with
+(data/start.json).
 
-It is rewritten only when data, parameters or code have changed, or on `--rejudge`: not by a promotion, a rollback or an
-alias moved by hand. So nothing is judged anew because the world moved.
+Both are rewritten only when data, parameters or code have changed, the round on `--rejudge` too: not by a promotion, a rollback
+or an alias moved by hand. So nothing is judged, or trained, anew because the world moved.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from tasks import git, paths, versioning
 from tasks.errors import DataError
+from tasks.ingest.starting import fetch_what_it_starts_with, start_of_today
 from tasks.ledger import champion_of, read_ledger, spent_looks
 from tasks.round import Champion, Round, read_round, write_round
+from tasks.start import write_start
 from tasks.versions import commit_of, receipt_at, weights_folder
 
 if TYPE_CHECKING:
@@ -26,10 +29,14 @@ def open_round(config: PipelineConfig, rejudge: bool = False) -> Round:
     """
     git.require_repository()
     model = config.register_.model_name
-    round_ = None if rejudge or _is_news() else _standing_round()
+    is_news = _is_news()
+    round_ = None if rejudge or is_news else _standing_round()
     if round_ is None:
         round_ = _round_of_today(model)
         write_round(round_)
+    if is_news or not paths.START.exists():
+        write_start(start_of_today(config, round_))
+    fetch_what_it_starts_with(model)
     if round_.champion is not None:
         weights_folder(model, round_.champion.version, round_.champion.weights_digest)
     return round_
@@ -37,7 +44,8 @@ def open_round(config: PipelineConfig, rejudge: bool = False) -> Round:
 
 def _is_news() -> bool:
     """Whether data, parameters or code changed since the stages last ran; the round itself is no news."""
-    return not paths.ROUND.exists() or bool(versioning.changed_inputs(ignoring={str(paths.ROUND)}))
+    ignored = {str(paths.ROUND), str(paths.START)}
+    return not paths.ROUND.exists() or bool(versioning.changed_inputs(ignoring=ignored))
 
 
 def _standing_round() -> Round | None:

@@ -6,6 +6,7 @@ surrounds it (commit, machine) is written down once, and stays as it was first w
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -20,17 +21,18 @@ from tasks.base.resolve import read_base
 from tasks.beside import files_left_out
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
-from tasks.files import content_digest, file_digest, read_json, write_json
+from tasks.files import canonical_json, content_digest, file_digest, read_json, write_json
 from tasks.ledger import read_ledger
 from tasks.manifest import read_manifest
 from tasks.round import read_round
+from tasks.start import read_start
 from tasks.versions import commit_of, receipt_at
 from tasks.weights import weights_digest
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
-IDENTITY = ("weights", "dataset", "base", "round", "verdict")
+IDENTITY = ("weights", "dataset", "base", "round", "start", "verdict")
 
 
 def receipt_digest(receipt: dict[str, Any]) -> str:
@@ -58,13 +60,18 @@ def _identity() -> dict[str, Any]:
     if dataset is None:
         raise DataError("there is no dataset in dvc.lock", where=str(paths.CURATED), fix="Make it: dvc repro curate")
     base = read_base()
-    return {
+    identity = {
         "weights": weights_digest(paths.MODEL),
         "dataset": dataset,
         "base": {**asdict(base), "digest": base.digest},
         "round": asdict(read_round()),
+        "start": asdict(read_start()),
         "verdict": _read(paths.VERDICT),
     }
+    read_back: dict[str, Any] = json.loads(
+        canonical_json(identity)
+    )  # as a receipt on disk is: it has lists, not tuples
+    return read_back
 
 
 def _known_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,14 +7,34 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.render.packing import pack
-from tasks.render.tokens import Example
+from tasks.render.words import Ids
+
+
+class Tokens(Protocol):
+    """Some tokens of a row, and which of them are trained: an Example (tokens.py), or a Piece."""
+
+    @property
+    def row_id(self) -> str: ...
+    @property
+    def ids(self) -> Ids: ...
+    @property
+    def mask(self) -> npt.NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    row_id: str
+    ids: Ids
+    mask: npt.NDArray[np.uint8]
 
 
 class Gathered:
@@ -44,11 +64,11 @@ class Gathered:
         self._mask.close()
         shutil.rmtree(self._waiting)
 
-    def add(self, examples: Sequence[Example]) -> None:
+    def add(self, examples: Sequence[Tokens]) -> None:
         if examples:
             self._ids.write(np.concatenate([example.ids for example in examples]).tobytes())
             self._mask.write(np.concatenate([example.mask for example in examples]).tobytes())
-            self._lengths.append(np.array([len(example) for example in examples], np.int32))
+            self._lengths.append(np.array([len(example.ids) for example in examples], np.int32))
             self._row_ids.append(np.array([example.row_id for example in examples], "S32"))
 
     def write(self, pack_length_tokens: int) -> dict[str, Any]:

@@ -45,6 +45,19 @@ def balance(
     return np.repeat(np.arange(rows.num_rows), times), {name: count for name, count in left_out.items() if count}
 
 
+def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[pa.Table, dict[str, int]]:
+    """The rows that a training that goes on from a champion sees: those of new batches, and a share of the known ones.
+
+    Returns:
+        The rows, and how many of them are new and known.
+    """
+    is_known = np.isin(np.asarray(rows["batch"].to_pylist(), np.str_), list(known_batches))
+    ranks = np.array([_rank(row_id) for row_id in rows["row_id"].to_pylist()], np.float64)
+    kept = ~is_known | (ranks < share)
+    counts = {"new": int(np.count_nonzero(~is_known)), "known": int(np.count_nonzero(is_known & kept))}
+    return rows.filter(pa.array(kept)), counts
+
+
 def _rank(row_id: str) -> float:
     """A number from 0 to 1 that follows from the id."""
     return int.from_bytes(hashlib.sha256(f"balance\x1f{row_id}".encode()).digest()[:7], "big") / 2.0**56

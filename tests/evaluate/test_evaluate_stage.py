@@ -84,8 +84,8 @@ def render(base: Path, rows: int, prompt_words: int = 1) -> None:
     names = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
     schema = pa.schema([*((name, pa.string()) for name in names), ("prompt_ids", pa.list_(pa.int32()))])
     write_parquet(TEST, pa.Table.from_pylist(table, schema))
-    valid = paths.RENDERED / "valid"
-    valid.mkdir(exist_ok=True)
+    valid = paths.RENDERED / "answers" / "valid"
+    valid.mkdir(parents=True, exist_ok=True)
     np.save(valid / "input_ids.npy", np.arange(5, 25, dtype=np.int32))
     np.save(valid / "loss_mask.npy", np.array([0] * 8 + [1] * 2 + [0] * 5 + [1] * 5, dtype=np.uint8))
     np.save(valid / "examples.npy", np.array([0, 10, 20], dtype=np.int64))
@@ -259,7 +259,9 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_told_before_the_first_to
         stage.run(CONFIG)
 
 
-@pytest.mark.parametrize("missing", [TEST, paths.MODEL / "model.safetensors", paths.RENDERED / "valid" / "packs.npy"])
+@pytest.mark.parametrize(
+    "missing", [TEST, paths.MODEL / "model.safetensors", paths.RENDERED / "answers" / "valid" / "packs.npy"]
+)
 def test_a_missing_input_is_one_clear_line(world: Round, missing: Path) -> None:
     missing.unlink()
     with pytest.raises(DataError, match="dvc repro") as caught:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import params, toy_rows, write_params, write_part
+from conftest import begin_round, params, toy_rows, write_params, write_part
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import pin_base, read_base
+from tasks.base.resolve import read_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import TrainingError
@@ -31,7 +31,7 @@ def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
     write_params(project, params(base, [], finetune={"precision": "fp32", **settings}))
     config = load_config()
     if not paths.RENDERED.exists():
-        pin_base(config.base)
+        begin_round(config)
         write_part(toy_rows())
         curate(config)
         render(config)

@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from tasks import paths
 from tasks.errors import TrainingError
 from tasks.files import read_json
-from tasks.finetune import stage, training
+from tasks.finetune import answers, stage, training
 from tasks.finetune.interruption import Interrupted
 from tasks.finetune.mishaps import with_half_the_micro_batch
 from tasks.finetune.settings import FinetuneSettings
@@ -134,14 +134,14 @@ def test_a_gpu_that_is_too_small_gets_half_the_micro_batch_and_the_same_global_b
     config = prepare(project, tiny_llama, micro_batch_rows=2, gradient_accumulation_steps=2, max_steps=3)
     stage.run(prepare(project, tiny_llama, micro_batch_rows=1, gradient_accumulation_steps=4, max_steps=3))
     expected = trained_digest()
-    plain = training.AnswerTrainer.compute_loss
+    plain = answers.AnswerTrainer.compute_loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
         if len(inputs["rows"]) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, model, inputs, *arguments, **named)
 
-    monkeypatch.setattr(training.AnswerTrainer, "compute_loss", compute_loss)
+    monkeypatch.setattr(answers.AnswerTrainer, "compute_loss", compute_loss)
     capsys.readouterr()
     stage.run(config)
     assert "micro_batch_rows 1 and gradient_accumulation_steps 4: the same global batch" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
     config = prepare(project, tiny_llama, max_steps=6, checkpoint_every_steps=2)
     stage.run(config)
     digest = trained_digest()
-    plain = training.AnswerTrainer._save_optimizer_and_scheduler
+    plain = answers.AnswerTrainer._save_optimizer_and_scheduler
 
     def full(self: Any, folder: str) -> None:
         if "checkpoint-4" in str(folder):
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
         plain(self, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.AnswerTrainer, "_save_optimizer_and_scheduler", full)
+        patch.setattr(answers.AnswerTrainer, "_save_optimizer_and_scheduler", full)
         with pytest.raises((TrainingError, OSError), match=r"[Nn]o space left"):
             stage.run(config)
     (folder,) = {path.parent for path in paths.CHECKPOINTS.glob("*/checkpoint-2/complete")}

@@ -21,6 +21,7 @@ from tasks.evaluate.stage import run as evaluate
 from tasks.files import read_json, write_json
 from tasks.finetune import loss, stage
 from tasks.finetune.loss import summed_cross_entropy, use_answer_loss
+from tasks.finetune.objectives import Work
 from tasks.finetune.packed import PackedRows, collate, collate_padded, use_packed_attention
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.rendered import read_rendered
@@ -93,7 +94,7 @@ def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
 def test_four_bits_without_a_gpu_are_refused_before_any_work(project: Path, tiny_llama: Path, monkeypatch: Any) -> None:
     config = prepare(project, tiny_llama, method="qlora")
-    monkeypatch.setattr(stage, "read_rendered", lambda split: pytest.fail("it began to work"))
+    monkeypatch.setattr(stage, "train", lambda work: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match="needs a GPU"):
         stage.run(config)
 
@@ -219,7 +220,7 @@ def test_noise_on_embeddings_is_scaled_by_each_examples_length(project: Path, ti
 
     config = prepare(project, tiny_gpt2)
     model = load_base(read_base())
-    arguments = training_arguments(config.finetune, 4, 0, "fp32", project / "checkpoints")
+    arguments = training_arguments(Work(config.finetune, read_base(), "fp32", project / "checkpoints"), 4, 0)
     trainer = AnswerTrainer(model=model, args=arguments, neftune_alpha=5.0)
     trainer.lengths = torch.tensor([1, 100])
     ids = torch.full((1, 101), 7)

@@ -10,9 +10,11 @@ import pytest
 import torch
 from test_finetune import prepare
 
+from tasks import paths
 from tasks.base.load import load_base
 from tasks.base.resolve import read_base
 from tasks.finetune.model import build_model
+from tasks.finetune.objectives import Work
 from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import read_rendered
 
@@ -51,12 +53,14 @@ def test_layers_below_the_lowest_trained_one_have_no_backward_pass(
     config = prepare(project, tiny_llama, method="freeze", freeze=chosen)
     tokens = len(read_rendered("train").input_ids)
     expected = (lower + upper) * LAYER * tokens + attention * squares() * HEAD_WIDTH_X_HEADS
-    assert counted(build_model(read_base(), config.finetune, "fp32")) == expected
+    assert (
+        counted(build_model(Work(config.finetune, read_base(), "fp32", paths.CHECKPOINTS), is_packed=True)) == expected
+    )
 
 
 def test_a_layer_with_an_adapter_is_counted_once(project: Path, tiny_llama: Path) -> None:
     config = prepare(project, tiny_llama, lora={"rank": 1})
-    model = build_model(read_base(), config.finetune, "fp32")
+    model = build_model(Work(config.finetune, read_base(), "fp32", paths.CHECKPOINTS), is_packed=True)
     adapters = sum(value.numel() for value in model.parameters() if value.requires_grad)
     tokens = len(read_rendered("train").input_ids)
     expected = (2 * 4 * LAYER + 6 * adapters) * tokens + 12 * squares() * HEAD_WIDTH_X_HEADS

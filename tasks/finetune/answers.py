@@ -1,0 +1,70 @@
+"""Objectives `sft` and `pretrain`: cross-entropy of the tokens that are learned, over packed rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.errors import DataError
+from tasks.finetune.arguments import steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.model import build_model
+from tasks.finetune.objectives import Prepared, Work
+from tasks.finetune.packed import PackedRows
+from tasks.finetune.trainer import AnswerTrainer
+from tasks.finetune.utilisation import epoch_flops
+from tasks.rendered import FORM_OF, Rendered, read_rendered
+
+
+def prepare(work: Work) -> Prepared:
+    """Packed rows of answers (`sft`) or of raw text (`pretrain`).
+
+    Raises:
+        DataError: there are none; or early stopping is on, and there is no validation row.
+    """
+    settings = work.settings
+    form = FORM_OF[settings.objective]
+    train, valid = read_rendered("train", form), read_rendered("valid", form)
+    require_rows(work, len(train), len(valid))
+    learns_all = settings.loss_on == "all" or form == "texts"
+
+    def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
+        return AnswerTrainer(
+            model=build_model(work, is_packed=settings.method != "prompt"),
+            args=training_arguments(work, len(train), len(valid)),
+            train_dataset=PackedRows(train, learns_all),
+            eval_dataset=PackedRows(valid, learns_all),
+            label_smoothing=settings.label_smoothing,
+            neftune_alpha=settings.neftune_alpha,
+            is_packed=settings.method != "prompt",
+            callbacks=callbacks,
+        )
+
+    return Prepared(
+        tokens_per_epoch=len(train.input_ids),
+        steps_per_epoch=steps_per_epoch(settings, len(train)),
+        total_steps=total_steps(settings, len(train)),
+        make_trainer=make_trainer,
+        row_ids=lambda trainer: rows_of(train, trainer),
+        epoch_flops=lambda model: epoch_flops(model, train, learns_all),
+        facts={
+            "train_examples": len(train.packs),
+            "train_packed_rows": len(train),
+            "train_tokens": len(train.input_ids),
+            "answer_tokens": int(train.loss_mask.sum()),
+        },
+    )
+
+
+def require_rows(work: Work, train_rows: int, valid_rows: int) -> None:
+    """Raises DataError where there is nothing to learn from, or nothing to stop early by."""
+    settings = work.settings
+    if not train_rows:
+        what = f"no row on the training side teaches finetune.objective: {settings.objective}"
+        raise DataError(what, where="finetune", fix="Add a source that has such rows, or choose another objective")
+    if settings.early_stopping_patience and not valid_rows:
+        raise DataError("early stopping needs rows on the valid side", where="finetune", fix="Raise curate.valid_share")
+
+
+def rows_of(train: Rendered, trainer: AnswerTrainer) -> list[str]:
+    """Ids of the rows of the global batch at hand."""
+    packs = [pack for rows in trainer.rows for pack in rows.tolist()]
+    return [row_id for pack in packs for row_id in train.row_ids(pack)]

@@ -1,0 +1,70 @@
+"""What each objective trains on and with: the one table of them, and what a training is given and gives."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.base.load import Precision
+from tasks.base.resolve import BaseRecord
+from tasks.finetune.settings import TrainingSettings
+
+MODULES = {
+    "sft": "answers",
+    "pretrain": "answers",
+    "distill": "distillation",
+    "classify": "classification",
+    "dpo": "preferences",
+    "orpo": "preferences",
+    "kto": "preferences",
+    "reward": "rewards",
+    "grpo": "reinforcement",
+}
+"""Objective → the module of this room whose `prepare(work)` makes it ready. Each imports only what it needs."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training: what is trained, how, and from where."""
+
+    settings: TrainingSettings
+    record: BaseRecord
+    precision: Precision
+    checkpoints: Path
+    start: Path | None = None
+    """A trained folder that it goes on from; None: the base."""
+    reward_model: Path | None = None
+    """The folder of the reward model that was trained before, if any."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that can begin."""
+
+    tokens_per_epoch: int
+    steps_per_epoch: int
+    """Optimiser steps."""
+    total_steps: int
+    make_trainer: Callable[[list[Any]], Any]
+    """Callbacks → the transformers Trainer, its model in it. Called once, with all seeds set."""
+    row_ids: Callable[[Any], list[str]]
+    """Trainer → the ids of the rows of the global batch at hand."""
+    epoch_flops: Callable[[Any], float] | None = None
+    """Model → the operations that an epoch needs (utilisation.py); None where they are not counted."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the receipt: what it is trained on, in numbers that do not differ from run to run."""
+
+
+def prepare(work: Work) -> Prepared:
+    """The training of `work`, ready to begin.
+
+    Raises:
+        DataError: there are no rows that teach this objective.
+        TrainingError: a setting does not fit the model.
+    """
+    module = importlib.import_module(f"tasks.finetune.{MODULES[work.settings.objective]}")
+    prepared: Prepared = module.prepare(work)
+    return prepared

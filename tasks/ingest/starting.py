@@ -1,0 +1,96 @@
+"""What today's trainings begin with: the champion that is trained on, and the registered versions that teach or judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks import git, paths
+from tasks.decisions import Decision, excluded_batches, read_decisions
+from tasks.errors import DataError
+from tasks.ledger import read_ledger, version_named
+from tasks.manifest import read_manifest
+from tasks.rendered import forms_of
+from tasks.round import Champion, Round
+from tasks.start import Start, parse_start, read_start
+from tasks.versions import commit_of, receipt_at, weights_folder
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+    from tasks.finetune.settings import FinetuneSettings
+
+
+def start_of_today(config: PipelineConfig, round_: Round) -> Start:
+    """What the trainings begin with, if the round is `round_`.
+
+    Raises:
+        DataError: a version is named that there is not.
+    """
+    model, finetune = config.register_.model_name, config.finetune
+    champion = round_.champion if finetune.continue_from == "champion" else None
+    if champion is not None:
+        champion = _with_rows_it_saw(champion, model)
+        if not _has_new_batches(champion):  # what the champion was made of is here again: so is how it was made
+            champion = _start_of(champion, model).champion
+    share = finetune.replay_share if champion is not None else 1.0
+    return Start(forms_of(finetune), champion, share, _versions_named(finetune, model))
+
+
+def fetch_what_it_starts_with(model: str) -> None:
+    """Brings all weights of data/start.json into .strop/models.
+
+    Raises:
+        VersioningError: they cannot be found.
+    """
+    start, entries = read_start(), read_ledger(model)
+    if start.champion is not None:
+        weights_folder(model, start.champion.version, start.champion.weights_digest)
+    for digest in start.versions.values():
+        version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)
+        weights_folder(model, version, digest)
+
+
+def _with_rows_it_saw(champion: Champion, model: str) -> Champion:
+    """The champion with the batches that it was trained on: those of its receipt that were not excluded then."""
+    receipt = _receipt_of(champion, model)
+    excluded = excluded_batches([Decision(**each) for each in receipt.get("decisions", [])])
+    batches = tuple(batch for batch in champion.batches if batch not in excluded)
+    return Champion(champion.version, champion.weights_digest, batches)
+
+
+def _has_new_batches(champion: Champion) -> bool:
+    excluded = excluded_batches(read_decisions())
+    now = {batch.batch for batch in read_manifest()} - excluded
+    return not now <= set(champion.batches)
+
+
+def _start_of(champion: Champion, model: str) -> Start:
+    """What the champion itself was begun with."""
+    commit = commit_of(model, champion.version)
+    content = git.read_at(commit, paths.START) if commit else None
+    return parse_start(content.decode("utf-8")) if content else Start()
+
+
+def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
+    commit = commit_of(model, champion.version)
+    return (receipt_at(commit) if commit else None) or {}
+
+
+def _versions_named(finetune: FinetuneSettings, model: str) -> dict[str, str]:
+    """Name → digest of the weights, of every registered version that the trainings name."""
+    names: list[str] = []
+    for training in finetune.trainings():
+        if training.objective == "distill" and training.distill.teacher:
+            names.append(training.distill.teacher)
+        if training.objective == "grpo":
+            names += [reward.model for reward in training.grpo.rewards if reward.model]
+    entries, found = read_ledger(model), {}
+    for name in names:
+        if Path(name).is_dir():
+            continue
+        entry = version_named(entries, name)
+        if entry is None:
+            what = f"there is no folder {name}, and no version of {model} that is called so"
+            raise DataError(what, where="params.yaml, finetune", fix="See the versions: strop history")
+        found[name] = entry.weights_digest
+    return found

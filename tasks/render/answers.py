@@ -1,0 +1,53 @@
+"""Form `answers`: conversations whose answers are trained, packed; and the test rows that every model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import paths
+from tasks.files import ParquetStream, replacing
+from tasks.render.arrays import Gathered
+from tasks.render.conversation import Conversation
+from tasks.render.forms import TEST_SCHEMA, Material
+from tasks.render.templates import FamilyTemplates
+from tasks.render.tokens import Example
+from tasks.rendered import TEST
+from tasks.targets import read_target
+
+
+def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+    """Writes the arrays of a split; returns their counts."""
+    with Gathered(paths.RENDERED / form / split) as gathered:
+        for examples in material.rendered(rows):
+            gathered.add(examples)
+        return gathered.write(material.settings.pack_length_tokens)
+
+
+def write_test(rows: pa.Table, material: Material) -> int:
+    """Writes test.parquet, a row an answer: always the last, for the earlier ones were never judged; returns how many."""
+    fixed = rows.select(["row_id", "batch", "family", "language"]).to_pylist()
+    by_id = {row["row_id"]: row for row in fixed}
+    written = 0
+    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
+        for examples in material.rendered(rows, every=False):
+            table = [_test_row(example, by_id[example.row_id], material.families) for example in examples]
+            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
+            written += len(table)
+    return written
+
+
+def _test_row(example: Example, row: Mapping[str, Any], families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+    conversation, frame = example.conversation, example.template.frame
+    shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
+    kind = _kind_of(conversation, families[row["family"]].kind)
+    return {**row, "kind": kind, **shown, "target": conversation.target, "before": frame.before, "after": frame.after}
+
+
+def _kind_of(conversation: Conversation, kind: str) -> str:
+    """A dialogue may end in a call of a tool, and one about tools in words."""
+    if conversation.ends_in_call:
+        return "tool_calls"
+    return "free" if kind == "tool_calls" and read_target(kind, conversation.target) is None else kind

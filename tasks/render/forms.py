@@ -1,0 +1,129 @@
+"""The forms that rows are rendered in (tasks/rendered.py): which rows each takes, what it is written from, and who writes it."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.progress import Progress
+from tasks.render.conversation import TOOLS_SAID
+from tasks.render.settings import RenderSettings
+from tasks.render.templates import FamilyTemplates, InstructionTemplate
+from tasks.render.tokens import Dropped, Example, Renderer
+
+CHUNK_ROWS = 1024
+COLUMNS = ["row_id", "family", "language", "system", "history", "instruction", "input", "output", "tools"]
+"""What rendering a conversation looks at."""
+
+TEST_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("batch", pa.string()),
+        ("family", pa.string()),
+        ("kind", pa.string()),  # a kind of target (tasks/targets.py)
+        ("language", pa.string()),
+        ("prompt", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("target", pa.string()),
+        ("template", pa.string()),
+        ("before", pa.string()),  # what the template writes around the target
+        ("after", pa.string()),
+    ]
+)
+
+MODULES = {
+    "answers": "answers",
+    "texts": "texts",
+    "labels": "labels",
+    "pairs": "pairs",
+    "judged": "pairs",
+    "prompts": "prompts",
+}
+"""Form → the module of this room that writes it."""
+
+
+class Writer(Protocol):
+    """What such a module has."""
+
+    def write(self, form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+        """Writes data/rendered/<form> for "train" or "valid"; returns counts, `examples` and `tokens` among them."""
+
+    def write_test(self, rows: pa.Table, material: Material) -> int:
+        """Writes data/rendered/test.parquet, a row a question; returns how many."""
+
+
+def writer_of(form: str) -> Writer:
+    module: Any = importlib.import_module(f"tasks.render.{MODULES[form]}")
+    writer: Writer = module
+    return writer
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every form is written with."""
+
+    tokenizer: Any
+    families: dict[str, FamilyTemplates]
+    settings: RenderSettings
+    counts: Counter[str]
+    """Examples that were cut ("cut"), and rows that were dropped, by reason."""
+    progress: Progress
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        settings = self.settings
+        return Renderer(self.tokenizer, settings.max_length_tokens, every=settings.train_on == "every")
+
+    def rendered(self, rows: pa.Table, every: bool | None = None) -> Iterator[list[Example]]:
+        """The rows as conversations, a portion at a time; what is dropped is counted."""
+
+        def choose(row: Mapping[str, Any]) -> InstructionTemplate:
+            return self.families[row["family"]].choose(row)
+
+        for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
+            kept = []
+            for result in self.renderer.render(chunk.to_pylist(), choose, every):
+                if isinstance(result, Dropped):
+                    self.counts[result.reason] += 1
+                else:
+                    self.counts["cut"] += result.was_cut
+                    kept.append(result)
+            yield kept
+            self.progress.advance(chunk.num_rows)
+
+    def told(self) -> dict[str, Any]:
+        """How conversations are written around what the instruction templates say; it travels with the model."""
+        if not self.tokenizer.chat_template:
+            return {}
+        chat = self.renderer.chat
+        return {
+            "chat_template": self.tokenizer.chat_template,
+            "system": "its own turn" if chat.has_system else "in the first user turn",
+            "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,
+            "train_on": self.settings.train_on,
+        }
+
+
+def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...]) -> pa.Table:
+    """The rows that are rendered in `form`, where all of `forms` are.
+
+    An answer that was judged bad is none to learn or to be scored by: only `judged` shows it. Raw text is learned as an answer to
+    nothing only where no training learns it as text.
+    """
+    is_raw = pc.and_(pc.equal(rows["instruction"], ""), pc.equal(rows["input"], ""))
+    is_raw = pc.and_(is_raw, pc.equal(rows["history"], "[]"))
+    if form == "texts":
+        return rows.filter(is_raw)
+    if form == "pairs":
+        return rows.filter(pc.not_equal(rows["rejected"], ""))
+    if form == "judged":
+        return rows.filter(pc.not_equal(rows["desirable"], ""))
+    good = rows.filter(pc.not_equal(rows["desirable"], "false"))
+    return good.filter(pc.invert(is_raw.filter(pc.not_equal(rows["desirable"], "false")))) if "texts" in forms else good

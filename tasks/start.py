@@ -1,0 +1,75 @@
+"""What the trainings of a round begin with, besides the base: data/start.json, fixed when the round begins.
+
+It names the forms that `render` writes, the champion whose weights are trained on (`continue_from: champion`), and the registered
+versions that teach or judge (a teacher, a reward model). `render` looks here, and not into `finetune:` of params.yaml, so that
+another learning rate renders nothing anew. It changes only when data, parameters or code have: a promotion,
+or judging again, trains nothing anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.files import write_json
+from tasks.round import Champion
+
+
+@dataclass(frozen=True)
+class Start:
+    forms: tuple[str, ...] = ("answers",)
+    """The forms of rows that the trainings need; the candidate's is the last."""
+    champion: Champion | None = None
+    """Whose weights are trained on, and what rows they know; None: the base."""
+    replay_share: float = 1.0
+    """The share of the rows that the champion knows that is trained on again."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """What params.yaml calls a registered version (`champion`, `3`) → the digest of its weights, in .strop/models/."""
+
+
+def read_start() -> Start:
+    """The start of this round; where none was begun, answers are trained on the base.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return parse_start(paths.START.read_text(encoding="utf-8")) if paths.START.exists() else Start()
+
+
+def parse_start(text: str) -> Start:
+    """The content of a data/start.json. Raises DataError where it is damaged."""
+    try:
+        entry = json.loads(text)
+        found = entry["champion"]
+        champion = Champion(found["version"], found["weights_digest"], tuple(found["batches"])) if found else None
+        return Start(tuple(entry["forms"]), champion, float(entry["replay_share"]), dict(entry["versions"]))
+    except (ValueError, TypeError, KeyError) as error:
+        fix = f"Begin the round anew: rm {paths.START}, then python -m tasks ingest"
+        raise DataError(f"damaged ({error})", where=str(paths.START), fix=fix) from error
+
+
+def write_start(start: Start) -> None:
+    write_json(paths.START, asdict(start))
+
+
+def start_folder() -> Path | None:
+    """The folder of the weights that the first training goes on from; None: the base."""
+    champion = read_start().champion
+    return None if champion is None else paths.MODELS / champion.weights_digest
+
+
+def version_folder(name: str) -> Path:
+    """The folder of a registered version's weights, as params.yaml calls it; or the folder that it names."""
+    digest = read_start().versions.get(name) if not Path(name).is_dir() else None
+    if digest is not None:
+        return paths.MODELS / digest
+    if Path(name).is_dir():
+        return Path(name)
+    raise DataError(
+        f"there is no folder {name}, and no such version when the round began",
+        where=str(paths.START),
+        fix="Begin the round: python -m tasks ingest; see the versions: strop history",
+    )

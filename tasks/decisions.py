@@ -8,7 +8,6 @@ what the rules say of it; `forget` one that was trained on;
 from __future__ import annotations
 
 import getpass
-import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks import paths
-from tasks.errors import DataError
-from tasks.files import append_line, canonical_json
+from tasks.files import append_line, canonical_json, read_log
 
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 
@@ -42,19 +40,7 @@ def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:
     Raises:
         DataError: a line is not a decision.
     """
-    if not path.exists():
-        return []
-    decisions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            decisions.append(Decision(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"not a decision ({error})", where=f"{path} line {number}", fix="Mend or remove the line"
-            ) from error
-    return decisions
+    return read_log(path, Decision, "a decision", "Mend or remove the line")
 
 
 def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIONS) -> Decision:

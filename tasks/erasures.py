@@ -5,13 +5,11 @@ It is what an audit goes by: bytes that a version names and that are gone are *l
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks import paths
-from tasks.errors import DataError
-from tasks.files import append_line
+from tasks.files import append_line, read_log
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,7 @@ def read_erasures(path: Path = paths.ERASURES) -> list[Erasure]:
     Raises:
         DataError: a line is no erasure.
     """
-    if not path.exists():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append(Erasure(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            fix = f"Restore it: git checkout {path}"
-            raise DataError(f"not an erasure ({error})", where=f"{path} line {number}", fix=fix) from error
-    return found
+    return read_log(path, Erasure, "an erasure", f"Restore it: git checkout {path}")
 
 
 def record_erasure(erasure: Erasure, path: Path = paths.ERASURES) -> None:

@@ -8,14 +8,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tasks.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
+T = TypeVar("T")
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -126,3 +128,24 @@ def append_line(path: Path, value: Any) -> None:
         file.write(canonical_json(value).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_log(path: Path, entry: Callable[..., T], what: str, fix: str) -> list[T]:
+    """The entries of a log that `append_line` wrote, oldest first; none where there is no file.
+
+    Args:
+        entry: makes one of the fields of a line.
+        what: what an entry is called, with its article.
+
+    Raises:
+        DataError: a line is no such entry; `fix` says what to do then.
+    """
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.exists() else [], start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(entry(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"not {what} ({error})", where=f"{path} line {number}", fix=fix) from error
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
-from toyworld import set_remote
+from dataworld import SOURCES, collect
+from toyworld import git, set_remote
 
 from flows import cli
 from tasks import outputs, paths, versioning
 from tasks.audit.files import is_batch, told_of_erasures
-from tasks.config import load_config
 from tasks.curate.settings import CurateSettings
 from tasks.curate.split import split_of
 from tasks.dataset import read_dataset
@@ -35,28 +34,13 @@ from tasks.text import normalise
 SECRET = "王小明住在长安街九百号"
 REFUSED = "Xiaoming's number is hidden in a row that was refused"
 NEAR = "Please tell me in one short and plain sentence where the company keeps the keys of the old archive building, number {}"
-SOURCES = [
-    {"name": "topic", "path": "inbox/topic*", "shape": "text_label", "family": "topic"},
-    {"name": "qa", "path": "inbox/qa*", "shape": "alpaca", "family": "qa"},
-]
-
-
-def git(*arguments: str) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def run_data() -> str:
-    """Ingests, reproduces up to `render`, pushes, and commits and tags what a registration would."""
-    from tasks.ingest.stage import run
-
-    run(load_config())
-    for name in ("validate", "curate", "render"):
-        versioning.reproduce(name)
+    """Up to `render`, pushed; returns the commit."""
+    commit = collect("validate", "curate", "render")
     versioning.push()
-    git("add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl")
-    git("commit", "-q", "--allow-empty", "-m", "data")
-    return git("rev-parse", "HEAD")
+    return commit
 
 
 def _test_row_first() -> list[int]:
@@ -210,7 +194,7 @@ def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) 
 
 
 def test_an_audit_can_answer_lawfully_erased(world: Path) -> None:
-    commit = git("rev-parse", "HEAD~1")
+    commit = git("rev-parse", "HEAD~1").strip()
     then = {batch.batch: batch for batch in read_manifest()}
     erase(ids_of(SECRET), why="asked to by the person")
     files = outputs.stored_files(commit, paths.RAW)
@@ -242,7 +226,7 @@ def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> Non
 def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:
     from tasks.lineage import versions
 
-    commit = git("rev-parse", "HEAD~1")
+    commit = git("rev-parse", "HEAD~1").strip()
     monkeypatch.setattr(versions, "registered_versions", lambda model: [1])
     monkeypatch.setattr(versions, "commit_of", lambda model, version: commit)
     erase(ids_of(SECRET), why="asked to")

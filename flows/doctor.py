@@ -179,9 +179,9 @@ def read_configuration(record: Any) -> dict[str, Any]:
     """The content of the base's config.json; a GGUF file's is read from its header."""
     from transformers import AutoConfig
 
-    from tasks.base.resolve import locate_files
+    from tasks.base.resolve import verify_base
 
-    place = next(iter(locate_files(record.id, record.kind, record.revision).values()))
+    place = next(iter(verify_base(record).values()))
     if record.kind in ("gguf", "package"):
         configuration = AutoConfig.from_pretrained(place.parent, gguf_file=place.name)
     else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from tasks import paths
+from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, ConfigError
@@ -24,7 +26,11 @@ LABELS = "labels.json"
 """In the folder of a trained model with a head of labels (or of one number, the reward): their names, in the head's order."""
 ADAPTER = "adapter_config.json"
 
-DROPOUTS = ("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")
+DROPOUTS = (
+    *("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop"),
+    *("attention_probs_dropout_prob", "hidden_dropout_prob", "embedding_dropout", "mlp_dropout", "pooler_dropout"),
+    *("classifier_dropout", "classifier_dropout_prob", "cls_dropout", "seq_classif_dropout"),
+)
 """What model configurations call their dropouts."""
 
 
@@ -49,7 +55,8 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
     Args:
         folder: a model folder (the base's, data/model, or .strop/models/<digest>).
         chat_template: "own", or the name of a file in data/templates/chat/. A model without one of its own takes `alpaca`.
-        speaks: False for a model that only reads (an encoder): it needs neither chat template nor end token.
+        speaks: False for a model that only reads (an encoder): it needs neither chat template nor end token. Its tokenizer writes
+            itself what stands around a text.
 
     Raises:
         BaseModelError: the folder holds no tokenizer that can be read, or one without an end token.
@@ -64,6 +71,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
     if not speaks:
+        end_texts(tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -154,18 +162,24 @@ def load_weights(
             if hasattr(config, name):
                 setattr(config, name, dropout)
         if labels is not None:
-            config.id2label = dict(enumerate(labels))
-            config.label2id = {label: place for place, label in enumerate(labels)}
-            if config.pad_token_id is None:  # decoders look for the last token before the padding
-                config.pad_token_id = config.eos_token_id
+            set_labels(config, labels)
         more = _four_bits(precision) if in_four_bits else {}
         kind = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
-        model = kind.from_pretrained(folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", **more)
+        model, loaded = kind.from_pretrained(
+            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", output_loading_info=True, **more
+        )
+        model.new_modules = _new_modules(model, loaded["missing_keys"])
     except (OSError, ValueError, KeyError) as error:
         wanted = "causal LM" if labels is None else "model with a head of labels"
         what = f"cannot be loaded as a {wanted} ({_first_line(error)})"
         raise BaseModelError(what, where=str(folder), fix="Set base.model") from error
     return model.eval() if in_four_bits else model.to(device_name()).eval()
+
+
+def _new_modules(model: Any, missing: Iterable[str]) -> tuple[str, ...]:
+    """The modules whose weights the folder does not hold, and which therefore are made anew: those of a new head, whole."""
+    body = f"{model.base_model_prefix}."
+    return tuple(sorted({key.rpartition(".")[0] if key.startswith(body) else key.split(".")[0] for key in missing}))
 
 
 def _four_bits(precision: Precision) -> dict[str, Any]:

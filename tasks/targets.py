@@ -25,10 +25,10 @@ MEASURES = {
     "json": "equal JSON",
     "tool_calls": "equal calls",
     "free": "token F1",
+    "text": "likelihood a byte",
+    "preference": "better answer preferred",
 }
-"""The kinds of target, and by what each is scored."""
-
-KINDS = tuple(MEASURES)
+"""The kinds of target, and by what each is scored. The last two are not answered: a text is read, and a pair compared."""
 
 
 @dataclass(frozen=True)
@@ -96,3 +96,6 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "tool_calls": forms.read_calls,
     "free": forms.read_text,
 }
+
+KINDS = tuple(_READERS)
+"""Those that an answer is read by."""

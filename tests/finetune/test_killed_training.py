@@ -7,14 +7,22 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import toypreferences
 from test_finetune import prepare, trained_digest
 
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.finetune import stage
+
+TRAININGS: dict[str, tuple[Callable[..., PipelineConfig], dict[str, Any]]] = {
+    "sft": (prepare, {"lora": {"dropout": 0.1}}),
+    "dpo": (toypreferences.prepare, {"micro_batch_rows": 2}),
+}
 
 STEPS = 24
 KILLS = 5
@@ -50,10 +58,12 @@ def last_step() -> int:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("objective", TRAININGS)
 def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupted_one(
-    project: Path, tiny_llama: Path
+    objective: str, project: Path, tiny_llama: Path
 ) -> None:
-    config = prepare(project, tiny_llama, max_steps=STEPS, checkpoint_every_steps=2, lora={"dropout": 0.1})
+    set_up, settings = TRAININGS[objective]
+    config = set_up(project, tiny_llama, objective=objective, max_steps=STEPS, checkpoint_every_steps=2, **settings)
     assert ended(start(config), wait=True) == 0
     digest = trained_digest()
     chosen = sorted(random.Random(time.time()).sample(range(1, STEPS - 1), KILLS))

@@ -1,0 +1,87 @@
+"""Which settings an objective has no use for. Told when params.yaml is read: before any work. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tasks.errors import TrainingError
+
+if TYPE_CHECKING:
+    from tasks.finetune.settings import TrainingSettings
+
+PREFERENCES = ("dpo", "orpo", "kto", "reward", "grpo")
+WITH_REFERENCE = ("dpo", "kto", "grpo")
+"""They compare the model with what it was before, which dropout would blur."""
+
+
+def misfit(settings: TrainingSettings) -> str | None:
+    """What does not go with the objective, as one line; None where all does."""
+    objective = settings.objective
+    if objective not in PREFERENCES:
+        return None
+    by = f"objective: {objective}"
+    if settings.method == "prompt":
+        return f"method: prompt does not go with {by}; set lora, dora, qlora, freeze or full"
+    if settings.loss_on == "all":
+        return f"loss_on: all does not go with {by}; leave it out"
+    if settings.neftune_alpha:
+        return f"neftune_alpha does not go with {by}; leave it out"
+    if objective in WITH_REFERENCE and (settings.dropout or settings.lora.dropout):
+        return f"dropout and lora.dropout do not go with {by}, which compares the model with what it was; set them to 0"
+    return _misfit_of_smoothing(settings) or _misfit_of_batches(settings)
+
+
+def _misfit_of_smoothing(settings: TrainingSettings) -> str | None:
+    """Of `dpo` with the robust loss, it is the share of pairs that are taken to be the wrong way round."""
+    if settings.objective == "dpo" and settings.preference.loss == "robust":
+        if not 0 < settings.label_smoothing < 0.5:
+            return "preference.loss: robust needs label_smoothing, the share of pairs that were judged wrongly: above 0, below 0.5"
+    elif settings.label_smoothing:
+        return f"label_smoothing does not go with objective: {settings.objective}; leave it out"
+    return None
+
+
+def _misfit_of_batches(settings: TrainingSettings) -> str | None:
+    if settings.objective == "kto" and settings.micro_batch_rows < 2:
+        return "objective: kto needs micro_batch_rows of at least 2: it compares answers with those to other prompts"
+    if settings.objective == "grpo" and settings.early_stopping_patience:
+        return "early_stopping_patience does not go with objective: grpo, whose loss says nothing of how good its answers are"
+    return None
+
+
+def missing_judge(trainings: Sequence[TrainingSettings]) -> str | None:
+    """Which training rewards by a model that no training before it makes; None where none does."""
+    for place, training in enumerate(trainings):
+        judges = [reward for reward in training.grpo.rewards if reward.kind == "model" and reward.model is None]
+        if training.objective == "grpo" and judges and all(each.objective != "reward" for each in trainings[:place]):
+            return (
+                "grpo.rewards has kind: model without a reward model; name one (model: ...), or train one in `before`"
+            )
+    return None
+
+
+def require_judges(settings: TrainingSettings) -> None:
+    """Raises TrainingError where a reward model that the training names is none, DataError where it is not there."""
+    from tasks.base.load import labels_of
+    from tasks.start import version_folder
+
+    named = [reward.model for reward in settings.grpo.rewards if reward.model is not None]
+    for name in named if settings.objective == "grpo" else ():
+        folder = version_folder(name)
+        if len(labels_of(folder) or ()) != 1:
+            raise TrainingError(
+                f"{folder} holds no reward model",
+                where="params.yaml, finetune.grpo.rewards",
+                fix="Name one that was trained with objective: reward",
+            )
+
+
+def mistake_in(pattern: str) -> str | None:
+    """Why a regular expression is none; None where it is one."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"`pattern` is no regular expression: {error}"
+    return None

@@ -1,0 +1,86 @@
+"""Forms `pairs` (a prompt, a better and a worse answer) and `judged` (a prompt, an answer that is good or bad): a row each.
+
+Prompts and answers are the tokens that form `answers` would give, end tokens too. Both answers of a pair follow the same prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import paths
+from tasks.files import ParquetStream, replacing
+from tasks.render.answers import write_test as write_test
+from tasks.render.forms import CHUNK_ROWS, COLUMNS, Material
+from tasks.render.tokens import Dropped, Example
+
+IDS = pa.list_(pa.int32())
+SCHEMAS = {
+    "pairs": pa.schema([("row_id", pa.string()), ("prompt_ids", IDS), ("chosen_ids", IDS), ("rejected_ids", IDS)]),
+    "judged": pa.schema([("row_id", pa.string()), ("prompt_ids", IDS), ("answer_ids", IDS), ("desirable", pa.bool_())]),
+}
+SAME = "same_answers"
+"""Why a pair is dropped whose answers are the same tokens: it prefers nothing."""
+
+Row = dict[str, Any]
+Pair = tuple[Example, Row]
+"""The better answer, and the row of the pair."""
+
+
+def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+    """Writes data/rendered/<form>/<split>.parquet; returns how many examples and tokens it holds."""
+    folder = paths.RENDERED / form
+    schema = SCHEMAS["judged" if form == "judged" else "pairs"]
+    portions = (
+        _judged(rows, material) if form == "judged" else ([row for _, row in some] for some in pairs(rows, material))
+    )
+    examples = tokens = 0
+    with replacing(folder / f"{split}.parquet") as path, ParquetStream(path, schema) as stream:
+        for portion in portions:
+            stream.write(pa.Table.from_pylist(portion, schema))
+            examples += len(portion)
+            tokens += sum(len(value) for row in portion for value in row.values() if isinstance(value, list))
+    return {"examples": examples, "tokens": tokens}
+
+
+def pairs(rows: pa.Table, material: Material) -> Iterator[list[Pair]]:
+    """The pairs of the rows, a portion at a time; what is dropped is counted once, whichever of its answers is to blame."""
+    for chunk in rows.select([*COLUMNS, "rejected"]).to_batches(max_chunksize=CHUNK_ROWS):
+        better = chunk.to_pylist()
+        worse = [{**row, "output": row["rejected"]} for row in better]
+        rendered = material.renderer.render([*better, *worse], material.choose, every=False)
+        kept = []
+        for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
+            if isinstance(chosen, Dropped) or isinstance(rejected, Dropped):
+                first = next(one for one in (chosen, rejected) if isinstance(one, Dropped))
+                material.counts[first.reason] += 1
+            elif chosen.answer_ids == rejected.answer_ids:
+                material.counts[SAME] += 1
+            else:
+                material.counts["cut"] += chosen.was_cut or rejected.was_cut
+                kept.append((chosen, _pair(chosen, rejected)))
+        yield kept
+        material.progress.advance(chunk.num_rows)
+
+
+def _pair(chosen: Example, rejected: Example) -> Row:
+    """The longer answer may have left less room for its prompt: that prompt is then both answers'."""
+    prompt = min(chosen.prompt_ids, rejected.prompt_ids, key=len)
+    answers = {"chosen_ids": chosen.answer_ids, "rejected_ids": rejected.answer_ids}
+    return {"row_id": chosen.row_id, "prompt_ids": prompt, **answers}
+
+
+def _judged(rows: pa.Table, material: Material) -> Iterator[list[Row]]:
+    is_good = dict(zip(rows["row_id"].to_pylist(), rows["desirable"].to_pylist(), strict=True))
+    for examples in material.rendered(rows, every=False):
+        yield [
+            {
+                "row_id": example.row_id,
+                "prompt_ids": example.prompt_ids,
+                "answer_ids": example.answer_ids,
+                "desirable": is_good[example.row_id] == "true",
+            }
+            for example in examples
+        ]

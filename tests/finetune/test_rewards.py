@@ -1,0 +1,110 @@
+"""Objective `reward`: a head of one number ranks answers as the pairs did, and says the same wherever it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import make_tiny_llama
+from test_resumed import kill_at
+from toypreferences import curves, prepare
+from transformers import AutoTokenizer
+
+from tasks import paths
+from tasks.base.load import labels_of, load_trained
+from tasks.base.resolve import read_base
+from tasks.finetune import rewards, stage
+from tasks.finetune.token_trainer import TokenTrainer
+from tasks.rendered import TEST, read_rows
+from tasks.weights import weights_digest
+
+
+def score(model: Any, ids: list[int]) -> float:
+    with torch.inference_mode():
+        return float(model(torch.tensor([ids])).logits[0, 0])
+
+
+@pytest.mark.parametrize("base", ["tiny_llama", "tiny_gpt2"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_it_ranks_pairs_that_it_never_saw_as_they_were_judged(
+    method: str, base: str, project: Path, request: Any
+) -> None:
+    more = {"objective": "reward", "method": method, "max_steps": 15, "micro_batch_rows": 4}
+    stage.run(prepare(project, request.getfixturevalue(base), **more))
+    assert labels_of(paths.MODEL) == ("reward",)
+    model = load_trained(paths.MODEL, read_base())
+    pairs = pq.read_table(TEST).to_pylist()
+    assert len(pairs) > 2
+    for row in pairs:
+        assert score(model, row["chosen_ids"]) > score(model, row["rejected_ids"])
+    assert [point for point in curves() if "valid_loss" in point][-1]["valid_accuracy"] == 1
+
+
+def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, objective="reward", max_steps=4)
+    seen: list[list[int]] = []
+    build = rewards.build_model
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        model = build(*arguments, **named)
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.extend(given[0].tolist()))
+        return model
+
+    monkeypatch.setattr(rewards, "build_model", watched)
+    stage.run(config)
+    rows = [row for split in ("train", "valid") for row in read_rows(split, "ranked").to_pylist()]
+    whole = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ("chosen_ids", "rejected_ids")}
+    assert len(seen) >= 8
+    for ids in seen:
+        assert any(tuple(ids[:n]) in whole and not any(ids[n:]) for n in {len(each) for each in whole})
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_it_says_the_same_loaded_as_trained_and_in_a_batch_as_alone(
+    method: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the tokenizer has a padding token that the model's configuration does not know of."""
+    folder = make_tiny_llama(tmp_path / "padding")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(1)
+    tokenizer.save_pretrained(folder)
+    config = prepare(project, folder, objective="reward", method=method, max_steps=3, micro_batch_rows=4)
+    told: dict[tuple[int, ...], float] = {}
+    train = TokenTrainer.train
+
+    def train_and_ask(self: TokenTrainer, *arguments: Any, **named: Any) -> None:
+        train(self, *arguments, **named)
+        self.model.eval()
+        for row in pq.read_table(TEST).to_pylist():
+            told[tuple(row["chosen_ids"])] = score(self.model, row["chosen_ids"])
+
+    monkeypatch.setattr(TokenTrainer, "train", train_and_ask)
+    stage.run(config)
+    model = load_trained(paths.MODEL, read_base())
+    assert told
+    for ids, value in told.items():
+        assert score(model, list(ids)) == pytest.approx(value, abs=1e-5)
+    batch = rewards.collate_ranked(model.config.pad_token_id)(read_rows("valid", "ranked").to_pylist())
+    with torch.inference_mode():
+        together = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0]
+    for ids, mask, value in zip(batch["input_ids"], batch["attention_mask"], together.tolist(), strict=True):
+        assert score(model, ids[mask == 1].tolist()) == pytest.approx(value, abs=1e-5)
+
+
+def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sft = {"max_steps": 2, "precision": "fp32", "lora": {"rank": 4}}
+    more = {"before": [sft], "checkpoint_every_steps": 3, "micro_batch_rows": 2, "gradient_accumulation_steps": 2}
+    config = prepare(project, tiny_llama, objective="reward", max_steps=10, **more)
+    stage.run(config)
+    digest, told = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
+    kill_at(monkeypatch, 9, "loss", config)
+    stage.run(config)
+    assert weights_digest(paths.MODEL) == digest
+    assert (paths.MODEL / "curves.jsonl").read_bytes() == told

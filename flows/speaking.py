@@ -32,6 +32,8 @@ class Speaker:
     """Such as `champion, version 2`."""
     model: Any
     tokenizer: Any
+    labels: tuple[str, ...] | None = None
+    """What it tells apart, if it does not speak."""
 
 
 def choose_version(entries: list[Entry], to: str) -> Entry | None:
@@ -53,11 +55,19 @@ def choose_version(entries: list[Entry], to: str) -> Entry | None:
     return found
 
 
-def load_speaker(config: PipelineConfig, to: str) -> Speaker:
-    """Loads the model, its weights fetched by its tag if they are not on this disk."""
+def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Speaker:
+    """Loads the model, its weights fetched by its tag if they are not on this disk.
+
+    Args:
+        must_speak: False where one is welcome, too, that only tells labels apart.
+
+    Raises:
+        RegistryError: there is no such version, or it does not speak.
+    """
     from transformers.utils import logging
 
-    from tasks.base.load import best_precision, load_base, load_tokenizer, load_trained
+    from tasks.base.labelling import REWARD
+    from tasks.base.load import best_precision, labels_of, load_base, load_tokenizer, load_trained
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import pin_base
     from tasks.versions import weights_folder
@@ -68,11 +78,35 @@ def load_speaker(config: PipelineConfig, to: str) -> Speaker:
     record = pin_base(config.base)
     precision = best_precision()
     if entry is None:
+        if config.finetune.objective == "classify":
+            raise RegistryError(
+                "the base has no head of labels yet", where=f"--to {to}", fix="Ask a version: --to NUMBER"
+            )
         folder = base_folder(record)
         return Speaker("base", load_base(record, precision), load_tokenizer(folder, config.base.chat_template))
     folder = weights_folder(model_name, entry.version, entry.weights_digest)
     told = f"{to}, version {entry.version}" if to in ("champion", "challenger") else f"version {entry.version}"
-    return Speaker(told, load_trained(folder, record, precision), load_tokenizer(folder))
+    labels = labels_of(folder)
+    if labels == REWARD:
+        fix = "Ask another version: strop history"
+        raise RegistryError(f"{told} is a reward model: it scores answers, and gives none", where=f"--to {to}", fix=fix)
+    if labels is not None and must_speak:
+        what = f"{told} does not speak: it tells {', '.join(labels)} apart"
+        raise RegistryError(what, where=f"--to {to}", fix='Ask it for the label of a text: strop generate "…"')
+    tokenizer = load_tokenizer(folder, speaks=labels is None)
+    return Speaker(told, load_trained(folder, record, precision), tokenizer, labels)
+
+
+def label_text(speaker: Speaker, text: str, max_length_tokens: int) -> dict[str, float]:
+    """Label → its probability, the likeliest first. A text that is longer is read up to there."""
+    import torch
+
+    from tasks.base.labelling import head_logits, text_ids
+
+    assert speaker.labels is not None
+    ((ids, _),) = text_ids(speaker.tokenizer, [text.strip()], max_length_tokens)
+    shares = torch.tensor(head_logits(speaker.model, [ids], 1)[0]).softmax(0).tolist()
+    return dict(sorted(zip(speaker.labels, shares, strict=True), key=lambda pair: -pair[1]))
 
 
 def stream_answer(speaker: Speaker, messages: list[Message], sampling: Sampling) -> Iterator[str]:

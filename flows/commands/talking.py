@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.commands.common import Json, console, enter_project, print_json
+
+if TYPE_CHECKING:
+    from flows.speaking import Speaker
 
 PANEL = "Serving"
 
@@ -38,14 +41,16 @@ def generate(
     system: System = None,
     as_json: Json = False,
 ) -> int:
-    """Ask a model once."""
+    """Ask a model once; one that tells labels apart gives the label of the text."""
     config = enter_project()
     asked = sys.stdin.read() if prompt == "-" else prompt
     if not asked.strip():
         raise typer.BadParameter("The prompt is empty.")
     from flows.speaking import Sampling, load_speaker, stream_answer
 
-    speaker = load_speaker(config, to)
+    speaker = load_speaker(config, to, must_speak=False)
+    if speaker.labels is not None:
+        return _label(speaker, asked, config.render.max_length_tokens, as_json)
     messages = [*_opening(system), {"role": "user", "content": asked}]
     pieces = []
     for piece in stream_answer(speaker, messages, Sampling(max_tokens, temperature, top_p, seed)):
@@ -97,6 +102,18 @@ def chat(
         print("\n")
         messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": "".join(pieces).strip()}]
         turn += 1
+    return 0
+
+
+def _label(speaker: Speaker, text: str, max_length_tokens: int, as_json: bool) -> int:
+    from flows.speaking import label_text
+
+    shares = label_text(speaker, text, max_length_tokens)
+    label, share = next(iter(shares.items()))
+    if as_json:
+        print_json({"model": speaker.name, "prompt": text, "label": label, "probability": share, "labels": shares})
+    else:
+        print(f"{label}  {share:.1%}")
     return 0
 
 

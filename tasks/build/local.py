@@ -46,7 +46,7 @@ class LocalModel:
         return answers
 
     def _load(self) -> tuple[Any, Any]:
-        from tasks.base.load import best_precision, load_base, load_tokenizer, load_trained
+        from tasks.base.load import best_precision, labels_of, load_base, load_tokenizer, load_trained
         from tasks.base.materialise import base_folder
         from tasks.base.resolve import pin_base
 
@@ -57,6 +57,11 @@ class LocalModel:
         folder = Path(self.settings.model)
         if not folder.is_dir():
             folder = self._version_folder()
+        if labels_of(folder) is not None:
+            fix = "Take a model that writes: champion, base, a version's number, or a folder"
+            raise RegistryError(
+                "has a head of labels, and does not write", where=f"generator.model {self.settings.model}", fix=fix
+            )
         return load_trained(folder, record, precision), load_tokenizer(folder)
 
     def _version_folder(self) -> Path:

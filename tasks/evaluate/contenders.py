@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.base.load import Precision, load_base, load_trained
+from tasks.base.labelling import REWARD
+from tasks.base.load import Precision, labels_of, load_base, load_trained
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, DataError
 from tasks.files import file_digest, read_json
@@ -23,6 +24,8 @@ class Contender:
     digest: str
     """Of its weights; the base's own for the base."""
     load: Callable[[], Any]
+    labels: tuple[str, ...] | None = None
+    """What its head tells apart; None for one that has none."""
 
 
 def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> list[Contender]:
@@ -32,16 +35,18 @@ def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> 
         DataError: the candidate's or the champion's weights are missing or changed.
         BaseModelError: the champion belongs to another base.
     """
-    candidate = Contender(
-        "candidate", weights_digest(paths.MODEL), lambda: load_trained(paths.MODEL, record, precision)
-    )
+    candidate = _trained("candidate", weights_digest(paths.MODEL), paths.MODEL, record, precision)
     base = Contender("base", record.digest, lambda: load_base(record, precision))
     if round_.champion is None:
         return [base, candidate]
     folder = paths.MODELS / round_.champion.weights_digest
     _require_champion(round_.champion, folder, record)
-    champion = Contender("champion", round_.champion.weights_digest, lambda: load_trained(folder, record, precision))
+    champion = _trained("champion", round_.champion.weights_digest, folder, record, precision)
     return [base, champion, candidate]
+
+
+def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> Contender:
+    return Contender(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder))
 
 
 def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:
@@ -59,6 +64,18 @@ def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> N
             where="base.model",
             fix="Set the base of the champion again, or begin a model of its own: another register.model_name",
         )
+    theirs, ours = _does(folder), _does(paths.MODEL)
+    if theirs != ours:
+        raise BaseModelError(
+            f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared",
+            where="finetune.objective",
+            fix="Set the objective of the champion again, or begin a model of its own: another register.model_name",
+        )
+
+
+def _does(folder: Path) -> str:
+    labels = labels_of(folder)
+    return "writes" if labels is None else "scores answers" if labels == REWARD else "tells labels apart"
 
 
 def _other_base(folder: Path, record: BaseRecord) -> str | None:

@@ -31,6 +31,13 @@ def examples_of(rendered: Rendered) -> list[Example]:
     ]
 
 
+def example_of(ids: Sequence[int], prompt_tokens: int) -> Example:
+    """The tokens, of which those after the prompt are counted."""
+    mask = np.ones(len(ids), np.uint8)
+    mask[:prompt_tokens] = 0
+    return np.asarray(ids, np.int32), mask
+
+
 def answer_losses(model: Any, examples: Sequence[Example], on_batch: Callable[[int], None] | None = None) -> list[Loss]:
     """The loss of each example. Padding stands on the right, where a causal model does not look back at it."""
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i][0]), i))

@@ -6,7 +6,6 @@ measured with fonts of this machine: room for labels is reckoned from their char
 
 from __future__ import annotations
 
-import json
 import shutil
 import unicodedata
 import warnings
@@ -17,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.evaluate.metrics import CLASSIFICATION, OTHER, ClassReport, report_classes
-from tasks.evaluate.report import Row, group
+from tasks.evaluate.asking import Row
+from tasks.evaluate.curves import draw_curves, read_curves
+from tasks.evaluate.metrics import OTHER, ClassReport, report_classes
+from tasks.evaluate.report import group
 from tasks.fonts import FONTS
+from tasks.judging import CLASSIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,37 +126,6 @@ def draw_confusion(family: str, classes: ClassReport) -> Figure:
     axes.set_ylabel("label")
     axes.set_title(f"{shorten(family)}: answers to each label", pad=10)
     return figure
-
-
-def draw_curves(points: Sequence[dict[str, float]]) -> Figure:
-    """Training and validation loss by step."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _figure(6.4, 2.8, left=0.75, bottom=0.5, top=0.5)
-    styles: dict[str, dict[str, Any]] = {
-        "loss": {"label": "training", "color": COLOURS["base"], "linewidth": 1.4},
-        "valid_loss": {"label": "validation", "color": COLOURS["candidate"], "marker": "o", "markersize": 5},
-    }
-    for name, style in styles.items():
-        if found := [(point["step"], point[name]) for point in points if name in point]:
-            axes.plot(*zip(*found, strict=True), **style)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss a token (nats)")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.grid(True, color=FAINT)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title("Training", pad=10)
-    if axes.lines:
-        axes.legend(frameon=False, loc="upper right")
-    return figure
-
-
-def read_curves(path: Path) -> list[dict[str, float]]:
-    """The points of data/model/curves.jsonl; none where there is no such file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def shorten(label: str) -> str:

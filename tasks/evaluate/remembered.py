@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +25,14 @@ from tasks.files import content_digest, file_digest, write_parquet
 
 SAVE_EVERY_SECONDS = 30.0
 
+Item = TypeVar("Item")
+
 
 def model_key(*shaping: Any) -> str:
     """The name of a model's file: a digest of what shapes its answers, and of the code that asks."""
     root = Path(__file__).parents[1]
-    code = [*(root / "base").glob("*.py"), root / "decoding.py", root / "evaluate" / "perplexity.py"]
+    here = [root / "evaluate" / f"{name}.py" for name in ("heads", "likelihood", "perplexity")]
+    code = [*(root / "base").glob("*.py"), root / "decoding.py", *here]
     digests = [[path.relative_to(root).as_posix(), file_digest(path)] for path in sorted(code)]
     return content_digest([shaping, digests, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
 
@@ -67,3 +71,33 @@ class Remembered:
         table = pa.table({"key": list(self.values), "value": list(self.values.values())}, schema=self.schema)
         write_parquet(self.path, table)
         self._saved_at = time.monotonic()
+
+
+def recalled(
+    remembered: Remembered,
+    keys: Sequence[str],
+    items: Sequence[Item],
+    ask: Callable[[list[Item]], Sequence[Any]],
+    *,
+    size: Callable[[Item], int],
+    portion: int,
+    on_rows: Callable[[int], None],
+) -> list[Any]:
+    """The value of each item: as it is remembered, or as `ask` tells, which is asked the longest ones first, equal ones once.
+
+    Args:
+        keys: the name of each item.
+        size: by how much of them there is, items of like size are asked together.
+        portion: so many are asked between two looks at the clock.
+        on_rows: hears how many items are done.
+    """
+    new = {key: item for key, item in zip(keys, items, strict=True) if key not in remembered.values}
+    on_rows(len(items) - len(new))
+    order = sorted(new, key=lambda key: (-size(new[key]), key))
+    for start in range(0, len(order), portion):
+        chosen = order[start : start + portion]
+        remembered.add(dict(zip(chosen, ask([new[key] for key in chosen]), strict=True)))
+        on_rows(len(chosen))
+    if new:
+        remembered.save()
+    return [remembered.values[key] for key in keys]

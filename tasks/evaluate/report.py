@@ -9,28 +9,11 @@ from typing import Any
 import numpy as np
 
 from tasks import statistics
-from tasks.evaluate.metrics import CLASSIFICATION, judge_answer, report_classes
+from tasks.evaluate.asking import Row, bytes_of
+from tasks.evaluate.metrics import report_classes
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.targets import MEASURES, Frame
-
-Row = dict[str, Any]
-"""A row of data/predictions/<role>.parquet."""
-
-TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
-
-
-def score_rows(test: list[Row], answers: list[str]) -> list[Row]:
-    """The predictions of one model: each test row with its answer, what it was read as, and its score."""
-    rows = []
-    for row, answer in zip(test, answers, strict=True):
-        judged = judge_answer(row["kind"], answer, row["target"], Frame(row.get("before", ""), row.get("after", "")))
-        right, said, wanted = judged.counts or (None, None, None)
-        rows.append(
-            {name: row[name] for name in TEST_FIELDS}
-            | {"prediction": answer, "read": judged.read, "is_unparsed": judged.is_unparsed}
-            | {"score": judged.score, "exact": judged.exact, "right": right, "said": said, "wanted": wanted}
-        )
-    return rows
+from tasks.judging import CLASSIFICATION
+from tasks.targets import MEASURES
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
@@ -58,7 +41,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         "kind": kind,
         "measure": MEASURES[kind],
         **_scores(rows, settings, family),
-        "exact_match": rounded(float(np.mean([row["exact"] for row in rows]))),
+        **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
@@ -76,6 +59,11 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         right, said, wanted = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
         described["micro_f1"] = rounded(2 * right / (said + wanted) if said + wanted else 1.0)
     return described | _classes(rows) if kind == CLASSIFICATION else described
+
+
+def _exact_match(rows: list[Row]) -> dict[str, float]:
+    found = [row["exact"] for row in rows if row["exact"] is not None]
+    return {"exact_match": rounded(float(np.mean(found)))} if found else {}
 
 
 def _classes(rows: list[Row]) -> dict[str, Any]:
@@ -105,7 +93,17 @@ def _scores(rows: list[Row], settings: EvaluateSettings, name: str) -> dict[str,
         "rows": len(rows),
         "score": rounded(float(scores.mean())),
         "interval": [rounded(interval.low), rounded(interval.high)],
+        **_bits(rows),
     }
+
+
+def _bits(rows: list[Row]) -> dict[str, float]:
+    """Of texts: bits a byte, over all their bytes."""
+    texts = [row for row in rows if row.get("bits") is not None]
+    if not texts:
+        return {}
+    size = sum(bytes_of(row["target"]) for row in texts)
+    return {"bits_per_byte": rounded(sum(row["bits"] for row in texts) / max(size, 1))}
 
 
 def rounded(number: float) -> float:

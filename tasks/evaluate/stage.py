@@ -6,23 +6,27 @@ Writes data/predictions/<role>.parquet, data/reports/metrics.json and data/repor
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.base.load import load_tokenizer
+from tasks.base.labelling import REWARD
+from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.resolve import BaseRecord, read_base
-from tasks.errors import DataError
-from tasks.evaluate.answering import answer_prompts, measure_losses, one_at_a_time
+from tasks.evaluate.answering import Model, answer_prompts, measure_losses, one_at_a_time
+from tasks.evaluate.asking import Asking, Row, score_rows
 from tasks.evaluate.contenders import list_contenders
+from tasks.evaluate.heads import ask_labels, ask_preferences
+from tasks.evaluate.likelihood import ask_texts
 from tasks.evaluate.perplexity import examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.report import Row, describe_model, rounded, score_rows
-from tasks.files import write_json, write_parquet
+from tasks.evaluate.report import describe_model, rounded
+from tasks.files import read_json, write_json, write_parquet
 from tasks.progress import track
-from tasks.rendered import TEST, read_rendered
+from tasks.rendered import TEMPLATES, TEST, not_rendered, read_rendered, speaks
 from tasks.round import read_round
 
 if TYPE_CHECKING:
@@ -42,12 +46,25 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("read", pa.string()),  # what the prediction was read as (tasks/targets.py)
         ("is_unparsed", pa.bool_()),
         ("score", pa.float64()),
-        ("exact", pa.bool_()),
+        ("exact", pa.bool_()),  # null where that cannot be said
+        ("bits", pa.float64()),  # what a text costs the model; null for other kinds
         ("right", pa.int64()),  # entities or triples that are right, said and wanted; null for other kinds
         ("said", pa.int64()),
         ("wanted", pa.int64()),
     ]
 )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that was asked."""
+
+    digest: str
+    way: str
+    """By what it answered."""
+    perplexity: float | None
+    """Of the validation rows, where these are text."""
+    rows: list[Row]
 
 
 def run(config: PipelineConfig) -> None:
@@ -58,59 +75,96 @@ def run(config: PipelineConfig) -> None:
         BaseModelError: the base cannot be loaded, the champion has another, or a GPU's memory is not enough.
     """
     record = read_base()
-    predictions, perplexities, digests = _ask_all(config.evaluate, record)
+    form = _form()
+    asked = _ask_all(config.evaluate, record, form)
     models = {
         role: {
-            "weights_digest": digests[role],
-            "valid_perplexity": perplexities[role],
-            **describe_model(rows, config.evaluate),
+            "weights_digest": one.digest,
+            "way": one.way,
+            "valid_perplexity": one.perplexity,
+            **describe_model(one.rows, config.evaluate),
         }
-        for role, rows in predictions.items()
+        for role, one in asked.items()
     }
+    predictions = {role: one.rows for role, one in asked.items()}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
     write_json(paths.METRICS, {"test_rows": len(predictions["candidate"]), "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    for line in summarise(models):
+    for line in [*summarise(models), *_labels_never_taught(predictions["candidate"])]:
         print(line, flush=True)
 
 
 def summarise(models: dict[str, Any]) -> list[str]:
-    """A line a family: the models' scores side by side."""
+    """A line a family: the models' scores side by side; and a line a model that is asked otherwise than the candidate."""
     candidate = models["candidate"]
-    lines = []
+    lines = [
+        f"evaluate: the {role} answers by the {model['way']}, the candidate by the {candidate['way']}"
+        for role, model in models.items()
+        if model["way"] != candidate["way"]
+    ]
     for family, measured in candidate["families"].items():
         told = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: {family} ({measured['rows']} rows): {told}")
     return lines
 
 
-def _ask_all(
-    settings: EvaluateSettings, record: BaseRecord
-) -> tuple[dict[str, list[Row]], dict[str, float | None], dict[str, str]]:
-    """By role: predictions, validation perplexity and weights digest."""
+def _labels_never_taught(rows: list[Row]) -> list[str]:
+    """Tells of test rows that a head of labels cannot get right."""
+    labels = labels_of(paths.MODEL)
+    if labels in (None, REWARD):
+        return []
+    strange = [row["target"] for row in rows if row["target"] not in labels]
+    if not strange:
+        return []
+    return [
+        f"evaluate: {len(strange)} test rows have a label that no training row has: {', '.join(sorted(set(strange)))}"
+    ]
+
+
+def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, Asked]:
+    """By role."""
     contenders = list_contenders(read_round(), record, settings.precision)
     test = _read_test()
-    prompts = [row["prompt_ids"] for row in test]
-    examples = examples_of(read_rendered("valid"))
-    tokenizer = load_tokenizer(paths.MODEL)
-    predictions: dict[str, list[Row]] = {}
-    perplexities: dict[str, float | None] = {}
+    examples = examples_of(read_rendered("valid", form)) if form in ("answers", "texts") else []
+    tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
+    ask = WAYS.get(form, _ask_answers)
+    found = {}
     with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="rows") as progress:
+        asking = Asking(test, tokenizer, record.digest, settings, progress)
         for contender in contenders:
             with one_at_a_time(contender, settings) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
-                answers = answer_prompts(model, tokenizer, record.digest, prompts, settings, progress)
+                way, rows = ask(model, asking)
             value = perplexity(losses)
-            perplexities[contender.role] = None if value is None else rounded(value)
-            predictions[contender.role] = score_rows(test, answers)
-    return predictions, perplexities, {contender.role: contender.digest for contender in contenders}
+            found[contender.role] = Asked(contender.digest, way, None if value is None else rounded(value), rows)
+    return found
+
+
+def _ask_answers(model: Model, asking: Asking) -> tuple[str, list[Row]]:
+    """What it writes."""
+    prompts = [row["prompt_ids"] for row in asking.test]
+    answers = answer_prompts(model, asking.tokenizer, asking.base_digest, prompts, asking.settings, asking.progress)
+    return "answers", score_rows(asking.test, answers)
+
+
+WAYS = {"labels": ask_labels, "texts": ask_texts, "ranked": ask_preferences}
+"""Form of the candidate's rows → how models are asked, where it is not by letting them answer."""
+
+
+def _form() -> str:
+    """The form of the rows that the candidate was taught by."""
+    try:
+        form: str = read_json(TEMPLATES)["form"]
+    except FileNotFoundError as error:
+        raise not_rendered(TEMPLATES) from error
+    return form
 
 
 def _read_test() -> list[Row]:
     try:
         rows: list[Row] = pq.read_table(TEST).to_pylist()
     except FileNotFoundError as error:
-        raise DataError("not found", where=str(TEST), fix="Make it: dvc repro render") from error
+        raise not_rendered(TEST) from error
     return rows

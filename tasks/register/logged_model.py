@@ -46,19 +46,21 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
     Raises:
         RegistryError: the reloaded model answers differently, or its bytes are not those of `folder`; it is removed again.
     """
-    from tasks.base.load import load_tokenizer, load_trained
+    from tasks.base.labelling import REWARD, labelled_base
+    from tasks.base.load import LABELS, labels_of, load_tokenizer, load_trained
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
     from tasks.tracking.registry import open_registry
 
     record = read_base()
     is_adapter = (folder / "adapter_config.json").is_file()
-    base = base_folder(record) if is_adapter else None
+    labels = labels_of(folder)
+    base = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
     registry = open_registry(config)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, speaks=labels in (None, REWARD))
     model = load_trained(folder, record, _precision(folder, record))
     before = logits(model, tokenizer)
-    model_uri = registry.log_model(run_id, model, tokenizer, digest, base)
+    model_uri = registry.log_model(run_id, model, tokenizer, digest, base, speaks=labels is None)
     del model  # two at once may not fit
     reloaded, its_tokenizer = registry.load_model(model_uri, base)
     change = float((logits(reloaded, its_tokenizer) - before).abs().max())
@@ -71,8 +73,9 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
             f"the model that the registry gives back is not the one that was logged: {told}", where=registry.uri
         )
     registry.share_weights(model_uri, folder)
-    if (folder / TEMPLATES.name).is_file():
-        registry.add_file(model_uri, folder / TEMPLATES.name)
+    for name in (TEMPLATES.name, LABELS):
+        if (folder / name).is_file():
+            registry.add_file(model_uri, folder / name)
     return model_uri
 
 

@@ -25,8 +25,10 @@ class Models(Connected):
                     return str(model.model_uri)
             return None
 
-    def log_model(self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None) -> str:
-        """Logs a model (with `base`, an adapter on it) and returns its address."""
+    def log_model(
+        self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, speaks: bool = True
+    ) -> str:
+        """Logs a model (with `base`, an adapter on it; one that does not speak has a head of labels) and returns its address."""
         import mlflow
 
         os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it came: the bytes are compared
@@ -38,7 +40,7 @@ class Models(Connected):
                 logged = mlflow.transformers.log_model(
                     {"model": model, "tokenizer": tokenizer},
                     name=self.model,
-                    task="llm/v1/chat",
+                    task="llm/v1/chat" if speaks else "text-classification",
                     tags={"strop.weights": weights},
                     pip_requirements=_requirements(is_adapter=base is not None),  # guessing them loads the model again
                     **to_base,

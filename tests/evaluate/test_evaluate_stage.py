@@ -20,7 +20,7 @@ from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import answering, stage
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.files import folder_digest, read_json, write_json, write_parquet
-from tasks.rendered import TEST
+from tasks.rendered import TEMPLATES, TEST
 from tasks.round import Champion, Round, read_round, write_round
 from tasks.weights import weights_digest
 
@@ -84,6 +84,7 @@ def render(base: Path, rows: int, prompt_words: int = 1) -> None:
     names = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
     schema = pa.schema([*((name, pa.string()) for name in names), ("prompt_ids", pa.list_(pa.int32()))])
     write_parquet(TEST, pa.Table.from_pylist(table, schema))
+    write_json(TEMPLATES, {"form": "answers"})
     valid = paths.RENDERED / "answers" / "valid"
     valid.mkdir(parents=True, exist_ok=True)
     np.save(valid / "input_ids.npy", np.arange(5, 25, dtype=np.int32))
@@ -260,7 +261,7 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_told_before_the_first_to
 
 
 @pytest.mark.parametrize(
-    "missing", [TEST, paths.MODEL / "model.safetensors", paths.RENDERED / "answers" / "valid" / "packs.npy"]
+    "missing", [TEST, TEMPLATES, paths.MODEL / "model.safetensors", paths.RENDERED / "answers" / "valid" / "packs.npy"]
 )
 def test_a_missing_input_is_one_clear_line(world: Round, missing: Path) -> None:
     missing.unlink()

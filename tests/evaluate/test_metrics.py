@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.evaluate.metrics import OTHER, exact_match, report_classes, score_answer, token_f1
+from tasks.evaluate.metrics import OTHER, report_classes
+from tasks.judging import exact_match, score_answer, token_f1
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tasks.evaluate.asking import Row, score_rows
+from tasks.evaluate.curves import draw_curves
 from tasks.evaluate.metrics import report_classes
 from tasks.evaluate.plots import MOST_CLASSES, _fold_rare, draw_plots, shorten
-from tasks.evaluate.report import Row, describe_model, score_rows
+from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 
 SETTINGS = EvaluateSettings(bootstrap_samples=200)
@@ -38,6 +40,16 @@ def test_plots_are_the_same_bytes_each_time_and_keep_chinese_as_text(tmp_path: P
     assert "体育" in text
     assert "PingFang SC" in text
     assert "Microsoft YaHei" in text
+
+
+def test_the_curves_have_a_panel_for_each_measure_with_validation_beside_training(tmp_path: Path) -> None:
+    curves = [{"step": step, "loss": 3.0 / step, "learning_rate": 0.1, "rewards/margins": -0.1} for step in (1, 2, 3)]
+    curves += [{"step": 3, "valid_loss": 1.5, "valid_rewards/margins": 0.2}]
+    figure = draw_curves(curves)
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels == ["loss (nats)", "learning rate", "rewards/margins"]
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1, 2]
+    assert figure.axes[2].get_ylim()[0] < 0 <= figure.axes[0].get_ylim()[0]
 
 
 def test_a_plot_of_an_earlier_round_does_not_stay(tmp_path: Path) -> None:

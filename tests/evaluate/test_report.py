@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluate.report import describe_model, score_rows
+from tasks.evaluate.asking import score_rows
+from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 
 SETTINGS = EvaluateSettings(bootstrap_samples=500)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluate.metrics import judge_answer
-from tasks.evaluate.report import describe_model, score_rows
+from tasks.evaluate.asking import score_rows
+from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.evaluate.similarity import chrf, common_subsequence, rouge_l
+from tasks.judging import judge_answer
+from tasks.similarity import chrf, common_subsequence, rouge_l
 from tasks.targets import KINDS, Frame, read_target, tool_calls_of
 
 ANN = '[{"type":"PER","text":"Ann","start":0,"end":3},{"type":"LOC","text":"巴黎","start":7,"end":9}]'

@@ -1,0 +1,120 @@
+"""Form `labels`: texts with a label each, as a head of labels learns them. A row is an example, whatever its length.
+
+The text is the row's own: what was said before, its instruction and its input, without templates. data/rendered/labels holds
+labels.json, the labels in the head's order: those of the training rows, and those that the champion knows that is trained on; and
+commonest.json, the commonest label of the training rows a family.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks import paths
+from tasks.base.labelling import text_ids
+from tasks.base.load import labels_of
+from tasks.files import ParquetStream, read_json, replacing, write_json
+from tasks.render.arrays import Gathered, Piece
+from tasks.render.forms import CHUNK_ROWS, TEST_SCHEMA, Material
+from tasks.rendered import TEST
+from tasks.start import start_folder
+
+KIND = "classification"
+FOLDER = paths.RENDERED / "labels"
+LABELS = FOLDER / "labels.json"
+COMMONEST = FOLDER / "commonest.json"
+COLUMNS = ["row_id", "batch", "family", "language", "history", "instruction", "input", "output"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    row: dict[str, Any]
+    text: str
+    ids: list[int]
+    label: str
+
+
+def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+    """Writes the arrays of a split; returns their counts. A label that no training row has is left out of the others, and
+    counted as `unknown_label`."""
+    found: list[str] = []
+    by_family: Counter[tuple[str, str]] = Counter()
+    known = None if split == "train" else set(read_json(LABELS))
+    with Gathered(FOLDER / split) as gathered:
+        for portion in _labelled(rows, material):
+            kept = [each for each in portion if known is None or each.label in known]
+            if len(kept) < len(portion):
+                material.counts["unknown_label"] += len(portion) - len(kept)
+            gathered.add(
+                [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
+            )
+            found += [each.label for each in kept]
+            by_family.update((each.row["family"], each.label) for each in kept)
+        counts = gathered.write(None)
+    if known is None:
+        write_json(LABELS, sorted({*found, *_labels_known_before()}))
+        write_json(COMMONEST, _commonest(by_family))
+    places = {label: place for place, label in enumerate(read_json(LABELS))}
+    np.save(FOLDER / split / "labels.npy", np.array([places[label] for label in found], np.int32))
+    return counts
+
+
+def write_test(rows: pa.Table, material: Material) -> int:
+    """Writes test.parquet, a row a text. One whose label no training row has stays: every model gets it wrong, as in use."""
+    written = 0
+    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
+        for portion in _labelled(rows, material):
+            table = [_test_row(each) for each in portion]
+            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
+            written += len(table)
+    return written
+
+
+def _test_row(labelled: Labelled) -> dict[str, Any]:
+    row = {name: labelled.row[name] for name in ("row_id", "batch", "family", "language")}
+    shown = {"prompt": labelled.text, "prompt_ids": labelled.ids, "target": labelled.label}
+    return {**row, "kind": KIND, **shown, "template": "", "before": "", "after": ""}
+
+
+def _labelled(rows: pa.Table, material: Material) -> Iterator[list[Labelled]]:
+    """The rows that have a text and a label, a portion at a time; what is dropped is counted."""
+    for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
+        kept = []
+        for row in chunk.to_pylist():
+            text, label = _text(row), row["output"].strip()
+            if material.families[row["family"]].kind != KIND:
+                material.counts["not_a_classification"] += 1
+            elif not text or not label:
+                material.counts["empty_input" if label else "empty_answer"] += 1
+            else:
+                kept.append((row, text, label))
+        encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
+        material.counts["cut"] += sum(was_cut for _, was_cut in encoded)
+        yield [Labelled(row, text, ids, label) for (row, text, label), (ids, _) in zip(kept, encoded, strict=True)]
+        material.progress.advance(chunk.num_rows)
+
+
+def _text(row: dict[str, Any]) -> str:
+    turns = [] if row["history"] == "[]" else [text for _, text in json.loads(row["history"])]
+    parts = (part.strip() for part in (*turns, row["instruction"], row["input"]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _labels_known_before() -> tuple[str, ...]:
+    """Those of the champion that is trained on: it may not forget one of which there is no new row."""
+    folder = start_folder()
+    return (labels_of(folder) if folder is not None else None) or ()
+
+
+def _commonest(by_family: Counter[tuple[str, str]]) -> dict[str, str]:
+    """Family → its commonest label; of equals, the first by name."""
+    found: dict[str, tuple[int, str]] = {}
+    for (family, label), count in by_family.items():
+        found[family] = min(found.get(family, (0, "")), (-count, label))
+    return {family: label for family, (_, label) in found.items()}

@@ -1,0 +1,298 @@
+"""Objective `classify`: a head of labels learns on an encoder and on a decoder, exactly, and the same each time."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import begin_round, params, toy_rows, write_params, write_part
+
+from tasks import paths
+from tasks.base.labelling import head_logits, padded
+from tasks.base.load import load_base, load_tokenizer, load_trained
+from tasks.base.resolve import read_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.errors import DataError, TrainingError
+from tasks.files import read_json, write_json
+from tasks.finetune import classification, job, stage
+from tasks.finetune.classification import LabelTrainer, Texts, balanced_weights
+from tasks.finetune.objectives import Work
+from tasks.finetune.telling import Tell
+from tasks.render.stage import run as render
+from tasks.rendered import read_rendered
+from tasks.weights import weights_digest
+
+BASES = ("tiny_bert", "tiny_gpt2", "tiny_llama")
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "freeze": {"method": "freeze", "freeze": {"last_layers": 1}},
+    "lora": {"method": "lora"},
+    "dora": {"method": "dora"},
+}
+
+
+def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
+    given = {"objective": "classify", "precision": "fp32", "micro_batch_rows": 4, **settings}
+    write_params(project, params(base, [], finetune=given))
+    config = load_config()
+    if not paths.RENDERED.exists():
+        begin_round(config)
+        write_part(toy_rows(questions=0))
+        curate(config)
+        render(config)
+    return config
+
+
+def curves() -> list[dict[str, float]]:
+    return [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_learns_on_an_encoder_and_a_decoder_by_each_method(
+    base: str, method: str, project: Path, request: Any
+) -> None:
+    stage.run(prepare(project, request.getfixturevalue(base), max_steps=60, micro_batch_rows=8, **METHODS[method]))
+    losses = [point["loss"] for point in curves() if "loss" in point]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert any("valid_loss" in point for point in curves())
+    report = read_json(paths.TRAINING_REPORT)
+    assert report["classes"].keys() == {"business", "sport", "tech"}
+    assert sum(report["classes"].values()) == report["train_examples"]
+    assert read_json(paths.MODEL / "labels.json") == ["business", "sport", "tech"]
+    assert read_json(paths.MODEL / "templates.json")["form"] == "labels"
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_model_that_is_loaded_says_what_the_trained_one_said(
+    base: str, method: str, precision: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New parts beside the head (a pooler) are kept too, and what is frozen is as it was."""
+    config = prepare(project, request.getfixturevalue(base), precision=precision, max_steps=3, **METHODS[method])
+    seen: list[Any] = []
+    save = job.save_model
+
+    def look(model: Any, *arguments: Any) -> None:
+        seen.append(head_logits(model.eval(), texts, 4))
+        save(model, *arguments)
+
+    texts = [ids for ids, _ in _examples("train")][:6]
+    monkeypatch.setattr(job, "save_model", look)
+    stage.run(config)
+    loaded = head_logits(load_trained(paths.MODEL, read_base()), texts, 2)
+    close = 1e-5 if precision == "fp32" else 5e-2
+    torch.testing.assert_close(torch.tensor(loaded), torch.tensor(seen[0]), rtol=close, atol=close)
+    if method == "full" or precision == "bf16":
+        again = head_logits(load_trained(paths.MODEL, read_base()), texts, 2)
+        assert again == loaded
+
+
+def _examples(split: str) -> list[tuple[list[int], int]]:
+    rendered, labels = read_rendered(split, "labels"), np.load(paths.RENDERED / "labels" / split / "labels.npy")
+    ends = rendered.examples
+    return [(rendered.input_ids[ends[i] : ends[i + 1]].tolist(), int(labels[i])) for i in range(len(rendered))]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_padding_changes_nothing(base: str, project: Path, request: Any) -> None:
+    prepare(project, request.getfixturevalue(base))
+    model = load_base(read_base(), labels=("a", "b", "c"))
+    texts = [[7, 8, 9, 10, 11, 12], [7, 8], [20, 21, 22]]
+    together = head_logits(model, texts, 3)
+    alone = [model(input_ids=torch.tensor([ids])).logits[0].tolist() for ids in texts]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), rtol=1e-4, atol=1e-5)
+    batch = padded(texts, model)
+    assert batch["attention_mask"].tolist() == [[1] * 6, [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_loss_is_weighted_cross_entropy_an_example_over_the_global_batch(
+    weights: str, project: Path, tiny_bert: Path
+) -> None:
+    settings = {"classify": {"class_weights": weights}, "gradient_accumulation_steps": 3, "micro_batch_rows": 3}
+    stage.run(prepare(project, tiny_bert, method="full", max_steps=1, label_smoothing=0.1, **settings))
+    config = load_config()
+    torch.manual_seed(0)
+    work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
+    trainer = classification.prepare(work).make_trainer([])
+    examples = _examples("train")[:5]
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])
+    counts = np.bincount([label for _, label in _examples("train")], minlength=3)
+    scale = torch.tensor(balanced_weights(counts) if weights == "balanced" else np.ones(3)).float()
+    trainer.model.train()
+    found = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=9)
+    logits = torch.tensor(head_logits(trainer.model, [ids for ids, _ in examples], 5))
+    expected = torch.tensor(0.0)
+    for line, (_, label) in zip(logits, examples, strict=True):
+        logs = line.log_softmax(0)
+        expected = expected - 0.9 * scale[label] * logs[label] - 0.1 / 3 * (scale * logs).sum()
+    torch.testing.assert_close(found, expected / 9, rtol=1e-4, atol=1e-5)
+
+
+def test_balanced_weights_make_rare_classes_count_as_much_as_common_ones() -> None:
+    counts = np.array([90, 9, 1, 0])
+    weights = balanced_weights(counts)
+    assert (weights * counts)[:3] == pytest.approx([100 / 3] * 3)
+    assert weights[3] == 0
+
+
+def test_the_same_inputs_give_the_same_weights_and_another_seed_others(project: Path, tiny_bert: Path) -> None:
+    digests = []
+    for seed in (1, 1, 2):
+        stage.run(prepare(project, tiny_bert, method="full", dropout=0.1, seed=seed))
+        digests.append(weights_digest(paths.MODEL))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("base", "method"), [("tiny_bert", "full"), ("tiny_llama", "lora"), ("tiny_bert", "lora")])
+def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one(
+    base: str, method: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"method": method, "epochs": 3.0, "max_steps": None, "checkpoint_every_steps": 2, "dropout": 0.1}
+    config = prepare(project, request.getfixturevalue(base), **settings)
+    stage.run(config)
+    whole, points, steps = weights_digest(paths.MODEL), curves(), read_json(paths.TRAINING_REPORT)["steps"]
+    stop = steps // 3 + 3  # within the second epoch
+    tell = Tell.on_log
+
+    def stopped(self: Tell, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == stop:
+            raise KeyboardInterrupt
+        tell(self, args, state, control, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tell, "on_log", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config)
+    stage.run(config)
+    assert weights_digest(paths.MODEL) == whole
+    assert curves() == points
+
+
+def test_texts_of_like_length_share_a_batch(project: Path, tiny_bert: Path) -> None:
+    config = prepare(project, tiny_bert)
+    trainer = classification.prepare(Work(config.finetune, read_base(), "fp32", project / "checkpoints")).make_trainer(
+        []
+    )
+    found = [batch["attention_mask"].float().mean() for batch in trainer.get_train_dataloader()]
+    assert sorted(i for batch in trainer.get_train_dataloader() for i in batch["rows"].tolist()) == list(
+        range(len(trainer.train_dataset))
+    )
+    assert min(found) > 0.9
+
+
+def test_the_rows_of_a_bad_batch_are_named(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = prepare(project, tiny_bert, method="full", gradient_accumulation_steps=2)
+    plain = LabelTrainer._padded_loss
+
+    def broken(self: LabelTrainer, *arguments: Any) -> Any:
+        loss, outputs = plain(self, *arguments)
+        return loss * float("nan"), outputs
+
+    monkeypatch.setattr(LabelTrainer, "_padded_loss", broken)
+    with pytest.raises(TrainingError, match="the loss is nan at step 1; its batch was of the rows") as told:
+        stage.run(config)
+    known = {row_id.decode() for row_id in read_rendered("train", "labels").ids.tolist()}
+    named = [word for word in re.findall("[0-9a-f]{32}", str(told.value)) if word in known]
+    assert len(named) == 8, "both micro-batches"
+
+
+@pytest.mark.parametrize("settings", [{"method": "prompt"}, {"loss_on": "all"}], ids=str)
+def test_a_setting_that_a_head_has_no_use_for_is_refused_before_any_work(
+    settings: dict[str, Any], project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_bert, **settings)
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
+    with pytest.raises(TrainingError, match="does not go with objective: classify"):
+        stage.run(config)
+
+
+def test_a_text_that_the_model_cannot_read_is_told_before_the_first_step(project: Path, tiny_gpt2: Path) -> None:
+    config = prepare(project, tiny_gpt2)
+    path = paths.RENDERED / "labels" / "train"
+    np.save(path / "examples.npy", np.array([0, 600]))
+    np.save(path / "input_ids.npy", np.zeros(600, np.int32))
+    np.save(path / "packs.npy", np.array([0]))
+    np.save(path / "labels.npy", np.array([0], np.int32))
+    with pytest.raises(TrainingError, match="a text has 600 tokens, and the model reads 512"):
+        stage.run(config)
+
+
+def test_one_label_is_nothing_to_learn(project: Path, tiny_bert: Path) -> None:
+    config = prepare(project, tiny_bert)
+    for split in ("train", "valid"):
+        labels = np.load(paths.RENDERED / "labels" / split / "labels.npy")
+        np.save(paths.RENDERED / "labels" / split / "labels.npy", np.zeros_like(labels))
+    write_json(paths.RENDERED / "labels" / "labels.json", ["sport"])
+    with pytest.raises(DataError, match="nothing to tell apart"):
+        stage.run(config)
+
+
+@pytest.mark.parametrize("methods", [("lora", "lora"), ("lora", "full"), ("full", "lora")], ids="-".join)
+def test_a_training_goes_on_with_the_head_of_the_one_before(
+    methods: tuple[str, str], project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"objective": "classify", "method": methods[0], "max_steps": 3, "micro_batch_rows": 4, "lora": {"rank": 4}}
+    config = prepare(
+        project,
+        tiny_bert,
+        method=methods[1],
+        before=[{**before, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}],
+    )
+    texts = [ids for ids, _ in _examples("train")][:4]
+    build = classification.build_model
+    said: list[tuple[Any, Any]] = []
+
+    def compare(work: Work, **named: Any) -> Any:
+        model = build(work, **named)
+        if work.start is not None:
+            first = load_trained(work.start, work.record)
+            said.append((head_logits(first, texts, 4), head_logits(model.eval(), texts, 4)))
+        return model
+
+    monkeypatch.setattr(classification, "build_model", compare)
+    stage.run(config)
+    torch.testing.assert_close(torch.tensor(said[0][1]), torch.tensor(said[0][0]), rtol=1e-4, atol=1e-5)
+    assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 3
+    assert read_json(paths.MODEL / "labels.json") == ["business", "sport", "tech"]
+
+
+def test_a_head_that_lacks_a_label_is_not_trained_on(project: Path, tiny_bert: Path) -> None:
+    from tasks.round import Champion
+    from tasks.start import Start, write_start
+
+    config = prepare(project, tiny_bert, method="full")
+    stage.run(config)
+    digest = weights_digest(paths.MODEL)
+    paths.MODELS.mkdir(parents=True, exist_ok=True)
+    paths.MODEL.rename(paths.MODELS / digest)
+    write_json(paths.MODELS / digest / "labels.json", ["business", "sport", "weather"])
+    write_start(Start(("labels",), Champion(1, digest)))
+    with pytest.raises(TrainingError, match=r"tells business, sport, weather apart; .* have tech too"):
+        stage.run(config)
+    render(config)
+    assert read_json(paths.RENDERED / "labels" / "labels.json") == ["business", "sport", "tech", "weather"]
+
+
+def test_a_tokenizer_without_an_end_token_is_saved_with_the_model(project: Path, tiny_bert: Path) -> None:
+    stage.run(prepare(project, tiny_bert, max_steps=1))
+    tokenizer = load_tokenizer(paths.MODEL, speaks=False)
+    assert tokenizer.eos_token is None
+    assert tokenizer.decode(tokenizer("a match")["input_ids"]).startswith("[CLS]")
+
+
+def test_a_dataset_gives_texts_in_the_order_of_the_rows(project: Path, tiny_bert: Path) -> None:
+    prepare(project, tiny_bert)
+    rendered = read_rendered("train", "labels")
+    labels = np.load(paths.RENDERED / "labels" / "train" / "labels.npy")
+    texts = Texts(rendered, labels)
+    assert len(texts) == len(labels) == len(rendered.ids)
+    assert [len(texts[i]["input_ids"]) for i in range(len(texts))] == texts.lengths.tolist()

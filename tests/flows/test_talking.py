@@ -1,0 +1,80 @@
+"""`strop generate` and `strop chat` with models that do not speak: a label for a text, or one line that says what they do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import begin_round, params, write_params
+
+from flows import speaking
+from tasks import paths, versions
+from tasks.base.labelling import head_logits, text_ids
+from tasks.base.load import load_base, load_tokenizer
+from tasks.base.resolve import read_base
+from tasks.config import load_config
+from tasks.files import write_json
+from tasks.ledger import Entry
+
+Strop = Callable[..., tuple[int, str, str]]
+LABELS = ("business", "体育", "tech")
+
+
+@pytest.fixture(autouse=True)
+def served(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 1, a head of labels with random weights, is champion."""
+    write_params(project, params(tiny_bert, [], finetune={"objective": "classify"}))
+    begin_round(load_config())
+    load_base(read_base(), labels=LABELS).save_pretrained(paths.MODEL)
+    load_tokenizer(tiny_bert, speaks=False).save_pretrained(paths.MODEL)
+    write_json(paths.MODEL / "labels.json", list(LABELS))
+    facts = {"weights_digest": "d", "receipt": "r", "verdict": "v", "dataset": "x", "passed": True, "why": ""}
+    more = {"test_epoch": 1, "test_rows": 9, "who": "li", "when": "2026-01-01T00:00:00Z"}
+    entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
+    monkeypatch.setattr(speaking, "read_ledger", lambda _: entries)
+    monkeypatch.setattr(versions, "weights_folder", lambda *_: paths.MODEL)
+
+
+def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
+    code, out, _ = strop("generate", "The match 进球了", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["model"] == "champion, version 1"
+    assert set(told["labels"]) == set(LABELS)
+    assert sum(told["labels"].values()) == pytest.approx(1)
+    assert told["probability"] == max(told["labels"].values()) == told["labels"][told["label"]]
+    model = speaking.load_speaker(load_config(), "champion", must_speak=False).model
+    ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), ["The match 进球了"], 128)[0]
+    logits = head_logits(model, [ids], 1)[0]
+    assert told["label"] == LABELS[logits.index(max(logits))]
+    code, out, _ = strop("generate", "The match 进球了")
+    assert out.split() == [told["label"], f"{told['probability']:.1%}"]
+
+
+def test_a_text_longer_than_the_model_reads_gets_a_label_too(strop: Strop) -> None:
+    code, out, _ = strop("generate", "news " * 2000)
+    assert code == 0
+    assert out.split()[0] in LABELS
+
+
+def test_a_model_of_labels_does_not_chat(strop: Strop) -> None:
+    code, _, err = strop("chat")
+    assert code == 1
+    assert "champion, version 1 does not speak: it tells business, 体育, tech apart" in " ".join(err.split())
+    assert "strop generate" in err
+
+
+@pytest.mark.parametrize("command", [("generate", "Hello"), ("chat",)], ids=" ".join)
+def test_a_reward_model_says_what_it_is(command: tuple[str, ...], strop: Strop) -> None:
+    write_json(paths.MODEL / "labels.json", ["reward"])
+    code, _, err = strop(*command)
+    assert code == 1
+    assert "is a reward model: it scores answers, and gives none" in " ".join(err.split())
+
+
+def test_a_base_without_a_head_says_so(strop: Strop) -> None:
+    code, _, err = strop("generate", "Hello", "--to", "base")
+    assert code == 1
+    assert "the base has no head of labels yet" in " ".join(err.split())

@@ -84,10 +84,13 @@ def report_drift(config: PipelineConfig) -> None:
 @task(cache_policy=NO_CACHE)
 def finetune(config: PipelineConfig) -> bool:
     from tasks.mirror import mirror_curves
+    from tasks.searched import draw_last_search
     from tasks.versioning import reproduce
 
     with mirror_curves(config):
-        return run_interruptibly(lambda: reproduce("finetune"))
+        has_run = run_interruptibly(lambda: reproduce("finetune"))
+    draw_last_search()
+    return has_run
 
 
 @task(cache_policy=NO_CACHE)

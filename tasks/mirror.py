@@ -28,6 +28,9 @@ EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
 LOOK_EVERY_SECONDS = 2.0
 PATIENCE_SECONDS = 10.0
 WEIGHTS_TAG = "strop.weights"
+TRIAL_TAG = "strop.trial"
+"""Run of the candidate / number of the trial."""
+PARENT_TAG = "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
@@ -68,8 +71,23 @@ def points_of(line: str) -> list[Point]:
         step = int(event["step"])
     except (ValueError, KeyError, TypeError):
         return []
-    numbers = {k: v for k, v in event.items() if isinstance(v, int | float) and not isinstance(v, bool) and k != "step"}
+    others = {k: v for k, v in event.items() if k not in ("step", "trial")}
+    numbers = {k: v for k, v in others.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     return [Point(f"train/{name}", float(value), step) for name, value in numbers.items()]
+
+
+def trial_of(line: str) -> int | None:
+    """The number of the trial that an event is of; None for one of no search."""
+    try:
+        number = json.loads(line).get("trial")
+    except (ValueError, AttributeError):
+        return None
+    return int(number) if isinstance(number, int) else None
+
+
+def trial_name(number: int) -> str:
+    """What the run of a trial is called."""
+    return f"trial {number + 1}"
 
 
 class _Mirror:
@@ -83,6 +101,8 @@ class _Mirror:
         self._offset = 0
         self._registry: Registry | None = None
         self._run_id = ""
+        self._trials: dict[int, str] = {}
+        """The runs of a search's trials, by number."""
 
     def follow(self) -> None:
         try:
@@ -109,15 +129,28 @@ class _Mirror:
 
     def _copy(self, lines: list[str]) -> None:
         self.was_interrupted = self.was_interrupted or any('"interrupted": true' in line for line in lines)
-        points = [point for line in lines for point in points_of(line)]
-        if not points:
-            return
+        by_trial: dict[int | None, list[Point]] = {}
+        for line in lines:
+            by_trial.setdefault(trial_of(line), []).extend(points_of(line))
+        for trial, points in by_trial.items():
+            if points:
+                registry = self._opened()
+                registry.log_points(self._run_id if trial is None else self._run_of(trial), points)
+
+    def _opened(self) -> Registry:
         if self._registry is None:
             from tasks.tracking.registry import open_registry
 
             self._registry = open_registry(self.config)
             self._run_id = self._registry.create_run("finetune", {"strop.state": "live"})
-        self._registry.log_points(self._run_id, points)
+        return self._registry
+
+    def _run_of(self, trial: int) -> str:
+        """The run of a trial, beneath the training's."""
+        if trial not in self._trials:
+            tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", "strop.state": "live"}
+            self._trials[trial] = self._opened().create_run(trial_name(trial), tags)
+        return self._trials[trial]
 
     def _end(self) -> None:
         """Names the weights that came of it, so that `register` finds the run."""
@@ -125,4 +158,6 @@ class _Mirror:
             return
         if self.outcome == "FINISHED":
             self._registry.tag_run(self._run_id, {WEIGHTS_TAG: weights_digest(paths.MODEL)})
-        self._registry.end_run(self._run_id, "KILLED" if self.was_interrupted else self.outcome)
+        outcome = "KILLED" if self.was_interrupted else self.outcome
+        for run_id in (*self._trials.values(), self._run_id):
+            self._registry.end_run(run_id, outcome)

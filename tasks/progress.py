@@ -32,6 +32,10 @@ class Progress:
     stage: str
     total: float
     unit: str
+    marks: dict[str, Any] = field(default_factory=dict)
+    """Stand in every event."""
+    is_told: bool = True
+    """False: nothing is shown or written, as in all but the first of several processes."""
     done: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -45,14 +49,16 @@ class Progress:
         self.facts.update(facts)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, facts=self._told())
-        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+        elif self.is_told and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             say(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}")
 
     def event(self, **facts: Any) -> None:
         """Appends a line to the stage's events file; a failure to write is not the stage's failure."""
+        if not self.is_told:
+            return
         with contextlib.suppress(OSError), (paths.EVENTS / f"{self.stage}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(facts) + "\n")
+            file.write(json.dumps({**facts, **self.marks}) + "\n")
 
     @property
     def rate(self) -> float:
@@ -66,9 +72,14 @@ class Progress:
 
 
 @contextlib.contextmanager
-def track(stage: str, total: float, unit: str) -> Iterator[Progress]:
+def track(
+    stage: str, total: float, unit: str, marks: dict[str, Any] | None = None, is_told: bool = True
+) -> Iterator[Progress]:
     """Shows the progress of `total` units of work in `stage`."""
-    progress = Progress(stage, total, unit)
+    progress = Progress(stage, total, unit, marks or {}, is_told)
+    if not is_told:
+        yield progress
+        return
     with contextlib.suppress(OSError):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         (paths.EVENTS / f"{stage}.jsonl").write_text("")

@@ -10,6 +10,8 @@ from typing import Any
 from tasks import paths
 from tasks.files import read_json
 from tasks.mirror import WEIGHTS_TAG, read_points
+from tasks.register.trials import complete_trials
+from tasks.searched import draw_search
 from tasks.tracking.registry import Registry
 from tasks.tracking.runs import Point
 
@@ -24,6 +26,10 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str) -> str:
     registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
     registry.log_params(run_id, _flat({k: v for k, v in receipt["params"].items() if k != "ingest"}))
     registry.log_points(run_id, read_points(paths.MODEL / "curves.jsonl"))
+    if search := receipt.get("training", {}).get("search"):
+        complete_trials(registry, run_id, search)
+        draw_search(search, paths.SEARCH_PLOTS)
+        registry.log_files(run_id, paths.SEARCH_PLOTS, "search")
     numbers = _numbers(receipt["metrics"])
     if drift := _drift(receipt["dataset"]):
         numbers |= {f"drift/{each['family']}/{each['what']}/psi".replace(" ", "_"): each["psi"] for each in drift}

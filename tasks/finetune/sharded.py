@@ -1,0 +1,29 @@
+"""A model that FSDP or DeepSpeed shared out among processes, whole again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.finetune.model import build_model, labels_of_model
+from tasks.finetune.objectives import Work
+from tasks.finetune.processes import is_first
+
+
+def strategy_of(trainer: Any) -> str:
+    """How the processes share the model: by the names of `finetune.launch.strategy`."""
+    if trainer.is_fsdp_enabled:
+        return "fsdp"
+    return "deepspeed" if trainer.is_deepspeed_enabled else "ddp"
+
+
+def whole_model(trainer: Any, work: Work) -> Any:
+    """The trained model; where it is shared out, all processes come here, and the first gets it whole."""
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return trainer.model
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not is_first():
+        return None
+    inner = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    model = build_model(work, labels=labels_of_model(inner))
+    model.load_state_dict({name.replace("_checkpoint_wrapped_module.", ""): value for name, value in state.items()})
+    return model

@@ -1,0 +1,308 @@
+"""Several processes: the same losses as one, one checkpoint that all go on from, and none that outlives the stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import toypreferences
+from conftest import params, write_params
+from safetensors.torch import load_file
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.config import PipelineConfig, load_config
+from tasks.errors import ConfigError, TrainingError
+from tasks.files import read_json
+from tasks.finetune import stage
+from tasks.finetune.launch import require_launch
+from tasks.finetune.order import EvenRows, RowOrder
+
+TWO = {"processes": 2}
+SMALL = {"gradient_accumulation_steps": 2, "max_steps": 4, "evaluations_per_epoch": 100}
+
+
+def curves() -> list[dict[str, float]]:
+    return [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+
+
+def weights() -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(paths.MODEL.glob("*.safetensors")):
+        found |= load_file(path)
+    return found
+
+
+def require_same(config: PipelineConfig, alone: PipelineConfig) -> None:
+    """Trains both ways and compares the curves and the weights."""
+    stage.run(alone)
+    expected, trained = curves(), weights()
+    stage.run(config)
+    found = curves()
+    assert [point["step"] for point in found] == [point["step"] for point in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-4), (name, one["step"])
+    assert any("valid_loss" in point for point in found)
+    both = weights()
+    assert both.keys() == trained.keys()
+    for name, value in trained.items():
+        torch.testing.assert_close(both[name], value, rtol=1e-2, atol=2e-4)
+
+
+def test_two_processes_have_the_losses_and_weights_of_one_with_the_same_global_batch(
+    project: Path, tiny_llama: Path
+) -> None:
+    settings = {**SMALL, "max_steps": None, "epochs": 2.0}  # so that the last batch of an epoch is not whole
+    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
+    report = read_json(paths.TRAINING_REPORT)
+    assert (report["processes"], report["strategy"]) == (2, "ddp")
+    assert report["gradient_accumulation_steps"] == 2
+
+
+def start() -> subprocess.Popen[str]:
+    """The stage in a process of its own, as DVC runs it."""
+    (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasks", "finetune"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for_step(step: int, process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Waits until the training told of the step; the processes that train."""
+    events, until = paths.EVENTS / "finetune.jsonl", time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        lines = events.read_text().splitlines() if events.exists() else []
+        if any(line.endswith("}") and json.loads(line)["step"] >= step for line in lines):
+            return [child for child in psutil.Process(process.pid).children() if "worker" in " ".join(child.cmdline())]
+        time.sleep(0.01)
+    raise AssertionError(f"no step {step}: {process.communicate()}")
+
+
+LONG = {"gradient_accumulation_steps": 2, "max_steps": 60, "checkpoint_every_steps": 1000, "lora": {"dropout": 0.1}}
+
+
+def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
+    project: Path, tiny_llama: Path
+) -> None:
+    config = prepare(project, tiny_llama, **LONG, launch=TWO)
+    stage.run(config)
+    digest = trained_digest()
+    process = start()
+    workers = wait_for_step(3, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert "interrupted at step" in told
+    assert len(told.strip().splitlines()) == 1
+    assert len(workers) == 2
+    assert not any(worker.is_running() for worker in workers)
+    (kept,) = paths.CHECKPOINTS.glob("*/checkpoint-*")
+    assert {"complete", "rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in kept.iterdir()}
+    told, _ = start().communicate(timeout=120)
+    assert "goes on from step" in told
+    assert trained_digest() == digest
+
+
+@pytest.mark.chaos
+def test_a_stage_that_is_killed_leaves_no_process_behind(project: Path, tiny_llama: Path) -> None:
+    prepare(project, tiny_llama, **{**LONG, "max_steps": 2000}, launch=TWO)
+    process = start()
+    workers = wait_for_step(3, process)
+    process.kill()
+    process.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert len(gone) == 2
+    assert alive == []
+
+
+def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(project: Path, tiny_llama: Path) -> None:
+    prepare(project, tiny_llama, **{**LONG, "max_steps": 2000}, launch=TWO)
+    process = start()
+    workers = wait_for_step(3, process)
+    workers[1].kill()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "process 1 was ended by signal 9" in told
+    assert len(told.strip().splitlines()) == 1
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(project: Path, tiny_llama: Path) -> None:
+    config = prepare(project, tiny_llama, **SMALL, lora={"target_modules": ["no_such_module"]}, launch=TWO)
+    with pytest.raises(TrainingError, match=r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module"):
+        stage.run(config)
+
+
+@pytest.mark.parametrize(
+    ("launch", "told"),
+    [
+        ({"processes": 2}, "2 processes cannot share"),
+        ({"processes": 2, "strategy": "fsdp"}, "`config` (a file of accelerate's) belongs to strategy: fsdp"),
+        ({"processes": 2, "config": "x.yaml"}, "belongs to strategy: fsdp and deepspeed"),
+        ({"processes": 2, "nodes": 2}, "`address` (host:port of the first node)"),
+        ({"processes": 2, "nodes": 2, "address": "here"}, "should be host:port"),
+        ({"strategy": "fsdp", "config": "x.yaml"}, "there is one"),
+    ],
+)
+def test_a_launch_that_makes_no_sense_is_one_line_of_the_configuration(
+    launch: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, params("base", [], finetune={"launch": launch}))
+    with pytest.raises(ConfigError) as raised:
+        load_config()
+    assert told in str(raised.value)
+
+
+def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told(strategy: str) -> str:
+        launch = {**TWO, "strategy": strategy, "config": "accelerate.yaml"}
+        write_params(tmp_path, params("base", [], finetune={"gradient_accumulation_steps": 2, "launch": launch}))
+        with pytest.raises(TrainingError) as raised:
+            require_launch(load_config().finetune.launch)
+        return str(raised.value)
+
+    assert "accelerate.yaml: not found" in told("fsdp")
+    Path("accelerate.yaml").write_text("distributed_type: MULTI_GPU")
+    assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in told("fsdp")
+    Path("accelerate.yaml").write_text("{")
+    assert "cannot be read as YAML" in told("fsdp")
+    Path("accelerate.yaml").write_text("distributed_type: DEEPSPEED")
+    assert "needs DeepSpeed. pip install deepspeed" in told("deepspeed")
+
+
+@pytest.mark.parametrize("rows", [7, 8, 9, 1])
+@pytest.mark.parametrize("by_length", [False, True])
+def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_one(rows: int, by_length: bool) -> None:
+    lengths = np.random.default_rng(0).integers(1, 99, rows) if by_length else None
+    alone, shared = RowOrder(rows, 2, 1, 5, lengths), RowOrder(rows, 2, 2, 5, lengths)
+    for epoch in (0, 1):
+        alone.set_epoch(epoch)
+        shared.set_epoch(epoch)
+        order = list(shared)
+        assert sorted(row for row in order if row >= 0) == list(range(rows))
+        assert [row for row in order if row >= 0] == list(alone)
+        assert len(order) == len(shared)
+        assert len(order) % 4 == 0
+    if rows > 2:
+        assert list(RowOrder(rows, 2, 1, 6, lengths)) != list(RowOrder(rows, 2, 1, 5, lengths))
+
+
+def test_what_fills_up_the_last_round_teaches_nothing() -> None:
+    rows = [
+        {
+            "input_ids": np.arange(3),
+            "loss_mask": np.ones(3),
+            "lengths": np.array([3]),
+            "row": 0,
+            "soft_ids": np.ones((3, 2)),
+        }
+    ]
+    filler = EvenRows(rows)[-1]
+    assert filler["loss_mask"].sum() == 0
+    assert filler["soft_ids"].shape == (0, 2)
+    assert rows[0]["loss_mask"].sum() == 3
+
+
+@pytest.mark.slow
+def test_two_nodes_train_together_and_only_the_first_writes(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run(prepare(project, tiny_llama, **SMALL, launch=TWO))
+    digest = trained_digest()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = prepare(project, tiny_llama, **SMALL, launch={"nodes": 2, "address": f"127.0.0.1:{port}"})
+    paths.TRAINING_REPORT.unlink()
+    second = subprocess.Popen([sys.executable, "-m", "tasks", "finetune"], env={**os.environ, "STROP_NODE": "1"})
+    stage.run(config)
+    assert second.wait(timeout=60) == 0
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT)["processes"] == 2
+
+
+FSDP = """
+distributed_type: FSDP
+compute_environment: LOCAL_MACHINE
+mixed_precision: "no"
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_state_dict_type: FULL_STATE_DICT
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_whole(
+    method: str, project: Path, tiny_llama: Path
+) -> None:
+    Path("fsdp.yaml").write_text(FSDP)
+    settings = {**SMALL, "method": method, "learning_rate": 1e-3}
+    launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
+    require_same(prepare(project, tiny_llama, **settings, launch=launch), prepare(project, tiny_llama, **settings))
+    assert read_json(paths.TRAINING_REPORT)["strategy"] == "fsdp"
+
+
+@pytest.mark.slow
+def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Path) -> None:
+    Path("fsdp.yaml").write_text(FSDP)
+    launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
+    config = prepare(project, tiny_llama, **{**LONG, "max_steps": 30, "lora": {"rank": 4}}, launch=launch)
+    stage.run(config)
+    digest = trained_digest()
+    process = start()
+    wait_for_step(3, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    told, _ = start().communicate(timeout=120)
+    assert "goes on from step" in told
+    assert trained_digest() == digest
+
+
+@pytest.mark.slow
+def test_two_processes_learn_preferences_with_the_losses_of_one(project: Path, tiny_llama: Path) -> None:
+    settings = {"objective": "dpo", "max_steps": 4, "gradient_accumulation_steps": 2}
+    stage.run(toypreferences.prepare(project, tiny_llama, **settings))
+    expected = [point["loss"] for point in curves() if "loss" in point]
+    stage.run(toypreferences.prepare(project, tiny_llama, **settings, launch=TWO))
+    assert [point["loss"] for point in curves() if "loss" in point] == pytest.approx(expected, rel=1e-4)
+    assert read_json(paths.TRAINING_REPORT)["processes"] == 2
+
+
+@pytest.mark.slow
+def test_trials_of_a_search_are_trained_and_stopped_by_several_processes_as_by_one(
+    project: Path, tiny_llama: Path
+) -> None:
+    rates = {"learning_rate": {"choices": [5e-3, 1e-6]}}
+    search = {"trials": 2, "parameters": rates, "sampler": "grid", "trials_before_pruning": 1, "seed": 1}
+    outcomes = []
+    for launch in ({}, TWO):
+        stage.run(prepare(project, tiny_llama, **SMALL, search=search, launch=launch))
+        report = read_json(paths.TRAINING_REPORT)
+        outcomes.append([(t["parameters"], t["state"], t["valid_loss"]) for t in report["search"]["trials"]])
+    assert report["processes"] == 2
+    for one, other in zip(*outcomes, strict=True):
+        assert one[:2] == other[:2]
+        assert (one[2] or 0.0) == pytest.approx(other[2] or 0.0, rel=1e-4)
+    assert [state for _, state, _ in outcomes[1]] == ["complete", "stopped"]

@@ -1,0 +1,196 @@
+"""Search: the best trial's model is the candidate, a killed search goes on, and mistakes are told before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import params, write_params
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.config import load_config
+from tasks.errors import ConfigError, DataError, TrainingError
+from tasks.files import read_json
+from tasks.finetune import search as search_room
+from tasks.finetune import stage
+from tasks.finetune.mishaps import Mishap
+from tasks.finetune.outcomes import Outcome, write_outcome
+from tasks.finetune.search_settings import SearchSettings
+from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.study import ask, study_of
+from tasks.finetune.telling import Tell
+
+RATES = {"learning_rate": {"low": 1e-4, "high": 2e-2, "log": True}, "lora.rank": {"choices": [2, 4]}}
+SHORT = {"max_steps": 4, "evaluations_per_epoch": 100}
+
+
+def searching(project: Path, base: Path, search: dict[str, Any], **settings: Any) -> Any:
+    return prepare(project, base, **{**SHORT, **settings}, search={"trials": 3, "parameters": RATES, **search})
+
+
+def found() -> dict[str, Any]:
+    facts: dict[str, Any] = read_json(paths.TRAINING_REPORT)["search"]
+    return facts
+
+
+def test_the_best_trial_becomes_the_candidate_bit_for_bit_as_if_its_settings_had_been_written(
+    project: Path, tiny_llama: Path
+) -> None:
+    stage.run(searching(project, tiny_llama, {"trials": 4}))
+    facts, digest, curves = found(), trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
+    losses = [trial["valid_loss"] for trial in facts["trials"]]
+    assert len({str(trial["parameters"]) for trial in facts["trials"]}) > 1
+    assert facts["best"]["valid_loss"] == min(loss for loss in losses if loss is not None)
+    best = facts["best"]["parameters"]
+    settings = {**SHORT, "learning_rate": best["learning_rate"], "lora": {"rank": best["lora.rank"]}}
+    stage.run(prepare(project, tiny_llama, **settings))
+    assert trained_digest() == digest
+    assert (paths.MODEL / "curves.jsonl").read_text() == curves
+
+
+def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterrupted_one(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=2)
+    stage.run(config)
+    digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
+    began: list[int] = []
+    tell = Tell.on_log
+
+    def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
+        tell(self, args, state, *arguments, **named)
+        began.append(self.progress.marks["trial"])
+        if began[-1] == 1 and state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tell, "on_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config)
+    assert set(began) == {0, 1}
+
+    def seen(self: Any, *arguments: Any, **named: Any) -> None:
+        began.append(self.progress.marks["trial"])
+        tell(self, *arguments, **named)
+
+    monkeypatch.setattr(Tell, "on_log", seen)
+    began.clear()
+    capsys.readouterr()
+    stage.run(config)
+    assert 0 not in began
+    assert "goes on from step 2" in capsys.readouterr().out
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT) == report
+
+
+def test_a_trial_worse_than_the_others_at_its_step_is_stopped_early(project: Path, tiny_llama: Path) -> None:
+    rates = {"learning_rate": {"choices": [5e-3, 4e-3, 1e-6]}}
+    search = {"parameters": rates, "sampler": "grid", "trials_before_pruning": 2, "seed": 4}
+    stage.run(searching(project, tiny_llama, search, max_steps=6))
+    assert found()["trials"][0]["state"] == "complete", "choose a seed by which 1e-6 is not the first"
+    (stopped,) = [trial for trial in found()["trials"] if trial["state"] == "stopped"]
+    assert stopped["parameters"] == {"learning_rate": 1e-6}
+    assert max(map(int, stopped["valid_losses"])) < 6
+    assert stopped["valid_loss"] is None
+
+
+def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_why(
+    project: Path, tiny_llama: Path
+) -> None:
+    modules = {"lora.target_modules": {"choices": ["all-linear", ["no_such_module"]]}}
+    stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules, "sampler": "grid"}))
+    states = {str(t["parameters"]["lora.target_modules"]): t["state"] for t in found()["trials"]}
+    assert states == {"all-linear": "complete", "['no_such_module']": "failed"}
+    assert any("fit no module" in trial.get("told", "") for trial in found()["trials"])
+    modules["lora.target_modules"]["choices"].pop(0)
+    with pytest.raises(TrainingError, match=r"no trial came to its end: .*fit no module"):
+        stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
+
+
+def test_values_that_were_tried_are_not_trained_again(project: Path, tiny_gpt2: Path) -> None:
+    search = {"trials": 4, "sampler": "random", "parameters": {"lora.rank": {"choices": [2, 4]}}}
+    stage.run(searching(project, tiny_gpt2, search, max_steps=2))
+    trials = found()["trials"]
+    repeated = [trial for trial in trials if trial["state"] == "repeated"]
+    assert len(repeated) == 2
+    for trial in repeated:
+        assert trial["valid_loss"] == trials[trial["same_as"]]["valid_loss"]
+
+
+def test_a_search_without_validation_rows_says_so_before_it_trains(project: Path, tiny_gpt2: Path) -> None:
+    from conftest import begin_round, toy_rows, write_part
+
+    from tasks.curate.stage import run as curate
+    from tasks.render.stage import run as render
+
+    finetune = {**SHORT, "search": {"trials": 1, "parameters": RATES}}
+    write_params(project, params(tiny_gpt2, [], finetune=finetune, curate={"valid_share": 0.0}))
+    config = load_config()
+    begin_round(config)
+    write_part(toy_rows())
+    curate(config)
+    render(config)
+    with pytest.raises(DataError, match=r"compares validation losses.*Raise curate\.valid_share"):
+        stage.run(config)
+
+
+@pytest.mark.parametrize(
+    ("finetune", "told"),
+    [
+        ({"search": {"parameters": {"learning_rte": {"low": 1e-5, "high": 1e-3}}}}, "did you mean `learning_rate`"),
+        ({"search": {"parameters": {"lora.rnk": {"choices": [1]}}}}, "did you mean `lora.rank`"),
+        ({"search": {"parameters": {"lora": {"choices": [1]}}}}, "is a section"),
+        ({"search": {"parameters": {"learning_rate": {"low": 0, "high": 1}}}}, "may not be 0: it should be greater than 0"),
+        ({"search": {"parameters": {"method": {"choices": ["lora", "x"]}}}}, "may not be 'x'"),
+        ({"search": {"parameters": {"method": {"low": 1, "high": 2}}}}, "give `choices`"),
+        ({"search": {"parameters": {"loss_on": {"choices": ["all"]}}}}, "changes what the validation loss means"),
+        ({"search": {"parameters": {"learning_rate": {"low": 2, "high": 1}}}}, "above `high`"),
+        ({"search": {"parameters": {"learning_rate": {"low": 1}}}}, "give `low` and `high`, or `choices`"),
+        ({"search": {"parameters": RATES, "sampler": "grid"}}, "sampler: grid needs `choices` for learning_rate"),
+        ({"search": {"parameters": RATES}, "evaluations_per_epoch": 0}, "set evaluations_per_epoch"),
+        ({"search": {"parameters": RATES}, "objective": "grpo"}, "objective: grpo has none"),
+    ],
+)  # fmt: skip
+def test_a_search_that_makes_no_sense_is_one_line_of_the_configuration(
+    finetune: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, params("base", [], finetune=finetune))
+    with pytest.raises(ConfigError) as raised:
+        load_config()
+    assert told in str(raised.value)
+    assert "line " in str(raised.value)
+
+
+def test_what_a_trial_tries_follows_from_the_trials_before_it_and_nothing_else(tmp_path: Path) -> None:
+    search = SearchSettings.model_validate_json(json.dumps({"parameters": RATES, "random_trials": 2, "trials": 12}))
+    for number in range(8):
+        _, values = ask(search, FinetuneSettings, tmp_path, number)
+        assert ask(search, FinetuneSettings, tmp_path, number)[1] == values
+        loss = 2.0 + abs(values["learning_rate"] - 3e-3) * 100
+        write_outcome(tmp_path, Outcome(number, values, "complete", loss, {"4": loss}))
+    rates = [ask(search, FinetuneSettings, tmp_path, number)[1]["learning_rate"] for number in range(9)]
+    assert len(set(rates)) == 9
+    outcomes = search_room.read_outcomes(tmp_path, 8)
+    importance = search_room._importance(study_of(search, FinetuneSettings, outcomes, 8), outcomes)
+    assert set(importance) == set(RATES)
+    assert importance["learning_rate"] > importance["lora.rank"]
+
+
+def test_what_befalls_the_machine_is_no_failure_of_a_trial(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = searching(project, tiny_gpt2, {"trials": 2}, max_steps=2)
+
+    def fill_up(*_: Any, **__: Any) -> None:
+        raise Mishap("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "do_job", fill_up)
+        with pytest.raises(Mishap):
+            stage.run(config)
+    stage.run(config)
+    assert [trial["state"] for trial in found()["trials"]] == ["complete", "complete"]

@@ -103,7 +103,7 @@ def read_summary(config: PipelineConfig) -> Summary:
         champion=champion.version if champion else None,
         new_batches=new_batches,
         answers=choose_answers(),
-        next_commands=_next_commands(verdict, version, champion, new_batches),
+        next_commands=_next_commands(verdict, version, champion, new_batches, config.finetune.objective),
     )
 
 
@@ -197,7 +197,7 @@ def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
 
 
 def _next_commands(
-    verdict: Any, version: int | None, champion: Entry | None, new_batches: list[dict[str, Any]]
+    verdict: Any, version: int | None, champion: Entry | None, new_batches: list[dict[str, Any]], objective: str
 ) -> list[tuple[str, str]]:
     commands = []
     if verdict and not verdict["passed"]:
@@ -212,6 +212,8 @@ def _next_commands(
     commands.append(("strop history", "every version, and who was champion when"))
     if version:
         commands.append((f"strop audit {version}", f"check version {version} against its receipt"))
-    if champion:
+    if champion and objective == "classify":
+        commands.append(('strop generate "…"', f"the label that version {champion.version} gives a text"))
+    elif champion and objective != "reward":
         commands.append(("strop chat", f"talk to version {champion.version}"))
     return commands

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import write_json
+from tasks.files import folder_digest, write_json
 from tasks.round import Champion
 
 
@@ -28,6 +28,8 @@ class Start:
     """The share of the rows that the champion knows that is trained on again."""
     versions: dict[str, str] = field(default_factory=dict)
     """What params.yaml calls a registered version (`champion`, `3`) → the digest of its weights, in .strop/models/."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """A folder that params.yaml names as a teacher or reward model → the digest of what was in it."""
 
 
 def read_start() -> Start:
@@ -45,7 +47,13 @@ def parse_start(text: str) -> Start:
         entry = json.loads(text)
         found = entry["champion"]
         champion = Champion(found["version"], found["weights_digest"], tuple(found["batches"])) if found else None
-        return Start(tuple(entry["forms"]), champion, float(entry["replay_share"]), dict(entry["versions"]))
+        return Start(
+            tuple(entry["forms"]),
+            champion,
+            float(entry["replay_share"]),
+            dict(entry["versions"]),
+            dict(entry["folders"]),
+        )
     except (ValueError, TypeError, KeyError) as error:
         fix = f"Begin the round anew: rm {paths.START}, then python -m tasks ingest"
         raise DataError(f"damaged ({error})", where=str(paths.START), fix=fix) from error
@@ -62,14 +70,18 @@ def start_folder() -> Path | None:
 
 
 def version_folder(name: str) -> Path:
-    """The folder of a registered version's weights, as params.yaml calls it; or the folder that it names."""
-    digest = read_start().versions.get(name) if not Path(name).is_dir() else None
-    if digest is not None:
-        return paths.MODELS / digest
-    if Path(name).is_dir():
-        return Path(name)
-    raise DataError(
-        f"there is no folder {name}, and no such version when the round began",
-        where=str(paths.START),
-        fix="Begin the round: python -m tasks ingest; see the versions: strop history",
-    )
+    """The folder of a model that params.yaml names: of a registered version, or the one that it names itself.
+
+    Raises:
+        DataError: there is none, or its files are no longer those that were there when the round began.
+    """
+    start, folder = read_start(), Path(name)
+    if name in start.versions:
+        return paths.MODELS / start.versions[name]
+    if not folder.is_dir():
+        fix = "Begin the round: python -m tasks ingest; see the versions: strop history"
+        raise DataError("no such folder, and no such version when the round began", where=name, fix=fix)
+    if folder_digest(folder) != start.folders.get(name, folder_digest(folder)):
+        fix = "Put the old files back, or take the new ones: python -m tasks ingest"
+        raise DataError("its files have changed since the round began", where=name, fix=fix)
+    return folder

@@ -65,10 +65,10 @@ def _forgotten(model: str) -> dict[int, int]:
         return {}
     from collections import Counter
 
-    from tasks.lineage.why import versions_with
+    from tasks.lineage.why import IN_WEIGHTS, versions_with
 
     seen = versions_with(rows, model).values()
-    return dict(Counter(version for splits in seen for version, split in splits.items() if split == "train"))
+    return dict(Counter(version for splits in seen for version, split in splits.items() if split in IN_WEIGHTS))
 
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:

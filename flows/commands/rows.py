@@ -21,6 +21,7 @@ Row = Annotated[str, typer.Argument(help="The row's id, or its first characters.
 def why(row: Row, as_json: Json = False) -> int:
     """Where a row came from, every decision made on it, its side, and which versions were trained on it."""
     config = enter_project()
+    from tasks.lineage.why import IN_WEIGHTS
     from tasks.lineage.why import why as find
 
     found = find(row, config.register_.model_name)
@@ -41,8 +42,8 @@ def why(row: Row, as_json: Json = False) -> int:
         out.print(Text(f"  {_told(copy)}"))
     for each in found.decisions:
         out.print(Text(f"  {each.when[:16].replace('T', ' ')}  {each.what} by {each.who}: {each.why}"))
-    trained = [f"v{version}" for version, split in found.versions.items() if split == "train"]
-    tested = [f"v{version}" for version, split in found.versions.items() if split != "train"]
+    trained = [f"v{version}" for version, split in found.versions.items() if split in IN_WEIGHTS]
+    tested = [f"v{version}" for version, split in found.versions.items() if split not in IN_WEIGHTS]
     out.print(
         f"\ntrained on it: {', '.join(trained) or 'no version'} · held it out: {', '.join(tested) or 'no version'}"
     )

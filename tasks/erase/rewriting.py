@@ -21,7 +21,10 @@ from tasks.raw import ERASED
 from tasks.row import CLEANED_FIELDS, CURATED_SCHEMA
 
 Kind = Literal["raw", "curated", "quarantine", "other"]
-TEXTS = frozenset({"input", "output", "prompt", "target", "prediction", "record"})
+TEXTS = frozenset(
+    {"input", "output", "prompt", "target", "prediction", "record", "prompt_ids", "chosen_ids", "answer_ids"}
+)
+"""Columns that hold text, or its tokens."""
 MAGIC = b"PAR1"
 
 

@@ -8,7 +8,9 @@ from tasks.errors import DataError
 from tasks.finetune.arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
+from tasks.finetune.order import Examples
 from tasks.finetune.packed import PackedRows
+from tasks.finetune.processes import from_all
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import FORM_OF, Rendered, read_rendered
@@ -25,25 +27,30 @@ def prepare(work: Work) -> Prepared:
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
     learns_all = settings.loss_on == "all" or form == "texts"
+    by_length = settings.batches == "by_length"
+    rows_as = Examples if by_length else PackedRows
+    rows, valid_rows = rows_as(train, learns_all), rows_as(valid, learns_all)
+    is_packed = settings.method != "prompt" and not by_length
 
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
         return AnswerTrainer(
-            model=build_model(work, is_packed=settings.method != "prompt"),
-            args=training_arguments(work, len(train), len(valid)),
-            train_dataset=PackedRows(train, learns_all),
-            eval_dataset=PackedRows(valid, learns_all),
+            model=build_model(work, is_packed=is_packed),
+            args=training_arguments(work, len(rows), len(valid_rows)),
+            train_dataset=rows,
+            eval_dataset=valid_rows,
             label_smoothing=settings.label_smoothing,
             neftune_alpha=settings.neftune_alpha,
-            is_packed=settings.method != "prompt",
+            is_packed=is_packed,
+            by_length=by_length,
             callbacks=callbacks,
         )
 
     return Prepared(
         tokens_per_epoch=len(train.input_ids),
-        steps_per_epoch=steps_per_epoch(settings, len(train)),
-        total_steps=total_steps(settings, len(train)),
+        steps_per_epoch=steps_per_epoch(settings, len(rows)),
+        total_steps=total_steps(settings, len(rows)),
         make_trainer=make_trainer,
-        row_ids=lambda trainer: rows_of(train, trainer),
+        row_ids=lambda trainer: rows_of(rows.rendered, trainer),
         epoch_flops=lambda model: epoch_flops(model, train, learns_all),
         facts={
             "train_examples": len(train.packs),
@@ -67,4 +74,5 @@ def require_rows(work: Work, train_rows: int, valid_rows: int) -> None:
 def rows_of(train: Rendered, trainer: AnswerTrainer) -> list[str]:
     """Ids of the rows of the global batch at hand."""
     packs = [pack for rows in trainer.rows for pack in rows.tolist()]
+    packs = [pack for each in from_all(packs) for pack in each]
     return [row_id for pack in packs for row_id in train.row_ids(pack)]

@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from tasks.base.load import device_name
 from tasks.errors import TrainingError
 from tasks.finetune.objectives import Work
+from tasks.finetune.processes import process_count
 from tasks.finetune.settings import TrainingSettings
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
@@ -47,6 +48,7 @@ KEPT = (
     *("remove_unused_columns", "label_names", "resume_from_checkpoint", "push_to_hub", "use_cpu", "save_total_limit"),
     *("metric_for_best_model", "greater_is_better", "do_train", "do_eval", "do_predict", "group_by_length"),
     *("save_only_model", "ignore_data_skip", "dataloader_drop_last", "auto_find_batch_size"),
+    "train_sampling_strategy",
     "restore_callback_states_from_checkpoint",
 )
 """Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
@@ -74,7 +76,7 @@ def training_arguments(
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch_rows,
         "per_device_eval_batch_size": settings.micro_batch_rows,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps // process_count(),  # they share them
         "optim": OPTIMIZERS[settings.optimizer],
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from tasks import paths
 from tasks.errors import TrainingError
 from tasks.files import content_digest, file_digest, folder_digest
+from tasks.finetune.processes import is_first, wait_for_all
+from tasks.start import read_start
 
 COMPLETE = "complete"
 """A file written into a checkpoint when all else of it is there: one that a kill tore in half has none."""
@@ -21,8 +24,8 @@ CODE = (Path(__file__).parent, Path(__file__).parents[1] / "base")
 
 
 @contextlib.contextmanager
-def checkpoint_folder(config: Any, base_digest: str) -> Iterator[Path]:
-    """The folder of this very work, locked; it is removed if the block ends well.
+def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True) -> Iterator[Path]:
+    """The folder of this very work, locked; it is removed if the block ends well. The other nodes of several work in it, too.
 
     Raises:
         TrainingError: another process trains the same.
@@ -30,11 +33,14 @@ def checkpoint_folder(config: Any, base_digest: str) -> Iterator[Path]:
     from filelock import FileLock, Timeout
 
     code = [[p.name, file_digest(p)] for folder in CODE for p in sorted(folder.glob("*.py"))]
-    key = content_digest(
-        [folder_digest(paths.RENDERED), config.finetune.model_dump(), config.base.model_dump(), base_digest, code]
-    )
+    # a search may be given more trials while it goes on
+    settings = [config.finetune.model_dump(exclude={"search": {"trials"}}), config.base.model_dump()]
+    key = content_digest([folder_digest(paths.RENDERED), *settings, asdict(read_start()), base_digest, code])
     folder = paths.CHECKPOINTS / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    if not is_first_node:
+        yield folder
+        return
     lock = FileLock(paths.CHECKPOINTS / f"{key[:16]}.lock", timeout=5)
     try:
         with lock:
@@ -61,7 +67,9 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
     """Marks a checkpoint when it is whole."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        wait_for_all()  # each process saves its random state
+        if is_first():
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
 class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]

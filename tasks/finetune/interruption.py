@@ -12,14 +12,19 @@ from typing import Any
 from transformers import TrainerCallback
 
 from tasks.errors import StropError
+from tasks.finetune.processes import highest
 from tasks.progress import Progress
 
 
 class Interrupted(StropError):
     """Somebody stopped the training; nothing is wrong."""
 
-    def __init__(self, step: int, number: int) -> None:
+    def __init__(self, step: int | None, number: int) -> None:
         self.exit_code = 128 + number
+        self.step, self.number = step, number
+        if step is None:
+            super().__init__("finetune: interrupted", fix="Run again: it goes on from the last checkpoint")
+            return
         super().__init__(
             f"finetune: interrupted at step {step}; a checkpoint is kept", fix="Run again: it goes on there"
         )
@@ -54,7 +59,9 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             raise Interrupted(state.global_step, self.number)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.number is not None and not control.should_training_stop:
+        number = highest(self.number or 0)  # a signal to one of several processes ends all of them, at the same step
+        if number and not control.should_training_stop:
+            self.number = number
             self.has_stopped = control.should_save = control.should_training_stop = True
 
     def _stop(self, number: int, frame: Any) -> None:

@@ -6,6 +6,8 @@ together in the forward pass; the backward pass scales them. Hsu et al., "Liger 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
@@ -13,22 +15,23 @@ import torch
 from torch.nn.functional import linear
 from transformers.modeling_outputs import CausalLMOutput
 
+from tasks.finetune.kernels import FLASH
+
 LOGITS_AT_ONCE = 16 * 2**20
 """Logits of a chunk: 64 MB in fp32."""
 _TRIED_TOKENS = 8
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
-    """Sum of the cross-entropies of some tokens."""
+Judge = Callable[[torch.Tensor, slice, bool], tuple[torch.Tensor, torch.Tensor | None]]
+"""Logits of some tokens, which they are, is the gradient needed? → the sum of their losses, and its gradient by the logits."""
+
+
+class _Chunked(torch.autograd.Function):  # type: ignore[misc]
+    """Sum of the losses that `judge` finds, of the logits of some tokens."""
 
     @staticmethod
     def forward(
-        context: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        labels: torch.Tensor,
-        smoothing: float,
+        context: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, judge: Judge
     ) -> torch.Tensor:
         needs = context.needs_input_grad
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
@@ -36,18 +39,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
         by_hidden = torch.empty_like(hidden) if needs[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
         by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and needs[2] else None
-        for first in range(0, len(labels), rows):
-            part, wanted = hidden[first : first + rows], labels[first : first + rows, None]
-            shares = torch.log_softmax(linear(part, weight, bias), -1, dtype=torch.float32)
-            total -= (1 - smoothing) * shares.gather(-1, wanted).sum()
-            if smoothing:
-                total -= smoothing * shares.mean(-1).sum()
-            if not any(needs[:3]):
+        for first in range(0, len(hidden), rows):
+            part = hidden[first : first + rows]
+            loss, gradient = judge(linear(part, weight, bias), slice(first, first + rows), any(needs[:3]))
+            total += loss
+            if gradient is None:
                 continue
-            gradient = shares.exp_()  # the probabilities, in the same memory
-            if smoothing:
-                gradient -= smoothing / weight.shape[0]
-            gradient.scatter_add_(-1, wanted, torch.full_like(wanted, -(1 - smoothing), dtype=gradient.dtype))
             narrow = gradient.to(part.dtype)
             if by_hidden is not None:
                 by_hidden[first : first + rows] = narrow @ weight
@@ -64,23 +61,77 @@ class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
         scaled = [None if each is None else each.mul_(scale.to(each.dtype)) for each in (by_hidden, by_weight, by_bias)]
         by_weight = None if scaled[1] is None else scaled[1].to(dtype)
         by_bias = None if scaled[2] is None else scaled[2].to(dtype)
-        return scaled[0], by_weight, by_bias, None, None
+        return scaled[0], by_weight, by_bias, None
 
 
-def summed_cross_entropy(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    labels: torch.Tensor,
-    smoothing: float = 0.0,
-) -> torch.Tensor:
-    """Sum over tokens of the cross-entropy between `labels` and softmax(hidden · weightᵀ + bias), in nats.
+def cross_entropy(labels: torch.Tensor, smoothing: float = 0.0) -> Judge:
+    """Judges by the cross-entropy with `labels` (int64 [tokens]), in nats; `smoothing` of the target is spread evenly."""
+
+    def judge(logits: torch.Tensor, which: slice, needs_gradient: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        losses, gradient = _cross_entropies(logits, labels[which], smoothing, needs_gradient)
+        return losses.sum(), gradient
+
+    return judge
+
+
+def _cross_entropies(
+    logits: torch.Tensor, labels: torch.Tensor, smoothing: float, needs_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Losses [tokens], and the gradient of their sum by the logits."""
+    wanted = labels[:, None]
+    shares = torch.log_softmax(logits, -1, dtype=torch.float32)
+    losses = -(1 - smoothing) * shares.gather(-1, wanted)[:, 0]
+    if smoothing:
+        losses = losses - smoothing * shares.mean(-1)
+    if not needs_gradient:
+        return losses, None
+    gradient = shares.exp_()  # the probabilities, in the same memory
+    if smoothing:
+        gradient -= smoothing / logits.shape[-1]
+    return losses, gradient.scatter_add_(-1, wanted, torch.full_like(wanted, -(1 - smoothing), dtype=gradient.dtype))
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """What a teacher thinks of the tokens that may stand at each place: its likeliest ones."""
+
+    ids: torch.Tensor
+    """int64 [tokens, top]."""
+    log_probabilities: torch.Tensor
+    """float [tokens, top], in nats; no number where the teacher was not asked: the row's own answer is all there is."""
+    temperature: float
+    share: float
+
+
+def distillation(labels: torch.Tensor, soft: SoftTargets) -> Judge:
+    """Judges by share x temperature² x the divergence from the teacher's likeliest tokens, both softened, and (1 - share) x the
+    cross-entropy with `labels` (Hinton et al., 2015). What the teacher left to other tokens is spread over those that are kept.
+    """
+
+    def judge(logits: torch.Tensor, which: slice, needs_gradient: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        ids, known, heat = soft.ids[which], soft.log_probabilities[which].float(), soft.temperature
+        asked = (~torch.isnan(known[:, :1])).float()
+        wanted = torch.log_softmax(torch.nan_to_num(known) / heat, -1)  # of log-probabilities, it is as of logits
+        target = wanted.exp() * asked * soft.share
+        shares = torch.log_softmax(logits.float() / heat, -1)
+        divergence = (target * (wanted - shares.gather(-1, ids))).sum()
+        own = 1 - soft.share * asked
+        losses, by_hard = _cross_entropies(logits, labels[which], 0.0, needs_gradient)
+        loss = heat**2 * divergence + (own[:, 0] * losses).sum()
+        if by_hard is None:
+            return loss, None
+        by_soft = shares.exp_().mul_(asked * soft.share).scatter_add_(-1, ids, -target).mul_(heat)
+        return loss, by_soft.add_(by_hard.mul_(own))
+
+    return judge
+
+
+def summed_loss(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, judge: Judge) -> torch.Tensor:
+    """Sum over tokens of what `judge` says of the logits hidden · weightᵀ + bias.
 
     Args:
         hidden: [tokens, width]; computed in its type, under autocast in that of autocast.
         weight: [vocabulary, width], `bias`: [vocabulary]. The head.
-        labels: int64 [tokens].
-        smoothing: share of the target that is spread evenly over the vocabulary.
     """
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
@@ -90,12 +141,29 @@ def summed_cross_entropy(
     if not torch.is_grad_enabled():  # a function of one's own is told to compute gradients all the same
         hidden, weight = hidden.detach(), weight.detach()
         bias = None if bias is None else bias.detach()
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, weight, bias, labels, smoothing)
+    loss: torch.Tensor = _Chunked.apply(hidden, weight, bias, judge)
+    return loss
+
+
+class _Judged(torch.autograd.Function):  # type: ignore[misc]
+    @staticmethod
+    def forward(context: Any, logits: torch.Tensor, judge: Judge) -> torch.Tensor:
+        loss, context.gradient = judge(logits, slice(None), context.needs_input_grad[0])
+        return loss
+
+    @staticmethod
+    def backward(context: Any, scale: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return context.gradient.mul_(scale), None
+
+
+def judged(logits: torch.Tensor, judge: Judge) -> torch.Tensor:
+    """What `judge` says of logits [tokens, vocabulary] that are there already."""
+    loss: torch.Tensor = _Judged.apply(logits.float() if torch.is_grad_enabled() else logits.float().detach(), judge)
     return loss
 
 
 def use_answer_loss(model: Any) -> bool:
-    """Teaches a causal LM to compute the summed loss of some tokens itself: `model(..., answer_places=, answer_labels=)`.
+    """Teaches a causal LM to compute the summed loss of some tokens itself: `model(..., answer_places=, answer_labels=, soft=)`.
 
     It is done in the model's own `forward`, so that adapters around it, and DDP or FSDP around those, go on working.
 
@@ -115,13 +183,14 @@ def use_answer_loss(model: Any) -> bool:
         answer_places: torch.Tensor | None = None,
         answer_labels: torch.Tensor | None = None,
         label_smoothing: float = 0.0,
+        soft: SoftTargets | None = None,
         **named: Any,
     ) -> Any:
         if answer_places is None or answer_labels is None:
             return original(*args, **named)
         hidden = body(*args, **named)[0].flatten(0, 1)[answer_places]
-        loss = summed_cross_entropy(hidden, head.weight, head.bias, answer_labels, label_smoothing)
-        return CausalLMOutput(loss=loss)
+        judge = distillation(answer_labels, soft) if soft else cross_entropy(answer_labels, label_smoothing)
+        return CausalLMOutput(loss=summed_loss(hidden, head.weight, head.bias, judge))
 
     inner.forward = MethodType(forward, inner)
     return True
@@ -137,7 +206,8 @@ def _is_all(inner: Any, body: Any, head: torch.nn.Linear) -> bool:
         places = torch.arange(_TRIED_TOKENS, device=head.weight.device)[None]
         named = {"input_ids": ids, "position_ids": places, "use_cache": False, **bounds}
         is_mixed = len({value.dtype for value in inner.parameters() if value.is_floating_point()}) > 1
-        with torch.no_grad(), torch.autocast(head.weight.device.type, torch.bfloat16, enabled=is_mixed):
+        is_narrow = is_mixed or inner.config._attn_implementation == FLASH
+        with torch.no_grad(), torch.autocast(head.weight.device.type, torch.bfloat16, enabled=is_narrow):
             return bool(torch.equal(inner(**named).logits, head(body(**named)[0])))
     finally:
         inner.train(was_training)

@@ -25,6 +25,10 @@ FULL = ("No space left on device", "os error 28", "PytorchStreamWriter failed")
 Trained = TypeVar("Trained")
 
 
+class Mishap(TrainingError):
+    """Something befell the machine; what is trained is not to blame, and may go on when it is run again."""
+
+
 def train_in_memory(
     settings: TrainingSettings, checkpoints: Path, train: Callable[[TrainingSettings], Trained]
 ) -> tuple[TrainingSettings, Trained]:
@@ -70,11 +74,11 @@ def with_half_the_micro_batch(settings: TrainingSettings) -> TrainingSettings:
 
 @contextmanager
 def telling_of_a_full_disk(checkpoints: Path) -> Iterator[None]:
-    """What a full disk makes libraries raise, as one line. The checkpoint before stays whole."""
+    """What a full disk makes libraries raise, as one line: a Mishap. The checkpoint before stays whole."""
     try:
         yield
     except Exception as error:
         if isinstance(error, OSError) or not any(words in str(error) for words in FULL):
             raise  # Python's own are told by `tasks.errors.told_by_disk`
         fix = "Free some (`dvc gc -w`, old folders in .strop/checkpoints), then run again: it goes on from the last whole one"
-        raise TrainingError("no space left for a checkpoint", where=str(checkpoints), fix=fix) from error
+        raise Mishap("no space left for a checkpoint", where=str(checkpoints), fix=fix) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from tasks.base.load import ADAPTER, LABELS, Precision, is_adapter, labels_of, l
 from tasks.base.resolve import BaseRecord
 from tasks.errors import TrainingError
 from tasks.files import read_json, write_json
+from tasks.finetune.fitness import require_judges
+from tasks.finetune.kernels import use_fast_kernels
 from tasks.finetune.objectives import Work
 from tasks.finetune.packed import use_packed_attention
 from tasks.finetune.settings import TrainingSettings
@@ -22,15 +26,25 @@ NEEDS_GPU = "needs a GPU and bitsandbytes (pip install bitsandbytes)"
 
 
 def require_method(settings: TrainingSettings) -> None:
-    """Tells before any work what this machine cannot do.
+    """Tells before any work what this machine, or a head of labels, cannot do.
 
     Raises:
-        TrainingError: `qlora` without a GPU, or without bitsandbytes.
+        TrainingError: `qlora` without a GPU, or without bitsandbytes; a setting that `classify` has no use for; or what is to
+            judge answers is no reward model.
     """
     import importlib.util
 
+    if settings.objective == "classify":
+        if settings.method == "prompt":
+            what = "finetune.method: prompt does not go with objective: classify, whose head is trained too"
+            raise TrainingError(what, where="params.yaml", fix="Set finetune.method: lora, freeze or full")
+        if settings.loss_on == "all":
+            what = "finetune.loss_on: all does not go with objective: classify, which learns no tokens"
+            raise TrainingError(what, where="params.yaml", fix="Leave it out")
+
     if settings.method == "qlora" and not (torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes")):
         raise TrainingError(f"finetune.method: qlora {NEEDS_GPU}", where="params.yaml", fix="Set finetune.method: lora")
+    require_judges(settings)
 
 
 def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bool = False) -> Any:
@@ -58,7 +72,8 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
     )  # fmt: skip
     if is_packed:
-        use_packed_attention(model)
+        use_packed_attention(model, work.precision)
+    use_fast_kernels(model)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -104,9 +119,11 @@ def _whole_start(start: Path, work: Work) -> Path:
             fix = "Go on with method: prompt, or train with method: lora before"
             raise TrainingError(what, where="finetune", fix=fix)
         model = load_trained(start, work.record).merge_and_unload()
-        beside = merged.with_name("start.new")
+        beside = merged.with_name(f"start.{os.getpid()}")  # several processes may do so at once
         model.save_pretrained(beside)
-        beside.rename(merged)
+        with contextlib.suppress(OSError):
+            beside.rename(merged)
+        shutil.rmtree(beside, ignore_errors=True)
     return merged
 
 
@@ -134,9 +151,14 @@ def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
         lora_dropout=settings.lora.dropout,
         use_dora=settings.method == "dora",
         target_modules=targets if isinstance(targets, str) else list(targets),
+        modules_to_save=list(model.new_modules) if task == "SEQ_CLS" else None,
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        for value in adapted.parameters():
+            if value.requires_grad:  # a new head is not frozen with the base
+                value.data = value.data.float()
+        return adapted
     except ValueError as error:
         leaves = sorted(
             {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
@@ -163,8 +185,10 @@ def _freeze(model: Any, settings: TrainingSettings, precision: Precision) -> Non
         trained += list(model.get_input_embeddings().parameters())
     head = model.get_output_embeddings()
     if head is None:  # one of labels, which is new: it is always trained
-        body = f"{model.base_model_prefix}."
-        trained += [value for name, value in model.named_parameters() if not name.startswith(body)]
+        body, new = f"{model.base_model_prefix}.", tuple(f"{name}." for name in model.new_modules)
+        trained += [
+            value for name, value in model.named_parameters() if not name.startswith(body) or name.startswith(new)
+        ]
     elif chosen.head:
         trained += list(head.parameters())
     names = [name for name, _ in model.named_parameters()]
@@ -195,7 +219,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
     Adapters are saved alone where they are the base's; on other weights, they are merged into them.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    labels = _labels_of_model(model)
+    labels = labels_of_model(model)
     if not hasattr(model, "peft_config"):
         _save_whole(_whole(model, work), folder)
     elif work.start is None or _goes_on_with_adapter(work):
@@ -230,7 +254,7 @@ def _whole(model: Any, work: Work) -> Any:
     trained = {name: value.data for name, value in model.named_parameters() if value.requires_grad}
     if len(trained) == len(list(model.named_parameters())):
         return model
-    whole = _load_start(work, "fp32", labels=_labels_of_model(model)).cpu()
+    whole = _load_start(work, "fp32", labels=labels_of_model(model)).cpu()
     whole.load_state_dict(trained, strict=False)
     return whole
 
@@ -242,11 +266,11 @@ def _merged(model: Any, work: Work) -> Any:
     folder = work.checkpoints / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
-    start = _load_start(work, "fp32", labels=_labels_of_model(model))
+    start = _load_start(work, "fp32", labels=labels_of_model(model))
     return PeftModel.from_pretrained(start, str(folder)).merge_and_unload()
 
 
-def _labels_of_model(model: Any) -> tuple[str, ...] | None:
+def labels_of_model(model: Any) -> tuple[str, ...] | None:
     """The labels of a model's head; None for one that writes."""
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
     has_labels = inner.get_output_embeddings() is None

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.finetune.fitness import mistake_in
 from tasks.settings import Settings
 
 Objective = Literal["sft", "pretrain", "classify", "dpo", "orpo", "kto", "reward", "grpo", "distill"]
@@ -20,7 +21,7 @@ class PreferenceSettings(Settings):
     beta: Positive = 0.1
     """How much the model is held to what it was before: higher, more (DPO, Rafailov et al., 2023; for ORPO it is lambda)."""
     loss: Literal["sigmoid", "hinge", "ipo", "robust"] = "sigmoid"
-    """The loss of `dpo`."""
+    """The loss of `dpo`; `robust` takes `label_smoothing` for the share of pairs that were judged wrongly."""
 
 
 class KtoSettings(Settings):
@@ -47,6 +48,8 @@ class RewardFunction(Settings):
     def says_what_it_needs(self) -> "RewardFunction":
         if (self.kind == "format") != (self.pattern is not None):
             raise ValueError("`pattern` belongs to kind: format, and is needed there")
+        if self.pattern is not None and (mistake := mistake_in(self.pattern)):
+            raise ValueError(mistake)
         if self.model is not None and self.kind != "model":
             raise ValueError("`model` belongs to kind: model")
         return self

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from tasks.finetune.kernels import attention_on_gpu
 from tasks.rendered import Rendered
 
 ATTENTION = "strop_packed"
@@ -54,7 +55,8 @@ def collate(rows: list[Batch]) -> Batch:
 
     Returns:
         input_ids, position_ids, labels: int64 [1, tokens], labels -100 where no loss is; cu_seq_lens_q: int32
-        [examples + 1], where each example begins, and the end; rows: int64 [rows], which packed rows these are.
+        [examples + 1], where each example begins, and the end; rows: int64 [rows], which packed rows these are. Where a teacher
+        was asked, soft_ids: int32 [trained tokens, top], soft_log_probabilities: float16, the same.
     """
     ids = np.concatenate([row["input_ids"] for row in rows]).astype(np.int64)
     mask = np.concatenate([row["loss_mask"] for row in rows]).astype(bool)
@@ -66,6 +68,11 @@ def collate(rows: list[Batch]) -> Batch:
         "labels": torch.from_numpy(np.where(mask, ids, -100))[None],
         "cu_seq_lens_q": torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)),
         "rows": torch.tensor([row["row"] for row in rows]),
+        **{
+            name: torch.from_numpy(np.concatenate([row[name] for row in rows]))
+            for name in ("soft_ids", "soft_log_probabilities")
+            if name in rows[0]
+        },
     }
 
 
@@ -152,11 +159,14 @@ def _attend_side_by_side(
     return torch.cat([mixed[place, :length] for place, length in enumerate(lengths)])
 
 
-def use_packed_attention(model: Any) -> None:
-    """Makes `model` attend an example at a time in batches of `collate`."""
+def use_packed_attention(model: Any, precision: str = "fp32") -> None:
+    """Makes `model` attend an example at a time in batches of `collate`: on a CPU by the functions above."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
+    if model.device.type == "cuda":
+        model.set_attn_implementation(attention_on_gpu(precision))
+        return
     AttentionInterface.register(ATTENTION, packed_attention)
     # no mask over the whole row is built: the boundaries say it all
     AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)

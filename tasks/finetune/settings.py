@@ -1,9 +1,11 @@
 """Settings of room `finetune`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tasks.finetune.fitness import misfit, missing_judge
+from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.objective_settings import (
     ClassifySettings,
     DistillSettings,
@@ -12,6 +14,7 @@ from tasks.finetune.objective_settings import (
     Objective,
     PreferenceSettings,
 )
+from tasks.finetune.search_settings import SearchSettings, require_searchable
 from tasks.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -74,8 +77,12 @@ class TrainingSettings(Settings):
     """How often each row is seen."""
     max_steps: Count | None = None
     """Stops after this many optimiser steps, whatever `epochs` says."""
+    batches: Literal["packed", "by_length"] = "packed"
+    """`packed` lays examples side by side in rows without padding; `by_length` trains examples of similar length together, padded,
+    and then `micro_batch_rows` counts examples. For `sft` and `pretrain`."""
     micro_batch_rows: Count = 1
-    """Packed rows in one forward pass."""
+    """Packed rows in one forward pass; pairs or answers where preferences are learned, prompts (each with all of its answers) for
+    `grpo`."""
     gradient_accumulation_steps: Count = 1
     """Forward passes an optimiser step: the global batch is this times `micro_batch_rows`, in packed rows."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -102,6 +109,8 @@ class TrainingSettings(Settings):
     """Stops after this many measurements without a better validation loss, and keeps the best weights."""
     checkpoint_every_steps: Count = 50
     """Steps between checkpoints. An interrupted run goes on from the last one."""
+    deterministic: bool = False
+    """On a GPU: the same weights again, bit for bit, at some cost in speed. On a CPU they are the same anyhow."""
     seed: int = 17
     """Seeds weights, dropout and the order of rows."""
     trainer: dict[str, Any] = {}
@@ -119,6 +128,18 @@ class TrainingSettings(Settings):
     distill: DistillSettings = DistillSettings()
     """For `objective: distill`."""
 
+    @model_validator(mode="after")
+    def has_rows_of_its_batches(self) -> Self:
+        if self.batches == "by_length" and self.objective not in ("sft", "pretrain"):
+            raise ValueError(f"batches: by_length is for objective: sft and pretrain, not {self.objective}")
+        return self
+
+    @model_validator(mode="after")
+    def fits_its_objective(self) -> Self:
+        if what := misfit(self):
+            raise ValueError(what)
+        return self
+
 
 class FinetuneSettings(TrainingSettings):
     before: tuple[TrainingSettings, ...] = ()
@@ -129,6 +150,29 @@ class FinetuneSettings(TrainingSettings):
     there is a champion, the base is trained."""
     replay_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """With `continue_from: champion`: the share of the rows that the champion knows already that is trained on again."""
+
+    search: SearchSettings | None = None
+    """Tries settings of the last training, and keeps the best by validation loss; null trains it as it is written."""
+    launch: LaunchSettings = LaunchSettings()
+    """In how many processes the trainings run."""
+
+    @model_validator(mode="after")
+    def can_be_searched_and_shared(self) -> Self:
+        if self.search is not None:
+            require_searchable(self.search, self)
+            if self.launch.nodes > 1:
+                raise ValueError("`search` runs on one node: set launch.nodes: 1")
+        for training in self.trainings():
+            if training.gradient_accumulation_steps % self.launch.all_processes:
+                what = f"gradient_accumulation_steps is {training.gradient_accumulation_steps}, which"
+                raise ValueError(f"{what} {self.launch.all_processes} processes cannot share: take a multiple of them")
+        return self
+
+    @model_validator(mode="after")
+    def has_what_rewards(self) -> Self:
+        if what := missing_judge(self.trainings()):
+            raise ValueError(what)
+        return self
 
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All of them, in order; the last is what becomes the candidate."""

@@ -17,7 +17,9 @@ from tasks.errors import TrainingError
 from tasks.files import canonical_json, write_text
 from tasks.progress import Progress
 
-CURVES = ("loss", "valid_loss", "learning_rate", "grad_norm")
+NO_CURVES = ("epoch", "step", "total_flos", "train_loss", "num_tokens")
+"""Numbers that the Trainer logs, but follow from others, or would differ in a training that was interrupted; and timings:"""
+TIMINGS = ("_runtime", "_per_second", "_time")
 WINDOW = 10
 """Steps over whose mean a loss is judged to explode ..."""
 EXPLODED_BY = 2.0
@@ -105,9 +107,17 @@ class Tell(TrainerCallback):  # type: ignore[misc]
 
 
 def curve_point(step: int, logs: dict[str, float]) -> dict[str, float]:
-    """A log entry of the Trainer as a point of the curves."""
-    named = {"valid_loss" if name == "eval_loss" else name: value for name, value in logs.items()}
-    return {"step": step, **{name: float(named[name]) for name in CURVES if name in named}}
+    """A log entry of the Trainer as a point of the curves: its losses, and whatever numbers its objective measures."""
+    point = {}
+    for name, value in logs.items():
+        if name.removeprefix("eval_") in NO_CURVES or name.endswith(TIMINGS) or not isinstance(value, int | float):
+            continue
+        name = f"valid_{name.removeprefix('eval_')}" if name.startswith("eval_") else name
+        if name in ("loss", "grad_norm") or math.isfinite(
+            value
+        ):  # of the others, one that could not be measured is left out
+            point[name] = float(value)
+    return {"step": step, **point}
 
 
 def write_curves(path: Path, history: list[dict[str, float]]) -> None:

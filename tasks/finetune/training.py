@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, set_seed
@@ -10,44 +11,59 @@ from tasks.base.load import DTYPES, Precision, device_name
 from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
+from tasks.finetune.processes import as_first_says, first_before_others, is_first, process_number
 from tasks.finetune.telling import Tell
+from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
 from tasks.progress import Progress, say, track
 
 
-def train(work: Work) -> tuple[Any, Prepared]:
+def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
     """The trainer, its model trained, and what it was trained on.
 
+    Args:
+        trial: judges the training while it runs, and may stop it.
+
     Raises:
-        DataError: there are no rows for it.
+        DataError: there are no rows for it, or none on the validation side to judge a trial by.
         TrainingError: the loss is no number, or explodes; or a setting does not fit the model.
         Interrupted: a signal ended it; a checkpoint is kept.
     """
     settings = work.settings
     set_seed(settings.seed)
-    prepared = prepare(work)
+    with first_before_others(device_name()):  # what it leaves on disk is made once
+        prepared = prepare(work)
     tokens_per_step = prepared.tokens_per_epoch / prepared.steps_per_epoch
-    with track("finetune", total=round(prepared.total_steps * tokens_per_step), unit="tokens") as progress:
+    tokens, marks = round(prepared.total_steps * tokens_per_step), {"trial": trial.number} if trial else {}
+    with track("finetune", total=tokens, unit="tokens", marks=marks, is_told=is_first()) as progress:
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
             callbacks.append(StopEarly(settings.early_stopping_patience))
+        if trial is not None:
+            callbacks.append(trial)
         trainer = prepared.make_trainer(callbacks)
         trainer.remove_callback(PrinterCallback)
-        tell = Tell(
-            progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: last_checkpoint(work.checkpoints)
-        )
+        if trial is not None:
+            trial.require_validation(trainer)
+        tell = Tell(progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work))
         trainer.add_callback(tell)
-        last = last_checkpoint(work.checkpoints)
+        last = as_first_says(_last_checkpoint(work))
         if last is not None:
             say(f"finetune: goes on from step {last.name.split('-')[1]}")
+        if not is_first():
+            set_seed(settings.seed + process_number())  # or dropout would leave out the same of other rows
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
-        if (speed := tell.tokens_per_second) and prepared.epoch_flops:
+        if is_first() and (speed := tell.tokens_per_second) and prepared.epoch_flops:
             flops = prepared.epoch_flops(trainer.model) / prepared.tokens_per_epoch * speed
             _tell_utilisation(progress, trainer.state.global_step, speed, flops, work.precision)
     return trainer, prepared
+
+
+def _last_checkpoint(work: Work) -> Path | None:
+    return last_checkpoint(work.checkpoints) if is_first() else None
 
 
 def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float, precision: Precision) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import git, paths
 from tasks.decisions import Decision, excluded_batches, read_decisions
 from tasks.errors import DataError
+from tasks.files import folder_digest
 from tasks.ledger import read_ledger, version_named
 from tasks.manifest import read_manifest
 from tasks.rendered import forms_of
@@ -32,8 +33,14 @@ def start_of_today(config: PipelineConfig, round_: Round) -> Start:
         champion = _with_rows_it_saw(champion, model)
         if not _has_new_batches(champion):  # what the champion was made of is here again: so is how it was made
             champion = _start_of(champion, model).champion
-    share = finetune.replay_share if champion is not None else 1.0
-    return Start(forms_of(finetune), champion, share, _versions_named(finetune, model))
+    named = _models_named(finetune)
+    return Start(
+        forms_of(finetune),
+        champion,
+        replay_share=finetune.replay_share if champion is not None else 1.0,
+        versions={name: _weights_of(name, model) for name in named if not Path(name).is_dir()},
+        folders={name: folder_digest(Path(name)) for name in named if Path(name).is_dir()},
+    )
 
 
 def fetch_what_it_starts_with(model: str) -> None:
@@ -76,21 +83,21 @@ def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
     return (receipt_at(commit) if commit else None) or {}
 
 
-def _versions_named(finetune: FinetuneSettings, model: str) -> dict[str, str]:
-    """Name → digest of the weights, of every registered version that the trainings name."""
+def _models_named(finetune: FinetuneSettings) -> list[str]:
+    """The teachers and reward models that the trainings name."""
     names: list[str] = []
     for training in finetune.trainings():
         if training.objective == "distill" and training.distill.teacher:
             names.append(training.distill.teacher)
         if training.objective == "grpo":
             names += [reward.model for reward in training.grpo.rewards if reward.model]
-    entries, found = read_ledger(model), {}
-    for name in names:
-        if Path(name).is_dir():
-            continue
-        entry = version_named(entries, name)
-        if entry is None:
-            what = f"there is no folder {name}, and no version of {model} that is called so"
-            raise DataError(what, where="params.yaml, finetune", fix="See the versions: strop history")
-        found[name] = entry.weights_digest
-    return found
+    return names
+
+
+def _weights_of(name: str, model: str) -> str:
+    """The digest of the weights of the version that is called so."""
+    entry = version_named(read_ledger(model), name)
+    if entry is None:
+        what = f"there is no folder {name}, and no version of {model} that is called so"
+        raise DataError(what, where="params.yaml, finetune", fix="See the versions: strop history")
+    return entry.weights_digest

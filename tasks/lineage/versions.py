@@ -17,7 +17,7 @@ from tasks.ledger import read_ledger
 from tasks.manifest import Batch, read_manifest
 from tasks.outputs import stored_files
 from tasks.row import CHANGE_SCHEMA, CURATED_SCHEMA
-from tasks.versions import commit_of
+from tasks.versions import commit_of, receipt_at
 
 NOW = "now"
 
@@ -35,6 +35,19 @@ class Part:
 def registered_versions(model: str) -> list[int]:
     """Versions that were judged, oldest first."""
     return [entry.version for entry in read_ledger(model) if entry.kind == "judged"]
+
+
+def begun_with(model: str, version: int) -> list[int]:
+    """The earlier versions whose weights a version began with: the champion that was trained on, teachers, reward models."""
+    commit = commit_of(model, version)
+    start = ((receipt_at(commit) if commit else None) or {}).get("start") or {}
+    digests = set((start.get("versions") or {}).values())
+    if start.get("champion"):
+        digests.add(start["champion"]["weights_digest"])
+    entries = read_ledger(model)
+    return sorted(
+        {e.version for e in entries if e.kind == "judged" and e.weights_digest in digests and e.version < version}
+    )
 
 
 def parts_of(model: str, version: str) -> dict[str, Part]:

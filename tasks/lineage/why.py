@@ -14,12 +14,14 @@ from tasks import paths
 from tasks.decisions import Decision, excluded_batches, read_decisions
 from tasks.erasures import read_erasures
 from tasks.errors import DataError
-from tasks.lineage.versions import parts_of, registered_versions
+from tasks.lineage.versions import begun_with, parts_of, registered_versions
 from tasks.manifest import Batch, read_manifest
 from tasks.places import places_of_rows_that_begin
 from tasks.records import read_raw, to_rows
 
 LEAST_CHARACTERS = 6
+INHERITED = "in the weights that it began with"
+IN_WEIGHTS = ("train", INHERITED)
 
 
 @dataclass
@@ -73,7 +75,10 @@ def why(start: str, model: str) -> Why:
 
 
 def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
-    """Row id → version → its split there, of every registered version whose data can be read."""
+    """Row id → version → its split there, of every registered version whose data can be read.
+
+    A version that was trained on from one that saw the row, or was taught by it, has it in its weights: INHERITED.
+    """
     found: dict[str, dict[int, str]] = {}
     wanted = pa.array(sorted(row_ids), pa.string())
     for version in registered_versions(model):
@@ -81,6 +86,10 @@ def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
             rows = part.rows.filter(pc.is_in(part.rows["row_id"], wanted)).select(["row_id", "split"])
             for row in rows.to_pylist():
                 found.setdefault(row["row_id"], {})[version] = row["split"]
+        for earlier in begun_with(model, version):
+            for splits in found.values():
+                if splits.get(earlier) in IN_WEIGHTS:
+                    splits.setdefault(version, INHERITED)
     return found
 
 

@@ -19,8 +19,8 @@ from tasks.base.resolve import read_base
 from tasks.errors import TrainingError
 from tasks.evaluate.stage import run as evaluate
 from tasks.files import read_json, write_json
-from tasks.finetune import loss, stage
-from tasks.finetune.loss import summed_cross_entropy, use_answer_loss
+from tasks.finetune import job, loss, stage
+from tasks.finetune.loss import cross_entropy, summed_loss, use_answer_loss
 from tasks.finetune.objectives import Work
 from tasks.finetune.packed import PackedRows, collate, collate_padded, use_packed_attention
 from tasks.finetune.trainer import AnswerTrainer
@@ -94,7 +94,7 @@ def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
 def test_four_bits_without_a_gpu_are_refused_before_any_work(project: Path, tiny_llama: Path, monkeypatch: Any) -> None:
     config = prepare(project, tiny_llama, method="qlora")
-    monkeypatch.setattr(stage, "train", lambda work: pytest.fail("it began to work"))
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match="needs a GPU"):
         stage.run(config)
 
@@ -146,7 +146,7 @@ def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "LOGITS_AT_ONCE", at_once)
-        found = summed_cross_entropy(hidden, weight, bias, labels, smoothing)
+        found = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
     torch.testing.assert_close(found, expected)
     for mine, theirs in zip(
         torch.autograd.grad(found * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
@@ -158,11 +158,11 @@ def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
 def test_a_loss_that_is_only_looked_at_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, bias = (torch.randn(*shape).requires_grad_() for shape in ((5, 6), (9, 6), (9,)))
     labels = torch.arange(5)
-    expected = summed_cross_entropy(hidden, weight, bias, labels).detach()
+    expected = summed_loss(hidden, weight, bias, cross_entropy(labels)).detach()
     for name in ("zeros_like", "empty_like"):
         monkeypatch.setattr(loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
     with mode():
-        assert torch.equal(summed_cross_entropy(hidden, weight, bias, labels), expected)
+        assert torch.equal(summed_loss(hidden, weight, bias, cross_entropy(labels)), expected)
 
 
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])

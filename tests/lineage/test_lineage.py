@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
+from dataworld import SOURCES, collect
 
 from flows import cli
 from flows.commands import looking
-from tasks import versioning
 from tasks.decisions import record_decision
 from tasks.errors import DataError
 from tasks.lineage import versions, why
 from tasks.lineage.choose import chosen_rows, parse_condition
 from tasks.lineage.difference import difference
-
-SOURCES = [
-    {"name": "topic", "path": "inbox/topic*", "shape": "text_label", "family": "topic"},
-    {"name": "qa", "path": "inbox/qa*", "shape": "alpaca", "family": "qa"},
-]
-
-
-def git(*arguments: str) -> str:
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def collect() -> str:
-    """Ingests, reproduces up to `curate`, and commits what a registration would."""
-    from tasks.config import load_config
-    from tasks.ingest.stage import run
-
-    run(load_config())
-    for stage in ("validate", "curate"):
-        versioning.reproduce(stage)
-    git("add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl")
-    git("commit", "-q", "--allow-empty", "-m", "data")
-    return git("rev-parse", "HEAD")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +31,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
         write_jsonl(root / "inbox/topic.jsonl", topic_records(40))
         write_jsonl(root / "inbox/qa.jsonl", qa_records(20))
         write_params(root, params("base", SOURCES))
-        commits = [collect()]
+        commits = [collect("validate", "curate")]
         changed = {**qa_records(20)[0], "output": "Nobody remembers its name any more."}
         write_jsonl(
             root / "inbox/qa-2.jsonl",
             [changed, {"instruction": "第99个城市叫什么？", "input": "", "output": "不知道。"}],
         )
-        commits.append(collect())
+        commits.append(collect("validate", "curate"))
     return root, commits
 
 
@@ -87,6 +64,24 @@ def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions:
     assert found.content["output"] == "不知道。"
 
 
+def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_weights(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch, strop: Any
+) -> None:
+    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    second = versions.commit_of("tiny", 2)
+    first = versions.commit_of("tiny", 1)
+    monkeypatch.setattr(why, "registered_versions", lambda model: [1, 2, 3, 4])
+    monkeypatch.setattr(versions, "registered_versions", lambda model: [1, 2, 3, 4])
+    monkeypatch.setattr(versions, "commit_of", lambda model, version: second if version == 2 else first)
+    monkeypatch.setattr(why, "begun_with", lambda model, version: {3: [2], 4: [3]}.get(version, []))
+    split = why.why(row_id, "tiny").versions[2]
+    expected = {2: split, 3: why.INHERITED, 4: why.INHERITED} if split == "train" else {2: split}
+    assert why.why(row_id, "tiny").versions == expected
+    assert split == "train", "the test would show nothing"
+    _, out, _ = strop("rows", "why", row_id)
+    assert "trained on it: v2, v3, v4" in out
+
+
 def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> None:
     found = difference("tiny", "v1", "2")
     assert (found.before, found.after) == (60, 62)
@@ -109,7 +104,7 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
         "versions": [2],
         "is_recorded": True,
     }
-    collect()
+    collect("validate", "curate")
     found = difference("tiny", "v2", "now")
     assert [row["row_id"] for row in found.removed.examples] == [row_id]
     assert why.why(row_id, "tiny").decisions[0].what == "forget"
@@ -131,7 +126,7 @@ def test_history_says_which_versions_were_trained_on_rows_that_are_forgotten(
 def test_a_refused_row_tells_its_reason(two_versions: Path) -> None:
     write_jsonl(two_versions / "inbox/qa-3.jsonl", [{"instruction": "Say nothing, please", "input": "", "output": " "}])
     write_params(two_versions, params("base", SOURCES, validate={"max_refused_share": 1.0}))
-    collect()
+    collect("validate", "curate")
     (row_id,) = chosen_rows([], ["instruction=Say nothing, please"])
     (copy,) = why.why(row_id, "tiny").copies
     assert (copy.state, copy.room, copy.reason) == ("refused", "validate", "empty_output")
@@ -141,7 +136,7 @@ def test_an_excluded_batch_shows_at_its_rows_and_in_the_difference(two_versions:
     (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
     batch = why.why(row_id, "tiny").copies[0].batch
     record_decision("exclude", batch, "a bad export")
-    collect()
+    collect("validate", "curate")
     assert difference("tiny", "2", "now").removed.rows == 2
     assert why.why(row_id, "tiny").copies[0].state == "excluded"
 

@@ -1,0 +1,80 @@
+"""Objective `distill`: answers, with what a teacher thinks of every token of them. It is asked once, before the training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from tasks.base.load import is_adapter, labels_of, load_tokenizer, load_trained
+from tasks.base.materialise import base_folder
+from tasks.errors import DataError, TrainingError
+from tasks.finetune import answers
+from tasks.finetune.objectives import Prepared, Work
+from tasks.finetune.packed import PackedRows
+from tasks.finetune.soft_targets import SoftArrays, TaughtRows, ask_teacher, lay_out
+from tasks.progress import say, track
+from tasks.rendered import read_rendered
+from tasks.start import version_folder
+from tasks.weights import weights_digest
+
+ASK = "Name one in finetune.distill.teacher: champion, a version's number, or a folder"
+
+
+def prepare(work: Work) -> Prepared:
+    """Packed rows of answers with soft targets.
+
+    Raises:
+        DataError: there are no rows, no such teacher, or stored targets are of other rows.
+        TrainingError: the teacher has other tokens, or the method cannot be taught so.
+    """
+    settings = work.settings
+    if settings.method == "prompt" or settings.label_smoothing:
+        what = "objective: distill knows neither method: prompt nor label_smoothing"
+        raise TrainingError(what, where="params.yaml, finetune", fix="Set another method, and label_smoothing: 0")
+    if settings.distill.teacher is None:
+        raise DataError("objective: distill needs a teacher", where="params.yaml, finetune", fix=ASK)
+    folder = version_folder(settings.distill.teacher)
+    plain = answers.prepare(work)
+    rows = PackedRows(read_rendered("train"), settings.loss_on == "all")
+    soft, found = _soft_targets(folder, rows, work)
+    if not found:
+        what = "its soft targets are of none of today's training rows"
+        raise DataError(what, where=str(folder), fix="Name the teacher itself, or store its targets anew")
+    if found < plain.facts["train_examples"]:
+        missing = plain.facts["train_examples"] - found
+        say(
+            f"finetune: the teacher was not asked about {missing} examples; they are trained by their own answers alone"
+        )
+
+    def make_trainer(callbacks: list[Any]) -> Any:
+        trainer = plain.make_trainer(callbacks)
+        trainer.train_dataset, trainer.distill = TaughtRows(rows, soft), settings.distill
+        return trainer
+
+    return replace(plain, make_trainer=make_trainer, facts={**plain.facts, "taught_examples": found})
+
+
+def _soft_targets(folder: Path, rows: PackedRows, work: Work) -> tuple[SoftArrays, int]:
+    top = work.settings.distill.top_tokens
+    scratch = work.checkpoints / "soft-targets"
+    if not is_adapter(folder) and not (folder / "config.json").is_file():
+        return lay_out(rows, folder, top, scratch)
+    stored = paths.SOFT_TARGETS / f"{weights_digest(folder)[:32]}-{work.record.digest[:16]}-{work.precision}-{top}"
+    vocabulary = _require_same_tokens(folder, work)
+    with track("teacher", total=len(rows), unit="packed rows") as progress:
+        ask_teacher(lambda: load_trained(folder, work.record, work.precision), rows, top, vocabulary, stored, progress)
+    return lay_out(rows, stored, top, scratch)
+
+
+def _require_same_tokens(folder: Path, work: Work) -> int:
+    """The size of the vocabulary that teacher and student share."""
+    if labels_of(folder) is not None:
+        raise TrainingError("the teacher tells labels apart, it does not write", where=str(folder), fix=ASK)
+    student = load_tokenizer(base_folder(work.record)).get_vocab()
+    if load_tokenizer(folder).get_vocab() != student:
+        what = "the teacher has other tokens than the base, so its soft targets mean nothing to the student"
+        fix = "Take a teacher of the same family; or let it write answers: strop data build"
+        raise TrainingError(what, where=str(folder), fix=fix)
+    return len(student)

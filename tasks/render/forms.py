@@ -43,6 +43,7 @@ MODULES = {
     "texts": "texts",
     "labels": "labels",
     "pairs": "pairs",
+    "ranked": "ranked",
     "judged": "pairs",
     "prompts": "prompts",
 }
@@ -81,15 +82,15 @@ class Material:
         settings = self.settings
         return Renderer(self.tokenizer, settings.max_length_tokens, every=settings.train_on == "every")
 
+    def choose(self, row: Mapping[str, Any]) -> InstructionTemplate:
+        """The template by which the row is said."""
+        return self.families[row["family"]].choose(row)
+
     def rendered(self, rows: pa.Table, every: bool | None = None) -> Iterator[list[Example]]:
         """The rows as conversations, a portion at a time; what is dropped is counted."""
-
-        def choose(row: Mapping[str, Any]) -> InstructionTemplate:
-            return self.families[row["family"]].choose(row)
-
         for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
             kept = []
-            for result in self.renderer.render(chunk.to_pylist(), choose, every):
+            for result in self.renderer.render(chunk.to_pylist(), self.choose, every):
                 if isinstance(result, Dropped):
                     self.counts[result.reason] += 1
                 else:
@@ -111,17 +112,23 @@ class Material:
         }
 
 
-def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...]) -> pa.Table:
-    """The rows that are rendered in `form`, where all of `forms` are.
+SPEAKING = ("pairs", "judged", "prompts")
+"""Forms that teach a model to answer: it is tested by what it answers, on every test row."""
+
+
+def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str = "train") -> pa.Table:
+    """The rows of `split` that are rendered in `form`, where all of `forms` are.
 
     An answer that was judged bad is none to learn or to be scored by: only `judged` shows it. Raw text is learned as an answer to
     nothing only where no training learns it as text.
     """
+    if split == "test" and form in SPEAKING:
+        form = "answers"
     is_raw = pc.and_(pc.equal(rows["instruction"], ""), pc.equal(rows["input"], ""))
     is_raw = pc.and_(is_raw, pc.equal(rows["history"], "[]"))
     if form == "texts":
         return rows.filter(is_raw)
-    if form == "pairs":
+    if form in ("pairs", "ranked"):
         return rows.filter(pc.not_equal(rows["rejected"], ""))
     if form == "judged":
         return rows.filter(pc.not_equal(rows["desirable"], ""))

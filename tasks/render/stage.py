@@ -31,16 +31,17 @@ def run(config: PipelineConfig) -> None:
     """Writes data/rendered (a folder a form, test.parquet, templates.json) and data/reports/render.json.
 
     Raises:
-        ConfigError: a template is wrong, or a family has none.
+        ConfigError: a template is wrong, a family has none, or examples are longer than what a model from scratch can read.
         DataError: nothing is left to train on or to judge by, or a classification has one class only.
     """
     settings, start = config.render, read_start()
+    _require_context(config)
     forms = start.forms
     dataset = read_dataset()
     families = read_templates()
     _require_templates(dataset, families)
     _require_classes(dataset, families)
-    tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=speaks(forms[-1]))
+    tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
 
     shutil.rmtree(paths.RENDERED, ignore_errors=True)
     paths.RENDERED.mkdir(parents=True)
@@ -51,7 +52,7 @@ def run(config: PipelineConfig) -> None:
     places, report["left_out"] = balance(rows["train"], settings.balance, settings.max_synthetic_share)
     rows["train"] = rows["train"].take(pa.array(places))
 
-    chosen = {form: {split: rows_of_form(form, rows[split], forms) for split in rows} for form in forms}
+    chosen = {form: {split: rows_of_form(form, rows[split], forms, split) for split in rows} for form in forms}
     total = sum(chosen[form][split].num_rows for form in forms for split in ("train", "valid"))
     counts: Counter[str] = Counter()
     with track("render", total=total + chosen[forms[-1]]["test"].num_rows, unit="rows") as progress:
@@ -70,7 +71,14 @@ def run(config: PipelineConfig) -> None:
     report["cut"] = counts.pop("cut", 0)
     report["dropped"] = dict(counts)
     write_json(paths.RENDER_REPORT, report)
-    _require_examples(report)
+    _require_examples(report, forms[-1])
+
+
+def _require_context(config: PipelineConfig) -> None:
+    made, longest = config.base.made(), config.render.max_length_tokens
+    if made is not None and longest > made.context:
+        what = f"render.max_length_tokens is {longest}, but a model of base.scratch.context {made.context} reads no more than that"
+        raise ConfigError(what, where=str(paths.PARAMS), fix="Lower the one, or raise the other")
 
 
 def _require_templates(dataset: pa.Table, families: dict[str, FamilyTemplates]) -> None:
@@ -95,9 +103,19 @@ def _require_classes(dataset: pa.Table, families: dict[str, FamilyTemplates]) ->
             )
 
 
-def _require_examples(report: dict[str, Any]) -> None:
-    for split in ("train", "test"):
-        if not report["splits"][split]["examples"]:
+def _require_examples(report: dict[str, Any], form: str) -> None:
+    """Told here, and not when a training finds nothing, be it the last of several."""
+    taught = {
+        **{before: counts["train"] for before, counts in report.get("before", {}).items()},
+        form: report["splits"]["train"],
+    }
+    for name, counts in taught.items():
+        if not counts["examples"] and not report["dropped"]:
+            what = f"no training row is of the form {name}, which a training needs"
+            fix = "Add a source that has such rows, or choose another finetune.objective"
+            raise DataError(what, where=str(paths.RENDERED), fix=fix)
+    for split, counts in (*(("train", each) for each in taught.values()), ("test", report["splits"]["test"])):
+        if not counts["examples"]:
             raise DataError(
                 f"no {split} row fits into render.max_length_tokens (dropped: {report['dropped']})",
                 where=str(paths.RENDERED),

@@ -171,6 +171,13 @@ def test_a_later_commit_of_the_user_makes_no_second_version(judged: Path) -> Non
     assert paths.RECEIPT.exists()
 
 
+def test_nor_does_one_of_a_candidate_that_was_judged_against_a_champion(serving: Path) -> None:
+    git("commit", "-q", "--allow-empty", "-m", "Something else")
+    again = stage.run(load_config())
+    assert (again.version, again.is_new) == (2, False)
+    assert len(read_ledger("tiny")) == 3
+
+
 def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
     set_verdicts(seed1=False)
     versioning.reproduce("gate")

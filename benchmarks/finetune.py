@@ -10,6 +10,7 @@ The rows are rendered once. Each contender trains LoRA r=16 on all linear layers
 with AdamW, a constant learning rate and about 1,024 tokens a step:
 
     strop       the room `finetune`
+    strop-exact ... with `deterministic: true`, with --gpu only: what the same bits again cost there
     trl         SFTTrainer as it comes
     trl-bf16    ... with bf16
     trl-packed  ... with bf16 and packing
@@ -52,12 +53,16 @@ def main() -> None:
         results: dict[str, list[dict[str, float]]] = {"strop": [], best: []}
         if given.llamafactory:
             results[LLAMA_FACTORY] = []
+        if given.gpu:
+            results["strop-exact"] = []
         for number in range(given.pairs):
             for side in results if number % 2 == 0 else reversed(results):
                 results[side].append(run(side, given.steps, root, given))
         report({side: results[side] for side in ("strop", best)}, best)
         if given.llamafactory:
             report({side: results[side] for side in ("strop", LLAMA_FACTORY)}, LLAMA_FACTORY)
+        if given.gpu:
+            report({side: results[side] for side in ("strop", "strop-exact")}, "strop-exact")
 
 
 def fastest(root: Path, given: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-SIDES = ("strop", "trl", "trl-bf16", "trl-packed")
+SIDES = ("strop", "strop-exact", "trl", "trl-bf16", "trl-packed")
 HELD_OUT = 40
 """Validation examples whose loss is measured at the end."""
 
@@ -22,16 +22,17 @@ def train(side: str, steps: int, on_gpu: bool) -> dict[str, float]:
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
     found = (
-        _strop(steps)
-        if side == "strop"
+        _strop(steps, is_exact=side == "strop-exact")
+        if side.startswith("strop")
         else _trl(steps, bf16=side != "trl", packing=side == "trl-packed", on_gpu=on_gpu)
     )
-    found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak
     found["loss"] = held_out_loss(Path("data/model"))
     return found
 
 
-def _strop(steps: int) -> dict[str, float]:
+def _strop(steps: int, is_exact: bool) -> dict[str, float]:
     import json
 
     from tasks import paths
@@ -39,7 +40,8 @@ def _strop(steps: int) -> dict[str, float]:
     from tasks.finetune.stage import run
 
     config = load_config()
-    run(config.model_copy(update={"finetune": config.finetune.model_copy(update={"max_steps": steps})}))
+    changed = {"max_steps": steps, "deterministic": is_exact}
+    run(config.model_copy(update={"finetune": config.finetune.model_copy(update=changed)}))
     events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
     speeds = [event["tokens_per_second"] for event in events if "tokens_per_second" in event]
     shares = [event["model_flops_utilisation"] for event in events if "model_flops_utilisation" in event]

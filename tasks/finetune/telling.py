@@ -7,7 +7,7 @@ import resource
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,34 @@ EXPLODED_BY = 2.0
 SHOWN_ROWS = 8
 
 
+class CountPadding:
+    """A data collator that counts how much of what the one inside gives is padding."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+        self.places = self.tokens = 0
+
+    def __call__(self, rows: list[Any]) -> Any:
+        batch = self.collate(rows)
+        if isinstance(batch, Mapping) and "input_ids" in batch:
+            places = batch["input_ids"].numel()
+            self.places += places
+            self.tokens += int(batch["attention_mask"].sum()) if "attention_mask" in batch else places
+        return batch
+
+    @property
+    def share(self) -> float | None:
+        """Padding over all, so far; None where the batches hold no tokens yet (GRPO writes them itself)."""
+        return 1 - self.tokens / self.places if self.places else None
+
+
 class Tell(TrainerCallback):  # type: ignore[misc]
     """Shows loss and speed at every step, and stops a training whose loss is no number, or explodes.
 
     Args:
         rows: the ids of the rows of the last step's batch.
         good: the newest whole checkpoint.
+        padding: counts it.
     """
 
     def __init__(
@@ -41,11 +63,13 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         tokens_per_step: float,
         rows: Callable[[], list[str]] = list,
         good: Callable[[], Path | None] = lambda: None,
+        padding: CountPadding | None = None,
     ) -> None:
         self.progress = progress
         self.tokens_per_step = tokens_per_step
         self.rows = rows
         self.good = good
+        self.padding = padding
         self.last: tuple[int, float] | None = None
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._best = math.inf
@@ -70,11 +94,14 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             self.last = (step, now)
             self._speeds.append(speed)
             self.progress.advance(tokens, loss=point["loss"])
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-            self.progress.event(**point, tokens_per_second=speed, memory_gb=memory)
+            self.progress.event(**point, tokens_per_second=speed, **_memory(), **self._padding())
         elif "valid_loss" in point:
             self.progress.facts["valid_loss"] = point["valid_loss"]
             self.progress.event(**point)
+
+    def _padding(self) -> dict[str, float]:
+        share = self.padding.share if self.padding is not None else None
+        return {} if share is None else {"padding_share": share}
 
     def _require_sound(self, point: dict[str, float]) -> None:
         """Before a checkpoint of it is written.
@@ -104,6 +131,16 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             where="finetune",
             fix="Look at them (strop rows why ID), lower finetune.learning_rate, or set finetune.precision: fp32",
         )
+
+
+def _memory() -> dict[str, float]:
+    """Peaks, in GB: of the process, and of the GPU where there is one."""
+    import torch
+
+    found = {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    if torch.cuda.is_available():
+        found["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
 
 
 def curve_point(step: int, logs: dict[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, process_number
-from tasks.finetune.telling import Tell
+from tasks.finetune.telling import CountPadding, Tell
 from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
 from tasks.progress import Progress, say, track
@@ -46,7 +46,10 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         trainer.remove_callback(PrinterCallback)
         if trial is not None:
             trial.require_validation(trainer)
-        tell = Tell(progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work))
+        padding = trainer.data_collator = CountPadding(trainer.data_collator)
+        tell = Tell(
+            progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work), padding
+        )
         trainer.add_callback(tell)
         last = as_first_says(_last_checkpoint(work))
         if last is not None:

@@ -36,6 +36,17 @@ def test_the_losses_are_those_of_packed_rows_where_a_batch_holds_the_same_exampl
     assert curve("valid_loss") == pytest.approx(valid, rel=1e-4)
 
 
+@pytest.mark.parametrize(("batches", "least", "most"), [("packed", 0.0, 0.0), ("by_length", 0.001, 0.4)])
+def test_the_share_of_padding_is_told_at_every_step(
+    batches: str, least: float, most: float, project: Path, tiny_llama: Path
+) -> None:
+    stage.run(prepare(project, tiny_llama, batches=batches, micro_batch_rows=4))
+    events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
+    shares = [event["padding_share"] for event in events if "loss" in event]
+    assert len(shares) == 4
+    assert all(least <= share <= most for share in shares)
+
+
 def test_examples_of_a_batch_are_of_similar_length(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
     examples = Examples(read_rendered("train"))

@@ -50,9 +50,9 @@ def parse_start(text: str) -> Start:
         return Start(
             tuple(entry["forms"]),
             champion,
-            float(entry["replay_share"]),
-            dict(entry["versions"]),
-            dict(entry["folders"]),
+            float(entry.get("replay_share", 1.0)),
+            dict(entry.get("versions", {})),
+            dict(entry.get("folders", {})),
         )
     except (ValueError, TypeError, KeyError) as error:
         fix = f"Begin the round anew: rm {paths.START}, then python -m tasks ingest"
@@ -81,7 +81,7 @@ def version_folder(name: str) -> Path:
     if not folder.is_dir():
         fix = "Begin the round: python -m tasks ingest; see the versions: strop history"
         raise DataError("no such folder, and no such version when the round began", where=name, fix=fix)
-    if folder_digest(folder) != start.folders.get(name, folder_digest(folder)):
+    if name in start.folders and folder_digest(folder) != start.folders[name]:
         fix = "Put the old files back, or take the new ones: python -m tasks ingest"
         raise DataError("its files have changed since the round began", where=name, fix=fix)
     return folder

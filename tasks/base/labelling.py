@@ -10,12 +10,11 @@ import numpy as np
 import torch
 
 from tasks import paths
+from tasks.base.kinds import REWARD as REWARD
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
 from tasks.files import content_digest, link_or_copy
 
-REWARD = ("reward",)
-"""The labels of a reward model: one number."""
 PROBE = "a"
 
 

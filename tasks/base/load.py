@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from tasks import paths
+from tasks.base.kinds import LABELS as LABELS
 from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
@@ -22,8 +23,6 @@ CONSTANT_DATE = "26 Jul 2024"
 """What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""
 _DATE_MACRO = f"{{% macro strftime_now(f) %}}{CONSTANT_DATE}{{% endmacro %}}"
 
-LABELS = "labels.json"
-"""In the folder of a trained model with a head of labels (or of one number, the reward): their names, in the head's order."""
 ADAPTER = "adapter_config.json"
 
 DROPOUTS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.base.labelling import REWARD
+from tasks.base.kinds import what_it_does
 from tasks.base.load import Precision, labels_of, load_base, load_trained
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, DataError
@@ -64,18 +64,13 @@ def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> N
             where="base.model",
             fix="Set the base of the champion again, or begin a model of its own: another register.model_name",
         )
-    theirs, ours = _does(folder), _does(paths.MODEL)
+    theirs, ours = what_it_does(folder), what_it_does(paths.MODEL)
     if theirs != ours:
         raise BaseModelError(
             f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared",
             where="finetune.objective",
             fix="Set the objective of the champion again, or begin a model of its own: another register.model_name",
         )
-
-
-def _does(folder: Path) -> str:
-    labels = labels_of(folder)
-    return "writes" if labels is None else "scores answers" if labels == REWARD else "tells labels apart"
 
 
 def _other_base(folder: Path, record: BaseRecord) -> str | None:

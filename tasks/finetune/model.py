@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from tasks.base.load import ADAPTER, LABELS, Precision, is_adapter, labels_of, load_base, load_trained, load_weights
+from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
 from tasks.errors import TrainingError
 from tasks.files import read_json, write_json
@@ -58,15 +60,14 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         is_packed: it is given batches of `packed.collate`.
 
     Raises:
-        TrainingError: no module of the model bears a name that the method asks for, or the adapter that it is to go on from
-            has another shape.
+        TrainingError: no module of the model bears a name that the method asks for, or it is to go on from what it cannot.
     """
     settings = work.settings
     keeps_base = settings.method not in ("full", "freeze")
-    adapter = work.start if _goes_on_with_adapter(work) else None
-    if settings.method == "prompt" and work.start is not None and adapter is None:
-        what = "method: prompt can go on only from trained prompts: they cannot be merged into weights"
-        raise TrainingError(what, where="finetune", fix="Set finetune.method: lora")
+    goes_on = goes_on_with_adapter(work)
+    if settings.method == "prompt" and work.start is not None and not goes_on:
+        what = "method: prompt can go on only from trained prompts of the same kind and number"
+        raise TrainingError(what, where="finetune", fix="Set finetune.method: lora, or finetune.prompt as it was")
     model = _load_start(
         work, work.precision if keeps_base else "fp32",
         dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
@@ -79,31 +80,57 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if keeps_base:
             model.enable_input_require_grads()  # or the frozen embedding ends the backward pass
-    if adapter is not None:
-        return _with_adapter_of(model, adapter, settings)
     if settings.method in ADAPTED:
-        return _with_adapters(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
-    if settings.method == "prompt":
-        return _with_prompt(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
-    if settings.method == "freeze":
+        model = _with_adapters(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
+    elif settings.method == "prompt":
+        model = _with_prompt(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
+    elif settings.method == "freeze":
         _freeze(model, settings, work.precision)
+    if goes_on and work.start is not None:
+        _take_adapter(model, work.start)
     return model
 
 
-def _goes_on_with_adapter(work: Work) -> bool:
-    """Is it the adapter of the start that is trained on? Else that is merged into the base first, as a new head needs."""
+def goes_on_with_adapter(work: Work) -> bool:
+    """Is it the adapter of the start that is trained on? One of another shape, or with another head, is merged into the base."""
+    settings = work.settings
     if work.start is None or not is_adapter(work.start):
         return False
-    has_labels = work.settings.objective in ("classify", "reward")
-    if has_labels != (labels_of(work.start) is not None):
+    labels = labels_of(work.start)
+    if (settings.objective in ("classify", "reward")) != (labels is not None):
         return False
-    kind = read_json(work.start / ADAPTER)["peft_type"]
-    return (kind == "LORA") == (work.settings.method in ADAPTED) and work.settings.method not in ("full", "freeze")
+    known = read_json(work.start / ADAPTER)
+    if settings.method == "prompt":
+        kind = "PREFIX_TUNING" if settings.prompt.kind == "prefix" else "PROMPT_TUNING"
+        return (known["peft_type"], known.get("num_virtual_tokens")) == (kind, settings.prompt.virtual_tokens)
+    if settings.method not in ADAPTED or known["peft_type"] != "LORA":
+        return False
+    wanted = (settings.lora.rank, settings.lora.alpha, settings.method == "dora")
+    if (known["r"], known["lora_alpha"], known["use_dora"]) != wanted:
+        return False
+    return set(known["target_modules"]) == _targets(base_folder(work.record), settings.lora.target_modules, labels)
+
+
+@functools.cache
+def _targets(folder: Path, named: str | tuple[str, ...], labels: tuple[str, ...] | None) -> frozenset[str]:
+    """The modules that get an adapter, by name; `all-linear` as PEFT reads it of a model without memory."""
+    if not isinstance(named, str):
+        return frozenset(named)
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind, task = (
+        (AutoModelForCausalLM, "CAUSAL_LM") if labels is None else (AutoModelForSequenceClassification, "SEQ_CLS")
+    )
+    with torch.device("meta"):
+        model = kind.from_config(AutoConfig.from_pretrained(folder))
+        found = get_peft_model(model, LoraConfig(task_type=task, target_modules=named)).peft_config["default"]
+    return frozenset(found.target_modules)
 
 
 def _load_start(work: Work, precision: Precision, **more: Any) -> Any:
     """The weights below whatever the method adds: the base's, or those of the start."""
-    if work.start is None or _goes_on_with_adapter(work):
+    if work.start is None or goes_on_with_adapter(work):
         return load_base(work.record, precision, **more)
     return load_weights(_whole_start(work.start, work), precision, **more)
 
@@ -116,7 +143,7 @@ def _whole_start(start: Path, work: Work) -> Path:
     if not (merged / "config.json").is_file():
         if read_json(start / ADAPTER)["peft_type"] != "LORA":
             what = "trained prompts cannot be merged into the weights"
-            fix = "Go on with method: prompt, or train with method: lora before"
+            fix = "Go on with the same finetune.prompt, or train with method: lora before"
             raise TrainingError(what, where="finetune", fix=fix)
         model = load_trained(start, work.record).merge_and_unload()
         beside = merged.with_name(f"start.{os.getpid()}")  # several processes may do so at once
@@ -127,17 +154,14 @@ def _whole_start(start: Path, work: Work) -> Path:
     return merged
 
 
-def _with_adapter_of(model: Any, folder: Path, settings: TrainingSettings) -> Any:
-    """The model with the adapter in `folder`, to be trained on."""
-    from peft import PeftModel
+def _take_adapter(model: Any, folder: Path) -> None:
+    """Puts the trained adapter in `folder` into the new one of the same shape."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
 
-    if settings.method in ADAPTED:
-        known = read_json(folder / ADAPTER)
-        for name, wanted in (("r", settings.lora.rank), ("lora_alpha", settings.lora.alpha)):
-            if known[name] != wanted:
-                what = f"the adapter that is trained on has {name} {known[name]:g}, but finetune.lora says {wanted:g}"
-                raise TrainingError(what, where="params.yaml", fix=f"Set it to {known[name]:g}")
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    loaded = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    strange = set(loaded.unexpected_keys) - {"prompt_embeddings"}  # those have a way of their own
+    assert not strange, f"an adapter of another shape: {sorted(strange)[:3]}"
 
 
 def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
@@ -222,7 +246,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
     labels = labels_of_model(model)
     if not hasattr(model, "peft_config"):
         _save_whole(_whole(model, work), folder)
-    elif work.start is None or _goes_on_with_adapter(work):
+    elif work.start is None or goes_on_with_adapter(work):
         _save_adapter(model, folder, work.record)
     else:
         _save_whole(_merged(model, work), folder)

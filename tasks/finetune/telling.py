@@ -23,7 +23,7 @@ TIMINGS = ("_runtime", "_per_second", "_time")
 WINDOW = 10
 """Steps over whose mean a loss is judged to explode ..."""
 EXPLODED_BY = 2.0
-"""... when it is this many nats above twice the lowest such mean."""
+"""... when it is this many nats above twice the lowest such mean (a loss below 0: above 0)."""
 SHOWN_ROWS = 8
 
 
@@ -116,7 +116,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             self._losses.append(point["loss"])
             if len(self._losses) == WINDOW:
                 mean = sum(self._losses) / WINDOW
-                if mean > 2 * self._best + EXPLODED_BY:
+                if mean > self._best + abs(self._best) + EXPLODED_BY:
                     self._stop(f"the loss exploded: from {self._best:.3g} to {mean:.3g} over {WINDOW} steps", point)
                 self._best = min(self._best, mean)
 

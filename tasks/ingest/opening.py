@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks import git, paths, versioning
 from tasks.errors import DataError
-from tasks.ingest.starting import fetch_what_it_starts_with, start_of_today
+from tasks.ingest.starting import fetch_what_it_starts_with, is_start_of, require_comparable, start_of_today
 from tasks.ledger import champion_of, read_ledger, spent_looks
 from tasks.round import Champion, Round, read_round, write_round
 from tasks.start import write_start
@@ -26,19 +26,21 @@ def open_round(config: PipelineConfig, rejudge: bool = False) -> Round:
 
     Raises:
         VersioningError: the champion's weights cannot be found.
+        BaseModelError: the champion has another base, or does something else than the candidate will.
     """
     git.require_repository()
     model = config.register_.model_name
     is_news = _is_news()
-    round_ = None if rejudge or is_news else _standing_round()
+    round_ = None if rejudge or is_news else _standing_round(model)
     if round_ is None:
         round_ = _round_of_today(model)
-        write_round(round_)
-    if is_news or not paths.START.exists():
+    if round_.champion is not None:
+        folder = weights_folder(model, round_.champion.version, round_.champion.weights_digest)
+        require_comparable(round_.champion, folder, config)
+    write_round(round_)
+    if is_news or not is_start_of(model):
         write_start(start_of_today(config, round_))
     fetch_what_it_starts_with(model)
-    if round_.champion is not None:
-        weights_folder(model, round_.champion.version, round_.champion.weights_digest)
     return round_
 
 
@@ -48,12 +50,14 @@ def _is_news() -> bool:
     return not paths.ROUND.exists() or bool(versioning.changed_inputs(ignoring=ignored))
 
 
-def _standing_round() -> Round | None:
-    """The round as it is; None where it was damaged, which is mended by writing it anew."""
+def _standing_round(model: str) -> Round | None:
+    """The round as it is; None where it was damaged, or is of another model, which is mended by writing it anew."""
     try:
-        return read_round()
+        round_ = read_round()
     except DataError:
         return None
+    known = {entry.weights_digest for entry in read_ledger(model)}
+    return round_ if round_.champion is None or round_.champion.weights_digest in known else None
 
 
 def _round_of_today(model: str) -> Round:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import git, paths
+from tasks.base.kinds import what_it_does, what_objective_does
+from tasks.base.resolve import read_base
 from tasks.decisions import Decision, excluded_batches, read_decisions
-from tasks.errors import DataError
+from tasks.errors import BaseModelError, DataError
 from tasks.files import folder_digest
 from tasks.ledger import read_ledger, version_named
 from tasks.manifest import read_manifest
@@ -43,6 +45,36 @@ def start_of_today(config: PipelineConfig, round_: Round) -> Start:
     )
 
 
+def is_start_of(model: str) -> bool:
+    """Is data/start.json there, of this model, and are the folders that it names as they were?"""
+    if not paths.START.exists():
+        return False
+    start = read_start()
+    known = {entry.weights_digest for entry in read_ledger(model)}
+    digests = {*start.versions.values(), *([start.champion.weights_digest] if start.champion else [])}
+    folders = {name: folder_digest(Path(name)) for name in start.folders if Path(name).is_dir()}
+    return digests <= known and folders == start.folders
+
+
+def require_comparable(champion: Champion, folder: Path, config: PipelineConfig) -> None:
+    """Before any work: can the candidate be compared with the champion, or trained on from it?
+
+    Raises:
+        BaseModelError: it was made from other weights than today's base, or does something else.
+    """
+    fix = "or begin a model of its own: another register.model_name"
+    base = _receipt_of(champion, config.register_.model_name).get("base", {})
+    if base.get("digest", read_base().digest) != read_base().digest:
+        what = f"the champion (version {champion.version}) was made from another base: {base.get('id')} as it was then"
+        raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
+    theirs, ours = what_it_does(folder), what_objective_does(config.finetune.objective)
+    if theirs != ours:
+        what = (
+            f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared"
+        )
+        raise BaseModelError(what, where="finetune.objective", fix=f"Set the objective of the champion again, {fix}")
+
+
 def fetch_what_it_starts_with(model: str) -> None:
     """Brings all weights of data/start.json into .strop/models.
 
@@ -53,7 +85,7 @@ def fetch_what_it_starts_with(model: str) -> None:
     if start.champion is not None:
         weights_folder(model, start.champion.version, start.champion.weights_digest)
     for digest in start.versions.values():
-        version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)
+        version = next(entry.version for entry in reversed(entries) if entry.weights_digest == digest)  # is_start_of
         weights_folder(model, version, digest)
 
 

@@ -86,10 +86,46 @@ def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path,
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_an_adapter_of_another_shape_is_told_before_any_step(project: Path, tiny_llama: Path) -> None:
-    stage.run(prepare(project, tiny_llama))
-    with pytest.raises(TrainingError, match=r"has r 4, but finetune\.lora says 8"):
-        stage.run(go_on(project, tiny_llama, lora={"rank": 8}))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"lora": {"rank": 8}},
+        {"lora": {"rank": 4, "alpha": 16}},
+        {"lora": {"rank": 4, "target_modules": ["q_proj"]}},
+        {"method": "dora"},
+    ],
+    ids=["rank", "alpha", "modules", "dora"],
+)
+def test_an_adapter_of_another_shape_is_merged_and_another_is_trained(
+    other: dict[str, Any], project: Path, tiny_llama: Path
+) -> None:
+    stage.run(prepare(project, tiny_llama, max_steps=20))
+    champion = load_trained(paths.MODEL, read_base())
+    stage.run(go_on(project, tiny_llama, **{"lora": {"rank": 4}, **other}, learning_rate=1e-6, max_steps=1))
+    assert not is_adapter(paths.MODEL)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    found, expected = (each(input_ids=ids).logits for each in (load_trained(paths.MODEL, read_base()), champion))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_dropout_is_that_of_the_settings_not_of_the_adapter_before(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run(prepare(project, tiny_llama, lora={"rank": 4, "dropout": 0.3}))
+    stage.run(go_on(project, tiny_llama, lora={"rank": 4, "dropout": 0.0}))
+    assert read_json(paths.MODEL / "adapter_config.json")["lora_dropout"] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_trained_prompts_are_trained_on(kind: str, project: Path, tiny_llama: Path) -> None:
+    prompt = {"method": "prompt", "prompt": {"kind": kind, "virtual_tokens": 4}}
+    stage.run(prepare(project, tiny_llama, **prompt, max_steps=20, learning_rate=0.3))
+    before = load_file(paths.MODEL / "adapter_model.safetensors")
+    stage.run(go_on(project, tiny_llama, **prompt, learning_rate=1e-6, max_steps=1))
+    after = load_file(paths.MODEL / "adapter_model.safetensors")
+    assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
+    with pytest.raises(TrainingError, match="of the same kind and number"):
+        stage.run(go_on(project, tiny_llama, method="prompt", prompt={"kind": kind, "virtual_tokens": 5}))
 
 
 @pytest.mark.parametrize("first", ["lora", "full"])

@@ -99,6 +99,12 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_
         assert (kept / "complete").is_file()
 
 
+def test_a_loss_below_zero_that_falls_further_is_no_explosion() -> None:
+    tell = Tell(Progress("finetune", 100, "tokens"), 1)
+    for step in range(1, 60):
+        tell.on_log(None, type("State", (), {"global_step": step}), None, {"loss": 1.0 - 0.5 * step})
+
+
 def test_a_loss_that_explodes_stops_the_training(tmp_path: Path) -> None:
     tell = Tell(Progress("finetune", 1, "tokens"), 1.0, lambda: ["a" * 32])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from toyworld import set_params
 from tasks import paths
 from tasks.config import load_config
 from tasks.decisions import record_decision
-from tasks.errors import DataError
+from tasks.errors import BaseModelError, DataError
 from tasks.ingest import stage as ingest
 from tasks.ingest.opening import open_round
 from tasks.ledger import champion_of, read_ledger
 from tasks.lineage.versions import begun_with
 from tasks.manifest import read_manifest
 from tasks.promote.stage import promote
+from tasks.round import read_round
 from tasks.start import Start, read_start, version_folder
 from tasks.weights import weights_digest
 
@@ -118,6 +120,42 @@ def test_a_teacher_s_folder_that_changes_after_the_round_began_is_told(world: Pa
     (Path("adapters/1") / "templates.json").write_text("[]")
     with pytest.raises(DataError, match="have changed since the round began"):
         version_folder("adapters/1")
+
+
+def test_the_next_ingestion_takes_a_teacher_s_folder_as_it_is_now(world: Path) -> None:
+    before = begin(objective="distill", distill={"teacher": "adapters/1"})
+    toyworld.run_stages()
+    (Path("adapters/1") / "templates.json").write_text("[]")
+    ingest.run(load_config())
+    assert read_start().folders != before.folders
+    assert version_folder("adapters/1") == Path("adapters/1")
+
+
+def test_a_model_of_another_name_begins_without_the_champion_of_this_one(world: Path) -> None:
+    write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
+    begin(continue_from="champion")
+    toyworld.run_stages()
+    set_params(finetune={"seed": 3, "continue_from": "champion"}, register={"model_name": "other"})
+    ingest.run(load_config())
+    assert read_start().champion is None
+    assert read_round().champion is None
+
+
+def test_a_champion_of_other_weights_under_the_same_name_is_refused_before_any_work(world: Path) -> None:
+    base = Path(json.loads(paths.BASE.read_text())["id"])
+    copied = shutil.copytree(base, world / "moved")
+    set_params(base=Path("moved"))
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    paths.BASE.unlink()
+    with pytest.raises(BaseModelError, match="was made from another base"):
+        ingest.run(load_config())
+
+
+@pytest.mark.parametrize("continue_from", ["base", "champion"])
+def test_a_champion_that_does_something_else_is_refused_before_any_work(continue_from: str, world: Path) -> None:
+    with pytest.raises(BaseModelError, match="writes, and the candidate tells labels apart"):
+        begin(objective="classify", continue_from=continue_from)
 
 
 def test_a_damaged_file_is_told(world: Path) -> None:

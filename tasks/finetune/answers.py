@@ -10,6 +10,7 @@ from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.order import Examples
 from tasks.finetune.packed import PackedRows
+from tasks.finetune.positions import longest_example, require_room
 from tasks.finetune.processes import from_all
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.finetune.utilisation import epoch_flops
@@ -21,11 +22,13 @@ def prepare(work: Work) -> Prepared:
 
     Raises:
         DataError: there are none; or early stopping is on, and there is no validation row.
+        TrainingError: an example is longer than the model reads.
     """
     settings = work.settings
     form = FORM_OF[settings.objective]
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
+    require_room(work, longest_example(train, valid))
     learns_all = settings.loss_on == "all" or form == "texts"
     by_length = settings.batches == "by_length"
     rows_as = Examples if by_length else PackedRows

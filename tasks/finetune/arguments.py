@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +17,17 @@ from tasks.errors import TrainingError
 from tasks.finetune.objectives import Work
 from tasks.finetune.processes import process_count
 from tasks.finetune.settings import TrainingSettings
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
+
+KINDS = {
+    "dpo": ("trl", "DPOConfig"),
+    "orpo": ("trl.experimental.orpo", "ORPOConfig"),
+    "kto": ("trl", "KTOConfig"),
+    "reward": ("trl", "RewardConfig"),
+    "grpo": ("trl", "GRPOConfig"),
+}
+"""Objective → module and class of its arguments, where they are not transformers' own."""
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
@@ -111,6 +125,18 @@ def training_arguments(
         raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs
     return arguments
+
+
+def arguments_kind(objective: str) -> type[Any]:
+    """The class of the arguments of the objective's trainer."""
+    module, name = KINDS.get(objective, ("transformers", "TrainingArguments"))
+    kind: type[Any] = getattr(importlib.import_module(module), name)
+    return kind
+
+
+def require_fields(objective: str, names: Iterable[str]) -> None:
+    """Raises TrainingError where `finetune.trainer` may not have one of the names."""
+    _checked(dict.fromkeys(names), arguments_kind(objective), {})
 
 
 def _checked(extra: dict[str, Any], kind: type[TrainingArguments], more: dict[str, Any]) -> dict[str, Any]:

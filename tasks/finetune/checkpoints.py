@@ -20,7 +20,10 @@ from tasks.start import read_start
 COMPLETE = "complete"
 """A file written into a checkpoint when all else of it is there: one that a kill tore in half has none."""
 
-CODE = (Path(__file__).parent, Path(__file__).parents[1] / "base")
+_TASKS = Path(__file__).parents[1]
+_JUDGING = ("judging", "similarity", "target_forms", "targets", "text")  # what answers are rewarded by
+CODE = (_TASKS / "finetune", _TASKS / "base", *(_TASKS / f"{name}.py" for name in _JUDGING))
+"""Folders and files of what decides over the weights: those of one training all come of the same code."""
 
 
 @contextlib.contextmanager
@@ -32,7 +35,11 @@ def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True)
     """
     from filelock import FileLock, Timeout
 
-    code = [[p.name, file_digest(p)] for folder in CODE for p in sorted(folder.glob("*.py"))]
+    files = [path for each in CODE for path in ([each] if each.is_file() else sorted(each.glob("*.py")))]
+    code = [[path.name, file_digest(path)] for path in files]
+    sharing = config.finetune.launch.config
+    if sharing is not None and Path(sharing).is_file():
+        code.append([sharing, file_digest(Path(sharing))])
     # a search may be given more trials while it goes on
     settings = [config.finetune.model_dump(exclude={"search": {"trials"}}), config.base.model_dump()]
     key = content_digest([folder_digest(paths.RENDERED), *settings, asdict(read_start()), base_digest, code])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
-from transformers import AutoConfig
 
 from tasks import paths
-from tasks.base.labelling import padded, positions_of
+from tasks.base.labelling import padded
 from tasks.base.load import labels_of
-from tasks.base.materialise import base_folder
 from tasks.errors import DataError, TrainingError
 from tasks.files import read_json
 from tasks.finetune.answers import require_rows, rows_of
 from tasks.finetune.arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
+from tasks.finetune.positions import longest_example, require_room
 from tasks.finetune.trainer import IGNORED, AnswerTrainer
 from tasks.rendered import Rendered, not_rendered, read_rendered
 
@@ -43,7 +41,7 @@ def prepare(work: Work) -> Prepared:
     counts = np.bincount(wanted, minlength=len(labels))
     _require_classes(labels, counts)
     _require_head(labels, work.start)
-    _require_positions(work, train, valid)
+    require_room(work, longest_example(train, valid))
     weights = balanced_weights(counts) if settings.classify.class_weights == "balanced" else None
 
     def make_trainer(callbacks: list[Any]) -> LabelTrainer:
@@ -164,11 +162,3 @@ def _require_head(labels: tuple[str, ...], start: Path | None) -> None:
         new = ", ".join(label for label in labels if label not in known) or "other ones"
         what = f"the model that is trained on tells {', '.join(known)} apart; the training rows have {new} too"
         raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")
-
-
-def _require_positions(work: Work, *splits: Rendered) -> None:
-    positions = positions_of(AutoConfig.from_pretrained(base_folder(work.record)))
-    longest = max((int(np.diff(split.examples).max()) for split in splits if len(split)), default=0)
-    if longest > (positions or math.inf):
-        what = f"a text has {longest} tokens, and the model reads {positions}"
-        raise TrainingError(what, where="render.max_length_tokens", fix=f"Lower it to {positions}")

@@ -114,7 +114,8 @@ def distillation(labels: torch.Tensor, soft: SoftTargets) -> Judge:
         wanted = torch.log_softmax(torch.nan_to_num(known) / heat, -1)  # of log-probabilities, it is as of logits
         target = wanted.exp() * asked * soft.share
         shares = torch.log_softmax(logits.float() / heat, -1)
-        divergence = (target * (wanted - shares.gather(-1, ids))).sum()
+        gaps = torch.where(target > 0, wanted - shares.gather(-1, ids), 0.0)  # where none stands, `wanted` may be -inf
+        divergence = (target * gaps).sum()
         own = 1 - soft.share * asked
         losses, by_hard = _cross_entropies(logits, labels[which], 0.0, needs_gradient)
         loss = heat**2 * divergence + (own[:, 0] * losses).sum()

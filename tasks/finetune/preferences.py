@@ -8,17 +8,19 @@ as TRL has it, it also learns the prompts in front of the better answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import TrainingError
 from tasks.finetune.answers import require_rows
-from tasks.finetune.arguments import steps_per_epoch, total_steps
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
-from tasks.finetune.processes import from_all
-from tasks.finetune.token_rows import TokenRows, collate_judged, collate_odds, collate_pairs, count_tokens
-from tasks.finetune.token_trainer import TokenTrainer, tokenizer_of, trl_arguments
+from tasks.finetune.positions import longest_row, require_room, room_of
+from tasks.finetune.token_rows import Collate, TokenRows, collate_judged, collate_odds, collate_pairs, count_tokens
+from tasks.finetune.token_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.rendered import FORM_OF, read_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
 """Nothing is cut, and nothing kept in a cache of TRL's."""
@@ -29,7 +31,7 @@ def prepare(work: Work) -> Prepared:
 
     Raises:
         DataError: there are none; or early stopping is on, and there is no validation row.
-        TrainingError: `kto` would have one answer in a forward pass.
+        TrainingError: `kto` would have one answer in a forward pass; or a row is longer than the model reads.
     """
     settings = work.settings
     if settings.objective == "kto" and settings.micro_batch_rows < 2:  # halved: the memory was not enough
@@ -38,15 +40,16 @@ def prepare(work: Work) -> Prepared:
     form = FORM_OF[settings.objective]
     train, valid = read_rows("train", form), read_rows("valid", form)
     require_rows(work, len(train), len(valid))
+    require_room(work, longest_row(train, valid))
     answers = ("answer_ids",) if form == "judged" else ("chosen_ids", "rejected_ids")
     tokens = len(answers) * count_tokens(train, "prompt_ids") + count_tokens(train, *answers)
-    facts: dict[str, Any] = {"train_examples": len(train), "train_tokens": tokens}
+    facts: dict[str, Any] = {"train_tokens": tokens}
     if form == "judged":
         facts["desirable_examples"] = sum(train["desirable"].to_pylist())
 
     def make_trainer(callbacks: list[Any]) -> Any:
         tokenizer = tokenizer_of(work)
-        kind, collate, arguments = CHOICES[settings.objective](work, len(train), len(valid))
+        kind, collate, arguments = CHOICES[settings.objective](work, train, len(valid))
         return kind(
             model=build_model(work),
             tokenizer=tokenizer,
@@ -57,22 +60,15 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return Prepared(
-        tokens_per_epoch=tokens,
-        steps_per_epoch=steps_per_epoch(settings, len(train)),
-        total_steps=total_steps(settings, len(train)),
-        make_trainer=make_trainer,
-        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
-        facts=facts,
-    )
+    return prepared(work, len(train), tokens, make_trainer, facts)
 
 
-Choice = tuple[type[Any], Callable[[int], Any], Any]
+Choice = tuple[type[Any], Callable[[int], Collate], Any]
 """The trainer's class, its collator for a padding token, and its arguments."""
 
 
-def _dpo(work: Work, train_rows: int, valid_rows: int) -> Choice:
-    from trl import DPOConfig, DPOTrainer
+def _dpo(work: Work, train: pa.Table, valid_rows: int) -> Choice:
+    from trl import DPOTrainer
 
     class Dpo(TokenTrainer, DPOTrainer):  # type: ignore[misc]
         pass
@@ -84,14 +80,11 @@ def _dpo(work: Work, train_rows: int, valid_rows: int) -> Choice:
         "label_smoothing": work.settings.label_smoothing,
         **AS_RENDERED,
     }
-    return Dpo, collate_pairs, trl_arguments(work, train_rows, valid_rows, DPOConfig, **more)
+    return Dpo, collate_pairs, trl_arguments(work, len(train), valid_rows, **more)
 
 
-def _orpo(work: Work, train_rows: int, valid_rows: int) -> Choice:
-    import os
-
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+def _orpo(work: Work, train: pa.Table, valid_rows: int) -> Choice:
+    from trl.experimental.orpo import ORPOTrainer
 
     class Orpo(TokenTrainer, ORPOTrainer):  # type: ignore[misc]
         def __init__(self, **arguments: Any) -> None:
@@ -99,12 +92,12 @@ def _orpo(work: Work, train_rows: int, valid_rows: int) -> Choice:
             self.use_dpo_data_collator = True  # its batches are like those of ours
 
     more = {"beta": work.settings.preference.beta, "disable_dropout": False, "max_length": 1 << 20}
-    return Orpo, collate_odds, trl_arguments(work, train_rows, valid_rows, ORPOConfig, **more)
+    return Orpo, collate_odds, trl_arguments(work, len(train), valid_rows, **more)
 
 
-def _kto(work: Work, train_rows: int, valid_rows: int) -> Choice:
+def _kto(work: Work, train: pa.Table, valid_rows: int) -> Choice:
     from torch.utils.data import RandomSampler
-    from trl import KTOConfig, KTOTrainer
+    from trl import KTOTrainer
 
     class Kto(TokenTrainer, KTOTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
@@ -114,7 +107,9 @@ def _kto(work: Work, train_rows: int, valid_rows: int) -> Choice:
     chosen = work.settings.kto
     weights = {"desirable_weight": chosen.desirable_weight, "undesirable_weight": chosen.undesirable_weight}
     more = {"beta": chosen.beta, "train_sampling_strategy": "sequential", **weights, **AS_RENDERED}
-    return Kto, collate_judged, trl_arguments(work, train_rows, valid_rows, KTOConfig, **more)
+    others, room = train.slice(0, 2).to_pylist(), room_of(work)
+    arguments = trl_arguments(work, len(train), valid_rows, **more)
+    return Kto, lambda filling: collate_judged(filling, others, room), arguments
 
 
 CHOICES = {"dpo": _dpo, "orpo": _orpo, "kto": _kto}

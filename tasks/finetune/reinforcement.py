@@ -6,18 +6,17 @@ from typing import Any
 
 import torch
 from torch.utils.data import SequentialSampler
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from tasks.errors import TrainingError
 from tasks.finetune.answers import require_rows
-from tasks.finetune.arguments import steps_per_epoch, total_steps
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
-from tasks.finetune.processes import from_all
+from tasks.finetune.positions import longest_row, room_of
 from tasks.finetune.prompt_groups import PromptGroups
 from tasks.finetune.reward_functions import reward_functions
 from tasks.finetune.token_rows import TokenRows, count_tokens
-from tasks.finetune.token_trainer import TokenTrainer, tokenizer_of, trl_arguments
+from tasks.finetune.token_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.rendered import read_rows
 
 
@@ -30,16 +29,16 @@ def prepare(work: Work) -> Prepared:
         DataError: there are none.
         TrainingError: a prompt and its answer may be longer than the model reads.
     """
-    settings, chosen = work.settings, work.settings.grpo
+    chosen = work.settings.grpo
     train, valid = read_rows("train", "prompts"), read_rows("valid", "prompts")
     require_rows(work, len(train), len(valid))
+    longest = longest_row(*(rows.select(["prompt_ids"]) for rows in (train, valid)))
+    _require_positions(work, longest + chosen.max_answer_tokens)
     prompt_tokens = count_tokens(train, "prompt_ids")
 
     def make_trainer(callbacks: list[Any]) -> Any:
-        model = build_model(work)
-        _require_positions(model, max(len(ids) for ids in train["prompt_ids"].to_pylist()) + chosen.max_answer_tokens)
         return RewardedTrainer(
-            model=model,
+            model=build_model(work),
             tokenizer=tokenizer_of(work),
             args=_arguments(work, len(train), len(valid)),
             reward_funcs=reward_functions(work),
@@ -48,14 +47,9 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return Prepared(
-        tokens_per_epoch=chosen.answers * (prompt_tokens + len(train) * chosen.max_answer_tokens),
-        steps_per_epoch=steps_per_epoch(settings, len(train)),
-        total_steps=total_steps(settings, len(train)),
-        make_trainer=make_trainer,
-        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
-        facts={"train_examples": len(train), "prompt_tokens": prompt_tokens, "answers": chosen.answers},
-    )
+    tokens = chosen.answers * (prompt_tokens + len(train) * chosen.max_answer_tokens)
+    facts = {"prompt_tokens": prompt_tokens, "answers": chosen.answers}
+    return prepared(work, len(train), tokens, make_trainer, facts)
 
 
 def _asked(rows: Any) -> Any:
@@ -67,7 +61,7 @@ def _arguments(work: Work, train_rows: int, valid_rows: int) -> Any:
     settings, chosen = work.settings, work.settings.grpo
     answers_at_once = settings.micro_batch_rows * chosen.answers
     return trl_arguments(
-        work, train_rows, valid_rows, GRPOConfig,
+        work, train_rows, valid_rows,
         beta=chosen.beta,
         temperature=chosen.temperature,
         num_generations=chosen.answers,
@@ -85,9 +79,9 @@ def _arguments(work: Work, train_rows: int, valid_rows: int) -> Any:
     )  # fmt: skip
 
 
-def _require_positions(model: Any, tokens: int) -> None:
+def _require_positions(work: Work, tokens: int) -> None:
     """Raises TrainingError where the longest prompt and its answer pass the last position that the model has."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = room_of(work)
     if positions is not None and tokens > positions:
         what = f"prompts and answers of up to {tokens} tokens pass the {positions} positions of the model"
         raise TrainingError(what, where="finetune.grpo.max_answer_tokens", fix="Lower it, or render.max_length_tokens")

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.errors import TrainingError
+from tasks.finetune.arguments import require_fields
 from tasks.finetune.job import Job
 from tasks.finetune.mishaps import Mishap
 from tasks.finetune.outcomes import OUTCOME, Outcome, best_of, read_outcomes, write_outcome
@@ -33,10 +34,12 @@ def search(job: Job, settings: SearchSettings, do: Callable[[Job], None]) -> dic
         do: does a job, in however many processes.
 
     Raises:
-        TrainingError: no trial came to its end.
+        TrainingError: no trial came to its end; or `trainer` has no such field as a parameter names.
         Mishap: something befell the machine; run again, the search goes on.
         Interrupted: a signal ended it; a checkpoint is kept.
     """
+    extra = [name.removeprefix("trainer.") for name in settings.parameters if name.startswith("trainer.")]
+    require_fields(job.work.settings.objective, extra)
     folder, count, kind = job.work.checkpoints / "search", trial_count(settings), type(job.work.settings)
     for number in range(count):
         if not (folder / f"trial-{number}" / OUTCOME).is_file():
@@ -82,6 +85,9 @@ def _try(
         write_outcome(folder, Outcome(number, values, "failed", told=str(error)))
     except ValidationError as error:
         write_outcome(folder, Outcome(number, values, "failed", told=error.errors()[0]["msg"]))
+    except ValueError as error:  # an optimiser tells so what it does not take
+        told = " ".join(str(error).split())[:300]
+        write_outcome(folder, Outcome(number, values, "failed", told=told))
 
 
 def _keep_best(folder: Path, until: int) -> None:

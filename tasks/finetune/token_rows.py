@@ -77,14 +77,24 @@ def collate_odds(filling: int) -> Collate:
     return collate
 
 
-def collate_judged(filling: int) -> Collate:
-    """Judged answers → a batch of KTOTrainer; against each prompt also stands the answer to the one before it in the batch."""
+def collate_judged(filling: int, others: Sequence[Row] = (), room: int | None = None) -> Collate:
+    """Judged answers → a batch of KTOTrainer; against each prompt also stands the answer to the one before it in the batch.
+
+    Args:
+        others: rows of which the first other one lends its answer to a row that is alone in its batch.
+        room: a prompt with the answer to another is cut there.
+    """
 
     def collate(rows: list[Row]) -> Batch:
         prompts, answers = ([row[name] for row in rows] for name in ("prompt_ids", "answer_ids"))
+        lent = [answers[-1], *answers[:-1]]
+        if len(rows) == 1:
+            lent = [next((row["answer_ids"] for row in others if row["row_id"] != rows[0]["row_id"]), answers[0])]
+        if room is not None:
+            lent = [answer[: room - len(prompt)] for prompt, answer in zip(prompts, lent, strict=True)]
         return {
             **completed(prompts, answers, filling),
-            **completed(prompts, [answers[-1], *answers[:-1]], filling, prefix="KL_"),
+            **completed(prompts, lent, filling, prefix="KL_"),
             "label": torch.tensor([row["desirable"] for row in rows]),
             "row_ids": [row["row_id"] for row in rows],
         }

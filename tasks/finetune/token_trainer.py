@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import Trainer
 
 from tasks.base.load import load_tokenizer
 from tasks.base.materialise import base_folder
-from tasks.finetune.arguments import training_arguments
-from tasks.finetune.objectives import Work
+from tasks.finetune.arguments import arguments_kind, steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.objectives import Prepared, Work
+from tasks.finetune.processes import from_all
 
 REFERENCE = "ref"
 """What TRL calls the copy of the adapter that it compares with; it is no part of what was trained."""
@@ -71,11 +73,24 @@ def tokenizer_of(work: Work) -> Any:
     return load_tokenizer(base_folder(work.record))
 
 
-def trl_arguments(work: Work, train_rows: int, valid_rows: int, kind: type[Any], **more: Any) -> Any:
-    """The arguments of one of TRL's trainers.
+def prepared(
+    work: Work, train_rows: int, tokens_per_epoch: int, make_trainer: Callable[[list[Any]], Any], facts: dict[str, Any]
+) -> Prepared:
+    """The training, ready to begin; what its trainer is made of, the objective knows."""
+    return Prepared(
+        tokens_per_epoch=tokens_per_epoch,
+        steps_per_epoch=steps_per_epoch(work.settings, train_rows),
+        total_steps=total_steps(work.settings, train_rows),
+        make_trainer=make_trainer,
+        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
+        facts={"train_examples": train_rows, **facts},
+    )
+
+
+def trl_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
+    """The arguments of the objective's own trainer.
 
     Args:
-        kind: its class of arguments.
         more: its fields that the objective sets.
     """
     checkpointing = work.settings.gradient_checkpointing
@@ -83,4 +98,5 @@ def trl_arguments(work: Work, train_rows: int, valid_rows: int, kind: type[Any],
         "gradient_checkpointing": checkpointing,  # TRL's own default is on
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
     }
+    kind = arguments_kind(work.settings.objective)
     return training_arguments(work, train_rows, valid_rows, kind=kind, **more)

@@ -222,7 +222,7 @@ def test_a_text_that_the_model_cannot_read_is_told_before_the_first_step(project
     np.save(path / "input_ids.npy", np.zeros(600, np.int32))
     np.save(path / "packs.npy", np.array([0]))
     np.save(path / "labels.npy", np.array([0], np.int32))
-    with pytest.raises(TrainingError, match="a text has 600 tokens, and the model reads 512"):
+    with pytest.raises(TrainingError, match="a row has 600 tokens, and the model reads 512"):
         stage.run(config)
 
 

@@ -64,6 +64,17 @@ def test_loss_and_gradient_are_those_of_the_softened_divergence_and_the_own_answ
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
+def test_places_that_were_filled_up_teach_nothing_whatever_the_temperature() -> None:
+    known = torch.tensor([[0.6, 0.3, 0.1]]).log()
+    filled = torch.cat([known, torch.full((1, 2), -torch.inf)], 1)
+    ids, labels = torch.tensor([[3, 1, 4, 0, 0]]), torch.tensor([1])
+    logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
+    for heat in (0.5, 2.0):
+        loss, gradient = distil(labels, SoftTargets(ids, filled, heat, 0.7))(logits, slice(None), True)
+        expected = distil(labels, SoftTargets(ids[:, :3], known, heat, 0.7))(logits, slice(None), True)
+        torch.testing.assert_close((loss, gradient), expected)
+
+
 def divergence(student: Any, teacher: Any) -> float:
     """Mean divergence of the student from the teacher at the trained tokens, in nats."""
     rows, total, count = PackedRows(read_rendered("train")), 0.0, 0

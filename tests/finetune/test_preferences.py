@@ -17,7 +17,9 @@ from tasks.base.resolve import read_base
 from tasks.errors import ConfigError, TrainingError
 from tasks.files import read_json
 from tasks.finetune import preferences, stage
+from tasks.finetune.objectives import Work
 from tasks.finetune.telling import Tell
+from tasks.finetune.token_rows import collate_judged
 from tasks.rendered import read_rows
 from tasks.weights import weights_digest
 
@@ -182,3 +184,24 @@ def test_verdicts_count_as_much_as_they_are_weighted(project: Path, tiny_llama: 
     weights = {"desirable_weight": 3.0, "undesirable_weight": 3.0}
     stage.run(prepare(project, tiny_llama, objective="kto", micro_batch_rows=4, max_steps=1, kto=weights))
     assert curves()[0]["loss"] == pytest.approx(1.5)  # without weights one half, before anything is learned
+
+
+def test_an_answer_alone_in_its_batch_is_compared_with_that_to_another_prompt(project: Path, tiny_llama: Path) -> None:
+    """With its own answer it would say how far the model has moved from what it learns, not from what it was."""
+    config = prepare(project, tiny_llama, objective="kto", micro_batch_rows=4)
+    work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
+    collate = preferences.prepare(work).make_trainer([]).data_collator
+    rows = read_rows("train", "judged").to_pylist()
+    for row, other in ((rows[0], rows[1]), (rows[1], rows[0]), (rows[-1], rows[0])):
+        batch = collate([row])
+        assert batch["KL_input_ids"].tolist() == [row["prompt_ids"] + other["answer_ids"]]
+        assert batch["input_ids"].tolist() == [row["prompt_ids"] + row["answer_ids"]]
+
+
+def test_a_long_prompt_with_the_long_answer_to_another_is_cut_where_the_model_ends() -> None:
+    rows = [
+        {"row_id": "a", "prompt_ids": [1] * 6, "answer_ids": [2] * 2, "desirable": True},
+        {"row_id": "b", "prompt_ids": [3] * 2, "answer_ids": [4] * 6, "desirable": False},
+    ]
+    batch = collate_judged(0, room=8)(rows)
+    assert batch["KL_input_ids"].tolist() == [[1] * 6 + [4] * 2, [3] * 2 + [2] * 2 + [0] * 4]

@@ -110,6 +110,25 @@ def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_wh
         stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
 
 
+def test_a_field_of_the_trainer_that_there_is_not_is_told_before_any_trial(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = searching(project, tiny_gpt2, {"parameters": {"trainer.adam_betaX": {"low": 0.8, "high": 0.9}}})
+    monkeypatch.setattr(stage, "do_job", lambda _: pytest.fail("it began to work"))
+    with pytest.raises(
+        TrainingError, match=r"finetune\.trainer\.adam_betaX is no field of TrainingArguments.*adam_beta"
+    ):
+        stage.run(config)
+
+
+def test_a_value_that_the_optimiser_refuses_fails_its_trial_alone(project: Path, tiny_gpt2: Path) -> None:
+    betas = {"trainer.adam_beta2": {"choices": [0.9, 1.5]}}
+    stage.run(searching(project, tiny_gpt2, {"trials": 2, "parameters": betas, "sampler": "grid"}, max_steps=2))
+    states = {trial["parameters"]["trainer.adam_beta2"]: trial["state"] for trial in found()["trials"]}
+    assert states == {0.9: "complete", 1.5: "failed"}
+    assert any("Invalid beta" in trial.get("told", "") for trial in found()["trials"])
+
+
 def test_values_that_were_tried_are_not_trained_again(project: Path, tiny_gpt2: Path) -> None:
     search = {"trials": 4, "sampler": "random", "parameters": {"lora.rank": {"choices": [2, 4]}}}
     stage.run(searching(project, tiny_gpt2, search, max_steps=2))

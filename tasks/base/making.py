@@ -1,4 +1,7 @@
-"""A folder in .strop/bases while it is being made: by one process at a time, and gone if it is not moved to its place."""
+"""A folder in .strop/bases while it is being made: by one process at a time, and gone if it is not moved to its place.
+
+That of a process that was killed goes when the next one begins.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 
 from tasks import paths
 
+PREFIX = "tmp"
+"""No digest begins so."""
+
 
 @contextlib.contextmanager
 def making_folder() -> Iterator[Path]:
@@ -19,7 +25,9 @@ def making_folder() -> Iterator[Path]:
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     paths.BASES.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "base.lock"):
-        temporary = Path(tempfile.mkdtemp(dir=paths.BASES))
+        for left in paths.BASES.glob(f"{PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=paths.BASES, prefix=PREFIX))
         try:
             yield temporary
         finally:

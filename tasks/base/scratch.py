@@ -32,6 +32,8 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 WEIGHT_STD = 0.02
 LEAST_REPEATS = 2
 """A pair that occurs less often becomes no token."""
+TOKEN_BYTES = 24
+"""Longest token. Chinese has no spaces: without a bound, a sentence that occurs twice would be a token, whole and legible."""
 
 
 def origin_of(settings: ScratchSettings) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def _versions() -> dict[str, str]:
 
 
 def _trained_tokenizer(texts: Iterator[str], settings: ScratchSettings) -> Any:
-    """Byte-level BPE: no text of any language is unknown to it."""
+    """Byte-level BPE: no text of any language is unknown to it, and none is longer than TOKEN_BYTES as a token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -100,6 +102,7 @@ def _trained_tokenizer(texts: Iterator[str], settings: ScratchSettings) -> Any:
         min_frequency=LEAST_REPEATS,
         special_tokens=[END, PAD],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=TOKEN_BYTES,  # in bytes, as each is a character of the alphabet
         show_progress=False,
     )
     tokenizer.train_from_iterator(all_texts(), trainer)

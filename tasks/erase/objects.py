@@ -2,7 +2,7 @@
 
 Every parquet file in the cache is looked at, also those that no version names. Token arrays hold no ids: those of each version
 whose dataset, or rendered rows, have one of the rows go, and those that no version names. So do rendered rows and predictions that
-lie in a remote alone.
+lie in a remote alone, and names of labels (labels.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import git, paths
+from tasks.erase.labels import RenderedFiles, label_files_that_go, names_one
 from tasks.erase.plan import Plan
-from tasks.erase.rewriting import holds
+from tasks.erase.rewriting import MAGIC, holds
 from tasks.errors import VersioningError
 from tasks.manifest import read_manifest
 from tasks.outputs import listed, output_hashes, stored_files
@@ -65,7 +66,7 @@ def fetch_texts() -> None:
 def held_objects(repo: Repo, plan: Plan) -> list[Held]:
     """Every object that must go: in the local cache, or known by a listing to lie in a remote."""
     odb = repo.cache.local
-    names, by_version = _named(odb, plan)
+    names, by_version, labels = _named(odb, plan)
     names |= {md5: what for what, md5 in plan.held}
     sure = {md5 for _, md5 in plan.held} | {md5 for md5, what in names.items() if Path(what).stem in plan.images}
     found = {md5: Held(names[md5], md5, Path(odb.oid_to_path(md5))) for md5 in sure}
@@ -73,13 +74,13 @@ def held_objects(repo: Repo, plan: Plan) -> list[Held]:
     with track("erase", len(files), "files") as progress:
         for path in files:
             md5 = path.parent.name + path.name
-            is_lost = md5 not in names and _is_token_array(path)
+            is_lost = md5 not in names and (_is_token_array(path) or names_one(path, labels))
             if is_lost or holds(path, plan):
                 found[md5] = Held(names.get(md5, OF_NO_VERSION), md5, path)
             progress.advance(1)
     for md5 in by_version:
         path = Path(odb.oid_to_path(md5))
-        if md5 not in found and (Path(names[md5]).name == TOKENS or not path.exists()):
+        if md5 not in found and (not names[md5].endswith(".parquet") or not path.exists()):
             found[md5] = Held(names[md5], md5, path)
     return sorted(found.values(), key=lambda each: (each.what, each.md5))
 
@@ -88,8 +89,9 @@ def _commits() -> list[str]:
     return git.commits_that_changed([paths.DVC_LOCK, paths.RAW_DVC])
 
 
-def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str]]:
-    """md5 → a place that a version has it in; and what versions that have one of the rows made with it: tokens, predictions."""
+def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
+    """md5 → a place that a version has it in; what versions that have one of the rows made with it: tokens, predictions, names
+    of labels; and the labels that only erased rows have."""
     parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
     names: dict[str, str] = {}
     by_version: set[str] = set()
@@ -101,6 +103,8 @@ def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str]]:
         return listings[digest] if digest else []
 
     has_row: dict[str, bool] = {}
+    versions: list[RenderedFiles] = []
+    elsewhere: set[str] = set()
     for commit in [None, *_commits()]:
         hashes = output_hashes(commit)
         for path, digest in hashes.items():
@@ -112,15 +116,28 @@ def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str]]:
             has_row[curated] = any(_has_row(path, plan) for path in mine)
         made = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
         # dataset and rendered rows of one lock may be of different runs, so both are asked
-        if has_row[curated] or any(_names_row(odb, md5, plan) for md5, name in made.items() if Path(name).name == IDS):
+        has_it = has_row[curated] or any(_names_row(odb, md5, plan) for md5, name in made.items() if _tells_ids(name))
+        rendered = paths.RENDERED.as_posix()
+        versions.append(RenderedFiles(dict(files_of(hashes.get(rendered))), has_it))
+        elsewhere |= {md5 for path, digest in hashes.items() if path != rendered for _, md5 in files_of(digest)}
+        if has_it:
             by_version |= {md5 for md5, name in made.items() if Path(name).name == TOKENS or name.endswith(".parquet")}
-    return names, by_version
+    labels, of_labels = label_files_that_go(odb, versions, plan)
+    return names, by_version | (of_labels - elsewhere), labels
+
+
+def _tells_ids(name: str) -> bool:
+    """Is it the part of a form of rendered rows that names the rows? Test rows and predictions lie in no folder."""
+    return Path(name).name == IDS or (name.endswith(".parquet") and "/" in name)
 
 
 def _names_row(odb: Any, md5: str, plan: Plan) -> bool:
     path = Path(odb.oid_to_path(md5))
     if not path.exists():
         return True  # not looked at: they may be of the row
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            return mentions(path, plan.ids)
     ids = np.load(path, allow_pickle=False)
     return bool(np.isin(ids, np.array([row_id.encode() for row_id in plan.ids], ids.dtype)).any())
 

@@ -183,6 +183,8 @@ def _clear_caches(plan: Plan) -> None:
     shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # what generators answered may be about them
     shutil.rmtree(paths.SOFT_TARGETS, ignore_errors=True)  # a teacher's likeliest tokens are nearly the answers
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
+    for folder in paths.BASES.glob("labels-*"):  # made again when they are asked for
+        shutil.rmtree(folder, ignore_errors=True)
     for folder in (paths.GREAT_EXPECTATIONS, paths.DATA_DOCS):
         for path in [*folder.rglob("*")]:
             if any(batch in path.as_posix() for batch in plan.batches) and path.exists():

@@ -64,6 +64,15 @@ def perplexity(losses: Sequence[Loss]) -> float | None:
     return math.exp(min(sum(loss for loss, _ in losses) / tokens, 700.0)) if tokens else None
 
 
+def virtual_tokens(model: Any) -> int:
+    """How many places of the model a learned prompt or prefix takes, before any text."""
+    return int(model.active_peft_config.num_virtual_tokens) if _is_prompted(model) else 0
+
+
+def _is_prompted(model: Any) -> bool:
+    return hasattr(model, "get_base_model") and bool(model.active_peft_config.is_prompt_learning)
+
+
 def _batch_losses(model: Any, examples: list[Example]) -> list[Loss]:
     import torch
     from torch.nn.functional import cross_entropy
@@ -90,6 +99,9 @@ def _batch_losses(model: Any, examples: list[Example]) -> list[Loss]:
 
 def _logits(model: Any, ids: Any, attention: Any, places: Any) -> Any:
     """Logits at `places` only: those of every place over the vocabulary would take most of the time and memory."""
+    # a learned prompt stands before the tokens and has logits too; a prefix stands in the cache of keys and values
+    if _is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING":
+        places = places + virtual_tokens(model)
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         return model(input_ids=ids, attention_mask=attention, logits_to_keep=places, use_cache=False).logits

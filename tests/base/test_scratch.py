@@ -20,7 +20,7 @@ from tasks.base.corpus import read_texts, texts_of
 from tasks.base.load import load_base, load_tokenizer
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord, pin_base, read_base
-from tasks.base.scratch import SIZES
+from tasks.base.scratch import SIZES, TOKEN_BYTES
 from tasks.base.settings import BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
 from tasks.files import folder_digest, read_json, write_json
@@ -61,6 +61,24 @@ def test_its_tokenizer_says_english_and_chinese_and_what_it_has_never_seen(pages
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert len(tokenizer(" village")["input_ids"]) == 1
     assert len(tokenizer("天气很好")["input_ids"]) <= 4 < len("天气很好".encode())
+
+
+def test_a_sentence_without_spaces_that_comes_again_becomes_no_token(project: Path) -> None:
+    secret = "王小明住在长安街九百号院子里的那棵大槐树旁边，他的妹妹住在对面。"
+    write_part(text_rows(40, lambda number: secret + "x" * 200))
+    tokenizer = load_tokenizer(base_folder(pin_base(from_scratch(vocabulary=600))))
+    plain = set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens}
+    assert max(len(token) for token in plain) <= TOKEN_BYTES < len(secret.encode()), "a character a byte"
+    assert not any("长安街九百号" in tokenizer.decode([place]) for place in range(len(tokenizer)))
+    assert tokenizer.decode(tokenizer(secret)["input_ids"]) == secret
+
+
+def test_what_a_killed_making_left_goes_at_the_next(pages: Path) -> None:
+    (paths.BASES / "tmpleft").mkdir(parents=True)
+    (paths.BASES / "tmpleft/model.safetensors").write_bytes(b"half")
+    (paths.BASES / "labels-ab12").mkdir()
+    record = pin_base(from_scratch())
+    assert {folder.name for folder in paths.BASES.iterdir()} == {record.folder.name, "labels-ab12"}
 
 
 def test_it_begins_as_unsure_as_a_model_can_be(pages: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.evaluate.likelihood import text_losses
 from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity
 from tasks.rendered import Rendered
 
@@ -57,6 +58,46 @@ def test_an_adapter_counts(model: Any, tiny_gpt2: Path) -> None:
     ((loss, _),) = answer_losses(adapted, [one])
     assert loss == pytest.approx(loss_by_labels(adapted, *one), rel=1e-4)
     assert loss != pytest.approx(answer_losses(model, [one])[0][0], rel=1e-3)
+
+
+def prompted(folder: Path, kind: str, virtual: int = 8) -> Any:
+    """A model that reads a learned prompt, of random numbers, before each text."""
+    import torch
+    from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(2)
+    shape = PromptTuningConfig if kind == "prompt" else PrefixTuningConfig
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    return get_peft_model(base, shape(task_type="CAUSAL_LM", num_virtual_tokens=virtual)).eval()
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
+def test_a_learned_prompt_counts_and_does_not_shift_the_places(
+    kind: str, base: str, request: pytest.FixtureRequest
+) -> None:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    model = prompted(request.getfixturevalue(base), kind)
+    rng = np.random.default_rng(3)
+    examples = [example(rng, length, answer) for length, answer in ((30, 4), (12, 11))]
+    for (ids, mask), (loss, _) in zip(examples, answer_losses(model, examples), strict=True):
+        tokens, wanted = torch.tensor(ids, dtype=torch.long), torch.tensor(mask[1:], dtype=torch.bool)
+        with torch.inference_mode():
+            logits = model(input_ids=tokens[None], attention_mask=torch.ones_like(tokens[None])).logits[0, -len(ids) :]
+        by_hand = cross_entropy(logits[:-1][wanted], tokens[1:][wanted], reduction="sum")
+        assert loss == pytest.approx(float(by_hand), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_a_long_text_behind_a_learned_prompt_fits_the_model(kind: str, tiny_gpt2: Path) -> None:
+    model = prompted(tiny_gpt2, kind)
+    piece = model.config.max_position_embeddings - 8 - 1
+    text = [5 + i % 200 for i in range(piece + 10)]
+    whole, *parts = text_losses(model, [text, text[:piece], text[piece:]], 0)
+    assert whole == pytest.approx(sum(parts), rel=1e-5)
 
 
 def test_progress_hears_of_every_example(model: Any) -> None:

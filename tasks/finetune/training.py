@@ -8,10 +8,11 @@ from typing import Any
 from transformers import PrinterCallback, set_seed
 
 from tasks.base.load import DTYPES, Precision, device_name
+from tasks.errors import TrainingError
 from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
-from tasks.finetune.processes import as_first_says, first_before_others, is_first, process_number
+from tasks.finetune.processes import as_first_says, first_before_others, is_first, process_count, process_number
 from tasks.finetune.telling import CountPadding, Tell
 from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
@@ -56,6 +57,8 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             say(f"finetune: goes on from step {last.name.split('-')[1]}")
         if not is_first():
             set_seed(settings.seed + process_number())  # or dropout would leave out the same of other rows
+        if process_count() == 1:
+            _require_optimizer(trainer)
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
@@ -63,6 +66,15 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             flops = prepared.epoch_flops(trainer.model) / prepared.tokens_per_epoch * speed
             _tell_utilisation(progress, trainer.state.global_step, speed, flops, work.precision)
     return trainer, prepared
+
+
+def _require_optimizer(trainer: Any) -> None:
+    """Makes the optimiser, which looks at its settings only then."""
+    try:
+        trainer.create_optimizer()
+    except (ValueError, ImportError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise TrainingError(f"the optimiser: {told}", where="params.yaml, finetune.trainer", fix="Mend it") from error
 
 
 def _last_checkpoint(work: Work) -> Path | None:

@@ -115,6 +115,7 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
         ("output_dir", "elsewhere", "may not be set"),
         ("adam_beta3", 0.9, "Nearest: adam_beta"),
         ("optim", "magic", "magic"),
+        ("adam_beta2", 1.5, "beta"),
     ],
 )
 def test_a_field_of_the_trainer_that_may_not_be_is_told(

@@ -336,6 +336,7 @@ def test_the_same_record_in_another_family_is_erased_too(world: Path) -> None:
     assert files_with(SECRET, world, world.parent / "store") == []
 
 
+@pytest.mark.slow
 def test_a_row_that_comes_again_in_another_record_can_be_erased_again(world: Path) -> None:
     row_id = ids_of(SECRET + "，他叫什么")[0]
     erase(ids_of(SECRET), why="asked to")

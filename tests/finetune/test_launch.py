@@ -94,6 +94,7 @@ def wait_for_step(step: int, process: subprocess.Popen[str]) -> list[psutil.Proc
 LONG = {"gradient_accumulation_steps": 2, "max_steps": 60, "checkpoint_every_steps": 1000, "lora": {"dropout": 0.1}}
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
     project: Path, tiny_llama: Path
 ) -> None:

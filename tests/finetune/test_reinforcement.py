@@ -111,7 +111,7 @@ def test_answers_are_made_to_the_prompts_that_were_rendered(
     assert max(counts.values()) == 4  # so many answers, and then other prompts
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     method: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,7 @@ def test_a_head_learns_on_an_encoder_and_a_decoder_by_each_method(
 
 
 @pytest.mark.parametrize("base", BASES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m if m == "lora" else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_the_model_that_is_loaded_says_what_the_trained_one_said(
     base: str, method: str, precision: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch

@@ -129,7 +129,7 @@ def test_trained_prompts_are_trained_on(kind: str, project: Path, tiny_llama: Pa
 
 
 @pytest.mark.parametrize("first", ["lora", "full"])
-@pytest.mark.parametrize("then", ["full", "freeze", "lora"])
+@pytest.mark.parametrize("then", ["full", pytest.param("freeze", marks=pytest.mark.slow), "lora"])
 def test_whatever_the_method_it_goes_on_from_the_champion_s_weights(
     first: str, then: str, project: Path, tiny_llama: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_stage_that_is_killed_leaves_no_process_behind(project: Path, tiny_lla
     assert alive == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama, **{**LONG, "max_steps": 2000}, launch=TWO)
     process = start()
@@ -141,6 +142,7 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     assert not any(worker.is_running() for worker in workers)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(project: Path, tiny_llama: Path) -> None:
     config = prepare(project, tiny_llama, **SMALL, lora={"target_modules": ["no_such_module"]}, launch=TWO)
     with pytest.raises(TrainingError, match=r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module"):

@@ -103,7 +103,13 @@ def test_dpo_compares_with_what_was_trained_before_it(method: str, project: Path
     assert facts["parameters"] == facts["before"][0]["parameters"]
 
 
-@pytest.mark.parametrize(("objective", "method"), [("dpo", "lora"), ("dpo", "full"), ("orpo", "lora"), ("kto", "lora")])
+@pytest.mark.parametrize(
+    ("objective", "method"),
+    [
+        ("dpo", "lora"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("dpo", "full"), ("orpo", "lora"), ("kto", "lora"))),
+    ],
+)
 def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     objective: str, method: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

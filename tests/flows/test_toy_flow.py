@@ -50,6 +50,7 @@ def test_the_story_promoted_then_refused_then_excluded_and_back(tmp_path: Path) 
     assert (root / "data/reports/summary.md").read_text().startswith("# The data and parameters are again")
 
 
+@pytest.mark.slow
 def test_without_automatic_promotion_it_waits_for_a_person(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     _set(root, promote={"automatic": False})

@@ -15,9 +15,9 @@ from tasks.base.materialise import base_folder
 from tasks.errors import TrainingError
 from tasks.files import read_json, write_json
 from tasks.finetune.mishaps import train_in_memory
-from tasks.finetune.model import save_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.processes import is_first, process_count, processes_here, wait_for_all
+from tasks.finetune.saving import save_model
 from tasks.finetune.search_settings import SearchSettings
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.sharded import strategy_of, whole_model

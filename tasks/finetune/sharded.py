@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.finetune.model import build_model, labels_of_model
+from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Work
 from tasks.finetune.processes import is_first
+from tasks.finetune.saving import labels_of_model
 
 
 def strategy_of(trainer: Any) -> str:

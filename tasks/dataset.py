@@ -6,19 +6,24 @@ A part says which rows of its raw batch are in, and on which side; the text is r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.manifest import Batch, read_manifest
-from tasks.records import read_raw, read_raw_file, to_rows
+from tasks.records import check_raw, fill_up, read_raw, read_raw_file, to_rows
 from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, DATASET_SCHEMA, ROW_SCHEMA
 
 CHANGES = ".changes.parquet"
+ROWS_AT_ONCE = 4096
+"""Read together where the dataset is gone through."""
+Places = npt.NDArray[np.int64]
 
 
 def read_dataset(row_ids: Collection[str] | None = None) -> pa.Table:
@@ -38,20 +43,94 @@ def read_parts(
     row_ids: Collection[str] | None = None, folder: Path = paths.CURATED
 ) -> Iterator[tuple[Batch, pa.Table]]:
     """Each batch that has rows in the dataset, and which (CURATED_SCHEMA), without those that were taken out."""
-    taken_out: dict[str, list[int]] = defaultdict(list)
-    for path in sorted(folder.glob(f"*{CHANGES}")):
-        for change in pq.read_table(path, schema=CHANGE_SCHEMA).to_pylist():
-            taken_out[change["batch"]].append(change["index"])
+    taken_out = _taken_out(folder)
     for batch in read_manifest():
         if not (folder / batch.part).exists():
             continue
-        part = pq.read_table(folder / batch.part, schema=CURATED_SCHEMA)
-        if gone := taken_out.get(batch.batch):
-            part = part.filter(pc.invert(pc.is_in(part["index"], pa.array(gone, pa.int64()))))
+        part = _without(pq.read_table(folder / batch.part, schema=CURATED_SCHEMA), taken_out.get(batch.batch))
         if row_ids is not None:
             part = part.filter(pc.is_in(part["row_id"], pa.array(sorted(row_ids), pa.string())))
         if part.num_rows:
             yield batch, part
+
+
+def read_pieces() -> Iterator[pa.Table]:
+    """The rows of `read_dataset`, in its order, some at a time: memory does not grow with their number.
+
+    Raises:
+        DataError: a raw batch is not on the disk.
+    """
+    taken_out = _taken_out(paths.CURATED)
+    for batch in read_manifest():
+        if (paths.CURATED / batch.part).exists():
+            with pq.ParquetFile(paths.CURATED / batch.part) as file:
+                part = (
+                    fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA) for some in file.iter_batches(ROWS_AT_ONCE)
+                )
+                yield from pieces_of(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
+
+
+def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows (DATASET_SCHEMA) that a part names, some at a time.
+
+    Args:
+        part: CURATED_SCHEMA, by `index`, in one table or several.
+
+    Raises:
+        DataError: the raw batch is not on the disk.
+    """
+    check_raw(batch, bytes_too=False)
+    waiting = _Waiting(iter(part))
+    first = 0
+    with pq.ParquetFile(batch.path) as file:
+        for group in range(file.num_row_groups):
+            last = first + file.metadata.row_group(group).num_rows
+            here = waiting.before(last)
+            for read in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]) if here.num_rows else ():
+                low, high = np.searchsorted(here["index"].to_numpy(), [first, first + read.num_rows])
+                if chosen := here.slice(low, high - low):
+                    raw = fill_up(pa.Table.from_batches([read])).take(pc.subtract(chosen["index"], first))
+                    yield rows_from(raw, batch, chosen)
+                first += read.num_rows
+            first = last
+
+
+class _Waiting:
+    """Rows of a part in the order of their batch, from which those at its start are taken."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._next = CURATED_SCHEMA.empty_table()
+
+    def before(self, end: int) -> pa.Table:
+        """Those not yet taken that stand before place `end` of the batch."""
+        taken = []
+        more: pa.Table | None = self._next
+        while more is not None:
+            count = int(np.searchsorted(more["index"].to_numpy(), end))
+            taken.append(more.slice(0, count))
+            self._next = more.slice(count)
+            more = None if self._next.num_rows else next(self._tables, None)
+        return pa.concat_tables(taken)
+
+
+def _taken_out(folder: Path) -> dict[str, Places]:
+    """Batch → the places of its rows that later batches took out of training, ascending."""
+    found: dict[str, list[Places]] = defaultdict(list)
+    for path in sorted(folder.glob(f"*{CHANGES}")):
+        changes = pq.read_table(path, schema=CHANGE_SCHEMA)
+        for batch in pc.unique(changes["batch"]).to_pylist():
+            found[batch].append(changes.filter(pc.equal(changes["batch"], batch))["index"].to_numpy())
+    return {batch: np.unique(np.concatenate(places)) for batch, places in found.items()}
+
+
+def _without(part: pa.Table, taken_out: Places | None) -> pa.Table:
+    """The rows of a part, by `index`, that were not taken out."""
+    if taken_out is None or not part.num_rows:
+        return part
+    index = part["index"].to_numpy()
+    gone = taken_out[slice(*np.searchsorted(taken_out, [index[0], index[-1] + 1]))]
+    return part.filter(pa.array(~np.isin(index, gone))) if len(gone) else part
 
 
 def rows_of(batch: Batch, part: pa.Table, raw_file: Path | None = None) -> pa.Table:

@@ -74,12 +74,12 @@ def read_raw_file(path: Path) -> pa.Table:
         return fill_up(file.read())
 
 
-def fill_up(raw: pa.Table) -> pa.Table:
-    """The records with RAW_SCHEMA; a column that an older Strop did not write is null."""
-    for field in RAW_SCHEMA:
-        if field.name not in raw.schema.names:
-            raw = raw.append_column(field, pa.nulls(raw.num_rows, field.type))
-    return raw.select(RAW_SCHEMA.names).cast(RAW_SCHEMA)
+def fill_up(table: pa.Table, schema: pa.Schema = RAW_SCHEMA) -> pa.Table:
+    """The table with this schema; a column that an older Strop did not write is null."""
+    for field in schema:
+        if field.name not in table.schema.names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)
 
 
 def to_rows(raw: pa.Table, batch: Batch, places: Iterable[int] | None = None) -> pa.Table:

@@ -49,12 +49,14 @@ class Parents:
         return len(self.places)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        from tasks.dataset import pieces_of
+
         for first in range(0, len(self.places), ROWS_AT_ONCE):
             some = self.places[first : first + ROWS_AT_ONCE]
             rows: dict[tuple[int, int], dict[str, Any]] = {}
             for number in np.unique(some["batch"]).tolist():
                 batch = self.batches[number]
-                for piece in _pieces(batch, _named(batch, some["index"][some["batch"] == number].tolist())):
+                for piece in pieces_of(batch, [_named(batch, some["index"][some["batch"] == number].tolist())]):
                     rows.update(((number, row["index"]), row) for row in piece.to_pylist())
             yield from (rows[int(place["batch"]), int(place["index"])] for place in some)
 
@@ -70,13 +72,13 @@ def read_held(families: Collection[str] = ()) -> Held:
     """
     if not paths.CURATED.is_dir():
         return Held()
-    from tasks.dataset import read_parts
+    from tasks.dataset import pieces_of, read_parts
 
     batches: list[Batch] = []
     tested_on: set[bytes] = set()
     found: dict[str, list[Places]] = {family: [] for family in families}
     for batch, part in read_parts():
-        for piece in _pieces(batch, part):
+        for piece in pieces_of(batch, [part]):
             places: dict[str, list[tuple[Any, ...]]] = {}
             for row in piece.to_pylist():
                 if (row["split"], row["use"]) != ("train", "train"):
@@ -107,23 +109,3 @@ def _named(batch: Batch, indices: list[int]) -> pa.Table:
     import pyarrow.parquet as pq
 
     return pq.read_table(paths.CURATED / batch.part, filters=[("index", "in", indices)])
-
-
-def _pieces(batch: Batch, part: pa.Table) -> Iterator[pa.Table]:
-    """The rows that a part names (DATASET_SCHEMA), those of one row group of the raw batch at a time."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from tasks.dataset import rows_from
-    from tasks.records import check_raw, fill_up
-
-    check_raw(batch, bytes_too=False)
-    first = 0
-    with pq.ParquetFile(batch.path) as file:
-        for group in range(file.num_row_groups):
-            last = first + file.metadata.row_group(group).num_rows
-            here = part.filter(pc.and_(pc.greater_equal(part["index"], first), pc.less(part["index"], last)))
-            if here.num_rows:
-                raw = fill_up(file.read_row_group(group)).take(pc.subtract(here["index"], first))
-                yield rows_from(raw, batch, here)
-            first = last

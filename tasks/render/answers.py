@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,14 +10,15 @@ from tasks import paths
 from tasks.files import ParquetStream, replacing
 from tasks.render.arrays import Gathered
 from tasks.render.conversation import Conversation
-from tasks.render.forms import TEST_SCHEMA, Material
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.render.rows import Rows
 from tasks.render.templates import FamilyTemplates
 from tasks.render.tokens import Example
 from tasks.rendered import TEST
 from tasks.targets import read_target
 
 
-def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts."""
     with Gathered(paths.RENDERED / form / split) as gathered:
         for examples in material.rendered(rows):
@@ -26,25 +26,24 @@ def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str
         return gathered.write(material.settings.pack_length_tokens)
 
 
-def write_test(rows: pa.Table, material: Material) -> int:
+def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row an answer: always the last, for the earlier ones were never judged; returns how many."""
-    fixed = rows.select(["row_id", "batch", "family", "language"]).to_pylist()
-    by_id = {row["row_id"]: row for row in fixed}
     written = 0
     with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
         for examples in material.rendered(rows, every=False):
-            table = [test_row(example, by_id[example.row_id], material.families) for example in examples]
+            table = [test_row(example, material.families) for example in examples]
             stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
             written += len(table)
     return written
 
 
-def test_row(example: Example, row: Mapping[str, Any], families: dict[str, FamilyTemplates]) -> dict[str, Any]:
-    """What TEST_SCHEMA says of an answer that is asked for; `row` has what is not in the example."""
+def test_row(example: Example, families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+    """What TEST_SCHEMA says of an answer that is asked for."""
     conversation, frame = example.conversation, example.template.frame
+    fixed = {name: example.row[name] for name in FIXED}
     shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
-    kind = _kind_of(conversation, families[row["family"]].kind)
-    return {**row, "kind": kind, **shown, "target": conversation.target, "before": frame.before, "after": frame.after}
+    kind = _kind_of(conversation, families[example.row["family"]].kind)
+    return {**fixed, "kind": kind, **shown, "target": conversation.target, "before": frame.before, "after": frame.after}
 
 
 def _kind_of(conversation: Conversation, kind: str) -> str:

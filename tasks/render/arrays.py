@@ -1,22 +1,28 @@
 """The arrays that `render` hands on (tasks/rendered.py), gathered a portion at a time and laid out row by packed row.
 
-Tokens wait on disk until all lengths are known and rows can be packed, so that a million examples take little memory.
+Tokens wait on disk until all lengths are known and rows can be packed: an example takes some sixteen bytes of memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.render.packing import pack
+from tasks.render.packing import Packed, pack
 from tasks.render.words import Ids
+
+EXAMPLES_AT_ONCE = 8192
+Offsets = npt.NDArray[np.int64]
 
 
 class Tokens(Protocol):
@@ -47,64 +53,93 @@ class Gathered:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.examples = 0
+        self._trained = 0
         self._waiting = folder / ".waiting"
-        self._lengths: list[np.ndarray[Any, np.dtype[np.int32]]] = []
-        self._row_ids: list[np.ndarray[Any, np.dtype[np.bytes_]]] = []
 
     def __enter__(self) -> Gathered:
         self._waiting.mkdir(parents=True)
-        self._ids = (self._waiting / "ids").open("wb")
-        self._mask = (self._waiting / "mask").open("wb")
+        self._files = {name: (self._waiting / name).open("wb") for name in ("input_ids", "loss_mask", "ids", "lengths")}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ids.close()
-        self._mask.close()
+        for file in self._files.values():
+            file.close()
         shutil.rmtree(self._waiting)
 
     def add(self, examples: Sequence[Tokens]) -> None:
         if examples:
-            self._ids.write(np.concatenate([example.ids for example in examples]).tobytes())
-            self._mask.write(np.concatenate([example.mask for example in examples]).tobytes())
-            self._lengths.append(np.array([len(example.ids) for example in examples], np.int32))
-            self._row_ids.append(np.array([example.row_id for example in examples], "S32"))
+            mask = np.concatenate([example.mask for example in examples])
+            ids = np.concatenate([example.ids for example in examples])
+            self._files["input_ids"].write(ids.astype(np.int32, copy=False).tobytes())
+            self._files["loss_mask"].write(mask.tobytes())
+            self._files["ids"].write(np.array([example.row_id for example in examples], "S32").tobytes())
+            self._files["lengths"].write(np.array([len(example.ids) for example in examples], np.int32).tobytes())
+            self._trained += int(mask.sum())
+            self.examples += len(examples)
 
     def write(self, pack_length_tokens: int | None) -> dict[str, Any]:
         """Packs the examples and writes the arrays; returns their counts. None: each is a packed row of its own, in order."""
-        self._ids.flush()
-        self._mask.flush()
-        lengths = np.concatenate([np.zeros(0, np.int32), *self._lengths])
-        rows = pack(lengths.tolist(), pack_length_tokens) if pack_length_tokens else [[i] for i in range(len(lengths))]
-        order = np.array([index for row in rows for index in row], np.int64)
-        bounds = np.concatenate([[0], np.cumsum(lengths[order], dtype=np.int64)])
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        total = int(bounds[-1])
-        for name, waiting, kind in (("input_ids", "ids", np.int32), ("loss_mask", "mask", np.uint8)):
-            self._lay_out(name, waiting, np.dtype(kind), starts[order], bounds)
-        packs = np.repeat(np.arange(len(rows), dtype=np.int64), [len(row) for row in rows])
-        np.save(self.folder / "examples.npy", bounds.astype(np.int64))
-        np.save(self.folder / "packs.npy", packs)
-        np.save(self.folder / "ids.npy", np.concatenate([np.zeros(0, "S32"), *self._row_ids])[order])
-        trained = int(np.load(self.folder / "loss_mask.npy", mmap_mode="r").sum()) if total else 0
-        room = len(rows) * pack_length_tokens if pack_length_tokens else total
+        for file in self._files.values():
+            file.flush()
+        lengths = np.fromfile(self._waiting / "lengths", np.int32)
+        if pack_length_tokens:
+            packed = pack(lengths, pack_length_tokens)
+        else:
+            packed = Packed(np.arange(len(lengths), dtype=np.int32), np.ones(len(lengths), np.int32))
+        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        del lengths
+        self._lay_out(packed, edges)
+        rows, tokens = len(packed.counts), int(edges[-1])
+        room = rows * pack_length_tokens if pack_length_tokens else tokens
         return {
-            "examples": len(order),
-            "packed_rows": len(rows),
-            "tokens": total,
-            "answer_tokens": trained,
-            "padding_share": round(1 - total / room, 4) if rows else 0.0,
+            "examples": self.examples,
+            "packed_rows": rows,
+            "tokens": tokens,
+            "answer_tokens": self._trained,
+            "padding_share": round(1 - tokens / room, 4) if rows else 0.0,
         }
 
-    def _lay_out(self, name: str, waiting: str, kind: np.dtype[Any], starts: Any, bounds: Any) -> None:
-        """The waiting array in the order of the packed rows."""
-        total = int(bounds[-1])
-        if not total:
-            np.save(self.folder / f"{name}.npy", np.zeros(0, kind))
-            return
-        source = np.memmap(self._waiting / waiting, kind, "r", shape=(total,))
-        target = np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", kind, (total,))
-        for start, first, last in zip(starts.tolist(), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            target[first:last] = source[start : start + last - first]
-        target.flush()
+    def _lay_out(self, packed: Packed, edges: Offsets) -> None:
+        """Writes the arrays in the order of the packed rows. `edges`: where each waiting example begins, and the end.
+
+        Files are read and written piece by piece, not mapped: what is mapped counts as memory, though it can be had back.
+        """
+        count, total = len(packed.order), int(edges[-1])
+        kinds = {"input_ids": ("<i4", total), "loss_mask": ("|u1", total), "ids": ("|S32", count)}
+        ends = np.cumsum(packed.counts)
+        with ExitStack() as stack:
+
+            def new(name: str, kind: str, length: int) -> BinaryIO:
+                return stack.enter_context(_new_array(self.folder / f"{name}.npy", kind, length))
+
+            starts, packs = new("examples", "<i8", count + 1), new("packs", "<i8", count)
+            arrays = {name: new(name, kind, length) for name, (kind, length) in kinds.items()}
+            waiting = {name: stack.enter_context((self._waiting / name).open("rb")).fileno() for name in kinds}
+            end = 0
+            starts.write(np.zeros(1, np.int64).tobytes())
+            for first in range(0, count, EXAMPLES_AT_ONCE):
+                chosen = packed.order[first : first + EXAMPLES_AT_ONCE]
+                tokens = list(zip(edges[chosen].tolist(), edges[chosen + 1].tolist(), strict=True))
+                places = [(place, place + 1) for place in chosen.tolist()]
+                for name, (kind, _) in kinds.items():
+                    size = np.dtype(kind).itemsize
+                    arrays[name].writelines(
+                        os.pread(waiting[name], size * (last - start), size * start)
+                        for start, last in (places if name == "ids" else tokens)
+                    )
+                lasts = end + np.cumsum([last - start for start, last in tokens])
+                starts.write(lasts.astype(np.int64).tobytes())
+                rows = np.searchsorted(ends, np.arange(first, first + len(chosen)), side="right")
+                packs.write(rows.astype(np.int64).tobytes())
+                end = int(lasts[-1])
+
+
+@contextlib.contextmanager
+def _new_array(path: Path, kind: str, length: int) -> Iterator[BinaryIO]:
+    """A file as `np.save` writes it, for as many values as are then written to it."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": (length,)})
+        yield file

@@ -7,6 +7,8 @@ rows that it had. Rows that are held out are never touched.
 from __future__ import annotations
 
 import hashlib
+import itertools
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -20,32 +22,77 @@ from tasks.render.settings import BalanceRule
 
 COLUMN_OF = {"source": "source", "family": "family", "label": "output"}
 SYNTHETIC = "synthetic_share"
+Numbers = npt.NDArray[np.int32]
+_NOT_MEANT = -1
 
 
-def balance(
-    rows: pa.Table, rules: Sequence[BalanceRule], max_synthetic_share: float
-) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-    """Which training rows are rendered, in order, a row as often as its weight says; and how many each rule left out.
+class Mix:
+    """How often each training row is rendered, found when all were seen; a few bytes of each are kept.
 
     Args:
-        rows: training rows (DATASET_SCHEMA).
         rules: applied one after another.
         max_synthetic_share: largest share of what is left that may be made rows, 0 to 1.
     """
-    times = np.ones(rows.num_rows, np.int64)
-    left_out: Counter[str] = Counter()
-    ranks = np.array([_rank(row_id) for row_id in rows["row_id"].to_pylist()], np.float64)
-    for rule in rules:
-        before = np.count_nonzero(times)
-        for group in _groups(rows, rule):
-            _apply(rule, group, ranks, times)
-        left_out[rule.told()] += int(before - np.count_nonzero(times))
-    is_made = np.asarray(pc.not_equal(rows["synthetic"], "").to_numpy(zero_copy_only=False), np.bool_)
-    left_out[SYNTHETIC] += _bound_made(is_made, ranks, times, max_synthetic_share)
-    return np.repeat(np.arange(rows.num_rows), times), {name: count for name, count in left_out.items() if count}
+
+    def __init__(self, rules: Sequence[BalanceRule], max_synthetic_share: float) -> None:
+        self.rules = rules
+        self.max_synthetic_share = max_synthetic_share
+        self._ranks = array("d")
+        self._is_made = array("b")
+        self._groups = [_Groups(rule) for rule in rules]
+
+    def add(self, rows: pa.Table) -> None:
+        """Looks at more rows (DATASET_SCHEMA)."""
+        self._ranks.extend(map(_rank, rows["row_id"].to_pylist()))
+        self._is_made.frombytes(_flags(pc.not_equal(rows["synthetic"], "")).tobytes())
+        for groups in self._groups:
+            groups.add(rows)
+
+    def times(self) -> tuple[Numbers | None, dict[str, int]]:
+        """How often each row is taken (None: each once), and how many rows each rule left out."""
+        times = np.ones(len(self._ranks), np.int32)
+        left_out: Counter[str] = Counter()
+        ranks = np.frombuffer(self._ranks)
+        for groups in self._groups:
+            before = np.count_nonzero(times)
+            for places in groups.places():
+                _apply(groups.rule, places, ranks, times)
+            left_out[groups.rule.told()] += int(before - np.count_nonzero(times))
+        is_made = np.frombuffer(self._is_made, np.bool_)
+        left_out[SYNTHETIC] += _bound_made(is_made, ranks, times, self.max_synthetic_share)
+        told = {name: count for name, count in left_out.items() if count}
+        return (None if (times == 1).all() else times), told
 
 
-def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[pa.Table, dict[str, int]]:
+class _Groups:
+    """Which rows a rule speaks of, and which of them it counts together."""
+
+    def __init__(self, rule: BalanceRule) -> None:
+        self.rule = rule
+        self._number_of: dict[tuple[Any, ...], int] = {}
+        self._numbers = array("i")
+
+    def add(self, rows: pa.Table) -> None:
+        matches = np.ones(rows.num_rows, np.bool_)
+        for name, column in COLUMN_OF.items():
+            if (wanted := getattr(self.rule, name)) is not None:
+                matches &= _flags(pc.equal(rows[column], wanted))
+        numbers = np.full(rows.num_rows, _NOT_MEANT, np.int32)
+        meant = rows.filter(pa.array(matches))
+        columns = [meant[COLUMN_OF[name]].to_pylist() for name in self.rule.each]
+        keys = zip(*columns, strict=True) if columns else [()] * meant.num_rows
+        numbers[matches] = [self._number_of.setdefault(key, len(self._number_of)) for key in keys]
+        self._numbers.frombytes(numbers.tobytes())
+
+    def places(self) -> list[npt.NDArray[np.int64]]:
+        """The places of the rows, a group each."""
+        numbers = np.frombuffer(self._numbers, np.int32)
+        order = np.argsort(numbers, kind="stable")
+        edges = np.searchsorted(numbers[order], np.arange(len(self._number_of) + 1))
+        return [order[first:last] for first, last in itertools.pairwise(edges.tolist())]
+
+
+def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[pa.Table, Counter[str]]:
     """The rows that a training that goes on from a champion sees: those of new batches, and a share of the known ones.
 
     Returns:
@@ -54,29 +101,17 @@ def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[
     is_known = np.isin(np.asarray(rows["batch"].to_pylist(), np.str_), list(known_batches))
     ranks = np.array([_rank(row_id) for row_id in rows["row_id"].to_pylist()], np.float64)
     kept = ~is_known | (ranks < share)
-    counts = {"new": int(np.count_nonzero(~is_known)), "known": int(np.count_nonzero(is_known & kept))}
+    counts = Counter(new=int(np.count_nonzero(~is_known)), known=int(np.count_nonzero(is_known & kept)))
     return rows.filter(pa.array(kept)), counts
+
+
+def _flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.bool_)
 
 
 def _rank(row_id: str) -> float:
     """A number from 0 to 1 that follows from the id."""
     return int.from_bytes(hashlib.sha256(f"balance\x1f{row_id}".encode()).digest()[:7], "big") / 2.0**56
-
-
-def _groups(rows: pa.Table, rule: BalanceRule) -> list[npt.NDArray[np.int64]]:
-    """The places of the rows that the rule speaks of, a group each that it counts on its own."""
-    matches = np.ones(rows.num_rows, np.bool_)
-    for name, column in COLUMN_OF.items():
-        if (wanted := getattr(rule, name)) is not None:
-            matches &= np.asarray(pc.equal(rows[column], wanted).to_numpy(zero_copy_only=False), np.bool_)
-    places = np.flatnonzero(matches)
-    if not rule.each:
-        return [places]
-    keys: dict[tuple[Any, ...], list[int]] = {}
-    columns = [rows[COLUMN_OF[name]].take(pa.array(places)).to_pylist() for name in rule.each]
-    for place, key in zip(places.tolist(), zip(*columns, strict=True), strict=True):
-        keys.setdefault(key, []).append(place)
-    return [np.array(group, np.int64) for group in keys.values()]
 
 
 def _apply(rule: BalanceRule, places: npt.NDArray[np.int64], ranks: Any, times: Any) -> None:
@@ -94,9 +129,9 @@ def _bound_made(is_made: Any, ranks: Any, times: Any, max_share: float) -> int:
     made = np.flatnonzero(is_made & (times > 0))
     if max_share >= 1 or not len(made):
         return 0
-    collected = int(times[~is_made].sum())
+    collected = int(times[~is_made].sum(dtype=np.int64))
     allowed = int(collected * max_share / (1 - max_share) + 1e-9)
     order = made[np.argsort(ranks[made], kind="stable")]
-    over = order[np.cumsum(times[order]) > allowed]
+    over = order[np.cumsum(times[order], dtype=np.int64) > allowed]
     times[over] = 0
     return len(over)

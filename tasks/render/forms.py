@@ -12,15 +12,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.progress import Progress
 from tasks.render.conversation import TOOLS_SAID
+from tasks.render.rows import Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, InstructionTemplate
 from tasks.render.tokens import Dropped, Example, Renderer
-
-CHUNK_ROWS = 1024
-COLUMNS = ["row_id", "family", "language", "system", "history", "instruction", "input", "output", "tools"]
-"""What rendering a conversation looks at."""
 
 TEST_SCHEMA = pa.schema(
     [
@@ -38,6 +34,9 @@ TEST_SCHEMA = pa.schema(
     ]
 )
 
+FIXED = ("row_id", "batch", "family", "language")
+"""What a test row takes over from its row."""
+
 MODULES = {
     "answers": "answers",
     "texts": "texts",
@@ -53,10 +52,10 @@ MODULES = {
 class Writer(Protocol):
     """What such a module has."""
 
-    def write(self, form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+    def write(self, form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
         """Writes data/rendered/<form> for "train" or "valid"; returns counts, `examples` and `tokens` among them."""
 
-    def write_test(self, rows: pa.Table, material: Material) -> int:
+    def write_test(self, rows: Rows, material: Material) -> int:
         """Writes data/rendered/test.parquet, a row a question; returns how many."""
 
 
@@ -75,7 +74,6 @@ class Material:
     settings: RenderSettings
     counts: Counter[str]
     """Examples that were cut ("cut"), and rows that were dropped, by reason."""
-    progress: Progress
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -86,18 +84,17 @@ class Material:
         """The template by which the row is said."""
         return self.families[row["family"]].choose(row)
 
-    def rendered(self, rows: pa.Table, every: bool | None = None) -> Iterator[list[Example]]:
+    def rendered(self, rows: Rows, every: bool | None = None) -> Iterator[list[Example]]:
         """The rows as conversations, a portion at a time; what is dropped is counted."""
-        for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
+        for portion in rows.portions():
             kept = []
-            for result in self.renderer.render(chunk.to_pylist(), self.choose, every):
+            for result in self.renderer.render(portion, self.choose, every):
                 if isinstance(result, Dropped):
                     self.counts[result.reason] += 1
                 else:
                     self.counts["cut"] += result.was_cut
                     kept.append(result)
             yield kept
-            self.progress.advance(chunk.num_rows)
 
     def told(self) -> dict[str, Any]:
         """How conversations are written around what the instruction templates say; it travels with the model."""
@@ -116,7 +113,7 @@ SPEAKING = ("pairs", "judged", "prompts")
 """Forms that teach a model to answer: it is tested by what it answers, on every test row."""
 
 
-def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str = "train") -> pa.Table:
+def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.Table:
     """The rows of `split` that are rendered in `form`, where all of `forms` are.
 
     An answer that was judged bad is none to learn or to be scored by: only `judged` shows it. Raw text is learned as an answer to

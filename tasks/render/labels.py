@@ -8,6 +8,7 @@ commonest.json, the commonest label of the training rows a family.
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from tasks.base.labelling import text_ids
 from tasks.base.load import labels_of
 from tasks.files import ParquetStream, read_json, replacing, write_json
 from tasks.render.arrays import Gathered, Piece
-from tasks.render.forms import CHUNK_ROWS, TEST_SCHEMA, Material
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.render.rows import Rows
 from tasks.rendered import TEST
 from tasks.start import start_folder
 
@@ -29,7 +31,6 @@ KIND = "classification"
 FOLDER = paths.RENDERED / "labels"
 LABELS = FOLDER / "labels.json"
 COMMONEST = FOLDER / "commonest.json"
-COLUMNS = ["row_id", "batch", "family", "language", "history", "instruction", "input", "output"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Labelled:
     label: str
 
 
-def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts. A label that no training row has is left out of the others, and
     counted as `unknown_label`."""
-    found: list[str] = []
+    numbers: dict[str, int] = {}
+    found = array("i")
     by_family: Counter[tuple[str, str]] = Counter()
     known = None if split == "train" else set(read_json(LABELS))
     with Gathered(FOLDER / split) as gathered:
@@ -54,18 +56,19 @@ def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str
             gathered.add(
                 [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
             )
-            found += [each.label for each in kept]
+            found.extend(numbers.setdefault(each.label, len(numbers)) for each in kept)
             by_family.update((each.row["family"], each.label) for each in kept)
         counts = gathered.write(None)
     if known is None:
-        write_json(LABELS, sorted({*found, *_labels_known_before()}))
+        write_json(LABELS, sorted({*numbers, *_labels_known_before()}))
         write_json(COMMONEST, _commonest(by_family))
     places = {label: place for place, label in enumerate(read_json(LABELS))}
-    np.save(FOLDER / split / "labels.npy", np.array([places[label] for label in found], np.int32))
+    place_of = np.array([places[label] for label in numbers], np.int32)
+    np.save(FOLDER / split / "labels.npy", place_of[np.frombuffer(found, np.int32)])
     return counts
 
 
-def write_test(rows: pa.Table, material: Material) -> int:
+def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a text. One whose label no training row has stays: every model gets it wrong, as in use."""
     written = 0
     with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
@@ -77,16 +80,16 @@ def write_test(rows: pa.Table, material: Material) -> int:
 
 
 def _test_row(labelled: Labelled) -> dict[str, Any]:
-    row = {name: labelled.row[name] for name in ("row_id", "batch", "family", "language")}
+    row = {name: labelled.row[name] for name in FIXED}
     shown = {"prompt": labelled.text, "prompt_ids": labelled.ids, "target": labelled.label}
     return {**row, "kind": KIND, **shown, "template": "", "before": "", "after": ""}
 
 
-def _labelled(rows: pa.Table, material: Material) -> Iterator[list[Labelled]]:
+def _labelled(rows: Rows, material: Material) -> Iterator[list[Labelled]]:
     """The rows that have a text and a label, a portion at a time; what is dropped is counted."""
-    for chunk in rows.select(COLUMNS).to_batches(max_chunksize=CHUNK_ROWS):
+    for portion in rows.portions():
         kept = []
-        for row in chunk.to_pylist():
+        for row in portion:
             text, label = _text(row), row["output"].strip()
             if material.families[row["family"]].kind != KIND:
                 material.counts["not_a_classification"] += 1
@@ -97,7 +100,6 @@ def _labelled(rows: pa.Table, material: Material) -> Iterator[list[Labelled]]:
         encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
         material.counts["cut"] += sum(was_cut for _, was_cut in encoded)
         yield [Labelled(row, text, ids, label) for (row, text, label), (ids, _) in zip(kept, encoded, strict=True)]
-        material.progress.advance(chunk.num_rows)
 
 
 def _text(row: dict[str, Any]) -> str:

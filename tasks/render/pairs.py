@@ -13,7 +13,8 @@ import pyarrow as pa
 from tasks import paths
 from tasks.files import ParquetStream, replacing
 from tasks.render.answers import write_test as write_test
-from tasks.render.forms import CHUNK_ROWS, COLUMNS, Material
+from tasks.render.forms import Material
+from tasks.render.rows import Rows
 from tasks.render.tokens import Dropped, Example
 
 IDS = pa.list_(pa.int32())
@@ -29,7 +30,7 @@ Pair = tuple[Example, Row]
 """The better answer, and the row of the pair."""
 
 
-def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes data/rendered/<form>/<split>.parquet; returns how many examples and tokens it holds."""
     folder = paths.RENDERED / form
     schema = SCHEMAS["judged" if form == "judged" else "pairs"]
@@ -45,10 +46,9 @@ def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str
     return {"examples": examples, "tokens": tokens}
 
 
-def pairs(rows: pa.Table, material: Material) -> Iterator[list[Pair]]:
+def pairs(rows: Rows, material: Material) -> Iterator[list[Pair]]:
     """The pairs of the rows, a portion at a time; what is dropped is counted once, whichever of its answers is to blame."""
-    for chunk in rows.select([*COLUMNS, "rejected"]).to_batches(max_chunksize=CHUNK_ROWS):
-        better = chunk.to_pylist()
+    for better in rows.portions():
         worse = [{**row, "output": row["rejected"]} for row in better]
         rendered = material.renderer.render([*better, *worse], material.choose, every=False)
         kept = []
@@ -62,7 +62,6 @@ def pairs(rows: pa.Table, material: Material) -> Iterator[list[Pair]]:
                 material.counts["cut"] += chosen.was_cut or rejected.was_cut
                 kept.append((chosen, _pair(chosen, rejected)))
         yield kept
-        material.progress.advance(chunk.num_rows)
 
 
 def _pair(chosen: Example, rejected: Example) -> Row:
@@ -72,15 +71,14 @@ def _pair(chosen: Example, rejected: Example) -> Row:
     return {"row_id": chosen.row_id, "prompt_ids": prompt, **answers}
 
 
-def _judged(rows: pa.Table, material: Material) -> Iterator[list[Row]]:
-    is_good = dict(zip(rows["row_id"].to_pylist(), rows["desirable"].to_pylist(), strict=True))
+def _judged(rows: Rows, material: Material) -> Iterator[list[Row]]:
     for examples in material.rendered(rows, every=False):
         yield [
             {
                 "row_id": example.row_id,
                 "prompt_ids": example.prompt_ids,
                 "answer_ids": example.answer_ids,
-                "desirable": is_good[example.row_id] == "true",
+                "desirable": example.row["desirable"] == "true",
             }
             for example in examples
         ]

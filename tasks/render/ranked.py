@@ -9,6 +9,7 @@ from tasks.render.answers import test_row
 from tasks.render.forms import TEST_SCHEMA, Material
 from tasks.render.pairs import IDS, pairs
 from tasks.render.pairs import write as write
+from tasks.render.rows import Rows
 from tasks.rendered import TEST
 
 KIND = "preference"
@@ -16,16 +17,14 @@ PREFERENCE_SCHEMA = pa.schema([*TEST_SCHEMA, ("chosen_ids", IDS), ("rejected_ids
 """Whole sequences, the prompt in front of either answer; `target` is the better one."""
 
 
-def write_test(rows: pa.Table, material: Material) -> int:
+def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a pair; returns how many."""
-    fixed = rows.select(["row_id", "batch", "family", "language"]).to_pylist()
-    by_id = {row["row_id"]: row for row in fixed}
     written = 0
     with replacing(TEST) as path, ParquetStream(path, PREFERENCE_SCHEMA) as stream:
         for portion in pairs(rows, material):
             table = []
             for example, pair in portion:
-                shown = test_row(example, by_id[example.row_id], material.families)
+                shown = test_row(example, material.families)
                 prompt = pair["prompt_ids"]
                 whole = {name: prompt + pair[name] for name in ("chosen_ids", "rejected_ids")}
                 table.append({**shown, "kind": KIND, "prompt_ids": prompt, **whole})

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,18 +19,22 @@ from tasks import paths
 from tasks.base.load import load_tokenizer
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import read_base
-from tasks.dataset import read_dataset
+from tasks.dataset import read_pieces
 from tasks.errors import ConfigError, DataError
 from tasks.files import write_json
 from tasks.progress import track
-from tasks.render.balance import balance, replay
+from tasks.render.balance import Mix, replay
 from tasks.render.forms import Material, rows_of_form, writer_of
+from tasks.render.rows import Gathering, Rows
+from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
 from tasks.rendered import TEMPLATES, speaks
-from tasks.start import read_start
+from tasks.start import Start, read_start
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+SPLITS = ("train", "valid", "test")
 
 
 def run(config: PipelineConfig) -> None:
@@ -37,36 +47,37 @@ def run(config: PipelineConfig) -> None:
     settings, start = config.render, read_start()
     _require_context(config)
     forms = start.forms
-    dataset = read_dataset()
     families = read_templates()
-    _require_templates(dataset, families)
-    _require_classes(dataset, families)
     tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
 
     shutil.rmtree(paths.RENDERED, ignore_errors=True)
     paths.RENDERED.mkdir(parents=True)
     report: dict[str, Any] = {}
-    rows = {split: dataset.filter(pc.equal(dataset["split"], split)) for split in ("train", "valid", "test")}
-    if start.champion is not None:
-        rows["train"], report["replayed"] = replay(rows["train"], start.champion.batches, start.replay_share)
-    places, report["left_out"] = balance(rows["train"], settings.balance, settings.max_synthetic_share)
-    rows["train"] = rows["train"].take(pa.array(places))
-
-    chosen = {form: {split: rows_of_form(form, rows[split], forms, split) for split in rows} for form in forms}
-    total = sum(chosen[form][split].num_rows for form in forms for split in ("train", "valid"))
     counts: Counter[str] = Counter()
-    with track("render", total=total + chosen[forms[-1]]["test"].num_rows, unit="rows") as progress:
-        material = Material(tokenizer, families, settings, counts, progress)
-        for form in forms:
-            split_counts = {
-                split: writer_of(form).write(form, split, chosen[form][split], material) for split in ("train", "valid")
-            }
-            if form == forms[-1]:
-                split_counts["test"] = {"examples": writer_of(form).write_test(chosen[form]["test"], material)}
-                report["splits"] = split_counts
-            else:
-                report.setdefault("before", {})[form] = split_counts
-    used = {family: families[family].told() for family in sorted(pc.unique(dataset["family"]).to_pylist())}
+    material = Material(tokenizer, families, settings, counts)
+    with tempfile.TemporaryDirectory(prefix=".waiting-", dir=paths.RENDERED) as waiting:
+        rows, seen = _gather(Path(waiting), settings, start, report)
+        _require_templates(seen, families)
+        _require_classes(seen, families)
+        total = sum(rows[split].count * len(forms) for split in ("train", "valid")) + rows["test"].count
+        with track("render", total=total, unit="rows") as progress:
+
+            def chosen(form: str, split: str) -> Rows:
+                return replace(
+                    rows[split], choose=partial(rows_of_form, form, forms=forms, split=split), seen=progress.advance
+                )
+
+            for form in forms:
+                split_counts = {
+                    split: writer_of(form).write(form, split, chosen(form, split), material)
+                    for split in ("train", "valid")
+                }
+                if form == forms[-1]:
+                    split_counts["test"] = {"examples": writer_of(form).write_test(chosen(form, "test"), material)}
+                    report["splits"] = split_counts
+                else:
+                    report.setdefault("before", {})[form] = split_counts
+    used = {family: families[family].told() for family in sorted(seen)}
     write_json(TEMPLATES, {"form": forms[-1], "families": used, **material.told()})
     report["cut"] = counts.pop("cut", 0)
     report["dropped"] = dict(counts)
@@ -81,8 +92,49 @@ def _require_context(config: PipelineConfig) -> None:
         raise ConfigError(what, where=str(paths.PARAMS), fix="Lower the one, or raise the other")
 
 
-def _require_templates(dataset: pa.Table, families: dict[str, FamilyTemplates]) -> None:
-    missing = sorted(set(pc.unique(dataset["family"]).to_pylist()) - set(families))
+def _gather(
+    folder: Path, settings: RenderSettings, start: Start, report: dict[str, Any]
+) -> tuple[dict[str, Rows], dict[str, Seen]]:
+    """The rows of each split, in `folder`, and what was seen of each family; the report says which were left out."""
+    mix = Mix(settings.balance, settings.max_synthetic_share)
+    seen: defaultdict[str, Seen] = defaultdict(Seen)
+    replayed: Counter[str] = Counter()
+    with ExitStack() as stack:
+        files = {split: stack.enter_context(Gathering(folder / f"{split}.parquet")) for split in SPLITS}
+        for piece in read_pieces():
+            for family in pc.unique(piece["family"]).to_pylist():
+                seen[family].add(piece.filter(pc.equal(piece["family"], family)))
+            for split, file in files.items():
+                rows = piece.filter(pc.equal(piece["split"], split))
+                if split == "train":
+                    if start.champion is not None:
+                        rows, taken = replay(rows, start.champion.batches, start.replay_share)
+                        replayed += taken
+                    mix.add(rows)
+                file.add(rows)
+    if start.champion is not None:
+        report["replayed"] = {name: replayed[name] for name in ("new", "known")}
+    times, report["left_out"] = mix.times()
+    of_split = {"train": times}
+    return {split: Rows(file.path, file.rows, of_split.get(split)) for split, file in files.items()}, dict(seen)
+
+
+@dataclass
+class Seen:
+    """What was seen of a family's rows."""
+
+    rows: int = 0
+    some_labels: set[str] = field(default_factory=set)
+    """Of its outputs, two that differ, or the only one."""
+
+    def add(self, rows: pa.Table) -> None:
+        self.rows += rows.num_rows
+        if len(self.some_labels) < 2:
+            self.some_labels.update(pc.unique(rows["output"]).to_pylist()[:2])
+
+
+def _require_templates(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:
+    missing = sorted(set(seen) - set(families))
     if missing:
         raise ConfigError(
             f"no templates for the family {', '.join(missing)}; there are {', '.join(families)}",
@@ -91,13 +143,12 @@ def _require_templates(dataset: pa.Table, families: dict[str, FamilyTemplates]) 
         )
 
 
-def _require_classes(dataset: pa.Table, families: dict[str, FamilyTemplates]) -> None:
-    for family in pc.unique(dataset["family"]).to_pylist():
-        rows = dataset.filter(pc.equal(dataset["family"], family))
-        labels = pc.unique(rows["output"]).to_pylist()
-        if families[family].kind == "classification" and len(labels) == 1:
+def _require_classes(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:
+    for family, of_family in seen.items():
+        if families[family].kind == "classification" and len(of_family.some_labels) == 1:
+            (label,) = of_family.some_labels
             raise DataError(
-                f"family {family} has one class only ({labels[0]!r}, {rows.num_rows} rows): there is nothing to tell apart",
+                f"family {family} has one class only ({label!r}, {of_family.rows} rows): there is nothing to tell apart",
                 where=str(paths.CURATED),
                 fix="Add a source with the other classes, or mend `columns: {label: …}` of its source in params.yaml",
             )

@@ -12,7 +12,8 @@ import pyarrow as pa
 from tasks import paths
 from tasks.files import ParquetStream, replacing
 from tasks.render.arrays import Gathered, Piece
-from tasks.render.forms import CHUNK_ROWS, TEST_SCHEMA, Material
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.render.rows import Rows
 from tasks.render.words import Ids, WordTable
 from tasks.rendered import TEST
 
@@ -20,29 +21,28 @@ KIND = "text"
 CHARACTERS_AT_ONCE = 2_000_000
 """Tokenised together; a longer text is, in stretches of so many."""
 
+Row = dict[str, Any]
 
-def write(form: str, split: str, rows: pa.Table, material: Material) -> dict[str, Any]:
+
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts."""
     length = material.settings.max_length_tokens
     with Gathered(paths.RENDERED / form / split) as gathered:
         for portion in _encoded(rows, material):
-            pieces = [(row_id, piece) for row_id, ids in portion for piece in cut_into_pieces(ids, length)]
+            pieces = [(row["row_id"], piece) for row, ids in portion for piece in cut_into_pieces(ids, length)]
             gathered.add([Piece(row_id, piece, np.ones(len(piece), np.uint8)) for row_id, piece in pieces])
         return gathered.write(material.settings.pack_length_tokens)
 
 
-def write_test(rows: pa.Table, material: Material) -> int:
+def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a text: how likely a model finds it, is its score."""
-    fixed = rows.select(["row_id", "batch", "family", "language"]).to_pylist()
-    by_id = {row["row_id"]: row for row in fixed}
-    texts = dict(zip(rows["row_id"].to_pylist(), rows["output"].to_pylist(), strict=True))
     written = 0
     with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
         for portion in _encoded(rows, material):
             table = []
-            for row_id, ids in portion:
-                told = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": "", "target": texts[row_id]}
-                table.append({**by_id[row_id], **told, "prompt_ids": ids})
+            for row, ids in portion:
+                told = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": "", "target": row["output"]}
+                table.append({name: row[name] for name in FIXED} | told | {"prompt_ids": ids})
             stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
             written += len(table)
     return written
@@ -58,32 +58,31 @@ def cut_into_pieces(ids: Ids, length: int) -> list[Ids]:
     return np.split(ids, cuts)
 
 
-def _encoded(rows: pa.Table, material: Material) -> Iterator[list[tuple[str, Ids]]]:
-    """Row ids and tokens, the end token last and nowhere else, a portion at a time."""
+def _encoded(rows: Rows, material: Material) -> Iterator[list[tuple[Row, Ids]]]:
+    """Rows and their tokens, the end token last and nowhere else, a portion at a time."""
     words = WordTable(material.tokenizer)
     end = np.array([material.tokenizer.eos_token_id], np.int32)
-    for chunk in rows.select(["row_id", "output"]).to_batches(max_chunksize=CHUNK_ROWS):
-        for portion in _portions(chunk):
-            stretches = [_stretches(text) for _, text in portion]
+    for some in rows.portions():
+        for portion in _portions(some):
+            stretches = [_stretches(row["output"]) for row in portion]
             with _special_tokens_as_text(material.tokenizer):
                 encoded = iter(words.encode([stretch for text in stretches for stretch in text]))
             yield [
-                (row_id, np.concatenate([*(next(encoded) for _ in text), end]))
-                for (row_id, _), text in zip(portion, stretches, strict=True)
+                (row, np.concatenate([*(next(encoded) for _ in text), end]))
+                for row, text in zip(portion, stretches, strict=True)
             ]
-        material.progress.advance(chunk.num_rows)
 
 
-def _portions(chunk: pa.RecordBatch) -> Iterator[list[tuple[str, str]]]:
-    """Row ids and texts, few enough to be tokenised together."""
-    portion: list[tuple[str, str]] = []
+def _portions(rows: list[Row]) -> Iterator[list[Row]]:
+    """Rows whose texts are few enough to be tokenised together."""
+    portion: list[Row] = []
     characters = 0
-    for row_id, text in zip(chunk["row_id"].to_pylist(), chunk["output"].to_pylist(), strict=True):
-        if portion and characters + len(text) > CHARACTERS_AT_ONCE:
+    for row in rows:
+        if portion and characters + len(row["output"]) > CHARACTERS_AT_ONCE:
             yield portion
             portion, characters = [], 0
-        portion.append((row_id, text))
-        characters += len(text)
+        portion.append(row)
+        characters += len(row["output"])
     yield portion
 
 

@@ -28,7 +28,8 @@ Choose = Callable[[Mapping[str, Any]], InstructionTemplate]
 class Example:
     """A row as tokens. A dialogue may become several, one an answer, where its chat template cannot say them in one."""
 
-    row_id: str
+    row: Mapping[str, Any]
+    """What it was rendered from."""
     prompt: str
     """The text before the last answer."""
     ids: Ids
@@ -42,6 +43,10 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def row_id(self) -> str:
+        return str(self.row["row_id"])
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -146,7 +151,7 @@ class Renderer:
                 mask[place : place + length] = 1
             place += length
         ids = np.concatenate(pieces).astype(np.int32, copy=False)
-        return Example(row["row_id"], prompt, ids, mask, place - lengths[-1], conversation, template, was_cut)
+        return Example(row, prompt, ids, mask, place - lengths[-1], conversation, template, was_cut)
 
     def _judge(self, examples: list[Example]) -> list[Example] | Dropped | int:
         """The examples as they are, the reason to drop the row, or how many tokens too long it is."""

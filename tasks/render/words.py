@@ -89,6 +89,7 @@ class WordTable:
             place = int(np.searchsorted(ends, kept, side="right"))
             words = _split(text)
             is_plain = 0 < place < len(words) and 0 < len(words[place]) < NEAR and " " not in words[place]
+            is_plain = is_plain and (place > 1 or words[0] != "")  # not at the space that the text begins with
             if kept > 0 and is_plain:  # the first dropped token is in this word, and the space before it is near
                 found.append(" ".join(words[:place]).rstrip())
             else:

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_part
 
+from tasks import dataset as dataset_module
 from tasks.build import held as held_module
 from tasks.build.held import choose_parents, read_held
 from tasks.build.made import prompt_key
-from tasks.dataset import read_dataset
+from tasks.dataset import read_dataset, read_pieces
 from tasks.errors import DataError
 from tasks.files import write_parquet
 from tasks.row import CHANGE_SCHEMA, CURATED_SCHEMA, NO_TEXT, row_id_of
@@ -74,18 +75,36 @@ def test_what_is_held_is_what_the_whole_dataset_says(monkeypatch: pytest.MonkeyP
     assert not len(choose_parents(held, "topic", seed=3)), "nobody asked for them"
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 5, 1000])
+def test_the_dataset_is_the_same_a_piece_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups of raw batches (7 rows) and the portions that parts are read in end at other places."""
+    hold(1, 100)
+    hold(2, 100)
+    changes = [
+        {"row_id": f"{n:032x}", "batch": f"b{b}", "index": n, "by": "0" * 32} for b in (1, 2) for n in (0, 6, 7, 50, 99)
+    ]
+    write_parquet(Path("data/curated/000002-b2.changes.parquet"), pa.Table.from_pylist(changes, CHANGE_SCHEMA))
+    monkeypatch.setattr(dataset_module, "ROWS_AT_ONCE", at_once)
+    pieces = list(read_pieces())
+    assert max(piece.num_rows for piece in pieces) <= min(at_once, 7)
+    rows = pa.concat_tables(pieces)
+    assert rows.equals(read_dataset())
+    assert {0, 6, 7, 50, 99}.isdisjoint(rows["index"].to_pylist())
+    assert rows.num_rows > 100
+
+
 def test_no_more_than_a_row_group_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     hold(1, 300)
     monkeypatch.setattr("tasks.dataset.read_dataset", lambda *_: pytest.fail("reads all of it"))
     pieces: list[int] = []
-    read_pieces = held_module._pieces
+    pieces_of = dataset_module.pieces_of
 
     def counted(*arguments: Any) -> Any:
-        for piece in read_pieces(*arguments):
+        for piece in pieces_of(*arguments):
             pieces.append(piece.num_rows)
             yield piece
 
-    monkeypatch.setattr(held_module, "_pieces", counted)
+    monkeypatch.setattr(dataset_module, "pieces_of", counted)
     held = read_held({"qa"})
     assert max(pieces) <= 7
     assert held.parents["qa"].itemsize == 60

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from tasks.render.balance import balance
+from tasks.render.balance import Mix
 from tasks.render.settings import BalanceRule
 
+PORTION = 300
 ROWS = pa.table(
     {
         "row_id": [f"{i:032x}" for i in range(1000)],
@@ -24,8 +26,11 @@ ROWS = pa.table(
 
 
 def mix(*rules: dict[str, Any], max_synthetic_share: float = 1.0) -> tuple[list[int], dict[str, int]]:
-    places, left_out = balance(ROWS, [BalanceRule(**rule) for rule in rules], max_synthetic_share)
-    return places.tolist(), left_out
+    found = Mix([BalanceRule(**rule) for rule in rules], max_synthetic_share)
+    for first in range(0, ROWS.num_rows, PORTION):
+        found.add(ROWS.slice(first, PORTION))
+    times, left_out = found.times()
+    return np.repeat(np.arange(ROWS.num_rows), 1 if times is None else times).tolist(), left_out
 
 
 def test_without_rules_every_row_is_taken_once() -> None:

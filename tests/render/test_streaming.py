@@ -1,0 +1,79 @@
+"""Room `render`: rows go through it some at a time, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import params, toy_rows, write_params, write_part
+
+from tasks import dataset, paths
+from tasks.base.resolve import pin_base
+from tasks.config import PipelineConfig, load_config
+from tasks.curate.stage import run as curate
+from tasks.files import file_digest
+from tasks.render import arrays, rows, stage
+from tasks.rendered import TEST
+
+BALANCE = [{"family": "topic", "weight": 2.5}, {"family": "qa", "max_rows": 12}]
+
+
+@pytest.fixture
+def config(project: Path, tiny_gpt2: Path) -> PipelineConfig:
+    write_params(project, params(tiny_gpt2, [], render={"balance": BALANCE}))
+    pin_base(load_config().base)
+    return load_config()
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_what_is_rendered_does_not_depend_on_how_many_rows_are_held(
+    at_once: int, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_part(toy_rows())
+    curate(config)
+    stage.run(config)
+    before, tests = _arrays(), pq.read_table(TEST)
+    _hold_few(monkeypatch, at_once)
+    stage.run(config)
+    assert _arrays() == before
+    assert pq.read_table(TEST).equals(tests)
+
+
+def test_the_text_is_never_held_whole(config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = toy_rows(400, 20)
+    for number, row in enumerate(many):
+        row["input"] = f"Text {number}. " * 400
+    write_part(many)
+    curate(config.model_copy(update={"curate": config.curate.model_copy(update={"near_duplicates": "off"})}))
+    raw = next(Path("data/raw").rglob("*.parquet"))
+    pq.write_table(pq.read_table(raw), raw, row_group_size=16)
+    _hold_few(monkeypatch, 16)
+    held: list[int] = []
+    portions = rows.Rows.portions
+
+    def watched(self: rows.Rows) -> Iterator[list[dict[str, Any]]]:
+        for portion in portions(self):
+            held.append(pa.total_allocated_bytes())
+            yield portion
+
+    monkeypatch.setattr(rows.Rows, "portions", watched)
+    start = pa.total_allocated_bytes()
+    stage.run(config)
+    text = sum(len(row["input"]) for row in many)
+    assert len(held) > 20
+    assert max(held) - start < text / 2
+
+
+def _arrays() -> dict[str, str]:
+    return {str(path): file_digest(path) for path in sorted(paths.RENDERED.rglob("*.npy"))}
+
+
+def _hold_few(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(dataset, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(rows, "PORTION_ROWS", at_once)
+    monkeypatch.setattr(rows, "_WRITTEN_AT_ONCE_BYTES", 2**17)
+    monkeypatch.setattr(arrays, "EXAMPLES_AT_ONCE", at_once)

@@ -14,6 +14,7 @@ from flows.nothing_new import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
 from tasks.config import load_config
 from tasks.errors import StropError
+from tasks.quick_start import importing
 
 
 def run_once(rejudge: bool = False) -> Outcome:
@@ -33,7 +34,8 @@ def run_once(rejudge: bool = False) -> Outcome:
         from flows.server import ensure_server
 
         ensure_server()
-        from flows.retrain import retrain
+        with importing():
+            from flows.retrain import retrain
 
         outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
         assert isinstance(outcome, Outcome)

@@ -134,14 +134,16 @@ def _running_schedule() -> str | None:
 
 
 def main() -> None:
+    from tasks.quick_start import importing
     from tasks.watchdog import end_with_parent
 
     end_with_parent()
     port, schedules = int(sys.argv[1]), "--schedules" in sys.argv
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     os.environ.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with importing():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=not schedules, final=True)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=2)

@@ -15,6 +15,7 @@ ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate
 
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
+    from tasks.quick_start import importing
     from tasks.watchdog import end_with_parent
 
     if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:
@@ -29,9 +30,11 @@ def main() -> int:
     warnings.simplefilter("ignore", FutureWarning)
     end_with_parent()
     try:
-        from tasks.config import load_config
+        with importing():
+            from tasks.config import load_config
 
-        importlib.import_module(f"tasks.{room}.stage").run(load_config())
+            stage = importlib.import_module(f"tasks.{room}.stage")
+        stage.run(load_config())
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -86,7 +86,7 @@ def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for group in range(file.num_row_groups):
             last = first + file.metadata.row_group(group).num_rows
             here = waiting.before(last)
-            for read in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]) if here.num_rows else ():
+            for read in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False) if here.num_rows else ():
                 low, high = np.searchsorted(here["index"].to_numpy(), [first, first + read.num_rows])
                 if chosen := here.slice(low, high - low):
                     raw = fill_up(pa.Table.from_batches([read])).take(pc.subtract(chosen["index"], first))

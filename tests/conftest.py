@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +150,13 @@ def make_tiny_bert(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_objects_to_collect() -> None:
+    """What is imported stays: a training that has its garbage collected would look through half a million objects each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_bert(tmp_path_factory.mktemp("base") / "tiny-bert")
@@ -163,6 +174,14 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def set_up_project(root: Path) -> None:
     """Makes a project folder: our code, contract and templates, with git and DVC set up and one commit."""
+    shutil.copytree(_project_template(), root)
+
+
+@functools.cache
+def _project_template() -> Path:
+    """Made once: half a thousand tests want a project."""
+    root = Path(tempfile.mkdtemp(prefix="strop-project-")) / "project"
+    atexit.register(shutil.rmtree, root.parent, ignore_errors=True)
     root.mkdir()
     for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
         if (REPOSITORY / folder).exists():
@@ -173,8 +192,15 @@ def set_up_project(root: Path) -> None:
             shutil.copy(REPOSITORY / file, root / file)
     (root / "mlflow").mkdir()
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):
+    commands = (
+        ["init", "-q", "-b", "main", "--template="],
+        ["add", "-A"],
+        ["commit", "-q", "-m", "Start"],
+        ["gc", "-q"],
+    )
+    for arguments in commands:
         subprocess.run([*git, *arguments], cwd=root, check=True)
+    return root
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from typing import Any
@@ -16,8 +17,10 @@ SIDE = 2048
 SECONDS = 0.3
 
 
+@functools.cache
 def matmul_flops(dtype: torch.dtype, device: str) -> float:
-    """Floating-point operations a second of a large matrix product: the best of a few."""
+    """Floating-point operations a second of a large matrix product: the best of a few. Measured once a process, as the trials of
+    a search share one."""
     left = torch.randn(SIDE, SIDE, device=device).to(dtype)
     right = torch.randn(SIDE, SIDE, device=device).to(dtype)
     best, until = float("inf"), time.monotonic() + SECONDS

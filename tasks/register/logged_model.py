@@ -109,10 +109,15 @@ def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
 
 
 def main() -> int:
-    from tasks.config import load_config
+    from tasks.quick_start import importing
     from tasks.watchdog import end_with_parent
 
     end_with_parent()
+    with importing():
+        import peft  # noqa: F401  with torch and transformers
+
+        from tasks.config import load_config
+
     request = json.load(sys.stdin)
     try:
         uri = log_model(load_config(), request["run_id"], Path(request["folder"]), request["digest"])

@@ -89,7 +89,8 @@ class Gathered:
             packed = pack(lengths, pack_length_tokens)
         else:
             packed = Packed(np.arange(len(lengths), dtype=np.int32), np.ones(len(lengths), np.int32))
-        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        edges = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=edges[1:])
         del lengths
         self._lay_out(packed, edges)
         rows, tokens = len(packed.counts), int(edges[-1])

@@ -27,7 +27,8 @@ _NOT_MEANT = -1
 
 
 class Mix:
-    """How often each training row is rendered, found when all were seen; a few bytes of each are kept.
+    """How often each training row is rendered, found when all were seen; of each some bytes are kept, and nothing where no rule
+    speaks of it.
 
     Args:
         rules: applied one after another.
@@ -35,16 +36,22 @@ class Mix:
     """
 
     def __init__(self, rules: Sequence[BalanceRule], max_synthetic_share: float) -> None:
-        self.rules = rules
         self.max_synthetic_share = max_synthetic_share
+        self.count = 0
+        self._groups = [_Groups(rule) for rule in rules]
+        self._places = array("q")
+        """Of the rows that may be left out or repeated: all, or without rules those that were made."""
         self._ranks = array("d")
         self._is_made = array("b")
-        self._groups = [_Groups(rule) for rule in rules]
 
     def add(self, rows: pa.Table) -> None:
         """Looks at more rows (DATASET_SCHEMA)."""
-        self._ranks.extend(map(_rank, rows["row_id"].to_pylist()))
-        self._is_made.frombytes(_flags(pc.not_equal(rows["synthetic"], "")).tobytes())
+        is_made = _flags(pc.not_equal(rows["synthetic"], ""))
+        meant = np.arange(rows.num_rows) if self._groups else np.flatnonzero(is_made)
+        self._places.frombytes((self.count + meant).tobytes())
+        self._ranks.extend(map(_rank, rows["row_id"].take(pa.array(meant)).to_pylist()))
+        self._is_made.frombytes(is_made[meant].tobytes())
+        self.count += rows.num_rows
         for groups in self._groups:
             groups.add(rows)
 
@@ -59,9 +66,14 @@ class Mix:
                 _apply(groups.rule, places, ranks, times)
             left_out[groups.rule.told()] += int(before - np.count_nonzero(times))
         is_made = np.frombuffer(self._is_made, np.bool_)
-        left_out[SYNTHETIC] += _bound_made(is_made, ranks, times, self.max_synthetic_share)
+        others = self.count - len(times)
+        left_out[SYNTHETIC] += _bound_made(is_made, ranks, times, others, self.max_synthetic_share)
         told = {name: count for name, count in left_out.items() if count}
-        return (None if (times == 1).all() else times), told
+        if (times == 1).all():
+            return None, told
+        found = np.ones(self.count, np.int32)
+        found[np.frombuffer(self._places, np.int64)] = times
+        return found, told
 
 
 class _Groups:
@@ -124,12 +136,12 @@ def _apply(rule: BalanceRule, places: npt.NDArray[np.int64], ranks: Any, times: 
         times[order[rule.max_rows :]] = 0
 
 
-def _bound_made(is_made: Any, ranks: Any, times: Any, max_share: float) -> int:
-    """Leaves out made rows over the bound; returns how many."""
+def _bound_made(is_made: Any, ranks: Any, times: Any, others: int, max_share: float) -> int:
+    """Leaves out made rows over the bound; returns how many. `others`: collected rows beside these."""
     made = np.flatnonzero(is_made & (times > 0))
     if max_share >= 1 or not len(made):
         return 0
-    collected = int(times[~is_made].sum(dtype=np.int64))
+    collected = others + int(times[~is_made].sum(dtype=np.int64))
     allowed = int(collected * max_share / (1 - max_share) + 1e-9)
     order = made[np.argsort(ranks[made], kind="stable")]
     over = order[np.cumsum(times[order], dtype=np.int64) > allowed]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int32]
 _PASSES = 64
+_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def pack(lengths: Numbers, capacity: int) -> Packed:
             found = np.repeat(taken, each)[: len(examples) - placed]
             row_of[examples[placed : placed + len(found)]] = found
             placed += len(found)
-    counts = np.bincount(row_of, minlength=rows.count).astype(np.int32)
+    counts = _count(row_of, rows.count)
     return Packed(_row_by_row(lengths, row_of, counts), counts)
 
 
@@ -95,7 +96,7 @@ class _Rows:
 def _longest_first(lengths: Numbers) -> Iterator[tuple[int, Numbers]]:
     """Each length, longest first, and the examples that have it, in order: found in a few passes over all."""
     waiting: list[int] = []
-    counts = np.bincount(lengths) if len(lengths) else np.zeros(0, np.int64)
+    counts = _count(lengths, int(lengths.max()) + 1 if len(lengths) else 0)
     found = 0
     for length in np.flatnonzero(counts)[::-1].tolist():
         waiting.append(length)
@@ -113,6 +114,14 @@ def _of_lengths(lengths: Numbers, wanted: list[int]) -> Iterator[tuple[int, Numb
     examples = examples[np.argsort(-lengths[examples], kind="stable")]
     edges = np.searchsorted(-lengths[examples], [-length for length in wanted])
     return zip(wanted, np.split(examples, edges[1:]), strict=True)
+
+
+def _count(values: Numbers, most: int) -> Numbers:
+    """How often each value below `most` stands there; np.bincount would first copy them all as int64."""
+    counts = np.zeros(most, np.int32)
+    for first in range(0, len(values), _AT_ONCE):
+        counts += np.bincount(values[first : first + _AT_ONCE], minlength=most).astype(np.int32)
+    return counts
 
 
 def _row_by_row(lengths: Numbers, row_of: Numbers, counts: Numbers) -> Numbers:

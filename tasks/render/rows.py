@@ -24,6 +24,7 @@ COLUMNS = (
 )
 """What rendering looks at."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20
+_HELD_APART = 64
 
 Choose = Callable[[pa.Table], pa.Table]
 
@@ -50,11 +51,15 @@ class Gathering:
         self._stream.__exit__(*raised)
 
     def add(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
         self._held.append(rows.select(COLUMNS))
         self._held_bytes += self._held[-1].nbytes
         self.rows += rows.num_rows
         if self._held_bytes > _WRITTEN_AT_ONCE_BYTES:
             self._flush()
+        elif len(self._held) > _HELD_APART:  # a table of a row takes kilobytes
+            self._held = [pa.concat_tables(self._held).combine_chunks()]
 
     def _flush(self) -> None:
         if self._held:
@@ -79,7 +84,7 @@ class Rows:
         """The rows as dicts (COLUMNS), in order."""
         first = 0
         with pq.ParquetFile(self.path) as file:
-            for read in file.iter_batches(PORTION_ROWS):
+            for read in file.iter_batches(PORTION_ROWS, use_threads=False):
                 last = first + read.num_rows
                 rows = pa.Table.from_batches([read])
                 if self.times is not None:

@@ -22,6 +22,7 @@ from tasks.base.resolve import read_base
 from tasks.dataset import read_pieces
 from tasks.errors import ConfigError, DataError
 from tasks.files import write_json
+from tasks.memory import give_memory_back
 from tasks.progress import track
 from tasks.render.balance import Mix, replay
 from tasks.render.forms import Material, rows_of_form, writer_of
@@ -57,6 +58,7 @@ def run(config: PipelineConfig) -> None:
     material = Material(tokenizer, families, settings, counts)
     with tempfile.TemporaryDirectory(prefix=".waiting-", dir=paths.RENDERED) as waiting:
         rows, seen = _gather(Path(waiting), settings, start, report)
+        give_memory_back()
         _require_templates(seen, families)
         _require_classes(seen, families)
         total = sum(rows[split].count * len(forms) for split in ("train", "valid")) + rows["test"].count

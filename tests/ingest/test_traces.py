@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -23,11 +24,25 @@ CHAT = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow makes its tables in some fifty migrations, which take seconds: once is enough."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("store") / "traces.db"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    mlflow.get_experiment_by_name("chat")
+    mlflow.set_tracking_uri(before)
+    return path
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(empty_store, tmp_path / "traces.db")
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.setenv(name, "")  # MLflow sets them, and would for the tests that follow
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/traces.db")

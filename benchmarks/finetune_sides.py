@@ -116,6 +116,31 @@ def _examples(rendered: Any) -> list[dict[str, list[int]]]:
     ]
 
 
+def keep_packed_rows(count: int) -> None:
+    """Leaves so many packed rows of the training side, drawn by chance, in the project that it stands in."""
+    import shutil
+
+    from tasks import paths
+    from tasks.render.arrays import Gathered, Piece
+    from tasks.rendered import read_rendered
+
+    rendered = read_rendered("train")
+    folder = paths.RENDERED / "answers"
+    with Gathered(folder / "kept") as gathered:
+        for pack in np.random.default_rng(0).permutation(len(rendered))[:count].tolist():
+            edges, ids = rendered.bounds(pack).tolist(), rendered.row_ids(pack)
+            spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
+            gathered.add(
+                [
+                    Piece(row_id, np.array(rendered.input_ids[span]), np.array(rendered.loss_mask[span]))
+                    for row_id, span in zip(ids, spans, strict=True)
+                ]
+            )
+        gathered.write(1024)
+    shutil.rmtree(folder / "train")
+    (folder / "kept").rename(folder / "train")
+
+
 def held_out_loss(folder: Path) -> float:
     """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
     from tasks.base.load import load_trained

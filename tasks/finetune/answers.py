@@ -12,6 +12,7 @@ from tasks.finetune.order import Examples
 from tasks.finetune.packed import PackedRows
 from tasks.finetune.positions import longest_example, require_room
 from tasks.finetune.processes import from_all
+from tasks.finetune.sharing import may_share
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import FORM_OF, Rendered, read_rendered
@@ -45,6 +46,7 @@ def prepare(work: Work) -> Prepared:
             neftune_alpha=settings.neftune_alpha,
             is_packed=is_packed,
             by_length=by_length,
+            shares_prompt=may_share(settings, learns_all),
             callbacks=callbacks,
         )
 
@@ -54,7 +56,7 @@ def prepare(work: Work) -> Prepared:
         total_steps=total_steps(settings, len(rows)),
         make_trainer=make_trainer,
         row_ids=lambda trainer: rows_of(rows.rendered, trainer),
-        epoch_flops=lambda model: epoch_flops(model, train, learns_all),
+        epoch_flops=lambda model, computed: epoch_flops(model, train, learns_all, computed),
         facts={
             "train_examples": len(train.packs),
             "train_packed_rows": len(train),

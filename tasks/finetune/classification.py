@@ -20,7 +20,8 @@ from tasks.finetune.arguments import steps_per_epoch, total_steps, training_argu
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.positions import longest_example, require_room
-from tasks.finetune.trainer import IGNORED, AnswerTrainer
+from tasks.finetune.sharing import IGNORED
+from tasks.finetune.trainer import AnswerTrainer
 from tasks.rendered import Rendered, not_rendered, read_rendered
 
 Batch = dict[str, Any]

@@ -52,8 +52,9 @@ class Prepared:
     """Callbacks → the transformers Trainer, its model in it. Called once, with all seeds set."""
     row_ids: Callable[[Any], list[str]]
     """Trainer → the ids of the rows of the global batch at hand."""
-    epoch_flops: Callable[[Any], float] | None = None
-    """Model → the operations that an epoch needs (utilisation.py); None where they are not counted."""
+    epoch_flops: Callable[[Any, float], float] | None = None
+    """Model, share of the tokens that are computed → the operations that an epoch needs (utilisation.py); None where they are not
+    counted."""
     facts: dict[str, Any] = field(default_factory=dict)
     """For the receipt: what it is trained on, in numbers that do not differ from run to run."""
 

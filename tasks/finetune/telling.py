@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from tasks.errors import TrainingError
 from tasks.files import canonical_json, write_text
+from tasks.finetune.sharing import repeated_tokens
 from tasks.progress import Progress
 
 NO_CURVES = ("epoch", "step", "total_flos", "train_loss", "num_tokens")
@@ -27,12 +28,12 @@ EXPLODED_BY = 2.0
 SHOWN_ROWS = 8
 
 
-class CountPadding:
-    """A data collator that counts how much of what the one inside gives is padding."""
+class CountTokens:
+    """A data collator that counts how much of what the one inside gives is padding, and how much of the prompts was left out."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
-        self.places = self.tokens = 0
+        self.places = self.tokens = self.repeated = 0
 
     def __call__(self, rows: list[Any]) -> Any:
         batch = self.collate(rows)
@@ -40,12 +41,18 @@ class CountPadding:
             places = batch["input_ids"].numel()
             self.places += places
             self.tokens += int(batch["attention_mask"].sum()) if "attention_mask" in batch else places
+            self.repeated += repeated_tokens(batch)
         return batch
 
     @property
-    def share(self) -> float | None:
+    def padding_share(self) -> float | None:
         """Padding over all, so far; None where the batches hold no tokens yet (GRPO writes them itself)."""
         return 1 - self.tokens / self.places if self.places else None
+
+    @property
+    def repeated_share(self) -> float:
+        """Of the examples' tokens, those of prompts that were computed for another example already."""
+        return self.repeated / (self.tokens + self.repeated) if self.repeated else 0.0
 
 
 class Tell(TrainerCallback):  # type: ignore[misc]
@@ -54,7 +61,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
     Args:
         rows: the ids of the rows of the last step's batch.
         good: the newest whole checkpoint.
-        padding: counts it.
+        counted: counts padding and shared prompts.
     """
 
     def __init__(
@@ -63,13 +70,13 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         tokens_per_step: float,
         rows: Callable[[], list[str]] = list,
         good: Callable[[], Path | None] = lambda: None,
-        padding: CountPadding | None = None,
+        counted: CountTokens | None = None,
     ) -> None:
         self.progress = progress
         self.tokens_per_step = tokens_per_step
         self.rows = rows
         self.good = good
-        self.padding = padding
+        self.counted = counted
         self.last: tuple[int, float] | None = None
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._best = math.inf
@@ -94,14 +101,16 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             self.last = (step, now)
             self._speeds.append(speed)
             self.progress.advance(tokens, loss=point["loss"])
-            self.progress.event(**point, tokens_per_second=speed, **_memory(), **self._padding())
+            self.progress.event(**point, tokens_per_second=speed, **_memory(), **self._shares())
         elif "valid_loss" in point:
             self.progress.facts["valid_loss"] = point["valid_loss"]
             self.progress.event(**point)
 
-    def _padding(self) -> dict[str, float]:
-        share = self.padding.share if self.padding is not None else None
-        return {} if share is None else {"padding_share": share}
+    def _shares(self) -> dict[str, float]:
+        if self.counted is None or self.counted.padding_share is None:
+            return {}
+        repeated = self.counted.repeated_share
+        return {"padding_share": self.counted.padding_share} | ({"shared_prompt_share": repeated} if repeated else {})
 
     def _require_sound(self, point: dict[str, float]) -> None:
         """Before a checkpoint of it is written.

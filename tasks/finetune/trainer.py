@@ -12,10 +12,9 @@ from tasks.finetune.kernels import boundaries
 from tasks.finetune.loss import SoftTargets, cross_entropy, distillation, judged, use_answer_loss
 from tasks.finetune.objective_settings import DistillSettings
 from tasks.finetune.order import EvenRows, RowOrder
-from tasks.finetune.packed import collate, collate_padded
+from tasks.finetune.packed import collate, collate_padded, collate_sharing
 from tasks.finetune.processes import from_all, process_count
-
-IGNORED = -100
+from tasks.finetune.sharing import IGNORED, places_before
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -27,6 +26,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         is_packed: False for a model that takes an example a line.
         by_length: rows of similar length share a batch; the dataset knows their `lengths`.
         distill: how a teacher's targets count, where the training rows have some.
+        shares_prompt: compute the prompt that all examples of a packed batch begin with once.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         is_packed: bool = True,
         by_length: bool = False,
         distill: DistillSettings | None = None,
+        shares_prompt: bool = False,
         **arguments: Any,
     ) -> None:
         self.by_length = by_length
         self._order: RowOrder | None = None
-        super().__init__(data_collator=collate if is_packed else collate_padded, **arguments)
+        packed = collate_sharing if shares_prompt else collate
+        super().__init__(data_collator=packed if is_packed else collate_padded, **arguments)
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the trained tokens of a global batch
         self.loss_is_scaled_for_ga = True
         self.label_smoothing = label_smoothing
@@ -83,8 +85,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
     ) -> tuple[torch.Tensor, Any]:
         trained = (labels[0] != IGNORED).nonzero()[:, 0]
-        places, wanted = trained - 1, labels[0, trained]  # what predicts a token stands one place before it
-        edges = inputs.pop("cu_seq_lens_q")
+        edges, prompt_tokens = inputs.pop("cu_seq_lens_q"), inputs.get("prompt_tokens", 0)
+        places, wanted = places_before(trained, edges, int(prompt_tokens)), labels[0, trained]
         self.lengths = torch.diff(edges)
         inputs |= boundaries(edges, self.model.config._attn_implementation)
         soft = self._soft_targets(inputs)

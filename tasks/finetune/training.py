@@ -13,7 +13,7 @@ from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, process_count, process_number
-from tasks.finetune.telling import CountPadding, Tell
+from tasks.finetune.telling import CountTokens, Tell
 from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
 from tasks.progress import Progress, say, track
@@ -47,9 +47,9 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         trainer.remove_callback(PrinterCallback)
         if trial is not None:
             trial.require_validation(trainer)
-        padding = trainer.data_collator = CountPadding(trainer.data_collator)
+        counted = trainer.data_collator = CountTokens(trainer.data_collator)
         tell = Tell(
-            progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work), padding
+            progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work), counted
         )
         trainer.add_callback(tell)
         last = as_first_says(_last_checkpoint(work))
@@ -63,7 +63,7 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
         if is_first() and (speed := tell.tokens_per_second) and prepared.epoch_flops:
-            flops = prepared.epoch_flops(trainer.model) / prepared.tokens_per_epoch * speed
+            flops = prepared.epoch_flops(trainer.model, 1 - counted.repeated_share) / prepared.tokens_per_epoch * speed
             _tell_utilisation(progress, trainer.state.global_step, speed, flops, work.precision)
     return trainer, prepared
 

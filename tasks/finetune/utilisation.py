@@ -33,16 +33,19 @@ def matmul_flops(dtype: torch.dtype, device: str) -> float:
     return 2 * SIDE**3 / best
 
 
-def epoch_flops(model: Any, train: Rendered, learns_all: bool = False) -> float:
+def epoch_flops(model: Any, train: Rendered, learns_all: bool = False, computed: float = 1.0) -> float:
     """Operations that one epoch needs: no more is counted for recomputed activations (PaLM's model FLOPs, appendix B).
 
     A linear layer costs 2 a weight and token forward, 2 backward for what it was given, and 2 more for its weights where those
     are trained. Layers below the lowest that trains have no backward pass. The head is counted for trained tokens alone.
     Attention inside examples: 2 products of length² x width / 2 forward, twice that backward.
+
+    Args:
+        computed: the share of the tokens that are computed, where a prompt that examples share is computed once.
     """
-    tokens = len(train.input_ids)
+    tokens = len(train.input_ids) * computed
     head = model.get_output_embeddings()
-    learned = tokens - len(train.packs) if learns_all else int(train.loss_mask.sum())
+    learned = len(train.input_ids) - len(train.packs) if learns_all else int(train.loss_mask.sum())
     below = _layers_without_backward(model)
     ends_here = {id(module) for layer in below for module in layer.modules()}
     if not any(value.requires_grad for value in model.parameters() if value is not head.weight):

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tasks.memory import give_memory_back
 from tasks.render.packing import Packed, pack
 from tasks.render.words import Ids
 
@@ -84,6 +85,7 @@ class Gathered:
         """Packs the examples and writes the arrays; returns their counts. None: each is a packed row of its own, in order."""
         for file in self._files.values():
             file.flush()
+        give_memory_back()
         lengths = np.fromfile(self._waiting / "lengths", np.int32)
         if pack_length_tokens:
             packed = pack(lengths, pack_length_tokens)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import paths
-from tasks.base.load import load_tokenizer
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import read_base
 from tasks.dataset import read_pieces
@@ -24,6 +23,7 @@ from tasks.errors import ConfigError, DataError
 from tasks.files import write_json
 from tasks.memory import give_memory_back
 from tasks.progress import track
+from tasks.quick_start import importing
 from tasks.render.balance import Mix, replay
 from tasks.render.forms import Material, rows_of_form, writer_of
 from tasks.render.rows import Gathering, Rows
@@ -49,18 +49,21 @@ def run(config: PipelineConfig) -> None:
     _require_context(config)
     forms = start.forms
     families = read_templates()
-    tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
 
     shutil.rmtree(paths.RENDERED, ignore_errors=True)
     paths.RENDERED.mkdir(parents=True)
     report: dict[str, Any] = {}
     counts: Counter[str] = Counter()
-    material = Material(tokenizer, families, settings, counts)
     with tempfile.TemporaryDirectory(prefix=".waiting-", dir=paths.RENDERED) as waiting:
         rows, seen = _gather(Path(waiting), settings, start, report)
         give_memory_back()
         _require_templates(seen, families)
         _require_classes(seen, families)
+        with importing():  # torch too, which need not lie in memory while rows are gathered
+            from tasks.base.load import load_tokenizer
+
+        tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
+        material = Material(tokenizer, families, settings, counts)
         total = sum(rows[split].count * len(forms) for split in ("train", "valid")) + rows["test"].count
         with track("render", total=total, unit="rows") as progress:
 

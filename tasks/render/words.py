@@ -20,8 +20,8 @@ Word = str | tuple[str]
 """A word with the space before it left out; in a tuple, the first of a text, which has none."""
 Ids = npt.NDArray[np.int32]
 
-MOST_TOKENS = 1_000_000
-"""Tokens in the table, past which it is begun anew: some 50 MB with its words."""
+MOST_TOKENS = 500_000
+"""Tokens in the table, past which it is begun anew: some 30 MB with its words."""
 NEAR = 32
 """Characters that a cut goes back to find a space."""
 _CONTROL = re.compile("[\x0b-\x1f]")

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from tasks.finetune.kernels import attention_on_gpu
-from tasks.finetune.sharing import share_prompt, whole_examples, without_repetitions
+from tasks.finetune.sharing import prompt_tokens, share_prompt, whole_examples, without_repetitions
 from tasks.rendered import Rendered
 
 ATTENTION = "strop_packed"
@@ -107,26 +107,25 @@ def packed_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
-    prompt_tokens: int = 0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each example. Shapes as transformers gives them: query [1, heads, tokens, width]; key and
     value may have fewer heads. Returns [1, tokens, heads, width].
 
     Args:
-        prompt_tokens: the first sequence is the prompt of all others (sharing.py).
+        cu_seq_lens_q: where each begins, and the end; as sharing.py writes it where the first is the prompt of all others.
     """
     assert cu_seq_lens_q is not None, "this model does not hand keyword arguments on to its attention"
-    lengths = torch.diff(cu_seq_lens_q).tolist()
-    parts = lengths
-    if prompt_tokens:
+    prompt = prompt_tokens(cu_seq_lens_q)
+    lengths = parts = torch.diff(cu_seq_lens_q.clamp(min=0)).tolist()
+    if prompt:
         query, key, value = (whole_examples(states, parts) for states in (query, key, value))
-        lengths = [prompt_tokens + length for length in parts[1:]]
+        lengths = [prompt + length for length in parts[1:]]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rate = dropout if module.training else 0.0
     attend = _attend_side_by_side if _are_short(lengths) and query.device.type == "cpu" else _attend_one_by_one
     attended = attend(query, key, value, lengths, scale, rate)
-    return (without_repetitions(attended, parts) if prompt_tokens else attended)[None], None
+    return (without_repetitions(attended, parts) if prompt else attended)[None], None
 
 
 def _are_short(lengths: list[int]) -> bool:

@@ -7,7 +7,6 @@ computed for every example as if its prompt stood before it. Loss and gradient a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,8 +31,9 @@ def share_prompt(batch: dict[str, Any]) -> dict[str, Any]:
     """A batch of `packed.collate` without the repetitions of the prompt that its examples share.
 
     Returns:
-        The same, with `prompt_tokens`, the length of the shared prompt; the first sequence in `cu_seq_lens_q` is that prompt, the
-        others are the rest of each example. Unchanged where too little is shared.
+        The same, but the first sequence in `cu_seq_lens_q` is the prompt, the others are the rest of each example, and the first
+        edge is minus the prompt's length: what attention is told by one argument cannot be handed on in part. Unchanged where
+        too little is shared.
     """
     edges = batch["cu_seq_lens_q"].long()
     length = _shared_tokens(batch["input_ids"][0], batch["labels"][0], edges)
@@ -43,19 +43,25 @@ def share_prompt(batch: dict[str, Any]) -> dict[str, Any]:
     kept[(edges[1:-1, None] + torch.arange(length)).flatten()] = False
     own = torch.diff(edges) - length
     starts = torch.cumsum(torch.cat([torch.tensor([0, length]), own]), 0)
+    starts[0] = -length
     shorter = {name: batch[name][:, kept] for name in ("input_ids", "position_ids", "labels")}
-    return {**batch, **shorter, "cu_seq_lens_q": starts.int(), "prompt_tokens": length}
+    return {**batch, **shorter, "cu_seq_lens_q": starts.int()}
 
 
-def repeated_tokens(batch: Mapping[str, Any]) -> int:
+def prompt_tokens(edges: torch.Tensor) -> int:
+    """The length of the shared prompt; 0 where none is."""
+    return -int(edges[0])
+
+
+def repeated_tokens(edges: torch.Tensor) -> int:
     """Tokens of a batch's examples that are not computed again."""
-    return int(batch["prompt_tokens"]) * (len(batch["cu_seq_lens_q"]) - 3) if "prompt_tokens" in batch else 0
+    return prompt_tokens(edges) * (len(edges) - 3)
 
 
-def places_before(trained: torch.Tensor, edges: torch.Tensor, prompt_tokens: int) -> torch.Tensor:
+def places_before(trained: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
     """Where each trained token is predicted: one place before it, or at the end of the shared prompt."""
-    places = trained - 1
-    return places.masked_fill(torch.isin(trained, edges), prompt_tokens - 1) if prompt_tokens else places
+    prompt = prompt_tokens(edges)
+    return (trained - 1).masked_fill(torch.isin(trained, edges), prompt - 1) if prompt else trained - 1
 
 
 def whole_examples(states: torch.Tensor, lengths: list[int]) -> torch.Tensor:

@@ -41,7 +41,7 @@ class CountTokens:
             places = batch["input_ids"].numel()
             self.places += places
             self.tokens += int(batch["attention_mask"].sum()) if "attention_mask" in batch else places
-            self.repeated += repeated_tokens(batch)
+            self.repeated += repeated_tokens(batch["cu_seq_lens_q"]) if "cu_seq_lens_q" in batch else 0
         return batch
 
     @property

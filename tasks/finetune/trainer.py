@@ -85,8 +85,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
     ) -> tuple[torch.Tensor, Any]:
         trained = (labels[0] != IGNORED).nonzero()[:, 0]
-        edges, prompt_tokens = inputs.pop("cu_seq_lens_q"), inputs.get("prompt_tokens", 0)
-        places, wanted = places_before(trained, edges, int(prompt_tokens)), labels[0, trained]
+        edges = inputs.pop("cu_seq_lens_q")
+        places, wanted = places_before(trained, edges), labels[0, trained]
         self.lengths = torch.diff(edges)
         inputs |= boundaries(edges, self.model.config._attn_implementation)
         soft = self._soft_targets(inputs)

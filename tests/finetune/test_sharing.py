@@ -18,7 +18,15 @@ from tasks.base.load import load_base
 from tasks.base.resolve import read_base
 from tasks.finetune import stage
 from tasks.finetune.packed import PackedRows, collate, collate_sharing, use_packed_attention
-from tasks.finetune.sharing import IGNORED, LEAST_TOKENS, may_share, places_before, repeated_tokens, share_prompt
+from tasks.finetune.sharing import (
+    IGNORED,
+    LEAST_TOKENS,
+    may_share,
+    places_before,
+    prompt_tokens,
+    repeated_tokens,
+    share_prompt,
+)
 from tasks.finetune.telling import CountTokens
 from tasks.rendered import read_rendered
 
@@ -39,9 +47,13 @@ def batch_of(examples: list[list[int]], untrained: list[int]) -> dict[str, Any]:
     return collate(rows)
 
 
+def shared(batch: dict[str, Any]) -> int:
+    return prompt_tokens(batch["cu_seq_lens_q"])
+
+
 def told(batch: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
     """The ids and positions of each example, with the shared prompt before it where there is one."""
-    edges, prompt = batch["cu_seq_lens_q"].tolist(), batch.get("prompt_tokens", 0)
+    edges, prompt = batch["cu_seq_lens_q"].tolist(), shared(batch)
     ids, positions = batch["input_ids"][0].tolist(), batch["position_ids"][0].tolist()
     starts = edges[1:-1] if prompt else edges[:-1]
     ends = edges[2:] if prompt else edges[1:]
@@ -60,29 +72,29 @@ def test_nothing_of_an_example_is_lost_and_what_it_learns_is_predicted_from_the_
 ) -> None:
     examples = [[*(SHARED if begins_alike else []), *own] for own, _ in subjects]
     plain = batch_of(examples, [free for _, free in subjects])
-    shared = share_prompt(plain)
-    assert told(shared) == told(plain)
-    assert int((shared["labels"] != IGNORED).sum()) == int((plain["labels"] != IGNORED).sum())
-    assert plain["input_ids"].numel() - shared["input_ids"].numel() == repeated_tokens(shared)
+    short = share_prompt(plain)
+    assert told(short) == told(plain)
+    assert int((short["labels"] != IGNORED).sum()) == int((plain["labels"] != IGNORED).sum())
+    assert plain["input_ids"].numel() - short["input_ids"].numel() == repeated_tokens(short["cu_seq_lens_q"])
 
     def learned(batch: dict[str, Any]) -> list[tuple[int, int, int]]:
         labels, ids, positions = batch["labels"][0], batch["input_ids"][0], batch["position_ids"][0]
         trained = (labels != IGNORED).nonzero()[:, 0]
         trained = trained[positions[trained] > 0]  # the first token of all follows nothing
-        places = places_before(trained, batch["cu_seq_lens_q"], batch.get("prompt_tokens", 0))
+        places = places_before(trained, batch["cu_seq_lens_q"])
         assert torch.equal(positions[places], positions[trained] - 1)
         return list(zip(ids[places].tolist(), labels[trained].tolist(), positions[trained].tolist(), strict=True))
 
-    assert learned(shared) == learned(plain)
+    assert learned(short) == learned(plain)
 
 
 def test_what_is_learned_or_too_short_is_not_shared() -> None:
     examples = [[*SHARED, 1, 2], [*SHARED, 3]]
-    assert share_prompt(batch_of(examples, [9, 9]))["prompt_tokens"] == LEAST_TOKENS
-    assert share_prompt(batch_of(examples, [9, LEAST_TOKENS]))["prompt_tokens"] == LEAST_TOKENS
-    assert "prompt_tokens" not in share_prompt(batch_of(examples, [9, LEAST_TOKENS - 1]))
-    assert "prompt_tokens" not in share_prompt(batch_of([examples[0]], [9]))
-    assert "prompt_tokens" not in share_prompt(batch_of([SHARED, SHARED], [8, 8])), "a token is left of each"
+    assert shared(share_prompt(batch_of(examples, [9, 9]))) == LEAST_TOKENS
+    assert shared(share_prompt(batch_of(examples, [9, LEAST_TOKENS]))) == LEAST_TOKENS
+    assert not shared(share_prompt(batch_of(examples, [9, LEAST_TOKENS - 1])))
+    assert not shared(share_prompt(batch_of([examples[0]], [9])))
+    assert not shared(share_prompt(batch_of([SHARED, SHARED], [8, 8]))), "a token is left of each"
 
 
 @pytest.mark.parametrize("longest", [40, 600])
@@ -103,12 +115,12 @@ def test_loss_and_gradient_are_those_of_the_examples_one_by_one(
         batch = {**batch}
         labels, _ = batch.pop("labels")[0], batch.pop("rows")
         trained = (labels != IGNORED).nonzero()[:, 0]
-        places = places_before(trained, batch["cu_seq_lens_q"], batch.get("prompt_tokens", 0))
+        places = places_before(trained, batch["cu_seq_lens_q"])
         logits = model(**batch, logits_to_keep=places).logits[0]
         loss = torch.nn.functional.cross_entropy(logits, labels[trained])
         loss.backward()
         results.append([loss.detach(), *(value.grad for value in model.parameters() if value.grad is not None)])
-    assert "prompt_tokens" in share_prompt(plain)
+    assert shared(share_prompt(plain))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -131,16 +143,16 @@ def test_a_training_has_the_curves_of_one_that_shares_nothing(
     settings: dict[str, Any], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, precision="fp32", max_steps=6, **settings)
-    assert "prompt_tokens" in collate_sharing([PackedRows(read_rendered("train"))[0]])
-    curves, shared = [], []
-    for shares in (True, False):
-        monkeypatch.setattr("tasks.finetune.answers.may_share", lambda *_, answer=shares, **__: answer)
+    assert shared(collate_sharing([PackedRows(read_rendered("train"))[0]]))
+    curves, shares = [], []
+    for may in (True, False):
+        monkeypatch.setattr("tasks.finetune.answers.may_share", lambda *_, answer=may, **__: answer)
         stage.run(config)
         curves.append([json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()])
         events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
-        shared.append(max(event.get("shared_prompt_share", 0.0) for event in events))
-    assert shared[0] > 0.05
-    assert shared[1] == 0
+        shares.append(max(event.get("shared_prompt_share", 0.0) for event in events))
+    assert shares[0] > 0.05
+    assert shares[1] == 0
     for one, other in zip(*curves, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 

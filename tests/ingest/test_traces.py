@@ -30,11 +30,17 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import mlflow
 
     path = tmp_path_factory.mktemp("store") / "traces.db"
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    mlflow.get_experiment_by_name("chat")
-    mlflow.set_tracking_uri(before)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_no_address(patch)
+        mlflow.set_tracking_uri(f"sqlite:///{path}")
+        mlflow.get_experiment_by_name("chat")
     return path
+
+
+def leave_no_address(patch: pytest.MonkeyPatch) -> None:
+    """MLflow sets these variables, and would for the tests that follow."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        patch.setenv(name, "")
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +49,7 @@ def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(empty_store, tmp_path / "traces.db")
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.setenv(name, "")  # MLflow sets them, and would for the tests that follow
+    leave_no_address(monkeypatch)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/traces.db")
     mlflow.set_experiment("chat")
 

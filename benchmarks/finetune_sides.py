@@ -57,7 +57,7 @@ def _trl(steps: int, bf16: bool, packing: bool, on_gpu: bool) -> dict[str, float
     from tasks.base.load import load_base, load_tokenizer
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
-    from tasks.finetune.stage import physical_cores
+    from tasks.finetune.job import physical_cores
     from tasks.rendered import read_rendered
 
     torch.set_num_threads(physical_cores())

@@ -200,3 +200,27 @@ def test_the_command_shows_its_help_without_heavy_libraries() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout
     assert told.strip() == "[]"
+
+
+def test_what_the_benchmarks_import_of_ours_is_there() -> None:
+    missing = []
+    for path in sorted((REPOSITORY / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and (file := ours(node.module)):
+                known = defined(file) | {each.stem for each in (REPOSITORY / file).parent.iterdir()}
+                missing += [f"{path.name}: {node.module}.{a.name}" for a in node.names if a.name not in known]
+    assert missing == []
+
+
+def defined(module: Path) -> set[str]:
+    """Names that stand at the top of a module."""
+    found: set[str] = set()
+    for node in ast.parse((REPOSITORY / module).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            found.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+    return found

@@ -121,16 +121,16 @@ def strop() -> dict[str, float]:
     from tasks.render import stage
     from tasks.rendered import read_rendered
 
-    read = stage.read_dataset
+    gather = stage._gather
     reading: dict[str, float] = {}
 
-    def measured_read() -> Any:
+    def measured_gather(*arguments: Any) -> Any:
         began, cpu = time.perf_counter(), cpu_seconds()
-        rows = read()
+        rows = gather(*arguments)
         reading.update(reading_seconds=time.perf_counter() - began, reading_cpu_seconds=cpu_seconds() - cpu)
         return rows
 
-    stage.read_dataset = measured_read
+    stage._gather = measured_gather
     load_tokenizer(base_folder(read_base()))  # its library is imported, as TRL's is
     config = load_config()
     began, cpu = time.perf_counter(), cpu_seconds()

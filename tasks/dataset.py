@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.errors import DataError
 from tasks.manifest import Batch, read_manifest
 from tasks.records import check_raw, fill_up, read_raw, read_raw_file, to_rows
 from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, DATASET_SCHEMA, ROW_SCHEMA
@@ -77,10 +78,12 @@ def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
         part: CURATED_SCHEMA, by `index`, in one table or several.
 
     Raises:
-        DataError: the raw batch is not on the disk.
+        DataError: the raw batch is not on the disk, or is shorter than the part says.
     """
+    waiting = _Waiting(part)
+    if waiting.is_empty():
+        return
     check_raw(batch, bytes_too=False)
-    waiting = _Waiting(iter(part))
     first = 0
     with pq.ParquetFile(batch.path) as file:
         for group in range(file.num_row_groups):
@@ -93,24 +96,35 @@ def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
                     yield rows_from(raw, batch, chosen)
                 first += read.num_rows
             first = last
+    if not waiting.is_empty():
+        what = f"has {first} records, but data/curated names later ones of it"
+        raise DataError(what, where=str(batch.path), fix="Bring it back: dvc checkout data/raw.dvc")
 
 
 class _Waiting:
     """Rows of a part in the order of their batch, from which those at its start are taken."""
 
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        self._tables = tables
+    def __init__(self, tables: Iterable[pa.Table]) -> None:
+        self._tables = iter(tables)
         self._next = CURATED_SCHEMA.empty_table()
+
+    def is_empty(self) -> bool:
+        while not self._next.num_rows:
+            more = next(self._tables, None)
+            if more is None:
+                return True
+            self._next = more
+        return False
 
     def before(self, end: int) -> pa.Table:
         """Those not yet taken that stand before place `end` of the batch."""
-        taken = []
-        more: pa.Table | None = self._next
-        while more is not None:
-            count = int(np.searchsorted(more["index"].to_numpy(), end))
-            taken.append(more.slice(0, count))
-            self._next = more.slice(count)
-            more = None if self._next.num_rows else next(self._tables, None)
+        taken = [CURATED_SCHEMA.empty_table()]
+        while not self.is_empty():
+            count = int(np.searchsorted(self._next["index"].to_numpy(), end))
+            taken.append(self._next.slice(0, count))
+            self._next = self._next.slice(count)
+            if self._next.num_rows:
+                break
         return pa.concat_tables(taken)
 
 

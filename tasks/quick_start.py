@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """In it, nothing is collected; what was made in it never is. A process that imports torch and transformers starts in two thirds
-    of the time, and each collection afterwards takes a tenth."""
+    """In it, nothing is collected; what there is at its end never is. A process that imports torch and transformers starts in three
+    quarters of the time, and each collection afterwards takes a tenth."""
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -62,7 +62,8 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
-        if is_first() and (speed := tell.tokens_per_second) and prepared.epoch_flops:
+        is_counted = counted.tokens > 0  # it is not where other processes load the data
+        if is_first() and is_counted and prepared.epoch_flops and (speed := tell.tokens_per_second):
             flops = prepared.epoch_flops(trainer.model, 1 - counted.repeated_share) / prepared.tokens_per_epoch * speed
             _tell_utilisation(progress, trainer.state.global_step, speed, flops, work.precision)
     return trainer, prepared

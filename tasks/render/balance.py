@@ -81,7 +81,8 @@ class _Groups:
 
     def __init__(self, rule: BalanceRule) -> None:
         self.rule = rule
-        self._number_of: dict[tuple[Any, ...], int] = {}
+        self._number_of: dict[bytes, int] = {}
+        """Digests: a label may be a long answer."""
         self._numbers = array("i")
 
     def add(self, rows: pa.Table) -> None:
@@ -92,7 +93,7 @@ class _Groups:
         numbers = np.full(rows.num_rows, _NOT_MEANT, np.int32)
         meant = rows.filter(pa.array(matches))
         columns = [meant[COLUMN_OF[name]].to_pylist() for name in self.rule.each]
-        keys = zip(*columns, strict=True) if columns else [()] * meant.num_rows
+        keys = map(_digest, zip(*columns, strict=True) if columns else [()] * meant.num_rows)
         numbers[matches] = [self._number_of.setdefault(key, len(self._number_of)) for key in keys]
         self._numbers.frombytes(numbers.tobytes())
 
@@ -115,6 +116,10 @@ def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[
     kept = ~is_known | (ranks < share)
     counts = Counter(new=int(np.count_nonzero(~is_known)), known=int(np.count_nonzero(is_known & kept)))
     return rows.filter(pa.array(kept)), counts
+
+
+def _digest(values: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\x1f".join(values).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

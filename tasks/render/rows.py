@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.files import ParquetStream
 
-PORTION_ROWS = 1024
+PORTION_ROWS, PORTION_BYTES = 1024, 16 * 2**20
 COLUMNS = (
     *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
     *("tools", "rejected", "desirable"),
@@ -84,15 +84,25 @@ class Rows:
         """The rows as dicts (COLUMNS), in order."""
         first = 0
         with pq.ParquetFile(self.path) as file:
-            for read in file.iter_batches(PORTION_ROWS, use_threads=False):
+            at_once = _rows_at_once(file.metadata)
+            for read in file.iter_batches(at_once, use_threads=False):
                 last = first + read.num_rows
                 rows = pa.Table.from_batches([read])
+                places = np.arange(read.num_rows)
                 if self.times is not None:
-                    rows = rows.take(pa.array(np.repeat(np.arange(read.num_rows), self.times[first:last])))
-                if self.choose is not None:
-                    rows = self.choose(rows)
-                for portion in rows.to_batches(max_chunksize=PORTION_ROWS):
-                    yield portion.to_pylist()
+                    places = np.repeat(places, self.times[first:last])
+                for start in range(0, len(places), at_once):
+                    portion = rows.take(pa.array(places[start : start + at_once]))
+                    if self.choose is not None:
+                        portion = self.choose(portion)
+                    if portion.num_rows:
+                        yield portion.to_pylist()
                 if self.seen is not None:
                     self.seen(read.num_rows)
                 first = last
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Rows of a portion: fewer where they are long."""
+    size: int = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+    return max(1, min(PORTION_ROWS, PORTION_BYTES * int(metadata.num_rows) // max(1, size)))

@@ -49,12 +49,10 @@ def run(config: PipelineConfig) -> None:
     _require_context(config)
     forms = start.forms
     families = read_templates()
-
-    shutil.rmtree(paths.RENDERED, ignore_errors=True)
-    paths.RENDERED.mkdir(parents=True)
     report: dict[str, Any] = {}
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix=".waiting-", dir=paths.RENDERED) as waiting:
+    paths.CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rendering-", dir=paths.CACHE) as waiting:
         rows, seen = _gather(Path(waiting), settings, start, report)
         give_memory_back()
         _require_templates(seen, families)
@@ -64,6 +62,8 @@ def run(config: PipelineConfig) -> None:
 
         tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
         material = Material(tokenizer, families, settings, counts)
+        shutil.rmtree(paths.RENDERED, ignore_errors=True)
+        paths.RENDERED.mkdir(parents=True)
         total = sum(rows[split].count * len(forms) for split in ("train", "valid")) + rows["test"].count
         with track("render", total=total, unit="rows") as progress:
 

@@ -93,6 +93,23 @@ def test_the_dataset_is_the_same_a_piece_at_a_time(at_once: int, monkeypatch: py
     assert rows.num_rows > 100
 
 
+def test_a_batch_that_is_shorter_than_its_part_says_is_told() -> None:
+    hold(1, 30)
+    raw = Path("data/raw/toy/b1.parquet")
+    pq.write_table(pq.read_table(raw).slice(0, 20), raw, row_group_size=7)
+    with pytest.raises(DataError, match=r"has 20 records, but data/curated names later ones"):
+        list(read_pieces())
+
+
+def test_a_batch_that_has_no_rows_in_the_dataset_need_not_be_there() -> None:
+    hold(1, 30)
+    hold(2, 4, row_group=2)
+    part = Path("data/curated/000002-b2.parquet")
+    write_parquet(part, pq.read_table(part).slice(0, 0))
+    Path("data/raw/toy/b2.parquet").unlink()
+    assert pa.concat_tables(read_pieces()).equals(read_dataset())
+
+
 def test_no_more_than_a_row_group_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     hold(1, 300)
     monkeypatch.setattr("tasks.dataset.read_dataset", lambda *_: pytest.fail("reads all of it"))

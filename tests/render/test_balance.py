@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -51,6 +52,16 @@ def test_each_label_is_capped_on_its_own() -> None:
     labels = ROWS["output"].to_pylist()
     assert Counter(labels[place] for place in places if place < 600) == {"sport": 40, "体育": 40, "tech": 40}
     assert sum(place >= 600 for place in places) == 400
+
+
+def test_no_answer_is_kept_to_count_it() -> None:
+    found = Mix([BalanceRule(each=("label",), max_rows=5)], 1.0)
+    tracemalloc.start()
+    found.add(ROWS.set_column(3, "output", pa.array([f"{n} " * 2_000 for n in range(ROWS.num_rows)])))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1_000_000, "8 MB of answers"
+    assert found.times() == (None, {})
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.5, 100, 150), (2.0, 500, 500), (2.5, 600, 650), (0.0, 0, 0)])

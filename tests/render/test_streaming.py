@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ from tasks import dataset, paths
 from tasks.base.resolve import pin_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.errors import ConfigError
 from tasks.files import file_digest
 from tasks.render import arrays, rows, stage
 from tasks.rendered import TEST
@@ -66,6 +68,30 @@ def test_the_text_is_never_held_whole(config: PipelineConfig, monkeypatch: pytes
     text = sum(len(row["input"]) for row in many)
     assert len(held) > 20
     assert max(held) - start < text / 2
+
+
+def test_a_mistake_leaves_what_was_rendered_before(config: PipelineConfig) -> None:
+    write_part(toy_rows())
+    curate(config)
+    stage.run(config)
+    before = _arrays()
+    Path("data/templates/topic.yaml").unlink()
+    with pytest.raises(ConfigError, match="no templates for the family topic"):
+        stage.run(config)
+    assert _arrays() == before
+    assert list(paths.CACHE.glob("rendering-*")) == []
+
+
+def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PORTION_BYTES", 10_000)
+    subjects = [dict.fromkeys(rows.COLUMNS, "") | {"row_id": str(n), "output": f"{n} " * 500} for n in range(40)]
+    with rows.Gathering(tmp_path / "rows.parquet") as gathering:
+        gathering.add(pa.Table.from_pylist(subjects))
+    times = np.array([3] * 10 + [0] * 10 + [1] * 20, np.int32)
+    portions = list(rows.Rows(tmp_path / "rows.parquet", 40, times).portions())
+    assert max(len(portion) for portion in portions) <= 10
+    expected = [str(n) for n, count in enumerate(times) for _ in range(count)]
+    assert [row["row_id"] for portion in portions for row in portion] == expected
 
 
 def _arrays() -> dict[str, str]:

@@ -10,11 +10,12 @@ from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.order import Examples
 from tasks.finetune.packed import PackedRows
-from tasks.finetune.positions import longest_example, require_room
+from tasks.finetune.positions import longest_example, require_room, window_of
 from tasks.finetune.processes import from_all
 from tasks.finetune.sharing import may_share
 from tasks.finetune.trainer import AnswerTrainer
 from tasks.finetune.utilisation import epoch_flops
+from tasks.progress import say
 from tasks.rendered import FORM_OF, Rendered, read_rendered
 
 
@@ -29,22 +30,27 @@ def prepare(work: Work) -> Prepared:
     form = FORM_OF[settings.objective]
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
-    require_room(work, longest_example(train, valid))
+    longest = longest_example(train, valid)
+    require_room(work, longest)
     learns_all = settings.loss_on == "all" or form == "texts"
     by_length = settings.batches == "by_length"
     rows_as = Examples if by_length else PackedRows
     rows, valid_rows = rows_as(train, learns_all), rows_as(valid, learns_all)
-    is_packed = settings.method != "prompt" and not by_length
+    window = window_of(work)
+    is_packed = settings.method != "prompt" and not by_length and (window is None or longest <= window)
 
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
+        model = build_model(work, is_packed=is_packed)
+        if is_packed and not model.takes_packed_rows:
+            say("finetune: this model mixes tokens in a way of its own: it is trained an example a line, padded")
         return AnswerTrainer(
-            model=build_model(work, is_packed=is_packed),
+            model=model,
             args=training_arguments(work, len(rows), len(valid_rows)),
             train_dataset=rows,
             eval_dataset=valid_rows,
             label_smoothing=settings.label_smoothing,
             neftune_alpha=settings.neftune_alpha,
-            is_packed=is_packed,
+            is_packed=model.takes_packed_rows,
             by_length=by_length,
             shares_prompt=may_share(settings, learns_all),
             callbacks=callbacks,

@@ -48,7 +48,7 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
 
     Args:
         labels: give it a head that tells these apart.
-        is_packed: it is given batches of `packed.collate`.
+        is_packed: it is given batches of `packed.collate`, if it can take them: its `takes_packed_rows` says so.
 
     Raises:
         TrainingError: no module of the model bears a name that the method asks for, or it is to go on from what it cannot.
@@ -63,8 +63,7 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         work, work.precision if keeps_base else "fp32",
         dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
     )  # fmt: skip
-    if is_packed:
-        use_packed_attention(model, work.precision)
+    model.takes_packed_rows = is_packed and use_packed_attention(model, work.precision)
     use_fast_kernels(model)
     model.config.use_cache = False
     if settings.gradient_checkpointing:

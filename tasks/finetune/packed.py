@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from tasks.finetune.agreement import takes_packed_rows
 from tasks.finetune.kernels import attention_on_gpu
 from tasks.finetune.sharing import prompt_tokens, share_prompt, whole_examples, without_repetitions
 from tasks.rendered import Rendered
@@ -174,15 +175,24 @@ def _attend_side_by_side(
     return torch.cat([mixed[place, :length] for place, length in enumerate(lengths)])
 
 
-def use_packed_attention(model: Any, precision: str = "fp32") -> None:
-    """Makes `model` attend an example at a time in batches of `collate`: on a CPU by the functions above."""
+def use_packed_attention(model: Any, precision: str = "fp32") -> bool:
+    """Makes `model` attend an example at a time in batches of `collate`: on a CPU by the functions above.
+
+    Returns:
+        False for a model that would not say of packed rows what it says of their examples; it is left as it was.
+    """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     if model.device.type == "cuda":
         model.set_attn_implementation(attention_on_gpu(precision))
-        return
+        return True
     AttentionInterface.register(ATTENTION, packed_attention)
     # no mask over the whole row is built: the boundaries say it all
     AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
+    own = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
+    if takes_packed_rows(model, own):
+        return True
+    model.set_attn_implementation(own)
+    return False

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
 
 def room_of(work: Work) -> int | None:
     """The longest row, in tokens, that what is trained can read; None where its configuration names no limit."""
+    positions = positions_of(_config(work))
+    virtual = work.settings.prompt.virtual_tokens if work.settings.method == "prompt" else 0
+    return None if positions is None else positions - virtual
+
+
+def window_of(work: Work) -> int | None:
+    """How far back the layers look that do not look at all of an example; None where all do. Our attention for packed rows does."""
+    config = _config(work)
+    window: int | None = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    return window if kinds is None or "sliding_attention" in kinds else None
+
+
+def _config(work: Work) -> Any:
     from transformers import AutoConfig
 
     start = work.start
     folder = base_folder(work.record) if start is None or is_adapter(start) else start
-    positions = positions_of(AutoConfig.from_pretrained(folder).get_text_config())
-    virtual = work.settings.prompt.virtual_tokens if work.settings.method == "prompt" else 0
-    return None if positions is None else positions - virtual
+    return AutoConfig.from_pretrained(folder).get_text_config()
 
 
 def require_room(work: Work, longest: int) -> None:

@@ -4,13 +4,12 @@ Examples share what the chat template and the instruction template write first: 
 turn. In a causal model these tokens' states do not depend on what follows, so they are the same in each example; only attention is
 computed for every example as if its prompt stood before it. Loss and gradient are those of the examples one by one (a test).
 
-That holds where an example meets its prompt in attention alone, and that attention is ours: `knows_shared_prompts` tries the model.
+That holds where an example meets its prompt in attention alone, and that attention is ours (agreement.py tries the model).
 Convolutions and recurrent layers would go on from the answer before.
 """
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 LEAST_TOKENS = 8
 """Shorter prompts are not worth their bookkeeping."""
-MOST_DIFFERENCE = 0.1
-"""Of what another prompt changes: rounding in bf16 is a few hundredths of it."""
 IGNORED = -100
 
 
@@ -31,50 +28,6 @@ def may_share(settings: TrainingSettings, learns_all: bool) -> bool:
     lora = settings.lora.dropout if settings.method in ("lora", "dora", "qlora") else 0.0
     by_chance = settings.dropout or lora or settings.neftune_alpha
     return not by_chance and not learns_all and not torch.cuda.is_available()
-
-
-def knows_shared_prompts(model: Any, attention: str) -> bool:
-    """Does the model say the same of examples whose prompt is shared? Asked of its structure, then of itself: the difference must
-    be small beside what another prompt would change.
-
-    Args:
-        attention: the name of the attention that reads the boundaries of `share_prompt`.
-    """
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
-    if inner.config._attn_implementation != attention:
-        return False
-    by_chance = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in inner.modules())
-    if by_chance or any(isinstance(module, torch.nn.Conv1d) for module in inner.modules()):
-        return False
-    prompt = torch.arange(LEAST_TOKENS) % 7 + 1
-    own = [torch.arange(length) % 5 + 2 + number for number, length in enumerate((6, 3, 6))]
-
-    def said(shift: int, shares: bool) -> torch.Tensor:
-        ids = torch.cat([part for each in own for part in (prompt + shift, each)])
-        lengths = [LEAST_TOKENS + len(each) for each in own]
-        batch = {
-            "input_ids": ids[None],
-            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-            "labels": torch.full_like(ids, IGNORED)[None],
-            "cu_seq_lens_q": torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32),
-        }
-        batch = share_prompt(batch) if shares else batch
-        batch.pop("labels")
-        places = slice(-len(own[-1]), None)  # the last example's own
-        logits: torch.Tensor = inner(**batch, use_cache=False).logits[0, places].float()
-        return logits
-
-    was_training = inner.training
-    inner.eval()
-    try:
-        is_mixed = len({value.dtype for value in inner.parameters() if value.is_floating_point()}) > 1
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-            plain, shared, other = said(0, False), said(0, True), said(1, False)
-    except (TypeError, ValueError, RuntimeError, AssertionError):
-        return False
-    finally:
-        inner.train(was_training)
-    return bool((shared - plain).abs().max() <= MOST_DIFFERENCE * (other - plain).abs().max())
 
 
 def share_prompt(batch: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from tasks.errors import TrainingError
 from tasks.files import write_parquet
 from tasks.finetune.kernels import boundaries
 from tasks.finetune.packed import PackedRows, collate, use_packed_attention
@@ -56,7 +57,9 @@ def ask_teacher(
     if not waiting:
         return
     model = load()
-    use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32")
+    if not use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32"):
+        what = "the teacher mixes tokens in a way of its own, and cannot be asked about examples side by side"
+        raise TrainingError(what, where="finetune.distill.teacher", fix="Let it write answers: strop data build")
     for start in range(0, len(waiting), ROWS_A_FILE):
         found = []
         for row in waiting[start : start + ROWS_A_FILE]:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from tasks.finetune.agreement import takes_shared_prompts
 from tasks.finetune.kernels import boundaries
 from tasks.finetune.loss import SoftTargets, cross_entropy, distillation, judged, use_answer_loss
 from tasks.finetune.objective_settings import DistillSettings
 from tasks.finetune.order import EvenRows, RowOrder
 from tasks.finetune.packed import ATTENTION, collate, collate_padded, collate_sharing
 from tasks.finetune.processes import from_all, process_count
-from tasks.finetune.sharing import IGNORED, knows_shared_prompts, places_before
+from tasks.finetune.sharing import IGNORED, places_before
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -41,7 +42,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self.by_length = by_length
         self._order: RowOrder | None = None
-        shares_prompt = shares_prompt and is_packed and knows_shared_prompts(arguments["model"], ATTENTION)
+        shares_prompt = shares_prompt and is_packed and takes_shared_prompts(arguments["model"], ATTENTION)
         packed = collate_sharing if shares_prompt else collate
         super().__init__(data_collator=packed if is_packed else collate_padded, **arguments)
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the trained tokens of a global batch

@@ -17,11 +17,10 @@ from tasks import paths
 from tasks.base.load import load_base
 from tasks.base.resolve import read_base
 from tasks.finetune import stage
-from tasks.finetune.packed import ATTENTION, PackedRows, collate, collate_sharing, use_packed_attention
+from tasks.finetune.packed import PackedRows, collate, collate_sharing, use_packed_attention
 from tasks.finetune.sharing import (
     IGNORED,
     LEAST_TOKENS,
-    knows_shared_prompts,
     may_share,
     places_before,
     prompt_tokens,
@@ -163,52 +162,3 @@ def test_shared_prompts_are_counted_and_are_no_padding() -> None:
     count([[*SHARED, 1, 2], [*SHARED, 3, 4], [*SHARED, 5, 6]])
     assert count.padding_share == 0
     assert count.repeated_share == 16 / 30
-
-
-def small(kind: str) -> Any:
-    """Models whose weights are large enough that a prompt matters."""
-    import transformers
-
-    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
-    configs = {
-        "llama": lambda: transformers.LlamaConfig(**sizes, **heads),
-        "gpt_neo": lambda: transformers.GPTNeoConfig(
-            vocab_size=300, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=128,
-            attention_types=[[["global", "local"], 1]], window_size=64,
-        ),
-        "lfm2": lambda: transformers.Lfm2Config(**sizes, **heads, layer_types=["conv", "full_attention"]),
-        "mamba2": lambda: transformers.Mamba2Config(
-            vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=1, expand=2
-        ),
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(configs[kind]())
-    for value in model.parameters():
-        value.data *= 3
-    use_packed_attention(model)
-    return model
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt_neo", "lfm2", "mamba2"])
-def test_a_model_that_meets_its_prompt_elsewhere_than_in_our_attention_shares_none(kind: str) -> None:
-    """GPT-Neo keeps an attention of its own; LFM2 and Mamba mix tokens in convolutions and states."""
-    assert knows_shared_prompts(small(kind), ATTENTION) is (kind == "llama")
-
-
-def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
-    model = small("llama")
-    forward = model.model.layers[1].forward
-
-    def forgets(*arguments: Any, cu_seq_lens_q: torch.Tensor, **named: Any) -> Any:
-        return forward(*arguments, cu_seq_lens_q=cu_seq_lens_q.clamp(min=0), **named)
-
-    assert knows_shared_prompts(model, ATTENTION)
-    model.model.layers[1].forward = forgets
-    assert not knows_shared_prompts(model, ATTENTION)
-
-
-def test_a_model_that_leaves_out_by_chance_shares_none() -> None:
-    model = small("llama")
-    model.model.layers[0].mlp.extra = torch.nn.Dropout(0.1)
-    assert not knows_shared_prompts(model, ATTENTION)

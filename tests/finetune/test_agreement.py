@@ -1,0 +1,124 @@
+"""A model is tried before it is trained: does it say the same of examples side by side as of each alone?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from conftest import make_tiny_tokenizer
+from test_finetune import prepare
+
+from tasks import paths
+from tasks.finetune import stage
+from tasks.finetune.agreement import takes_shared_prompts
+from tasks.finetune.packed import ATTENTION, use_packed_attention
+
+SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: transformers.LlamaConfig(**SIZES, **HEADS),
+    "gpt_neo": lambda: transformers.GPTNeoConfig(
+        vocab_size=400, hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=512,
+        attention_types=[[["global", "local"], 1]], window_size=512,
+    ),
+    "bloom": lambda: transformers.BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=4),
+    "gpt_oss": lambda: transformers.GptOssConfig(**SIZES, **HEADS, head_dim=8, num_local_experts=2, num_experts_per_tok=1),
+    "lfm2": lambda: transformers.Lfm2Config(**SIZES, **HEADS, layer_types=["conv", "full_attention"]),
+    "mamba2": lambda: transformers.Mamba2Config(
+        vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=8, num_heads=8, head_dim=8, n_groups=1, expand=2
+    ),
+}  # fmt: skip
+
+
+def small(kind: str) -> Any:
+    """Models whose weights are large enough that a prompt matters."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGS[kind]())
+    for name, value in model.named_parameters():
+        value.data *= 3
+        if "sinks" in name:
+            value.data += 2.0
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes", "shares"),
+    [
+        ("llama", True, True),
+        ("gpt_neo", True, False),
+        ("bloom", False, False),
+        ("gpt_oss", False, False),
+        ("lfm2", False, False),
+        ("mamba2", False, False),
+    ],
+)
+def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts(
+    kind: str, takes: bool, shares: bool
+) -> None:
+    """GPT-Neo keeps an attention of its own, and Bloom one that counts places in the row; gpt-oss adds sinks to it; LFM2 and Mamba
+    mix tokens in convolutions and states."""
+    model = small(kind)
+    own = model.config._attn_implementation
+    assert use_packed_attention(model) is takes
+    assert takes_shared_prompts(model, ATTENTION) is shares
+    if not takes:
+        assert model.config._attn_implementation == own
+
+
+def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
+    model = small("llama")
+    assert use_packed_attention(model)
+    assert takes_shared_prompts(model, ATTENTION)
+    forward = model.model.layers[1].forward
+
+    def forgets(*arguments: Any, cu_seq_lens_q: torch.Tensor, **named: Any) -> Any:
+        return forward(*arguments, cu_seq_lens_q=cu_seq_lens_q.clamp(min=0), **named)
+
+    model.model.layers[1].forward = forgets
+    assert not takes_shared_prompts(model, ATTENTION)
+
+
+def test_a_model_that_leaves_out_by_chance_shares_no_prompt() -> None:
+    model = small("llama")
+    assert use_packed_attention(model)
+    model.model.layers[0].mlp.extra = torch.nn.Dropout(0.1)
+    assert not takes_shared_prompts(model, ATTENTION)
+
+
+def saved(folder: Path, model: Any) -> Path:
+    tokenizer = make_tiny_tokenizer()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def losses_of(config: Any) -> list[float]:
+    stage.run(config)
+    curves = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+    return [point["loss"] for point in curves if "loss" in point]
+
+
+def test_a_model_of_its_own_way_is_trained_an_example_a_line(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = saved(tmp_path / "lfm2", small("lfm2"))
+    losses = losses_of(prepare(project, base, max_steps=30, learning_rate=5e-3, precision="fp32"))
+    assert "an example a line, padded" in capsys.readouterr().out
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_examples_longer_than_a_window_are_trained_a_line_each(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = transformers.MistralConfig(**SIZES, **HEADS, sliding_window=16)
+    torch.manual_seed(0)
+    base = saved(tmp_path / "mistral", transformers.AutoModelForCausalLM.from_config(config))
+    monkeypatch.setattr(
+        "tasks.finetune.model.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
+    )
+    assert len(losses_of(prepare(project, base, max_steps=2))) == 2

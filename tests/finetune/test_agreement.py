@@ -57,12 +57,13 @@ def small(kind: str) -> Any:
         ("mamba2", False, False),
     ],
 )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts(
-    kind: str, takes: bool, shares: bool
+    dtype: torch.dtype, kind: str, takes: bool, shares: bool
 ) -> None:
     """GPT-Neo keeps an attention of its own, and Bloom one that counts places in the row; gpt-oss adds sinks to it; LFM2 and Mamba
     mix tokens in convolutions and states."""
-    model = small(kind)
+    model = small(kind).to(dtype)
     own = model.config._attn_implementation
     assert use_packed_attention(model) is takes
     assert takes_shared_prompts(model, ATTENTION) is shares

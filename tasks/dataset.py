@@ -66,7 +66,8 @@ def read_pieces() -> Iterator[pa.Table]:
         if (paths.CURATED / batch.part).exists():
             with pq.ParquetFile(paths.CURATED / batch.part) as file:
                 part = (
-                    fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA) for some in file.iter_batches(ROWS_AT_ONCE)
+                    fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA)
+                    for some in file.iter_batches(ROWS_AT_ONCE, use_threads=False)
                 )
                 yield from pieces_of(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
 

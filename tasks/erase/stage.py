@@ -181,6 +181,8 @@ def _clear_caches(plan: Plan) -> None:
                 shutil.rmtree(path.parent, ignore_errors=True)
     shutil.rmtree(paths.PREDICTION_CACHE, ignore_errors=True)
     shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # what generators answered may be about them
+    for left in paths.CACHE.glob("rendering-*"):  # a rendering that was killed
+        shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(paths.SOFT_TARGETS, ignore_errors=True)  # a teacher's likeliest tokens are nearly the answers
     shutil.rmtree(paths.CHECKPOINTS, ignore_errors=True)
     for folder in paths.BASES.glob("labels-*"):  # made again when they are asked for

@@ -52,6 +52,8 @@ def run(config: PipelineConfig) -> None:
     report: dict[str, Any] = {}
     counts: Counter[str] = Counter()
     paths.CACHE.mkdir(exist_ok=True)
+    for left in paths.CACHE.glob("rendering-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="rendering-", dir=paths.CACHE) as waiting:
         rows, seen = _gather(Path(waiting), settings, start, report)
         give_memory_back()

@@ -82,6 +82,16 @@ def test_a_mistake_leaves_what_was_rendered_before(config: PipelineConfig) -> No
     assert list(paths.CACHE.glob("rendering-*")) == []
 
 
+def test_what_a_killed_run_left_goes_with_the_next(config: PipelineConfig) -> None:
+    write_part(toy_rows())
+    curate(config)
+    left = paths.CACHE / "rendering-killed"
+    left.mkdir(parents=True)
+    (left / "train.parquet").write_text("text of rows")
+    stage.run(config)
+    assert list(paths.CACHE.glob("rendering-*")) == []
+
+
 def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "PORTION_BYTES", 10_000)
     subjects = [dict.fromkeys(rows.COLUMNS, "") | {"row_id": str(n), "output": f"{n} " * 500} for n in range(40)]

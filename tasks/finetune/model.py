@@ -10,8 +10,10 @@ from tasks.base.load import Precision
 from tasks.errors import TrainingError
 from tasks.finetune.fitness import require_judges
 from tasks.finetune.kernels import use_fast_kernels
+from tasks.finetune.low_rank import use_low_rank
 from tasks.finetune.objectives import Work
 from tasks.finetune.packed import use_packed_attention
+from tasks.finetune.processes import is_sharded
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.starting import ADAPTED, goes_on_with_adapter, load_start, take_adapter
 
@@ -99,6 +101,8 @@ def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
         for value in adapted.parameters():
             if value.requires_grad:  # a new head is not frozen with the base
                 value.data = value.data.float()
+        if not is_sharded():  # by hooks that gather a layer's weights, and know of its own forward pass only
+            use_low_rank(adapted)
         return adapted
     except ValueError as error:
         leaves = sorted(

@@ -89,3 +89,8 @@ def leave() -> None:
 
 def _are_joined() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized() and process_count() > 1
+
+
+def is_sharded() -> bool:
+    """Are the weights of the model shared out among the processes (FSDP, DeepSpeed)?"""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -17,8 +17,10 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from tasks.finetune.kernels import FLASH
 
-LOGITS_AT_ONCE = 16 * 2**20
-"""Logits of a chunk: 64 MB in fp32."""
+LOGITS_AT_ONCE, CACHED_LOGITS = 16 * 2**20, 6 * 2**20
+"""Logits of a chunk: 64 MB in fp32; 25 MB find room in a CPU's cache."""
+LEAST_CACHED_TOKENS = 128
+"""For each chunk all weights of the head are read."""
 _TRIED_TOKENS = 8
 
 
@@ -35,6 +37,10 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]
     ) -> torch.Tensor:
         needs = context.needs_input_grad
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        if (
+            weight.device.type == "cpu" and not needs[1]
+        ):  # the gradient of the head's weights would be gone through a chunk, too
+            rows = min(rows, max(LEAST_CACHED_TOKENS, CACHED_LOGITS // weight.shape[0]))
         total = hidden.new_zeros((), dtype=torch.float32)
         by_hidden = torch.empty_like(hidden) if needs[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
@@ -79,13 +85,14 @@ def _cross_entropies(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Losses [tokens], and the gradient of their sum by the logits."""
     wanted = labels[:, None]
-    shares = torch.log_softmax(logits, -1, dtype=torch.float32)
-    losses = -(1 - smoothing) * shares.gather(-1, wanted)[:, 0]
-    if smoothing:
-        losses = losses - smoothing * shares.mean(-1)
+    shares = logits.to(torch.float32, copy=True)
+    highest, own = shares.amax(-1, keepdim=True), shares.gather(-1, wanted)
+    mean = shares.mean(-1, keepdim=True) if smoothing else 0.0
+    sums = shares.sub_(highest).exp_().sum(-1, keepdim=True)
+    losses = (sums.log() + highest - (1 - smoothing) * own - smoothing * mean)[:, 0]
     if not needs_gradient:
         return losses, None
-    gradient = shares.exp_()  # the probabilities, in the same memory
+    gradient = shares.div_(sums)  # the probabilities, in the same memory
     if smoothing:
         gradient -= smoothing / logits.shape[-1]
     return losses, gradient.scatter_add_(-1, wanted, torch.full_like(wanted, -(1 - smoothing), dtype=gradient.dtype))

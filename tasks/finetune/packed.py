@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from tasks.finetune.agreement import takes_packed_rows
 from tasks.finetune.kernels import attention_on_gpu
 from tasks.finetune.sharing import prompt_tokens, share_prompt, whole_examples, without_repetitions
+from tasks.finetune.side_by_side import attend_side_by_side, is_short
 from tasks.rendered import Rendered
 
 ATTENTION = "strop_packed"
@@ -118,21 +119,17 @@ def packed_attention(
     """
     assert cu_seq_lens_q is not None, "this model does not hand keyword arguments on to its attention"
     prompt = prompt_tokens(cu_seq_lens_q)
-    lengths = parts = torch.diff(cu_seq_lens_q.clamp(min=0)).tolist()
-    if prompt:
-        query, key, value = (whole_examples(states, parts) for states in (query, key, value))
-        lengths = [prompt + length for length in parts[1:]]
+    parts = torch.diff(cu_seq_lens_q.clamp(min=0)).tolist()
+    own = parts[1:] if prompt else parts
+    lengths = [prompt + length for length in own]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rate = dropout if module.training else 0.0
-    attend = _attend_side_by_side if _are_short(lengths) and query.device.type == "cpu" else _attend_one_by_one
-    attended = attend(query, key, value, lengths, scale, rate)
+    if query.device.type == "cpu" and not rate and is_short(max(lengths), query.dtype):
+        return attend_side_by_side(query, key, value, own, prompt, scale)[None], None
+    if prompt:
+        query, key, value = (whole_examples(states, parts) for states in (query, key, value))
+    attended = _attend_one_by_one(query, key, value, lengths, scale, rate)
     return (without_repetitions(attended, parts) if prompt else attended)[None], None
-
-
-def _are_short(lengths: list[int]) -> bool:
-    """Whether padding the examples to the longest costs less than the fused kernel's slow backward pass on a CPU."""
-    longest = max(lengths)
-    return longest <= 256 and len(lengths) * longest**2 <= 3 * sum(length**2 for length in lengths)
 
 
 def _attend_one_by_one(
@@ -148,31 +145,6 @@ def _attend_one_by_one(
         for q, k, v in parts
     ]
     return torch.cat(outputs, dim=2)[0].transpose(0, 1).contiguous()
-
-
-def _attend_side_by_side(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int], scale: float, dropout: float
-) -> torch.Tensor:
-    """All examples in one padded batch of plain matrix products. Returns [tokens, heads, width].
-
-    A third faster a step than the fused kernel for examples of about a hundred tokens (docs/decisions/0005).
-    """
-
-    def padded(states: torch.Tensor) -> torch.Tensor:  # [1, heads, tokens, width] -> [examples, heads, longest, width]
-        rows = states[0].transpose(0, 1).split(lengths)
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2)
-
-    q, k, v = padded(query), padded(key), padded(value)
-    examples, heads, longest, width = q.shape
-    groups = heads // k.shape[1]
-    q = q.reshape(examples, k.shape[1], groups * longest, width)
-    scores = (q @ k.transpose(2, 3)).view(examples, heads, longest, longest).float() * scale
-    later = torch.ones(longest, longest, dtype=torch.bool, device=q.device).triu(1)
-    shares = scores.masked_fill(later, float("-inf")).softmax(-1).to(v.dtype)
-    shares = torch.nn.functional.dropout(shares, dropout) if dropout else shares
-    mixed = shares.view(examples, k.shape[1], groups * longest, longest) @ v
-    mixed = mixed.reshape(examples, heads, longest, width).transpose(1, 2)
-    return torch.cat([mixed[place, :length] for place, length in enumerate(lengths)])
 
 
 def use_packed_attention(model: Any, precision: str = "fp32") -> bool:

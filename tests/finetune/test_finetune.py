@@ -68,24 +68,6 @@ def test_a_packed_row_has_the_loss_of_its_examples_one_by_one(base: str, request
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (6, 1)], ids=str)
-def test_both_ways_of_attention_inside_examples_agree_in_value_and_gradient(heads: tuple[int, int]) -> None:
-    from tasks.finetune.packed import _attend_one_by_one, _attend_side_by_side
-
-    generator = torch.Generator().manual_seed(0)
-    lengths = [5, 1, 17, 9]
-    q, k, v = (
-        torch.randn(1, n, sum(lengths), 8, generator=generator).requires_grad_() for n in (heads[0], heads[1], heads[1])
-    )
-    weights = torch.randn(sum(lengths), heads[0], 8, generator=generator)
-    results = []
-    for attend in (_attend_one_by_one, _attend_side_by_side):
-        out = attend(q, k, v, lengths, 8**-0.5, 0.0)
-        results.append([out.detach(), *torch.autograd.grad((out * weights).sum(), (q, k, v))])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(method: str, project: Path, tiny_llama: Path) -> None:
     config = prepare(project, tiny_llama, method=method, max_steps=None, epochs=4.0, learning_rate=5e-3)

@@ -1,0 +1,95 @@
+"""Attention of short examples side by side is that of each alone, in value and gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.finetune import side_by_side
+from tasks.finetune.side_by_side import attend_side_by_side, is_short
+
+WIDTH = 8
+
+
+def one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int], prompt: int
+) -> torch.Tensor:
+    """Each example by PyTorch's own attention, behind the prompt: [tokens, heads, width]."""
+    found, start = [], prompt
+    for number, length in enumerate(lengths):
+        own = [
+            torch.cat([states[:, :, :prompt], states[:, :, start : start + length]], 2)
+            for states in (query, key, value)
+        ]
+        said = torch.nn.functional.scaled_dot_product_attention(*own, scale=0.3, is_causal=True, enable_gqa=True)
+        found.append(said[0].transpose(0, 1)[0 if number == 0 else prompt :])
+        start += length
+    return torch.cat(found)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    prompt=st.sampled_from([0, 1, 9]),
+    heads=st.sampled_from([(4, 4), (4, 2), (6, 1), (1, 1)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_examples_side_by_side_are_attended_to_as_one_by_one(
+    lengths: list[int], prompt: int, heads: tuple[int, int]
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    tokens = prompt + sum(lengths)
+    states = [
+        torch.randn(1, tokens, count, WIDTH, generator=draw).transpose(1, 2).requires_grad_()
+        for count in (heads[0], heads[1], heads[1])
+    ]
+    weights = torch.randn(tokens, heads[0], WIDTH, generator=draw)
+    results = []
+    for found in (one_by_one(*states, lengths, prompt), attend_side_by_side(*states, lengths, prompt, 0.3)):
+        results.append([found.detach(), *torch.autograd.grad((found * weights).sum(), states)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_cast", [False, True], ids=["bf16", "autocast"])
+def test_in_bf16_it_is_near_what_fp32_says(is_cast: bool) -> None:
+    draw = torch.Generator().manual_seed(1)
+    states = [torch.randn(1, count, 30, WIDTH, generator=draw) for count in (4, 2, 2)]
+    exact = attend_side_by_side(*states, [10, 12], 8, 0.3)
+    narrow = [each.bfloat16().requires_grad_() for each in states]
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
+        found = attend_side_by_side(*narrow, [10, 12], 8, 0.3)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.05)
+    found.sum().backward()
+    assert all(each.grad is not None and each.grad.dtype == torch.bfloat16 for each in narrow)
+
+
+def test_examples_that_the_fused_kernel_computes_faster_are_left_to_it() -> None:
+    assert is_short(800, torch.bfloat16)
+    assert is_short(100, torch.float32)
+    assert not is_short(4000, torch.bfloat16)
+    assert not is_short(800, torch.float32)
+    assert not is_short(10, torch.float16)
+
+
+@pytest.mark.parametrize("prompt", [0, 3])
+def test_long_examples_are_computed_a_block_at_a_time_and_nothing_of_their_shares_is_kept(
+    prompt: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "BLOCK_TOKENS", 8)
+    draw = torch.Generator().manual_seed(0)
+    lengths = [30, 5, 28, 2]
+    states = [torch.randn(1, count, prompt + 65, WIDTH, generator=draw).requires_grad_() for count in (4, 2, 2)]
+    expected, kept = one_by_one(*states, lengths, prompt), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda value: kept.append(value.shape) or value, lambda value: value):
+        found = attend_side_by_side(*states, lengths, prompt, 0.3)
+    assert {shape[-1] for shape in kept if len(shape) == 3 and shape[-2] > 10} == {WIDTH}
+    weights = torch.randn(found.shape, generator=draw)
+    for one, other in zip(
+        (expected, *torch.autograd.grad((expected * weights).sum(), states)),
+        (found, *torch.autograd.grad((found * weights).sum(), states)),
+        strict=True,
+    ):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.errors import TrainingError
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Work
-from tasks.finetune.processes import is_first
+from tasks.finetune.processes import is_first, is_sharded
 from tasks.finetune.saving import labels_of_model
 
 
 def strategy_of(trainer: Any) -> str:
-    """How the processes share the model: by the names of `finetune.launch.strategy`."""
+    """How the processes share the model: by the names of `finetune.launch.strategy`.
+
+    Raises:
+        TrainingError: it was to be shared out, and is not.
+    """
     if trainer.is_fsdp_enabled:
         return "fsdp"
-    return "deepspeed" if trainer.is_deepspeed_enabled else "ddp"
+    if trainer.is_deepspeed_enabled:
+        return "deepspeed"
+    if is_sharded():
+        what = "accelerate did not share the model out among the processes"
+        raise TrainingError(what, where="finetune.launch", fix="Set strategy: ddp, or mend its configuration")
+    return "ddp"
 
 
 def whole_model(trainer: Any, work: Work) -> Any:

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tasks.errors import TrainingError
 from tasks.finetune.launch_settings import LaunchSettings
 
@@ -16,7 +18,7 @@ KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
 
 
 def require_sharding(settings: LaunchSettings) -> None:
-    """Raises TrainingError where the configuration is not there, is damaged or of another strategy, or its library is missing."""
+    """Raises TrainingError where the configuration is missing, damaged or of another strategy, or its library or a GPU is missing."""
     if settings.config is None:
         return
     _fields(settings)
@@ -26,6 +28,9 @@ def require_sharding(settings: LaunchSettings) -> None:
             "pip install deepspeed, or set strategy: fsdp",
         )
         raise TrainingError(what, where="params.yaml", fix=fix)
+    if not torch.cuda.is_available():  # accelerate would train as by ddp, and say nothing
+        what = f"finetune.launch.strategy: {settings.strategy} needs GPUs, and there is none"
+        raise TrainingError(what, where="params.yaml", fix="Set strategy: ddp")
 
 
 def sharding_environment(settings: LaunchSettings) -> dict[str, str]:

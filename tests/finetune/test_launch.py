@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tasks.files import read_json
 from tasks.finetune import stage
 from tasks.finetune.launch import require_launch
 from tasks.finetune.order import EvenRows, RowOrder
+from tasks.finetune.sharded import strategy_of
 
 TWO = {"processes": 2}
 SMALL = {"gradient_accumulation_steps": 2, "max_steps": 4, "evaluations_per_epoch": 100}
@@ -142,10 +144,23 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     assert not any(worker.is_running() for worker in workers)
 
 
-@pytest.mark.slow
-def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(project: Path, tiny_llama: Path) -> None:
-    config = prepare(project, tiny_llama, **SMALL, lora={"target_modules": ["no_such_module"]}, launch=TWO)
-    with pytest.raises(TrainingError, match=r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module"):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        pytest.param(
+            {"lora": {"target_modules": ["no_such_module"]}},
+            r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module",
+            marks=pytest.mark.slow,
+        ),
+        ({"trainer": {"adam_beta2": 1.5}}, r"params\.yaml, finetune\.trainer: the optimiser: .*beta"),
+    ],
+    ids=str,
+)
+def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(
+    wrong: dict[str, Any], told: str, project: Path, tiny_llama: Path
+) -> None:
+    config = prepare(project, tiny_llama, **SMALL, **wrong, launch=TWO)
+    with pytest.raises(TrainingError, match=told):
         stage.run(config)
 
 
@@ -189,6 +204,17 @@ def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
     assert "cannot be read as YAML" in told("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: DEEPSPEED")
     assert "needs DeepSpeed. pip install deepspeed" in told("deepspeed")
+    if not torch.cuda.is_available():
+        Path("accelerate.yaml").write_text("distributed_type: FSDP")
+        assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in told("fsdp")
+
+
+def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=False)
+    assert strategy_of(trainer) == "ddp"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(TrainingError, match="did not share the model out"):
+        strategy_of(trainer)
 
 
 @pytest.mark.parametrize("rows", [7, 8, 9, 1])
@@ -254,7 +280,11 @@ fsdp_config:
 """
 
 
-@pytest.mark.slow
+NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a model is shared out among GPUs")
+
+
+@pytest.mark.gpu
+@NEEDS_TWO_GPUS
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_whole(
     method: str, project: Path, tiny_llama: Path
@@ -266,7 +296,8 @@ def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_wh
     assert read_json(paths.TRAINING_REPORT)["strategy"] == "fsdp"
 
 
-@pytest.mark.slow
+@pytest.mark.gpu
+@NEEDS_TWO_GPUS
 def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Path) -> None:
     Path("fsdp.yaml").write_text(FSDP)
     launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.files import read_batches
 from tasks.manifest import Batch, read_manifest
 from tasks.records import check_raw, fill_up, read_raw, read_raw_file, to_rows
 from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, DATASET_SCHEMA, ROW_SCHEMA
@@ -67,7 +68,7 @@ def read_pieces() -> Iterator[pa.Table]:
             with pq.ParquetFile(paths.CURATED / batch.part) as file:
                 part = (
                     fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA)
-                    for some in file.iter_batches(ROWS_AT_ONCE, use_threads=False)
+                    for some in read_batches(file, ROWS_AT_ONCE, use_threads=False)
                 )
                 yield from pieces_of(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
 

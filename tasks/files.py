@@ -88,6 +88,15 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False)
 
 
+def read_batches(file: Any, rows: int, **named: Any) -> Iterator[Any]:
+    """Record batches of at most so many rows of a pyarrow ParquetFile, in order, a row group at a time.
+
+    Of several row groups `iter_batches` keeps what it read until the last: 300 MB after four million rows, with pyarrow 25.
+    """
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(rows, row_groups=[group], **named)
+
+
 class ParquetStream:
     """A context that writes a table at a time, each as a row group. What an error leaves behind is not a whole file."""
 

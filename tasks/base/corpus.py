@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import BaseModelError
+from tasks.files import read_batches
 from tasks.manifest import Batch
 
 PORTION = 1024
@@ -83,7 +84,7 @@ def _portions(batch: Batch) -> Iterator[tuple[Any, Any]]:
         raise BaseModelError(what, where=str(batch.path), fix="Bring it back: dvc checkout data/raw.dvc")
     with pq.ParquetFile(batch.path) as file:
         columns = [name for name in ("digest", "record", "use") if name in file.schema_arrow.names]
-        for portion in file.iter_batches(PORTION, columns=columns):
+        for portion in read_batches(file, PORTION, columns=columns):
             if "use" in columns:  # an older batch does not say
                 portion = portion.filter(pc.equal(pc.fill_null(portion["use"], "train"), "train"))
             yield portion["digest"], portion["record"].cast("string")

@@ -3,23 +3,24 @@
 PEFT widens what a layer is given to the adapter's fp32, autocast narrows it again, and the adapter's part is scaled and added in
 passes of their own; on a CPU these cost more than the adapter. Here W·x + s·B·(A·x) is two products and one more that adds into the
 first, the scale is in B, and of the inputs one copy is kept for the backward pass, which layers that are given the same share.
-PEFT's layers, their names and their files stay as they are. Hu et al., "LoRA" (2021); Unsloth derives the gradients by hand, too.
+PEFT's layers, their names and their files stay as they are; hooks on parts of a layer are not called. Hu et al., "LoRA" (2021);
+Unsloth derives the gradients by hand, too.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 
 class _LowRank(torch.autograd.Function):  # type: ignore[misc]
     """x·Wᵀ + bias + scale·(x·Aᵀ)·Bᵀ, W frozen; all but A and B are of one type.
 
-    Shapes: x [..., in], W [out, in], bias [out] or None, A [rank, in], B [out, rank].
+    Shapes: x [tokens, in], W [out, in], bias [out] or None, A [rank, in], B [out, rank].
     """
 
     @staticmethod
@@ -32,23 +33,21 @@ class _LowRank(torch.autograd.Function):  # type: ignore[misc]
         up: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
-        rows = x.flatten(0, -2)
         narrow_down, narrow_up = down.to(x.dtype), (up * scale).to(x.dtype)
-        inside = rows @ narrow_down.T
-        result = linear(rows, weight, bias).addmm_(inside, narrow_up.T)
-        context.save_for_backward(rows, inside, weight, narrow_down, narrow_up)
-        context.kinds = (down.dtype, up.dtype, scale, x.shape)
-        return result.unflatten(0, x.shape[:-1])
+        inside = x @ narrow_down.T
+        context.save_for_backward(x, inside, weight, narrow_down, narrow_up)
+        context.kinds = (down.dtype, up.dtype, scale)
+        return linear(x, weight, bias).addmm_(inside, narrow_up.T)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(context: Any, by_result: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, inside, weight, down, up = context.saved_tensors
-        down_type, up_type, scale, shape = context.kinds
-        by_rows = by_result.flatten(0, -2)
-        by_inside = by_rows @ up
-        by_x = (by_rows @ weight).addmm_(by_inside, down).view(shape) if context.needs_input_grad[0] else None
-        by_down = (by_inside.T @ rows).to(down_type)
-        by_up = (inside.T @ by_rows).T.to(up_type).mul_(scale)
+        x, inside, weight, down, up = context.saved_tensors
+        down_type, up_type, scale = context.kinds
+        by_inside = by_result @ up
+        by_x = (by_result @ weight).addmm_(by_inside, down) if context.needs_input_grad[0] else None
+        by_down = (by_inside.T @ x).to(down_type)
+        by_up = (inside.T @ by_result).T.to(up_type).mul_(scale)
         return by_x, None, None, by_down, by_up, None
 
 
@@ -58,7 +57,7 @@ def use_low_rank(model: Any) -> None:
 
     for module in model.modules():
         if type(module) is Linear and _is_plain(module):
-            module.forward = MethodType(partial(_forward, adapter=next(iter(module.lora_A))), module)
+            module.forward = partial(_forward, module, adapter=next(iter(module.lora_A)))
 
 
 def _is_plain(layer: Any) -> bool:
@@ -85,5 +84,6 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, adapter: str, **named: Any
         return plain
     down, up = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
     bias = None if bias is None else bias.to(dtype)
-    found: torch.Tensor = _LowRank.apply(x.to(dtype), weight.to(dtype), bias, down, up, layer.scaling[adapter])
-    return found
+    rows = x.to(dtype).reshape(-1, x.shape[-1])
+    found: torch.Tensor = _LowRank.apply(rows, weight.to(dtype), bias, down, up, layer.scaling[adapter])
+    return found.view(*x.shape[:-1], -1)

@@ -1,7 +1,7 @@
 """Packed rows as batches without padding, and attention that stays inside each example.
 
 A batch is one flat row [1, tokens]: the packed rows of a micro-batch behind one another, positions restarted at every
-example. The boundaries travel as `cu_seq_lens_q`, so that attention is computed an example at a time: over a whole row of
+example. The boundaries travel as `cu_seq_lens_q`, so that attention is computed inside each example: over a whole row of
 1,215 tokens the masked attention was 45 % of a training step on a CPU.
 """
 
@@ -124,7 +124,7 @@ def packed_attention(
     lengths = [prompt + length for length in own]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rate = dropout if module.training else 0.0
-    if query.device.type == "cpu" and not rate and is_short(max(lengths), query.dtype):
+    if not rate and is_short(max(lengths), value):
         return attend_side_by_side(query, key, value, own, prompt, scale)[None], None
     if prompt:
         query, key, value = (whole_examples(states, parts) for states in (query, key, value))

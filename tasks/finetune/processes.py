@@ -93,4 +93,4 @@ def _are_joined() -> bool:
 
 def is_sharded() -> bool:
     """Are the weights of the model shared out among the processes (FSDP, DeepSpeed)?"""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -18,7 +18,7 @@ KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
 
 
 def require_sharding(settings: LaunchSettings) -> None:
-    """Raises TrainingError where the configuration is missing, damaged or of another strategy, or its library or a GPU is missing."""
+    """Raises TrainingError where the configuration is missing, damaged or of another strategy, or a library or GPU is missing."""
     if settings.config is None:
         return
     _fields(settings)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 LONGEST = {torch.bfloat16: 2048, torch.float32: 192}
 """Tokens of an example, up to which the fused kernel is slower."""
@@ -22,15 +23,18 @@ BLOCK_TOKENS = 256
 """Queries that are computed together: those of a longer example in several blocks, each with the keys that it may see."""
 
 
-def is_short(longest: int, dtype: torch.dtype) -> bool:
+def is_short(longest: int, value: torch.Tensor) -> bool:
     """Whether examples, of which the longest has so many tokens, are computed faster so than by the fused kernel."""
-    return longest <= LONGEST.get(dtype, 0)
+    return value.device.type == "cpu" and longest <= LONGEST.get(_computed_in(value), 0)
 
 
 def attend_side_by_side(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: Sequence[int], prompt: int, scale: float
 ) -> torch.Tensor:
-    """Shapes: query [1, heads, tokens, width], key and value may have fewer heads. Returns [tokens, heads, width].
+    """Shapes: query [1, heads, tokens, width], key and value may have fewer heads, and value a width of its own.
+
+    Returns:
+        [tokens, heads, value's width].
 
     Args:
         lengths: tokens of the examples, that stand one after the other; all of them.
@@ -38,10 +42,14 @@ def attend_side_by_side(
             only its own tokens count in its length.
     """
     layout = _layout(tuple(lengths), prompt, query.shape[1], key.shape[1])
-    found: torch.Tensor = _SideBySide.apply(
-        *(states[0].transpose(0, 1) for states in (query, key, value)), layout, scale
-    )
-    return found
+    dtype = _computed_in(value)  # norms of queries and keys may have widened them
+    narrow = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
+    found: torch.Tensor = _SideBySide.apply(*narrow, layout, scale)
+    return found.unflatten(0, (-1, query.shape[1]))
+
+
+def _computed_in(value: torch.Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else value.dtype
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class _Batch:
 @dataclass(frozen=True)
 class _Layout:
     prompt: int
+    heads: int
     groups: int
     """Heads of a query for one of a key."""
     batches: tuple[_Batch, ...]
@@ -98,7 +107,7 @@ def _layout(lengths: tuple[int, ...], prompt: int, heads: int, key_heads: int) -
         queries, keys = found
         gradients = torch.where(inside[None, :, None], queries, rows * heads)
         batches.append(_Batch(len(chosen), longest, queries.flatten(), keys.flatten(), gradients.flatten()))
-    return _Layout(prompt, groups, tuple(batches), from_queries, from_keys)
+    return _Layout(prompt, heads, groups, tuple(batches), from_queries, from_keys)
 
 
 def _alike(lengths: tuple[int, ...], prompt: int) -> Iterator[list[int]]:
@@ -108,7 +117,8 @@ def _alike(lengths: tuple[int, ...], prompt: int) -> Iterator[list[int]]:
     for example in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
         square = (prompt + lengths[example]) ** 2
         places = (len(chosen) + 1) * (prompt + lengths[chosen[0] if chosen else example]) ** 2
-        if chosen and places > MOST_PADDING * (squares + square):
+        is_long = chosen and prompt + lengths[chosen[0]] > BLOCK_TOKENS  # alone, it takes less memory
+        if is_long or (chosen and places > MOST_PADDING * (squares + square)):
             yield chosen
             chosen, squares = [], 0
         chosen.append(example)
@@ -116,14 +126,8 @@ def _alike(lengths: tuple[int, ...], prompt: int) -> Iterator[list[int]]:
     yield chosen
 
 
-@functools.lru_cache(maxsize=64)
-def _unseen(first: int, last: int, groups: int) -> torch.Tensor:
-    """bool [groups x queries, keys]: what the queries of a block do not see. Padding stands last, so that no true query sees it."""
-    return torch.ones(last - first, last, dtype=torch.bool).triu(first + 1).repeat(groups, 1)
-
-
 class _SideBySide(torch.autograd.Function):  # type: ignore[misc]
-    """Shapes: query [tokens, heads, width], key and value [tokens, key's heads, width]."""
+    """Shapes: query [tokens, heads, width], key and value [tokens, key's heads, width]. Returns [tokens x heads, width]."""
 
     @staticmethod
     def forward(
@@ -134,43 +138,40 @@ class _SideBySide(torch.autograd.Function):  # type: ignore[misc]
             for batch in layout.batches:
                 q = _gather(query, batch.queries, -1, layout.groups, batch.longest)
                 k, v = (_gather(states, batch.keys, -1, batch.longest) for states in (key, value))
-                out = torch.empty_like(q)
+                k -= k.mean(1, keepdim=True)  # what all keys have in common changes no share, but costs digits in bf16
+                out = v.new_empty(*q.shape[:-1], v.shape[-1])
                 for first, last in _blocks(batch.longest):
                     shares = _shares(q, k, first, last, scale)
-                    out[:, :, first:last] = torch.bmm(shares, v[:, :last]).view(len(q), layout.groups, -1, q.shape[-1])
+                    out[:, :, first:last] = torch.bmm(shares, v[:, :last]).unflatten(1, (layout.groups, -1))
                 kept += [q, k, v, *([shares] if batch.longest <= BLOCK_TOKENS else [])]
-                mixed.append(out.view(-1, q.shape[-1]))
+                mixed.append(out.flatten(0, 2))
         context.save_for_backward(*kept)
         context.layout, context.scale = layout, scale
-        return torch.cat(mixed).index_select(0, layout.from_queries).view(query.shape)
+        return torch.cat(mixed).index_select(0, layout.from_queries)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(context: Any, by_mixed: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         layout, scale, kept = context.layout, context.scale, iter(context.saved_tensors)
-        rows = by_mixed.flatten(0, 1)
-        rows = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
-        found: list[list[torch.Tensor]] = [[], [], []]
+        rows = torch.cat([by_mixed, by_mixed.new_zeros(1, by_mixed.shape[1])])
+        by_queries, by_keys, by_values = [], [], []
         for batch in layout.batches:
             q, k, v = (next(kept) for _ in range(3))
-            by_out = rows.index_select(0, batch.gradients).view(q.shape)
-            by_q, by_k, by_v = torch.empty_like(q), None, None
-            for first, last in reversed(_blocks(batch.longest)):
+            by_out = rows.index_select(0, batch.gradients).view(*q.shape[:-1], v.shape[-1])
+            by_q, by_k, by_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            for first, last in _blocks(batch.longest):
                 shares = next(kept) if batch.longest <= BLOCK_TOKENS else _shares(q, k, first, last, scale)
                 by_block = by_out[:, :, first:last].flatten(1, 2)
                 by_shares = torch.bmm(by_block, v[:, :last].transpose(1, 2))
                 by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype).mul_(scale)
-                by_q[:, :, first:last] = torch.bmm(by_scores, k[:, :last]).view(len(q), layout.groups, -1, q.shape[-1])
-                more_k = torch.bmm(by_scores.transpose(1, 2), q[:, :, first:last].flatten(1, 2))
-                more_v = torch.bmm(shares.transpose(1, 2), by_block)
-                if by_k is None or by_v is None:
-                    by_k, by_v = more_k, more_v
-                else:
-                    by_k[:, :last] += more_k
-                    by_v[:, :last] += more_v
-            for each, of_batch in zip(found, (by_q, by_k, by_v), strict=True):
-                each.append(of_batch)
-        by_query = torch.cat([each.view(-1, each.shape[-1]) for each in found[0]]).index_select(0, layout.from_queries)
-        return by_query.view(by_mixed.shape), *(_back_to_keys(each, layout) for each in found[1:]), None, None
+                by_q[:, :, first:last] = torch.bmm(by_scores, k[:, :last]).unflatten(1, (layout.groups, -1))
+                by_k[:, :last] += torch.bmm(by_scores.transpose(1, 2), q[:, :, first:last].flatten(1, 2))
+                by_v[:, :last] += torch.bmm(shares.transpose(1, 2), by_block)
+            by_queries.append(by_q.flatten(0, 2))
+            by_keys.append(by_k)
+            by_values.append(by_v)
+        by_query = torch.cat(by_queries).index_select(0, layout.from_queries).unflatten(0, (-1, layout.heads))
+        return by_query, _back_to_keys(by_keys, layout), _back_to_keys(by_values, layout), None, None
 
 
 def _gather(states: torch.Tensor, rows: torch.Tensor, *shape: int) -> torch.Tensor:
@@ -187,7 +188,9 @@ def _blocks(longest: int) -> list[tuple[int, int]]:
 def _shares(q: torch.Tensor, k: torch.Tensor, first: int, last: int, scale: float) -> torch.Tensor:
     """How much each query of a block attends to each key: [key's heads x examples, groups x queries, keys]."""
     scores = torch.bmm(q[:, :, first:last].flatten(1, 2), k[:, :last].transpose(1, 2)).mul_(scale)
-    return scores.masked_fill_(_unseen(first, last, q.shape[1]), float("-inf")).softmax(-1)
+    own = scores.unflatten(1, (-1, last - first))[..., first:]  # of what stands before the block, all is seen
+    own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool).triu(1), float("-inf"))  # padding stands last
+    return scores.softmax(-1)
 
 
 def _back_to_keys(by_batches: list[torch.Tensor], layout: _Layout) -> torch.Tensor:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.files import canonical_json, file_digest
+from tasks.files import canonical_json, file_digest, read_batches
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.occurrences import Digests, Held, Reading
 from tasks.ingest.settings import Source
@@ -141,7 +141,7 @@ def held_in(batches: list[Batch]) -> Held:
     digests, held = Digests(), Held()
     for batch in batches:
         with pq.ParquetFile(batch.path) as file:
-            for some in file.iter_batches(DIGESTS_AT_ONCE, columns=["digest"]):
+            for some in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
                 digests.extend(some["digest"].to_pylist())
     held.add(digests)
     return held

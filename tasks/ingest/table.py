@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from tasks.errors import SourceError
+from tasks.files import read_batches
 from tasks.ingest import lines as limits
 from tasks.ingest.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
 from tasks.ingest.streams import Content
@@ -144,7 +145,7 @@ def read_parquet(content: Content) -> Iterator[RawRecord]:
     number = 0
     try:
         with pq.ParquetFile(content.path) as file:
-            for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
+            for batch in read_batches(file, _rows_at_once(file.metadata)):
                 for record in rows_of(batch, number):
                     number += 1
                     yield record

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.dataset import rows_from
+from tasks.files import read_batches
 from tasks.lineage.versions import Part
 from tasks.records import fill_up
 
@@ -103,7 +104,7 @@ def _records_at(path: Path, places: Sequence[int]) -> pa.Table:
     """Records of a raw batch (RAW_SCHEMA) by their places, ascending; no more of the file is held than a few thousand."""
     wanted, start, found = np.asarray(places), 0, []
     with pq.ParquetFile(path) as file:
-        for records in file.iter_batches(batch_size=RECORDS_AT_ONCE):
+        for records in read_batches(file, RECORDS_AT_ONCE):
             first, last = np.searchsorted(wanted, [start, start + records.num_rows])
             if last > first:
                 found.append(pa.Table.from_batches([records]).take(pa.array(wanted[first:last] - start)))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.files import ParquetStream
+from tasks.files import ParquetStream, read_batches
 
 PORTION_ROWS, PORTION_BYTES = 1024, 16 * 2**20
 COLUMNS = (
@@ -85,7 +85,7 @@ class Rows:
         first = 0
         with pq.ParquetFile(self.path) as file:
             at_once = _rows_at_once(file.metadata)
-            for read in file.iter_batches(at_once, use_threads=False):
+            for read in read_batches(file, at_once, use_threads=False):
                 last = first + read.num_rows
                 rows = pa.Table.from_batches([read])
                 places = np.arange(read.num_rows)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.files import read_batches
 from tasks.manifest import Batch
 from tasks.records import fill_up
 
@@ -29,7 +30,7 @@ def read_chunks(batch: Batch) -> Iterator[tuple[int, pa.Table]]:
     with pq.ParquetFile(batch.path, buffer_size=1 << 20, pre_buffer=False) as file:
         bytes_ = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
         records = min(RECORDS, max(1, BYTES * file.metadata.num_rows // max(bytes_, 1)))
-        for read in file.iter_batches(batch_size=records):
+        for read in read_batches(file, records):
             for chunk in _split(fill_up(pa.Table.from_batches([read]))):
                 yield first, chunk
                 first += chunk.num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -111,6 +112,15 @@ def test_without_its_adapter_and_with_another_a_layer_is_pefts_own() -> None:
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}], ids=str)
 def test_layers_that_are_more_than_low_rank_are_pefts_own(settings: dict[str, Any]) -> None:
     assert not is_ours(adapted(**settings)[1])
+
+
+def test_what_a_layer_gives_may_be_changed_in_place_and_a_model_be_pickled() -> None:
+    """OLMo clamps its queries so."""
+    plain, ours = adapted()
+    x = torch.randn(2, 4, 12)
+    for model in (plain, ours):
+        model.base_model.model.first(x).clamp_(-1, 1).sum().backward()
+    assert torch.equal(pickle.loads(pickle.dumps(ours))(x), ours(x))
 
 
 def test_outside_autocast_adapters_in_fp32_over_a_base_in_bf16_are_pefts_own() -> None:

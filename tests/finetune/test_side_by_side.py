@@ -67,11 +67,44 @@ def test_in_bf16_it_is_near_what_fp32_says(is_cast: bool) -> None:
 
 
 def test_examples_that_the_fused_kernel_computes_faster_are_left_to_it() -> None:
-    assert is_short(800, torch.bfloat16)
-    assert is_short(100, torch.float32)
-    assert not is_short(4000, torch.bfloat16)
-    assert not is_short(800, torch.float32)
-    assert not is_short(10, torch.float16)
+    wide, narrow = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
+    assert is_short(800, narrow)
+    assert is_short(100, wide)
+    assert not is_short(4000, narrow)
+    assert not is_short(800, wide)
+    assert not is_short(10, torch.zeros(1, dtype=torch.float16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert is_short(800, wide)
+
+
+@pytest.mark.parametrize("kinds", [("float32", "float32", "bfloat16"), ("bfloat16", "bfloat16", "float32")], ids=str)
+def test_queries_keys_and_values_of_several_types_are_computed_in_one(kinds: tuple[str, ...]) -> None:
+    """As a norm in fp32 leaves queries and keys behind under autocast (Qwen3, its norms trained)."""
+    states = [torch.randn(1, 2, 9, WIDTH, dtype=getattr(torch, kind)).requires_grad_() for kind in kinds]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend_side_by_side(*states, [4, 5], 0, 0.3)
+    assert found.dtype == torch.bfloat16
+    found.sum().backward()
+    assert [each.grad is not None and each.grad.dtype == each.dtype for each in states] == [True] * 3
+
+
+def test_values_may_have_a_width_of_their_own() -> None:
+    query, key, value = (torch.randn(1, 4, 9, width) for width in (WIDTH, WIDTH, 5))
+    expected = one_by_one(query, key, value, [4, 5], 0)
+    torch.testing.assert_close(attend_side_by_side(query, key, value, [4, 5], 0, 0.3), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_all_keys_have_in_common_costs_no_digits() -> None:
+    """The keys of Qwen2 have a bias, which would take up most of the digits of scores in bf16."""
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 200, 64, generator=draw) for _ in range(3))
+    bias = 30 * torch.randn(1, 2, 1, 64, generator=draw)
+    exact = one_by_one(query, key, value, [200], 0)
+    narrow = (query.bfloat16(), (key.bfloat16() + bias.bfloat16()), value.bfloat16())
+    rounded = one_by_one(query.bfloat16().float(), narrow[1].float(), value, [200], 0)
+    found = attend_side_by_side(*narrow, [200], 0, 0.3).float()
+    assert exact.shape == found.shape
+    assert (found - rounded).norm() < 0.02 * rounded.norm()
 
 
 @pytest.mark.parametrize("prompt", [0, 3])

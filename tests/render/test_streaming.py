@@ -17,7 +17,7 @@ from tasks.base.resolve import pin_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import ConfigError
-from tasks.files import file_digest
+from tasks.files import file_digest, read_batches
 from tasks.render import arrays, rows, stage
 from tasks.rendered import TEST
 
@@ -102,6 +102,19 @@ def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
     assert max(len(portion) for portion in portions) <= 10
     expected = [str(n) for n, count in enumerate(times) for _ in range(count)]
     assert [row["row_id"] for portion in portions for row in portion] == expected
+
+
+def test_row_groups_that_were_read_are_let_go_of(tmp_path: Path) -> None:
+    group = pa.table({"text": pa.array(np.random.default_rng(0).bytes(1000).hex() for _ in range(2000))})
+    with pq.ParquetWriter(tmp_path / "rows.parquet", group.schema, compression="none", use_dictionary=False) as writer:
+        for _ in range(12):
+            writer.write_table(group)
+    before, most, count = pa.total_allocated_bytes(), 0, 0
+    with pq.ParquetFile(tmp_path / "rows.parquet") as file:
+        for read in read_batches(file, 500, use_threads=False):
+            most, count = max(most, pa.total_allocated_bytes() - before), count + read.num_rows
+    assert count == 24_000
+    assert most < 3 * group.nbytes
 
 
 def _arrays() -> dict[str, str]:

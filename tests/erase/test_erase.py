@@ -118,6 +118,9 @@ def test_no_byte_of_an_erased_row_is_left_in_project_cache_and_remote(world: Pat
     store = world.parent / "store"
     assert {path.parts[-4] for path in files_with(SECRET, world / ".dvc" / "cache")}, "or this test shows nothing"
     assert files_with(SECRET, store)
+    left = Path(".strop/rendering-of-a-killed-run/train.parquet")
+    left.parent.mkdir(parents=True)
+    left.write_text(SECRET)
     erased = erase(ids_of(SECRET), why="asked to by the person")
     assert erased is not None
     assert erased.remotes == ["store"]

@@ -100,6 +100,8 @@ def _serve(when: When) -> None:
         def handle_sigterm(self, *_: object, **__: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
+    # a shell that starts it in the background has it ignore Ctrl-C, by which it is ended
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # not paused when it ends, or it would stay so when it is served again
     runner = ServedOnce(limit=1, pause_on_shutdown=False)
     runner.add_deployment(

@@ -23,7 +23,14 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     log = (tmp_path / "log").open("w")
     environment = without_prefect(PREFECT_RUNNER_POLL_FREQUENCY="2")
-    process = subprocess.Popen(command("schedule", "--every", "20s"), cwd=root, env=environment, stdout=log, stderr=log)
+    in_background = [
+        "/bin/sh",
+        "-c",
+        'trap "" INT; exec "$@"',
+        "sh",
+        *command("schedule", "--every", "20s"),
+    ]  # as `... &` in a script
+    process = subprocess.Popen(in_background, cwd=root, env=environment, stdout=log, stderr=log)
 
     def told(line: str) -> Callable[[], bool]:
         return lambda: line in (tmp_path / "log").read_text() or process.poll() is not None

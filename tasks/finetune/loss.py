@@ -39,7 +39,7 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
         if (
             weight.device.type == "cpu" and not needs[1]
-        ):  # the gradient of the head's weights would be gone through a chunk, too
+        ):  # or the gradient of the weights is gone through for each chunk
             rows = min(rows, max(LEAST_CACHED_TOKENS, CACHED_LOGITS // weight.shape[0]))
         total = hidden.new_zeros((), dtype=torch.float32)
         by_hidden = torch.empty_like(hidden) if needs[0] else None

@@ -37,9 +37,8 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]
     ) -> torch.Tensor:
         needs = context.needs_input_grad
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
-        if (
-            weight.device.type == "cpu" and not needs[1]
-        ):  # or the gradient of the weights is gone through for each chunk
+        # a head that is trained is gone through for each chunk: then few large ones
+        if weight.device.type == "cpu" and not needs[1]:
             rows = min(rows, max(LEAST_CACHED_TOKENS, CACHED_LOGITS // weight.shape[0]))
         total = hidden.new_zeros((), dtype=torch.float32)
         by_hidden = torch.empty_like(hidden) if needs[0] else None

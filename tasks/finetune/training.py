@@ -13,6 +13,7 @@ from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, is_sharded, process_number
+from tasks.finetune.sharded import strategy_of
 from tasks.finetune.telling import CountTokens, Tell
 from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
@@ -57,7 +58,9 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             say(f"finetune: goes on from step {last.name.split('-')[1]}")
         if not is_first():
             set_seed(settings.seed + process_number())  # or dropout would leave out the same of other rows
-        if not is_sharded():
+        if is_sharded():
+            strategy_of(trainer)  # before any work: is it?
+        else:
             _require_optimizer(trainer)
         with stop.listening():
             trainer.train(resume_from_checkpoint=str(last) if last else None)

@@ -1,6 +1,6 @@
 """The arrays that `render` hands on (tasks/rendered.py), gathered a portion at a time and laid out row by packed row.
 
-Tokens wait on disk until all lengths are known and rows can be packed: an example takes some sixteen bytes of memory.
+Tokens wait on disk until all lengths are known and rows can be packed: an example takes six to twelve bytes of memory.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.memory import give_memory_back
-from tasks.render.packing import Packed, pack
+from tasks.render.packing import Lengths, Numbers, Packed, pack
 from tasks.render.words import Ids
 
 EXAMPLES_AT_ONCE = 8192
+_BETWEEN = 16
 Offsets = npt.NDArray[np.int64]
 
 
@@ -55,7 +56,7 @@ class Gathered:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.examples = 0
-        self._trained = 0
+        self._trained = self._tokens = self._longest = 0
         self._waiting = folder / ".waiting"
 
     def __enter__(self) -> Gathered:
@@ -77,7 +78,10 @@ class Gathered:
             self._files["input_ids"].write(ids.astype(np.int32, copy=False).tobytes())
             self._files["loss_mask"].write(mask.tobytes())
             self._files["ids"].write(np.array([example.row_id for example in examples], "S32").tobytes())
-            self._files["lengths"].write(np.array([len(example.ids) for example in examples], np.int32).tobytes())
+            lengths = np.array([len(example.ids) for example in examples], np.int32)
+            self._files["lengths"].write(lengths.tobytes())
+            self._longest = max(self._longest, int(lengths.max()))
+            self._tokens += len(ids)
             self._trained += int(mask.sum())
             self.examples += len(examples)
 
@@ -86,16 +90,13 @@ class Gathered:
         for file in self._files.values():
             file.flush()
         give_memory_back()
-        lengths = np.fromfile(self._waiting / "lengths", np.int32)
+        lengths = self._lengths()
         if pack_length_tokens:
             packed = pack(lengths, pack_length_tokens)
         else:
             packed = Packed(np.arange(len(lengths), dtype=np.int32), np.ones(len(lengths), np.int32))
-        edges = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=edges[1:])
-        del lengths
-        self._lay_out(packed, edges)
-        rows, tokens = len(packed.counts), int(edges[-1])
+        self._lay_out(packed, Places(lengths))
+        rows, tokens = len(packed.counts), self._tokens
         room = rows * pack_length_tokens if pack_length_tokens else tokens
         return {
             "examples": self.examples,
@@ -105,12 +106,20 @@ class Gathered:
             "padding_share": round(1 - tokens / room, 4) if rows else 0.0,
         }
 
-    def _lay_out(self, packed: Packed, edges: Offsets) -> None:
-        """Writes the arrays in the order of the packed rows. `edges`: where each waiting example begins, and the end.
+    def _lengths(self) -> Lengths:
+        """Tokens of each example, as few bytes as they take."""
+        lengths = np.empty(self.examples, np.min_scalar_type(self._longest))
+        with (self._waiting / "lengths").open("rb") as file:
+            for first in range(0, self.examples, EXAMPLES_AT_ONCE):
+                lengths[first : first + EXAMPLES_AT_ONCE] = np.fromfile(file, np.int32, EXAMPLES_AT_ONCE)
+        return lengths
+
+    def _lay_out(self, packed: Packed, places: Places) -> None:
+        """Writes the arrays in the order of the packed rows.
 
         Files are read and written piece by piece, not mapped: what is mapped counts as memory, though it can be had back.
         """
-        count, total = len(packed.order), int(edges[-1])
+        count, total = len(packed.order), self._tokens
         kinds = {"input_ids": ("<i4", total), "loss_mask": ("|u1", total), "ids": ("|S32", count)}
         ends = np.cumsum(packed.counts)
         with ExitStack() as stack:
@@ -125,19 +134,38 @@ class Gathered:
             starts.write(np.zeros(1, np.int64).tobytes())
             for first in range(0, count, EXAMPLES_AT_ONCE):
                 chosen = packed.order[first : first + EXAMPLES_AT_ONCE]
-                tokens = list(zip(edges[chosen].tolist(), edges[chosen + 1].tolist(), strict=True))
-                places = [(place, place + 1) for place in chosen.tolist()]
+                starts_at, lengths = places.of(chosen)
+                tokens = list(zip(starts_at.tolist(), lengths.tolist(), strict=True))
+                row_ids = [(place, 1) for place in chosen.tolist()]
                 for name, (kind, _) in kinds.items():
                     size = np.dtype(kind).itemsize
                     arrays[name].writelines(
-                        os.pread(waiting[name], size * (last - start), size * start)
-                        for start, last in (places if name == "ids" else tokens)
+                        os.pread(waiting[name], size * length, size * start)
+                        for start, length in (row_ids if name == "ids" else tokens)
                     )
-                lasts = end + np.cumsum([last - start for start, last in tokens])
-                starts.write(lasts.astype(np.int64).tobytes())
+                lasts = end + np.cumsum(lengths)
+                starts.write(lasts.tobytes())
                 rows = np.searchsorted(ends, np.arange(first, first + len(chosen)), side="right")
                 packs.write(rows.astype(np.int64).tobytes())
                 end = int(lasts[-1])
+
+
+class Places:
+    """Where each of the waiting examples begins: kept for one in sixteen, and reckoned from their lengths for the others."""
+
+    def __init__(self, lengths: Lengths) -> None:
+        self._lengths = lengths
+        first = np.arange(0, len(lengths), _BETWEEN)
+        self._starts = np.zeros(len(first) + 1, np.int64)
+        if len(first):
+            np.cumsum(np.add.reduceat(lengths, first, dtype=np.int64), out=self._starts[1:])
+
+    def of(self, examples: Numbers) -> tuple[Offsets, Offsets]:
+        """The first token of each of them, and how many tokens each has."""
+        kept = examples // _BETWEEN
+        near = kept[:, None] * _BETWEEN + np.arange(_BETWEEN - 1)
+        before = np.where(near < examples[:, None], self._lengths[np.minimum(near, examples[:, None])], 0)
+        return self._starts[kept] + before.sum(axis=1, dtype=np.int64), self._lengths[examples].astype(np.int64)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.integer[Any]]
 _PASSES = 64
 _AT_ONCE = 2**18
 
@@ -31,28 +33,56 @@ class Packed:
         return [row.tolist() for row in np.split(self.order, np.cumsum(self.counts)[:-1])] if len(self.counts) else []
 
 
-def pack(lengths: Numbers, capacity: int) -> Packed:
+def pack(lengths: Lengths, capacity: int) -> Packed:
     """Packs examples into rows: the longest first, each into the fullest row that has room for it, of equal ones the first.
 
-    Equal lengths keep their order, so that equal inputs give equal rows. Examples of one length are placed together, so ten
-    million take seconds, and twelve bytes each.
+    Equal lengths keep their order, so that equal inputs give equal rows. Where examples go follows from how many there are of each
+    length, so ten million take seconds, and four bytes each beside `lengths`, and at most four more.
 
     Args:
         lengths: tokens of each example, each at most `capacity`.
         capacity: tokens of a row.
     """
     assert not len(lengths) or 0 < lengths.min() <= lengths.max() <= capacity, f"examples of 1 to {capacity} tokens fit"
-    row_of = np.empty(len(lengths), np.int32)
+    of_length = _count(lengths)
     rows = _Rows(capacity)
-    for length, examples in _longest_first(lengths):
-        placed = 0
-        while placed < len(examples):
-            taken, each = rows.take(length, len(examples) - placed)
-            found = np.repeat(taken, each)[: len(examples) - placed]
-            row_of[examples[placed : placed + len(found)]] = found
-            placed += len(found)
-    counts = _count(row_of, rows.count)
-    return Packed(_row_by_row(lengths, row_of, counts), counts)
+    shares = {
+        length: list(rows.fill(length, int(of_length[length]))) for length in np.flatnonzero(of_length)[::-1].tolist()
+    }
+    counts = np.zeros(rows.count, np.int32)
+    for of_rows in shares.values():
+        for share in of_rows:
+            share.add_to(counts)
+    order = np.empty(len(lengths), np.int32)
+    free = np.cumsum(counts, dtype=np.int32) - counts
+    for length, examples in _longest_first(lengths, of_length):
+        first = 0
+        for share in shares.pop(length):
+            last = first + share.count
+            for start in range(first, last, _AT_ONCE):
+                some = examples[start : min(start + _AT_ONCE, last)]
+                places = np.arange(start - first, start - first + len(some), dtype=np.int32)
+                order[free[share.rows[places // share.each]] + places % share.each] = some
+            share.add_to(free)
+            first = last
+    return Packed(order, counts)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Examples of one length, laid into rows: so many into each, what is left of them into the last."""
+
+    rows: Numbers
+    each: int
+    count: int
+
+    @property
+    def in_last(self) -> int:
+        return self.count - self.each * (len(self.rows) - 1)
+
+    def add_to(self, counts: Numbers) -> None:
+        counts[self.rows[:-1]] += self.each
+        counts[self.rows[-1]] += self.in_last
 
 
 class _Rows:
@@ -65,11 +95,15 @@ class _Rows:
         self._rooms = 0
         """As bits, which rooms there are: the tightest that fits is found in a step."""
 
-    def take(self, length: int, most: int) -> tuple[Numbers, int]:
-        """Rows for at most so many examples of a length, and how many go into each but the last.
+    def fill(self, length: int, count: int) -> Iterator[_Share]:
+        """Makes room for so many examples of a length, none of which was asked for before."""
+        while count:
+            share = self._take(length, count)
+            yield share
+            count -= share.count
 
-        A row that took one is the tightest for the next, until it has no room for another.
-        """
+    def _take(self, length: int, most: int) -> _Share:
+        """The rows of at most so many examples: a row that took one is the tightest for the next, as long as it has room."""
         fitting = self._rooms >> length
         room = length + (fitting & -fitting).bit_length() - 1 if fitting else self.capacity
         each = room // length
@@ -77,15 +111,15 @@ class _Rows:
         if fitting:
             rows = np.sort(np.concatenate(self._open.pop(room)))
             self._rooms ^= 1 << room
-            rows, left = rows[:needed], rows[needed:]
-            self._add(left, room)
+            self._add(rows[needed:], room)
+            rows = rows[:needed]
         else:
             rows = np.arange(self.count, self.count + needed, dtype=np.int32)
             self.count += needed
-        in_last = min(each, most - each * (len(rows) - 1))
+        share = _Share(rows, each, min(most, each * len(rows)))
         self._add(rows[:-1], room - each * length)
-        self._add(rows[-1:], room - in_last * length)
-        return rows, each
+        self._add(rows[-1:], room - share.in_last * length)
+        return share
 
     def _add(self, rows: Numbers, room: int) -> None:
         if room and len(rows):
@@ -93,14 +127,13 @@ class _Rows:
             self._rooms |= 1 << room
 
 
-def _longest_first(lengths: Numbers) -> Iterator[tuple[int, Numbers]]:
+def _longest_first(lengths: Lengths, of_length: Numbers) -> Iterator[tuple[int, Numbers]]:
     """Each length, longest first, and the examples that have it, in order: found in a few passes over all."""
     waiting: list[int] = []
-    counts = _count(lengths, int(lengths.max()) + 1 if len(lengths) else 0)
     found = 0
-    for length in np.flatnonzero(counts)[::-1].tolist():
+    for length in np.flatnonzero(of_length)[::-1].tolist():
         waiting.append(length)
-        found += int(counts[length])
+        found += int(of_length[length])
         if found * _PASSES >= len(lengths):
             yield from _of_lengths(lengths, waiting)
             waiting, found = [], 0
@@ -108,29 +141,24 @@ def _longest_first(lengths: Numbers) -> Iterator[tuple[int, Numbers]]:
         yield from _of_lengths(lengths, waiting)
 
 
-def _of_lengths(lengths: Numbers, wanted: list[int]) -> Iterator[tuple[int, Numbers]]:
+def _of_lengths(lengths: Lengths, wanted: list[int]) -> Iterator[tuple[int, Numbers]]:
     """As above, of these lengths, which are all between the longest and the shortest of them."""
-    examples = np.flatnonzero((lengths <= wanted[0]) & (lengths >= wanted[-1])).astype(np.int32)
-    examples = examples[np.argsort(-lengths[examples], kind="stable")]
-    edges = np.searchsorted(-lengths[examples], [-length for length in wanted])
-    return zip(wanted, np.split(examples, edges[1:]), strict=True)
+    found = []
+    for first in range(0, len(lengths), _AT_ONCE):
+        some = lengths[first : first + _AT_ONCE]
+        found.append((first + np.flatnonzero((some <= wanted[0]) & (some >= wanted[-1]))).astype(np.int32))
+    examples = np.concatenate(found)
+    if len(wanted) == 1:
+        return iter([(wanted[0], examples)])
+    shorter = wanted[0] - lengths[examples].astype(np.int32)
+    sort = np.argsort(shorter, kind="stable")
+    edges = np.searchsorted(shorter[sort], [wanted[0] - length for length in wanted])
+    return zip(wanted, np.split(examples[sort], edges[1:]), strict=True)
 
 
-def _count(values: Numbers, most: int) -> Numbers:
-    """How often each value below `most` stands there; np.bincount would first copy them all as int64."""
-    counts = np.zeros(most, np.int32)
-    for first in range(0, len(values), _AT_ONCE):
-        counts += np.bincount(values[first : first + _AT_ONCE], minlength=most).astype(np.int32)
+def _count(lengths: Lengths) -> Numbers:
+    """How many there are of each length; np.bincount would first copy them all as int64."""
+    counts = np.zeros(int(lengths.max()) + 1 if len(lengths) else 0, np.int32)
+    for first in range(0, len(lengths), _AT_ONCE):
+        counts += np.bincount(lengths[first : first + _AT_ONCE], minlength=len(counts)).astype(np.int32)
     return counts
-
-
-def _row_by_row(lengths: Numbers, row_of: Numbers, counts: Numbers) -> Numbers:
-    order = np.empty(len(row_of), np.int32)
-    free = np.cumsum(counts, dtype=np.int32) - counts
-    for _, examples in _longest_first(lengths):
-        rows = row_of[examples]  # those of one row lie side by side
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        sizes = np.diff(starts, append=len(rows))
-        order[free[rows] + np.arange(len(rows), dtype=np.int32) - np.repeat(starts.astype(np.int32), sizes)] = examples
-        free[rows[starts]] += sizes.astype(np.int32)
-    return order

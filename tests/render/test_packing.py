@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 from hypothesis import given
@@ -54,3 +55,12 @@ def test_an_example_takes_no_longer_however_many_rows_are_open() -> None:
         took.append((time.process_time() - start) / len(lengths))
         assert lengths.sum() / (len(packed.counts) * 1024) > 0.99
     assert took[1] < 4 * took[0]
+
+
+def test_an_example_takes_a_few_bytes_while_rows_are_packed() -> None:
+    lengths = numbers(4_000_000, 30, 75).astype(np.uint8)
+    tracemalloc.start()
+    pack(lengths, 1024)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 7 * len(lengths)

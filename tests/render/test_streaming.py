@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import params, toy_rows, write_params, write_part
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import dataset, paths
 from tasks.base.resolve import pin_base
@@ -102,6 +105,14 @@ def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
     assert max(len(portion) for portion in portions) <= 10
     expected = [str(n) for n, count in enumerate(times) for _ in range(count)]
     assert [row["row_id"] for portion in portions for row in portion] == expected
+
+
+@given(st.lists(st.integers(1, 400), max_size=100), st.randoms(use_true_random=False))
+def test_waiting_examples_are_found_wherever_they_lie(lengths: list[int], random: Random) -> None:
+    chosen = random.sample(range(len(lengths)), len(lengths))
+    starts, found = arrays.Places(np.array(lengths, np.uint16)).of(np.array(chosen, np.int32))
+    assert starts.tolist() == [sum(lengths[:example]) for example in chosen]
+    assert found.tolist() == [lengths[example] for example in chosen]
 
 
 def test_row_groups_that_were_read_are_let_go_of(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import test_classify
 import torch
 import toypreferences
-from conftest import params, write_params
+from conftest import make_tiny_llama, params, write_params
 from safetensors.torch import load_file
 from test_finetune import prepare, trained_digest
 
@@ -315,13 +316,50 @@ def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Pa
 
 
 @pytest.mark.slow
-def test_two_processes_learn_preferences_with_the_losses_of_one(project: Path, tiny_llama: Path) -> None:
-    settings = {"objective": "dpo", "max_steps": 4, "gradient_accumulation_steps": 2}
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "reward"])
+def test_two_processes_learn_preferences_with_the_losses_of_one(
+    objective: str, project: Path, tiny_llama: Path
+) -> None:
+    settings = {"objective": objective, "max_steps": 4, "gradient_accumulation_steps": 2}
     stage.run(toypreferences.prepare(project, tiny_llama, **settings))
     expected = [point["loss"] for point in curves() if "loss" in point]
     stage.run(toypreferences.prepare(project, tiny_llama, **settings, launch=TWO))
     assert [point["loss"] for point in curves() if "loss" in point] == pytest.approx(expected, rel=1e-4)
     assert read_json(paths.TRAINING_REPORT)["processes"] == 2
+
+
+REWARDED = {"grpo": {"answers": 4, "max_answer_tokens": 4, "rewards": [{"kind": "format", "pattern": "(?s)[a-z].*"}]}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"objective": "kto"}, {"objective": "grpo", **REWARDED}], ids=str)
+def test_two_processes_learn_from_what_they_compare_or_make_each_by_itself_and_the_same_again(
+    settings: dict[str, Any], project: Path, tiny_llama: Path
+) -> None:
+    size = {"max_steps": 3, "gradient_accumulation_steps": 2, "micro_batch_rows": 2}
+    config = toypreferences.prepare(project, tiny_llama, **settings, **size, launch=TWO)
+    stage.run(config)
+    assert read_json(paths.TRAINING_REPORT)["processes"] == 2
+    digest = trained_digest()
+    stage.run(config)
+    assert trained_digest() == digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["tiny_bert", "tiny_llama"])
+def test_two_processes_learn_labels_with_the_losses_and_weights_of_one(
+    base: str, project: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(base)
+    require_same(
+        test_classify.prepare(project, folder, **SMALL, launch=TWO), test_classify.prepare(project, folder, **SMALL)
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_a_teacher_with_the_losses_and_weights_of_one(project: Path, tiny_llama: Path) -> None:
+    settings = {**SMALL, "objective": "distill", "distill": {"teacher": str(make_tiny_llama(project / "teacher"))}}
+    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
 
 
 @pytest.mark.slow

@@ -54,6 +54,9 @@ OURS = {
     "neftune_noise_alpha": "neftune_alpha",
     "seed": "seed",
     "data_seed": "seed",
+    "fsdp": "launch.strategy",
+    "deepspeed": "launch.strategy",
+    "fsdp_config": "launch.config",
 }
 """Fields of TrainingArguments that a setting of ours stands for."""
 

@@ -17,8 +17,10 @@ WITH_REFERENCE = ("dpo", "kto", "grpo")
 
 
 def misfit(settings: TrainingSettings) -> str | None:
-    """What does not go with the objective, as one line; None where all does."""
+    """What does not go with the objective, or with another setting, as one line; None where all does."""
     objective = settings.objective
+    if settings.early_stopping_patience and not settings.evaluations_per_epoch:
+        return "early_stopping_patience counts measurements of the validation loss: set evaluations_per_epoch"
     if objective not in PREFERENCES:
         return None
     by = f"objective: {objective}"

@@ -34,6 +34,7 @@ class CountTokens:
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
         self.places = self.tokens = self.repeated = 0
+        self._of_training = (0, 0, 0)
 
     def __call__(self, rows: list[Any]) -> Any:
         batch = self.collate(rows)
@@ -43,6 +44,14 @@ class CountTokens:
             self.tokens += int(batch["attention_mask"].sum()) if "attention_mask" in batch else places
             self.repeated += repeated_tokens(batch["cu_seq_lens_q"]) if "cu_seq_lens_q" in batch else 0
         return batch
+
+    def keep(self) -> None:
+        """All that was counted so far is of training."""
+        self._of_training = (self.places, self.tokens, self.repeated)
+
+    def forget(self) -> None:
+        """What was counted since then is of an evaluation."""
+        self.places, self.tokens, self.repeated = self._of_training
 
     @property
     def padding_share(self) -> float | None:
@@ -105,6 +114,14 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         elif "valid_loss" in point:
             self.progress.facts["valid_loss"] = point["valid_loss"]
             self.progress.event(**point)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.counted is not None:
+            self.counted.keep()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.counted is not None:
+            self.counted.forget()
 
     def _shares(self) -> dict[str, float]:
         if self.counted is None or self.counted.padding_share is None:

@@ -94,3 +94,21 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_
 def test_by_length_is_refused_where_an_objective_has_no_such_rows(project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(ConfigError, match="batches: by_length is for objective: sft and pretrain, not dpo"):
         prepare(project, tiny_gpt2, objective="dpo", batches="by_length")
+
+
+def test_the_share_of_padding_is_that_of_the_training_rows(project: Path, tiny_llama: Path) -> None:
+    def shares(evaluations: int) -> list[float]:
+        stage.run(
+            prepare(
+                project,
+                tiny_llama,
+                batches="by_length",
+                micro_batch_rows=4,
+                evaluations_per_epoch=evaluations,
+                max_steps=8,
+            )
+        )
+        events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
+        return [event["padding_share"] for event in events if "loss" in event]
+
+    assert shares(evaluations=100) == shares(evaluations=0)

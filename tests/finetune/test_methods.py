@@ -112,6 +112,8 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
     ("field", "value", "said"),
     [
         ("learning_rate", 1.0, "is set by finetune.learning_rate"),
+        ("fsdp", "full_shard", "is set by finetune.launch.strategy"),
+        ("deepspeed", "ds.json", "is set by finetune.launch.strategy"),
         ("output_dir", "elsewhere", "may not be set"),
         ("adam_beta3", 0.9, "Nearest: adam_beta"),
         ("optim", "magic", "magic"),

@@ -161,6 +161,7 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch(
         ({"objective": "reward", "label_smoothing": 0.1}, "label_smoothing does not go with objective: reward"),
         ({"objective": "dpo", "preference": {"loss": "robust"}}, "robust needs label_smoothing"),
         ({"objective": "grpo", "early_stopping_patience": 2}, "early_stopping_patience does not go"),
+        ({"objective": "sft", "early_stopping_patience": 2, "evaluations_per_epoch": 0}, "set evaluations_per_epoch"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -150,7 +150,7 @@ def _base(config: PipelineConfig) -> Finding:
 
 
 def _training(config: PipelineConfig) -> Finding:
-    """Whether a training step fits into the memory that there is."""
+    """Whether a step of each training fits into the memory that there is."""
     import psutil
     import torch
 
@@ -158,13 +158,16 @@ def _training(config: PipelineConfig) -> Finding:
     from tasks.base.load import best_precision
     from tasks.base.resolve import pin_base
 
-    precision = best_precision() if config.finetune.precision == "auto" else config.finetune.precision
     architecture = read_configuration(pin_base(config.base))
-    estimate = estimate_memory(architecture, config.finetune, config.render, precision)
+    estimates = []
+    for training in config.finetune.trainings():
+        precision = best_precision() if training.precision == "auto" else training.precision
+        estimates.append((estimate_memory(architecture, training, config.render, precision), training, precision))
+    estimate, training, precision = max(estimates, key=lambda each: each[0].total)
     trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"
     is_gpu = torch.cuda.is_available()
     there_is = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
-    told = f"{config.finetune.method} in {precision}, {trained}: about {estimate}"
+    told = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
     if estimate.total > there_is:
         fix = (
             "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"

@@ -1,19 +1,22 @@
 """How much GPU memory a training takes, computed from the base model's configuration before a byte of it is loaded.
 
-    estimate = estimate_memory(config, finetune, render, precision="bf16")
+    estimate = estimate_memory(config, training, render, precision="bf16")
 
-What it adds up, in bytes (P parameters, A of them trained, T tokens in one forward pass, L layers, h hidden, f feed-forward
-and k key/value width, V vocabulary):
+What it adds up, in bytes (P parameters of the base, A trained ones, T tokens in one forward pass, L layers, h hidden,
+f feed-forward and k key/value width, V vocabulary):
 
-- weights: 2 P in bf16 with LoRA (the frozen base is kept in bf16), else 4 P
-- training: 16 A: the trained weights in fp32 (4; counted above where all are trained), gradients (4), AdamW's moments (8)
+- weights: 2 P in bf16, 4 those that are themselves trained; 0.56 the linear layers of `qlora`; of `dpo`, `kto` and
+  `grpo` another copy where no adapter is trained, which is what they compare with
+- training: 12 A: gradients (4) and AdamW's moments (8); 4 A more for adapters themselves
 - activations a layer and token: what the backward pass reads, (8 h + 2 k + 4 f) numbers in the precision, and 8 h for
   the norms, which compute in fp32. With gradient checkpointing: h numbers a layer and token, and one layer's in full
-- head: 12 V for each token that is predicted: logits in the precision, in fp32, and their gradient. Only answer tokens
-  are predicted, but a row may be nearly all answer: all T are counted
+- head: 12 V for each token whose logits are held at once: logits in the precision, in fp32, and their gradient. Of packed
+  rows that is one chunk of the loss, of padded ones and of TRL's objectives every token
 - 1.2 GB for the CUDA context, the library's workspaces and fragmentation
 
-P and A are counted, not guessed: the model is built without memory (PyTorch's `meta` device).
+T is `micro_batch_rows` packed rows, or texts and answers of the longest kind: two for a pair, `grpo.answers` for a prompt.
+P and A are counted, not guessed: the model is built without memory (PyTorch's `meta` device), as the training builds it. A
+teacher, and a reward model that is asked, are not counted.
 """
 
 from __future__ import annotations
@@ -21,11 +24,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.settings import TrainingSettings
 from tasks.render.settings import RenderSettings
 
 GB = 1e9
 CONTEXT_BYTES = 1.2e9
+FOUR_BITS = 0.56
+"""Bytes a weight, with the scales of its block."""
+WITH_LABELS = ("classify", "reward")
+PACKED = ("sft", "pretrain", "distill")
 
 
 @dataclass(frozen=True)
@@ -62,25 +69,55 @@ class Shape:
 
 
 def estimate_memory(
-    config: dict[str, Any], finetune: FinetuneSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
+    config: dict[str, Any], training: TrainingSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
 ) -> Memory:
     """The memory of one training step. `config` is the content of the base's config.json."""
+    from tasks.finetune.loss import LOGITS_AT_ONCE
+
     shape = shape_of(config)
-    parameters, trained = count_parameters(config, finetune)
-    is_lora = finetune.method == "lora"
+    counted = count_parameters(config, training)
     number = 2 if precision == "bf16" else 4
-    tokens = finetune.micro_batch_rows * render.pack_length_tokens
-    moments = 8 if finetune.optimizer == "adamw" else 0
+    moments = 8 if training.optimizer == "adamw" else 0
+    adds = training.method not in ("full", "freeze")
     layer = number * (8 * shape.hidden + 2 * shape.key_value + 4 * shape.feed_forward) + 8 * shape.hidden
-    kept = shape.layers * number * shape.hidden + layer if finetune.gradient_checkpointing else shape.layers * layer
+    kept = shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
+    weights = _weights(counted, adds, training.method == "qlora", number)
+    compares = training.objective in ("dpo", "kto") or (training.objective == "grpo" and training.grpo.beta > 0)
+    is_packed = training.objective in PACKED and training.batches == "packed"
+    logits = 0 if training.objective in WITH_LABELS else _predicted(training, render) * shape.vocabulary
     return Memory(
-        parameters=parameters,
-        trained_parameters=trained,
-        weights=parameters * (number if is_lora else 4),
-        training=trained * ((4 if is_lora else 0) + 4 + moments),
-        activations=tokens * kept,
-        head=tokens * shape.vocabulary * (number + 8 + (2 if number == 2 else 0)),
+        parameters=counted.base,
+        trained_parameters=counted.trained,
+        weights=weights * (2 if compares and not adds else 1),
+        training=counted.trained * ((4 if adds else 0) + (4 if adds and compares else 0) + 4 + moments),
+        activations=_tokens(training, render) * kept,
+        head=(min(logits, LOGITS_AT_ONCE) if is_packed else logits) * (number + 8 + (2 if number == 2 else 0)),
     )
+
+
+def _weights(counted: Parameters, adds: bool, in_four_bits: bool, number: int) -> float:
+    if in_four_bits:
+        return counted.linear * FOUR_BITS + (counted.base - counted.linear) * number
+    return counted.base * number if adds else (counted.base - counted.trained) * number + counted.trained * 4
+
+
+def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
+    """Of one forward pass whose activations are kept."""
+    rows, longest = training.micro_batch_rows, render.max_length_tokens
+    if training.objective == "grpo":
+        return rows * training.grpo.answers * (longest + training.grpo.max_answer_tokens)
+    if training.objective in ("dpo", "orpo", "reward"):
+        return 2 * rows * longest
+    if training.objective in PACKED and training.batches == "packed":
+        return rows * render.pack_length_tokens
+    return rows * longest
+
+
+def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
+    """Tokens that have logits; a row may be nearly all answer."""
+    if training.objective == "grpo":
+        return training.micro_batch_rows * training.grpo.answers * training.grpo.max_answer_tokens
+    return _tokens(training, render)
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
@@ -103,29 +140,33 @@ def shape_of(config: dict[str, Any]) -> Shape:
     )
 
 
-def count_parameters(config: dict[str, Any], finetune: FinetuneSettings) -> tuple[int, int]:
-    """(all, trained) parameters of the model that this configuration makes."""
+@dataclass(frozen=True)
+class Parameters:
+    base: int
+    trained: int
+    linear: int
+    """Of the base, those of linear layers but the head."""
+
+
+def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Parameters:
+    """Of the model that this configuration and method make."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from tasks.finetune.model import with_method
 
     kept = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
+    has_labels = training.objective in WITH_LABELS
+    kind = AutoModelForSequenceClassification if has_labels else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **kept))
-    parameters = sum(p.numel() for p in model.parameters())
-    if finetune.method == "full":
-        return parameters, parameters
-    return parameters, sum(finetune.lora.rank * (i + o) for i, o in _adapted(model, finetune))
-
-
-def _adapted(model: Any, finetune: FinetuneSettings) -> list[tuple[int, int]]:
-    """(inputs, outputs) of each module that gets an adapter: as PEFT chooses them."""
-    targets = finetune.lora.target_modules
-    head = model.get_output_embeddings()
-    found = []
-    for name, module in model.named_modules():
-        if module is head or type(module).__name__ not in ("Linear", "Conv1D"):
-            continue
-        if targets == "all-linear" or name.rsplit(".", 1)[-1] in targets:
-            inputs, outputs = module.weight.shape  # a Conv1D's is the other way round; the sum is the same
-            found.append((int(inputs), int(outputs)))
-    return found
+        model = kind.from_config(AutoConfig.for_model(config["model_type"], **kept))
+        model.new_modules = tuple(name for name, _ in model.named_children() if name != model.base_model_prefix)
+        head = model.get_output_embeddings()
+        linear = sum(
+            module.weight.numel()
+            for module in model.modules()
+            if type(module).__name__ in ("Linear", "Conv1D") and module is not head
+        )
+        base = sum(value.numel() for value in model.parameters())
+        made = with_method(model, training, "fp32", "SEQ_CLS" if has_labels else "CAUSAL_LM")
+    return Parameters(base, sum(value.numel() for value in made.parameters() if value.requires_grad), linear)

@@ -72,14 +72,24 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if keeps_base:
             model.enable_input_require_grads()  # or the frozen embedding ends the backward pass
-    if settings.method in ADAPTED:
-        model = _with_adapters(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
-    elif settings.method == "prompt":
-        model = _with_prompt(model, settings, "CAUSAL_LM" if labels is None else "SEQ_CLS")
-    elif settings.method == "freeze":
-        _freeze(model, settings, work.precision)
+    model = with_method(model, settings, work.precision, "CAUSAL_LM" if labels is None else "SEQ_CLS")
     if goes_on and work.start is not None:
         take_adapter(model, work.start)
+    return model
+
+
+def with_method(model: Any, settings: TrainingSettings, precision: Precision, task: str) -> Any:
+    """The model with what the method trains, be it on PyTorch's `meta` device; the rest does not require gradients.
+
+    Args:
+        task: PEFT's name of what the model does: CAUSAL_LM or SEQ_CLS, which has a head of labels among its `new_modules`.
+    """
+    if settings.method in ADAPTED:
+        return _with_adapters(model, settings, task)
+    if settings.method == "prompt":
+        return _with_prompt(model, settings, task)
+    if settings.method == "freeze":
+        _freeze(model, settings, precision)
     return model
 
 

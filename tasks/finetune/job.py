@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -50,6 +51,7 @@ def do_job(job: Job) -> None:
     The model of a trial that is not the best so far is not saved.
     """
     work = job.work
+    gc.collect()  # the model of the training before: with adapters it stands in a ring, and would wait
     work.checkpoints.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(work.settings.threads or max(1, physical_cores() // processes_here()))
     trial = None

@@ -87,7 +87,7 @@ def require_searchable(search: SearchSettings, settings: TrainingSettings) -> No
     for name, each in search.parameters.items():
         if name.split(".")[0] in CHANGES_THE_MEASURE:
             raise ValueError(f"search.parameters.{name} cannot be searched: it changes what the validation loss means")
-        kind = type_of(type(settings), name)
+        kind = type_of(type(settings), name, each)
         if each.choices is None and kind is None:
             raise ValueError(f"search.parameters.{name} is no number: give `choices`")
         for value in each.ends():
@@ -98,11 +98,14 @@ def require_searchable(search: SearchSettings, settings: TrainingSettings) -> No
                 raise ValueError(f"search.parameters.{name} may not be {value!r}: {told}") from error
 
 
-def type_of(kind: type[TrainingSettings], name: str) -> type[int] | type[float] | None:
-    """Of the setting with a dotted name; None for one that is no number. Raises ValueError if there is none."""
+def type_of(kind: type[TrainingSettings], name: str, values: Range) -> type[int] | type[float] | None:
+    """Of the setting with a dotted name; None for one that is no number. Raises ValueError if there is none.
+
+    Of a field under `trainer`, choices are taken as they are written, and a range is one of floats.
+    """
     parts = name.split(".")
     if parts[0] == "trainer" and len(parts) == 2:
-        return float
+        return None if values.choices else float
     model: Any = kind
     annotation: Any = None
     for depth, part in enumerate(parts):

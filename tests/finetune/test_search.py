@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,19 @@ from typing import Any
 import pytest
 from conftest import params, write_params
 from test_finetune import prepare, trained_digest
+from transformers import PreTrainedModel
 
 from tasks import paths
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.files import read_json
+from tasks.finetune import job, stage
 from tasks.finetune import search as search_room
-from tasks.finetune import stage
 from tasks.finetune.mishaps import Mishap
 from tasks.finetune.outcomes import Outcome, write_outcome
 from tasks.finetune.search_settings import SearchSettings
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.study import ask, study_of
+from tasks.finetune.study import ask, study_of, tried
 from tasks.finetune.telling import Tell
 
 RATES = {"learning_rate": {"low": 1e-4, "high": 2e-2, "log": True}, "lora.rank": {"choices": [2, 4]}}
@@ -213,3 +215,25 @@ def test_what_befalls_the_machine_is_no_failure_of_a_trial(
             stage.run(config)
     stage.run(config)
     assert [trial["state"] for trial in found()["trials"]] == ["complete", "complete"]
+
+
+def test_choices_of_a_field_of_the_trainer_are_taken_as_they_are_written() -> None:
+    given = {"trainer.num_train_epochs": {"choices": [1, 2]}, "trainer.adam_beta2": {"low": 0, "high": 1}}
+    search = SearchSettings.model_validate_json(json.dumps({"parameters": given}))
+    values = tried(search, FinetuneSettings, {"trainer.num_train_epochs": 2, "trainer.adam_beta2": 1})
+    assert [type(value) for value in values.values()] == [int, float]
+
+
+def test_a_trial_begins_without_the_model_of_the_one_before(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[int] = []
+    begin = job.begin_trial
+
+    def watched(*arguments: Any) -> Any:
+        alive.append(sum(isinstance(each, PreTrainedModel) for each in gc.get_objects()))
+        return begin(*arguments)
+
+    monkeypatch.setattr(job, "begin_trial", watched)
+    stage.run(searching(project, tiny_llama, {}))
+    assert alive[0] == alive[1] == alive[2]

@@ -13,7 +13,7 @@ import torch
 from tasks.decoding import generate_answers
 from tasks.errors import BaseModelError, ConfigError
 from tasks.evaluate.contenders import Contender
-from tasks.evaluate.perplexity import Example, Loss, answer_losses
+from tasks.evaluate.perplexity import Example, Loss, answer_losses, reads_at_once
 from tasks.evaluate.remembered import Remembered, model_key, row_key
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.progress import Progress
@@ -119,7 +119,7 @@ def _by_length(item: tuple[str, list[int]]) -> tuple[int, str]:
 
 def _require_room(model: Any, tokenizer: Any, longest_prompt: int, settings: EvaluateSettings) -> None:
     """A model with learned positions fails past the last one, and others answer nonsense there."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = reads_at_once(model)
     if positions is not None and longest_prompt + settings.max_new_tokens > positions:
         raise ConfigError(
             f"a prompt of {longest_prompt} tokens and an answer of up to {settings.max_new_tokens} pass the "

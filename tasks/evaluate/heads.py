@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
-from tasks.base.labelling import head_logits, positions_of
+from tasks.base.labelling import head_logits
 from tasks.errors import ConfigError
 from tasks.evaluate.answering import BATCHES_A_PORTION, Model
 from tasks.evaluate.asking import Asking, Row, score_row, score_rows
-from tasks.evaluate.perplexity import answer_losses, example_of
+from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
 from tasks.evaluate.remembered import Remembered, model_key, recalled, row_key
 from tasks.files import read_json
 
@@ -90,7 +90,7 @@ def _likelihoods(model: Model, asking: Asking, sequences: list[Any], prompts: li
 def _reading(model: Model, sequences: list[Any]) -> Any:
     """The model, which must be able to read them."""
     loaded = model()
-    longest, positions = max(len(ids) for ids in sequences), positions_of(loaded.config)
+    longest, positions = max(len(ids) for ids in sequences), reads_at_once(loaded)
     if positions is not None and longest > positions:
         what = f"a test row has {longest} tokens, and the {model.contender.role} reads {positions}"
         raise ConfigError(what, where="render.max_length_tokens", fix=f"Lower it to {positions}")

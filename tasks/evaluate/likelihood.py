@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.base.labelling import positions_of
 from tasks.evaluate.answering import Model
 from tasks.evaluate.asking import Asking, Row, bytes_of, score_row
-from tasks.evaluate.perplexity import answer_losses, example_of, virtual_tokens
+from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
 from tasks.evaluate.remembered import Remembered, model_key, recalled, row_key
 
 PIECE_TOKENS = 1024
@@ -49,8 +48,7 @@ def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
 
 def text_losses(model: Any, texts: list[list[int]], start: int) -> list[float]:
     """The summed negative log likelihood (nats) of each text's tokens."""
-    positions = positions_of(model.config)
-    length = (PIECE_TOKENS if positions is None else min(PIECE_TOKENS, positions - virtual_tokens(model))) - 1
+    length = min(PIECE_TOKENS, reads_at_once(model) or PIECE_TOKENS) - 1
     pieces = [
         (place, example_of([start, *ids[first : first + length]], 1))
         for place, ids in enumerate(texts)

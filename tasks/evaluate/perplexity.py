@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.base.labelling import positions_of
 from tasks.rendered import Rendered
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
@@ -64,7 +65,13 @@ def perplexity(losses: Sequence[Loss]) -> float | None:
     return math.exp(min(sum(loss for loss, _ in losses) / tokens, 700.0)) if tokens else None
 
 
-def virtual_tokens(model: Any) -> int:
+def reads_at_once(model: Any) -> int | None:
+    """The most tokens of text that the model can be given; None where it does not say."""
+    positions = positions_of(model.config)
+    return None if positions is None else positions - _virtual_tokens(model)
+
+
+def _virtual_tokens(model: Any) -> int:
     """How many places of the model a learned prompt or prefix takes, before any text."""
     return int(model.active_peft_config.num_virtual_tokens) if _is_prompted(model) else 0
 
@@ -101,7 +108,7 @@ def _logits(model: Any, ids: Any, attention: Any, places: Any) -> Any:
     """Logits at `places` only: those of every place over the vocabulary would take most of the time and memory."""
     # a learned prompt stands before the tokens and has logits too; a prefix stands in the cache of keys and values
     if _is_prompted(model) and model.active_peft_config.peft_type != "PREFIX_TUNING":
-        places = places + virtual_tokens(model)
+        places = places + _virtual_tokens(model)
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "logits_to_keep" in inspect.signature(inner.forward).parameters:
         return model(input_ids=ids, attention_mask=attention, logits_to_keep=places, use_cache=False).logits

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tasks.evaluate.likelihood import text_losses
-from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity
+from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity, reads_at_once
 from tasks.rendered import Rendered
 
 
@@ -98,6 +98,7 @@ def test_a_long_text_behind_a_learned_prompt_fits_the_model(kind: str, tiny_gpt2
     text = [5 + i % 200 for i in range(piece + 10)]
     whole, *parts = text_losses(model, [text, text[:piece], text[piece:]], 0)
     assert whole == pytest.approx(sum(parts), rel=1e-5)
+    assert reads_at_once(model) == piece + 1
 
 
 def test_progress_hears_of_every_example(model: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tasks.errors import DataError
 from tasks.finetune.arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model import build_model
@@ -62,7 +64,9 @@ def prepare(work: Work) -> Prepared:
         total_steps=total_steps(settings, len(rows)),
         make_trainer=make_trainer,
         row_ids=lambda trainer: rows_of(rows.rendered, trainer),
-        epoch_flops=lambda model, computed: epoch_flops(model, train, learns_all, computed),
+        epoch_flops=lambda model, computed: epoch_flops(
+            model, np.diff(train.examples), _learned(train, learns_all), computed
+        ),
         facts={
             "train_examples": len(train.packs),
             "train_packed_rows": len(train),
@@ -70,6 +74,11 @@ def prepare(work: Work) -> Prepared:
             "answer_tokens": int(train.loss_mask.sum()),
         },
     )
+
+
+def _learned(train: Rendered, learns_all: bool) -> int:
+    """Tokens that have a loss: not the first of an example, of which nothing is before."""
+    return len(train.input_ids) - len(train.packs) if learns_all else int(train.loss_mask.sum())
 
 
 def require_rows(work: Work, train_rows: int, valid_rows: int) -> None:

@@ -22,6 +22,7 @@ from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.positions import longest_example, require_room
 from tasks.finetune.sharing import IGNORED
 from tasks.finetune.trainer import AnswerTrainer
+from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import Rendered, not_rendered, read_rendered
 
 Batch = dict[str, Any]
@@ -65,6 +66,7 @@ def prepare(work: Work) -> Prepared:
         total_steps=total_steps(settings, len(train)),
         make_trainer=make_trainer,
         row_ids=lambda trainer: rows_of(train, trainer),
+        epoch_flops=lambda model, computed: epoch_flops(model, np.diff(train.examples), len(train), computed),
         facts={
             "train_examples": len(train),
             "train_tokens": len(train.input_ids),

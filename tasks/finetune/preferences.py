@@ -15,8 +15,17 @@ from tasks.finetune.answers import require_rows
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.positions import longest_row, require_room, room_of
-from tasks.finetune.token_rows import Collate, TokenRows, collate_judged, collate_odds, collate_pairs, count_tokens
+from tasks.finetune.token_rows import (
+    Collate,
+    TokenRows,
+    collate_judged,
+    collate_odds,
+    collate_pairs,
+    count_tokens,
+    sequence_lengths,
+)
 from tasks.finetune.token_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import FORM_OF, read_rows
 
 if TYPE_CHECKING:
@@ -24,6 +33,8 @@ if TYPE_CHECKING:
 
 AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
 """Nothing is cut, and nothing kept in a cache of TRL's."""
+LOOKS = {"dpo": 1, "orpo": 0, "kto": 3}
+"""Forward passes beside the training's own: of what is compared with, and both ways for answers to other prompts."""
 
 
 def prepare(work: Work) -> Prepared:
@@ -42,8 +53,10 @@ def prepare(work: Work) -> Prepared:
     require_rows(work, len(train), len(valid))
     require_room(work, longest_row(train, valid))
     answers = ("answer_ids",) if form == "judged" else ("chosen_ids", "rejected_ids")
-    tokens = len(answers) * count_tokens(train, "prompt_ids") + count_tokens(train, *answers)
-    facts: dict[str, Any] = {"train_tokens": tokens}
+    lengths, learned = sequence_lengths(train, *answers), count_tokens(train, *answers)
+    if settings.objective == "orpo":
+        learned += count_tokens(train, "prompt_ids")
+    facts: dict[str, Any] = {"train_tokens": int(lengths.sum())}
     if form == "judged":
         facts["desirable_examples"] = sum(train["desirable"].to_pylist())
 
@@ -60,7 +73,10 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return prepared(work, len(train), tokens, make_trainer, facts)
+    def flops(model: Any, _: float) -> float:
+        return epoch_flops(model, lengths, learned, looks=LOOKS[settings.objective])
+
+    return prepared(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 
 
 Choice = tuple[type[Any], Callable[[int], Collate], Any]

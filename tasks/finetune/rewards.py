@@ -9,8 +9,9 @@ from tasks.finetune.answers import require_rows
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.positions import longest_row, require_room
-from tasks.finetune.token_rows import TokenRows, collate_ranked, count_tokens
+from tasks.finetune.token_rows import TokenRows, collate_ranked, sequence_lengths
 from tasks.finetune.token_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.utilisation import epoch_flops
 from tasks.rendered import read_rows
 
 
@@ -24,7 +25,8 @@ def prepare(work: Work) -> Prepared:
     train, valid = read_rows("train", "ranked"), read_rows("valid", "ranked")
     require_rows(work, len(train), len(valid))
     require_room(work, longest_row(train, valid))
-    tokens = 2 * count_tokens(train, "prompt_ids") + count_tokens(train, "chosen_ids", "rejected_ids")
+    lengths = sequence_lengths(train, "chosen_ids", "rejected_ids")
+    tokens = int(lengths.sum())
 
     def make_trainer(callbacks: list[Any]) -> Any:
         from trl import RewardTrainer
@@ -44,4 +46,7 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return prepared(work, len(train), tokens, make_trainer, {"train_tokens": tokens})
+    def flops(model: Any, _: float) -> float:
+        return epoch_flops(model, lengths, len(lengths))
+
+    return prepared(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)

@@ -38,10 +38,12 @@ class CountTokens:
 
     def __call__(self, rows: list[Any]) -> Any:
         batch = self.collate(rows)
-        if isinstance(batch, Mapping) and "input_ids" in batch:
-            places = batch["input_ids"].numel()
-            self.places += places
-            self.tokens += int(batch["attention_mask"].sum()) if "attention_mask" in batch else places
+        if isinstance(batch, Mapping):
+            for name in batch:
+                if name.endswith("input_ids"):
+                    mask, places = batch.get(name.replace("input_ids", "attention_mask")), batch[name].numel()
+                    self.places += places
+                    self.tokens += places if mask is None else int(mask.sum())
             self.repeated += repeated_tokens(batch["cu_seq_lens_q"]) if "cu_seq_lens_q" in batch else 0
         return batch
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from datasets.table import InMemoryTable
+
+from tasks.finetune.utilisation import Lengths
 
 Row = dict[str, Any]
 Batch = dict[str, Any]
@@ -29,6 +32,12 @@ class TokenRows(Dataset):  # type: ignore[misc]
 def count_tokens(table: pa.Table, *columns: str) -> int:
     """Tokens in these columns of all rows."""
     return sum(int(pc.sum(pc.list_value_length(table[name])).as_py() or 0) for name in columns)
+
+
+def sequence_lengths(table: pa.Table, *answers: str) -> Lengths:
+    """Tokens of each prompt with an answer to it, in each of these columns."""
+    prompts = pc.list_value_length(table["prompt_ids"]).to_numpy()
+    return np.concatenate([prompts + pc.list_value_length(table[name]).to_numpy() for name in answers]).astype(np.int64)
 
 
 def padded(sequences: Sequence[Sequence[int]], filling: int) -> torch.Tensor:

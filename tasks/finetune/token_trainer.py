@@ -74,7 +74,12 @@ def tokenizer_of(work: Work) -> Any:
 
 
 def prepared(
-    work: Work, train_rows: int, tokens_per_epoch: int, make_trainer: Callable[[list[Any]], Any], facts: dict[str, Any]
+    work: Work,
+    train_rows: int,
+    tokens_per_epoch: int,
+    make_trainer: Callable[[list[Any]], Any],
+    facts: dict[str, Any],
+    epoch_flops: Callable[[Any, float], float] | None = None,
 ) -> Prepared:
     """The training, ready to begin; what its trainer is made of, the objective knows."""
     return Prepared(
@@ -83,6 +88,7 @@ def prepared(
         total_steps=total_steps(work.settings, train_rows),
         make_trainer=make_trainer,
         row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
+        epoch_flops=epoch_flops,
         facts={"train_examples": train_rows, **facts},
     )
 

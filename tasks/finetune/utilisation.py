@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from tasks.rendered import Rendered
-
+Lengths = npt.NDArray[np.int64]
 SIDE = 2048
 """Of the square matrices that are multiplied."""
 SECONDS = 0.3
@@ -33,35 +33,39 @@ def matmul_flops(dtype: torch.dtype, device: str) -> float:
     return 2 * SIDE**3 / best
 
 
-def epoch_flops(model: Any, train: Rendered, learns_all: bool = False, computed: float = 1.0) -> float:
+def epoch_flops(model: Any, lengths: Lengths, learned: int, computed: float = 1.0, looks: int = 0) -> float:
     """Operations that one epoch needs: no more is counted for recomputed activations (PaLM's model FLOPs, appendix B).
 
     A linear layer costs 2 a weight and token forward, 2 backward for what it was given, and 2 more for its weights where those
-    are trained. Layers below the lowest that trains have no backward pass. The head is counted for trained tokens alone.
-    Attention inside examples: 2 products of length² x width / 2 forward, twice that backward.
+    are trained. Layers below the lowest that trains have no backward pass. The head is counted for learned tokens alone, one of
+    labels for each sequence once. Attention inside sequences: 2 products of length² x width / 2 forward, twice that backward.
 
     Args:
+        lengths: tokens of each sequence.
+        learned: how many of them have a loss.
         computed: the share of the tokens that are computed, where a prompt that examples share is computed once.
+        looks: forward passes beside the training's own, such as of the model that preferences are compared with.
     """
-    tokens = len(train.input_ids) * computed
+    tokens = float(lengths.sum()) * computed
     head = model.get_output_embeddings()
-    learned = len(train.input_ids) - len(train.packs) if learns_all else int(train.loss_mask.sum())
-    below = _layers_without_backward(model)
+    layers = _layers(model)
+    below = _layers_without_backward(model, layers)
     ends_here = {id(module) for layer in below for module in layer.modules()}
-    if not any(value.requires_grad for value in model.parameters() if value is not head.weight):
+    if head is not None and not any(value.requires_grad for value in model.parameters() if value is not head.weight):
         ends_here.add(id(head))
+    in_layers = {id(module) for layer in layers for module in layer.modules()}
     total = 0.0
     for module in model.modules():
         weight = module._parameters.get("weight")  # its own: an adapter also shows that of the layer it wraps
         if weight is None or weight.dim() != 2 or isinstance(module, torch.nn.Embedding):
             continue
-        passes = 2 + 2 * (id(module) not in ends_here) + 2 * weight.requires_grad
-        total += passes * _weights(module, weight) * (learned if module is head else tokens)
+        passes = 2 + 2 * looks + 2 * (id(module) not in ends_here) + 2 * weight.requires_grad
+        is_of_labels = head is None and id(module) not in in_layers
+        total += passes * _weights(module, weight) * (learned if module is head or is_of_labels else tokens)
     config = model.config
     width = getattr(config, "num_attention_heads", 0) * _head_width(config)
-    squares = float((np.diff(train.examples).astype(np.float64) ** 2).sum())
-    layers = getattr(config, "num_hidden_layers", 0)
-    return total + squares * width * (6 * layers - 4 * len(below))
+    squares = float((lengths.astype(np.float64) ** 2).sum())
+    return total + squares * width * ((6 + 2 * looks) * len(layers) - 4 * len(below))
 
 
 def _weights(module: Any, weight: torch.Tensor) -> int:
@@ -70,13 +74,16 @@ def _weights(module: Any, weight: torch.Tensor) -> int:
     return int(module.in_features * module.out_features if is_linear else weight.numel())
 
 
-def _layers_without_backward(model: Any) -> list[Any]:
+def _layers(model: Any) -> list[Any]:
+    lists = [each for each in model.modules() if isinstance(each, torch.nn.ModuleList)]
+    return max(([*each] for each in lists), key=len, default=[])
+
+
+def _layers_without_backward(model: Any, layers: list[Any]) -> list[Any]:
     """The frozen layers that nothing trained stands before. Adapters are in every layer, trained prompts before the first."""
     embeddings = [each for each in model.modules() if isinstance(each, torch.nn.Embedding)]
     if hasattr(model, "peft_config") or any(each.weight.requires_grad for each in embeddings):
         return []
-    lists = [each for each in model.modules() if isinstance(each, torch.nn.ModuleList)]
-    layers = max(([*each] for each in lists), key=len, default=[])
     return [*itertools.takewhile(lambda each: not any(p.requires_grad for p in each.parameters()), layers)]
 
 

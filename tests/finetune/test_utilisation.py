@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import test_classify
 import torch
+import toypreferences
 from test_finetune import prepare
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tasks import paths
 from tasks.base.load import load_base
 from tasks.base.resolve import read_base
+from tasks.finetune import stage
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Work
 from tasks.finetune.utilisation import epoch_flops
@@ -34,7 +40,8 @@ def counted(model: Any) -> float:
     train, head = read_rendered("train"), model.get_output_embeddings()
     others = any(value.requires_grad for value in model.parameters() if value is not head.weight)
     passes = 2 + 2 * others + 2 * head.weight.requires_grad
-    return epoch_flops(model, train) - passes * head.weight.numel() * int(train.loss_mask.sum())
+    learned = int(train.loss_mask.sum())
+    return epoch_flops(model, np.diff(train.examples), learned) - passes * head.weight.numel() * learned
 
 
 @pytest.mark.parametrize(
@@ -70,7 +77,28 @@ def test_a_layer_with_an_adapter_is_counted_once(project: Path, tiny_llama: Path
 def test_a_layer_in_four_bits_has_the_weights_that_it_stands_for(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     model = load_base(read_base()).requires_grad_(False)
-    train, expected = read_rendered("train"), epoch_flops(model, read_rendered("train"))
+    lengths = np.diff(read_rendered("train").examples)
+    expected = epoch_flops(model, lengths, 9)
     layer = model.model.layers[0].mlp.up_proj
     layer.weight = torch.nn.Parameter(torch.zeros(layer.weight.numel() // 2, 1), requires_grad=False)  # as packed
-    assert epoch_flops(model, train) == expected
+    assert epoch_flops(model, lengths, 9) == expected
+
+
+def test_a_head_of_labels_is_counted_once_a_sequence_and_a_look_has_no_backward_pass(tiny_llama: Path) -> None:
+    writes = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    tells = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
+    lengths = np.array([10, 20])
+    attention = (100 + 400) * HEAD_WIDTH_X_HEADS
+    assert epoch_flops(tells, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
+    head = writes.get_output_embeddings().weight.numel()
+    looked = epoch_flops(writes, lengths, 5, looks=2) - epoch_flops(writes, lengths, 5)
+    assert looked == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "reward", "classify"])
+def test_every_objective_that_is_given_its_tokens_tells_how_much_of_the_machine_it_used(
+    objective: str, project: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepares = test_classify.prepare if objective == "classify" else toypreferences.prepare
+    stage.run(prepares(project, tiny_llama, objective=objective, max_steps=2, micro_batch_rows=2))
+    assert re.search(r"GFLOP/s: \d+% of a fp32 matrix product here", capsys.readouterr().out)

@@ -39,7 +39,7 @@ def examine() -> list[Finding]:
     findings += [_told("sources", lambda: _sources(config)), _told("registry", lambda: _registry(config))]
     base = _told("base", lambda: _base(config))
     findings.append(base)
-    if base.state != "wrong":
+    if base.state == "ok":
         findings.append(_told("training", lambda: _training(config)))
     return findings
 
@@ -144,7 +144,10 @@ def _registry(config: PipelineConfig) -> Finding:
 
 def _base(config: PipelineConfig) -> Finding:
     from tasks.base.resolve import pin_base
+    from tasks.manifest import read_manifest
 
+    if config.base.made() is not None and not read_manifest():
+        return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
     record = pin_base(config.base)
     return Finding("base", "ok", f"{record.id} ({record.kind}, {len(record.files)} files, {record.digest[:12]})")
 

@@ -100,6 +100,18 @@ def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(strop: Any, config
     assert findings["base"]["fix"]
 
 
+def test_doctor_finds_nothing_wrong_with_a_base_from_scratch_before_its_first_rows(
+    strop: Any, configured: Path
+) -> None:
+    write_jsonl(configured / "inbox/news.jsonl", topic_records(3))
+    write_params(configured, params("scratch", [SOURCE]))
+    code, out, _ = strop("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(out)["findings"]}
+    assert code == 0
+    assert findings["base"]["state"] == "note"
+    assert "strop run" in findings["base"]["fix"]
+
+
 def test_config_prints_every_setting_and_the_schema(strop: Any, configured: Path) -> None:
     code, out, _ = strop("config", "--json")
     assert code == 0

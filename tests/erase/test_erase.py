@@ -166,7 +166,6 @@ def test_rows_that_followed_an_erased_row_keep_its_side(world: Path) -> None:
     assert {each: after[each] for each in followers} == {each: before[each] for each in followers}
 
 
-@pytest.mark.slow
 def test_the_batch_keeps_its_name_and_the_source_is_not_collected_again(world: Path) -> None:
     before = [(batch.batch, batch.rows) for batch in read_manifest()]
     erase(ids_of(SECRET), why="asked to")
@@ -175,7 +174,6 @@ def test_the_batch_keeps_its_name_and_the_source_is_not_collected_again(world: P
     assert [(batch.batch, batch.rows) for batch in read_manifest()] == before
 
 
-@pytest.mark.slow
 def test_a_record_that_comes_again_from_another_source_is_kept_without_its_text(world: Path) -> None:
     erase(ids_of(SECRET), why="asked to")
     shutil.copy("inbox/qa.jsonl", "inbox/other.jsonl")
@@ -185,7 +183,6 @@ def test_a_record_that_comes_again_from_another_source_is_kept_without_its_text(
     assert files_with(SECRET, world, world.parent / "store") == []
 
 
-@pytest.mark.slow
 def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) -> None:
     write_params(world, params("base", SOURCES, validate={"max_refused_share": 0.05}))
     run_data()
@@ -312,7 +309,6 @@ def test_a_reason_is_asked_for_before_anything_is_erased(world: Path, capsys: An
     assert files_with(SECRET, paths.RAW)
 
 
-@pytest.mark.slow
 def test_forgotten_rows_can_be_erased_later(world: Path) -> None:
     ids = ids_of(SECRET)
     for row_id in ids:
@@ -333,7 +329,6 @@ def test_two_rows_of_one_batch_may_be_erased_one_after_the_other(world: Path) ->
         assert files_with(text, world, world.parent / "store") == []
 
 
-@pytest.mark.slow
 def test_the_same_record_in_another_family_is_erased_too(world: Path) -> None:
     shutil.copy("inbox/qa.jsonl", "inbox/other.jsonl")
     other = {"name": "other", "path": "inbox/other*", "shape": "alpaca", "family": "instruction"}
@@ -344,7 +339,6 @@ def test_the_same_record_in_another_family_is_erased_too(world: Path) -> None:
     assert files_with(SECRET, world, world.parent / "store") == []
 
 
-@pytest.mark.slow
 def test_a_row_that_comes_again_in_another_record_can_be_erased_again(world: Path) -> None:
     row_id = ids_of(SECRET + "，他叫什么")[0]
     erase(ids_of(SECRET), why="asked to")

@@ -51,7 +51,7 @@ def train(config: PipelineConfig) -> str:
     return weights_digest(paths.MODEL)
 
 
-@pytest.mark.parametrize("labels", [pytest.param("true", marks=pytest.mark.slow), "shuffled"])
+@pytest.mark.parametrize("labels", ["true", "shuffled"])
 def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, tiny_llama: Path) -> None:
     settings = {
         "method": "full",

@@ -65,7 +65,8 @@ def epoch_flops(model: Any, lengths: Lengths, learned: int, computed: float = 1.
     config = model.config
     width = getattr(config, "num_attention_heads", 0) * _head_width(config)
     squares = float((lengths.astype(np.float64) ** 2).sum())
-    return total + squares * width * ((6 + 2 * looks) * len(layers) - 4 * len(below))
+    deep = getattr(config, "num_hidden_layers", len(layers))
+    return total + squares * width * ((6 + 2 * looks) * deep - 4 * len(below))
 
 
 def _weights(module: Any, weight: torch.Tensor) -> int:

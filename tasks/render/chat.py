@@ -93,6 +93,9 @@ class ChatFormat:
             if not whole.startswith(prompt.rstrip()):
                 raise self._unlike()
             # an empty answer: what is left after white space is taken off the end may be shorter than the prompt
+            is_empty = not messages[place]["content"].strip() and not messages[place].get("tool_calls")
+            if not is_empty and not whole.startswith(prompt):
+                raise self._unlike()
             spans.append((prompt, whole if whole.startswith(prompt) else prompt))
         last = spans[-1][1]
         if all(last.startswith(whole) for _, whole in spans):

@@ -186,6 +186,18 @@ def test_a_chat_template_that_changes_the_prompt_once_it_is_answered_is_refused(
         Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
 
 
+def test_a_prompt_whose_white_space_the_answered_text_lacks_is_refused_and_no_row_lost(
+    tiny_gpt2: Path, project: Path
+) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ '<think></think>' if m.role == 'assistant' else '' }}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]<think></think>\n{% endif %}"
+    )
+    with pytest.raises(ConfigError, match="what is trained would not be what is served"):
+        Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
+
+
 def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2: Path, project: Path) -> None:
     Path("data/templates/chat/mine.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert load_tokenizer(tiny_gpt2, "mine").chat_template.startswith("{% for")

@@ -161,7 +161,7 @@ def rows_of(batch: Batch, part: pa.Table, raw_file: Path | None = None) -> pa.Ta
 
 def rows_from(raw: pa.Table, batch: Batch, part: pa.Table) -> pa.Table:
     """As `rows_of`, of records that were read already: one a line of the part, in its order."""
-    rows = to_rows(raw, batch, part["index"].to_pylist()).select(ROW_SCHEMA.names)
+    rows = to_rows(raw, batch, part["index"].to_pylist(), part["row_id"].to_pylist()).select(ROW_SCHEMA.names)
     for name in CLEANED_FIELDS:
         if part[name].null_count < part.num_rows:
             rows = rows.set_column(rows.schema.get_field_index(name), name, pc.coalesce(part[name], rows[name]))

@@ -82,25 +82,30 @@ def fill_up(table: pa.Table, schema: pa.Schema = RAW_SCHEMA) -> pa.Table:
     return table.select(schema.names).cast(schema)
 
 
-def to_rows(raw: pa.Table, batch: Batch, places: Iterable[int] | None = None) -> pa.Table:
+def to_rows(
+    raw: pa.Table, batch: Batch, places: Iterable[int] | None = None, row_ids: Iterable[str] | None = None
+) -> pa.Table:
     """One line a record (RECORD_SCHEMA), in order; content fields are empty where the record is no row.
 
     Args:
         raw: records of the batch, or some of them.
         places: the place in the batch of each; where it is None they are the batch from its first on.
+        row_ids: of each, where they are known: they follow from the text.
     """
     columns: dict[str, list[Any]] = {name: [] for name in RECORD_SCHEMA.names}
     appends = [(name, columns[name].append) for name in RECORD_SCHEMA.names]
     known = raw.to_pydict()
     records = zip(*(known[name] for name in RAW_SCHEMA.names), strict=True)
-    for place, given in zip(range(raw.num_rows) if places is None else places, records, strict=True):
-        line = _line(dict(zip(RAW_SCHEMA.names, given, strict=True)), place, batch)
+    places = range(raw.num_rows) if places is None else places
+    ids: Iterable[str | None] = [None] * raw.num_rows if row_ids is None else row_ids
+    for place, row_id, given in zip(places, ids, records, strict=True):
+        line = _line(dict(zip(RAW_SCHEMA.names, given, strict=True)), place, batch, row_id)
         for name, append in appends:
             append(line[name])
     return pa.table(columns, schema=RECORD_SCHEMA)
 
 
-def _line(record: dict[str, Any], place: int, batch: Batch) -> dict[str, Any]:
+def _line(record: dict[str, Any], place: int, batch: Batch, row_id: str | None = None) -> dict[str, Any]:
     line: dict[str, Any] = {
         "row_id": record["digest"],
         "batch": batch.batch,
@@ -134,7 +139,7 @@ def _line(record: dict[str, Any], place: int, batch: Batch) -> dict[str, Any]:
     line["own_id"] = own_id(parsed, columns)
     if line["language"] == "auto":
         line["language"] = language_of(f"{fields['instruction']}\n{fields['input']}".strip() or fields["output"])
-    line["row_id"] = row_id_of(line)
+    line["row_id"] = row_id or row_id_of(line)
     return line
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 
+import numpy as np
 import regex
 
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
@@ -31,8 +32,12 @@ def cjk_share(text: str) -> float:
     """The share of letters that are Chinese, Japanese or Korean, from 0 to 1; 0 where there are no letters."""
     if text.isascii():  # most English text: no need to count
         return 0.0
-    letters = len(_LETTER.findall(text))
-    return len(_CJK_CHARACTER.findall(text)) / letters if letters else 0.0
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    others, counts = np.unique(codes[codes > 127], return_counts=True)  # each character is looked at once
+    often = dict(zip(others.tobytes().decode("utf-32-le", "surrogatepass"), counts.tolist(), strict=True))
+    told = "".join(often)
+    letters = int(((codes | 32) - np.uint32(97) < 26).sum()) + sum(often[one] for one in _LETTER.findall(told))
+    return sum(often[one] for one in _CJK_CHARACTER.findall(told)) / letters if letters else 0.0
 
 
 def language_of(text: str) -> str:

@@ -4,8 +4,9 @@
     .venv/bin/python benchmarks/finetune.py --llamafactory FOLDER
 
 It trains on the same rows (as messages: it tokenises them itself, by its template for the base), the same base, LoRA r=16 on all
-linear layers, rows packed to 1,024 tokens, bf16. This file is run by FOLDER's Python, in the project's folder, and imports nothing
-of Strop's but in `write_rows`, which Strop's own Python calls.
+linear layers, rows packed to 1,024 tokens, bf16. PyPI's torchvision and torchaudio do not load beside a CPU build of torch; for
+text it needs neither: uninstall both, and put an empty torchaudio.py into FOLDER's site-packages. This file is run by FOLDER's
+Python, in the project's folder, and imports nothing of Strop's but in `write_rows`, which Strop's own Python calls.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import resource
+import shutil
 import statistics
 import sys
 import time
@@ -86,6 +88,7 @@ def train(steps: int) -> dict[str, float]:
         "disable_gradient_checkpointing": True,
         "seed": 17,
     }
+    shutil.rmtree(OUTPUT, ignore_errors=True)  # the model of the side before: it refuses a folder that is not empty
     run_exp(args=arguments, callbacks=[Mark()])
     speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(marks)]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

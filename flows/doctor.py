@@ -158,13 +158,13 @@ def _training(config: PipelineConfig) -> Finding:
     import torch
 
     from flows.memory import estimate_memory
-    from tasks.base.load import best_precision
+    from tasks.base.load import precision_of
     from tasks.base.resolve import pin_base
 
     architecture = read_configuration(pin_base(config.base))
     estimates = []
     for training in config.finetune.trainings():
-        precision = best_precision() if training.precision == "auto" else training.precision
+        precision = precision_of(training.precision)
         estimates.append((estimate_memory(architecture, training, config.render, precision), training, precision))
     estimate, training, precision = max(estimates, key=lambda each: each[0].total)
     trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"

@@ -46,6 +46,11 @@ def best_precision() -> Precision:
     return "bf16" if has_bf16 else "fp32"
 
 
+def precision_of(chosen: Literal["auto", "bf16", "fp32"]) -> Precision:
+    """The precision that a setting stands for on this machine."""
+    return best_precision() if chosen == "auto" else chosen
+
+
 def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True) -> Any:
     """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
 

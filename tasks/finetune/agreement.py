@@ -15,6 +15,8 @@ from tasks.finetune.sharing import IGNORED, LEAST_TOKENS, share_prompt
 
 MOST_DIFFERENCE, MOST_IN_BF16 = 0.01, 0.2
 """Of what another prompt changes. Rounding in bf16 was 0.06 of it with SmolLM2; Bloom is off by 0.3, gpt-oss by 0.6."""
+LEAST_AHEAD, LEAST_IN_BF16 = 1e-5, 5e-3
+"""Of the logits, by another token behind them; where none is looked at, it is rounding at most."""
 CANNOT = (TypeError, ValueError, RuntimeError, IndexError, AssertionError)
 OWN_TOKENS = (6, 3, 6)
 """What follows the prompt in three examples."""
@@ -39,6 +41,20 @@ def takes_packed_rows(model: Any, own_attention: str) -> bool:
     finally:
         model.set_attn_implementation(packed)
     return _is_near(model, together, alone, other)
+
+
+def reads_ahead(model: Any) -> bool:
+    """Does what it says of a token depend on those that follow, as an encoder's does? Asked by its own attention."""
+    vocabulary = model.get_input_embeddings().num_embeddings
+    ids = (torch.arange(OWN_TOKENS[0] * 2, device=model.device) + 1) * 7919 % vocabulary
+    other = ids.clone()
+    other[-1] = (other[-1] + 1) % vocabulary
+    try:
+        one, two = (_said(model, {"input_ids": each[None]}, len(ids))[:-1] for each in (ids, other))
+    except CANNOT:
+        return False
+    least = LEAST_IN_BF16 if _is_narrow(model) else LEAST_AHEAD
+    return bool((one - two).norm() > least * (one - one.mean()).norm())
 
 
 def takes_shared_prompts(model: Any, attention: str) -> bool:
@@ -67,9 +83,12 @@ def _has_convolutions(model: Any) -> bool:
 
 
 def _is_near(model: Any, found: torch.Tensor, wanted: torch.Tensor, other: torch.Tensor) -> bool:
-    is_narrow = any(value.dtype != torch.float32 for value in model.parameters() if value.is_floating_point())
-    most = MOST_IN_BF16 if is_narrow else MOST_DIFFERENCE
+    most = MOST_IN_BF16 if _is_narrow(model) else MOST_DIFFERENCE
     return bool((found - wanted).norm() <= most * (other - wanted).norm())
+
+
+def _is_narrow(model: Any) -> bool:
+    return any(value.dtype != torch.float32 for value in model.parameters() if value.is_floating_point())
 
 
 def _batch(model: Any, prompt: int) -> dict[str, Any]:
@@ -93,15 +112,15 @@ def _last_alone(model: Any, prompt: int) -> dict[str, Any]:
     return {"input_ids": _batch(model, prompt)["input_ids"][:, -LEAST_TOKENS - OWN_TOKENS[-1] :]}
 
 
-def _said(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """The logits of the last example's own tokens."""
+def _said(model: Any, batch: dict[str, Any], last: int = OWN_TOKENS[-1]) -> torch.Tensor:
+    """The logits of so many tokens at the end: the last example's own."""
     named = {name: value for name, value in batch.items() if name != "labels"}
     was_training = model.training
     model.eval()
     try:
         is_mixed = len({value.dtype for value in model.parameters() if value.is_floating_point()}) > 1
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-            logits: torch.Tensor = model(**named, use_cache=False).logits[0, -OWN_TOKENS[-1] :].float()
+        with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=is_mixed):
+            logits: torch.Tensor = model(**named, use_cache=False).logits[0, -last:].float()
         return logits
     finally:
         model.train(was_training)

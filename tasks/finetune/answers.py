@@ -12,7 +12,7 @@ from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.order import Examples
 from tasks.finetune.packed import PackedRows
-from tasks.finetune.positions import longest_example, require_room, window_of
+from tasks.finetune.positions import config_of, longest_example, require_room, window_of
 from tasks.finetune.processes import from_all
 from tasks.finetune.sharing import may_share
 from tasks.finetune.trainer import AnswerTrainer
@@ -38,7 +38,7 @@ def prepare(work: Work) -> Prepared:
     by_length = settings.batches == "by_length"
     rows_as = Examples if by_length else PackedRows
     rows, valid_rows = rows_as(train, learns_all), rows_as(valid, learns_all)
-    window = window_of(work)
+    window = window_of(config_of(work))
     is_packed = settings.method != "prompt" and not by_length and (window is None or longest <= window)
 
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:

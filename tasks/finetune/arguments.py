@@ -29,6 +29,7 @@ KINDS = {
 }
 """Objective → module and class of its arguments, where they are not transformers' own."""
 
+SCHEDULES = {"constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
 OURS = {
@@ -96,7 +97,7 @@ def training_arguments(
         "gradient_accumulation_steps": settings.gradient_accumulation_steps // process_count(),  # they share them
         "optim": OPTIMIZERS[settings.optimizer],
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": settings.schedule,
+        "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,

@@ -79,6 +79,17 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
+class SaveOften(TrainerCallback):  # type: ignore[misc]
+    """Saves every so many steps also where checkpoints are else written with evaluations, to keep the best."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.steps == 0:
+            control.should_save = True
+
+
 class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
     """Ends a training also where the checkpoint that it goes on from was written by its last evaluation."""
 

@@ -21,6 +21,10 @@ def misfit(settings: TrainingSettings) -> str | None:
     objective = settings.objective
     if settings.early_stopping_patience and not settings.evaluations_per_epoch:
         return "early_stopping_patience counts measurements of the validation loss: set evaluations_per_epoch"
+    if settings.gradient_checkpointing and settings.method == "prompt" and settings.prompt.kind == "prefix":
+        return (
+            "gradient_checkpointing does not go with prompt.kind: prefix, which stands in the cache; set kind: prompt"
+        )
     if objective not in PREFERENCES:
         return None
     by = f"objective: {objective}"
@@ -62,6 +66,16 @@ def missing_judge(trainings: Sequence[TrainingSettings]) -> str | None:
                 "grpo.rewards has kind: model without a reward model; name one (model: ...), or train one in `before`"
             )
     return None
+
+
+def misplaced_head(trainings: Sequence[TrainingSettings]) -> str | None:
+    """Which training would go on from a head of labels that it has no use for; None where none does."""
+    first = next((place for place, each in enumerate(trainings) if each.objective == "classify"), len(trainings))
+    other = next((each.objective for each in trainings[first:] if each.objective != "classify"), None)
+    return (
+        other
+        and f"objective: {other} cannot go on from objective: classify, whose model tells labels apart and does not write"
+    )
 
 
 def require_judges(settings: TrainingSettings) -> None:

@@ -94,6 +94,8 @@ def _train(work: Work, trial: Trial | None) -> tuple[TrainingSettings, tuple[Any
 def _save(job: Job, trainer: Any, model: Any) -> None:
     form = FORM_OF[job.work.settings.objective]
     tokenizer = load_tokenizer(base_folder(job.work.record), job.chat_template, speaks=form != "labels")
+    if form == "labels":  # who cuts texts where the tokenizer says, cuts them where they were cut
+        tokenizer.model_max_length = min(tokenizer.model_max_length, read_json(TEMPLATES)["max_length_tokens"])
     save_model(model, tokenizer, job.folder, job.work)
     shutil.copyfile(TEMPLATES, job.folder / TEMPLATES.name)  # what it was taught by travels with it
     write_curves(job.folder / "curves.jsonl", trainer.state.log_history)

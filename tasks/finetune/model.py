@@ -8,6 +8,7 @@ import torch
 
 from tasks.base.load import Precision
 from tasks.errors import TrainingError
+from tasks.finetune.agreement import reads_ahead
 from tasks.finetune.fitness import require_judges
 from tasks.finetune.kernels import use_fast_kernels
 from tasks.finetune.low_rank import use_low_rank
@@ -53,7 +54,8 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         is_packed: it is given batches of `packed.collate`, if it can take them: its `takes_packed_rows` says so.
 
     Raises:
-        TrainingError: no module of the model bears a name that the method asks for, or it is to go on from what it cannot.
+        TrainingError: no module of the model bears a name that the method asks for, it is to go on from what it cannot, or it is to
+            write and is an encoder.
     """
     settings = work.settings
     keeps_base = settings.method not in ("full", "freeze")
@@ -65,11 +67,17 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         work, work.precision if keeps_base else "fp32",
         dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
     )  # fmt: skip
+    if labels is None and reads_ahead(model):
+        what = "this model reads what follows a token (an encoder), so that it cannot be taught to write"
+        raise TrainingError(
+            what, where="base.model", fix="Name a model that writes, or set finetune.objective: classify"
+        )
     model.takes_packed_rows = is_packed and use_packed_attention(model, work.precision)
     use_fast_kernels(model)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        how = {"use_reentrant": False, **settings.trainer.get("gradient_checkpointing_kwargs", {})}
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
         if keeps_base:
             model.enable_input_require_grads()  # or the frozen embedding ends the backward pass
     model = with_method(model, settings, work.precision, "CAUSAL_LM" if labels is None else "SEQ_CLS")

@@ -88,7 +88,8 @@ def collate_padded(rows: list[Batch]) -> Batch:
     """Packed rows → a batch with an example a line, for models that cannot take them side by side.
 
     Returns:
-        input_ids, attention_mask, labels: int64 [examples, longest], labels -100 where no loss is; rows: int64 [rows].
+        input_ids, attention_mask, labels: int64 [examples, longest], labels -100 where no loss is; rows: int64 [rows]; a teacher's
+        targets as `collate` gives them.
     """
     packed = collate(rows)
     edges = packed["cu_seq_lens_q"]
@@ -97,7 +98,7 @@ def collate_padded(rows: list[Batch]) -> Batch:
     padded = {"attention_mask": inside.long(), "rows": packed["rows"]}
     for name, empty in (("input_ids", 0), ("labels", -100)):
         padded[name] = torch.full(inside.shape, empty).masked_scatter(inside, packed[name][0])
-    return padded
+    return padded | {name: value for name, value in packed.items() if name.startswith("soft_")}
 
 
 def packed_attention(

@@ -19,20 +19,24 @@ if TYPE_CHECKING:
 
 def room_of(work: Work) -> int | None:
     """The longest row, in tokens, that what is trained can read; None where its configuration names no limit."""
-    positions = positions_of(_config(work))
+    positions = positions_of(config_of(work))
     virtual = work.settings.prompt.virtual_tokens if work.settings.method == "prompt" else 0
     return None if positions is None else positions - virtual
 
 
-def window_of(work: Work) -> int | None:
-    """How far back the layers look that do not look at all of an example; None where all do. Our attention for packed rows does."""
-    config = _config(work)
+def window_of(config: Any) -> int | None:
+    """How far back the layers look that do not look at all of an example; None where all do. Our attention for packed rows does.
+
+    Args:
+        config: of the text model.
+    """
     window: int | None = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     return window if kinds is None or "sliding_attention" in kinds else None
 
 
-def _config(work: Work) -> Any:
+def config_of(work: Work) -> Any:
+    """The configuration of what is trained, of its text model."""
     from transformers import AutoConfig
 
     start = work.start

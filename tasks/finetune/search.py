@@ -14,10 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tasks.base.load import precision_of
 from tasks.errors import TrainingError
 from tasks.finetune.arguments import require_fields
 from tasks.finetune.job import Job
 from tasks.finetune.mishaps import Mishap
+from tasks.finetune.model import require_method
 from tasks.finetune.outcomes import OUTCOME, Outcome, best_of, read_outcomes, write_outcome
 from tasks.finetune.search_settings import SearchSettings, with_values
 from tasks.finetune.study import ask, study_of, trial_count, tried
@@ -77,7 +79,8 @@ def _try(
     place = folder / f"trial-{number}"
     try:
         chosen = with_values(job.work.settings, tried(search, type(job.work.settings), values))
-        work = replace(job.work, settings=chosen, checkpoints=place)
+        require_method(chosen)
+        work = replace(job.work, settings=chosen, precision=precision_of(chosen.precision), checkpoints=place)
         do(Job(work, place / "model", job.chat_template, search, number))
     except Mishap:
         raise
@@ -85,7 +88,7 @@ def _try(
         write_outcome(folder, Outcome(number, values, "failed", told=str(error)))
     except ValidationError as error:
         write_outcome(folder, Outcome(number, values, "failed", told=error.errors()[0]["msg"]))
-    except ValueError as error:  # an optimiser tells so what it does not take
+    except (ValueError, ImportError) as error:  # an optimiser tells so what it does not take
         told = " ".join(str(error).split())[:300]
         write_outcome(folder, Outcome(number, values, "failed", told=told))
 

@@ -85,7 +85,8 @@ def require_searchable(search: SearchSettings, settings: TrainingSettings) -> No
     if not settings.evaluations_per_epoch:
         raise ValueError("`search` compares validation losses: set evaluations_per_epoch")
     for name, each in search.parameters.items():
-        if name.split(".")[0] in CHANGES_THE_MEASURE:
+        changes = name.split(".")[0] in CHANGES_THE_MEASURE
+        if changes or (settings.objective == "dpo" and name == "label_smoothing"):
             raise ValueError(f"search.parameters.{name} cannot be searched: it changes what the validation loss means")
         kind = type_of(type(settings), name, each)
         if each.choices is None and kind is None:

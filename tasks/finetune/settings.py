@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.finetune.fitness import misfit, missing_judge
+from tasks.finetune.fitness import misfit, misplaced_head, missing_judge
 from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.objective_settings import (
     ClassifySettings,
@@ -169,8 +169,8 @@ class FinetuneSettings(TrainingSettings):
         return self
 
     @model_validator(mode="after")
-    def has_what_rewards(self) -> Self:
-        if what := missing_judge(self.trainings()):
+    def go_on_from_one_another(self) -> Self:
+        if what := missing_judge(self.trainings()) or misplaced_head(self.trainings()):
             raise ValueError(what)
         return self
 

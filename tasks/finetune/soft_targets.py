@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tasks.errors import TrainingError
 from tasks.files import write_parquet
 from tasks.finetune.kernels import boundaries
 from tasks.finetune.packed import PackedRows, collate, use_packed_attention
+from tasks.finetune.positions import longest_example, window_of
 from tasks.progress import Progress
 
 SCHEMA = pa.schema(
@@ -57,13 +57,14 @@ def ask_teacher(
     if not waiting:
         return
     model = load()
-    if not use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32"):
-        what = "the teacher mixes tokens in a way of its own, and cannot be asked about examples side by side"
-        raise TrainingError(what, where="finetune.distill.teacher", fix="Let it write answers: strop data build")
+    window = window_of(model.config.get_text_config())
+    sees_all = window is None or longest_example(rows.rendered) <= window
+    is_packed = sees_all and use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32")
+    ask = _logits_side_by_side if is_packed else _logits_one_by_one
     for start in range(0, len(waiting), ROWS_A_FILE):
         found = []
         for row in waiting[start : start + ROWS_A_FILE]:
-            found += _targets(model, rows[row], top, vocabulary)
+            found += _targets(ask(model, rows[row]), rows[row], top, vocabulary)
             progress.advance(1)
         name = hashlib.sha256("".join(entry["key"] for entry in found).encode()).hexdigest()[:32]
         write_parquet(folder / f"{name}.parquet", pa.Table.from_pylist(found, SCHEMA))
@@ -156,14 +157,31 @@ def _examples(row: dict[str, Any]) -> Iterator[tuple[str, int]]:
         )
 
 
-def _targets(model: Any, row: dict[str, Any], top: int, vocabulary: int) -> list[dict[str, Any]]:
-    """The teacher's targets of a packed row, an entry an example."""
+def _logits_side_by_side(model: Any, row: dict[str, Any]) -> torch.Tensor:
+    """Of the trained tokens of a packed row, in order."""
     batch = {name: value.to(model.device) for name, value in collate([row]).items() if name != "rows"}
     batch |= boundaries(batch.pop("cu_seq_lens_q"), model.config._attn_implementation)
     places = (batch.pop("labels")[0] != -100).nonzero()[:, 0] - 1
     with torch.inference_mode():
-        logits = model(**batch, logits_to_keep=places, use_cache=False).logits[0, :, :vocabulary]
-        known, ids = torch.log_softmax(logits.float(), -1).topk(min(top, logits.shape[-1]))
+        logits: torch.Tensor = model(**batch, logits_to_keep=places, use_cache=False).logits[0]
+    return logits
+
+
+def _logits_one_by_one(model: Any, row: dict[str, Any]) -> torch.Tensor:
+    """The same, of a teacher that looks less far back than an example is long, or mixes tokens in a way of its own."""
+    found, ends = [], np.cumsum([0, *row["lengths"]])
+    for start, end in itertools.pairwise(ends.tolist()):
+        ids = torch.from_numpy(row["input_ids"][start:end].astype(np.int64)).to(model.device)
+        places = torch.from_numpy(np.flatnonzero(row["loss_mask"][start:end]) - 1).to(model.device)
+        with torch.inference_mode():
+            found.append(model(input_ids=ids[None], use_cache=False).logits[0, places])
+    return torch.cat(found)
+
+
+def _targets(logits: torch.Tensor, row: dict[str, Any], top: int, vocabulary: int) -> list[dict[str, Any]]:
+    """What a teacher's logits (of the trained tokens) say, an entry an example."""
+    logits = logits[:, :vocabulary]
+    known, ids = torch.log_softmax(logits.float(), -1).topk(min(top, logits.shape[-1]))
     kept, shares = ids.cpu().numpy().astype(np.int32), known.cpu().numpy().astype(np.float16)
     entries, start = [], 0
     for key, count in _examples(row):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.load import best_precision
+from tasks.base.load import precision_of
 from tasks.base.resolve import read_base
 from tasks.files import write_json
 from tasks.finetune.checkpoints import checkpoint_folder
@@ -52,7 +52,7 @@ def run(config: PipelineConfig) -> None:
             work = Work(
                 settings,
                 record,
-                precision=best_precision() if settings.precision == "auto" else settings.precision,
+                precision=precision_of(settings.precision),
                 checkpoints=checkpoints if is_last else checkpoints / f"training-{number}",
                 start=start,
                 reward_model=reward_model,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tasks.base.labelling import REWARD
 from tasks.base.load import ADAPTER, Precision, is_adapter, labels_of, load_base, load_trained, load_weights
 from tasks.base.materialise import base_folder
 from tasks.errors import TrainingError
@@ -58,10 +59,24 @@ def _targets(folder: Path, named: str | tuple[str, ...], labels: tuple[str, ...]
 
 
 def load_start(work: Work, precision: Precision, **more: Any) -> Any:
-    """The weights below whatever the method adds: the base's, or those of the start."""
+    """The weights below whatever the method adds: the base's, or those of the start.
+
+    Raises:
+        TrainingError: the start tells labels apart, and the objective needs one that writes, or has another head.
+    """
+    _require_kind(work)
     if work.start is None or goes_on_with_adapter(work):
         return load_base(work.record, precision, **more)
     return load_weights(_whole_start(work.start, work), precision, **more)
+
+
+def _require_kind(work: Work) -> None:
+    labels, objective = labels_of(work.start) if work.start is not None else None, work.settings.objective
+    if labels is not None and (
+        objective not in ("classify", "reward") or (objective == "reward") != (labels == REWARD)
+    ):
+        what = f"what is trained on tells {', '.join(labels)} apart: objective: {objective} cannot go on from it"
+        raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")
 
 
 def _whole_start(start: Path, work: Work) -> Path:

@@ -92,6 +92,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._best = math.inf
         self._speeds: list[float] = []
+        self._answered: float | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -100,6 +101,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = (state.global_step, time.monotonic())
+        self._answered = 0.0 if state.global_step == 0 else None
         self.progress.done = state.global_step * self.tokens_per_step  # a resumed training begins where it was
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -108,7 +110,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         if "loss" in point and self.last is not None:
             step, now = state.global_step, time.monotonic()
             tokens = (step - self.last[0]) * self.tokens_per_step
-            speed = tokens / max(now - self.last[1], 1e-9)
+            speed = self._trained_tokens(tokens, logs or {}) / max(now - self.last[1], 1e-9)
             self.last = (step, now)
             self._speeds.append(speed)
             self.progress.advance(tokens, loss=point["loss"])
@@ -116,6 +118,13 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         elif "valid_loss" in point:
             self.progress.facts["valid_loss"] = point["valid_loss"]
             self.progress.event(**point)
+
+    def _trained_tokens(self, planned: float, logs: dict[str, float]) -> float:
+        """Since the step before. Where batches hold no tokens yet, the trainer counts the answers that were made."""
+        if "num_tokens" not in logs or (self.counted is not None and self.counted.tokens):
+            return planned
+        before, self._answered = self._answered, logs["num_tokens"]
+        return planned if before is None else self._answered - before
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.counted is not None:

@@ -110,10 +110,12 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
     ) -> tuple[torch.Tensor, Any]:
         self.lengths = inputs["attention_mask"].sum(1)
+        soft = self._soft_targets(inputs)
         outputs = model(**inputs)
         logits = outputs.logits[:, -labels.shape[1] :]  # without those of virtual tokens
         is_trained = labels[:, 1:] != IGNORED
-        judge = cross_entropy(labels[:, 1:][is_trained], smoothing)
+        wanted = labels[:, 1:][is_trained]
+        judge = distillation(wanted, soft) if soft else cross_entropy(wanted, smoothing)
         return judged(logits[:, :-1][is_trained], judge), outputs
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from transformers import PrinterCallback, set_seed
 
 from tasks.base.load import DTYPES, Precision, device_name
 from tasks.errors import TrainingError
-from tasks.finetune.checkpoints import MarkComplete, StopEarly, last_checkpoint
+from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, is_sharded, process_number
@@ -41,10 +43,11 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
-            callbacks.append(StopEarly(settings.early_stopping_patience))
+            callbacks += [StopEarly(settings.early_stopping_patience), SaveOften(settings.checkpoint_every_steps)]
         if trial is not None:
             callbacks.append(trial)
-        trainer = prepared.make_trainer(callbacks)
+        with _missing_libraries_told():
+            trainer = prepared.make_trainer(callbacks)
         trainer.remove_callback(PrinterCallback)
         if trial is not None:
             trial.require_validation(trainer)
@@ -62,7 +65,7 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             strategy_of(trainer)  # before any work: is it?
         else:
             _require_optimizer(trainer)
-        with stop.listening():
+        with stop.listening(), _missing_libraries_told():
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
         is_counted = counted.tokens > 0  # it is not where other processes load the data
@@ -72,13 +75,26 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
     return trainer, prepared
 
 
+@contextlib.contextmanager
+def _missing_libraries_told() -> Iterator[None]:
+    """Of a library that a field under `trainer` asks for."""
+    try:
+        yield
+    except ImportError as error:
+        raise _refused("the trainer", error) from error
+
+
 def _require_optimizer(trainer: Any) -> None:
     """Makes the optimiser, which looks at its settings only then."""
     try:
         trainer.create_optimizer()
     except (ValueError, ImportError) as error:
-        told = " ".join(str(error).split())[:300]
-        raise TrainingError(f"the optimiser: {told}", where="params.yaml, finetune.trainer", fix="Mend it") from error
+        raise _refused("the optimiser", error) from error
+
+
+def _refused(what: str, error: Exception) -> TrainingError:
+    told = " ".join(str(error).split())[:300]
+    return TrainingError(f"{what}: {told}", where="params.yaml, finetune.trainer", fix="Mend it")
 
 
 def _last_checkpoint(work: Work) -> Path | None:

@@ -98,10 +98,11 @@ class Material:
 
     def told(self) -> dict[str, Any]:
         """How conversations are written around what the instruction templates say; it travels with the model."""
+        longest = {"max_length_tokens": self.settings.max_length_tokens}
         if not self.tokenizer.chat_template:
-            return {}
+            return longest
         chat = self.renderer.chat
-        return {
+        return longest | {
             "chat_template": self.tokenizer.chat_template,
             "system": "its own turn" if chat.has_system else "in the first user turn",
             "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,

@@ -14,8 +14,9 @@ from conftest import make_tiny_tokenizer
 from test_finetune import prepare
 
 from tasks import paths
+from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.agreement import takes_shared_prompts
+from tasks.finetune.agreement import reads_ahead, takes_shared_prompts
 from tasks.finetune.packed import ATTENTION, use_packed_attention
 
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
@@ -123,3 +124,19 @@ def test_examples_longer_than_a_window_are_trained_a_line_each(
         "tasks.finetune.model.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
     )
     assert len(losses_of(prepare(project, base, max_steps=2))) == 2
+
+
+@pytest.mark.parametrize("kind", ["RobertaConfig", "ElectraConfig"])
+def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would_learn_to_give(
+    kind: str, project: Path, tmp_path: Path
+) -> None:
+    config = getattr(transformers, kind)(**SIZES, num_attention_heads=4, max_position_embeddings=514, pad_token_id=1)
+    torch.manual_seed(0)
+    base = saved(tmp_path / kind, transformers.AutoModelForCausalLM.from_config(config))
+    with pytest.raises(TrainingError, match=r"an encoder.*cannot be taught to write.*classify"):
+        stage.run(prepare(project, base, max_steps=2))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_no_model_that_writes_is_taken_for_an_encoder(kind: str) -> None:
+    assert not reads_ahead(small(kind))

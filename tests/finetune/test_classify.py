@@ -18,11 +18,12 @@ from tasks.base.load import load_base, load_tokenizer, load_trained
 from tasks.base.resolve import read_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
-from tasks.errors import DataError, TrainingError
+from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.files import read_json, write_json
 from tasks.finetune import classification, job, stage
 from tasks.finetune.classification import LabelTrainer, Texts, balanced_weights
 from tasks.finetune.objectives import Work
+from tasks.finetune.starting import load_start
 from tasks.finetune.telling import Tell
 from tasks.render.stage import run as render
 from tasks.rendered import read_rendered
@@ -296,3 +297,20 @@ def test_a_dataset_gives_texts_in_the_order_of_the_rows(project: Path, tiny_bert
     texts = Texts(rendered, labels)
     assert len(texts) == len(labels) == len(rendered.ids)
     assert [len(texts[i]["input_ids"]) for i in range(len(texts))] == texts.lengths.tolist()
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo", "reward"])
+def test_nothing_but_labels_goes_on_from_a_head_of_labels(objective: str, project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(ConfigError, match=f"objective: {objective} cannot go on from objective: classify"):
+        prepare(project, tiny_llama, objective=objective, before=[{"objective": "classify"}])
+    config = prepare(project, tiny_llama, max_steps=1)
+    stage.run(config)
+    settings = config.finetune.model_copy(update={"objective": objective})
+    work = Work(settings, read_base(), "fp32", paths.CHECKPOINTS, start=paths.MODEL)
+    with pytest.raises(TrainingError, match=f"apart: objective: {objective} cannot go on from it"):
+        load_start(work, "fp32")
+
+
+def test_the_saved_tokenizer_cuts_texts_where_they_were_cut(project: Path, tiny_bert: Path) -> None:
+    stage.run(prepare(project, tiny_bert, max_steps=1))
+    assert load_tokenizer(paths.MODEL, speaks=False).model_max_length == load_config().render.max_length_tokens

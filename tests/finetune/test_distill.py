@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import make_tiny_llama
@@ -178,3 +180,58 @@ def test_targets_with_fewer_tokens_than_are_asked_for_are_filled_up(tmp_path: Pa
     target = np.zeros((2, 3), np.float16)
     soft_targets._place(target, [1.0, 2.0], -np.inf)
     assert target.tolist() == [[1.0, -np.inf, -np.inf], [2.0, -np.inf, -np.inf]]
+
+
+def test_a_student_that_is_trained_an_example_a_line_is_taught_the_same(
+    project: Path, tiny_llama: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, max_steps=4, **distil_from(teacher, share=1.0))
+
+    def losses() -> list[float]:
+        stage.run(config)
+        points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+        return [point["loss"] for point in points if "loss" in point]
+
+    expected = losses()
+    monkeypatch.setattr("tasks.finetune.model.use_packed_attention", lambda *_: False)
+    assert losses() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["window", "own way"])
+def test_a_teacher_that_cannot_be_asked_about_examples_side_by_side_is_asked_one_by_one(
+    kind: str, project: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its targets are those of its own attention: one that looks 16 tokens back, or mixes tokens otherwise."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig
+
+    folder, tokenizer = tmp_path / "mistral", AutoTokenizer.from_pretrained(tiny_llama)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    window = 16 if kind == "window" else None
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        MistralConfig(
+            vocab_size=len(tokenizer), num_key_value_heads=2, sliding_window=window, initializer_range=0.3, **size
+        )
+    )
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if kind == "own way":
+        monkeypatch.setattr(soft_targets, "use_packed_attention", lambda *_: False)
+    stage.run(prepare(project, tiny_llama, max_steps=1, **distil_from(folder, top_tokens=8)))
+    stored = {
+        row["key"]: row for path in paths.SOFT_TARGETS.glob("*/*.parquet") for row in pq.read_table(path).to_pylist()
+    }
+    rows, seen = PackedRows(read_rendered("train")), 0
+    for row in (rows[place] for place in range(len(rows))):
+        ends = np.cumsum([0, *row["lengths"]])
+        for (start, end), (key, count) in zip(itertools.pairwise(ends), soft_targets._examples(row), strict=True):
+            places = row["loss_mask"][start:end].nonzero()[0] - 1
+            with torch.no_grad():
+                own = (
+                    model(torch.tensor(row["input_ids"][start:end].astype(int))[None]).logits[0, places].log_softmax(-1)
+                )
+            ids = torch.tensor(stored[key]["top_ids"]).view(count, -1).long()
+            found = torch.tensor(stored[key]["top_log_probabilities"]).view(count, -1)
+            torch.testing.assert_close(own.gather(-1, ids), found, rtol=2e-2, atol=2e-2)
+            seen += count
+    assert seen > 100

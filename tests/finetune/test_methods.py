@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from test_finetune import prepare, trained_digest
 from tasks import paths
 from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
-from tasks.errors import TrainingError
+from tasks.errors import ConfigError, TrainingError
 from tasks.evaluate.stage import run as evaluate
 from tasks.files import read_json, write_json
 from tasks.finetune import job, loss, stage
@@ -35,7 +37,6 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def losses() -> list[float]:
-    import json
 
     lines = (paths.MODEL / "curves.jsonl").read_text().splitlines()
     return [point["loss"] for point in map(json.loads, lines) if "loss" in point]
@@ -245,3 +246,22 @@ def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Pa
         stage.run(prepare(project, tiny_gpt2, **more))
         digests.add(trained_digest())
     assert len(digests) == 4
+
+
+def test_a_constant_learning_rate_is_reached_by_warm_up_too(project: Path, tiny_gpt2: Path) -> None:
+    stage.run(prepare(project, tiny_gpt2, schedule="constant", warmup_share=0.5, max_steps=4, learning_rate=0.004))
+    points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+    assert [point["learning_rate"] for point in points if "loss" in point] == [0, 0.002, 0.004, 0.004]
+
+
+def test_a_library_that_a_field_of_the_trainer_needs_is_named(project: Path, tiny_gpt2: Path) -> None:
+    if importlib.util.find_spec("liger_kernel"):
+        pytest.skip("it is installed")
+    with pytest.raises(TrainingError, match=r"finetune\.trainer: the trainer: .*[Ll]iger"):
+        stage.run(prepare(project, tiny_gpt2, trainer={"use_liger_kernel": True}))
+
+
+def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project: Path, tiny_gpt2: Path) -> None:
+    prefix = {"method": "prompt", "prompt": {"kind": "prefix"}, "gradient_checkpointing": True}
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing does not go with prompt\.kind: prefix"):
+        prepare(project, tiny_gpt2, **prefix)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from tasks.finetune.objectives import Work
 from tasks.finetune.prompt_groups import PromptGroups
 from tasks.finetune.reward_functions import reward_functions
 from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.telling import CountTokens, Tell
 from tasks.rendered import read_rows
 from tasks.weights import weights_digest
 
@@ -216,3 +219,20 @@ def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: P
     alone = logits.log_softmax(-1)[range(2), answer]
     torch.testing.assert_close(told[1], alone, rtol=1e-4, atol=1e-4)
     assert load_tokenizer(tiny_gpt2).eos_token_id == 0
+
+
+def test_speed_counts_the_tokens_that_were_made(project: Path, tiny_llama: Path) -> None:
+    """Not those that might have been: with an end token that comes at once, answers are short."""
+    letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
+    counted = Tell(SimpleNamespace(done=0), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    state = SimpleNamespace(global_step=0)
+    counted.on_train_begin(None, state, None)
+    assert counted._trained_tokens(1000.0, {"num_tokens": 300.0}) == 300
+    assert counted._trained_tokens(1000.0, {"num_tokens": 700.0}) == 400
+    resumed = Tell(SimpleNamespace(done=0), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    resumed.on_train_begin(None, SimpleNamespace(global_step=5), None)
+    assert resumed._trained_tokens(1000.0, {"num_tokens": 300.0}) == 1000
+    assert resumed._trained_tokens(1000.0, {"num_tokens": 450.0}) == 150
+    stage.run(prepare(project, tiny_llama, **grpo(letters)))
+    events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
+    assert all(event["tokens_per_second"] > 0 for event in events if "loss" in event)

@@ -137,3 +137,19 @@ def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytes
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
     assert stop.number == signal.SIGTERM
+
+
+def test_early_stopping_loses_no_more_steps_to_a_kill_than_checkpoints_are_apart(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**EARLY, "epochs": 3.0, "checkpoint_every_steps": 2}
+    config = prepare(project, tiny_llama, **settings)
+    stage.run(config)
+    digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
+    assert report["steps"] > 6
+    kill_at(monkeypatch, 5, "loss", config)
+    capsys.readouterr()
+    stage.run(config)
+    assert "goes on from step 4" in capsys.readouterr().out
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT) == report

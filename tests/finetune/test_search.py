@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import params, write_params
 from test_finetune import prepare, trained_digest
 from transformers import PreTrainedModel
@@ -173,6 +174,10 @@ def test_a_search_without_validation_rows_says_so_before_it_trains(project: Path
         ({"search": {"parameters": RATES, "sampler": "grid"}}, "sampler: grid needs `choices` for learning_rate"),
         ({"search": {"parameters": RATES}, "evaluations_per_epoch": 0}, "set evaluations_per_epoch"),
         ({"search": {"parameters": RATES}, "objective": "grpo"}, "objective: grpo has none"),
+        (
+            {"search": {"parameters": {"label_smoothing": {"choices": [0.1]}}}, "objective": "dpo"},
+            "changes what the validation loss means",
+        ),
     ],
 )  # fmt: skip
 def test_a_search_that_makes_no_sense_is_one_line_of_the_configuration(
@@ -237,3 +242,19 @@ def test_a_trial_begins_without_the_model_of_the_one_before(
     monkeypatch.setattr(job, "begin_trial", watched)
     stage.run(searching(project, tiny_llama, {}))
     assert alive[0] == alive[1] == alive[2]
+
+
+def test_a_trial_has_the_precision_that_it_tries(project: Path, tiny_llama: Path) -> None:
+    grid = {"trials": 2, "sampler": "grid", "parameters": {"precision": {"choices": ["fp32", "bf16"]}}}
+    stage.run(searching(project, tiny_llama, grid))
+    assert len({trial["valid_loss"] for trial in found()["trials"]}) == 2
+    assert read_json(paths.TRAINING_REPORT)["precision"] == found()["best"]["parameters"]["precision"]
+
+
+def test_a_method_that_this_machine_cannot_do_fails_alone(project: Path, tiny_llama: Path) -> None:
+    grid = {"trials": 2, "sampler": "grid", "parameters": {"method": {"choices": ["lora", "qlora"]}}}
+    stage.run(searching(project, tiny_llama, grid))
+    assert {trial["parameters"]["method"]: trial["state"] for trial in found()["trials"]} == {
+        "lora": "complete",
+        "qlora": "complete" if torch.cuda.is_available() else "failed",
+    }

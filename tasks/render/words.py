@@ -27,7 +27,6 @@ NEAR = 32
 _CONTROL = re.compile("[\x0b-\x1f]")
 _INNER = re.compile(r" (?<=\s )(?=\s|\Z)")
 """A space with white space on both sides, or at the end: the only ones at which a text may not be cut."""
-_CUTS = re.compile(r"(?<=\S) | (?=\S)")
 _PATTERNS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -66,7 +65,7 @@ class WordTable:
             return []
         if not self.by_word:
             return [np.array(ids, np.int32) for ids in self._ask(list(texts))]
-        numbers, bounds = self._numbers(texts)
+        numbers, bounds = self._numbers([_split(text) for text in texts])
         lengths = self._lengths[numbers]
         ends = np.cumsum(lengths)
         # each word's tokens lie in one piece of the table: where each token of the texts stands in it
@@ -80,14 +79,14 @@ class WordTable:
         nothing is left."""
         if not self.by_word or not texts:
             return [self._cut_one(text, count) for text, count in zip(texts, tokens, strict=True)]
-        numbers, bounds = self._numbers(texts)
+        split = [_split(text) for text in texts]
+        numbers, bounds = self._numbers(split)
         lengths = self._lengths[numbers]
         found = []
-        for i, (text, count) in enumerate(zip(texts, tokens, strict=True)):
+        for i, (text, words, count) in enumerate(zip(texts, split, tokens, strict=True)):
             ends = np.cumsum(lengths[bounds[i] : bounds[i + 1]])
             kept = int(ends[-1]) - count
             place = int(np.searchsorted(ends, kept, side="right"))
-            words = _split(text)
             is_plain = 0 < place < len(words) and 0 < len(words[place]) < NEAR and " " not in words[place]
             is_plain = is_plain and (place > 1 or words[0] != "")  # not at the space that the text begins with
             if kept > 0 and is_plain:  # the first dropped token is in this word, and the space before it is near
@@ -106,14 +105,13 @@ class WordTable:
         space = text.rfind(" ", max(0, end - NEAR), end + 1)
         return text[: space if space > 0 else end].rstrip()
 
-    def _numbers(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], list[int]]:
-        """The words of the texts, one text after the other, as numbers in the table; and where each text begins, and the end."""
+    def _numbers(self, split: list[list[str]]) -> tuple[npt.NDArray[np.int64], list[int]]:
+        """The words of the split texts, one text after the other, as numbers in the table; where each text begins, and the end."""
         if len(self._tokens) > MOST_TOKENS:
             self.__init__(self.tokenizer, self.by_word)  # type: ignore[misc]
         words: list[Word] = []
         bounds = [0]
-        for text in texts:
-            parts = _split(text)
+        for parts in split:
             words.append((parts[0],))  # no space stands before this one
             words += parts[1:]
             bounds.append(len(words))
@@ -150,7 +148,21 @@ def _split(text: str) -> list[str]:
         is_plain = not (
             "   " in text or "\n  " in text or "  \n" in text or "\n \n" in text or text.endswith(("  ", "\n "))
         )
-    return text.split(" ") if is_plain else _CUTS.split(text)
+    parts = text.split(" ")
+    return parts if is_plain else _rejoined(parts)
+
+
+def _rejoined(parts: list[str]) -> list[str]:
+    """Without the cuts at spaces that have white space, or an end of the text, on both sides."""
+    last = parts[0]
+    found = [last]
+    for part in parts[1:]:
+        if (part and not part[0].isspace()) or (last and not last[-1].isspace()):
+            last = part
+            found.append(part)
+        else:
+            last = found[-1] = f"{last} {part}"
+    return found
 
 
 def is_cut_at_spaces(tokenizer: Any) -> bool:

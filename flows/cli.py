@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 the user's situation (one line says what, where and what t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,8 @@ class Terminated(BaseException):
 
 INTERRUPTED = 130
 """What Typer makes of Ctrl-C."""
+LAST_SECONDS = 15.0
+"""What libraries do at exit is given so long: after Ctrl-C Prefect may wait for ever for its last logs to be sent."""
 STOPPED = "stopped. What was done is kept: the next `strop run` goes on from there."
 
 app = typer.Typer(
@@ -59,7 +63,14 @@ def enter(
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    last = threading.Timer(LAST_SECONDS, os._exit, (code,))
+    last.daemon = True
+    last.start()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

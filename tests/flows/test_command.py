@@ -48,6 +48,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_library_that_waits_for_ever_at_exit_does_not_keep_a_command_from_ending() -> None:
+    waits = "import threading; from flows import cli; cli.LAST_SECONDS = 0.5; threading._register_atexit(threading.Event().wait)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{waits}; cli.main()", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "quarantine" in done.stdout
+
+
 def test_wrong_usage_exits_2(strop: Any, configured: Path) -> None:
     assert strop("nonsense")[0] == 2
     assert strop("audit")[0] == 2

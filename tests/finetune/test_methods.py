@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -254,9 +253,12 @@ def test_a_constant_learning_rate_is_reached_by_warm_up_too(project: Path, tiny_
     assert [point["learning_rate"] for point in points if "loss" in point] == [0, 0.002, 0.004, 0.004]
 
 
-def test_a_library_that_a_field_of_the_trainer_needs_is_named(project: Path, tiny_gpt2: Path) -> None:
-    if importlib.util.find_spec("liger_kernel"):
-        pytest.skip("it is installed")
+def test_a_library_that_a_field_of_the_trainer_needs_is_named(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "transformers.integrations.liger.is_liger_kernel_available", lambda: False
+    )  # if it is installed
     with pytest.raises(TrainingError, match=r"finetune\.trainer: the trainer: .*[Ll]iger"):
         stage.run(prepare(project, tiny_gpt2, trainer={"use_liger_kernel": True}))
 

@@ -121,7 +121,7 @@ def keep_packed_rows(count: int) -> None:
     import shutil
 
     from tasks import paths
-    from tasks.render.arrays import Gathered, Piece
+    from tasks.render.arrays import Gathered, Piece, flat
     from tasks.rendered import read_rendered
 
     rendered = read_rendered("train")
@@ -130,12 +130,11 @@ def keep_packed_rows(count: int) -> None:
         for pack in np.random.default_rng(0).permutation(len(rendered))[:count].tolist():
             edges, ids = rendered.bounds(pack).tolist(), rendered.row_ids(pack)
             spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
-            gathered.add(
-                [
-                    Piece(row_id, np.array(rendered.input_ids[span]), np.array(rendered.loss_mask[span]))
-                    for row_id, span in zip(ids, spans, strict=True)
-                ]
-            )
+            pieces = [
+                Piece(row_id, np.array(rendered.input_ids[span]), np.array(rendered.loss_mask[span]))
+                for row_id, span in zip(ids, spans, strict=True)
+            ]
+            gathered.add(flat(pieces))
         gathered.write(1024)
     shutil.rmtree(folder / "train")
     (folder / "kept").rename(folder / "train")

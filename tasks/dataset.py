@@ -6,7 +6,7 @@ A part says which rows of its raw batch are in, and on which side; the text is r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ CHANGES = ".changes.parquet"
 ROWS_AT_ONCE = 4096
 """Read together where the dataset is gone through."""
 Places = npt.NDArray[np.int64]
+Read = tuple[pa.Table, Batch, pa.Table]
+"""Records of a batch (RAW_SCHEMA), and what its part says of each."""
+Mapped = Callable[[Callable[[Read], pa.Table], Iterator[Read]], Iterator[pa.Table]]
 
 
 def read_dataset(row_ids: Collection[str] | None = None) -> pa.Table:
@@ -56,12 +59,19 @@ def read_parts(
             yield batch, part
 
 
-def read_pieces() -> Iterator[pa.Table]:
+def read_pieces(mapped: Mapped = map) -> Iterator[pa.Table]:
     """The rows of `read_dataset`, in its order, some at a time: memory does not grow with their number.
+
+    Args:
+        mapped: makes rows of the records that were read; in its order, as `map` does.
 
     Raises:
         DataError: a raw batch is not on the disk.
     """
+    return mapped(lambda read: rows_from(*read), _read_all())
+
+
+def _read_all() -> Iterator[Read]:
     taken_out = _taken_out(paths.CURATED)
     for batch in read_manifest():
         if (paths.CURATED / batch.part).exists():
@@ -70,7 +80,7 @@ def read_pieces() -> Iterator[pa.Table]:
                     fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA)
                     for some in read_batches(file, ROWS_AT_ONCE, use_threads=False)
                 )
-                yield from pieces_of(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
+                yield from _read(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
 
 
 def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -82,6 +92,10 @@ def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
     Raises:
         DataError: the raw batch is not on the disk, or is shorter than the part says.
     """
+    return (rows_from(*read) for read in _read(batch, part))
+
+
+def _read(batch: Batch, part: Iterable[pa.Table]) -> Iterator[Read]:
     waiting = _Waiting(part)
     if waiting.is_empty():
         return
@@ -95,7 +109,7 @@ def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
                 low, high = np.searchsorted(here["index"].to_numpy(), [first, first + read.num_rows])
                 if chosen := here.slice(low, high - low):
                     raw = fill_up(pa.Table.from_batches([read])).take(pc.subtract(chosen["index"], first))
-                    yield rows_from(raw, batch, chosen)
+                    yield raw, batch, chosen
                 first += read.num_rows
             first = last
     if not waiting.is_empty():

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,6 +114,16 @@ class ParquetStream:
     def write(self, table: pa.Table) -> None:
         if table.num_rows:
             self._writer.write_table(table)
+
+
+def write_tables(path: Path, schema: Any, tables: Iterable[Any]) -> int:
+    """Parquet of the rows of several tables (`schema`), in order, each a row group; returns how many rows."""
+    rows = 0
+    with replacing(path) as temporary, ParquetStream(temporary, schema) as stream:
+        for table in tables:
+            stream.write(table)
+            rows += table.num_rows
+    return rows
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
-from tasks.files import ParquetStream, replacing
-from tasks.render.arrays import Gathered
+from tasks.files import write_tables
+from tasks.render.arrays import Gathered, flat
 from tasks.render.conversation import Conversation
-from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material, Row
 from tasks.render.rows import Rows
 from tasks.render.templates import FamilyTemplates
 from tasks.render.tokens import Example
@@ -21,20 +21,19 @@ from tasks.targets import read_target
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts."""
     with Gathered(paths.RENDERED / form / split) as gathered:
-        for examples in material.rendered(rows):
-            gathered.add(examples)
+        for some in material.made_of(rows, lambda portion: flat(material.rendered(portion))):
+            gathered.add(some)
         return gathered.write(material.settings.pack_length_tokens)
 
 
 def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row an answer: always the last, for the earlier ones were never judged; returns how many."""
-    written = 0
-    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
-        for examples in material.rendered(rows, every=False):
-            table = [test_row(example, material.families) for example in examples]
-            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
-            written += len(table)
-    return written
+
+    def make(portion: list[Row]) -> pa.Table:
+        examples = material.rendered(portion, every=False)
+        return pa.Table.from_pylist([test_row(example, material.families) for example in examples], TEST_SCHEMA)
+
+    return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
 
 
 def test_row(example: Example, families: dict[str, FamilyTemplates]) -> dict[str, Any]:

@@ -45,11 +45,30 @@ class Piece:
     mask: npt.NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Flat:
+    """Several of them, one after the other."""
+
+    row_ids: npt.NDArray[np.bytes_]
+    lengths: npt.NDArray[np.int32]
+    ids: Ids
+    mask: npt.NDArray[np.uint8]
+
+
+def flat(examples: Sequence[Tokens]) -> Flat:
+    return Flat(
+        np.array([example.row_id for example in examples], "S32"),
+        np.array([len(example.ids) for example in examples], np.int32),
+        np.concatenate([np.zeros(0, np.int32), *(example.ids for example in examples)], dtype=np.int32),
+        np.concatenate([np.zeros(0, np.uint8), *(example.mask for example in examples)]),
+    )
+
+
 class Gathered:
     """Examples of one split on their way into `folder`.
 
     with Gathered(folder) as gathered:
-        gathered.add(examples)
+        gathered.add(flat(examples))
         counts = gathered.write(pack_length_tokens)
     """
 
@@ -71,19 +90,15 @@ class Gathered:
             file.close()
         shutil.rmtree(self._waiting)
 
-    def add(self, examples: Sequence[Tokens]) -> None:
-        if examples:
-            mask = np.concatenate([example.mask for example in examples])
-            ids = np.concatenate([example.ids for example in examples])
-            self._files["input_ids"].write(ids.astype(np.int32, copy=False).tobytes())
-            self._files["loss_mask"].write(mask.tobytes())
-            self._files["ids"].write(np.array([example.row_id for example in examples], "S32").tobytes())
-            lengths = np.array([len(example.ids) for example in examples], np.int32)
-            self._files["lengths"].write(lengths.tobytes())
-            self._longest = max(self._longest, int(lengths.max()))
-            self._tokens += len(ids)
-            self._trained += int(mask.sum())
-            self.examples += len(examples)
+    def add(self, examples: Flat) -> None:
+        self._files["input_ids"].write(examples.ids.data)
+        self._files["loss_mask"].write(examples.mask.data)
+        self._files["ids"].write(examples.row_ids.tobytes())
+        self._files["lengths"].write(examples.lengths.data)
+        self._longest = max(self._longest, int(examples.lengths.max(initial=0)))
+        self._tokens += len(examples.ids)
+        self._trained += int(examples.mask.sum())
+        self.examples += len(examples.lengths)
 
     def write(self, pack_length_tokens: int | None) -> dict[str, Any]:
         """Packs the examples and writes the arrays; returns their counts. None: each is a packed row of its own, in order."""

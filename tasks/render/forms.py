@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks import helpers
+from tasks.files import write_tables
 from tasks.render.conversation import TOOLS_SAID
 from tasks.render.rows import Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, InstructionTemplate
 from tasks.render.tokens import Dropped, Example, Renderer
+
+Row = dict[str, Any]
+Job = TypeVar("Job")
+Made = TypeVar("Made")
 
 TEST_SCHEMA = pa.schema(
     [
@@ -65,6 +72,11 @@ def writer_of(form: str) -> Writer:
     return writer
 
 
+def shared_out(settings: RenderSettings, work: Callable[[Job], Made], jobs: Iterator[Job]) -> Iterator[Made]:
+    """`work` of each job, in order, by as many processes as the settings say."""
+    return helpers.shared_out(work, jobs, settings.processes, "render.processes")
+
+
 @dataclass(frozen=True)
 class Material:
     """What every form is written with."""
@@ -84,17 +96,31 @@ class Material:
         """The template by which the row is said."""
         return self.families[row["family"]].choose(row)
 
-    def rendered(self, rows: Rows, every: bool | None = None) -> Iterator[list[Example]]:
-        """The rows as conversations, a portion at a time; what is dropped is counted."""
-        for portion in rows.portions():
-            kept = []
-            for result in self.renderer.render(portion, self.choose, every):
-                if isinstance(result, Dropped):
-                    self.counts[result.reason] += 1
-                else:
-                    self.counts["cut"] += result.was_cut
-                    kept.append(result)
-            yield kept
+    def made_of(self, rows: Rows, make: Callable[[list[Row]], Made]) -> Iterator[Made]:
+        """`make` of the rows, a portion at a time, in order: by several processes where there are many."""
+
+        def work(portion: pa.Table) -> tuple[Made, Counter[str]]:
+            counts = self.counts.copy()
+            self.counts.clear()
+            made, found = make(portion.to_pylist()), self.counts.copy()
+            self.counts.clear()
+            self.counts.update(counts)
+            return made, found
+
+        for made, found in shared_out(self.settings, work, rows.portions()):
+            self.counts.update(found)
+            yield made
+
+    def rendered(self, rows: list[Row], every: bool | None = None) -> list[Example]:
+        """The rows as conversations; what is dropped is counted."""
+        kept = []
+        for result in self.renderer.render(rows, self.choose, every):
+            if isinstance(result, Dropped):
+                self.counts[result.reason] += 1
+            else:
+                self.counts["cut"] += result.was_cut
+                kept.append(result)
+        return kept
 
     def told(self) -> dict[str, Any]:
         """How conversations are written around what the instruction templates say; it travels with the model."""
@@ -108,6 +134,20 @@ class Material:
             "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,
             "train_on": self.settings.train_on,
         }
+
+
+def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, Any]:
+    """Writes a form that is kept as a table; returns how many examples and tokens (in its lists) it holds."""
+    tokens = 0
+
+    def counted() -> Iterator[pa.Table]:
+        nonlocal tokens
+        for table in tables:
+            lists = [column for column in table.columns if pa.types.is_list(column.type)]
+            tokens += sum(len(pc.list_flatten(column)) for column in lists)
+            yield table
+
+    return {"examples": write_tables(path, schema, counted()), "tokens": tokens}
 
 
 SPEAKING = ("pairs", "judged", "prompts")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,9 @@ import pyarrow as pa
 from tasks import paths
 from tasks.base.labelling import text_ids
 from tasks.base.load import labels_of
-from tasks.files import ParquetStream, read_json, replacing, write_json
-from tasks.render.arrays import Gathered, Piece
-from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.files import read_json, write_json, write_tables
+from tasks.render.arrays import Flat, Gathered, Piece, flat
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material, Row
 from tasks.render.rows import Rows
 from tasks.rendered import TEST
 from tasks.start import start_folder
@@ -35,7 +34,7 @@ COMMONEST = FOLDER / "commonest.json"
 
 @dataclass(frozen=True)
 class Labelled:
-    row: dict[str, Any]
+    row: Row
     text: str
     ids: list[int]
     label: str
@@ -48,16 +47,20 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     found = array("i")
     by_family: Counter[tuple[str, str]] = Counter()
     known = None if split == "train" else set(read_json(LABELS))
+
+    def make(portion: list[Row]) -> tuple[Flat, list[tuple[str, str]]]:
+        labelled = _labelled(portion, material)
+        kept = [each for each in labelled if known is None or each.label in known]
+        if len(kept) < len(labelled):
+            material.counts["unknown_label"] += len(labelled) - len(kept)
+        pieces = [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
+        return flat(pieces), [(each.row["family"], each.label) for each in kept]
+
     with Gathered(FOLDER / split) as gathered:
-        for portion in _labelled(rows, material):
-            kept = [each for each in portion if known is None or each.label in known]
-            if len(kept) < len(portion):
-                material.counts["unknown_label"] += len(portion) - len(kept)
-            gathered.add(
-                [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
-            )
-            found.extend(numbers.setdefault(each.label, len(numbers)) for each in kept)
-            by_family.update((each.row["family"], each.label) for each in kept)
+        for examples, labels in material.made_of(rows, make):
+            gathered.add(examples)
+            found.extend(numbers.setdefault(label, len(numbers)) for _, label in labels)
+            by_family.update(labels)
         counts = gathered.write(None)
     if known is None:
         write_json(LABELS, sorted({*numbers, *_labels_known_before()}))
@@ -70,13 +73,11 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
 
 def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a text. One whose label no training row has stays: every model gets it wrong, as in use."""
-    written = 0
-    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
-        for portion in _labelled(rows, material):
-            table = [_test_row(each) for each in portion]
-            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
-            written += len(table)
-    return written
+
+    def make(portion: list[Row]) -> pa.Table:
+        return pa.Table.from_pylist([_test_row(each) for each in _labelled(portion, material)], TEST_SCHEMA)
+
+    return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
 
 
 def _test_row(labelled: Labelled) -> dict[str, Any]:
@@ -85,24 +86,23 @@ def _test_row(labelled: Labelled) -> dict[str, Any]:
     return {**row, "kind": KIND, **shown, "template": "", "before": "", "after": ""}
 
 
-def _labelled(rows: Rows, material: Material) -> Iterator[list[Labelled]]:
-    """The rows that have a text and a label, a portion at a time; what is dropped is counted."""
-    for portion in rows.portions():
-        kept = []
-        for row in portion:
-            text, label = _text(row), row["output"].strip()
-            if material.families[row["family"]].kind != KIND:
-                material.counts["not_a_classification"] += 1
-            elif not text or not label:
-                material.counts["empty_input" if label else "empty_answer"] += 1
-            else:
-                kept.append((row, text, label))
-        encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
-        material.counts["cut"] += sum(was_cut for _, was_cut in encoded)
-        yield [Labelled(row, text, ids, label) for (row, text, label), (ids, _) in zip(kept, encoded, strict=True)]
+def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
+    """The rows that have a text and a label; what is dropped is counted."""
+    kept = []
+    for row in rows:
+        text, label = _text(row), row["output"].strip()
+        if material.families[row["family"]].kind != KIND:
+            material.counts["not_a_classification"] += 1
+        elif not text or not label:
+            material.counts["empty_input" if label else "empty_answer"] += 1
+        else:
+            kept.append((row, text, label))
+    encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
+    material.counts["cut"] += sum(was_cut for _, was_cut in encoded)
+    return [Labelled(row, text, ids, label) for (row, text, label), (ids, _) in zip(kept, encoded, strict=True)]
 
 
-def _text(row: dict[str, Any]) -> str:
+def _text(row: Row) -> str:
     turns = [] if row["history"] == "[]" else [text for _, text in json.loads(row["history"])]
     parts = (part.strip() for part in (*turns, row["instruction"], row["input"]))
     return "\n\n".join(part for part in parts if part)

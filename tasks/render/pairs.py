@@ -5,15 +5,13 @@ Prompts and answers are the tokens that form `answers` would give, end tokens to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from tasks import paths
-from tasks.files import ParquetStream, replacing
 from tasks.render.answers import write_test as write_test
-from tasks.render.forms import Material
+from tasks.render.forms import Material, Row, write_counted
 from tasks.render.rows import Rows
 from tasks.render.tokens import Dropped, Example
 
@@ -25,43 +23,36 @@ SCHEMAS = {
 SAME = "same_answers"
 """Why a pair is dropped whose answers are the same tokens: it prefers nothing."""
 
-Row = dict[str, Any]
 Pair = tuple[Example, Row]
 """The better answer, and the row of the pair."""
 
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes data/rendered/<form>/<split>.parquet; returns how many examples and tokens it holds."""
-    folder = paths.RENDERED / form
     schema = SCHEMAS["judged" if form == "judged" else "pairs"]
-    portions = (
-        _judged(rows, material) if form == "judged" else ([row for _, row in some] for some in pairs(rows, material))
-    )
-    examples = tokens = 0
-    with replacing(folder / f"{split}.parquet") as path, ParquetStream(path, schema) as stream:
-        for portion in portions:
-            stream.write(pa.Table.from_pylist(portion, schema))
-            examples += len(portion)
-            tokens += sum(len(value) for row in portion for value in row.values() if isinstance(value, list))
-    return {"examples": examples, "tokens": tokens}
+
+    def make(portion: list[Row]) -> pa.Table:
+        made = _judged(portion, material) if form == "judged" else [row for _, row in pairs(portion, material)]
+        return pa.Table.from_pylist(made, schema)
+
+    return write_counted(paths.RENDERED / form / f"{split}.parquet", schema, material.made_of(rows, make))
 
 
-def pairs(rows: Rows, material: Material) -> Iterator[list[Pair]]:
-    """The pairs of the rows, a portion at a time; what is dropped is counted once, whichever of its answers is to blame."""
-    for better in rows.portions():
-        worse = [{**row, "output": row["rejected"]} for row in better]
-        rendered = material.renderer.render([*better, *worse], material.choose, every=False)
-        kept = []
-        for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
-            if isinstance(chosen, Dropped) or isinstance(rejected, Dropped):
-                first = next(one for one in (chosen, rejected) if isinstance(one, Dropped))
-                material.counts[first.reason] += 1
-            elif chosen.answer_ids == rejected.answer_ids:
-                material.counts[SAME] += 1
-            else:
-                material.counts["cut"] += chosen.was_cut or rejected.was_cut
-                kept.append((chosen, _pair(chosen, rejected)))
-        yield kept
+def pairs(better: list[Row], material: Material) -> list[Pair]:
+    """The pairs of the rows; what is dropped is counted once, whichever of its answers is to blame."""
+    worse = [{**row, "output": row["rejected"]} for row in better]
+    rendered = material.renderer.render([*better, *worse], material.choose, every=False)
+    kept = []
+    for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
+        if isinstance(chosen, Dropped) or isinstance(rejected, Dropped):
+            first = next(one for one in (chosen, rejected) if isinstance(one, Dropped))
+            material.counts[first.reason] += 1
+        elif chosen.answer_ids == rejected.answer_ids:
+            material.counts[SAME] += 1
+        else:
+            material.counts["cut"] += chosen.was_cut or rejected.was_cut
+            kept.append((chosen, _pair(chosen, rejected)))
+    return kept
 
 
 def _pair(chosen: Example, rejected: Example) -> Row:
@@ -71,14 +62,13 @@ def _pair(chosen: Example, rejected: Example) -> Row:
     return {"row_id": chosen.row_id, "prompt_ids": prompt, **answers}
 
 
-def _judged(rows: Rows, material: Material) -> Iterator[list[Row]]:
-    for examples in material.rendered(rows, every=False):
-        yield [
-            {
-                "row_id": example.row_id,
-                "prompt_ids": example.prompt_ids,
-                "answer_ids": example.answer_ids,
-                "desirable": example.row["desirable"] == "true",
-            }
-            for example in examples
-        ]
+def _judged(rows: list[Row], material: Material) -> list[Row]:
+    return [
+        {
+            "row_id": example.row_id,
+            "prompt_ids": example.prompt_ids,
+            "answer_ids": example.answer_ids,
+            "desirable": example.row["desirable"] == "true",
+        }
+        for example in material.rendered(rows, every=False)
+    ]

@@ -7,10 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
-from tasks.files import ParquetStream, replacing
 from tasks.render.answers import test_row
 from tasks.render.answers import write_test as write_test
-from tasks.render.forms import TEST_SCHEMA, Material
+from tasks.render.forms import TEST_SCHEMA, Material, Row, write_counted
 from tasks.render.rows import Rows
 
 SCHEMA = pa.schema(
@@ -23,12 +22,9 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
 
     A dialogue is asked for its last answer alone.
     """
-    folder = paths.RENDERED / form
-    counts = {"examples": 0, "tokens": 0}
-    with replacing(folder / f"{split}.parquet") as path, ParquetStream(path, SCHEMA) as stream:
-        for examples in material.rendered(rows, every=False):
-            table = [test_row(each, material.families) for each in examples]
-            stream.write(pa.Table.from_pylist(table, SCHEMA))
-            counts["examples"] += len(table)
-            counts["tokens"] += sum(len(row["prompt_ids"]) for row in table)
-    return counts
+
+    def make(portion: list[Row]) -> pa.Table:
+        examples = material.rendered(portion, every=False)
+        return pa.Table.from_pylist([test_row(each, material.families) for each in examples], SCHEMA)
+
+    return write_counted(paths.RENDERED / form / f"{split}.parquet", SCHEMA, material.made_of(rows, make))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.files import ParquetStream, read_batches
 
-PORTION_ROWS, PORTION_BYTES = 1024, 16 * 2**20
+PORTION_ROWS, PORTION_BYTES = 512, 16 * 2**20
 COLUMNS = (
     *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
     *("tools", "rejected", "desirable"),
@@ -80,8 +79,8 @@ class Rows:
     seen: Callable[[float], None] | None = None
     """Told how many rows were gone through."""
 
-    def portions(self) -> Iterator[list[dict[str, Any]]]:
-        """The rows as dicts (COLUMNS), in order."""
+    def portions(self) -> Iterator[pa.Table]:
+        """The rows (COLUMNS) in order, some at a time."""
         first = 0
         with pq.ParquetFile(self.path) as file:
             at_once = _rows_at_once(file.metadata)
@@ -96,7 +95,7 @@ class Rows:
                     if self.choose is not None:
                         portion = self.choose(portion)
                     if portion.num_rows:
-                        yield portion.to_pylist()
+                        yield portion
                 if self.seen is not None:
                     self.seen(read.num_rows)
                 first = last

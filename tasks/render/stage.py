@@ -25,7 +25,7 @@ from tasks.memory import give_memory_back
 from tasks.progress import track
 from tasks.quick_start import importing
 from tasks.render.balance import Mix, replay
-from tasks.render.forms import Material, rows_of_form, writer_of
+from tasks.render.forms import Material, rows_of_form, shared_out, writer_of
 from tasks.render.rows import Gathering, Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
@@ -108,7 +108,7 @@ def _gather(
     replayed: Counter[str] = Counter()
     with ExitStack() as stack:
         files = {split: stack.enter_context(Gathering(folder / f"{split}.parquet")) for split in SPLITS}
-        for piece in read_pieces():
+        for piece in read_pieces(partial(shared_out, settings)):
             for family in pc.unique(piece["family"]).to_pylist():
                 seen[family].add(piece.filter(pc.equal(piece["family"], family)))
             for split, file in files.items():

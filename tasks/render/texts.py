@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import paths
-from tasks.files import ParquetStream, replacing
-from tasks.render.arrays import Gathered, Piece
-from tasks.render.forms import FIXED, TEST_SCHEMA, Material
+from tasks.files import write_tables
+from tasks.render.arrays import Flat, Gathered, Piece, flat
+from tasks.render.forms import FIXED, TEST_SCHEMA, Material, Row
 from tasks.render.rows import Rows
 from tasks.render.words import Ids, WordTable
 from tasks.rendered import TEST
@@ -21,31 +21,34 @@ KIND = "text"
 CHARACTERS_AT_ONCE = 2_000_000
 """Tokenised together; a longer text is, in stretches of so many."""
 
-Row = dict[str, Any]
-
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts."""
-    length = material.settings.max_length_tokens
+    words, length = WordTable(material.tokenizer), material.settings.max_length_tokens
+
+    def make(portion: list[Row]) -> Flat:
+        encoded = _encoded(portion, words)
+        pieces = [(row["row_id"], piece) for row, ids in encoded for piece in cut_into_pieces(ids, length)]
+        return flat([Piece(row_id, piece, np.ones(len(piece), np.uint8)) for row_id, piece in pieces])
+
     with Gathered(paths.RENDERED / form / split) as gathered:
-        for portion in _encoded(rows, material):
-            pieces = [(row["row_id"], piece) for row, ids in portion for piece in cut_into_pieces(ids, length)]
-            gathered.add([Piece(row_id, piece, np.ones(len(piece), np.uint8)) for row_id, piece in pieces])
+        for some in material.made_of(rows, make):
+            gathered.add(some)
         return gathered.write(material.settings.pack_length_tokens)
 
 
 def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a text: how likely a model finds it, is its score."""
-    written = 0
-    with replacing(TEST) as path, ParquetStream(path, TEST_SCHEMA) as stream:
-        for portion in _encoded(rows, material):
-            table = []
-            for row, ids in portion:
-                told = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": "", "target": row["output"]}
-                table.append({name: row[name] for name in FIXED} | told | {"prompt_ids": ids})
-            stream.write(pa.Table.from_pylist(table, TEST_SCHEMA))
-            written += len(table)
-    return written
+    words = WordTable(material.tokenizer)
+
+    def make(portion: list[Row]) -> pa.Table:
+        table = []
+        for row, ids in _encoded(portion, words):
+            told = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": "", "target": row["output"]}
+            table.append({name: row[name] for name in FIXED} | told | {"prompt_ids": ids})
+        return pa.Table.from_pylist(table, TEST_SCHEMA)
+
+    return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
 
 
 def cut_into_pieces(ids: Ids, length: int) -> list[Ids]:
@@ -58,19 +61,15 @@ def cut_into_pieces(ids: Ids, length: int) -> list[Ids]:
     return np.split(ids, cuts)
 
 
-def _encoded(rows: Rows, material: Material) -> Iterator[list[tuple[Row, Ids]]]:
-    """Rows and their tokens, the end token last and nowhere else, a portion at a time."""
-    words = WordTable(material.tokenizer)
-    end = np.array([material.tokenizer.eos_token_id], np.int32)
-    for some in rows.portions():
-        for portion in _portions(some):
-            stretches = [_stretches(row["output"]) for row in portion]
-            with _special_tokens_as_text(material.tokenizer):
-                encoded = iter(words.encode([stretch for text in stretches for stretch in text]))
-            yield [
-                (row, np.concatenate([*(next(encoded) for _ in text), end]))
-                for row, text in zip(portion, stretches, strict=True)
-            ]
+def _encoded(rows: list[Row], words: WordTable) -> Iterator[tuple[Row, Ids]]:
+    """Rows and their tokens, the end token last and nowhere else."""
+    end = np.array([words.tokenizer.eos_token_id], np.int32)
+    for portion in _portions(rows):
+        stretches = [_stretches(row["output"]) for row in portion]
+        with _special_tokens_as_text(words.tokenizer):
+            encoded = iter(words.encode([stretch for text in stretches for stretch in text]))
+        for row, text in zip(portion, stretches, strict=True):
+            yield row, np.concatenate([*(next(encoded) for _ in text), end])
 
 
 def _portions(rows: list[Row]) -> Iterator[list[Row]]:

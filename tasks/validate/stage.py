@@ -19,6 +19,7 @@ from tasks import paths
 from tasks.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.errors import DataError
 from tasks.files import ParquetStream, content_digest, write_json, write_parquet
+from tasks.helpers import cores
 from tasks.manifest import Batch, read_manifest
 from tasks.progress import Progress, track
 from tasks.records import check_raw, to_rows
@@ -31,7 +32,7 @@ from tasks.validate.judge import Facts, Findings, Verdict, decide, find, fold
 from tasks.validate.lines import refused_lines
 from tasks.validate.report import Outcome, make_report, ranked, tell
 from tasks.validate.settings import ValidateSettings
-from tasks.validate.workers import Workers, cores
+from tasks.validate.workers import Workers
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

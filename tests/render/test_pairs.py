@@ -9,16 +9,20 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import begin_round, params, toy_rows, write_params, write_part
+from rawtext import text_rows
 
-from tasks import paths
+from tasks import dataset, paths
 from tasks.base.load import load_tokenizer
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import DataError
-from tasks.files import read_json
+from tasks.files import file_digest, read_json
+from tasks.render import rows, stage
+from tasks.render.forms import MODULES
 from tasks.render.stage import run as render
 from tasks.rendered import TEST, read_rendered, read_rows
 from tasks.row import row_id_of
+from tasks.start import Start
 
 Row = dict[str, Any]
 WORSE = "That I would rather not say."
@@ -91,6 +95,28 @@ def test_what_preferences_are_taught_with_is_what_answers_are_taught_with(
     rendered_for(project, folder, "grpo", rows)
     for row in read_all("prompts"):
         assert row["prompt_ids"] == known[row["row_id"]][0]
+
+
+@pytest.mark.parametrize("form", list(MODULES))
+def test_several_processes_write_the_bytes_of_one(
+    form: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(rows, "PORTION_ROWS", 8)
+    write_params(project, params(tiny_llama, [], render={"max_length_tokens": 120}))
+    begin_round(load_config())
+    monkeypatch.setattr(stage, "read_start", lambda: Start(forms=tuple(dict.fromkeys(("answers", form)))))
+    write_part([*toy_rows(topics=40, questions=0), *rows_with_pairs()])
+    write_part(text_rows(60), "000002-t1.parquet")
+    curate(load_config())
+    written = []
+    for processes in (1, 3):
+        write_params(project, params(tiny_llama, [], render={"max_length_tokens": 120, "processes": processes}))
+        render(load_config())
+        files = [*sorted(paths.RENDERED.rglob("*.*")), paths.RENDER_REPORT]
+        written.append({str(path): file_digest(path) for path in files})
+    assert written[0] == written[1]
+    assert read_json(paths.RENDER_REPORT)["splits"]["train"]["examples"] > 8
 
 
 def test_a_long_worse_answer_cuts_the_prompt_of_both(project: Path, tiny_llama: Path) -> None:

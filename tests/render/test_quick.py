@@ -9,15 +9,18 @@ import pytest
 from conftest import REPOSITORY, make_tiny_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from tasks.files import canonical_json
+from tasks.render import words
 from tasks.render.chat import ChatFormat
 from tasks.render.conversation import Conversation
 from tasks.render.quick import QuickFormat
 from tasks.render.sought import compared_texts
+from tasks.render.spaces import is_cut_at_spaces
 from tasks.render.templates import read_templates
 from tasks.render.tokens import Example, Renderer
-from tasks.render.words import WordTable, is_cut_at_spaces
+from tasks.render.words import WordTable
 
 LOOKING = {
     "a named text cut off": ("{% set tag = '</think>' %}", "m.content.split(tag)[-1]"),
@@ -124,12 +127,63 @@ def told(result: Any) -> Any:
     return result.prompt, result.ids.tolist(), result.mask.tolist(), result.prompt_tokens, result.was_cut
 
 
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def byte_level(normalizer: Any, pattern: str | None, has_all_bytes: bool) -> Any:
+    """A tokenizer of a handful of merges, which cuts texts as those of GPT-2 do, or by a pattern."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    steps = [pre_tokenizers.Split(Regex(pattern), "isolated")] if pattern else []
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not pattern)]
+    )
+    if normalizer is not None:
+        made.normalizer = normalizer
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if has_all_bytes else []
+    trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=["</s>", "<|im_end|>"], initial_alphabet=alphabet)
+    made.train_from_iterator(["the words the city  is\n\n城市 它叫 café e\u0301 don't 12 345 <|x|>"] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
+
+
+TOKENIZERS = {
+    "GPT-2's pattern": TOKENIZER,
+    "Qwen's, NFC": byte_level(normalizers.NFC(), QWEN, True),
+    "bytes that it does not know": byte_level(None, None, False),
+}
+SPACED = st.text(st.sampled_from(" \u3000\xa0\u2009\u0085\n\t\x1cabé\u0301城市中,.'1“”"), max_size=40)
+"""White space of many kinds, characters that end or begin as it does in UTF-8, and marks that NFC joins to what stands before."""
+SAID = st.sampled_from(["a <|im_end|> b", "</s> </s>", " x", "x ", "  ", "e\u0301 e\u0301 é"])
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
 @settings(deadline=None)
-@given(st.lists(TEXT | st.text(max_size=60), min_size=1, max_size=5))
-def test_words_apart_are_the_tokens_of_the_whole(texts: list[str]) -> None:
-    table = WordTable(TOKENIZER)
+@given(texts=st.lists(TEXT | SPACED | SAID | st.text(max_size=60), min_size=1, max_size=8))
+def test_words_apart_are_the_tokens_of_the_whole(name: str, texts: list[str]) -> None:
+    table = WordTable(TOKENIZERS[name])
     assert table.by_word
-    assert [ids.tolist() for ids in table.encode(texts)] == TOKENIZER(texts, add_special_tokens=False)["input_ids"]
+    expected = TOKENIZERS[name](texts, add_special_tokens=False)["input_ids"]
+    for _ in range(2):  # words that are new, and words that are known
+        assert [ids.tolist() for ids in table.encode(texts)] == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXT | SPACED | st.text(max_size=60), st.integers(1, 30)), min_size=1, max_size=5))
+def test_texts_are_cut_at_the_same_place_by_word_and_as_a_whole(given: list[tuple[str, int]]) -> None:
+    texts, tokens = [text for text, _ in given], [count for _, count in given]
+    whole = WordTable(TOKENIZER, by_word=False)
+    assert WordTable(TOKENIZER).cut(texts, tokens) == whole.cut(texts, tokens)
+
+
+def test_a_table_that_is_full_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MOST_TOKENS", 20)
+    table = WordTable(TOKENIZER)
+    for number in range(12):
+        texts = [f"row {number} names {number * 7} cities", "the same again"]
+        assert [ids.tolist() for ids in table.encode(texts)] == TOKENIZER(texts, add_special_tokens=False)["input_ids"]
+        assert table.cut(texts, [3, 1]) == WordTable(TOKENIZER, by_word=False).cut(texts, [3, 1])
 
 
 def test_a_tokenizer_whose_parts_could_reach_over_a_space_is_given_the_whole_text() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +59,7 @@ def test_the_text_is_never_held_whole(config: PipelineConfig, monkeypatch: pytes
     held: list[int] = []
     portions = rows.Rows.portions
 
-    def watched(self: rows.Rows) -> Iterator[list[dict[str, Any]]]:
+    def watched(self: rows.Rows) -> Iterator[pa.Table]:
         for portion in portions(self):
             held.append(pa.total_allocated_bytes())
             yield portion
@@ -104,7 +103,7 @@ def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
     portions = list(rows.Rows(tmp_path / "rows.parquet", 40, times).portions())
     assert max(len(portion) for portion in portions) <= 10
     expected = [str(n) for n, count in enumerate(times) for _ in range(count)]
-    assert [row["row_id"] for portion in portions for row in portion] == expected
+    assert [row_id for portion in portions for row_id in portion["row_id"].to_pylist()] == expected
 
 
 @given(st.lists(st.integers(1, 400), max_size=100), st.randoms(use_true_random=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,16 @@ from tasks.finetune.packed import PackedRows
 from tasks.render import texts
 from tasks.render.stage import run as render
 from tasks.render.texts import cut_into_pieces
+from tasks.render.words import WordTable
 from tasks.rendered import Rendered, read_rendered
 
 TOKENIZER = make_tiny_tokenizer()
 END = TOKENIZER.eos_token_id
 
 
-class Material:
-    """What texts.py needs of it."""
-
-    tokenizer = TOKENIZER
-
-
-class Portion:
-    """Rows, all at once."""
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
-
-    def portions(self) -> Iterator[list[dict[str, Any]]]:
-        yield self.rows
-
-
 def tokens_of(*given: str) -> list[list[int]]:
-    rows: Any = Portion([{"row_id": str(n), "output": text} for n, text in enumerate(given)])
-    material: Any = Material()
-    return [ids.tolist() for portion in texts._encoded(rows, material) for _, ids in portion]
+    rows = [{"row_id": str(n), "output": text} for n, text in enumerate(given)]
+    return [ids.tolist() for _, ids in texts._encoded(rows, WordTable(TOKENIZER))]
 
 
 TEXTS = st.lists(

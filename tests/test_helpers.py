@@ -1,0 +1,89 @@
+"""Work is shared out between processes without anyone noticing: in order, with its errors, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from tasks.errors import ConfigError, DataError
+from tasks.helpers import shared_out
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one process works alone")
+
+
+def shared(work: Any, jobs: Any, processes: int = 3) -> list[Any]:
+    return list(shared_out(work, jobs, processes, "render.processes"))
+
+
+def test_results_come_in_order_from_several_processes() -> None:
+    def work(job: int) -> tuple[int, int]:
+        time.sleep(0.02 if job % 5 == 0 else 0.001)
+        return job * job, os.getpid()
+
+    made = shared(work, range(40))
+    assert [square for square, _ in made] == [job * job for job in range(40)]
+    assert len({process for _, process in made}) == 3
+    assert os.getpid() in {process for _, process in made}
+    assert not psutil.Process().children()
+
+
+def test_a_single_job_and_a_single_process_stay_here() -> None:
+    assert shared(lambda _: os.getpid(), [1]) == [os.getpid()]
+    assert shared(lambda _: os.getpid(), range(9), processes=1) == [os.getpid()] * 9
+    assert shared(lambda _: os.getpid(), []) == []
+
+
+def test_jobs_are_taken_up_as_they_are_worked_off() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for number in range(500):
+            taken.append(number)
+            yield number
+
+    results = shared_out(lambda job: job, jobs(), 2, "render.processes")
+    for number in range(100):
+        assert next(results) == number
+        assert len(taken) <= number + 12
+    results.close()  # type: ignore[attr-defined]
+    assert not psutil.Process().children()
+
+
+def test_a_slice_travels_without_what_lies_around_it() -> None:
+    whole = pa.table({"text": ["城市 " * 1000] * 500, "number": list(range(500))})
+    jobs = [whole.slice(start, 2) for start in range(0, 20, 2)]
+    made = shared(lambda job: (job, len(job["text"].chunk(0).buffers()[2] or b"")), jobs)
+    assert [table for table, _ in made] == jobs
+    assert any(size < 50_000 for _, size in made)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 7])
+def test_an_error_comes_through_in_whichever_process_it_happens(place: int) -> None:
+    def work(job: int) -> int:
+        if job == place:
+            raise ConfigError(f"job {job} is wrong", where="a template", fix="Mend it")
+        return job
+
+    with pytest.raises(ConfigError, match=rf"job {place} is wrong\. Mend it"):
+        shared(work, range(8))
+    assert not psutil.Process().children()
+
+
+def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
+    here = os.getpid()
+
+    def work(job: int) -> int:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job
+
+    with pytest.raises(DataError, match=r"was ended from outside.*Set render\.processes: 1 in params\.yaml"):
+        shared(work, range(8))

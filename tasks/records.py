@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import DataError
@@ -37,6 +38,19 @@ MODULES = (
 )
 """What makes rows of records: what a room keeps by content depends on these and on its own code. A test compares them."""
 VALUE_CHARACTERS = 500
+
+_NO_ROW = {
+    **NO_TEXT,
+    "synthetic": "",
+    "parents": "[]",
+    "own_id": None,
+    "problem": "",
+    "problem_field": None,
+    "problem_value": None,
+}
+_FOUND = ("row_id", "language", *_NO_ROW)
+"""The columns that follow from a record's content; the others are those of its batch."""
+_READ = ("digest", "record", "raw", "error", "shape", "family", "language", "columns")
 
 
 def read_raw(batch: Batch, check: bool = True) -> pa.Table:
@@ -92,54 +106,44 @@ def to_rows(
         places: the place in the batch of each; where it is None they are the batch from its first on.
         row_ids: of each, where they are known: they follow from the text.
     """
-    columns: dict[str, list[Any]] = {name: [] for name in RECORD_SCHEMA.names}
-    appends = [(name, columns[name].append) for name in RECORD_SCHEMA.names]
-    known = raw.to_pydict()
-    records = zip(*(known[name] for name in RAW_SCHEMA.names), strict=True)
-    places = range(raw.num_rows) if places is None else places
+    found: dict[str, list[Any]] = {name: [] for name in _FOUND}
+    appends = [(name, column.append) for name, column in found.items()]
+    known = raw.select(_READ).to_pydict()
     ids: Iterable[str | None] = [None] * raw.num_rows if row_ids is None else row_ids
-    for place, row_id, given in zip(places, ids, records, strict=True):
-        line = _line(dict(zip(RAW_SCHEMA.names, given, strict=True)), place, batch, row_id)
+    for row_id, *record in zip(ids, *known.values(), strict=True):
+        line = _line(dict(zip(_READ, record, strict=True)), row_id)
         for name, append in appends:
             append(line[name])
-    return pa.table(columns, schema=RECORD_SCHEMA)
-
-
-def _line(record: dict[str, Any], place: int, batch: Batch, row_id: str | None = None) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "row_id": record["digest"],
-        "batch": batch.batch,
-        "index": place,
-        "source": batch.source,
-        "file": record["file"],
-        "line": record["line"],
-        "family": record["family"],
-        "language": record["language"],
-        "use": record["use"] or "train",
-        **NO_TEXT,
-        "synthetic": "",
-        "parents": "[]",
-        "own_id": None,
-        "problem": "",
-        "problem_field": None,
-        "problem_value": None,
+    everywhere = {"batch": batch.batch, "source": batch.source}
+    columns = {
+        **{name: pa.repeat(pa.scalar(value, pa.string()), raw.num_rows) for name, value in everywhere.items()},
+        **{name: raw[name] for name in ("file", "line", "family")},
+        "index": pa.array(range(raw.num_rows) if places is None else places, pa.int64()),
+        "use": pc.if_else(pc.equal(pc.fill_null(raw["use"], ""), ""), "train", raw["use"]),
+        **{name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in found.items()},
     }
+    return pa.table([columns[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+
+
+def _line(record: dict[str, Any], row_id: str | None) -> dict[str, Any]:
+    """What is found in a record: _FOUND."""
     if record["record"] is None:
+        no_row = {**_NO_ROW, "row_id": record["digest"], "language": record["language"]}
         if record["error"] == ERASED:
-            return line | {"problem": ERASED}
+            return no_row | {"problem": ERASED}
         came = came_as(record["raw"])
-        return line | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
+        return no_row | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
     columns = _columns(record["columns"])
     parsed = json.loads(record["record"])
     fields = to_fields(parsed, record["shape"], columns)
     if isinstance(fields, Problem):
         value = None if fields.value is None else shown(fields.value)
-        return line | {"problem": fields.code, "problem_field": fields.field, "problem_value": value}
-    line.update(fields)
-    line["own_id"] = own_id(parsed, columns)
+        told = {"problem": fields.code, "problem_field": fields.field, "problem_value": value}
+        return {**_NO_ROW, "row_id": record["digest"], "language": record["language"], **told}
+    line: dict[str, Any] = {**_NO_ROW, **fields, "own_id": own_id(parsed, columns), "language": record["language"]}
     if line["language"] == "auto":
         line["language"] = language_of(f"{fields['instruction']}\n{fields['input']}".strip() or fields["output"])
-    line["row_id"] = row_id or row_id_of(line)
+    line["row_id"] = row_id or row_id_of({"family": record["family"], **line})
     return line
 
 

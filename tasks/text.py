@@ -13,6 +13,8 @@ import regex
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
 _TOKEN = regex.compile(rf"[{_CJK}]|[^\W{_CJK}_]+(?:['’][^\W{_CJK}_]+)*", regex.VERSION1)
 _CJK_CHARACTER = regex.compile(rf"[{_CJK}]", regex.VERSION1)
+_JAMO, _FIRST_CJK = 0x11, 0x2E80
+"""No character of these scripts stands before U+2E80, but for Hangul's parts, from U+1100 to U+11FF."""
 _LETTER = regex.compile(r"\p{L}")
 _SPACE = regex.compile(r"\s+")
 
@@ -33,6 +35,8 @@ def cjk_share(text: str) -> float:
     if text.isascii():  # most English text: no need to count
         return 0.0
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    if not ((codes >= _FIRST_CJK) | (codes >> 8 == _JAMO)).any():
+        return 0.0
     others, counts = np.unique(codes[codes > 127], return_counts=True)  # each character is looked at once
     often = dict(zip(others.tobytes().decode("utf-32-le", "surrogatepass"), counts.tolist(), strict=True))
     told = "".join(often)

@@ -92,10 +92,15 @@ class WordTable:
         if len(self._tokens) > MOST_TOKENS:
             self._begin()
         known = self._known
-        new = [word for word in words.distinct if word not in known]
-        self._learn_joined([word for word in new if _is_joinable(word) and (self._keeps_all or word.isascii())])
-        self._learn([word for word in new if word not in known])
-        return np.array([known[word] for word in words.distinct], np.int64)[words.numbers]
+        numbers = list(map(known.get, words.distinct))
+        if None in numbers:
+            new = [word for word, number in zip(words.distinct, numbers, strict=True) if number is None]
+            self._learn_joined([word for word in new if _is_joinable(word) and (self._keeps_all or word.isascii())])
+            self._learn([word for word in new if word not in known])
+            numbers = [
+                known[word] if number is None else number for word, number in zip(words.distinct, numbers, strict=True)
+            ]
+        return np.array(numbers, np.int64)[words.numbers]
 
     def _learn_joined(self, words: list[str]) -> None:
         """Tokenises words that may follow one another, many as one text. Where each ends, is told by the bytes that each token

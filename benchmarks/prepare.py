@@ -115,7 +115,7 @@ def run(side: str, root: Path) -> dict[str, float]:
 
 def strop() -> dict[str, float]:
     """The room `render` on the project that it stands in."""
-    from tasks.base.load import load_tokenizer
+    from tasks.base import load
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
     from tasks.config import load_config
@@ -133,7 +133,8 @@ def strop() -> dict[str, float]:
 
     stage._gather = measured_gather
     importlib.import_module("pandas")  # pyarrow imports it at first use; the libraries are imported, as TRL's are
-    load_tokenizer(base_folder(read_base()))
+    tokenizer = load.load_tokenizer(base_folder(read_base()))
+    load.load_tokenizer = lambda *_, **__: tokenizer
     config = load_config()
     began, cpu = time.perf_counter(), cpu_seconds()
     stage.run(config)

@@ -108,7 +108,9 @@ def _read(batch: Batch, part: Iterable[pa.Table]) -> Iterator[Read]:
             for read in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False) if here.num_rows else ():
                 low, high = np.searchsorted(here["index"].to_numpy(), [first, first + read.num_rows])
                 if chosen := here.slice(low, high - low):
-                    raw = fill_up(pa.Table.from_batches([read])).take(pc.subtract(chosen["index"], first))
+                    raw = fill_up(pa.Table.from_batches([read]))
+                    if chosen.num_rows < raw.num_rows:
+                        raw = raw.take(pc.subtract(chosen["index"], first))
                     yield raw, batch, chosen
                 first += read.num_rows
             first = last

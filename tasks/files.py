@@ -100,10 +100,10 @@ def read_batches(file: Any, rows: int, **named: Any) -> Iterator[Any]:
 class ParquetStream:
     """A context that writes a table at a time, each as a row group. What an error leaves behind is not a whole file."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, **named: Any) -> None:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
+        self._writer = pq.ParquetWriter(path, schema, **{"compression": "zstd", "store_schema": False, **named})
 
     def __enter__(self) -> ParquetStream:
         return self

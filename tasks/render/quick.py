@@ -10,8 +10,8 @@ compares both on many conversations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Literal
+from zlib import crc32
 
 from tasks.render.chat import ChatFormat, Texts
 from tasks.render.conversation import Conversation, Message
@@ -101,9 +101,9 @@ class QuickFormat:
 
 def _checked(places: list[int], conversations: list[Conversation]) -> set[int]:
     """The row of the most text, and some picked by their text: not those that happen to stand first."""
-    said = {place: "".join(m["content"] for m in conversations[place].messages) for place in places}
-    longest = sorted(places, key=lambda place: -len(said[place]))[:1]
-    picked = sorted(places, key=lambda place: sha256(said[place].encode("utf-8", "replace")).digest())
+    said = {place: [m["content"] for m in conversations[place].messages] for place in places}
+    longest = sorted(places, key=lambda place: -sum(map(len, said[place])))[:1]
+    picked = sorted(places, key=lambda place: crc32("".join(said[place])[-200:].encode("utf-8", "replace")))
     return {*longest, *picked[: CHECKED_ROWS - 1]}
 
 

@@ -22,6 +22,8 @@ COLUMNS = (
     *("tools", "rejected", "desirable"),
 )
 """What rendering looks at."""
+REPEATED = ["batch", "family", "language", "system", "history", "tools", "rejected", "desirable"]
+"""Of these, what many rows have in common."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20
 _HELD_APART = 64
 
@@ -38,7 +40,8 @@ class Gathering:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows = 0
-        self._stream = ParquetStream(path, pa.schema([(name, pa.string()) for name in COLUMNS]))
+        schema = pa.schema([(name, pa.string()) for name in COLUMNS])
+        self._stream = ParquetStream(path, schema, compression="lz4", use_dictionary=REPEATED, write_statistics=False)
         self._held: list[pa.Table] = []
         self._held_bytes = 0
 

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 from tasks.render.settings import BalanceRule
 
 COLUMN_OF = {"source": "source", "family": "family", "label": "output"}
+MIXED_BY = ("row_id", "batch", "synthetic", *COLUMN_OF.values())
+"""The columns that are looked at."""
 SYNTHETIC = "synthetic_share"
 Numbers = npt.NDArray[np.int32]
 _NOT_MEANT = -1
@@ -45,7 +47,7 @@ class Mix:
         self._is_made = array("b")
 
     def add(self, rows: pa.Table) -> None:
-        """Looks at more rows (DATASET_SCHEMA)."""
+        """Looks at more rows (MIXED_BY)."""
         is_made = _flags(pc.not_equal(rows["synthetic"], ""))
         meant = np.arange(rows.num_rows) if self._groups else np.flatnonzero(is_made)
         self._places.frombytes((self.count + meant).tobytes())

@@ -24,9 +24,9 @@ from tasks.files import write_json
 from tasks.memory import give_memory_back
 from tasks.progress import track
 from tasks.quick_start import importing
-from tasks.render.balance import Mix, replay
+from tasks.render.balance import MIXED_BY, Mix, replay
 from tasks.render.forms import Material, rows_of_form, shared_out, writer_of
-from tasks.render.rows import Gathering, Rows
+from tasks.render.rows import COLUMNS, Gathering, Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
 from tasks.rendered import TEMPLATES, speaks
@@ -110,9 +110,10 @@ def _gather(
         files = {split: stack.enter_context(Gathering(folder / f"{split}.parquet")) for split in SPLITS}
         for piece in read_pieces(partial(shared_out, settings)):
             for family in pc.unique(piece["family"]).to_pylist():
-                seen[family].add(piece.filter(pc.equal(piece["family"], family)))
+                seen[family].add(piece["output"].filter(pc.equal(piece["family"], family)))
+            read = piece.select([*dict.fromkeys((*COLUMNS, *MIXED_BY))])
             for split, file in files.items():
-                rows = piece.filter(pc.equal(piece["split"], split))
+                rows = read.filter(pc.equal(piece["split"], split))
                 if split == "train":
                     if start.champion is not None:
                         rows, taken = replay(rows, start.champion.batches, start.replay_share)
@@ -134,10 +135,10 @@ class Seen:
     some_labels: set[str] = field(default_factory=set)
     """Of its outputs, two that differ, or the only one."""
 
-    def add(self, rows: pa.Table) -> None:
-        self.rows += rows.num_rows
+    def add(self, outputs: pa.ChunkedArray) -> None:
+        self.rows += len(outputs)
         if len(self.some_labels) < 2:
-            self.some_labels.update(pc.unique(rows["output"]).to_pylist()[:2])
+            self.some_labels.update(pc.unique(outputs).to_pylist()[:2])
 
 
 def _require_templates(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:

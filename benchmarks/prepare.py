@@ -8,8 +8,8 @@ rows packed to 1,024 tokens. Each works alone, in a process of its own, imports 
 
     strop    the room `render` as it comes, with a process a core; it also reads the dataset, applies the instruction templates and
              writes its arrays
-    trl-1    SFTTrainer's preparation of a prompt-completion dataset that lies ready as arrow, packing on; as it comes, in one process
-    trl-2    ... in two (dataset_num_proc=2)
+    trl-1    SFTTrainer's preparation of a prompt-completion dataset that lies ready as arrow, packing on, in one process
+    trl-2    ... in two (dataset_num_proc=2); one is its default
 
 TRL is given the conversations as Strop's instruction templates wrote them. It trains a token more a row (what the chat template
 writes after the end token), and of a row that is too long it cuts off the end, which is the answer; Strop cuts the input. Printed:

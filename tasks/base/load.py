@@ -85,11 +85,17 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
         )
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
-    if "strftime_now" in tokenizer.chat_template:
-        tokenizer.chat_template = _DATE_MACRO + tokenizer.chat_template.removeprefix(_DATE_MACRO)
+    tokenizer.chat_template = _with_constant_date(tokenizer.chat_template)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _with_constant_date(template: Any) -> Any:
+    """A chat template, or several by name (with and without tools), none of which looks at the clock."""
+    if isinstance(template, dict):
+        return {name: _with_constant_date(each) for name, each in template.items()}
+    return _DATE_MACRO + template.removeprefix(_DATE_MACRO) if "strftime_now" in template else template
 
 
 def _named_template(name: str) -> str:

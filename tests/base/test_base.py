@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,12 +107,21 @@ def test_the_gguf_inside_a_package_becomes_a_folder_that_loads(project: Path) ->
     assert "Paris" in tokenizer.decode(answer[0, ids.shape[1] :])
 
 
-def test_a_chat_template_that_writes_the_date_writes_the_same_every_day(project: Path, base: Path) -> None:
+DATED = "{% for m in messages %}{{ strftime_now('%d %b %Y') }}: {{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [DATED, {"default": DATED, "tool_use": "Tools. " + DATED}])
+def test_a_chat_template_that_writes_the_date_writes_the_same_every_day(
+    template: Any, project: Path, base: Path
+) -> None:
     tokenizer = load_tokenizer(base)
-    tokenizer.chat_template = "{% for m in messages %}{{ strftime_now('%d %b %Y') }}: {{ m.content }}{% endfor %}"
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(base)
     loaded = load_tokenizer(base)
-    text = loaded.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
-    assert text == "26 Jul 2024: Hello"
+    asked = [{"role": "user", "content": "Hello"}]
+    assert loaded.apply_chat_template(asked, tokenize=False) == "26 Jul 2024: Hello"
+    if isinstance(template, dict):
+        with_tools = loaded.apply_chat_template(asked, tools=[{"type": "function"}], tokenize=False)
+        assert with_tools == "Tools. 26 Jul 2024: Hello"
     loaded.save_pretrained(base)
     assert load_tokenizer(base).chat_template == loaded.chat_template

@@ -10,14 +10,16 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import pickle
 import signal
 import sys
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -61,15 +63,17 @@ def shared_out(
     if copies < 1 or len(beginning) < 2 or not sys.platform.startswith("linux"):
         yield from map(work, jobs)
         return
-    pool = ProcessPoolExecutor(copies, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
+    pool = _started(copies, work)
+    if pool is None:
+        yield from map(work, jobs)
+        return
     waiting: deque[Future[Result]] = deque()
     try:
         for job in jobs:
             if sum(not each.done() for each in waiting) < _AHEAD * copies:
-                waiting.append(_submit(pool, job))
+                waiting.append(pool.submit(_do, job))
             else:
-                waiting.append(Future())
-                waiting[-1].set_result(work(job))
+                waiting.append(_done_here(work, job))
             while waiting and (waiting[0].done() or len(waiting) > 4 * _AHEAD * copies):
                 yield waiting.popleft().result()
         while waiting:
@@ -82,10 +86,32 @@ def shared_out(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, job: Any) -> Future[Any]:
-    with warnings.catch_warnings():  # of threads while forking: those that there are wait, and hold nothing
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return pool.submit(_do, job)
+def _started(copies: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | None:
+    """The copies, all running; None where the system has none to give (a limit on processes or memory, no semaphores)."""
+    before = set(active_children())
+    try:
+        pool = ProcessPoolExecutor(copies, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
+        with warnings.catch_warnings():  # of threads while forking: those that there are wait, and hold nothing
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pool.submit(_do_nothing)
+        return pool
+    except BaseException as error:  # nobody else knows of those that run already
+        for copy in set(active_children()) - before:
+            copy.kill()
+            copy.join()
+        if isinstance(error, OSError | ImportError | NotImplementedError):
+            return None
+        raise
+
+
+def _done_here(work: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """A mistake is told when its turn comes, as those of the copies are."""
+    done: Future[Result] = Future()
+    try:
+        done.set_result(work(job))
+    except Exception as error:  # noqa: BLE001 - handed on
+        done.set_exception(error)
+    return done
 
 
 def _as_stream(table: pa.Table) -> tuple[Callable[[bytes], pa.Table], tuple[bytes]]:
@@ -104,7 +130,18 @@ ForkingPickler.register(pa.Table, _as_stream)
 
 
 def _do(job: Any) -> Any:
-    return _work(job)
+    try:
+        return _work(job)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001 - told as what it says, or the pool would count as broken
+            raise RuntimeError("".join(traceback.format_exception(error))) from None
+        raise
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

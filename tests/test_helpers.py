@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -87,3 +88,41 @@ def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
 
     with pytest.raises(DataError, match=r"was ended from outside.*Set render\.processes: 1 in params\.yaml"):
         shared(work, range(8))
+
+
+class Unpicklable(Exception):
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what} {why}")
+
+
+def test_an_error_that_cannot_travel_is_told_as_what_it_says() -> None:
+    here = os.getpid()
+
+    def work(job: int) -> int:
+        if os.getpid() != here:
+            raise Unpicklable("the template", "is wrong")
+        time.sleep(0.1)
+        return job
+
+    with pytest.raises(RuntimeError, match="the template is wrong"):
+        shared(work, range(20))
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "Resource temporarily unavailable"), KeyboardInterrupt()])
+def test_what_stops_the_start_of_the_copies_leaves_none_behind(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork, forks = os.fork, itertools.count(1)
+
+    def failing() -> int:
+        if next(forks) == 2:
+            raise error
+        return fork()
+
+    monkeypatch.setattr(os, "fork", failing)
+    if isinstance(error, OSError):  # this process does the work alone
+        assert shared(lambda job: os.getpid(), range(9)) == [os.getpid()] * 9
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            shared(lambda job: job, range(9))
+    assert not psutil.Process().children()

@@ -45,8 +45,7 @@ class QuickFormat:
         quick = [place for place, result in enumerate(results) if result is not None]
         for place in _checked(quick, conversations):
             if results[place] != self.chat.sequences(conversations[place], every):
-                self.is_on = False
-                return self.sequences(conversations, every)
+                return [self.chat.sequences(conversation, every) for conversation in conversations]
         return [
             self.chat.sequences(conversation, every) if result is None else result
             for conversation, result in zip(conversations, results, strict=True)
@@ -103,7 +102,7 @@ def _checked(places: list[int], conversations: list[Conversation]) -> set[int]:
     """The row of the most text, and some picked by their text: not those that happen to stand first."""
     said = {place: [m["content"] for m in conversations[place].messages] for place in places}
     longest = sorted(places, key=lambda place: -sum(map(len, said[place])))[:1]
-    picked = sorted(places, key=lambda place: crc32("".join(said[place])[-200:].encode("utf-8", "replace")))
+    picked = sorted(places, key=lambda place: crc32("".join(said[place]).encode("utf-8", "replace")))
     return {*longest, *picked[: CHECKED_ROWS - 1]}
 
 

@@ -25,6 +25,9 @@ _PATTERNS = {
 """Those of Llama 3, Qwen 2 and 3, cl100k and GPT-2."""
 
 
+Flags = npt.NDArray[np.bool_]
+"""Of each byte."""
+
 _SPACE = 0x20
 _ASCII_WHITE = (*range(0x09, 0x0E), *range(0x1C, 0x21))
 _BEGINS_WHITE, _ENDS_WHITE = np.zeros(256, bool), np.zeros(256, bool)
@@ -53,8 +56,12 @@ class Words:
         return bytes(self._utf8.slice(start, end - start)).decode()
 
 
-def split(texts: Sequence[str]) -> Words:
-    """Cuts texts at every space that a cut may be before."""
+def split(texts: Sequence[str], ends_spaces: Flags) -> Words:
+    """Cuts texts at every space that a cut may be before.
+
+    Args:
+        ends_spaces: of `ends_of_spaces`.
+    """
     _, offsets, utf8 = pa.array(texts, pa.string()).buffers()
     edges = np.frombuffer(offsets, np.int32)[: len(texts) + 1]
     size = int(edges[-1])
@@ -63,7 +70,7 @@ def split(texts: Sequence[str]) -> Words:
     is_start[edges] = True
     spaces = np.flatnonzero(text == _SPACE)
     following = spaces + 1
-    is_blank = _BEGINS_WHITE[text[np.minimum(following, size - 1)]] | is_start[following]  # or the end of its text
+    is_blank = ends_spaces[text[np.minimum(following, size - 1)]] | is_start[following]  # or the end of its text
     is_blank &= _ENDS_WHITE[text[spaces - 1]]
     is_start[spaces[~is_blank]] = True
     starts = np.flatnonzero(is_start).astype(np.int32)
@@ -72,23 +79,32 @@ def split(texts: Sequence[str]) -> Words:
     return Words(words.dictionary.to_pylist(), numbers, np.searchsorted(starts, edges), starts, utf8)
 
 
-def is_cut_at_spaces(tokenizer: Any) -> bool:
-    """May a text be cut before a single space, and its parts be tokenised apart? Only where all that could reach over it is known
-    not to: the normaliser, the pattern, and the added tokens."""
+def ends_of_spaces(tokenizer: Any) -> Flags | None:
+    """The bytes that may end a run of spaces as white space does, so that the run is not cut before its last one.
+
+    None where texts may not be cut at spaces at all: not all that could reach over a cut is known not to (the normaliser, the
+    pattern, the added tokens).
+    """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
-        return False
+        return None
     told = json.loads(fast.to_str())
     if (told["normalizer"] or {"type": "NFC"})["type"] != "NFC" or told["model"]["type"] != "BPE":
-        return False
+        return None
     for token in told["added_tokens"]:
         if " " in token["content"] or token["lstrip"] or token["rstrip"] or token["single_word"]:
-            return False
+            return None
     steps = told["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", []) if steps.get("type") == "Sequence" else [steps]
-    return bool(steps) and steps[-1].get("type") == "ByteLevel" and all(_is_local(step, len(steps)) for step in steps) and any(
-        step["type"] == "Split" or (step["type"] == "ByteLevel" and step["use_regex"]) for step in steps
-    )  # fmt: skip
+    if not steps or steps[-1].get("type") != "ByteLevel" or not all(_is_local(step, len(steps)) for step in steps):
+        return None
+    if not any(step["type"] == "Split" or (step["type"] == "ByteLevel" and step["use_regex"]) for step in steps):
+        return None
+    found = _BEGINS_WHITE.copy()
+    found[[token["content"].encode()[0] for token in told["added_tokens"]]] = True  # texts are cut there first
+    if any(step["type"] == "Digits" for step in steps):  # and at digits, of any script
+        found[ord("0") : ord("9") + 1] = found[0x80:] = True
+    return found
 
 
 def _is_local(step: dict[str, Any], steps: int) -> bool:

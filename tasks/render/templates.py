@@ -103,7 +103,11 @@ def _rendered(template: Template, fields: dict[str, Any]) -> str:
     context.vars.clear()  # what the template has set
     context.exported_vars.clear()
     context.parent.update(fields)
-    return "".join(template.root_render_func(context))
+    try:
+        return "".join(template.root_render_func(context))
+    except BaseException:
+        _context.cache_clear()  # it may have stopped within a block that changes how texts are escaped
+        raise
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.render.spaces import Words, is_cut_at_spaces, split
+from tasks.render.spaces import Words, ends_of_spaces, split
 
 Ids = npt.NDArray[np.int32]
 
@@ -25,13 +25,17 @@ NEAR = 32
 _ASKED_AS_ONE = 256
 """New words that the tokenizer is given as one text: a text a word takes it twice the time."""
 
+_NOBODY_KNOWS = 2**40
+"""Bytes that an unknown token stands for: no text has so many, so that where one comes up nothing is concluded."""
+
 
 class WordTable:
     """Tokenises many texts at once with one tokenizer, without adding special tokens."""
 
     def __init__(self, tokenizer: Any, by_word: bool = True) -> None:
         self.tokenizer = tokenizer
-        self.by_word = by_word and is_cut_at_spaces(tokenizer)
+        self._ends_spaces = ends_of_spaces(tokenizer) if by_word else None
+        self.by_word = self._ends_spaces is not None
         self._begin()
 
     def _begin(self) -> None:
@@ -46,7 +50,7 @@ class WordTable:
             return []
         if not self.by_word:
             return [np.array(ids, np.int32) for ids in self._ask(list(texts))]
-        words = split(texts)
+        words = self._split(texts)
         numbers = self._numbers(words)
         lengths = self._lengths[numbers]
         ends = np.cumsum(lengths)
@@ -61,7 +65,7 @@ class WordTable:
         nothing is left."""
         if not self.by_word or not texts:
             return [self._cut_one(text, count) for text, count in zip(texts, tokens, strict=True)]
-        words = split(texts)
+        words = self._split(texts)
         numbers = self._numbers(words)
         lengths = self._lengths[numbers]
         found = []
@@ -76,6 +80,10 @@ class WordTable:
             else:
                 found.append(self._cut_one(text, count))
         return found
+
+    def _split(self, texts: Sequence[str]) -> Words:
+        assert self._ends_spaces is not None
+        return split(texts, self._ends_spaces)
 
     def _cut_one(self, text: str, tokens: int) -> str:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -138,6 +146,9 @@ class WordTable:
         found[list(vocabulary.values())] = [len(token) for token in vocabulary]
         for number, token in self.tokenizer.added_tokens_decoder.items():
             found[number] = len(token.content.encode())
+        unknown = vocabulary.get(self.tokenizer.backend_tokenizer.model.unk_token)
+        if unknown is not None:
+            found[unknown] = _NOBODY_KNOWS
         return found
 
     def _ask(self, texts: list[str]) -> list[list[int]]:
@@ -151,8 +162,8 @@ class WordTable:
 
 
 def _is_joinable(word: str) -> bool:
-    """May the word follow any other?"""
-    return word[0] == " " and not word[1:2].isspace() and word != " "
+    """May the word follow, and be followed by, any other such?"""
+    return word[0] == " " and not word[1:2].isspace() and not word[-1].isspace()
 
 
 def _is_plain(word: str) -> bool:

@@ -17,8 +17,8 @@ from tasks.render.chat import ChatFormat
 from tasks.render.conversation import Conversation
 from tasks.render.quick import QuickFormat
 from tasks.render.sought import compared_texts
-from tasks.render.spaces import is_cut_at_spaces
-from tasks.render.templates import read_templates
+from tasks.render.spaces import ends_of_spaces
+from tasks.render.templates import _parse, read_templates, write_answer
 from tasks.render.tokens import Example, Renderer
 from tasks.render.words import WordTable
 
@@ -130,32 +130,47 @@ def told(result: Any) -> Any:
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def byte_level(normalizer: Any, pattern: str | None, has_all_bytes: bool) -> Any:
+def byte_level(
+    normalizer: Any = None, pattern: str | None = None, has_all_bytes: bool = True, unknown: str | None = None,
+    digits: bool = False,
+) -> Any:  # fmt: skip
     """A tokenizer of a handful of merges, which cuts texts as those of GPT-2 do, or by a pattern."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
+    made = Tokenizer(models.BPE(unk_token=unknown, fuse_unk=unknown is not None))
     steps = [pre_tokenizers.Split(Regex(pattern), "isolated")] if pattern else []
+    steps += [pre_tokenizers.Digits(individual_digits=True)] if digits else []
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not pattern)]
     )
     if normalizer is not None:
         made.normalizer = normalizer
     alphabet = pre_tokenizers.ByteLevel.alphabet() if has_all_bytes else []
-    trainer = trainers.BpeTrainer(vocab_size=340, special_tokens=["</s>", "<|im_end|>"], initial_alphabet=alphabet)
-    made.train_from_iterator(["the words the city  is\n\n城市 它叫 café e\u0301 don't 12 345 <|x|>"] * 3, trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, special_tokens=["</s>", "<|im_end|>", "<unk>"], initial_alphabet=alphabet
+    )
+    made.train_from_iterator(
+        ["a   b    12  c  the words the city  is\n\n城市 它叫 café e\u0301 don't 12 345 <|x|>"] * 3, trainer
+    )
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
 
 
 TOKENIZERS = {
     "GPT-2's pattern": TOKENIZER,
-    "Qwen's, NFC": byte_level(normalizers.NFC(), QWEN, True),
-    "bytes that it does not know": byte_level(None, None, False),
+    "Qwen's, NFC": byte_level(normalizers.NFC(), QWEN),
+    "SmolLM2's, digits apart": byte_level(digits=True),
+    "bytes that it does not know": byte_level(has_all_bytes=False),
+    "and has a token for": byte_level(has_all_bytes=False, unknown="<unk>"),
 }
 SPACED = st.text(st.sampled_from(" \u3000\xa0\u2009\u0085\n\t\x1cabé\u0301城市中,.'1“”"), max_size=40)
 """White space of many kinds, characters that end or begin as it does in UTF-8, and marks that NFC joins to what stands before."""
-SAID = st.sampled_from(["a <|im_end|> b", "</s> </s>", " x", "x ", "  ", "e\u0301 e\u0301 é"])
+SAID = st.sampled_from(
+    [
+        *("a  12", "1  2 34  ", "a  </s>", "a   <|im_end|>  b", "a <|im_end|> b", "</s> </s>", " x", "x ", "  "),
+        *("the 😀ax 城市c x", "the 城市c", "the 😀ax", "e\u0301 e\u0301 é"),
+    ]
+)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -169,12 +184,30 @@ def test_words_apart_are_the_tokens_of_the_whole(name: str, texts: list[str]) ->
         assert [ids.tolist() for ids in table.encode(texts)] == expected
 
 
+def test_an_unknown_token_may_stand_for_any_number_of_bytes() -> None:
+    tokenizer = TOKENIZERS["and has a token for"]
+    table = WordTable(tokenizer)
+    for texts in (["the 😀ax 城市c x"], ["the 😀ax", "the 城市c"]):
+        assert [ids.tolist() for ids in table.encode(texts)] == tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(TEXT | SPACED | st.text(max_size=60), st.integers(1, 30)), min_size=1, max_size=5))
 def test_texts_are_cut_at_the_same_place_by_word_and_as_a_whole(given: list[tuple[str, int]]) -> None:
     texts, tokens = [text for text, _ in given], [count for _, count in given]
     whole = WordTable(TOKENIZER, by_word=False)
     assert WordTable(TOKENIZER).cut(texts, tokens) == whole.cut(texts, tokens)
+
+
+def test_a_template_that_failed_writes_the_next_row_as_ever() -> None:
+    answer = "{% macro m() %}q{% endmacro %}{% autoescape true %}{% set x = output|parsed %}{% endautoescape %}{{ m() + output }}"
+    entry = {"id": "a", "language": "en", "user": "{{ input }}", "answer": answer}
+    template = _parse("f", {"kind": "free", "templates": [entry]}).templates[0]
+    fields = dict.fromkeys(("family", "language", "system", "instruction", "input"), "f")
+    subject = {"row_id": "0" * 32, "output": '"<b>"', **fields}
+    assert write_answer(template, subject) == 'q"<b>"'
+    assert write_answer(template, {**subject, "output": "no JSON"}) == "no JSON"
+    assert write_answer(template, subject) == 'q"<b>"'
 
 
 def test_a_table_that_is_full_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,11 +225,11 @@ def test_a_tokenizer_whose_parts_could_reach_over_a_space_is_given_the_whole_tex
 
     metaspace = Tokenizer(models.BPE())
     metaspace.pre_tokenizer = pre_tokenizers.Metaspace()
-    assert not is_cut_at_spaces(PreTrainedTokenizerFast(tokenizer_object=metaspace, eos_token="</s>"))
+    assert ends_of_spaces(PreTrainedTokenizerFast(tokenizer_object=metaspace, eos_token="</s>")) is None
     spaced = make_tiny_tokenizer()
-    assert is_cut_at_spaces(spaced)
+    assert ends_of_spaces(spaced) is not None
     spaced.add_tokens([AddedToken("two words", normalized=False)])
-    assert not is_cut_at_spaces(spaced)
+    assert ends_of_spaces(spaced) is None
 
 
 def test_a_tokenizer_that_sets_a_space_before_a_text_is_asked_for_prompt_and_answer_together() -> None:

@@ -20,6 +20,20 @@ from tasks.helpers import shared_out
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one process works alone")
 
 
+BEFORE = set[int]()
+"""Processes that an earlier test in this one keeps: a server, a pool."""
+
+
+@pytest.fixture(autouse=True)
+def _who_was_there_before() -> None:
+    BEFORE.clear()
+    BEFORE.update(child.pid for child in psutil.Process().children())
+
+
+def assert_none_is_left() -> None:
+    assert [child for child in psutil.Process().children() if child.pid not in BEFORE] == []
+
+
 def shared(work: Any, jobs: Any, processes: int = 3) -> list[Any]:
     return list(shared_out(work, jobs, processes, "render.processes"))
 
@@ -33,7 +47,7 @@ def test_results_come_in_order_from_several_processes() -> None:
     assert [square for square, _ in made] == [job * job for job in range(40)]
     assert len({process for _, process in made}) == 3
     assert os.getpid() in {process for _, process in made}
-    assert not psutil.Process().children()
+    assert_none_is_left()
 
 
 def test_a_single_job_and_a_single_process_stay_here() -> None:
@@ -55,7 +69,7 @@ def test_jobs_are_taken_up_as_they_are_worked_off() -> None:
         assert next(results) == number
         assert len(taken) <= number + 12
     results.close()  # type: ignore[attr-defined]
-    assert not psutil.Process().children()
+    assert_none_is_left()
 
 
 def test_a_slice_travels_without_what_lies_around_it() -> None:
@@ -75,7 +89,7 @@ def test_an_error_comes_through_in_whichever_process_it_happens(place: int) -> N
 
     with pytest.raises(ConfigError, match=rf"job {place} is wrong\. Mend it"):
         shared(work, range(8))
-    assert not psutil.Process().children()
+    assert_none_is_left()
 
 
 def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
@@ -125,4 +139,4 @@ def test_what_stops_the_start_of_the_copies_leaves_none_behind(
     else:
         with pytest.raises(KeyboardInterrupt):
             shared(lambda job: job, range(9))
-    assert not psutil.Process().children()
+    assert_none_is_left()

@@ -7,6 +7,7 @@ and may be interrupted. DVC then sees its stage fail, lets its locks go, and the
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -34,8 +35,11 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
         while thread.is_alive():
             thread.join(0.2)
     except BaseException:
+        last = time.monotonic() + GRACE_SECONDS
         end_processes(_children() - before)
-        thread.join(GRACE_SECONDS)
+        while thread.is_alive() and time.monotonic() < last:
+            thread.join(1.0)
+            end_processes(_children() - before)  # one may have begun while the others were looked for
         raise
     if errors:
         raise errors[0]

@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from tasks.errors import DataError
+from tasks.progress import say
 from tasks.watchdog import end_with_parent
 
 Job = TypeVar("Job")
@@ -87,7 +89,7 @@ def shared_out(
 
 
 def _started(copies: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | None:
-    """The copies, all running; None where the system has none to give (a limit on processes or memory, no semaphores)."""
+    """All running; None, and told, where the system has none to give: a limit on processes or memory, no semaphores."""
     before = set(active_children())
     try:
         pool = ProcessPoolExecutor(copies, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
@@ -95,13 +97,20 @@ def _started(copies: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | N
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(_do_nothing)
         return pool
-    except BaseException as error:  # nobody else knows of those that run already
-        for copy in set(active_children()) - before:
-            copy.kill()
-            copy.join()
-        if isinstance(error, OSError | ImportError | NotImplementedError):
-            return None
+    except (OSError, ImportError, RuntimeError) as error:
+        _end(set(active_children()) - before)
+        say(f"note: works in one process, for no other could be started ({error})")
+        return None
+    except BaseException:
+        _end(set(active_children()) - before)
         raise
+
+
+def _end(copies: Iterable[BaseProcess]) -> None:
+    """Ends copies that nobody else knows of."""
+    for copy in copies:
+        copy.kill()
+        copy.join()
 
 
 def _done_here(work: Callable[[Job], Result], job: Job) -> Future[Result]:

@@ -3,7 +3,8 @@
 A shape is the order of the turns, and which of them are empty. It is found by contents that stand in for the real ones, and holds
 where the template looks at no content: one that compares contents with a text (`'</think>' in content`) is asked itself for every
 row that holds this text, one that does more with them for every row (tasks/render/sought.py), and so is it for tools. Some rows of
-each call are compared with what the template says itself; one that differs ends the shortcut for good. tests/render/test_quick.py
+each call are compared with what the template says itself; where one differs, it is asked for all rows of the call.
+tests/render/test_quick.py
 compares both on many conversations.
 """
 
@@ -34,12 +35,11 @@ class QuickFormat:
     def __init__(self, chat: ChatFormat) -> None:
         self.chat = chat
         self.marks = compared_texts(chat.tokenizer.chat_template)
-        self.is_on = self.marks is not None
         self._shapes: dict[tuple[Shape, bool], tuple[list[list[Piece]], Edges] | None] = {}
 
     def sequences(self, conversations: list[Conversation], every: bool) -> list[list[Texts]]:
         """The sequences of each (fitted) conversation, in their order."""
-        if not self.is_on:
+        if self.marks is None:
             return [self.chat.sequences(conversation, every) for conversation in conversations]
         results = [self._quick(conversation, every) for conversation in conversations]
         quick = [place for place, result in enumerate(results) if result is not None]

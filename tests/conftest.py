@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -31,6 +32,9 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 os.environ.update(QUIET)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SECTIONS = {
     "sport": ["match", "goal", "coach", "league", "striker"],

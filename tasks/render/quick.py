@@ -4,8 +4,7 @@ A shape is the order of the turns, and which of them are empty. It is found by c
 where the template looks at no content: one that compares contents with a text (`'</think>' in content`) is asked itself for every
 row that holds this text, one that does more with them for every row (tasks/render/sought.py), and so is it for tools. Some rows of
 each call are compared with what the template says itself; where one differs, it is asked for all rows of the call.
-tests/render/test_quick.py
-compares both on many conversations.
+tests/render/test_quick.py compares both on many conversations.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ token ids, with AdamW, a constant learning rate and about 1,024 tokens a step:
     strop-exact ... with `deterministic: true`, with --gpu only: what the same bits again cost there
     trl         SFTTrainer as it comes
     trl-bf16    ... with bf16
+    trl-packed-fp32  ... with packing, which is its best where the processor does not compute in bf16
     trl-packed  ... with bf16 and packing
     llama-f     LLaMA-Factory with bf16 and packing, where --llamafactory says where it is
 
@@ -123,7 +124,7 @@ def run(side: str, steps: int, root: Path, given: argparse.Namespace) -> dict[st
     if side == LLAMA_FACTORY:  # by the same code as the others'
         with chdir(root):
             result["loss"] = held_out_loss(Path("data/model"))
-    print(f"{side:<11}{result['tokens_per_second']:7.0f} tokens/s {result['peak_mb']:7.0f} MB", flush=True)
+    print(f"{side:<16}{result['tokens_per_second']:7.0f} tokens/s {result['peak_mb']:7.0f} MB", flush=True)
     return result
 
 
@@ -134,7 +135,7 @@ def report(results: dict[str, list[dict[str, float]]], best: str) -> None:
     print(f"\nmedian of {len(results[best])} pairs")
     for side, found in medians.items():
         told = "".join(f"  {name} {value:,.4g}" for name, value in found.items())
-        print(f"  {side:<11}{told}")
+        print(f"  {side:<16}{told}")
     ours, theirs = medians["strop"], medians[best]
     ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in zip(*results.values(), strict=True)]
     print(f"  speed  {statistics.median(ratios):.2f} x {best} ({min(ratios):.2f}-{max(ratios):.2f})")

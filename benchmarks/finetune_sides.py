@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-SIDES = ("strop", "strop-exact", "trl", "trl-bf16", "trl-packed")
+SIDES = ("strop", "strop-exact", "trl", "trl-bf16", "trl-packed-fp32", "trl-packed")
 HELD_OUT = 40
 """Validation examples whose loss is measured at the end."""
 
@@ -24,7 +24,7 @@ def train(side: str, steps: int, on_gpu: bool) -> dict[str, float]:
     found = (
         _strop(steps, is_exact=side == "strop-exact")
         if side.startswith("strop")
-        else _trl(steps, bf16=side != "trl", packing=side == "trl-packed", on_gpu=on_gpu)
+        else _trl(steps, bf16=side in ("trl-bf16", "trl-packed"), packing="packed" in side, on_gpu=on_gpu)
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak

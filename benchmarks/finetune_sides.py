@@ -12,20 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-SIDES = ("strop", "strop-exact", "trl", "trl-bf16", "trl-packed-fp32", "trl-packed")
+TRL = {
+    "trl": {"bf16": False, "packing": False},
+    "trl-bf16": {"bf16": True, "packing": False},
+    "trl-packed-fp32": {"bf16": False, "packing": True},
+    "trl-packed": {"bf16": True, "packing": True},
+}
+SIDES = ("strop", "strop-exact", *TRL)
+LORA_RATE, FULL_RATE = 2e-4, 2e-5
 HELD_OUT = 40
 """Validation examples whose loss is measured at the end."""
 
 
-def train(side: str, steps: int, on_gpu: bool) -> dict[str, float]:
+def train(side: str, steps: int, on_gpu: bool, is_full: bool) -> dict[str, float]:
     """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats."""
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
-    found = (
-        _strop(steps, is_exact=side == "strop-exact")
-        if side.startswith("strop")
-        else _trl(steps, bf16=side in ("trl-bf16", "trl-packed"), packing="packed" in side, on_gpu=on_gpu)
-    )
+    found = _trl(steps, on_gpu, is_full, **TRL[side]) if side in TRL else _strop(steps, is_exact=side == "strop-exact")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak
     found["loss"] = held_out_loss(Path("data/model"))
@@ -48,7 +51,7 @@ def _strop(steps: int, is_exact: bool) -> dict[str, float]:
     return {"tokens_per_second": statistics.median(speeds[1:]), "matmul_share": shares[-1] if shares else 0.0}
 
 
-def _trl(steps: int, bf16: bool, packing: bool, on_gpu: bool) -> dict[str, float]:
+def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> dict[str, float]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -79,7 +82,7 @@ def _trl(steps: int, bf16: bool, packing: bool, on_gpu: bool) -> dict[str, float
         packing=packing,
         bf16=bf16,
         use_cpu=not on_gpu,
-        learning_rate=2e-4,
+        learning_rate=FULL_RATE if is_full else LORA_RATE,
         lr_scheduler_type="constant",
         optim="adamw_torch",
         logging_steps=1,
@@ -90,12 +93,13 @@ def _trl(steps: int, bf16: bool, packing: bool, on_gpu: bool) -> dict[str, float
         disable_tqdm=True,
         seed=17,
     )
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
     trainer = SFTTrainer(
         model=load_base(record, "fp32"),
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer(base_folder(record)),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear"),
+        peft_config=None if is_full else adapter,
         callbacks=[Mark()],
     )
     trainer.train()

@@ -41,12 +41,12 @@ def mirror_curves(config: PipelineConfig) -> Iterator[None]:
     mirror = _Mirror(config)
     thread = threading.Thread(target=mirror.follow, daemon=True, name="mirror")
     thread.start()
-    outcome = "FAILED"
+    outcome = "KILLED"  # by whatever is no mistake: Ctrl-C, SIGTERM
     try:
         yield
         outcome = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        outcome = "KILLED"
+    except Exception:
+        outcome = "FAILED"
         raise
     finally:
         mirror.outcome = outcome
@@ -71,9 +71,11 @@ def points_of(line: str) -> list[Point]:
         step = int(event["step"])
     except (ValueError, KeyError, TypeError):
         return []
-    others = {k: v for k, v in event.items() if k not in ("step", "trial")}
+    others = {k: v for k, v in event.items() if k not in ("step", "trial", "before")}
     numbers = {k: v for k, v in others.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return [Point(f"train/{name}", float(value), step) for name, value in numbers.items()]
+    # a training before the last begins at the first step, too, and has curves of its own
+    whose = f"before-{event['before']}" if "before" in event else "train"
+    return [Point(f"{whose}/{name}", float(value), step) for name, value in numbers.items()]
 
 
 def trial_of(line: str) -> int | None:

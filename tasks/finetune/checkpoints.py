@@ -59,15 +59,17 @@ def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True)
         ) from error
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint; torn ones are removed."""
+def last_checkpoint(folder: Path, step: int | None = None) -> Path | None:
+    """The newest whole checkpoint (up to a step); torn ones are removed."""
     whole = []
     for path in folder.glob("checkpoint-*"):
         if (path / COMPLETE).is_file():
             whole.append(path)
         else:
             shutil.rmtree(path)
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    steps = {path: int(path.name.split("-")[1]) for path in whole}
+    known = [path for path in whole if step is None or steps[path] <= step]
+    return max(known, key=lambda path: steps[path], default=None)
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]

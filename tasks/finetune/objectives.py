@@ -38,6 +38,8 @@ class Work:
     """A trained folder that it goes on from; None: the base."""
     reward_model: Path | None = None
     """The folder of the reward model that was trained before, if any."""
+    before: int | None = None
+    """Its number among the trainings that come before the last, from 1; None: it is the last."""
 
 
 @dataclass(frozen=True)

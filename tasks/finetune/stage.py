@@ -56,6 +56,7 @@ def run(config: PipelineConfig) -> None:
                 checkpoints=checkpoints if is_last else checkpoints / f"training-{number}",
                 start=start,
                 reward_model=reward_model,
+                before=None if is_last else number,
             )
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:

@@ -71,7 +71,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
 
     Args:
         rows: the ids of the rows of the last step's batch.
-        good: the newest whole checkpoint.
+        good: the newest whole checkpoint up to a step.
         counted: counts padding and shared prompts.
     """
 
@@ -80,7 +80,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         progress: Progress,
         tokens_per_step: float,
         rows: Callable[[], list[str]] = list,
-        good: Callable[[], Path | None] = lambda: None,
+        good: Callable[[int], Path | None] = lambda step: None,
         counted: CountTokens | None = None,
     ) -> None:
         self.progress = progress
@@ -101,6 +101,8 @@ class Tell(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = (state.global_step, time.monotonic())
+        for entry in state.log_history:  # of a training that goes on, which may have begun to explode
+            self._watch(float(entry.get("loss", math.nan)))
         self._answered = 0.0 if state.global_step == 0 else None
         self.progress.done = state.global_step * self.tokens_per_step  # a resumed training begins where it was
 
@@ -150,15 +152,24 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             if not math.isfinite(point.get(name, 0.0)):
                 self._stop(f"the {name.replace('grad_norm', 'gradient norm')} is {point[name]}", point)
         if "loss" in point:
-            self._losses.append(point["loss"])
-            if len(self._losses) == WINDOW:
-                mean = sum(self._losses) / WINDOW
-                if mean > self._best + abs(self._best) + EXPLODED_BY:
-                    self._stop(f"the loss exploded: from {self._best:.3g} to {mean:.3g} over {WINDOW} steps", point)
-                self._best = min(self._best, mean)
+            mean = self._watch(point["loss"])
+            if mean > self._best + abs(self._best) + EXPLODED_BY:
+                self._stop(f"the loss exploded: from {self._best:.3g} to {mean:.3g} over {WINDOW} steps", point, WINDOW)
 
-    def _stop(self, what: str, point: dict[str, float]) -> None:
-        rows, good = self.rows(), self.good()
+    def _watch(self, loss: float) -> float:
+        """The mean loss of the last steps; no number while there are too few."""
+        if math.isnan(loss):
+            return math.nan
+        self._losses.append(loss)
+        if len(self._losses) < WINDOW:
+            return math.nan
+        mean = sum(self._losses) / WINDOW
+        self._best = min(self._best, mean)
+        return mean
+
+    def _stop(self, what: str, point: dict[str, float], since: int = 0) -> None:
+        """Tells what is wrong, maybe for some steps."""
+        rows, good = self.rows(), self.good(int(point["step"]) - since)
         shown = ", ".join(rows[:SHOWN_ROWS]) + (f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else "")
         told = [f"{what} at step {int(point['step'])}"]
         told += [f"its batch was of the rows {shown}"] if rows else []

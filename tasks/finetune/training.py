@@ -39,6 +39,8 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         prepared = prepare(work)
     tokens_per_step = prepared.tokens_per_epoch / prepared.steps_per_epoch
     tokens, marks = round(prepared.total_steps * tokens_per_step), {"trial": trial.number} if trial else {}
+    if work.before is not None:
+        marks["before"] = work.before
     with track("finetune", total=tokens, unit="tokens", marks=marks, is_told=is_first()) as progress:
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
@@ -53,7 +55,11 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
             trial.require_validation(trainer)
         counted = trainer.data_collator = CountTokens(trainer.data_collator)
         tell = Tell(
-            progress, tokens_per_step, lambda: prepared.row_ids(trainer), lambda: _last_checkpoint(work), counted
+            progress,
+            tokens_per_step,
+            lambda: prepared.row_ids(trainer),
+            lambda step: _last_checkpoint(work, step),
+            counted,
         )
         trainer.add_callback(tell)
         last = as_first_says(_last_checkpoint(work))
@@ -97,8 +103,8 @@ def _refused(what: str, error: Exception) -> TrainingError:
     return TrainingError(f"{what}: {told}", where="params.yaml, finetune.trainer", fix="Mend it")
 
 
-def _last_checkpoint(work: Work) -> Path | None:
-    return last_checkpoint(work.checkpoints) if is_first() else None
+def _last_checkpoint(work: Work, step: int | None = None) -> Path | None:
+    return last_checkpoint(work.checkpoints, step) if is_first() else None
 
 
 def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float, precision: Precision) -> None:

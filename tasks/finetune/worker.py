@@ -59,6 +59,7 @@ def write_job(job: Job, node: int) -> Path:
         "checkpoints": str(work.checkpoints),
         "start": work.start and str(work.start),
         "reward_model": work.reward_model and str(work.reward_model),
+        "before": work.before,
         "folder": str(job.folder),
         "chat_template": job.chat_template,
         "search": job.search and job.search.model_dump(mode="json"),
@@ -79,6 +80,7 @@ def read_job(path: Path) -> Job:
         Path(found["checkpoints"]),
         found["start"] and Path(found["start"]),
         found["reward_model"] and Path(found["reward_model"]),
+        found["before"],
     )
     search = found["search"] and SearchSettings.model_validate_json(json.dumps(found["search"]))
     return Job(work, Path(found["folder"]), found["chat_template"], search, found["trial"])

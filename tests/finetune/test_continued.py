@@ -21,6 +21,7 @@ from tasks.curate.stage import run as curate
 from tasks.errors import TrainingError
 from tasks.files import read_json
 from tasks.finetune import stage
+from tasks.progress import Progress
 from tasks.render.stage import run as render
 from tasks.rendered import read_rendered
 from tasks.round import Champion
@@ -153,12 +154,17 @@ def test_it_gives_the_same_weights_again(project: Path, tiny_llama: Path) -> Non
     assert trained_digest() == digest
 
 
-def test_a_training_before_is_gone_on_from_and_recorded(project: Path, tiny_llama: Path) -> None:
+def test_a_training_before_is_gone_on_from_and_recorded(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(Progress, "event", lambda self, **facts: told.append(facts | self.marks))
     first = {"max_steps": 12, "learning_rate": 5e-3, "lora": {"rank": 4}, "threads": 1, "precision": "fp32"}
     config = prepare(project, tiny_llama, before=[first], max_steps=1, learning_rate=1e-6)
     stage.run(config)
     report = read_json(paths.TRAINING_REPORT)
     assert (report["steps"], [each["steps"] for each in report["before"]]) == (1, [12])
+    assert [each.get("before") for each in told if "loss" in each] == [1] * 12 + [None]
     after = load_file(paths.MODEL / "adapter_model.safetensors")
     stage.run(prepare(project, tiny_llama, **first))
     alone = load_file(paths.MODEL / "adapter_model.safetensors")

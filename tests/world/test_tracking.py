@@ -180,6 +180,29 @@ def test_a_training_that_a_signal_ended_is_marked_killed_not_failed(world: Path)
     assert run.info.status == "KILLED"
 
 
+class Ended(BaseException):
+    """As the command's own for SIGTERM, no mistake of anything."""
+
+
+def test_a_training_that_was_ended_before_it_could_say_so_is_marked_killed(world: Path) -> None:
+    paths.EVENTS.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(Ended), mirror_curves(load_config()):
+        EVENTS_FILE.write_text('{"step": 1, "loss": 2.0}\n')
+        raise Ended
+    registry = open_registry(load_config())
+    (run,) = registry.client.search_runs([registry.experiment_id], "tags.`strop.state` = 'live'")
+    assert run.info.status == "KILLED"
+
+
+def test_trainings_that_come_before_have_curves_of_their_own(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.1)
+    paths.EVENTS.mkdir(parents=True, exist_ok=True)
+    registry = open_registry(load_config())
+    with mirror_curves(load_config()), EVENTS_FILE.open("a") as file:
+        file.write('{"step": 1, "loss": 9.0, "before": 1}\n{"step": 1, "loss": 3.0}\n')
+    assert live_runs(registry) == [{"before-1/loss": 9.0, "train/loss": 3.0}]
+
+
 def test_curves_are_mirrored_while_a_stage_trains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.1)
     paths.EVENTS.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,10 @@ from transformers import TrainerCallback
 from tasks.errors import StropError
 from tasks.finetune.processes import highest
 from tasks.progress import Progress
+
+SAME_SECONDS = 3.0
+"""One wish to stop may come as several signals: Ctrl-C goes to all processes of a terminal, and the command that ends them sends
+SIGTERM besides, to each of several processes and to the one that passes it on to them."""
 
 
 class Interrupted(StropError):
@@ -31,11 +36,14 @@ class Interrupted(StropError):
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """Ends a training at the end of the step in which a signal came. A second signal ends it at once."""
+    """Ends a training at the end of the step in which a signal came. The same signal once more, not at the same moment, ends it at
+    once."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self.number: int | None = None
+        self._came: dict[int, float] = {}
+        """Signals that came, and when each came first."""
         self.has_stopped = False
         """Was it a signal that ended the training? It may come when the training has just ended by itself."""
 
@@ -65,9 +73,12 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             self.has_stopped = control.should_save = control.should_training_stop = True
 
     def _stop(self, number: int, frame: Any) -> None:
-        if self.number is not None:
+        now = time.monotonic()
+        if now - self._came.setdefault(number, now) > SAME_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        if self.number is not None:
+            return
         self.number = number
         with contextlib.suppress(OSError):  # a print here could come into the middle of another
             os.write(2, "finetune: saves a checkpoint, then ends …\n".encode())

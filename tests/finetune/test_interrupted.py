@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,30 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_
         assert (kept / "complete").is_file()
 
 
+@pytest.mark.chaos
+def test_ctrl_c_on_a_terminal_leaves_one_checkpoint_more(project: Path, tiny_llama: Path) -> None:
+    prepare(project, tiny_llama, max_steps=100_000, checkpoint_every_steps=100_000)
+    code = """
+import subprocess, sys
+from flows.children import run_interruptibly
+try:
+    run_interruptibly(lambda: subprocess.run([sys.executable, "-m", "tasks", "finetune"]))
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+    command = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE, text=True)
+    events, until = paths.EVENTS / "finetune.jsonl", time.monotonic() + 120
+    while not (events.exists() and events.read_text().count("\n") > 2):
+        assert time.monotonic() < until, "it does not train"
+        time.sleep(0.1)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to the command and to what it started
+    _, told = command.communicate(timeout=60)
+    assert command.returncode == 7
+    assert "a checkpoint is kept" in told
+    assert len([*paths.CHECKPOINTS.glob("*/checkpoint-*/complete")]) == 1
+    assert '"interrupted": true' in events.read_text()
+
+
 def test_a_loss_below_zero_that_falls_further_is_no_explosion() -> None:
     tell = Tell(Progress("finetune", 100, "tokens"), 1)
     for step in range(1, 60):
@@ -117,14 +142,29 @@ def test_a_loss_that_explodes_stops_the_training(tmp_path: Path) -> None:
         log([2 * 4 + EXPLODED_BY + 1] * WINDOW)
 
 
+def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> None:
+    asked: list[int] = []
+    tell = Tell(Progress("finetune", 1, "tokens"), 1.0, good=asked.append)  # type: ignore[arg-type]
+    had = [{"step": step, "loss": 2.0 if step < 41 else 9.0} for step in range(1, 51)]
+    tell.on_train_begin(None, type("State", (), {"global_step": 50, "log_history": had}), None)
+    with pytest.raises(TrainingError, match="exploded"):
+        tell.on_log(None, type("State", (), {"global_step": 51}), None, {"loss": 9.0})
+    assert asked
+    assert asked[0] <= 41  # a checkpoint after it is not called good
+
+
 def test_a_second_signal_ends_at_once() -> None:
     code = """
-import os, signal
-from tasks.finetune.interruption import StopOnSignal
+import os, signal, time
+from tasks.finetune import interruption
 from tasks.progress import Progress
-with StopOnSignal(Progress("finetune", 1, "tokens")).listening():
+interruption.SAME_SECONDS = 0.1
+with interruption.StopOnSignal(Progress("finetune", 1, "tokens")).listening():
     os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)  # the same wish, passed on by another process
+    os.kill(os.getpid(), signal.SIGINT)
     print("still here", flush=True)
+    time.sleep(0.2)
     os.kill(os.getpid(), signal.SIGTERM)
     print("and still", flush=True)
 """

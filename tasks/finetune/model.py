@@ -141,7 +141,7 @@ def _with_prompt(model: Any, settings: TrainingSettings, task: str) -> Any:
 
 
 def _freeze(model: Any, settings: TrainingSettings, precision: Precision) -> None:
-    """Leaves the named parts to train; all else is frozen, in the narrower type."""
+    """Leaves the named parts to train; all else is frozen, in the narrower type where that can be."""
     chosen = settings.freeze
     trained = _last_layers(model, chosen.last_layers)
     if chosen.embeddings:
@@ -164,13 +164,19 @@ def _freeze(model: Any, settings: TrainingSettings, precision: Precision) -> Non
     if not trained:
         raise TrainingError("finetune.freeze leaves nothing to train", where="params.yaml", fix="Set last_layers")
     kept = {id(value) for value in trained}
+    # trained embeddings are in fp32, and norms must be as wide as what they are given
+    is_wide = any(id(value) in kept for value in model.get_input_embeddings().parameters())
     for value in model.parameters():
         if id(value) not in kept:
             value.requires_grad_(False)
-            value.data = value.data.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+            is_narrow = precision == "bf16" and not (is_wide and value.ndim < 2)
+            value.data = value.data.to(torch.bfloat16 if is_narrow else torch.float32)
 
 
 def _last_layers(model: Any, count: int) -> list[torch.nn.Parameter]:
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     layers = max(([*each] for each in lists), key=len, default=[])
+    if count > len(layers):
+        what = f"finetune.freeze.last_layers is {count}, and this model has {len(layers)} layers"
+        raise TrainingError(what, where="params.yaml", fix="Set fewer, or finetune.method: full")
     return [value for layer in layers[len(layers) - count :] for value in layer.parameters()] if count else []

@@ -81,9 +81,26 @@ def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path)
     assert 0 < report["trainable_parameters"] < report["parameters"]
 
 
+@pytest.mark.parametrize("chosen", ["embeddings", "head"])
+@pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
+def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
+    base: str, chosen: str, request: Any, project: Path
+) -> None:
+    named = {"last_layers": 0, chosen: True}
+    stage.run(prepare(project, request.getfixturevalue(base), method="freeze", freeze=named, precision="bf16"))
+    before, after = load_base(read_base()).state_dict(), load_file(paths.MODEL / "model.safetensors")
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert len(changed) == 1  # they share their weights
+    assert changed <= {"transformer.wte.weight", "model.embed_tokens.weight"}
+
+
 @pytest.mark.parametrize(
     ("chosen", "said"),
-    [({"last_layers": 0}, "leaves nothing to train"), ({"modules": ["attention_of_mars"]}, "'attention_of_mars'")],
+    [
+        ({"last_layers": 0}, "leaves nothing to train"),
+        ({"modules": ["attention_of_mars"]}, "'attention_of_mars'"),
+        ({"last_layers": 3}, "has 2 layers"),
+    ],
     ids=str,
 )
 def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:

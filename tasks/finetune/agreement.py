@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tasks.finetune.kernels import FLASH, boundaries
 from tasks.finetune.sharing import IGNORED, LEAST_TOKENS, share_prompt
 
 MOST_DIFFERENCE, MOST_IN_BF16 = 0.01, 0.2
@@ -26,7 +27,7 @@ def takes_packed_rows(model: Any, own_attention: str) -> bool:
     """Are a packed row's logits those of its examples?
 
     Args:
-        model: on a CPU, with the attention for packed rows.
+        model: with the attention for packed rows.
         own_attention: what it came with; it is computed by that alone, and then has the other again.
     """
     if _has_convolutions(model):
@@ -88,7 +89,9 @@ def _is_near(model: Any, found: torch.Tensor, wanted: torch.Tensor, other: torch
 
 
 def _is_narrow(model: Any) -> bool:
-    return any(value.dtype != torch.float32 for value in model.parameters() if value.is_floating_point())
+    return model.config._attn_implementation == FLASH or any(
+        value.dtype != torch.float32 for value in model.parameters() if value.is_floating_point()
+    )
 
 
 def _batch(model: Any, prompt: int) -> dict[str, Any]:
@@ -114,12 +117,16 @@ def _last_alone(model: Any, prompt: int) -> dict[str, Any]:
 
 def _said(model: Any, batch: dict[str, Any], last: int = OWN_TOKENS[-1]) -> torch.Tensor:
     """The logits of so many tokens at the end: the last example's own."""
-    named = {name: value for name, value in batch.items() if name != "labels"}
+    attention = model.config._attn_implementation
+    named = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+    if "cu_seq_lens_q" in named:
+        named |= boundaries(named.pop("cu_seq_lens_q"), attention)
     was_training = model.training
     model.eval()
     try:
         is_mixed = len({value.dtype for value in model.parameters() if value.is_floating_point()}) > 1
-        with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=is_mixed):
+        is_narrow = is_mixed or attention == FLASH
+        with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=is_narrow):
             logits: torch.Tensor = model(**named, use_cache=False).logits[0, -last:].float()
         return logits
     finally:

@@ -157,14 +157,14 @@ def use_packed_attention(model: Any, precision: str = "fp32") -> bool:
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
+    own = model.config._attn_implementation
     if model.device.type == "cuda":
         model.set_attn_implementation(attention_on_gpu(precision))
-        return True
-    AttentionInterface.register(ATTENTION, packed_attention)
-    # no mask over the whole row is built: the boundaries say it all
-    AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
-    own = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
+    else:
+        AttentionInterface.register(ATTENTION, packed_attention)
+        # no mask over the whole row is built: the boundaries say it all
+        AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
+        model.set_attn_implementation(ATTENTION)
     if takes_packed_rows(model, own):
         return True
     model.set_attn_implementation(own)

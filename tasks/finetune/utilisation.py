@@ -12,17 +12,21 @@ import numpy.typing as npt
 import torch
 
 Lengths = npt.NDArray[np.int64]
-SIDE = 2048
-"""Of the square matrices that are multiplied."""
-SECONDS = 0.3
+SIDE, SMALL_SIDE = 2048, 512
+"""Of the square matrices that are multiplied; small ones where these take too long, as in bf16 without instructions for it."""
+SECONDS, MOST_SECONDS = 0.3, 1.0
 
 
 @functools.cache
 def matmul_flops(dtype: torch.dtype, device: str) -> float:
     """Floating-point operations a second of a large matrix product: the best of a few. Measured once a process, as the trials of
     a search share one."""
-    left = torch.randn(SIDE, SIDE, device=device).to(dtype)
-    right = torch.randn(SIDE, SIDE, device=device).to(dtype)
+    small = _product_flops(SMALL_SIDE, dtype, device)
+    return small if 2 * SIDE**3 / small > MOST_SECONDS else _product_flops(SIDE, dtype, device)
+
+
+def _product_flops(side: int, dtype: torch.dtype, device: str) -> float:
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best, until = float("inf"), time.monotonic() + SECONDS
     while best == float("inf") or time.monotonic() < until:
         began = time.perf_counter()
@@ -30,7 +34,7 @@ def matmul_flops(dtype: torch.dtype, device: str) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - began)
-    return 2 * SIDE**3 / best
+    return 2 * side**3 / best
 
 
 def epoch_flops(model: Any, lengths: Lengths, learned: int, computed: float = 1.0, looks: int = 0) -> float:

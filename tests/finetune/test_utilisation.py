@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tasks import paths
 from tasks.base.load import load_base
 from tasks.base.resolve import read_base
-from tasks.finetune import stage
+from tasks.finetune import stage, utilisation
 from tasks.finetune.model import build_model
 from tasks.finetune.objectives import Work
 from tasks.finetune.utilisation import epoch_flops
@@ -42,6 +42,16 @@ def counted(model: Any) -> float:
     passes = 2 + 2 * others + 2 * head.weight.requires_grad
     learned = int(train.loss_mask.sum())
     return epoch_flops(model, np.diff(train.examples), learned) - passes * head.weight.numel() * learned
+
+
+def test_a_product_that_is_slow_here_is_measured_by_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    for flops in (1e9, 1e12):
+        monkeypatch.setattr(
+            utilisation, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops)
+        )
+        assert utilisation.matmul_flops.__wrapped__(torch.bfloat16, "cpu") == flops
+    assert asked == [utilisation.SMALL_SIDE, utilisation.SMALL_SIDE, utilisation.SIDE]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ instruction templates of each family, the chat template, and which answers are t
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tasks.finetune.settings import FinetuneSettings
+
+ROWS_AT_ONCE = 4096
 
 FORM_OF = {
     "sft": "answers",
@@ -110,15 +113,24 @@ def read_rendered(split: str, form: str = "answers") -> Rendered:
 
 
 def read_rows(split: str, form: str) -> pa.Table:
-    """The rows of `split`, of a form that is kept as a table (`pairs`, `ranked`, `judged`, `prompts`).
+    """The rows of `split`, of a form that is kept as a table (`pairs`, `ranked`, `judged`, `prompts`), mapped from disk.
 
     Raises:
         DataError: they are not there.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = paths.RENDERED / form / f"{split}.parquet"
     try:
-        return pq.read_table(path)
+        file = pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise not_rendered(path) from error
+    paths.CACHE.mkdir(exist_ok=True)
+    # written out once more as it lies in memory; the file has no name any more, and goes with this process
+    with file, tempfile.NamedTemporaryFile(dir=paths.CACHE, prefix="rows-") as mapped:
+        with pa.ipc.new_file(mapped, file.schema_arrow) as stream:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                stream.write_batch(batch)
+        mapped.flush()
+        return pa.ipc.open_file(pa.memory_map(mapped.name)).read_all()

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import begin_round, params, toy_rows, write_params, write_part
@@ -192,3 +193,16 @@ def test_rows_that_teach_no_preference_are_told_in_one_line(
     begin_round(load_config())
     with pytest.raises(DataError, match="no training row is of the form ranked"):
         render(load_config())
+
+
+def test_tokens_are_mapped_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = pa.table({"row_id": [str(i) for i in range(9000)], "prompt_ids": [list(range(300))] * 9000})
+    folder = paths.RENDERED / "prompts"
+    folder.mkdir(parents=True)
+    pq.write_table(rows, folder / "train.parquet")
+    before = pa.total_allocated_bytes()
+    found = read_rows("train", "prompts")
+    assert pa.total_allocated_bytes() - before < rows.nbytes / 10
+    assert found.equals(rows)
+    assert not [*paths.CACHE.glob("rows-*")]

@@ -5,7 +5,7 @@
     --against SIDE  the side of TRL to compare with, if its best is known
     --llamafactory FOLDER   a virtual environment with LLaMA-Factory (finetune_llamafactory.py says how), to compare with it too
     --full          train every weight, instead of LoRA r=16 on all linear layers
-    --gpu           bf16 on the GPU, flash attention where it is installed; without it all is done on the CPU
+    --gpu           bf16 on the GPU, flash attention where it is installed, and a step of llama-7b-lora; else all is done on the CPU
 
 The rows are rendered once, and as many packed rows as there are steps are drawn of them: all contenders see the same examples once,
 so that their losses afterwards can be compared. Each trains in a process of its own, on those very token ids, with AdamW, a
@@ -66,6 +66,13 @@ def main() -> None:
             report({side: results[side] for side in ("strop", LLAMA_FACTORY)}, LLAMA_FACTORY)
         if given.gpu:
             report({side: results[side] for side in ("strop", "strop-exact")}, "strop-exact")
+            seven_billion()
+
+
+def seven_billion() -> None:
+    """One real step of the recipe llama-7b-lora, on random weights: its memory, against 24 GB."""
+    test = REPOSITORY / "tests/finetune/test_gpu.py"
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-m", "gpu", "-k", "7b", str(test)], check=False)
 
 
 def fastest(root: Path, given: argparse.Namespace) -> str:

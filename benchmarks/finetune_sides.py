@@ -61,6 +61,7 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> 
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
     from tasks.finetune.job import physical_cores
+    from tasks.finetune.kernels import FLASH, attention_on_gpu
     from tasks.rendered import read_rendered
 
     torch.set_num_threads(physical_cores())
@@ -94,8 +95,11 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> 
         seed=17,
     )
     adapter = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
+    model = load_base(record, "fp32")
+    if on_gpu and bf16 and attention_on_gpu("bf16") == FLASH:  # what TRL says to take with packing
+        model.set_attn_implementation(FLASH)
     trainer = SFTTrainer(
-        model=load_base(record, "fp32"),
+        model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer(base_folder(record)),

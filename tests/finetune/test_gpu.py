@@ -21,6 +21,9 @@ from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
 from tasks.files import read_json
 from tasks.finetune import kernels, stage
+from tasks.finetune.arguments import training_arguments
+from tasks.finetune.model import with_method
+from tasks.finetune.objectives import Work
 from tasks.finetune.packed import ATTENTION, PackedRows, collate, use_packed_attention
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.trainer import AnswerTrainer
@@ -41,25 +44,21 @@ def one_row(tokens: int, vocabulary: int) -> Rendered:
     return Rendered(ids, mask, edges, np.zeros(4, np.int64), np.array(["r"] * 4, "S32"))
 
 
-def real_step(config: Any, settings: FinetuneSettings, tokens: int, device: str, folder: Path) -> float:
-    """One optimiser step of LoRA on random weights in bf16; the loss."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, TrainingArguments
+def real_step(config: Any, recipe: dict[str, Any], tokens: int, device: str, folder: Path) -> float:
+    """One step of the recipe on random weights, a packed row in it; the loss."""
+    from transformers import AutoModelForCausalLM
 
+    settings = FinetuneSettings(**recipe["finetune"] | {"max_steps": 1, "epochs": 1})
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    use_packed_attention(model, "bf16")
+    assert use_packed_attention(model, "bf16")
     kernels.use_fast_kernels(model)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.enable_input_require_grads()
-    lora = LoraConfig(task_type="CAUSAL_LM", r=settings.lora.rank, target_modules="all-linear")
-    model = get_peft_model(model, lora)
+    model = with_method(model, settings, "bf16", "CAUSAL_LM")
     rows = PackedRows(one_row(tokens, config.vocab_size))
-    arguments = TrainingArguments(
-        output_dir=str(folder), max_steps=1, per_device_train_batch_size=1, bf16=True, logging_steps=1,
-        use_cpu=device == "cpu", report_to=[], save_strategy="no", remove_unused_columns=False, disable_tqdm=True,
-    )  # fmt: skip
-    trainer = AnswerTrainer(model=model, args=arguments, train_dataset=rows)
+    work = Work(settings, record=None, precision="bf16", checkpoints=folder)  # type: ignore[arg-type]
+    trainer = AnswerTrainer(model=model, args=training_arguments(work, 1, 0), train_dataset=rows)
     trainer.train()
     return float(trainer.state.log_history[0]["loss"])
 
@@ -71,24 +70,28 @@ def llama_recipe() -> dict[str, Any]:
 
 
 def test_the_real_step_runs_on_a_cpu_with_a_tiny_model(tmp_path: Path) -> None:
-    from transformers import LlamaConfig
+    from transformers import MistralConfig
 
-    config = LlamaConfig(
-        vocab_size=400, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
-    )
-    loss = real_step(config, FinetuneSettings(), 64, "cpu", tmp_path)
+    config = MistralConfig(
+        vocab_size=400, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=None,
+    )  # fmt: skip
+    loss = real_step(config, llama_recipe(), 64, "cpu", tmp_path)
     assert loss == pytest.approx(np.log(400), rel=0.1)
 
 
 @gpu
 @needs_gpu
 def test_one_step_of_the_7b_recipe_takes_less_than_24_gb(tmp_path: Path) -> None:
-    from transformers import LlamaConfig
+    from transformers import MistralConfig
 
     recipe = llama_recipe()
+    assert recipe["base"]["model"] == "mistralai/Mistral-7B-Instruct-v0.3"
+    config = MistralConfig(  # its config.json; what is not said here is the class's own
+        vocab_size=32768, max_position_embeddings=32768, rope_theta=1e6, sliding_window=None,
+    )  # fmt: skip
     torch.cuda.reset_peak_memory_stats()
-    settings = FinetuneSettings(lora=recipe["finetune"]["lora"])
-    loss = real_step(LlamaConfig(), settings, recipe["render"]["pack_length_tokens"], "cuda", tmp_path)
+    loss = real_step(config, recipe, recipe["render"]["pack_length_tokens"], "cuda", tmp_path)
     peak = torch.cuda.max_memory_reserved() / GB
     print(f"llama-7b-lora: {peak:.1f} GB, loss {loss:.3f}")
     assert peak < 24

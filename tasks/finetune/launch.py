@@ -135,7 +135,7 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
 
 @contextlib.contextmanager
 def _passing_signals_on(children: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Within the block SIGTERM and Ctrl-C go to the children, who save and end. A second one ends them at once.
+    """Within the block SIGTERM and Ctrl-C go to the children, who save and end, or end at once (interruption.py).
 
     Yields those that have come.
     """

@@ -50,6 +50,8 @@ class InstructionTemplate:
     """`user` and `answer` as the file says them."""
     kind: str
     """Its family's."""
+    system: str = ""
+    """The system turn of a row that has none of its own; a constant text."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class FamilyTemplates:
     def told(self) -> dict[str, Any]:
         """As it travels with the model."""
         entries = [
-            {"id": t.id, "language": t.language, "user": t.source[0], "answer": t.source[1]} for t in self.templates
+            {"id": t.id, "language": t.language, "user": t.source[0], "answer": t.source[1]}
+            | ({"system": t.system} if t.system else {})
+            for t in self.templates
         ]
         return {"kind": self.kind, "templates": entries}
 
@@ -199,9 +203,9 @@ def _parse(family: str, document: Any) -> FamilyTemplates:
 
 
 def _parse_entry(entry: Any, kind: str) -> InstructionTemplate:
-    known = {"id", "language", "user", "answer"}
+    known = {"id", "language", "system", "user", "answer"}
     if not isinstance(entry, dict) or not {"id", "language", "user"} <= set(entry) <= known:
-        raise ConfigError(f"a template has id, language, user and perhaps answer, not {entry!r}"[:300])
+        raise ConfigError(f"a template has id, language, user and perhaps system and answer, not {entry!r}"[:300])
     user, answer = str(entry["user"]), str(entry.get("answer", AS_IT_IS))
     try:
         templates = _ENVIRONMENT.from_string(user), _ENVIRONMENT.from_string(answer)
@@ -211,9 +215,8 @@ def _parse_entry(entry: Any, kind: str) -> InstructionTemplate:
             )
     except TemplateSyntaxError as error:
         raise ConfigError(f"template {entry['id']}: {error}") from error
-    return InstructionTemplate(
-        str(entry["id"]), str(entry["language"]), *templates, _frame(answer), (user, answer), kind
-    )
+    named, system = (str(entry["id"]), str(entry["language"])), str(entry.get("system", ""))
+    return InstructionTemplate(*named, *templates, _frame(answer), (user, answer), kind, system)
 
 
 def _named(text: str) -> set[str]:

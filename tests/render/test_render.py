@@ -182,6 +182,12 @@ def test_the_templates_that_were_used_stand_beside_the_rows(config: PipelineConf
         assert answered["kind"] == family["kind"]
 
 
+def test_the_system_turn_of_a_template_travels_with_the_model() -> None:
+    told = {template["id"]: template for template in FAMILIES["dialogue"].told()["templates"]}
+    assert "system" not in told["dialogue-en-1"]
+    assert told["dialogue-en-2"]["system"] == "You are a helpful assistant."
+
+
 def test_a_dialogue_is_trained_on_every_answer_or_the_last(config: PipelineConfig) -> None:
     turns = json.dumps([["user", "Hello"], ["assistant", "Hi!"]], separators=(",", ":"))
     write_part([{**r, "history": turns} for r in toy_rows()])

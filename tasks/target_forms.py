@@ -11,6 +11,9 @@ from tasks.text import normalise
 
 Pairs = frozenset[tuple[str, ...]]
 
+ENTRY = {"entities": ("type", "text"), "relation": ("head", "relation", "tail")}
+"""What an entry of a list says, by kind."""
+
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
@@ -42,12 +45,8 @@ def read_json(answer: str) -> Any:
 def read_entities(answer: str) -> Pairs | None:
     """JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
     value = json_of(answer)
-    if isinstance(value, dict):
-        value = [value] if {"type", "text"} <= set(value) else [
-            {"type": kind, "text": text} for kind, texts in value.items() for text in _as_list(texts)
-        ]  # fmt: skip
-    if isinstance(value, list):
-        return _pairs(value, ("type", "text"))
+    if value is not None:
+        return _pairs("entities", value)
     return _from_lines(answer, lambda line: _matched(_LINE, line))
 
 
@@ -55,12 +54,8 @@ def read_triples(answer: str) -> Pairs | None:
     """JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines `head | relation | tail`, or
     `relation(head, tail)`."""
     value = json_of(answer)
-    if isinstance(value, dict) or (
-        isinstance(value, list) and len(value) == 3 and all(isinstance(v, str) for v in value)
-    ):
-        value = [value]
-    if isinstance(value, list):
-        return _pairs(value, ("head", "relation", "tail"))
+    if value is not None:
+        return _pairs("relation", value)
 
     def triple(line: str) -> tuple[str, ...] | None:
         if called := _matched(_CALLED, line):
@@ -68,6 +63,22 @@ def read_triples(answer: str) -> Pairs | None:
         return _matched(_TRIPLE, line)
 
     return _from_lines(answer, triple)
+
+
+def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
+    """The entities or triples that JSON of any of these forms says, each by the names of its kind; None for any other."""
+    names = ENTRY[kind]
+    if kind == "entities" and isinstance(value, dict) and not set(names) <= set(value):
+        value = [[entity, text] for entity, texts in value.items() for text in _as_list(texts)]
+    elif isinstance(value, dict) or _is_triple(value, names):
+        value = [value]
+    found = []
+    for entry in value if isinstance(value, list) else [None]:
+        said = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
+        if not isinstance(said, list) or len(said) != len(names) or not all(isinstance(part, str) for part in said):
+            return None
+        found.append(dict(zip(names, said, strict=True)))
+    return found
 
 
 def read_calls(answer: str) -> list[dict[str, Any]] | None:
@@ -110,14 +121,13 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _pairs(entries: list[Any], names: tuple[str, ...]) -> Pairs | None:
-    found = set()
-    for entry in entries:
-        values = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
-        if not isinstance(values, list) or len(values) != len(names) or not all(isinstance(v, str) for v in values):
-            return None
-        found.add(tuple(normalise(value) for value in values))
-    return frozenset(found)
+def _is_triple(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, list) and len(value) == len(names) == 3 and all(isinstance(part, str) for part in value)
+
+
+def _pairs(kind: str, value: Any) -> Pairs | None:
+    entries = entries_of(kind, value)
+    return None if entries is None else frozenset(tuple(map(normalise, entry.values())) for entry in entries)
 
 
 def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:

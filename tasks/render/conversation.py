@@ -46,7 +46,8 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
     asked = write_question(template, row) if asked_by == "user" else row["input"]
     answer = write_answer(template, row) if calls is None else row["output"]
     turns = [*history, (asked_by, asked), ("assistant" if calls is None else "tool_call", answer)]
-    messages: list[Message] = [{"role": "system", "content": row["system"]}] if row["system"] else []
+    system = row["system"] or template.system
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
     for who, text in turns:
         _add(messages, who, text)
     target = row["output"] if calls is not None else template.frame.taken_off(answer)

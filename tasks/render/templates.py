@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks import paths
 from tasks.errors import ConfigError, StropError
+from tasks.target_forms import entries_of, json_of
 from tasks.targets import KINDS, Frame
 
 FIELDS = ("family", "language", "system", "instruction", "input", "output")
@@ -30,6 +31,11 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_tra
 _ENVIRONMENT.filters["parsed"] = json.loads
 _GLOBALS = dict(_ENVIRONMENT.globals)
 _MARK = "\ue000"
+_AS_INGESTED: dict[str, dict[str, Any]] = {
+    "entities": {"type": "PER", "text": "Ann", "start": 0, "end": 3},
+    "relation": {"head": "Ann", "relation": "lives in", "tail": "Paris"},
+}
+"""Kinds of target that rows may bring in forms of their own, and an entry of the form that templates are written for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class InstructionTemplate:
     """The constant text that `answer` writes around the row's output."""
     source: tuple[str, str]
     """`user` and `answer` as the file says them."""
+    kind: str
+    """Its family's."""
+    system: str = ""
+    """The system turn of a row that has none of its own; a constant text."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,9 @@ class FamilyTemplates:
     def told(self) -> dict[str, Any]:
         """As it travels with the model."""
         entries = [
-            {"id": t.id, "language": t.language, "user": t.source[0], "answer": t.source[1]} for t in self.templates
+            {"id": t.id, "language": t.language, "user": t.source[0], "answer": t.source[1]}
+            | ({"system": t.system} if t.system else {})
+            for t in self.templates
         ]
         return {"kind": self.kind, "templates": entries}
 
@@ -73,7 +85,8 @@ def write_question(template: InstructionTemplate, row: Mapping[str, Any]) -> str
 
 
 def write_answer(template: InstructionTemplate, row: Mapping[str, Any]) -> str:
-    """What the assistant is to answer; the row's output as it is, where the template makes it of JSON and it is none.
+    """What the assistant is to answer. Where the template makes it of JSON and the row's output is none, or says neither
+    entities nor triples, it is the output as it is.
 
     Raises:
         ConfigError: as for `write_question`.
@@ -81,20 +94,58 @@ def write_answer(template: InstructionTemplate, row: Mapping[str, Any]) -> str:
     if template.source[1] == AS_IT_IS:
         return str(row["output"])
     try:
-        return _written(template, template.answer, row, FIELDS)
-    except json.JSONDecodeError:
+        answer = _rendered(template.answer, {name: row[name] for name in FIELDS})
+    except (ValueError, RecursionError):
         return str(row["output"])
+    except SecurityError as error:
+        raise _mistake(template, row, error) from error
+    except (UndefinedError, TypeError) as error:
+        if template.kind not in _AS_INGESTED or (told := _answer_otherwise(template, row)) is None:
+            raise _mistake(template, row, error) from error
+        answer = told
+    # JSON may hold half a character, and no tokenizer reads one
+    return str(row["output"]) if "\\u" in row["output"] and not _is_whole(answer) else answer
+
+
+def _answer_otherwise(template: InstructionTemplate, row: Mapping[str, Any]) -> str | None:
+    """The answer of a row whose output the template cannot write as it is; None where the fault is the template's."""
+    fields, usual = {name: row[name] for name in FIELDS}, _AS_INGESTED[template.kind]
+    value = json_of(row["output"])
+    entries = entries_of(template.kind, value)
+    if entries and isinstance(value, list) and all(isinstance(one, dict) and set(usual) <= set(one) for one in value):
+        return None
+    if entries is not None:
+        written = _if_written(template, {**fields, "output": json.dumps(entries, ensure_ascii=False)})
+        if written is not None:
+            return written
+    usually = (_if_written(template, {**fields, "output": json.dumps(some)}) for some in ([usual], []))
+    return None if None in usually else str(row["output"])
+
+
+def _if_written(template: InstructionTemplate, fields: dict[str, Any]) -> str | None:
+    try:
+        return _rendered(template.answer, fields)
+    except (UndefinedError, TypeError, ValueError):
+        return None
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _written(template: InstructionTemplate, part: Template, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     try:
         return _rendered(part, {name: row[name] for name in names})
     except (UndefinedError, SecurityError, TypeError) as error:
-        raise ConfigError(
-            f"template {template.id}: {error}; a template may name {', '.join(FIELDS)} (row {row['row_id']})",
-            where=str(paths.TEMPLATES / f"{row['family']}.yaml"),
-            fix="Mend the template",
-        ) from error
+        raise _mistake(template, row, error) from error
+
+
+def _mistake(template: InstructionTemplate, row: Mapping[str, Any], error: Exception) -> ConfigError:
+    return ConfigError(
+        f"template {template.id}: {error}; a template may name {', '.join(FIELDS)} (row {row['row_id']})",
+        where=str(paths.TEMPLATES / f"{row['family']}.yaml"),
+        fix="Mend the template",
+    )
 
 
 def _rendered(template: Template, fields: dict[str, Any]) -> str:
@@ -148,13 +199,13 @@ def _parse(family: str, document: Any) -> FamilyTemplates:
         raise ConfigError("`templates` must list at least one template")
     if unknown := sorted(set(document) - {"kind", "templates"}):
         raise ConfigError(f"no such key: {', '.join(unknown)}; there are kind and templates")
-    return FamilyTemplates(family, document["kind"], tuple(_parse_entry(entry) for entry in entries))
+    return FamilyTemplates(family, document["kind"], tuple(_parse_entry(entry, document["kind"]) for entry in entries))
 
 
-def _parse_entry(entry: Any) -> InstructionTemplate:
-    known = {"id", "language", "user", "answer"}
+def _parse_entry(entry: Any, kind: str) -> InstructionTemplate:
+    known = {"id", "language", "system", "user", "answer"}
     if not isinstance(entry, dict) or not {"id", "language", "user"} <= set(entry) <= known:
-        raise ConfigError(f"a template has id, language, user and perhaps answer, not {entry!r}"[:300])
+        raise ConfigError(f"a template has id, language, user and perhaps system and answer, not {entry!r}"[:300])
     user, answer = str(entry["user"]), str(entry.get("answer", AS_IT_IS))
     try:
         templates = _ENVIRONMENT.from_string(user), _ENVIRONMENT.from_string(answer)
@@ -164,7 +215,8 @@ def _parse_entry(entry: Any) -> InstructionTemplate:
             )
     except TemplateSyntaxError as error:
         raise ConfigError(f"template {entry['id']}: {error}") from error
-    return InstructionTemplate(str(entry["id"]), str(entry["language"]), *templates, _frame(answer), (user, answer))
+    named, system = (str(entry["id"]), str(entry["language"])), str(entry.get("system", ""))
+    return InstructionTemplate(*named, *templates, _frame(answer), (user, answer), kind, system)
 
 
 def _named(text: str) -> set[str]:

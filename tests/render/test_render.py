@@ -18,7 +18,7 @@ from tasks.curate.stage import run as curate
 from tasks.errors import ConfigError, DataError
 from tasks.files import read_json
 from tasks.render.stage import run
-from tasks.render.templates import read_templates, write_question
+from tasks.render.templates import read_templates, write_answer, write_question
 from tasks.render.tokens import Dropped, Example, Renderer
 from tasks.rendered import TEMPLATES, TEST, read_rendered
 
@@ -41,6 +41,45 @@ def test_an_undefined_variable_names_template_and_field(project: Path) -> None:
     Path("data/templates/qa.yaml").write_text('kind: qa\ntemplates: [{id: qa-1, language: en, user: "{{ inptu }}"}]\n')
     with pytest.raises(ConfigError, match=r"template qa-1: 'inptu' is undefined"):
         write_question(read_templates()["qa"].templates[0], row())
+
+
+ODD = {
+    ("entities", '{"PER":["Ann","Bob"]}'): "PER: Ann\nPER: Bob",
+    ("entities", '[["PER","Ann"]]'): "PER: Ann",
+    ("entities", '{"type":"PER","text":"Ann"}'): "PER: Ann",
+    ("entities", '[{"text":"Ann","label":"PER"}]'): None,
+    ("entities", '["PER","Ann"]'): None,
+    ("entities", "3"): None,
+    ("entities", "null"): None,
+    ("entities", "9" * 5000): None,
+    ("entities", "[" * 100_000): None,
+    ("entities", '[{"type":"PER","text":"\\ud800"}]'): None,
+    ("relation", '[["Ann","lives in","巴黎"]]'): "Ann | lives in | 巴黎",
+    ("relation", '["Ann","lives in","巴黎"]'): "Ann | lives in | 巴黎",
+    ("relation", '[{"subject":"Ann"}]'): None,
+    ("relation", "[3]"): None,
+    ("relation", "3"): None,
+}
+"""Targets of a row in no form that templates are written for, and what is said of each in English; None for the target itself."""
+
+
+@pytest.mark.parametrize(("family", "output"), ODD)
+def test_a_row_whose_target_has_a_form_of_its_own_is_rendered(family: str, output: str) -> None:
+    for template in FAMILIES[family].templates:
+        expected = ODD[family, output] if "parsed" in template.source[1] else None
+        if expected is not None and template.language == "zh":
+            expected = expected.replace(": ", "：")
+        assert write_answer(template, row(family=family, output=output)) == (output if expected is None else expected)
+
+
+@pytest.mark.parametrize("output", ['[{"type":"PER","text":"Ann","start":7,"end":10}]', '{"PER":["Ann"]}', "3"])
+def test_a_mistake_of_the_template_is_told_whatever_form_the_row_has(project: Path, output: str) -> None:
+    answer = "{% for e in output | parsed %}{{ e.tpye }}{% endfor %}"
+    Path("data/templates/entities.yaml").write_text(
+        f'kind: entities\ntemplates: [{{id: e-1, language: en, user: "{{{{ input }}}}", answer: "{answer}"}}]\n'
+    )
+    with pytest.raises(ConfigError, match=r"template e-1: .*Mend the template"):
+        write_answer(read_templates()["entities"].templates[0], row(family="entities", output=output))
 
 
 def test_a_template_cannot_reach_out_of_the_sandbox(project: Path) -> None:
@@ -141,6 +180,12 @@ def test_the_templates_that_were_used_stand_beside_the_rows(config: PipelineConf
         family = told["families"][answered["family"]]
         assert answered["template"] in [template["id"] for template in family["templates"]]
         assert answered["kind"] == family["kind"]
+
+
+def test_the_system_turn_of_a_template_travels_with_the_model() -> None:
+    told = {template["id"]: template for template in FAMILIES["dialogue"].told()["templates"]}
+    assert "system" not in told["dialogue-en-1"]
+    assert told["dialogue-en-2"]["system"] == "You are a helpful assistant."
 
 
 def test_a_dialogue_is_trained_on_every_answer_or_the_last(config: PipelineConfig) -> None:

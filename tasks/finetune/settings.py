@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.finetune.fitness import misfit, misplaced_head, missing_judge
+from tasks.finetune.fitness import misfit, misplaced_head, misplaced_prompts, missing_judge
 from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.objective_settings import (
     ClassifySettings,
@@ -170,7 +170,8 @@ class FinetuneSettings(TrainingSettings):
 
     @model_validator(mode="after")
     def go_on_from_one_another(self) -> Self:
-        if what := missing_judge(self.trainings()) or misplaced_head(self.trainings()):
+        trainings = self.trainings()
+        if what := missing_judge(trainings) or misplaced_head(trainings) or misplaced_prompts(trainings):
             raise ValueError(what)
         return self
 

@@ -128,6 +128,47 @@ def test_a_field_of_the_trainer_that_may_not_be_is_told(
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"trainer": {"adam_beta3": 0.9}}, "Nearest: adam_beta"),
+        ({"trainer": {"output_dir": "elsewhere"}}, "may not be set"),
+    ],
+)
+def test_a_mistake_in_a_later_training_is_told_before_the_first(
+    settings: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], **settings)
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
+    with pytest.raises(TrainingError) as raised:
+        stage.run(config)
+    assert said in str(raised.value)
+
+
+PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        ({"method": "lora"}, PROMPT, "method: prompt can go on only from trained prompts"),
+        ({"method": "prompt"}, PROMPT, "of the same kind and number"),
+        (PROMPT, {"method": "lora"}, "method: lora cannot go on from method: prompt"),
+    ],
+    ids=["lora", "other prompts", "then lora"],
+)
+def test_prompts_that_cannot_go_on_are_a_mistake_in_the_configuration(
+    first: dict[str, Any], then: dict[str, Any], said: str, project: Path, tiny_gpt2: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        prepare(project, tiny_gpt2, before=[first], **then)
+
+
+def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
+    stage.run(prepare(project, tiny_gpt2, before=[{**PROMPT, "max_steps": 1}], max_steps=1, **PROMPT))
+    assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 1
+
+
 @given(
     tokens=st.integers(1, 9),
     vocabulary=st.integers(2, 20),

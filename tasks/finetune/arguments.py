@@ -16,6 +16,7 @@ from tasks.base.load import device_name
 from tasks.errors import TrainingError
 from tasks.finetune.objectives import Work
 from tasks.finetune.processes import process_count
+from tasks.finetune.schedules import NAMES, require_schedule
 from tasks.finetune.settings import TrainingSettings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
@@ -29,7 +30,6 @@ KINDS = {
 }
 """Objective → module and class of its arguments, where they are not transformers' own."""
 
-SCHEDULES = {"constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
 OURS = {
@@ -100,7 +100,7 @@ def training_arguments(
         more: fields of that class that an objective sets.
 
     Raises:
-        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it refuses.
+        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it, or the schedule, refuses.
     """
     settings = work.settings
     assert more.keys() == set(OF_OBJECTIVE.get(settings.objective, ())), (
@@ -118,7 +118,7 @@ def training_arguments(
         "gradient_accumulation_steps": settings.gradient_accumulation_steps // process_count(),  # they share them
         "optim": OPTIMIZERS[settings.optimizer],
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
+        "lr_scheduler_type": NAMES.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -148,6 +148,7 @@ def training_arguments(
     except (TypeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
+    require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs
     return arguments
 

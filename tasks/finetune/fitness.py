@@ -15,6 +15,13 @@ PREFERENCES = ("dpo", "orpo", "kto", "reward", "grpo")
 WITH_REFERENCE = ("dpo", "kto", "grpo")
 """They compare the model with what it was before, which dropout would blur."""
 
+NEEDED_BY_SCHEDULE = {
+    "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
+    "warmup_stable_decay": ("num_decay_steps",),
+}
+"""Schedule → what has to stand in `trainer.lr_scheduler_kwargs`: one of these."""
+
 
 def misfit(settings: TrainingSettings) -> str | None:
     """What does not go with the objective, or with another setting, as one line; None where all does."""
@@ -25,6 +32,10 @@ def misfit(settings: TrainingSettings) -> str | None:
         return (
             "gradient_checkpointing does not go with prompt.kind: prefix, which stands in the cache; set kind: prompt"
         )
+    needed = NEEDED_BY_SCHEDULE.get(settings.schedule, ())
+    given = settings.trainer.get("lr_scheduler_kwargs")
+    if needed and not any(isinstance(given, dict | str) and name in given for name in needed):
+        return f"schedule: {settings.schedule} needs trainer.lr_scheduler_kwargs with {' or '.join(needed)}"
     if objective == "distill":
         return _misfit_of_teaching(settings)
     if objective not in PREFERENCES:

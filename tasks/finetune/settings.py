@@ -19,6 +19,17 @@ from tasks.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Schedule = Literal[
+    "cosine",
+    "linear",
+    "constant",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
 
 
 class LoraSettings(Settings):
@@ -89,8 +100,11 @@ class TrainingSettings(Settings):
     """The optimiser."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after warm-up."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls after warm-up, as transformers computes it: `cosine`, `linear`, `constant`, `polynomial`,
+    `inverse_sqrt`, `cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warmup_with_min_lr` or `warmup_stable_decay`.
+    What one takes beside that goes under `trainer: {lr_scheduler_kwargs: ...}`: those with `min_lr` need it there
+    (or `min_lr_rate`, a share), `warmup_stable_decay` needs `num_decay_steps`."""
     warmup_share: Share = 0.03
     """Share of the steps in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

@@ -20,6 +20,7 @@ from tasks.finetune.launch import launch, node_number, require_launch
 from tasks.finetune.mishaps import telling_of_a_full_disk
 from tasks.finetune.model import require_method
 from tasks.finetune.objectives import Work
+from tasks.finetune.schedules import require_schedule
 from tasks.finetune.search import search
 from tasks.progress import say
 from tasks.start import start_folder
@@ -43,6 +44,7 @@ def run(config: PipelineConfig) -> None:
         require_method(settings)
         if settings.trainer:
             require_fields(settings.objective, settings.trainer)
+        require_schedule(settings)
     if any(settings.deterministic for settings in trainings):
         be_deterministic()
     require_launch(config.finetune.launch)

@@ -16,6 +16,7 @@ from tasks.base.load import device_name
 from tasks.errors import TrainingError
 from tasks.finetune.objectives import Work
 from tasks.finetune.processes import process_count
+from tasks.finetune.schedules import NAMES, require_schedule
 from tasks.finetune.settings import TrainingSettings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
@@ -29,7 +30,6 @@ KINDS = {
 }
 """Objective → module and class of its arguments, where they are not transformers' own."""
 
-SCHEDULES = {"constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
 OURS = {
@@ -71,6 +71,24 @@ KEPT = (
 )
 """Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
 
+_TRL = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "max_length")
+_GENERATION = ("num_generations", "num_generations_eval", "max_completion_length", "generation_batch_size")
+OF_OBJECTIVE = {
+    "dpo": (*_TRL, "beta", "loss_type", "label_smoothing", "precompute_ref_log_probs"),
+    "orpo": (*_TRL, "beta", "disable_dropout"),
+    "kto": (
+        *(*_TRL, "beta", "desirable_weight", "undesirable_weight", "precompute_ref_log_probs"),
+        "train_sampling_strategy",
+    ),
+    "reward": (*_TRL, "disable_dropout"),
+    "grpo": (
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "beta", "temperature", *_GENERATION),
+        *("reward_weights", "per_device_train_batch_size", "per_device_eval_batch_size", "steps_per_generation"),
+        *("num_iterations", "disable_dropout", "generation_kwargs", "log_completions"),
+    ),
+}
+"""Objective → fields that it sets itself; known here so that whoever sets one, too, is told before any training."""
+
 
 def training_arguments(
     work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
@@ -82,9 +100,12 @@ def training_arguments(
         more: fields of that class that an objective sets.
 
     Raises:
-        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it refuses.
+        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it, or the schedule, refuses.
     """
     settings = work.settings
+    assert more.keys() == set(OF_OBJECTIVE.get(settings.objective, ())), (
+        "those that may not be set are told by that table"
+    )
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
     keeps_best = bool(settings.early_stopping_patience and evaluates)
@@ -97,7 +118,7 @@ def training_arguments(
         "gradient_accumulation_steps": settings.gradient_accumulation_steps // process_count(),  # they share them
         "optim": OPTIMIZERS[settings.optimizer],
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
+        "lr_scheduler_type": NAMES.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -123,10 +144,11 @@ def training_arguments(
         **more,
     }
     try:
-        arguments = kind(**{**given, **_checked(settings.trainer, kind, more)})
+        arguments = kind(**{**given, **_checked(settings.trainer, kind, settings.objective)})
     except (TypeError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
+    require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs
     return arguments
 
@@ -140,14 +162,14 @@ def arguments_kind(objective: str) -> type[Any]:
 
 def require_fields(objective: str, names: Iterable[str]) -> None:
     """Raises TrainingError where `finetune.trainer` may not have one of the names."""
-    _checked(dict.fromkeys(names), arguments_kind(objective), {})
+    _checked(dict.fromkeys(names), arguments_kind(objective), objective)
 
 
-def _checked(extra: dict[str, Any], kind: type[TrainingArguments], more: dict[str, Any]) -> dict[str, Any]:
+def _checked(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
     """The user's own fields; one that we only give a default is theirs."""
     known = {field.name for field in fields(kind) if field.init}
     for name in extra:
-        if name in more:
+        if name in OF_OBJECTIVE.get(objective, ()):
             what, fix = "is set by the objective's own settings", "See docs/settings.md, section finetune"
         elif name in OURS:
             what, fix = f"is set by finetune.{OURS[name]}", f"Set finetune.{OURS[name]} instead"

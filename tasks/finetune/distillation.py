@@ -9,10 +9,12 @@ from typing import Any
 from tasks import paths
 from tasks.base.load import is_adapter, labels_of, load_tokenizer, load_trained
 from tasks.base.materialise import base_folder
-from tasks.errors import DataError, TrainingError
+from tasks.base.resolve import BaseRecord
+from tasks.errors import BaseModelError, DataError, TrainingError
 from tasks.finetune import answers
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.packed import PackedRows
+from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.soft_targets import SoftArrays, TaughtRows, ask_teacher, lay_out
 from tasks.progress import say, track
 from tasks.rendered import read_rendered
@@ -27,15 +29,10 @@ def prepare(work: Work) -> Prepared:
 
     Raises:
         DataError: there are no rows, no such teacher, or stored targets are of other rows.
-        TrainingError: the teacher has other tokens, or the method cannot be taught so.
+        TrainingError: the teacher has other tokens.
     """
     settings = work.settings
-    if settings.method == "prompt" or settings.label_smoothing:
-        what = "objective: distill knows neither method: prompt nor label_smoothing"
-        raise TrainingError(what, where="params.yaml, finetune", fix="Set another method, and label_smoothing: 0")
-    if settings.distill.teacher is None:
-        raise DataError("objective: distill needs a teacher", where="params.yaml, finetune", fix=ASK)
-    folder = version_folder(settings.distill.teacher)
+    folder = _teacher_of(settings)
     plain = answers.prepare(work)
     rows = PackedRows(read_rendered("train"), settings.loss_on == "all")
     soft, found = _soft_targets(folder, rows, work)
@@ -56,24 +53,51 @@ def prepare(work: Work) -> Prepared:
     return replace(plain, make_trainer=make_trainer, facts={**plain.facts, "taught_examples": found})
 
 
+def require_teacher(settings: TrainingSettings, record: BaseRecord) -> None:
+    """Tells before any work which teacher cannot teach this base.
+
+    Raises:
+        DataError: there is no such teacher, or it is neither a model nor soft targets.
+        TrainingError: it has other tokens, or none that can be read, or does not write.
+    """
+    folder = _teacher_of(settings)
+    if _is_model(folder):
+        _require_same_tokens(folder, record)
+    elif not any(folder.glob("*.parquet")):
+        raise DataError("holds neither a model nor stored soft targets", where=str(folder), fix=ASK)
+
+
+def _teacher_of(settings: TrainingSettings) -> Path:
+    assert settings.distill.teacher is not None  # tasks/finetune/fitness.py
+    return version_folder(settings.distill.teacher)
+
+
+def _is_model(folder: Path) -> bool:
+    return is_adapter(folder) or (folder / "config.json").is_file()
+
+
 def _soft_targets(folder: Path, rows: PackedRows, work: Work) -> tuple[SoftArrays, int]:
     top = work.settings.distill.top_tokens
     scratch = work.checkpoints / "soft-targets"
-    if not is_adapter(folder) and not (folder / "config.json").is_file():
+    if not _is_model(folder):
         return lay_out(rows, folder, top, scratch)
     stored = paths.SOFT_TARGETS / f"{weights_digest(folder)[:32]}-{work.record.digest[:16]}-{work.precision}-{top}"
-    vocabulary = _require_same_tokens(folder, work)
+    vocabulary = _require_same_tokens(folder, work.record)
     with track("teacher", total=len(rows), unit="packed rows") as progress:
         ask_teacher(lambda: load_trained(folder, work.record, work.precision), rows, top, vocabulary, stored, progress)
     return lay_out(rows, stored, top, scratch)
 
 
-def _require_same_tokens(folder: Path, work: Work) -> int:
+def _require_same_tokens(folder: Path, record: BaseRecord) -> int:
     """The size of the vocabulary that teacher and student share."""
     if labels_of(folder) is not None:
         raise TrainingError("the teacher tells labels apart, it does not write", where=str(folder), fix=ASK)
-    student = load_tokenizer(base_folder(work.record)).get_vocab()
-    if load_tokenizer(folder).get_vocab() != student:
+    student = load_tokenizer(base_folder(record)).get_vocab()
+    try:
+        theirs = load_tokenizer(folder).get_vocab()
+    except BaseModelError as error:
+        raise TrainingError(f"the teacher {error.what}", where=str(folder), fix=ASK) from error
+    if theirs != student:
         what = "the teacher has other tokens than the base, so its soft targets mean nothing to the student"
         fix = "Take a teacher of the same family; or let it write answers: strop data build"
         raise TrainingError(what, where=str(folder), fix=fix)

@@ -15,6 +15,13 @@ PREFERENCES = ("dpo", "orpo", "kto", "reward", "grpo")
 WITH_REFERENCE = ("dpo", "kto", "grpo")
 """They compare the model with what it was before, which dropout would blur."""
 
+NEEDED_BY_SCHEDULE = {
+    "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
+    "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
+    "warmup_stable_decay": ("num_decay_steps",),
+}
+"""Schedule → what has to stand in `trainer.lr_scheduler_kwargs`: one of these."""
+
 
 def misfit(settings: TrainingSettings) -> str | None:
     """What does not go with the objective, or with another setting, as one line; None where all does."""
@@ -25,6 +32,12 @@ def misfit(settings: TrainingSettings) -> str | None:
         return (
             "gradient_checkpointing does not go with prompt.kind: prefix, which stands in the cache; set kind: prompt"
         )
+    needed = NEEDED_BY_SCHEDULE.get(settings.schedule, ())
+    given = settings.trainer.get("lr_scheduler_kwargs")
+    if needed and not any(isinstance(given, dict | str) and name in given for name in needed):
+        return f"schedule: {settings.schedule} needs trainer.lr_scheduler_kwargs with {' or '.join(needed)}"
+    if objective == "distill":
+        return _misfit_of_teaching(settings)
     if objective not in PREFERENCES:
         return None
     by = f"objective: {objective}"
@@ -37,6 +50,18 @@ def misfit(settings: TrainingSettings) -> str | None:
     if objective in WITH_REFERENCE and (settings.dropout or settings.lora.dropout):
         return f"dropout and lora.dropout do not go with {by}, which compares the model with what it was; set them to 0"
     return _misfit_of_smoothing(settings) or _misfit_of_batches(settings)
+
+
+def _misfit_of_teaching(settings: TrainingSettings) -> str | None:
+    if settings.method == "prompt":
+        return "method: prompt does not go with objective: distill; set lora, dora, qlora, freeze or full"
+    if settings.label_smoothing:
+        return "label_smoothing does not go with objective: distill; leave it out"
+    if settings.distill.teacher is None:
+        return (
+            "objective: distill needs a teacher; name one in distill.teacher: champion, a version's number, or a folder"
+        )
+    return None
 
 
 def _misfit_of_smoothing(settings: TrainingSettings) -> str | None:
@@ -76,6 +101,20 @@ def misplaced_head(trainings: Sequence[TrainingSettings]) -> str | None:
         other
         and f"objective: {other} cannot go on from objective: classify, whose model tells labels apart and does not write"
     )
+
+
+def misplaced_prompts(trainings: Sequence[TrainingSettings]) -> str | None:
+    """Which training cannot go on from the one before because one of them trains prompts; None where all can."""
+    before: TrainingSettings | None = None
+    for training in trainings:
+        if before is not None and "prompt" in (training.method, before.method):
+            if training.method != "prompt":
+                return f"method: {training.method} cannot go on from method: prompt: its vectors cannot be merged into weights"
+            if before.method != "prompt" or training.prompt != before.prompt:
+                return "method: prompt can go on only from trained prompts of the same kind and number"
+        if training.objective != "reward":  # nothing goes on from a reward model
+            before = training
+    return None
 
 
 def require_judges(settings: TrainingSettings) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.finetune.fitness import misfit, misplaced_head, missing_judge
+from tasks.finetune.fitness import misfit, misplaced_head, misplaced_prompts, missing_judge
 from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.objective_settings import (
     ClassifySettings,
@@ -19,6 +19,17 @@ from tasks.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Schedule = Literal[
+    "cosine",
+    "linear",
+    "constant",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
 
 
 class LoraSettings(Settings):
@@ -89,8 +100,11 @@ class TrainingSettings(Settings):
     """The optimiser."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after warm-up."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls after warm-up, as transformers computes it: `cosine`, `linear`, `constant`, `polynomial`,
+    `inverse_sqrt`, `cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warmup_with_min_lr` or `warmup_stable_decay`.
+    What one takes beside that goes under `trainer: {lr_scheduler_kwargs: ...}`: those with `min_lr` need it there
+    (or `min_lr_rate`, a share), `warmup_stable_decay` needs `num_decay_steps`."""
     warmup_share: Share = 0.03
     """Share of the steps in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -170,7 +184,8 @@ class FinetuneSettings(TrainingSettings):
 
     @model_validator(mode="after")
     def go_on_from_one_another(self) -> Self:
-        if what := missing_judge(self.trainings()) or misplaced_head(self.trainings()):
+        trainings = self.trainings()
+        if what := missing_judge(trainings) or misplaced_head(trainings) or misplaced_prompts(trainings):
             raise ValueError(what)
         return self
 

@@ -11,13 +11,16 @@ from tasks import paths
 from tasks.base.load import precision_of
 from tasks.base.resolve import read_base
 from tasks.files import write_json
+from tasks.finetune.arguments import require_fields
 from tasks.finetune.checkpoints import checkpoint_folder
+from tasks.finetune.distillation import require_teacher
 from tasks.finetune.job import Job, do_job, facts_of
 from tasks.finetune.kernels import be_deterministic
 from tasks.finetune.launch import launch, node_number, require_launch
 from tasks.finetune.mishaps import telling_of_a_full_disk
 from tasks.finetune.model import require_method
 from tasks.finetune.objectives import Work
+from tasks.finetune.schedules import require_schedule
 from tasks.finetune.search import search
 from tasks.progress import say
 from tasks.start import start_folder
@@ -31,17 +34,24 @@ def run(config: PipelineConfig) -> None:
     """Writes data/model and data/reports/training.json.
 
     Raises:
-        TrainingError: the memory is not enough, the loss is no number, or another process trains the same.
+        TrainingError: the memory is not enough, the loss is no number, or another process trains the same; or, before the first
+            training begins, a setting of any of them cannot be.
         Interrupted: a signal ended it; a checkpoint is kept.
-        DataError: there are no rows for an objective; or early stopping is on, and there is no validation row.
+        DataError: there are no rows for an objective, or no such teacher; or early stopping is on, and there is no validation row.
     """
     trainings = config.finetune.trainings()
     for settings in trainings:
         require_method(settings)
+        if settings.trainer:
+            require_fields(settings.objective, settings.trainer)
+        require_schedule(settings)
     if any(settings.deterministic for settings in trainings):
         be_deterministic()
     require_launch(config.finetune.launch)
     record = read_base()
+    for settings in trainings:
+        if settings.objective == "distill":
+            require_teacher(settings, record)
     facts: list[dict[str, Any]] = []
     start, reward_model = start_folder(), None
     is_first_node = node_number() == 0  # the others help it to train, and write nothing

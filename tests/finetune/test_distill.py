@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,9 +19,9 @@ from test_finetune import prepare, trained_digest
 from tasks import paths
 from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
-from tasks.errors import DataError, TrainingError
+from tasks.errors import ConfigError, DataError, StropError, TrainingError
 from tasks.files import read_json
-from tasks.finetune import distillation, soft_targets, stage
+from tasks.finetune import distillation, job, soft_targets, stage
 from tasks.finetune.loss import SoftTargets, summed_loss
 from tasks.finetune.loss import distillation as distil
 from tasks.finetune.packed import PackedRows, collate
@@ -145,9 +146,11 @@ def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
 
 
 def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teacher: Path) -> None:
-    Path("empty").mkdir()
+    Path("others").mkdir()
+    other = {"key": ["of another row"], "top_ids": [[1]], "top_log_probabilities": [[0.0]]}
+    pq.write_table(pa.table(other), "others/1.parquet")
     with pytest.raises(DataError, match="none of today's training rows"):
-        stage.run(prepare(project, tiny_llama, **distil_from("empty")))
+        stage.run(prepare(project, tiny_llama, **distil_from("others")))
 
 
 def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, teacher: Path, tmp_path: Path) -> None:
@@ -162,13 +165,35 @@ def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, t
 
 
 @pytest.mark.parametrize(
-    ("more", "said"), [({"distill": {}}, "needs a teacher"), ({"label_smoothing": 0.1}, "label_smoothing")]
+    ("more", "said"),
+    [
+        ({"distill": {}}, "objective: distill needs a teacher"),
+        ({"label_smoothing": 0.1}, "label_smoothing does not go with objective: distill"),
+        ({"method": "prompt"}, "method: prompt does not go with objective: distill"),
+    ],
 )
-def test_what_cannot_be_taught_is_said_before_any_work(
-    more: dict[str, Any], said: str, project: Path, tiny_llama: Path, teacher: Path
+@pytest.mark.parametrize("before", [[], [{"objective": "sft"}]], ids=["alone", "after another"])
+def test_what_cannot_be_taught_is_a_mistake_in_the_configuration(
+    before: list[Any], more: dict[str, Any], said: str, project: Path, tiny_llama: Path, teacher: Path
 ) -> None:
-    with pytest.raises((DataError, TrainingError), match=said):
-        stage.run(prepare(project, tiny_llama, **{**distil_from(teacher), **more}))
+    with pytest.raises(ConfigError, match=said):
+        prepare(project, tiny_llama, **{**distil_from(teacher), "before": before, **more})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("gone", "no such folder"), ("empty", "neither a model nor stored soft targets"), ("torn", "readable tokenizer")],
+)
+def test_a_teacher_that_cannot_be_asked_is_told_before_the_first_training(
+    name: str, said: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("empty").mkdir()
+    Path("torn").mkdir()
+    Path("torn/config.json").write_text("{}")
+    config = prepare(project, tiny_llama, before=[{"objective": "sft"}], **distil_from(name))
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
+    with pytest.raises(StropError, match=said):
+        stage.run(config)
 
 
 def test_a_folder_that_is_neither_there_nor_a_version_is_named(project: Path, tiny_llama: Path) -> None:

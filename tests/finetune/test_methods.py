@@ -145,6 +145,47 @@ def test_a_field_of_the_trainer_that_may_not_be_is_told(
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"trainer": {"adam_beta3": 0.9}}, "Nearest: adam_beta"),
+        ({"trainer": {"output_dir": "elsewhere"}}, "may not be set"),
+    ],
+)
+def test_a_mistake_in_a_later_training_is_told_before_the_first(
+    settings: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], **settings)
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
+    with pytest.raises(TrainingError) as raised:
+        stage.run(config)
+    assert said in str(raised.value)
+
+
+PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        ({"method": "lora"}, PROMPT, "method: prompt can go on only from trained prompts"),
+        ({"method": "prompt"}, PROMPT, "of the same kind and number"),
+        (PROMPT, {"method": "lora"}, "method: lora cannot go on from method: prompt"),
+    ],
+    ids=["lora", "other prompts", "then lora"],
+)
+def test_prompts_that_cannot_go_on_are_a_mistake_in_the_configuration(
+    first: dict[str, Any], then: dict[str, Any], said: str, project: Path, tiny_gpt2: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        prepare(project, tiny_gpt2, before=[first], **then)
+
+
+def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
+    stage.run(prepare(project, tiny_gpt2, before=[{**PROMPT, "max_steps": 1}], max_steps=1, **PROMPT))
+    assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 1
+
+
 @given(
     tokens=st.integers(1, 9),
     vocabulary=st.integers(2, 20),
@@ -268,6 +309,77 @@ def test_a_constant_learning_rate_is_reached_by_warm_up_too(project: Path, tiny_
     stage.run(prepare(project, tiny_gpt2, schedule="constant", warmup_share=0.5, max_steps=4, learning_rate=0.004))
     points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
     assert [point["learning_rate"] for point in points if "loss" in point] == [0, 0.002, 0.004, 0.004]
+
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "polynomial": {"lr_end": 0.0, "power": 2.0},
+    "inverse_sqrt": {"timescale": 2},
+    "cosine_with_restarts": {"num_cycles": 2},
+    "cosine_with_min_lr": {"min_lr_rate": 0.5},
+    "cosine_warmup_with_min_lr": {"min_lr": 0.002},
+    "warmup_stable_decay": {"num_decay_steps": 2, "decay_type": "linear"},
+}
+RATES = {
+    "polynomial": [1, 0.5625, 0.25, 0.0625],
+    "inverse_sqrt": [1, (2 / 3) ** 0.5, 0.5**0.5, 0.4**0.5],
+    "cosine_with_restarts": [1, 0.5, 1, 0.5],
+    "cosine_with_min_lr": [1, 0.926777, 0.75, 0.573223],
+    "cosine_warmup_with_min_lr": [0.926777, 0.75, 0.573223, 0.5],
+    "warmup_stable_decay": [1, 1, 1, 0.5],
+}
+"""Of the first four steps of four, as shares of the learning rate."""
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_schedule_is_followed(name: str, project: Path, tiny_gpt2: Path) -> None:
+    trainer = {"lr_scheduler_kwargs": SCHEDULES[name]}
+    given = {"warmup_share": 0.0, "max_steps": 4, "learning_rate": 0.004, "trainer": trainer}
+    stage.run(prepare(project, tiny_gpt2, schedule=name, **given))
+    points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
+    found = [point["learning_rate"] / 0.004 for point in points if "loss" in point]
+    assert found == pytest.approx(RATES[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("trainer", [{}, {"lr_scheduler_kwargs": 5}], ids=["nothing", "a number"])
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("cosine_with_min_lr", "min_lr or min_lr_rate"),
+        ("cosine_warmup_with_min_lr", "min_lr or min_lr_rate"),
+        ("warmup_stable_decay", "num_decay_steps"),
+    ],
+)
+def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
+    name: str, needed: str, trainer: dict[str, Any], project: Path, tiny_gpt2: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"schedule: {name} needs trainer.lr_scheduler_kwargs with {needed}"):
+        prepare(project, tiny_gpt2, schedule=name, trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("polynomial", {"min_lr": 0.1}, "It takes lr_end, power, under finetune.trainer.lr_scheduler_kwargs"),
+        ("polynomial", {"lr_end": 1.0}, "must be smaller than initial lr"),
+        ("inverse_sqrt", {"timescale": 0}, "finetune.schedule: inverse_sqrt: "),
+        ("warmup_stable_decay", {"num_decay_steps": 2, "decay_type": "steep"}, "Unknown decay type: steep"),
+        ("linear", {"power": 2.0}, "It takes nothing, under"),
+    ],
+)
+def test_what_a_schedule_refuses_is_told_before_the_first_training(
+    name: str, given: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = {"lr_scheduler_kwargs": given}
+    config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], schedule=name, trainer=trainer)
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
+    with pytest.raises(TrainingError) as raised:
+        stage.run(config)
+    assert said in str(raised.value)
+
+
+def test_a_schedule_without_a_step_after_warm_up_is_told(project: Path, tiny_gpt2: Path) -> None:
+    with pytest.raises(TrainingError, match=r"finetune\.schedule: polynomial: "):
+        stage.run(prepare(project, tiny_gpt2, schedule="polynomial", warmup_share=0.9, max_steps=1))
 
 
 def test_a_library_that_a_field_of_the_trainer_needs_is_named(

@@ -16,7 +16,7 @@ from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
 from tasks.errors import ConfigError, TrainingError
 from tasks.files import read_json
-from tasks.finetune import preferences, stage
+from tasks.finetune import job, preferences, stage
 from tasks.finetune.objectives import Work
 from tasks.finetune.telling import Tell
 from tasks.finetune.token_rows import collate_judged
@@ -182,9 +182,13 @@ def test_dpo_knows_other_losses(loss: str, project: Path, tiny_llama: Path) -> N
     assert measured["valid_rewards/margins"] > 0
 
 
-def test_what_the_objective_sets_is_not_set_twice(project: Path, tiny_llama: Path) -> None:
+def test_what_the_objective_sets_is_not_set_twice_and_told_before_the_first_training(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepare(project, tiny_llama, before=[{"objective": "sft"}], objective="dpo", trainer={"beta": 0.3})
+    monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match=r"finetune\.trainer\.beta is set by the objective's own settings"):
-        stage.run(prepare(project, tiny_llama, objective="dpo", trainer={"beta": 0.3}))
+        stage.run(config)
 
 
 def test_verdicts_count_as_much_as_they_are_weighted(project: Path, tiny_llama: Path) -> None:

@@ -103,9 +103,7 @@ def training_arguments(
         TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it, or the schedule, refuses.
     """
     settings = work.settings
-    assert more.keys() == set(OF_OBJECTIVE.get(settings.objective, ())), (
-        "those that may not be set are told by that table"
-    )
+    assert more.keys() <= set(OF_OBJECTIVE.get(settings.objective, ())), "those that may not be set stand in the table"
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
     keeps_best = bool(settings.early_stopping_patience and evaluates)

@@ -15,6 +15,9 @@ import pytest
 from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
 from toyflow import command, without_prefect
 
+from tasks import paths
+from tasks.weights import weights_digest
+
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
 
 STEPS = 60
@@ -101,3 +104,6 @@ def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_trainin
     assert last.returncode in (0, 3), (out, err)
     assert "goes on from step" in out
     wait_for(none_is_left, 20, "the end of every process")
+    digest = weights_digest(paths.MODEL)
+    assert start(sys.executable, "-m", "tasks", "finetune").wait(120) == 0
+    assert weights_digest(paths.MODEL) == digest  # those of a training that nobody killed

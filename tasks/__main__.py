@@ -28,8 +28,8 @@ def main() -> int:
     # once would halve the speed of a quiet machine (docs/decisions/0005)
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     warnings.simplefilter("ignore", FutureWarning)
-    end_with_parent()
     try:
+        end_with_parent()
         with importing():
             from tasks.config import load_config
 
@@ -38,6 +38,13 @@ def main() -> int:
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(
+            f"strop: {sys.executable} has no {error.name}: it is not Python of Strop's environment. Activate that first "
+            "(`source .venv/bin/activate`), or let `strop run` start the stages",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:
         if told := told_by_disk(error):
             print(f"strop: {told}", file=sys.stderr, flush=True)

@@ -20,6 +20,7 @@ import test_classify
 import torch
 import toypreferences
 from conftest import make_tiny_llama, params, write_params
+from processes import command_line
 from safetensors.torch import load_file
 from test_finetune import prepare, trained_digest
 
@@ -89,7 +90,9 @@ def wait_for_step(step: int, process: subprocess.Popen[str]) -> list[psutil.Proc
     while time.monotonic() < until and process.poll() is None:
         lines = events.read_text().splitlines() if events.exists() else []
         if any(line.endswith("}") and json.loads(line)["step"] >= step for line in lines):
-            return [child for child in psutil.Process(process.pid).children() if "worker" in " ".join(child.cmdline())]
+            return [
+                child for child in psutil.Process(process.pid).children() if "worker" in " ".join(command_line(child))
+            ]
         time.sleep(0.01)
     raise AssertionError(f"no step {step}: {process.communicate()}")
 

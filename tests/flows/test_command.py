@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, topic_records, write_jsonl, write_params
+from conftest import REPOSITORY, params, topic_records, write_jsonl, write_params
 
 from tasks.files import write_json, write_parquet
 from tasks.manifest import Batch, write_manifest
@@ -46,6 +46,15 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> None:
+    without_libraries = [sys.executable, "-S", "-m", "tasks", "curate"]
+    done = subprocess.run(without_libraries, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has no psutil" in done.stderr
+    assert "source .venv/bin/activate" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_library_that_waits_for_ever_at_exit_does_not_keep_a_command_from_ending() -> None:

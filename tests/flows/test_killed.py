@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
+from processes import command_line, wait_for
 from toyflow import command, without_prefect
 
 from tasks import paths
@@ -20,7 +18,7 @@ from tasks.weights import weights_digest
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
 
-STEPS = 60
+STEPS = 400
 
 
 @pytest.fixture
@@ -32,15 +30,15 @@ def long_training(project: Path, tmp_path: Path) -> Path:
         {"name": "news", "path": "inbox/news*", "shape": "text_label", "family": "topic"},
         {"name": "faq", "path": "inbox/faq*", "shape": "alpaca", "family": "qa"},
     ]
-    training = {"max_steps": STEPS, "checkpoint_every_steps": 5, "evaluations_per_epoch": 0, "precision": "fp32"}
+    training = {"max_steps": STEPS, "checkpoint_every_steps": 10, "evaluations_per_epoch": 0, "precision": "fp32"}
     write_params(project, params(make_tiny_gpt2(tmp_path / "base"), sources, finetune=training))
     return project
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, env=without_prefect(HF_HUB_OFFLINE="1"), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    active = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `python` of dvc.yaml is ours
+    environment = without_prefect(HF_HUB_OFFLINE="1", PATH=active)
+    return subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def ours(project: Path) -> list[psutil.Process]:
@@ -55,21 +53,21 @@ def ours(project: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what} not within {seconds} s"
-        time.sleep(0.1)
+def reached() -> int:
+    """The step of the last whole checkpoint."""
+    whole = Path(".strop/checkpoints").glob("*/checkpoint-*/complete")
+    return max((int(mark.parent.name.removeprefix("checkpoint-")) for mark in whole), default=0)
 
 
-def is_training() -> bool:
-    checkpoints = list(Path(".strop/checkpoints").glob("*/checkpoint-*/complete"))
-    return bool(checkpoints)
+def wait_for_training(process: subprocess.Popen[str]) -> None:
+    """Until the training that the process started, or went on with, has kept a checkpoint."""
+    before = reached()
+    wait_for(lambda: reached() > before or process.poll() is not None, 180, "a checkpoint")
+    assert process.poll() is None, process.communicate()
 
 
-def stage_of(project: Path) -> psutil.Process:
-    (stage,) = [p for p in ours(project) if p.cmdline()[1:] == ["-m", "tasks", "finetune"]]
-    return stage
+def stages_of(project: Path) -> list[psutil.Process]:
+    return [process for process in ours(project) if command_line(process)[1:] == ["-m", "tasks", "finetune"]]
 
 
 def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_training: Path) -> None:
@@ -77,22 +75,22 @@ def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_trainin
         return not ours(long_training)
 
     flow = start(*command("run"))
-    wait_for(is_training, 180, "training")
+    wait_for_training(flow)
     flow.kill()
     flow.communicate()
     wait_for(none_is_left, 20, "the end of every process after the flow was killed")
 
     assert start(sys.executable, "-m", "tasks", "ingest").wait() == 0
     dvc = start(sys.executable, "-m", "dvc", "repro")
-    wait_for(lambda: [p for p in ours(long_training) if "finetune" in p.cmdline()], 180, "the stage")
+    wait_for_training(dvc)
     dvc.kill()
     dvc.communicate()
     wait_for(none_is_left, 20, "the end of every process after DVC was killed")
 
     flow = start(*command("run"))
-    wait_for(lambda: [p for p in ours(long_training) if "finetune" in p.cmdline()], 180, "the stage")
-    wait_for(lambda: stage_of(long_training), 10, "one stage")
-    stage_of(long_training).send_signal(signal.SIGKILL)
+    wait_for_training(flow)
+    (stage,) = stages_of(long_training)
+    stage.kill()
     out, err = flow.communicate(timeout=120)
     assert flow.returncode == 1, (out, err)
     assert "finetune" in err

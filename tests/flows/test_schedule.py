@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import wait_for
 from toyflow import collect, command, facts, flow_runs, make_toy_flow, without_prefect
 
 from flows.schedule import parse_schedule
@@ -36,7 +36,7 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
         return lambda: line in (tmp_path / "log").read_text() or process.poll() is not None
 
     try:
-        _wait_for(told("Version 1 passed the gate and is now champion."), seconds=180)
+        wait_for(told("Version 1 passed the gate and is now champion."), 180, "the schedule")
         second = subprocess.run(
             command("schedule", "--every", "20s"), cwd=root, env=environment, capture_output=True, text=True
         )
@@ -44,9 +44,9 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
         assert second.stderr.startswith("strop: ")
         assert "a schedule is being served already" in second.stderr
         assert "Traceback" not in second.stderr
-        _wait_for(told("Nothing is new: nothing was trained, version 1 serves."), seconds=90)
+        wait_for(told("Nothing is new: nothing was trained, version 1 serves."), 90, "the schedule")
         collect(root, "two.jsonl", 50)
-        _wait_for(told("Version 2 passed the gate and is now champion."), seconds=180)
+        wait_for(told("Version 2 passed the gate and is now champion."), 180, "the schedule")
         api = json.loads((root / ".strop/prefect/schedule.json").read_text())["url"]
         assert {"Promoted", "NothingNew"} <= {run["state_name"] for run in flow_runs(api)}
         family = psutil.Process(process.pid).children(recursive=True)
@@ -58,13 +58,6 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     assert "Traceback" not in written
     assert psutil.wait_procs(family, timeout=15)[1] == []
     assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted"] * 2
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_intervals_and_crons_are_checked_before_anything_starts() -> None:

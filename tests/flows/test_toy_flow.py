@@ -6,11 +6,11 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import wait_for
 from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, strop
 
 
@@ -84,7 +84,7 @@ def _approve_on_prefects_page(root: Path, version: int, why: str) -> None:
         paused[:] = [run["id"] for run in flow_runs() if run["state_type"] == "PAUSED"]
         return bool(paused)
 
-    _wait_for(is_paused, seconds=90)
+    wait_for(is_paused, 90, "the question of the gate")
     subprocess.run([sys.executable, "-c", resume, paused[0]], env=environment(), check=True)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -113,7 +113,7 @@ def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signa
     process = subprocess.Popen(
         command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    _wait_for(lambda: (root / "began").exists(), seconds=120)
+    wait_for(lambda: (root / "began").exists(), 120, "the stage")
     family = psutil.Process(process.pid).children(recursive=True)
     second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
     assert second.returncode == 1
@@ -128,10 +128,3 @@ def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signa
     assert alive == []
     (root / "toy.py").write_text(toy)
     assert facts(root, "run")["kind"] == "promoted"
-
-
-def _wait_for(condition: object, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-Result = TypeVar("Result")
+from tasks.watchdog import SECONDS_TO_SAVE
 
-GRACE_SECONDS = 60.0
-"""What a process may take to end: a trainer ends its step and writes a checkpoint. Most end at once."""
+Result = TypeVar("Result")
 
 
 def run_interruptibly(work: Callable[[], Result]) -> Result:
@@ -35,7 +34,7 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
         while thread.is_alive():
             thread.join(0.2)
     except BaseException:
-        last = time.monotonic() + GRACE_SECONDS
+        last = time.monotonic() + SECONDS_TO_SAVE
         end_processes(_children() - before)
         while thread.is_alive() and time.monotonic() < last:
             thread.join(1.0)
@@ -46,7 +45,7 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def end_processes(pids: set[int], grace_seconds: float = GRACE_SECONDS) -> None:
+def end_processes(pids: set[int], grace_seconds: float = SECONDS_TO_SAVE) -> None:
     """Asks processes to end, then makes them."""
     import psutil
 

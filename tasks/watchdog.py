@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 
-SECONDS_TO_SAVE = 60
-"""What a trainer may take to end its step and write a checkpoint."""
+SECONDS_TO_SAVE = 600.0
+"""What a trainer may take to end its step, of minutes on a CPU, and write a checkpoint. All else ends at once."""
 
 SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
 """DVC runs a command through a shell, which outlives DVC for as long as we run: we watch the shell's parent as well."""

@@ -81,4 +81,4 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             return
         self.number = number
         with contextlib.suppress(OSError):  # a print here could come into the middle of another
-            os.write(2, "finetune: saves a checkpoint, then ends …\n".encode())
+            os.write(2, "finetune: ends its step, saves a checkpoint, stops … (once more: at once)\n".encode())

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,8 @@ def enter(
 
 
 def main() -> None:
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)  # by which libraries tell their developers of a coming change
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

@@ -57,6 +57,14 @@ def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_what_libraries_tell_their_developers_is_not_shown() -> None:
+    warns = "import warnings; from flows import cli; cli.run = lambda _: warnings.warn('renamed', FutureWarning)"
+    quiet = [sys.executable, "-c", f"{warns}; cli.main()"]
+    asked = [sys.executable, "-W", "default", *quiet[1:]]
+    assert subprocess.run(quiet, capture_output=True, text=True, check=True).stderr == ""
+    assert "renamed" in subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+
+
 def test_a_library_that_waits_for_ever_at_exit_does_not_keep_a_command_from_ending() -> None:
     waits = "import threading; from flows import cli; cli.LAST_SECONDS = 0.5; threading._register_atexit(threading.Event().wait)"
     done = subprocess.run(

@@ -75,7 +75,7 @@ def drift_notes(drift: Drift) -> list[str]:
     if drift.problem:
         return [f"Not measured: {drift.problem}"]
     if drift.champion is None:
-        return ["No champion yet: there is nothing to compare the data with."]
+        return ["No champion served before: there was nothing to compare the data with."]
     if not drift.measures:
         return ["No family is in both versions: there is nothing to compare."]
     steady = drift.measures - len(drift.moved)

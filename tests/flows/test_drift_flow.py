@@ -42,7 +42,7 @@ def test_a_run_tells_what_moved_and_only_while_it_is_new(tmp_path: Path) -> None
     first = facts(root, "run")
     assert first["kind"] == "promoted"
     assert first["summary"]["drift"]["champion"] is None
-    assert "No champion yet" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
+    assert "No champion served before" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
 
     write_jsonl(root / "inbox/two.jsonl", records(60, 100, "体育"))
     told = strop(root, "run")

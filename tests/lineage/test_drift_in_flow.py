@@ -130,7 +130,7 @@ def test_nothing_is_told_where_the_champion_was_trained_on_the_same_data(
 def test_without_a_champion_it_says_so(project: Path) -> None:
     begin_round(champion=None)
     report_against_champion("tiny")
-    assert all("No champion yet" in text for text in told(read_summary(load_config())))
+    assert all("No champion served before" in text for text in told(read_summary(load_config())))
 
 
 def test_a_report_on_another_dataset_is_not_told(project: Path) -> None:

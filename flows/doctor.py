@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import StropError
+from tasks.wording import count_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -35,7 +36,7 @@ def examine() -> list[Finding]:
         config = load_config()
     except StropError as error:
         return [*findings, _wrong("params", error)]
-    findings.append(Finding("params", "ok", f"params.yaml, {len(config.ingest.sources)} sources"))
+    findings.append(Finding("params", "ok", f"params.yaml, {count_of(len(config.ingest.sources), 'source')}"))
     findings += [_told("sources", lambda: _sources(config)), _told("registry", lambda: _registry(config))]
     base = _told("base", lambda: _base(config))
     findings.append(base)
@@ -125,7 +126,7 @@ def _sources(config: PipelineConfig) -> Finding:
     if not config.ingest.sources:
         return Finding("sources", "note", "none declared", "Name one in params.yaml, section `ingest`")
     files = sum(len(find_files(source)) for source in config.ingest.sources)
-    return Finding("sources", "ok", f"{files:,} files in {len(config.ingest.sources)} sources")
+    return Finding("sources", "ok", f"{count_of(files, 'file')} in {count_of(len(config.ingest.sources), 'source')}")
 
 
 def _registry(config: PipelineConfig) -> Finding:
@@ -135,7 +136,7 @@ def _registry(config: PipelineConfig) -> Finding:
     registry = open_registry(config)
     champion = champion_of(read_ledger(registry.model))
     alias, serves = registry.alias("champion"), champion.version if champion else None
-    told = f"{registry.model}, {len(registry.versions())} versions"
+    told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
         fix = "The next run sets the alias; or now: strop promote VERSION"
         return Finding("registry", "note", f"{told}; its alias `champion` says {alias}, the ledger says {serves}", fix)
@@ -149,7 +150,8 @@ def _base(config: PipelineConfig) -> Finding:
     if config.base.made() is not None and not read_manifest():
         return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
     record = pin_base(config.base)
-    return Finding("base", "ok", f"{record.id} ({record.kind}, {len(record.files)} files, {record.digest[:12]})")
+    files = count_of(len(record.files), "file")
+    return Finding("base", "ok", f"{record.id} ({record.kind}, {files}, {record.digest[:12]})")
 
 
 def _training(config: PipelineConfig) -> Finding:

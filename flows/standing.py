@@ -10,6 +10,7 @@ from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
 from tasks.ledger import Entry, champions_of, read_ledger
 from tasks.manifest import read_manifest
+from tasks.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Standing:
         serves = (
             f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
         )
-        lines = [
-            f"[bold]{serves}.[/] {self.versions} judged, {self.batches} batches ({self.raw_rows:,} rows) collected."
-        ]
+        batches = count_of(self.batches, "batch", "batches")
+        rows = count_of(self.raw_rows, "row")
+        lines = [f"[bold]{serves}.[/] {self.versions} judged, {batches} ({rows}) collected."]
         lines += [
             f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
         ]

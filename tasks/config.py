@@ -26,6 +26,7 @@ from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
 from tasks.settings import Settings
 from tasks.validate.settings import ValidateSettings
+from tasks.wording import count_of
 
 
 class PipelineConfig(Settings):
@@ -87,9 +88,10 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
     except ValidationError as error:
         mistakes = [_describe(mistake, document) for mistake in error.errors()]
         lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(mistakes))
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ConfigError(
-            f"{count}:{lines}\n", where=str(path), fix="Every setting is explained in docs/settings.md"
+            f"{count_of(len(mistakes), 'mistake')}:{lines}\n",
+            where=str(path),
+            fix="Every setting is explained in docs/settings.md",
         ) from error
 
 

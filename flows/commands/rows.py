@@ -11,6 +11,7 @@ import typer
 
 from flows.commands.common import Json, console, enter_project, print_json
 from tasks.errors import DataError
+from tasks.wording import count_of
 
 app = typer.Typer(help="Single rows: where one came from and what became of it; forget one.", no_args_is_help=True)
 
@@ -138,7 +139,7 @@ def _finish_erasing(dry_run: bool) -> int:
 def _tell_of_what_is_left(erased: dict[str, Any], is_in_weights: bool) -> None:
     where = ", ".join(["DVC's cache", *(f"remote {name}" for name in erased["remotes"])])
     out = console()
-    out.print(f"{erased['files']:,} files held them, in {where}; data/erasures.jsonl says which: commit it")
+    out.print(f"{count_of(erased['files'], 'file')} held them, in {where}; data/erasures.jsonl says which: commit it")
     out.print("Strop does not reach their source, backups, clones elsewhere, and other registries.")
     if is_in_weights:
         out.print("Weights that were trained on them stay as they are: retrain, and retire those versions.")

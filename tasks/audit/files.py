@@ -13,6 +13,7 @@ from tasks.errors import VersioningError
 from tasks.files import file_digest, md5_of
 from tasks.outputs import StoredFile
 from tasks.raw import ERASED, batch_id_of, record_digest
+from tasks.wording import count_of
 
 
 def is_batch(place: Path, batch: dict[str, Any], erasure: Erasure | None) -> bool:
@@ -41,9 +42,9 @@ def told_of_erasures(files: Iterable[StoredFile]) -> str:
     erasures = [file.erasure for file in files if file.erasure]
     if not erasures:
         return ""
-    rows = len({row_id for each in erasures for row_id in each.ids})
+    rows = count_of(len({row_id for each in erasures for row_id in each.ids}), "row")
     who = ", ".join(sorted({f"by {each.who} on {each.when[:10]}: {each.why}" for each in erasures}))
-    return f"; {rows:,} rows lawfully erased, not rebuildable ({who})"
+    return f"; {rows} lawfully erased, not rebuildable ({who})"
 
 
 def wrong_tree(

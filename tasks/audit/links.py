@@ -17,6 +17,7 @@ from tasks.errors import BaseModelError, StropError
 from tasks.files import content_digest, file_digest
 from tasks.ledger import judged, read_ledger
 from tasks.outputs import StoredFile
+from tasks.wording import count_of
 
 if TYPE_CHECKING:
     from tasks.tracking.registry import Registry
@@ -98,7 +99,8 @@ def check_raw(subject: Subject) -> Link:
         but={f"{b['source']}/{b['batch']}.parquet" for b in batches},
     )
     rows = sum(batch["rows"] for batch in batches)
-    return _link("raw batches", wrong, f"{len(batches)} batches, {rows} rows{told_of_erasures(stored.values())}")
+    held = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
+    return _link("raw batches", wrong, held + told_of_erasures(stored.values()))
 
 
 def check_dataset(subject: Subject) -> Link:
@@ -153,7 +155,7 @@ def check_base(subject: Subject) -> Link:
         verify_base(record)
     except BaseModelError as error:
         return Link("base", False, error.what)
-    return Link("base", True, f"{record.id}, {len(record.files)} files")
+    return Link("base", True, f"{record.id}, {count_of(len(record.files), 'file')}")
 
 
 def check_weights(subject: Subject) -> Link:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tasks.decisions import ON_ROWS, Decision, read_decisions, record_decisions
 from tasks.manifest import Batch
 from tasks.records import read_raw_file, to_rows
+from tasks.wording import count_of
 
 TRACE = "trace_id"
 """Where a record says which trace it came from."""
@@ -54,7 +55,7 @@ def _may_drop(last: Decision | None, who: str, was_dropped: bool) -> bool:
 
 
 def _decided(source: str, decisions: list[Decision], told: str) -> list[str]:
-    rows = "1 row" if len(decisions) == 1 else f"{len(decisions):,} rows"
+    rows = count_of(len(decisions), "row")
     return [f"{source}: {rows} {told}"] if decisions else []
 
 

@@ -18,6 +18,7 @@ from tasks.ingest.secrets import without_secrets
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
 from tasks.manifest import Batch, read_manifest, write_manifest
+from tasks.wording import count_of
 
 __all__ = ["IngestResult", "SourceResult", "anything_new", "ingest_sources"]
 
@@ -39,7 +40,7 @@ class SourceResult:
         """One line for a person."""
         if not self.new_rows:
             return f"{self.name}: nothing new ({self.held_rows:,} rows held)"
-        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+        batches = count_of(self.batches, "batch", "batches")
         unreadable = f", {self.unreadable:,} of them unreadable" if self.unreadable else ""
         return f"{self.name}: {self.new_rows:,} new rows in {batches}{unreadable} ({self.held_rows:,} rows held)"
 

@@ -14,6 +14,7 @@ from tasks.errors import ConfigError
 from tasks.validate.contract import Contract, FamilyContract
 from tasks.validate.mistakes import Mistake, describe, line_of, nearest
 from tasks.validate.rules import CODES
+from tasks.wording import count_of
 
 PARTS = ("all", "families")
 
@@ -176,5 +177,8 @@ def _wrong_names(document: Document, place: list[Any], values: dict[str, Any]) -
 def _told(mistakes: list[Mistake], place: Path, many: bool) -> ConfigError:
     told = sorted({(str(path) if many else "", line, what) for path, line, what in mistakes})
     lines = "".join(f"\n  {f'{Path(path).name} ' if path else ''}line {line}: {what}" for path, line, what in told)
-    count = "1 mistake" if len(told) == 1 else f"{len(told)} mistakes"
-    return ConfigError(f"{count}:{lines}\n", where=str(place), fix="The file's comments say what each key means")
+    return ConfigError(
+        f"{count_of(len(told), 'mistake')}:{lines}\n",
+        where=str(place),
+        fix="The file's comments say what each key means",
+    )

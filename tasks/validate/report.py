@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.manifest import Batch
 from tasks.validate.judge import TOO_FEW, Facts
+from tasks.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
 
 
 def _why(batch: dict[str, Any], max_refused_share: float) -> str:
-    rows = "1 row" if batch["rows"] == 1 else f"{batch['rows']:,} rows"
+    rows = count_of(batch["rows"], "row")
     why = []
     if TOO_FEW in dict(batch["top_reasons"]):  # it counts every row, so it is always among the most frequent
         why.append(f"it has {rows}, fewer than `min_batch_rows` of the contract")

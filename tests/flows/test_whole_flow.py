@@ -209,7 +209,7 @@ def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     audit = json.loads(strop("audit", "1", "--json"))
     assert audit["ok"] is True, audit
     details = {link["name"]: link["detail"] for link in audit["links"]}
-    assert "1 rows lawfully erased, not rebuildable" in details["raw batches"]
+    assert "1 row lawfully erased, not rebuildable" in details["raw batches"]
     assert cli.run(["audit", "1", "--rebuild"]) == 1
     assert "cannot be made anew" in capsys.readouterr().err
 

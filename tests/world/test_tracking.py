@@ -32,7 +32,7 @@ from tasks.weights import weights_digest
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 120)  # a run need not wait for its curves; what they say must be there
+    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 120)  # a run does not wait for its curves; these tests do
     return toyworld.stand_in("judged", tmp_path, monkeypatch)
 
 

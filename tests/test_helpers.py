@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import get_context
 from typing import Any
 
 import psutil
@@ -39,7 +40,13 @@ def shared(work: Any, jobs: Any, processes: int = 3) -> list[Any]:
 
 
 def test_results_come_in_order_from_several_processes() -> None:
+    all_begun = get_context("fork").Barrier(3, timeout=60)
+    begun: set[int] = set()
+
     def work(job: int) -> tuple[int, int]:
+        if os.getpid() not in begun:
+            begun.add(os.getpid())
+            all_begun.wait()
         time.sleep(0.02 if job % 5 == 0 else 0.001)
         return job * job, os.getpid()
 

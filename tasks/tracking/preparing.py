@@ -21,19 +21,27 @@ def prepare_file(uri: str, path: Path) -> None:
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "registry.lock", timeout=300):
         at = schema_version(path)
-        if at is None:
-            import mlflow.db
-
-            hush()
-            mlflow.db.upgrade.callback(uri)
+        if at is None and not (path.exists() and path.stat().st_size):
+            _make(uri, path)
         elif at != _newest_schema():
             import mlflow.db
 
             hush()
-            shutil.copyfile(path, path.with_name(f"{path.name}.before-{at}"))
+            shutil.copyfile(path, path.with_name(f"{path.name}.before-{at or 'mlflow'}"))
             mlflow.db.upgrade.callback(uri)
         elif follow_move(path, ARTIFACTS):
             print(f"registry: the project folder was moved; corrected the paths in {path}", file=sys.stderr, flush=True)
+
+
+def _make(uri: str, path: Path) -> None:
+    """Beside its place: MLflow takes seconds, and cannot open any more what a kill leaves of a file half made."""
+    import mlflow.db
+
+    hush()
+    half_made = path.with_name(f"{path.name}.half-made")
+    half_made.unlink(missing_ok=True)
+    mlflow.db.upgrade.callback(uri.replace(str(path), str(half_made), 1))
+    half_made.replace(path)
 
 
 def require_newest_schema(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -24,7 +25,13 @@ def endpoint(base_url: str, **settings: Any) -> Endpoint:
 
 
 def test_answers_stand_in_the_order_of_the_prompts_though_asked_at_once(start_endpoint: Any) -> None:
+    second = threading.Event()
+
     def answer(prompt: str) -> Reply | str:
+        if prompt == "prompt 0":
+            return Reply(body=json.dumps({"choices": [{"text": "PROMPT 0"}]}), after=second)
+        if prompt == "prompt 1":
+            second.set()
         return prompt.upper()
 
     toy = start_endpoint(answer)

@@ -24,6 +24,7 @@ class Reply:
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     after_seconds: float = 0.0
+    after: threading.Event | None = None
 
 
 class ToyEndpoint:
@@ -41,6 +42,8 @@ class ToyEndpoint:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 reply = toy._reply(self.path, dict(self.headers), body)
                 time.sleep(reply.after_seconds)
+                if reply.after is not None:
+                    reply.after.wait(30)
                 content = reply.body.encode()
                 self.send_response(reply.status)
                 for name, value in {**reply.headers, "content-length": str(len(content))}.items():

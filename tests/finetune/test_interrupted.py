@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,15 +90,15 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
     told = str(raised.value)
+    assert re.match(r"finetune: the (loss|gradient norm) is (nan|inf) at step \d+; its batch was of the rows ", told)
     shown = told.split("of the rows ")[1].split(";")[0].split(" and ")[0].split(", ")
     train = read_rendered("train")
     known = {row_id for pack in range(len(train)) for row_id in train.row_ids(pack)}
     assert shown
     assert set(shown) <= known
-    assert "is no" in told or "is nan" in told or "is inf" in told
-    if "last good checkpoint" in told:
-        (kept,) = {Path(word.rstrip(".")) for word in told.split() if "checkpoint-" in word}
-        assert (kept / "complete").is_file()
+    good = re.search(r"the last good checkpoint is (\S+)\. ", told)
+    assert good is not None
+    assert (Path(good[1]) / "complete").is_file()
 
 
 @pytest.mark.chaos
@@ -155,16 +156,18 @@ def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> Non
 
 def test_a_second_signal_ends_at_once() -> None:
     code = """
-import os, signal, time
+import os, signal, types
 from tasks.finetune import interruption
 from tasks.progress import Progress
-interruption.SAME_SECONDS = 0.1
+now = 0.0
+interruption.time = types.SimpleNamespace(monotonic=lambda: now)
 with interruption.StopOnSignal(Progress("finetune", 1, "tokens")).listening():
     os.kill(os.getpid(), signal.SIGTERM)
+    now = interruption.SAME_SECONDS
     os.kill(os.getpid(), signal.SIGTERM)  # the same wish, passed on by another process
     os.kill(os.getpid(), signal.SIGINT)
     print("still here", flush=True)
-    time.sleep(0.2)
+    now += 0.1
     os.kill(os.getpid(), signal.SIGTERM)
     print("and still", flush=True)
 """
@@ -224,7 +227,6 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
         patch.setattr(answers.AnswerTrainer, "_save_optimizer_and_scheduler", full)
         with pytest.raises((TrainingError, OSError), match=r"[Nn]o space left"):
             stage.run(config)
-    (folder,) = {path.parent for path in paths.CHECKPOINTS.glob("*/checkpoint-2/complete")}
-    assert not (folder / "checkpoint-4" / "complete").exists()
+    assert [whole.parent.name for whole in paths.CHECKPOINTS.glob("*/checkpoint-*/complete")] == ["checkpoint-2"]
     stage.run(config)
     assert trained_digest() == digest

@@ -24,6 +24,7 @@ TRAININGS: dict[str, tuple[Callable[..., PipelineConfig], dict[str, Any]]] = {
     "dpo": (toypreferences.prepare, {"micro_batch_rows": 2}),
 }
 
+EVENTS = paths.EVENTS / "finetune.jsonl"
 STEPS = 24
 KILLS = 5
 PATIENCE_SECONDS = 120
@@ -48,12 +49,14 @@ def ended(child: int, wait: bool) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
+def steps_told() -> list[int]:
+    """The steps that the training told of since the file was removed."""
+    lines = EVENTS.read_text().splitlines() if EVENTS.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
 def last_step() -> int:
-    """The last step that the running training told of."""
-    events = paths.EVENTS / "finetune.jsonl"
-    lines = events.read_text().splitlines() if events.exists() else []
-    steps = [json.loads(line)["step"] for line in lines if line.endswith("}")]
-    return int(max(steps, default=-1))
+    return max(steps_told(), default=-1)
 
 
 @pytest.mark.chaos
@@ -68,7 +71,7 @@ def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupt
     digest = trained_digest()
     chosen = sorted(random.Random(time.time()).sample(range(1, STEPS - 1), KILLS))
     for step in chosen:
-        (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
+        EVENTS.unlink()
         child, code = start(config), None
         until = time.monotonic() + PATIENCE_SECONDS
         while last_step() < step and code is None and time.monotonic() < until:
@@ -77,5 +80,8 @@ def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupt
             os.kill(child, signal.SIGKILL)
             code = ended(child, wait=True)
         assert code == -signal.SIGKILL, f"it ended by itself before step {step}"
+        assert last_step() >= step, f"it came to step {last_step()} in {PATIENCE_SECONDS} s"
+    EVENTS.unlink()
     assert ended(start(config), wait=True) == 0
+    assert min(steps_told()) > 1, "it began anew"
     assert trained_digest() == digest, f"killed at steps {chosen}"

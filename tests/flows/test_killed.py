@@ -70,22 +70,25 @@ def stages_of(project: Path) -> list[psutil.Process]:
     return [process for process in ours(project) if command_line(process)[1:] == ["-m", "tasks", "finetune"]]
 
 
-def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_training: Path) -> None:
-    def none_is_left() -> bool:
-        return not ours(long_training)
+def wait_for_the_end_of_all(project: Path, killed: str) -> None:
+    """Also of a training that had far to go."""
+    wait_for(lambda: not ours(project), 20, f"the end of every process after {killed} was killed")
+    assert not paths.MODEL.exists(), "the training came to its end by itself"
 
+
+def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_training: Path) -> None:
     flow = start(*command("run"))
     wait_for_training(flow)
     flow.kill()
-    flow.communicate()
-    wait_for(none_is_left, 20, "the end of every process after the flow was killed")
+    flow.wait()  # its pipes may be held open by what it left behind
+    wait_for_the_end_of_all(long_training, "the flow")
 
     assert start(sys.executable, "-m", "tasks", "ingest").wait() == 0
     dvc = start(sys.executable, "-m", "dvc", "repro")
     wait_for_training(dvc)
     dvc.kill()
-    dvc.communicate()
-    wait_for(none_is_left, 20, "the end of every process after DVC was killed")
+    dvc.wait()
+    wait_for_the_end_of_all(long_training, "DVC")
 
     flow = start(*command("run"))
     wait_for_training(flow)
@@ -95,13 +98,13 @@ def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_trainin
     assert flow.returncode == 1, (out, err)
     assert "finetune" in err
     assert "Traceback" not in err
-    wait_for(none_is_left, 20, "the end of every process after the stage was killed")
+    wait_for_the_end_of_all(long_training, "the stage")
 
     last = start(*command("run"))
     out, err = last.communicate(timeout=280)
     assert last.returncode in (0, 3), (out, err)
     assert "goes on from step" in out
-    wait_for(none_is_left, 20, "the end of every process")
+    wait_for(lambda: not ours(long_training), 20, "the end of every process")
     digest = weights_digest(paths.MODEL)
     assert start(sys.executable, "-m", "tasks", "finetune").wait(120) == 0
     assert weights_digest(paths.MODEL) == digest  # those of a training that nobody killed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import wait_for
+from processes import command_line, wait_for
 from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, strop
 
 
@@ -108,20 +108,23 @@ def test_a_stage_that_fails_ends_the_run_in_one_line_and_the_next_run_goes_on(tm
 def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signal.Signals, tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     toy = (root / "toy.py").read_text()
-    slow = "import time; from tasks.watchdog import end_with_parent; end_with_parent(); Path('began').touch(); time.sleep(60)"
+    slow = "import time; from tasks.watchdog import end_with_parent; end_with_parent(); Path('began').touch(); time.sleep(600)"
     (root / "toy.py").write_text(toy.replace("def render():", f"def render():\n    {slow}"))
     process = subprocess.Popen(
         command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for(lambda: (root / "began").exists(), 120, "the stage")
     family = psutil.Process(process.pid).children(recursive=True)
+    assert any(command_line(child)[1:] == ["toy.py", "render"] for child in family)
     second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "a run is going on already" in second.stderr
     process.send_signal(kind)
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err
-    if kind is not signal.SIGKILL:
+    if kind is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
         assert process.returncode == 1
         assert "stopped" in err
     _, alive = psutil.wait_procs(family, timeout=15)

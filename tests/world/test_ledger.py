@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
@@ -79,26 +80,22 @@ def test_of_two_writers_at_the_same_moment_one_wins(repository: Path, monkeypatc
 
 def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
     code = (
-        "import sys\nfrom dataclasses import replace\nfrom tasks.ledger import *\n"
-        "from tasks.ledger import Entry\n"
+        "import sys\nfrom tasks.ledger import Entry, LedgerMoved, append_entry\n"
         "e = Entry('promoted', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
-        "sys.stdin.readline()\n"
-        "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(1)\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(3)\n"
     )
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    processes = [
-        subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-        for n in range(1, 6)
-    ]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen([*command, str(n)], **pipes, env=environment, text=True) for n in range(1, 6)]
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
         process.stdin.flush()
-    codes = [process.wait() for process in processes]
-    for process in processes:
-        process.communicate()
-    assert sorted(codes) == [0, 1, 1, 1, 1]
+    told = [process.communicate()[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 3, 3, 3, 3], told
     assert len(read_ledger("tiny")) == 1
 
 

@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from processes import wait_for
 from toyworld import git as user
 from toyworld import set_remote
 
@@ -128,13 +130,23 @@ def test_a_changed_command_is_news(project: Path) -> None:
     assert versioning.changed_inputs() == {"gate": ["changed command"]}
 
 
-def test_it_waits_for_another_process_that_holds_the_lock(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(4)\n" + COPY)
+def test_it_waits_for_another_process_that_holds_the_lock(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("make.py").write_text(
+        "import time; from pathlib import Path; Path('busy').touch()\n"
+        f"for _ in range(1200):\n    Path('enough').exists() or time.sleep(0.1)\n{COPY}"
+    )
     code = "from tasks.versioning import reproduce; reproduce('curate')"
     other = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    while not Path("busy").exists():
-        time.sleep(0.05)
-        assert other.poll() is None
+    wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
+    assert other.poll() is None
+
+    def wait(seconds: float) -> None:
+        Path("enough").touch()
+        time.sleep(seconds)
+
+    monkeypatch.setattr("tasks.repository.time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
     assert versioning.reproduce("curate") is False
     assert other.wait() == 0
     assert Path("ran.log").read_text() == "x"
@@ -143,12 +155,11 @@ def test_it_waits_for_another_process_that_holds_the_lock(project: Path, capfd: 
 
 def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.repository.LOCK_WAIT_SECONDS", 0.5)
-    Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(30)\n" + COPY)
+    Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(300)\n" + COPY)
     other = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "curate"], start_new_session=True)
     try:
-        while not Path("busy").exists():
-            time.sleep(0.05)
-            assert other.poll() is None
+        wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
+        assert other.poll() is None
         with pytest.raises(VersioningError, match="another process still works on the same data"):
             versioning.reproduce("curate")
     finally:

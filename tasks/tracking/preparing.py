@@ -22,7 +22,7 @@ def prepare_file(uri: str, path: Path) -> None:
     with FileLock(paths.LOCKS / "registry.lock", timeout=300):
         at = schema_version(path)
         if at is None and not (path.exists() and path.stat().st_size):
-            _make(uri, path)
+            _make(path)
         elif at != _newest_schema():
             import mlflow.db
 
@@ -33,14 +33,15 @@ def prepare_file(uri: str, path: Path) -> None:
             print(f"registry: the project folder was moved; corrected the paths in {path}", file=sys.stderr, flush=True)
 
 
-def _make(uri: str, path: Path) -> None:
+def _make(path: Path) -> None:
     """Beside its place: MLflow takes seconds, and cannot open any more what a kill leaves of a file half made."""
     import mlflow.db
 
     hush()
-    half_made = path.with_name(f"{path.name}.half-made")
-    half_made.unlink(missing_ok=True)
-    mlflow.db.upgrade.callback(uri.replace(str(path), str(half_made), 1))
+    half_made = path.resolve().with_name(f"{path.name}.half-made")
+    for left in half_made.parent.glob(f"{half_made.name}*"):  # SQLite's journal, too
+        left.unlink()
+    mlflow.db.upgrade.callback(f"sqlite:///{half_made}")
     half_made.replace(path)
 
 

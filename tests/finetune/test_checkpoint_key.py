@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from toypreferences import prepare
 
+from tasks import paths
 from tasks.finetune import checkpoints
 from tasks.finetune.checkpoints import CODE, checkpoint_folder
 
@@ -38,6 +39,18 @@ def test_all_code_that_judges_answers_names_the_folder() -> None:
     judging = imported(REPOSITORY / "tasks" / "finetune" / "reward_functions.py")
     assert "similarity" in judging
     assert judging <= {path.stem for path in CODE if path.suffix == ".py"}
+
+
+def test_other_rows_another_base_and_other_settings_are_another_work(project: Path, tiny_gpt2: Path) -> None:
+    config = prepare(project, tiny_gpt2)
+    before = name_of(config)
+    assert name_of(config) == before
+    with checkpoint_folder(config, "another base") as folder:
+        assert folder.name != before
+    assert name_of(prepare(project, tiny_gpt2, seed=5)) != before
+    tokens = next(path for path in sorted(paths.RENDERED.rglob("*")) if path.is_file() and "train" in path.parts)
+    tokens.write_bytes(tokens.read_bytes() + b" ")
+    assert name_of(config) != before
 
 
 def test_other_judging_code_and_another_file_of_the_launch_are_another_work(

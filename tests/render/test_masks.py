@@ -270,6 +270,16 @@ def test_a_prompt_whose_white_space_the_answered_text_lacks_is_refused_and_no_ro
         Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
 
 
+def test_where_a_chat_template_writes_no_end_the_end_of_the_answer_is_trained(tiny_gpt2: Path, project: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2, "alpaca")
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    (example,) = Renderer(tokenizer, 512).render([row(output="它叫城市7。")], FAMILIES["qa"].choose)
+    assert tokenizer.decode(example.ids[example.mask == 1]) == "它叫城市7。" + tokenizer.eos_token
+
+
 def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2: Path, project: Path) -> None:
     Path("data/templates/chat/mine.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert load_tokenizer(tiny_gpt2, "mine").chat_template.startswith("{% for")

@@ -233,6 +233,14 @@ def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_
     assert "[assistant]One.<|endoftext|>[user]" in examples[1].prompt
 
 
+def test_an_empty_turn_among_others_is_not_trained(tiny_gpt2: Path, project: Path) -> None:
+    tokenizer = load_tokenizer(tiny_gpt2, "alpaca")
+    turns = [["user", "one?"], ["assistant", ""], ["user", "一？"], ["assistant", "One."]]
+    subject = row(history=canonical_json(turns), output="它叫城市7。")
+    (example,) = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
+    assert tokenizer.decode(example.ids[example.mask == 1]) == "One.<|endoftext|>它叫城市7。<|endoftext|>"
+
+
 def test_a_chat_template_that_writes_one_call_of_two_is_given_both_as_text(tiny_gpt2: Path, project: Path) -> None:
     tokenizer = load_tokenizer(tiny_gpt2)
     calls = canonical_json([{"name": "weather", "arguments": {"city": city}} for city in ("Rome", "Oslo")])

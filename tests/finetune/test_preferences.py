@@ -19,7 +19,7 @@ from tasks.files import read_json
 from tasks.finetune import job, preferences, stage
 from tasks.finetune.objectives import Work
 from tasks.finetune.telling import Tell
-from tasks.finetune.token_rows import collate_judged
+from tasks.finetune.token_rows import collate_judged, collate_odds
 from tasks.rendered import read_rows
 from tasks.weights import weights_digest
 
@@ -207,6 +207,18 @@ def test_an_answer_alone_in_its_batch_is_compared_with_that_to_another_prompt(pr
         batch = collate([row])
         assert batch["KL_input_ids"].tolist() == [row["prompt_ids"] + other["answer_ids"]]
         assert batch["input_ids"].tolist() == [row["prompt_ids"] + row["answer_ids"]]
+
+
+def test_the_odds_are_those_of_the_answers_alone() -> None:
+    rows = [
+        {"row_id": "a", "prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]},
+        {"row_id": "b", "prompt_ids": [7], "chosen_ids": [8], "rejected_ids": [9, 10]},
+    ]
+    batch = collate_odds(0)(rows)
+    learned = {side: batch[f"{side}_labels"] for side in ("chosen", "rejected")}
+    assert [[token for token in row if token != -100] for row in learned["chosen"].tolist()] == [[4, 5], [8]]
+    assert [[token for token in row if token != -100] for row in learned["rejected"].tolist()] == [[6], [9, 10]]
+    assert batch["chosen_input_ids"].tolist() == [[1, 2, 3, 4, 5], [7, 8, 0, 0, 0]]
 
 
 def test_a_long_prompt_with_the_long_answer_to_another_is_cut_where_the_model_ends() -> None:

@@ -43,16 +43,20 @@ def write_files(round_number: int) -> None:
             write_jsonl(Path(f"in/{source['name']}-{round_number}-{part}.jsonl"), rows)
 
 
-def killed_after(seconds: float) -> bool:
-    """Starts an ingestion in a process of its own and kills it; False where it had ended by itself."""
+def ingest_beside(kill_after: float | None = None) -> tuple[bool, float]:
+    """Ingests in a process of its own. Was it killed, and how long did it take?"""
     command = [sys.executable, "-c", CODE, json.dumps({"sources": SOURCES})]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-    return process.returncode == -signal.SIGKILL
+        began = time.monotonic()
+        if kill_after is not None:
+            time.sleep(kill_after)
+            process.kill()
+        code = process.wait()
+    assert code in (0, -signal.SIGKILL)
+    return code != 0, time.monotonic() - began
 
 
 def is_whole(batch: Batch) -> bool:
@@ -66,12 +70,14 @@ def test_a_killed_ingestion_leaves_one_manifest_or_the_other_and_the_next_run_ha
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     killed = 0
-    waits = [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3]
-    random.Random(0).shuffle(waits)
-    for round_number, seconds in enumerate(waits):
+    write_files(0)
+    _, whole = ingest_beside()
+    shares = [0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95]
+    random.Random(0).shuffle(shares)
+    for round_number, share in enumerate(shares, 1):
         before = read_manifest()
         write_files(round_number)
-        killed += killed_after(seconds)
+        killed += ingest_beside(kill_after=share * whole)[0]
         left = read_manifest()  # it can be read, and goes on where it was
         assert left[: len(before)] == before
         assert all(is_whole(batch) for batch in left)

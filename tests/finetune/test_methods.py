@@ -305,16 +305,19 @@ def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Pa
     assert len(digests) == 4
 
 
-def test_the_validation_loss_is_not_smoothed(project: Path, tiny_gpt2: Path) -> None:
-    def losses(smoothing: float) -> list[list[float]]:
-        stage.run(prepare(project, tiny_gpt2, label_smoothing=smoothing, learning_rate=1e-9))
+@pytest.mark.parametrize("chance", [{"label_smoothing": 0.5}, {"dropout": 0.3}, {"neftune_alpha": 50.0}])
+def test_a_validation_loss_is_without_what_makes_training_harder(
+    chance: dict[str, float], project: Path, tiny_gpt2: Path
+) -> None:
+    def losses(**settings: float) -> list[list[float]]:
+        stage.run(prepare(project, tiny_gpt2, method="full", learning_rate=1e-9, **settings))
         points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
         return [[point[name] for point in points if name in point] for name in ("loss", "valid_loss")]
 
-    (loss, valid), (smoothed, valid_beside) = losses(0.0), losses(0.5)
+    (plain, valid), (harder, valid_beside) = losses(), losses(**chance)
     assert valid
     assert valid_beside == pytest.approx(valid, rel=1e-5)
-    assert abs(smoothed[0] - loss[0]) > 1e-3
+    assert abs(harder[0] - plain[0]) > 1e-3
 
 
 def test_a_constant_learning_rate_is_reached_by_warm_up_too(project: Path, tiny_gpt2: Path) -> None:

@@ -5,10 +5,12 @@ Exit code 0: done (a refusal by the gate too: it is a result). 1: the user's sit
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate")
 
@@ -29,8 +31,8 @@ def main() -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     warnings.simplefilter("ignore", FutureWarning)
     try:
-        end_with_parent()
-        with importing():
+        with _libraries_of_strop(), importing():
+            end_with_parent()
             from tasks.config import load_config
 
             stage = importlib.import_module(f"tasks.{room}.stage")
@@ -38,13 +40,6 @@ def main() -> int:
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except ModuleNotFoundError as error:
-        print(
-            f"strop: {sys.executable} has no {error.name}: it is not Python of Strop's environment. Activate that first "
-            "(`source .venv/bin/activate`), or let `strop run` start the stages",
-            file=sys.stderr,
-        )
-        return 1
     except OSError as error:
         if told := told_by_disk(error):
             print(f"strop: {told}", file=sys.stderr, flush=True)
@@ -53,6 +48,19 @@ def main() -> int:
     except KeyboardInterrupt:  # Ctrl-C reaches the stage as well as the command, which tells of it
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _libraries_of_strop() -> Iterator[None]:
+    """Tells which Python it is that has none."""
+    from tasks.errors import StropError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        what = f"has no {error.name}: it is not the Python of Strop's environment"
+        fix = "Activate that first (source .venv/bin/activate), or let `strop run` start the stages"
+        raise StropError(what, where=sys.executable, fix=fix) from error
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
     from tasks.quick_start import importing
-    from tasks.watchdog import end_with_parent
+    from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
 
     if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:
         print(f"usage: python -m tasks ROOM, with ROOM one of {', '.join(ROOMS)}", file=sys.stderr)
@@ -32,7 +32,7 @@ def main() -> int:
     warnings.simplefilter("ignore", FutureWarning)
     try:
         with _libraries_of_strop(), importing():
-            end_with_parent()
+            end_with_parent(SECONDS_TO_SAVE)
             from tasks.config import load_config
 
             stage = importlib.import_module(f"tasks.{room}.stage")

@@ -8,14 +8,16 @@ import threading
 import time
 
 SECONDS_TO_SAVE = 600.0
-"""What a trainer may take to end its step, of minutes on a CPU, and write a checkpoint. All else ends at once."""
+"""What a trainer may take to end its step, of minutes on a CPU, and write a checkpoint."""
+SECONDS_TO_END = 60.0
+"""What anything else may take."""
 
 SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
 """DVC runs a command through a shell, which outlives DVC for as long as we run: we watch the shell's parent as well."""
 
 
-def end_with_parent(interval_seconds: float = 1.0) -> None:
-    """Watches the parent process (and, behind a shell, its parent) and ends this process when one is gone."""
+def end_with_parent(grace_seconds: float = SECONDS_TO_END) -> None:
+    """Watches the parent process (and, behind a shell, its parent) and asks this process to end when one is gone; then makes it."""
     import psutil
 
     watched = []
@@ -26,14 +28,14 @@ def end_with_parent(interval_seconds: float = 1.0) -> None:
             break
         process = process.parent()
     if watched:
-        threading.Thread(target=_watch, args=(watched, interval_seconds), daemon=True, name="watchdog").start()
+        threading.Thread(target=_watch, args=(watched, grace_seconds), daemon=True, name="watchdog").start()
 
 
-def _watch(processes: list, interval_seconds: float) -> None:  # type: ignore[type-arg]
+def _watch(processes: list, grace_seconds: float) -> None:  # type: ignore[type-arg]
     while all(_is_alive(process) for process in processes):
-        time.sleep(interval_seconds)
+        time.sleep(1.0)
     os.kill(os.getpid(), signal.SIGTERM)  # a trainer saves what it can
-    time.sleep(SECONDS_TO_SAVE)
+    time.sleep(grace_seconds)
     os._exit(143)
 
 

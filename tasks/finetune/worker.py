@@ -24,11 +24,11 @@ from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 
 
 def main() -> int:
-    from tasks.watchdog import end_with_parent
+    from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.simplefilter("ignore", FutureWarning)
-    end_with_parent()
+    end_with_parent(SECONDS_TO_SAVE)
     path = Path(sys.argv[1])
     job = read_job(path)
     try:

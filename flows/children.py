@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tasks.redaction import redacted_error
 from tasks.watchdog import SECONDS_TO_SAVE
 
 Result = TypeVar("Result")
@@ -41,7 +42,7 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
             end_processes(_children() - before)  # one may have begun while the others were looked for
         raise
     if errors:
-        raise errors[0]
+        raise redacted_error(errors[0])
     return results[0]
 
 

@@ -18,6 +18,8 @@ import typer
 
 from flows.commands import building, contract, data, deciding, looking, quarantine, rows, running, talking
 from tasks.errors import StropError, told_by_disk
+from tasks.terminal import prepare_streams
+from tasks.visible import shown
 
 HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
 
@@ -64,6 +66,7 @@ def enter(
 
 
 def main() -> None:
+    prepare_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)  # by which libraries tell their developers of a coming change
     code = run(sys.argv[1:])
@@ -117,7 +120,7 @@ def _project_first(arguments: list[str]) -> list[str]:
 
 
 def _fail(line: str, exit_code: int = 1) -> int:
-    print(f"strop: {line}", file=sys.stderr, flush=True)
+    print(f"strop: {shown(line)}", file=sys.stderr, flush=True)
     return exit_code
 
 

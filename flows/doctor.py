@@ -111,8 +111,9 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     from importlib.metadata import version
 
-    from tasks.versioning import LOCAL_ONLY, remote_name
+    from tasks.versioning import LOCAL_ONLY, remote_name, require_private_secrets
 
+    require_private_secrets()
     remote = remote_name()
     if remote == LOCAL_ONLY:
         fix = "To keep data elsewhere too: dvc remote add --default NAME URL"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tasks import paths
+from tasks.redaction import install as install_redaction
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -17,6 +18,8 @@ QUIET = {
     "GX_ANALYTICS_ENABLED": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # its "View run ... at:" tells the registry's address
     "MPLBACKEND": "agg",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
@@ -32,6 +35,7 @@ def prepare_environment(root: Path) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    install_redaction()
     if not _has_own_prefect():
         os.environ["PREFECT_HOME"] = str(root / PREFECT_FOLDER)
     folder = str(Path(sys.executable).parent)

@@ -9,6 +9,7 @@ from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
 from flows.summary import Score, Summary
 from flows.telling import MARKS, counted, role_name, set_aside_line, shortened, verdict_line
+from tasks.visible import shown, shown_in_markdown
 
 
 def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
@@ -60,8 +61,9 @@ def _data(summary: Summary) -> str:
 def _drift(drift: Drift) -> str:
     parts = [f"## {drift_title(drift)}"]
     if drift.moved:
-        parts.append(_table(["", "family", "measure", "PSI", "JS", "what moved most"], drift_rows(drift)))
-    parts.append("\n".join(f"- {note}" for note in drift_notes(drift)))
+        rows = [[shown_in_markdown(cell) for cell in row] for row in drift_rows(drift)]
+        parts.append(_table(["", "family", "measure", "PSI", "JS", "what moved most"], rows))
+    parts.append("\n".join(f"- {shown_in_markdown(note)}" for note in drift_notes(drift)))
     if drift.picture:
         parts.append(f"Picture: [{drift.picture}]({Path(drift.picture).name})")  # the summary lies beside it
     return "\n\n".join(parts)
@@ -75,7 +77,7 @@ def _scores(summary: Summary) -> str:
 
 def _checks(summary: Summary) -> str:
     assert summary.verdict is not None
-    rows = [[MARKS[check["passed"]][0], check["name"], check["detail"]] for check in summary.verdict["checks"]]
+    rows = [[MARKS[check["passed"]][0], shown(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
     return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'what was found'], rows)}"
 
 
@@ -83,7 +85,7 @@ def _answers(summary: Summary) -> str:
     roles = list(summary.answers[0].predictions)
     head = ["prompt", "expected", *(role_name(summary, role) for role in roles)]
     rows = [
-        [shortened(a.prompt), shortened(a.target), *(shortened(a.predictions[role]) for role in roles)]
+        [shown_in_markdown(shortened(text)) for text in (a.prompt, a.target, *(a.predictions[role] for role in roles))]
         for a in summary.answers
     ]
     return f"## Answers side by side, chosen by row id\n\n{_table(head, rows)}"
@@ -100,4 +102,5 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A number or a sentence of ours; text of rows goes through `shown_in_markdown` before."""
+    return shown(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

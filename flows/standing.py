@@ -10,6 +10,7 @@ from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
 from tasks.ledger import Entry, champions_of, read_ledger
 from tasks.manifest import read_manifest
+from tasks.visible import shown
 from tasks.wording import count_of
 
 
@@ -30,6 +31,8 @@ class Standing:
 
     def lines(self) -> list[str]:
         """For a person, in rich's markup."""
+        from rich.markup import escape
+
         serves = (
             f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
         )
@@ -40,7 +43,8 @@ class Standing:
             f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
         ]
         if self.excluded:
-            lines.append(f"Excluded: {', '.join(self.excluded)}. Take one back: [bold]strop data include BATCH[/]")
+            excluded = ", ".join(escape(shown(each)) for each in self.excluded)
+            lines.append(f"Excluded: {excluded}. Take one back: [bold]strop data include BATCH[/]")
         if self.is_running:
             lines.append("A run is going on.")
         elif self.is_anything_new:

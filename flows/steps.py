@@ -27,6 +27,7 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
 from tasks.files import write_text
+from tasks.redaction import redacted_error
 
 WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
 """What may pass by itself. A mistake in params.yaml does not."""
@@ -39,7 +40,12 @@ def at_work_in(project: str) -> Iterator[None]:
     with chdir(project):
         prepare_environment(Path.cwd())
         with one_run_at_a_time():
-            yield
+            try:
+                yield
+            except Exception as error:  # Prefect writes it into its logs and states
+                if (clean := redacted_error(error)) is error:
+                    raise
+                raise clean from None
 
 
 def may_pass(_: Any, run: TaskRun, state: State) -> bool:

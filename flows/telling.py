@@ -14,6 +14,7 @@ from rich.text import Text
 from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
 from flows.summary import Data, FamilyScores, Score, Summary
+from tasks.visible import shown
 
 LONGEST_PROMPT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
@@ -183,7 +184,7 @@ def _answers(summary: Summary) -> RenderableType:
 
 def shortened(text: str, limit: int = LONGEST_PROMPT) -> str:
     """One line, its middle left out where it is long."""
-    line = " ".join(text.split())
+    line = " ".join(shown(text).split())
     if len(line) <= limit:
         return line
     half = (limit - 3) // 2

@@ -18,8 +18,10 @@ ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
     from tasks.quick_start import importing
+    from tasks.terminal import prepare_streams
     from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
 
+    prepare_streams()
     if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:
         print(f"usage: python -m tasks ROOM, with ROOM one of {', '.join(ROOMS)}", file=sys.stderr)
         return 2

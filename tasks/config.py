@@ -22,6 +22,7 @@ from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
 from tasks.promote.settings import PromoteSettings
+from tasks.redaction import NAMED_INSTEAD, naked_addresses, redact
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
 from tasks.settings import Settings
@@ -76,7 +77,7 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         ) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"not readable as YAML: {_one_line(error)}", where=str(path), fix="Mend it at that place"
+            f"not readable as YAML: {redact(_one_line(error))}", where=str(path), fix="Mend it at that place"
         ) from error
     if not isinstance(document, dict):
         raise ConfigError(
@@ -84,15 +85,29 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         )
     try:
         # as JSON, because a strict model takes a list for a tuple there
-        return PipelineConfig.model_validate_json(json.dumps(document, default=str))
+        config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         mistakes = [_describe(mistake, document) for mistake in error.errors()]
-        lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(mistakes))
+        mistakes = sorted({*mistakes, *_written_secrets(document)})
+        lines = "".join(f"\n  line {line}: {what}" for line, what in mistakes)
         raise ConfigError(
             f"{count_of(len(mistakes), 'mistake')}:{lines}\n",
             where=str(path),
             fix="Every setting is explained in docs/settings.md",
         ) from error
+    if secrets := _written_secrets(document):
+        lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(secrets))
+        fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
+        raise ConfigError(f"{count_of(len(secrets), 'secret')}:{lines}\n", where=str(path), fix=fix)
+    return config
+
+
+def _written_secrets(document: Any) -> list[tuple[int, str]]:
+    """Addresses with a password or token written out, as (line, text)."""
+    return [
+        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {NAMED_INSTEAD}")
+        for location, secret in naked_addresses(document)
+    ]
 
 
 def _one_line(error: Exception) -> str:
@@ -112,7 +127,7 @@ def _describe(mistake: Any, document: Any) -> tuple[int, str]:
     if mistake["type"] == "missing":
         return line, f"`{key}` is missing; it is required"
     allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    value = json.dumps(mistake["input"], ensure_ascii=False, default=str)
+    value = redact(json.dumps(mistake["input"], ensure_ascii=False, default=str))
     if mistake["type"] == "value_error":
         return line, f"`{key}`: {allowed}"
     return line, f"`{key}` is {value[:80]}, but should be {allowed}"

@@ -17,6 +17,21 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+
+_redact: Callable[[str], str] = str
+"""What is done to each text of an error: `tasks.redaction.install` takes secrets out."""
+
+
+def redact_by(function: Callable[[str], str]) -> None:
+    """From now on the texts of errors go through this function."""
+    global _redact
+    _redact = function
+
+
+def one_line(error: object, limit: int = 300) -> str:
+    """What an error says, on one line, without secrets and at most so long. A secret is removed before it could be cut."""
+    return _redact(" ".join(str(error).split()))[:limit]
 
 
 class StropError(Exception):
@@ -31,9 +46,9 @@ class StropError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what = what.rstrip(".")
-        self.where = where
-        self.fix = fix
+        self.what = _redact(what.rstrip("."))
+        self.where = where and _redact(where)
+        self.fix = fix and _redact(fix)
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -81,7 +96,7 @@ class AuditError(StropError):
 
 def told_by_disk(error: OSError) -> str | None:
     """One line for the situations of a disk that we foresee; None for others."""
-    place = error.filename or "the disk"
+    place = _redact(str(error.filename or "the disk"))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{place}: no space left. Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

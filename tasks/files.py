@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,18 +49,33 @@ def folder_digest(folder: Path) -> str:
     return content_digest([[p.relative_to(folder).as_posix(), file_digest(p)] for p in files])
 
 
+def new_file(folder: Path, prefix: str) -> Path:
+    """An empty file of a name that no other has, with the rights of any new file: `tempfile` gives its owner's alone."""
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(6)}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), 0o666))
+            return path
+
+
+def new_folder(folder: Path, prefix: str) -> Path:
+    """An empty folder, as `new_file` makes a file."""
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(6)}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place, flushed to disk, if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = new_file(path.parent, f".{path.name}.")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

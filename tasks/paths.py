@@ -12,6 +12,7 @@ from tasks.errors import ConfigError
 PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+DVC_CONFIG = Path(".dvc/config")
 CONSTRAINTS = Path("constraints.txt")
 
 DATA = Path("data")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.errors import VersioningError
+from tasks.errors import VersioningError, one_line
+from tasks.redaction import without_credentials
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -54,16 +55,19 @@ def reaching(repo: Repo, work: Callable[[], Any]) -> None:
     except DvcException:
         raise  # told by the caller
     except Exception as error:  # S3, SSH and the others each have an exception tree of their own
-        told = " ".join(str(error).split())[:300] or type(error).__name__
+        told = one_line(error) or type(error).__name__
         fix = "Mend the remote or its credentials (dvc remote list), then run again"
         raise VersioningError(f"the DVC remote cannot be used ({told})", where=default_remote(repo), fix=fix) from error
 
 
 def default_remote(repo: Repo) -> str | None:
+    """The name of the default remote and, where it is in git's own .dvc/config, its address, as it may be kept in a receipt."""
     name = repo.config["core"].get("remote")
     if not name:
         return None
-    return f"{name} {repo.config['remote'].get(name, {}).get('url', '')}".strip()
+    public = repo.config.load_one("repo").get("remote", {}).get(name, {}).get("url")
+    whole = repo.config["remote"].get(name, {}).get("url")
+    return f"{name} {without_credentials(str(whole))}" if public else str(name)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

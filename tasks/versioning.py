@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.errors import VersioningError
+from tasks.redaction import written_secret
 from tasks.repository import default_remote, reaching, with_repo
 
 LOCAL_ONLY = "local only"
@@ -71,6 +73,19 @@ def is_clean() -> bool:
 def remote_name() -> str:
     """The DVC remote that versions are pushed to, by name and address, or `local only`."""
     return with_repo(default_remote, "dvc remote list") or LOCAL_ONLY
+
+
+def require_private_secrets() -> None:
+    """Nothing in .dvc/config, which git keeps and every version's commit holds, is a secret.
+
+    Raises:
+        VersioningError: a remote's password or key is in it.
+    """
+    if (found := written_secret(paths.DVC_CONFIG)) is not None:
+        section, key = found
+        name = section.partition(" ")[2].strip("\"'") or "NAME"
+        fix = f"Put it where git does not look: dvc remote modify --local {name} {key} VALUE, and remove it from there"
+        raise VersioningError(f"`{key}` of remote `{name}` is a secret", where=str(paths.DVC_CONFIG), fix=fix)
 
 
 def push() -> str:

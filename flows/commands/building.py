@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.common import Json, console, enter_project, print_json, stdout_to_stderr
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from tasks.build.stage import Built
@@ -40,6 +41,8 @@ def build(
 
 
 def _lines(built: Built, dry_run: bool) -> list[str]:
+    from rich.markup import escape
+
     would = "would be " if dry_run else ""
     lines = [f"[bold]{built.recipe}[/] ({built.kind.replace('_', ' ')}): {built.new:,} new rows {would}made"]
     if built.made > built.new:
@@ -51,12 +54,12 @@ def _lines(built: Built, dry_run: bool) -> list[str]:
     if built.not_asked:
         lines.append(f"  at least {built.not_asked:,} answers would be asked for")
     if built.file:
-        lines.append(f"  → {built.file}")
+        lines.append(f"  → {escape(shown(built.file))}")
         if built.collected_by is None:
             pattern = built.file.rpartition("/")[0] + "/*.jsonl"
             lines.append(
                 f"  [yellow]no source collects it.[/] Add to ingest.sources: "
-                f"{{name: {built.recipe}, path: {pattern}, shape: row, family: …}}"
+                f"{{name: {built.recipe}, path: {escape(shown(pattern))}, shape: row, family: …}}"
             )
         else:
             lines.append(f"  source {built.collected_by} collects it: [bold]strop run[/]")

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasks.terminal import can_carry
+from tasks.visible import shown_in_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,14 +48,18 @@ def enter_root() -> Path:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    """JSON that says the same on every terminal: what one cannot carry, or would act on, is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    if not can_carry(text, sys.stdout.encoding):
+        text = json.dumps(value, indent=2, default=str)
+    print(shown_in_json(text))
 
 
 def console(*, on_stderr: bool = False) -> Console:
     """A terminal's width where there is one; elsewhere wide enough that no line is broken that a program may read."""
-    from rich.console import Console
+    from flows.console import VisibleConsole
 
-    made = Console(stderr=on_stderr, highlight=False)
+    made = VisibleConsole(stderr=on_stderr, highlight=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 140
     return made

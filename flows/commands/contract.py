@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.common import Json, console, enter_root, print_json
 from tasks.errors import ConfigError, DataError
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from tasks.manifest import Batch
@@ -47,7 +48,7 @@ def suggest(
         print_json({"families": facts, "contract": text, "refused": refused, "file": str(write) if write else None})
         return 0
     if write is None:
-        print(text, end="")
+        print(shown(text), end="")
     _tell(refused, write)
     return 0
 
@@ -97,6 +98,6 @@ def _tell(refused: dict[str, Any], write: Path | None) -> None:
     for name, found in refused.items():
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found["reasons"].items()))
         told = f" ({reasons})" if reasons else ""
-        terminal.print(f"{name}: would refuse {found['refused']:,} of {found['records']:,} records{told}")
+        terminal.print(f"{name}: would refuse {found['refused']:,} of {found['records']:,} records{told}", markup=False)
     if write is not None:
-        terminal.print(f"Written to {write}. Read it, and draw its bounds closer.")
+        terminal.print(f"Written to {write}. Read it, and draw its bounds closer.", markup=False)

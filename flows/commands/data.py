@@ -103,7 +103,7 @@ def diff(
     from rich.text import Text
 
     out = console()
-    out.print(f"{first}: {found.before:,} rows · {second}: {found.after:,} rows")
+    out.print(f"{first}: {found.before:,} rows · {second}: {found.after:,} rows", markup=False)
     for name in kinds:
         kind = getattr(found, name)
         told = ", ".join(f"{family} from {source} {count:,}" for (family, source), count in kind.by.most_common(6))
@@ -141,19 +141,21 @@ def drift(
     from rich.markup import escape
 
     out = console()
-    out.print(f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows")
+    out.print(
+        f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows", markup=False
+    )
     styles = {"steady": "green", "minor": "yellow", "major": "red"}
     for each in facts["drift"]:
         level = f"[{styles[each['level']]}]{each['level']:<6}[/]"
         few = "   few rows" if each["level"] != "steady" and each["may_be_chance"] else ""
         numbers = f"PSI {each['psi']:7.3f}   JS {each['js']:6.3f}{few}"
-        out.print(f"  {level} {escape(each['family']):<14} {each['what']:<14} {numbers}")
+        out.print(f"  {level} {escape(each['family']):<14} {escape(each['what']):<14} {numbers}")
     for name, shares in facts["shares"].items():
-        out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates")
+        out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates", markup=False)
     if facts["compared_rows"] != facts["training_rows"]:
         some, of = facts["compared_rows"], facts["training_rows"]
         out.print(f"  a sample: {some[0]:,} of {of[0]:,} and {some[1]:,} of {of[1]:,} training rows, by hash rank")
-    out.print(f"Picture: {picture}")
+    out.print(f"Picture: {picture}", markup=False)
     return 0
 
 

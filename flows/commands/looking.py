@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.common import Json, console, enter_project, enter_root, print_json
+from tasks.visible import shown
 
 PANEL = "Looking"
 
@@ -73,6 +74,7 @@ def _forgotten(model: str) -> dict[int, int]:
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("version", "what", "when (UTC)", "gate", "dataset", "weights", "who", "why"):
@@ -83,8 +85,8 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
         gate = "[green]passed[/]" if entry.passed else "[red]refused[/]"
         when = entry.when.replace("T", " ")[:16]
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
-        cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8], entry.who)
-        table.add_row(*cells, entry.why)
+        cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8])
+        table.add_row(*cells, Text(shown(entry.who)), Text(shown(entry.why)))
     return table
 
 
@@ -112,7 +114,7 @@ def audit(
     table = Table.grid(padding=(0, 2))
     for link in links:
         mark = Text("ok", style="green") if link.ok else Text("DIFFERS", style="bold red")
-        table.add_row(mark, link.name, Text(link.detail, overflow="fold"))
+        table.add_row(mark, link.name, Text(shown(link.detail), overflow="fold"))
     console().print(table)
     told = "is what its receipt says" if is_whole else "is not what its receipt says"
     console().print(f"\n[bold]Version {version} {told}.[/]")
@@ -165,9 +167,9 @@ def doctor(as_json: Json = False) -> int:
     }
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        told = Text(finding.told)
+        told = Text(shown(finding.told))
         if finding.fix:
-            told.append(f"\n→ {finding.fix}", style="bold")
+            told.append(f"\n→ {shown(finding.fix)}", style="bold")
         table.add_row(marks[finding.state], finding.name, told)
     console().print(table)
     return 0 if is_well else 1

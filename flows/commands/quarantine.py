@@ -13,6 +13,7 @@ import typer
 from flows.commands.common import Json, console, enter_root, print_json
 from flows.refused import Wanted, export, read_refused, why_kept
 from tasks.errors import DataError
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,12 +73,12 @@ def show(row: Row, as_json: Json = False) -> int:
 
     table = Table.grid(padding=(0, 2))
     for name in ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value"):
-        table.add_row(f"[dim]{name}[/]", Text(str(found[name] if found[name] is not None else "")))
+        table.add_row(f"[dim]{name}[/]", Text(shown(str(found[name] if found[name] is not None else ""))))
     if kept:
         table.add_row("[dim]release[/]", Text(f"not possible: {kept}"))
     console().print(table)
     console().print("\n[dim]record[/]")
-    console().print(Text(_pretty(found["record"])))
+    console().print(Text(shown(_pretty(found["record"]))))
     return 0
 
 
@@ -100,7 +101,7 @@ def export_rows(
     if as_json:
         print_json({"rows": found.num_rows, "file": str(to)})
     else:
-        console().print(f"{found.num_rows:,} rows are in {to}.")
+        console().print(f"{found.num_rows:,} rows are in {to}.", markup=False)
     return 0
 
 
@@ -132,7 +133,9 @@ def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json:
     rows = f"Row {chosen[0]} is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
     console().print(f"{rows} {told}. The next run goes by it: [bold]strop run[/]")
     for reason in dict.fromkeys(kept.values()):
-        console().print(f"{list(kept.values()).count(reason):,} stay, for they cannot be released: {reason}.")
+        console().print(
+            f"{list(kept.values()).count(reason):,} stay, for they cannot be released: {reason}.", markup=False
+        )
     return 0
 
 
@@ -167,10 +170,11 @@ def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
 
 def _show_counts(rows: pa.Table) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for room, reason, count in _counts(rows):
-        table.add_row(f"{count:,}", f"[bold]{reason}[/]", f"[dim]{room}[/]")
+        table.add_row(f"{count:,}", Text(shown(reason), "bold"), f"[dim]{room}[/]")
     console().print(table)
 
 
@@ -183,7 +187,8 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     for row in rows:
         place = f"{row['file']}:{row['line']}"
-        table.add_row(row["row_id"][:12], row["reason"], Text(place), Text(" ".join((row["value"] or "").split())[:60]))
+        value = " ".join(shown(row["value"] or "").split())[:60]
+        table.add_row(row["row_id"][:12], Text(shown(row["reason"])), Text(shown(place)), Text(value))
     console().print()
     console().print(table)
 

@@ -11,6 +11,7 @@ import typer
 
 from flows.commands.common import Json, console, enter_project, print_json
 from tasks.errors import DataError
+from tasks.visible import shown
 from tasks.wording import count_of
 
 app = typer.Typer(help="Single rows: where one came from and what became of it; forget one.", no_args_is_help=True)
@@ -37,7 +38,7 @@ def why(row: Row, as_json: Json = False) -> int:
         out.print("  was erased: nothing of its text is left")
     for name in ("family", "language", "system", "instruction", "input", "output"):
         if text := found.content.get(name):
-            out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(str(text).split())[:300]))
+            out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(shown(str(text)).split())[:300]))
     for copy in found.copies:
         out.print(Text(f"\ncame in {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
         out.print(Text(f"  {_told(copy)}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.common import Json, console, enter_project, print_json
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from flows.speaking import Speaker
@@ -56,7 +57,7 @@ def generate(
     for piece in stream_answer(speaker, messages, Sampling(max_tokens, temperature, top_p, seed)):
         pieces.append(piece)
         if not as_json:
-            print(piece, end="", flush=True)
+            print(shown(piece), end="", flush=True)
     if as_json:
         print_json({"model": speaker.name, "prompt": asked, "answer": "".join(pieces).strip()})
     else:
@@ -96,7 +97,7 @@ def chat(
                 Sampling(max_tokens, temperature, top_p, seed + turn),
             ):
                 pieces.append(piece)
-                print(piece, end="", flush=True)
+                print(shown(piece), end="", flush=True)
         except KeyboardInterrupt:
             pass
         print("\n")
@@ -113,7 +114,7 @@ def _label(speaker: Speaker, text: str, max_length_tokens: int, as_json: bool) -
     if as_json:
         print_json({"model": speaker.name, "prompt": text, "label": label, "probability": share, "labels": shares})
     else:
-        print(f"{label}  {share:.1%}")
+        print(f"{shown(label)}  {share:.1%}")
     return 0
 
 

@@ -13,7 +13,7 @@ from tasks.base.kinds import LABELS as LABELS
 from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
-from tasks.errors import BaseModelError, ConfigError
+from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
 
 Precision = Literal["bf16", "fp32"]
@@ -205,4 +205,4 @@ def _four_bits(precision: Precision) -> dict[str, Any]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[0], 200)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import paths
+from tasks.files import new_folder
 
 PREFIX = "tmp"
 """No digest begins so."""
@@ -27,7 +27,7 @@ def making_folder() -> Iterator[Path]:
     with FileLock(paths.LOCKS / "base.lock"):
         for left in paths.BASES.glob(f"{PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=paths.BASES, prefix=PREFIX))
+        temporary = new_folder(paths.BASES, PREFIX)
         try:
             yield temporary
         finally:

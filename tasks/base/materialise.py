@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.base.making import making_folder
 from tasks.base.resolve import BaseRecord, verify_base
-from tasks.errors import BaseModelError
+from tasks.errors import BaseModelError, one_line
 
 
 def base_folder(record: BaseRecord) -> Path:
@@ -41,7 +41,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except (OSError, ValueError, ImportError) as error:
         raise BaseModelError(
-            f"cannot be read ({' '.join(str(error).split())[:200]})", where=str(gguf), fix="Set base.model"
+            f"cannot be read ({one_line(error, 200)})", where=str(gguf), fix="Set base.model"
         ) from error
     # the loaded model refuses save_pretrained ("quantized with gguf"): a fresh one of the same configuration takes its state
     config = quantised.config

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
-from tasks.errors import ConfigError, SourceError
+from tasks.errors import ConfigError, SourceError, one_line
+from tasks.redaction import filled_in
 
 if TYPE_CHECKING:
     import httpx
@@ -32,7 +33,8 @@ class Endpoint:
         self.settings = settings
         self.first_pause_seconds = first_pause_seconds
         path = "chat/completions" if settings.api == "chat" else "completions"
-        self.url = f"{settings.base_url.rstrip('/')}/{path}"
+        self.url = f"{filled_in(settings.base_url, _not_set).rstrip('/')}/{path}"
+        self.shown_url = f"{settings.base_url.rstrip('/')}/{path}"
 
     def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
         """As Generator.complete.
@@ -103,29 +105,35 @@ class Endpoint:
             try:
                 response = client.post(self.url, json=self._body(prompt))
             except httpx.TransportError as error:
-                told = f"cannot be reached ({error or type(error).__name__})"
+                told = f"cannot be reached ({one_line(error) or type(error).__name__})"
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise SourceError(f"cannot be asked ({error})", where=self.url, fix="Mend base_url") from error
+                raise SourceError(
+                    f"cannot be asked ({one_line(error)})", where=self.shown_url, fix="Mend base_url"
+                ) from error
             else:
                 if response.status_code == 200:
                     text = _text_of(response)
                     if text is not None:
                         return text
-                    told = f"answers with something that is no completion: {response.text[:120]!r}"
+                    told = f"answers with something that is no completion: {one_line(response.text, 120)!r}"
                 elif response.status_code not in AGAIN:
-                    raise SourceError(_refusal(response), where=self.url, fix=_advice(response.status_code))
+                    raise SourceError(_refusal(response), where=self.shown_url, fix=_advice(response.status_code))
                 else:
                     told, pause = _refusal(response), _retry_after(response)
             if attempt + 1 < self.settings.attempts and stop.wait(self._pause(attempt, pause)):
                 break  # another thread met an error; this answer is not needed any more
         fix = "Run again later: what was answered is kept"
-        raise SourceError(f"{told}, {self.settings.attempts} times", where=self.url, fix=fix)
+        raise SourceError(f"{told}, {self.settings.attempts} times", where=self.shown_url, fix=fix)
 
     def _pause(self, attempt: int, told_seconds: float | None) -> float:
         """Seconds until the next attempt: as the server says, else doubling, drawn so that threads do not return at once."""
         if told_seconds is not None:
             return min(told_seconds, LONGEST_PAUSE_SECONDS)
         return float(min(self.first_pause_seconds * 2**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0))
+
+
+def _not_set(name: str) -> ConfigError:
+    return ConfigError("is not set", where=f"environment variable {name}", fix=f"Set it: export {name}=…")
 
 
 def _text_of(response: httpx.Response) -> str | None:
@@ -148,7 +156,7 @@ def _refusal(response: httpx.Response) -> str:
         told = error["message"] if isinstance(error, dict) else str(error)
     except (ValueError, LookupError, TypeError):
         told = response.text
-    return f"answers {response.status_code} ({' '.join(str(told).split())[:200]})"
+    return f"answers {response.status_code} ({one_line(told, 200)})"
 
 
 def _advice(status: int) -> str:

@@ -30,7 +30,8 @@ class Generator(Settings):
     model: str
     """With `base_url`: the model's name there. Without: `champion`, `base`, a version's number, or a folder with a model."""
     base_url: str | None = None
-    """The endpoint, with its version: `https://api.example.com/v1`. None: the model runs on this machine."""
+    """The endpoint, with its version: `https://api.example.com/v1`. None: the model runs on this machine. A password in it is
+    the name of an environment variable: `https://me:${PASSWORD}@…`."""
     api: Literal["chat", "completions"] = "chat"
     """Which of the endpoint's interfaces is asked: `chat/completions`, or `completions` for a model that goes on with a text."""
     api_key_env: str | None = None
@@ -50,7 +51,7 @@ class Generator(Settings):
 
     @model_validator(mode="after")
     def endpoint_is_one(self) -> "Generator":
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://", "${")):
             raise ValueError("base_url begins with http:// or https://")
         if self.base_url is None and self.api_key_env is not None:
             raise ValueError("api_key_env belongs to base_url; a model on this machine needs no key")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.files import new_folder
 
 SKETCHES = paths.CURATE_CACHE / "sketches"
 PARTS = paths.CURATE_CACHE / "parts"
@@ -25,11 +25,10 @@ PARTS = paths.CURATE_CACHE / "parts"
 def making(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder`, whole, if the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
+    temporary = new_folder(folder.parent, ".making-")
     try:
         yield temporary
         shutil.rmtree(folder, ignore_errors=True)
-        temporary.chmod(0o755)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -23,7 +23,7 @@ from tasks.erase.objects import Held, fetch_texts, held_objects, mentions, remot
 from tasks.erase.plan import Plan, make_plan, save_plan, saved_plan
 from tasks.erase.rewriting import holds, rewrite
 from tasks.erasures import Erasure, read_erasures, record_erasure
-from tasks.errors import VersioningError
+from tasks.errors import VersioningError, one_line
 from tasks.files import file_digest, md5_of, replacing
 from tasks.manifest import read_manifest, write_manifest
 from tasks.repository import with_repo
@@ -117,7 +117,7 @@ def _replace_objects(repo: Repo, held: list[Held], plan: Plan) -> list[str]:
         try:
             _replace_in_remote(remote, odb, plan)
         except Exception as error:  # S3, SSH and the others each have an exception tree of their own
-            told = " ".join(str(error).split())[:300] or type(error).__name__
+            told = one_line(error) or type(error).__name__
             fix = f"Mend the remote or its credentials, then do the rest: {DOING}"
             raise VersioningError(f"the rows still lie in a DVC remote ({told})", where=name, fix=fix) from error
         reached.append(name)

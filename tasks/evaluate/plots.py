@@ -22,6 +22,7 @@ from tasks.evaluate.metrics import OTHER, ClassReport, report_classes
 from tasks.evaluate.report import group
 from tasks.fonts import FONTS
 from tasks.judging import CLASSIFICATION
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +131,7 @@ def draw_confusion(family: str, classes: ClassReport) -> Figure:
 
 def shorten(label: str) -> str:
     """The label on one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
-    label = " ".join(label.split())
+    label = " ".join(shown(label).split())
     if _columns(label) > LABEL_WIDTH:
         while _columns(label) > LABEL_WIDTH - 1:
             label = label[:-1]

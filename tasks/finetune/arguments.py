@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from tasks.base.load import device_name
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, one_line
 from tasks.finetune.objectives import Work
 from tasks.finetune.processes import process_count
 from tasks.finetune.schedules import NAMES, require_schedule
@@ -144,7 +144,7 @@ def training_arguments(
     try:
         arguments = kind(**{**given, **_checked(settings.trainer, kind, settings.objective)})
     except (TypeError, ValueError) as error:
-        told = " ".join(str(error).split())[:300]
+        told = one_line(error)
         raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
     require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, one_line
 
 if TYPE_CHECKING:
     from tasks.finetune.settings import TrainingSettings
@@ -44,7 +44,7 @@ def require_schedule(settings: TrainingSettings, steps: int | None = None, kwarg
             for rate in made.lr_lambdas:
                 float(rate(step))
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-        told = " ".join(str(error).split())[:300]
+        told = one_line(error)
         fix = f"It takes {_arguments(name)}, under finetune.trainer.lr_scheduler_kwargs; or set another schedule"
         raise TrainingError(f"finetune.schedule: {settings.schedule}: {told}", where="params.yaml", fix=fix) from error
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.base.load import precision_of
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, one_line
 from tasks.finetune.arguments import require_fields
 from tasks.finetune.job import Job
 from tasks.finetune.mishaps import Mishap
@@ -89,7 +89,7 @@ def _try(
     except ValidationError as error:
         write_outcome(folder, Outcome(number, values, "failed", told=error.errors()[0]["msg"]))
     except (ValueError, ImportError) as error:  # an optimiser tells so what it does not take
-        told = " ".join(str(error).split())[:300]
+        told = one_line(error)
         write_outcome(folder, Outcome(number, values, "failed", told=told))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, one_line
 from tasks.finetune.launch_settings import LaunchSettings
 
 KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
@@ -52,7 +52,7 @@ def sharding_environment(settings: LaunchSettings) -> dict[str, str]:
         else:
             found = prepare_multi_gpu_env(arguments)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:300]
+        told = one_line(error)
         raise TrainingError(
             f"accelerate refuses it: {told}", where=settings.config, fix="Mend it: accelerate config"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PrinterCallback, set_seed
 
 from tasks.base.load import DTYPES, Precision, device_name
-from tasks.errors import TrainingError
+from tasks.errors import TrainingError, one_line
 from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
@@ -99,7 +99,7 @@ def _require_optimizer(trainer: Any) -> None:
 
 
 def _refused(what: str, error: Exception) -> TrainingError:
-    told = " ".join(str(error).split())[:300]
+    told = one_line(error)
     return TrainingError(f"{what}: {told}", where="params.yaml, finetune.trainer", fix="Mend it")
 
 

@@ -95,7 +95,6 @@ class BatchWriter:
         self._writer = None
         target = self._path(taken)
         sync(self._temporary)
-        self._temporary.chmod(0o644)
         self._temporary.replace(target)
         self.held.add(self.digests)
         return Batch(ordinal, target.stem, self.source.name, len(self.digests), file_digest(target))

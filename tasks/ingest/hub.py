@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import SourceError
+from tasks.errors import SourceError, one_line
 from tasks.files import content_digest
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.seen import Listing, Seen
@@ -58,7 +58,7 @@ def read_split(source: Source, name: str) -> Iterator[RawRecord]:
                     yield from rows_of(batch, number)
                     number += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            told = str(error).splitlines()[0][:200]
+            told = one_line(str(error).splitlines()[0], 200)
             raise SourceError(f"cannot be read ({told})", where=name, fix="Save or fetch it again, whole") from error
 
 
@@ -92,7 +92,7 @@ def _loaded(source: Source, name: str) -> list[Any]:
         loaded = datasets.load_dataset(source.path, source.subset, revision=source.revision, split=source.split)
         return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or type(error).__name__
+        told = one_line(error, 200) or type(error).__name__
         fix = "See that the network and the id are right, or save it once: `dataset.save_to_disk(folder)`"
         raise SourceError(f"cannot be read ({told})", where=_where(source), fix=fix) from error
 

@@ -6,18 +6,19 @@ import contextlib
 import datetime
 import posixpath
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.errors import SourceError
+from tasks.errors import SourceError, one_line
+from tasks.files import new_folder
 from tasks.ingest.plain import partner_of
 from tasks.ingest.readers import is_known
-from tasks.ingest.secrets import filled_in, named, named_again
+from tasks.ingest.secrets import filled_in
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
+from tasks.redaction import named, named_again
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "sha256")
@@ -57,7 +58,7 @@ def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
         SourceError: it cannot be fetched.
     """
     paths.CACHE.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=paths.CACHE, prefix="fetched-"))
+    folder = new_folder(paths.CACHE, "fetched-")
     try:
         with _telling(source):
             files, _ = _open(source)
@@ -149,7 +150,6 @@ def _telling(source: Source, but: type[Exception] = SourceError) -> Iterator[Non
         package = PACKAGES.get(protocol, protocol)
         raise SourceError(f"needs the package {package}", where=where, fix=f"pip install {package}") from error
     except Exception as error:
-        whole = " ".join(str(error).split())  # a secret is looked for before it may be cut
-        told = named_again(whole, [source.path, source.storage_options])[:200] or type(error).__name__
+        told = one_line(named_again(str(error), [source.path, source.storage_options]), 200) or type(error).__name__
         fix = "See that the address, the storage_options and their environment variables are right, then run again"
         raise SourceError(f"cannot be reached ({told})", where=where, fix=fix) from error

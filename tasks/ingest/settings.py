@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from tasks.ingest.fields import FIELDS
-from tasks.ingest.secrets import naked_secrets
+from tasks.redaction import NAMED_INSTEAD, naked_secrets
 from tasks.settings import Settings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -134,7 +134,7 @@ class Source(Settings):
     @classmethod
     def secrets_are_names(cls, value: Any) -> Any:
         if found := naked_secrets(value):
-            raise ValueError(f"{found} is a secret; put it into an environment variable, and name it here: ${{NAME}}")
+            raise ValueError(f"{found} {NAMED_INSTEAD}")
         return value
 
     @model_validator(mode="after")

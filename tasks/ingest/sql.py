@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.errors import SourceError
+from tasks.errors import SourceError, one_line
 from tasks.files import canonical_json
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.secrets import filled_in
@@ -142,4 +142,4 @@ def _require(watermark: str, columns: list[str], where: str) -> None:
 
 def _one_line(error: BaseException) -> str:
     """The error without the query, and without the address, which may hold a password."""
-    return " ".join(str(error).split("[SQL:")[0].split())[:200]
+    return one_line(str(error).split("[SQL:")[0], 200)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tasks import paths
 from tasks.files import write_text
 from tasks.ingest.sources import ingest_sources
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -28,14 +29,15 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
     from tasks.base.resolve import pin_base
     from tasks.git import require_repository
     from tasks.ingest.opening import open_round
-    from tasks.versioning import add_raw
+    from tasks.versioning import add_raw, require_private_secrets
 
     require_repository()
+    require_private_secrets()
     result = ingest_sources(config.ingest)
     for source in result.sources:
-        print(f"ingest: {source.told()}", flush=True)
+        print(f"ingest: {shown(source.told())}", flush=True)
     for problem in result.problems:
-        told = problem.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name need not be UTF-8
+        told = shown(problem.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name need not be UTF-8
         print(f"ingest: note: {told}", flush=True)
     if result.changed or _is_newer_than_its_version():
         add_raw()

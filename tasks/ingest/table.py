@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from tasks.errors import SourceError
+from tasks.errors import SourceError, one_line
 from tasks.files import read_batches
 from tasks.ingest import lines as limits
 from tasks.ingest.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
@@ -150,7 +150,7 @@ def read_parquet(content: Content) -> Iterator[RawRecord]:
                     number += 1
                     yield record
     except (pa.ArrowException, OSError, RecursionError) as error:
-        what = f"cannot be read as Parquet ({str(error).splitlines()[0][:200]})"
+        what = f"cannot be read as Parquet ({one_line(str(error).splitlines()[0], 200)})"
         raise SourceError(what, where=content.name, fix="Copy it again, whole") from error
 
 

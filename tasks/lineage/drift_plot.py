@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tasks.files import replacing
 from tasks.fonts import FONTS
 from tasks.lineage.drift import Drift
+from tasks.visible import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def _bins(drift: Drift) -> list[str]:
 
 def _short(text: str) -> str:
     """On one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
-    text = " ".join(text.split())
+    text = " ".join(shown(text).split())
     if _columns(text) > LABEL_WIDTH:
         while _columns(text) > LABEL_WIDTH - 1:
             text = text[:-1]

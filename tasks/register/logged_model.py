@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import RegistryError, StropError
+from tasks.redaction import without_credentials
 from tasks.rendered import TEMPLATES
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
         registry.forget_model(model_uri)
         told = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
         raise RegistryError(
-            f"the model that the registry gives back is not the one that was logged: {told}", where=registry.uri
+            f"the model that the registry gives back is not the one that was logged: {told}",
+            where=without_credentials(registry.uri),
         )
     registry.share_weights(model_uri, folder)
     for name in (TEMPLATES.name, LABELS):
@@ -110,8 +112,10 @@ def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
 
 def main() -> int:
     from tasks.quick_start import importing
+    from tasks.terminal import prepare_streams
     from tasks.watchdog import end_with_parent
 
+    prepare_streams()
     end_with_parent()
     with importing():
         import peft  # noqa: F401  with torch and transformers

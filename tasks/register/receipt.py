@@ -24,6 +24,7 @@ from tasks.errors import DataError
 from tasks.files import canonical_json, content_digest, file_digest, read_json, write_json
 from tasks.ledger import read_ledger
 from tasks.manifest import read_manifest
+from tasks.redaction import redact_values
 from tasks.round import read_round
 from tasks.start import read_start
 from tasks.versions import commit_of, receipt_at
@@ -49,7 +50,7 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
     identity = _identity()
     receipt = _known_receipt(config.register_.model_name, identity)
     if receipt is None:
-        receipt = {**identity, **_circumstances(config)}
+        receipt = {**identity, **redact_values(_circumstances(config)), "params": _params(config)}
     if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
         write_json(paths.RECEIPT, receipt)
     return receipt
@@ -91,7 +92,6 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
     return {
         "commit": git.head_commit(),
         "left_out": files_left_out(),
-        "params": config.model_dump(mode="json", by_alias=True),
         "dvc_lock": file_digest(paths.DVC_LOCK),
         "raw": outputs.output_hash(paths.RAW),
         "manifest": [asdict(batch) for batch in read_manifest()],
@@ -105,6 +105,11 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "metrics": _read(paths.METRICS),
         "remote": versioning.remote_name(),
     }
+
+
+def _params(config: PipelineConfig) -> dict[str, Any]:
+    """As they are, because the audit compares them: a secret that is written out there was refused when they were read."""
+    return config.model_dump(mode="json", by_alias=True)
 
 
 def _environment() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tasks.beside import commit_beside
 from tasks.errors import DataError, GitError, RegistryError
 from tasks.files import content_digest
 from tasks.ledger import Entry, append_entry, champion_of, judged, now, read_ledger, who
+from tasks.redaction import without_credentials
 from tasks.register import logged_model
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.register.run import complete_run
@@ -49,6 +50,7 @@ def run(config: PipelineConfig) -> Registered:
     from filelock import FileLock
 
     git.require_repository()
+    versioning.require_private_secrets()
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         return _register(config)
@@ -93,7 +95,7 @@ def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
     if recorded > newest:
         raise RegistryError(
             f"has versions of {model} up to {newest}, but the ledger knows {recorded}: it is not the registry of before",
-            where=registry.uri,
+            where=without_credentials(registry.uri),
             fix="Name the old one in register.tracking_uri, or begin another model with register.model_name",
         )
 

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, one_line
+from tasks.redaction import without_credentials
 
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -34,10 +35,8 @@ def require_reachable(uri: str) -> None:
 
 
 def without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":…@")
+    """The address as it may be shown."""
+    return without_credentials(uri)
 
 
 @contextlib.contextmanager
@@ -50,7 +49,7 @@ def telling(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        told = " ".join(str(error).split())[:300]
+        told = one_line(error)
         fix = "See that it is up and of this version of MLflow, then run again"
         raise RegistryError(f"the registry refused ({told})", where=without_password(uri), fix=fix) from error
 

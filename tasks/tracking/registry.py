@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
+from tasks.redaction import filled_in
 from tasks.tracking.models import Models
 from tasks.tracking.preparing import ARTIFACTS, prepare_file
 from tasks.tracking.reaching import hush, require_reachable, telling, without_password
@@ -32,9 +33,14 @@ def tracking_uri(config: PipelineConfig) -> str:
     A file's address is made absolute: MLflow keeps a connection by its address, and would go on with the first project's
     file in a process that goes from one project to another.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or config.register_.tracking_uri
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set)
     path = path_of(uri)
     return uri.replace(str(path), str(path.resolve()), 1) if path else uri
+
+
+def _not_set(name: str) -> RegistryError:
+    fix = f"Set it before the run: export {name}=…"
+    return RegistryError(f"the environment variable {name} is not set", where="register.tracking_uri", fix=fix)
 
 
 def open_registry(config: PipelineConfig) -> Registry:
@@ -48,6 +54,7 @@ def open_registry(config: PipelineConfig) -> Registry:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # "View run ... at:" tells the address
     with telling(uri):
         if (path := path_of(uri)) is not None:
             prepare_file(uri, path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import files, paths, records
-from tasks.files import content_digest, link_or_copy, write_json, write_parquet
+from tasks.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
 from tasks.manifest import Batch
 from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
@@ -95,7 +94,7 @@ def recall(key: str) -> Facts | None:
 def keeping(key: str, facts: Facts) -> Iterator[Path]:
     """A folder to write ACCEPTED and QUARANTINED into; the verdict is kept whole if the block ends well, or not at all."""
     paths.VALIDATE_CACHE.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=paths.VALIDATE_CACHE, prefix=".writing-"))
+    temporary = new_folder(paths.VALIDATE_CACHE, ".writing-")
     try:
         yield temporary
         write_json(temporary / FACTS, facts.as_dict())

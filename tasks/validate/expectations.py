@@ -24,7 +24,7 @@ from great_expectations.expectations.metrics.map_metric_provider.multicolumn_con
     multicolumn_condition_partial,
 )
 
-from tasks.errors import DataError
+from tasks.errors import DataError, one_line
 from tasks.validate.contract import FamilyContract
 from tasks.validate.gx_context import SITE, open_context, quiet
 from tasks.validate.judge import Facts, Findings
@@ -105,7 +105,7 @@ def build_docs() -> str | None:
         with quiet():
             open_context().build_data_docs(site_names=[SITE])
     except (OSError, gx_exceptions.GreatExpectationsError) as error:
-        return f"Data Docs could not be built: {' '.join(str(error).split())[:300]}"
+        return f"Data Docs could not be built: {one_line(error)}"
     return None
 
 

@@ -1,0 +1,25 @@
+"""A console of rich's that shows text of rows, files and models as it is: no control sequence in it acts, no markup, no link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
+
+from tasks.visible import shown
+
+
+class VisibleConsole(Console):
+    """Escapes what is about to be written, after rich styled it: no caller can forget it."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or not segment.text:
+                yield segment
+                continue
+            style = segment.style
+            if style is not None and style.link:
+                style = style.update_link(None)
+            yield Segment(shown(segment.text), style)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tasks import paths
+from tasks.loopback import exempt_loopback_from_proxies
 from tasks.redaction import install as install_redaction
 
 QUIET = {
@@ -31,8 +32,9 @@ PREFECT_FOLDER = paths.CACHE / "prefect"
 def prepare_environment(root: Path) -> None:
     """Sets the quiet defaults, gives Prefect a home in the project, and lets DVC's stages find this Python.
 
-    A user who already has a Prefect home, profile or server keeps it.
+    A user who already has a Prefect home, profile or server keeps it. Servers on this machine are reached without a proxy.
     """
+    exempt_loopback_from_proxies()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     install_redaction()

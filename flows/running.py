@@ -31,13 +31,14 @@ def run_once(rejudge: bool = False) -> Outcome:
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)
         show_only_our_lines()
-        from flows.server import ensure_server
+        from flows.server import ensure_server, reporting_a_lost_server
 
-        ensure_server()
-        with importing():
-            from flows.retrain import retrain
+        with reporting_a_lost_server():
+            ensure_server()
+            with importing():
+                from flows.retrain import retrain
 
-        outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
+            outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
         assert isinstance(outcome, Outcome)
         with suppress(StropError):  # only so that the next look is quick
             is_clean()

@@ -63,12 +63,17 @@ def serve(when: When) -> None:
     """
     with one_schedule():
         show_only_our_lines()
-        from flows.server import ensure_server
+        from flows.schedule_address import SECRET_FILE
+        from flows.server import ensure_server, reporting_a_lost_server, require_server
 
-        url = ensure_server(schedules=True)
-        print(f"schedule: {when}; watch it at {url.removesuffix('/api')}. Stop it with Ctrl-C.", flush=True)
-        os.environ[SCHEDULED] = "1"
-        _serve(when)
+        is_ours = not os.environ.get("PREFECT_API_URL")
+        with reporting_a_lost_server():
+            page = ensure_server(schedules=True).removesuffix("/api")
+            login = f" (its page expects the line in {SECRET_FILE})" if is_ours else ""
+            print(f"schedule: {when}; watch it at {page}{login}. Stop it with Ctrl-C.", flush=True)
+            os.environ[SCHEDULED] = "1"
+            _serve(when)
+            require_server()
 
 
 def is_scheduled() -> bool:

@@ -3,38 +3,78 @@
     url = ensure_server()        # the one that PREFECT_API_URL names, where it is set
 
 Prefect's own temporary server would outlive a `kill -9` of the command, and cannot schedule. This one is a process of
-ours: `python -m flows.server PORT [--schedules]`.
+ours, `python -m flows.server`. Whoever may use it may run code as its owner, so that it has a secret (docs/security.md). The
+command holds the listening socket: nobody else can take the port while the process is started again (flows/supervisor.py).
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.environment import PREFECT_FOLDER
+from flows.private_files import make_private_folder, open_private_log
+from flows.schedule_address import publish_address, running_schedule
+from flows.server_access import is_healthy, require_access, server_failure
 from tasks.errors import StropError
 
 STARTUP_SECONDS = 120.0
 USUAL_PORT = 4200
+BACKLOG = 1024
+"""Connections that wait while the process is started again."""
+
+GO_ON = "What was done is kept: the next `strop run` goes on from there"
 
 
 @dataclass
 class Server:
-    """A server that is coming up."""
+    """A server of ours: its socket, which this process holds, and the process that answers there."""
 
-    url: str
-    process: subprocess.Popen[bytes]
+    listener: socket.socket
     log: Path
+    schedules: bool = False
+    secret: str = field(default_factory=lambda: f"strop:{secrets.token_urlsafe(32)}", repr=False)
+    is_stopped: bool = False
+    lost: str | None = None
+    """Why it was given up, where it was."""
+    process: subprocess.Popen[bytes] = field(init=False, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
+
+    def start(self) -> None:
+        """Starts the process, or starts it again: with the same address, secret and database."""
+        descriptor = self.listener.fileno()
+        arguments = [
+            sys.executable,
+            "-m",
+            "flows.server",
+            str(descriptor),
+            *(["--schedules"] if self.schedules else []),
+        ]
+        log = open_private_log(self.log)
+        try:
+            self.process = subprocess.Popen(
+                arguments,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[descriptor],
+                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # ps shows arguments to everybody
+            )
+        finally:
+            os.close(log)
 
     def wait_until_ready(self, seconds: float = STARTUP_SECONDS) -> None:
         """Returns when it answers.
@@ -44,7 +84,7 @@ class Server:
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if is_healthy(self.url):
+            if is_healthy(self.url, timeout_seconds=2.0):
                 return
             if self.process.poll() is not None:
                 raise StropError("the Prefect server did not start", where=str(self.log), fix="Its log says why")
@@ -54,12 +94,18 @@ class Server:
         )
 
     def stop(self) -> None:
+        self.is_stopped = True
         self.process.terminate()
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.listener.close()
+
+
+_ours: Server | None = None
+"""The server that this process started."""
 
 
 def ensure_server(*, schedules: bool = False) -> str:
@@ -68,85 +114,109 @@ def ensure_server(*, schedules: bool = False) -> str:
     Call it before Prefect is imported: the server comes up meanwhile. Called again in one process, it is the same server.
 
     Raises:
-        StropError: there is none at PREFECT_API_URL, or ours does not start.
+        StropError: there is none at PREFECT_API_URL, it refuses us, or ours does not start.
     """
+    global _ours
     if named := os.environ.get("PREFECT_API_URL"):
-        if not is_healthy(named):
-            raise StropError(
-                "no Prefect server answers there", where=f"PREFECT_API_URL={named}", fix="Start it, or unset it"
-            )
+        require_access(named)
         return named
-    if running := _running_schedule():
-        os.environ["PREFECT_API_URL"] = running
-        return running
-    server = _start(schedules)
+    if running := running_schedule():
+        _use(*running)
+        return running[0]
+    server = Server(_listen(USUAL_PORT if schedules else 0), _private_log(), schedules)
+    server.start()
     # registered before Prefect is imported, so that it runs after Prefect's own: that sends its last records at exit
     atexit.register(server.stop)
-    os.environ["PREFECT_API_URL"] = server.url
+    _use(server.url, server.secret)
     import prefect  # noqa: F401  # 2 to 3 seconds
 
+    from flows.supervisor import supervise
+
     server.wait_until_ready()
+    supervise(server)
+    _ours = server
     if schedules:
-        _address_file().write_text(json.dumps({"url": server.url}))
-        atexit.register(_address_file().absolute().unlink, missing_ok=True)
+        atexit.register(publish_address(server.url, server.secret))
     return server.url
 
 
-def is_healthy(url: str, timeout_seconds: float = 5.0) -> bool:
+@contextlib.contextmanager
+def reporting_a_lost_server() -> Iterator[None]:
+    """Reports in one line that the Prefect server is gone, whatever Prefect makes of it.
+
+    Raises:
+        StropError: the server was given up, or refuses, or gives no answer.
+    """
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=timeout_seconds) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+        yield
+    except BaseException as error:
+        require_server()
+        if isinstance(error, Exception) and (reason := server_failure(error)):
+            what = f"the Prefect server could not be used ({reason})"
+            where = str(_ours.log) if _ours else os.environ.get("PREFECT_API_URL")
+            raise StropError(
+                what, where=where, fix=f"See that it runs and that its disk is not full. {GO_ON}"
+            ) from error
+        raise
 
 
-def _start(schedules: bool) -> Server:
-    port = _free_port(USUAL_PORT if schedules else 0)
+def require_server() -> None:
+    """Raises StropError where the server that this process started was given up."""
+    if _ours is not None and _ours.lost:
+        raise StropError(_ours.lost, where=str(_ours.log), fix=GO_ON)
+
+
+def _use(url: str, secret: str) -> None:
+    os.environ["PREFECT_API_URL"] = url
+    os.environ["PREFECT_API_AUTH_STRING"] = secret
+
+
+def _private_log() -> Path:
+    make_private_folder(PREFECT_FOLDER)
     log = (PREFECT_FOLDER / "server.log").absolute()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [sys.executable, "-m", "flows.server", str(port), *(["--schedules"] if schedules else [])]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            arguments, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-    return Server(f"http://127.0.0.1:{port}/api", process, log)
+    log.unlink(missing_ok=True)
+    return log
 
 
-def _free_port(wish: int) -> int:
-    for port in (wish, 0):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
+def _listen(port: int) -> socket.socket:
+    for wish in (port, 0):
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the last server left is no hindrance
+            listener.bind(("127.0.0.1", wish))
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+        else:
+            return listener
     raise StropError("no free port", where="127.0.0.1", fix="Set PREFECT_API_URL to a running server")
 
 
-def _address_file() -> Path:
-    return PREFECT_FOLDER / "schedule.json"
-
-
-def _running_schedule() -> str | None:
-    """The server of a `strop schedule` in this project: two servers on one database would lock each other out."""
-    try:
-        url = str(json.loads(_address_file().read_text())["url"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return url if is_healthy(url) else None
-
-
 def main() -> None:
+    """`python -m flows.server DESCRIPTOR [--schedules]`: serves on a listening socket that the parent handed down."""
     from tasks.quick_start import importing
     from tasks.watchdog import end_with_parent
 
     end_with_parent()
-    port, schedules = int(sys.argv[1]), "--schedules" in sys.argv
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    os.umask(0o077)  # the database holds what a run did, and its parameters
+    if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        sys.exit("flows.server: no secret in PREFECT_SERVER_API_AUTH_STRING: an open server would run anybody's code")
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    schedules = "--schedules" in sys.argv
+    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    os.environ["PREFECT_API_URL"] = f"{origin}/api"
+    for name in ("PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
+        os.environ[name] = origin
     os.environ.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
     with importing():
         import uvicorn
         from prefect.server.api.server import create_app
 
+    from flows.origin_guard import guard_origin
+
     app = create_app(ephemeral=not schedules, final=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(guard_origin(app), log_level="error", timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

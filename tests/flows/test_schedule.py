@@ -48,7 +48,9 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
         collect(root, "two.jsonl", 50)
         wait_for(told("Version 2 passed the gate and is now champion."), 180, "the schedule")
         api = json.loads((root / ".strop/prefect/schedule.json").read_text())["url"]
-        assert {"Promoted", "NothingNew"} <= {run["state_name"] for run in flow_runs(api)}
+        secret = (root / ".strop/prefect/secret").read_text().strip()
+        assert {"Promoted", "NothingNew"} <= {run["state_name"] for run in flow_runs(api, secret)}
+        assert secret not in (tmp_path / "log").read_text()
         family = psutil.Process(process.pid).children(recursive=True)
     finally:
         process.send_signal(signal.SIGTERM)

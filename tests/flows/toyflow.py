@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import functools
 import json
 import os
@@ -16,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from conftest import REPOSITORY, qa_records, write_jsonl
+from processes import wait_for
 from toyworld import TOY, git, template
 
-from flows.server import Server
+from flows.server_access import is_healthy
+
+SECRET = "test:of the session's Prefect server"
 
 DVC_YAML = """
 stages:
@@ -103,16 +107,15 @@ def prefect_api() -> str:
     """The address of a Prefect server for the session: most tests need not wait for one of their own."""
     home = Path(tempfile.mkdtemp(prefix="strop-prefect-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = [sys.executable, "-m", "flows.server", str(port)]
+    listener = socket.create_server(("127.0.0.1", 0))
+    variables = without_prefect(PREFECT_HOME=str(home), PREFECT_SERVER_API_AUTH_STRING=SECRET)
+    arguments = [sys.executable, "-m", "flows.server", str(listener.fileno())]
     with (home / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, env=without_prefect(PREFECT_HOME=str(home)), stdout=log, stderr=log)
+        process = subprocess.Popen(arguments, env=variables, stdout=log, stderr=log, pass_fds=[listener.fileno()])
     atexit.register(process.terminate)
-    server = Server(f"http://127.0.0.1:{port}/api", process, home / "log")
-    server.wait_until_ready()
-    return server.url
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+    wait_for(lambda: is_healthy(url, timeout_seconds=2), 120, "the Prefect server")
+    return url
 
 
 def without_prefect(**more: str) -> dict[str, str]:
@@ -122,7 +125,8 @@ def without_prefect(**more: str) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    return without_prefect(PREFECT_API_URL=prefect_api())
+    """As where a person named a Prefect server of his own, which has a secret of its own."""
+    return without_prefect(PREFECT_API_URL=prefect_api(), PREFECT_API_AUTH_STRING=SECRET)
 
 
 def strop(root: Path, *arguments: str, exit_code: int = 0) -> str:
@@ -138,11 +142,11 @@ def facts(root: Path, *arguments: str, exit_code: int = 0) -> Any:
     return json.loads(strop(root, *arguments, "--json", exit_code=exit_code))
 
 
-def flow_runs(api: str | None = None) -> list[dict[str, Any]]:
+def flow_runs(api: str | None = None, secret: str = SECRET) -> list[dict[str, Any]]:
     """Every flow run that a Prefect server knows of."""
-    asked = urllib.request.Request(
-        f"{api or prefect_api()}/flow_runs/filter", data=b"{}", headers={"content-type": "application/json"}
-    )
+    login = base64.b64encode(secret.encode()).decode()
+    headers = {"content-type": "application/json", "authorization": f"Basic {login}"}
+    asked = urllib.request.Request(f"{api or prefect_api()}/flow_runs/filter", data=b"{}", headers=headers)
     with urllib.request.urlopen(asked) as answer:
         found: list[dict[str, Any]] = json.load(answer)
     return found

@@ -1,0 +1,66 @@
+"""Files for this user alone: folders of mode 0700, files of mode 0600, and nothing read that another user wrote."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tasks.errors import StropError
+
+
+def make_private_folder(folder: Path) -> None:
+    """Makes the folder, or closes it and its files to other users.
+
+    Raises:
+        StropError: it belongs to another user.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_ours(folder.stat(), folder)
+    folder.chmod(0o700)
+    for file in folder.iterdir():
+        if file.is_file() and not file.is_symlink() and file.stat().st_uid == os.geteuid():
+            file.chmod(0o600)
+
+
+def open_private_log(path: Path) -> int:
+    """A descriptor that appends to a log of mode 0600. Raises StropError where another user owns the file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        _require_ours(os.fstat(descriptor), path)
+    except StropError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes the whole file or nothing; at no moment can another user read it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_private(path: Path) -> str:
+    """The content of a file that only this user can have written.
+
+    Raises:
+        OSError: it is not there, is a link, or cannot be read.
+        StropError: it, or its folder, belongs to another user or may be written by one.
+    """
+    _require_ours(path.parent.stat(), path.parent)
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
+        _require_ours(os.fstat(file.fileno()), path)
+        return file.read()
+
+
+def _require_ours(status: os.stat_result, path: Path) -> None:
+    if status.st_uid != os.geteuid():
+        fix = "Run as that user, or name a Prefect server of your own in PREFECT_API_URL"
+        raise StropError(f"belongs to another user (uid {status.st_uid})", where=str(path), fix=fix)
+    if stat.S_IMODE(status.st_mode) & 0o022 and stat.S_ISREG(status.st_mode):
+        raise StropError("may be written by other users", where=str(path), fix="Remove it, then run again")

@@ -1,0 +1,89 @@
+"""Keeps the Prefect server of this process answering: a server that dies in mid-run is started again.
+
+The stage that runs meanwhile does not notice: the socket stays open, requests wait there, and Prefect's client repeats those that
+were cut off. A server that dies again and again is given up: the run is interrupted as by Ctrl-C, and ends in one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flows.server import Server
+
+RESTARTS = 2
+PATIENCE_SECONDS = 15.0
+"""Since its first end; a run is told within half a minute that there is no server."""
+STEADY_SECONDS = 60.0
+"""One that lived so long has not been dying again and again."""
+
+GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def supervise(server: Server) -> None:
+    """Watches a server that is ready, until `Server.stop`. Call it from the main thread, which is interrupted at need."""
+    with contextlib.suppress(ValueError):  # not the main thread: it cannot be interrupted then
+        signal.signal(signal.SIGUSR1, _interrupt)
+    threading.Thread(target=_watch, args=(server,), daemon=True, name="supervisor").start()
+
+
+def _watch(server: Server) -> None:
+    ends: list[float] = []
+    started = time.monotonic()
+    while True:
+        code = server.process.wait()
+        if server.is_stopped:
+            return None
+        now = time.monotonic()
+        ends = [*(ends if now - started < STEADY_SECONDS else []), now]
+        if len(ends) > RESTARTS or now - ends[0] > PATIENCE_SECONDS:
+            return _give_up(server, f"the Prefect server ended {len(ends)} times in {now - ends[0] + 1:.0f} s")
+        print(f"strop: the Prefect server ended (exit code {code}); it is started again.", file=sys.stderr, flush=True)
+        started = now
+        try:
+            server.start()
+        except OSError as error:
+            return _give_up(server, f"the Prefect server ended, and cannot be started again ({error.strerror})")
+
+
+def _give_up(server: Server, reason: str) -> None:
+    server.lost = reason
+    threading.Thread(target=_refuse, args=(server.listener,), daemon=True, name="no-server").start()
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGUSR1)  # this thread cannot raise in that one
+
+
+def _refuse(listener: socket.socket) -> None:
+    """Answers every request with 410, which Prefect's client does not repeat: it would for minutes where nothing answers."""
+    listener.settimeout(None)
+    with contextlib.suppress(OSError):  # closed at exit
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_refuse_one, args=(connection,), daemon=True).start()
+
+
+def _refuse_one(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError), connection:
+        connection.settimeout(5.0)
+        connection.recv(65536)
+        connection.sendall(GONE)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):  # else what is unread would reset the connection before the answer is seen
+            pass
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """As Ctrl-C does, also where a shell that started us in the background has it ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:
+        raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.files import file_digest
+from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.connected import Connected
 from tasks.tracking.reaching import quiet, telling
 
@@ -89,16 +90,16 @@ class Models(Connected):
                     beside.replace(file)
 
     def _local_artifacts(self, source: str) -> Path | None:
-        place = self.client.get_logged_model(source.rsplit("/", 1)[1]).artifact_location
-        return Path(place) if "://" not in place and Path(place).is_dir() else None
+        place = local_folder(self.client.get_logged_model(source.rsplit("/", 1)[1]).artifact_location, self.uri)
+        return place if place and place.is_dir() else None
 
     def _remove_half_logged(self, weights: str) -> None:
         """What a process that was killed while logging left behind."""
         query = f"tags.`strop.weights` = '{weights}'"
         for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
             if str(model.status) != "READY":
-                if "://" not in model.artifact_location:
-                    shutil.rmtree(Path(model.artifact_location).parent, ignore_errors=True)
+                if place := local_folder(model.artifact_location, self.uri):
+                    shutil.rmtree(place.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)
 
 

@@ -1,25 +1,26 @@
-"""A registry file is made, upgraded, or mended after a move, before MLflow opens it."""
+"""A registry file is made, or upgraded, and its locations are made relative, before MLflow opens it."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.tracking.artifact_paths import make_relative
 from tasks.tracking.reaching import hush
-from tasks.tracking.registry_file import follow_move, schema_version
+from tasks.tracking.registry_file import project_of, schema_version
 
-ARTIFACTS = paths.REGISTRY_FOLDER / "artifacts"
+PREPARE_SECONDS = 300
+"""An upgrade of a large file by another process takes long."""
 
 
 def prepare_file(uri: str, path: Path) -> None:
     """Makes or upgrades the file, one process at a time: MLflow's own attempt breaks a file that two open at once."""
-    from filelock import FileLock
-
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.LOCKS / "registry.lock", timeout=300):
+    with _one_at_a_time(path):
         at = schema_version(path)
         if at is None and not (path.exists() and path.stat().st_size):
             _make(path)
@@ -29,8 +30,35 @@ def prepare_file(uri: str, path: Path) -> None:
             hush()
             shutil.copyfile(path, path.with_name(f"{path.name}.before-{at or 'mlflow'}"))
             mlflow.db.upgrade.callback(uri)
-        elif follow_move(path, ARTIFACTS):
-            print(f"registry: the project folder was moved; corrected the paths in {path}", file=sys.stderr, flush=True)
+        elif make_relative(path):
+            print(f"registry: artifact paths in {path} are now relative to the project", file=sys.stderr, flush=True)
+
+
+def keep_locations_relative(path: Path) -> None:
+    """After MLflow wrote an absolute one."""
+    with _one_at_a_time(path):
+        make_relative(path)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """A lock that belongs to the file, not to the worktree that it is opened from."""
+    from filelock import FileLock, Timeout
+
+    project = project_of(path)
+    folder = project / paths.LOCKS if project else path.resolve().parent
+    name = "registry.lock" if project else f".{path.name}.lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / name, timeout=PREPARE_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        fix = "End that process, then run again"
+        raise RegistryError("another process is still preparing the registry", where=str(path), fix=fix) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make(path: Path) -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, one_line
 from tasks.redaction import without_credentials
+from tasks.tracking.login import has_login
+from tasks.tracking.registry_file import path_of, trouble_with_file, wait_while_locked
 
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+NOT_LOGGED_IN, NOT_PERMITTED = 401, 403
 
 
 def require_reachable(uri: str) -> None:
     """Knocks once: MLflow itself would try for minutes before it gives up."""
     parts = urlsplit(uri)
-    if not parts.hostname:
+    if not parts.hostname or _goes_through_proxy(parts.scheme, parts.hostname):
         return
     port = parts.port or PORTS.get(parts.scheme.split("+")[0])
     if port is None:
@@ -34,30 +39,69 @@ def require_reachable(uri: str) -> None:
         ) from error
 
 
+def _goes_through_proxy(scheme: str, host: str) -> bool:
+    """Whether the host may be reachable by a proxy alone."""
+    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+
+
 def without_password(uri: str) -> str:
     """The address as it may be shown."""
     return without_credentials(uri)
 
 
 @contextlib.contextmanager
-def telling(uri: str) -> Iterator[None]:
-    """Tells what MLflow, its database or its server refuse in one line."""
+def telling(uri: str, is_ours: bool = True) -> Iterator[None]:
+    """Waits while another process holds the registry's file, and tells in one line what MLflow, its database or its server refuse.
+
+    Args:
+        is_ours: False for a file that can not be made again from this project.
+    """
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
+    path = path_of(uri)
+    if path is not None:
+        wait_while_locked(path)
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        told = one_line(error)
-        fix = "See that it is up and of this version of MLflow, then run again"
-        raise RegistryError(f"the registry refused ({told})", where=without_password(uri), fix=fix) from error
+        told = _without_sql(str(error))
+        if path is not None and (trouble := trouble_with_file(path, told, is_ours)):
+            raise trouble from error
+        raise _refusal(_status_of(error), told, without_password(uri)) from error
+
+
+def _refusal(status: int | None, told: str, where: str) -> RegistryError:
+    if status == NOT_LOGGED_IN:
+        what = "the registry refused the login" if has_login() else "the registry needs a login"
+        fix = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, then run again"
+        return RegistryError(f"{what} (401)", where=where, fix=fix)
+    if status == NOT_PERMITTED:
+        fix = "Let whoever keeps the server give this login EDIT on the experiment and the model, or use another login"
+        return RegistryError(f"the registry does not permit this (403: {told})", where=where, fix=fix)
+    fix = "See that it is up and of this version of MLflow, then run again"
+    return RegistryError(f"the registry refused ({told})", where=where, fix=fix)
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The HTTP status that a server answered with, as MLflow or requests report it."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return int(response.status_code)
+    return {"UNAUTHENTICATED": NOT_LOGGED_IN, "PERMISSION_DENIED": NOT_PERMITTED}.get(getattr(error, "error_code", ""))
+
+
+def _without_sql(message: str) -> str:
+    """A database's message in one line, without the statement, its values and the advertisement for a manual."""
+    message = re.sub(r"\[(SQL|parameters):.*", "", message, flags=re.DOTALL)
+    return one_line(message.split("(Background on this error")[0])
 
 
 def hush() -> None:
-    """MLflow tells of each migration, each path and each guess; we tell of errors."""
+    """MLflow tells of each migration, each path and each guess, and prints the trace of an error that it raises as well."""
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
 from tasks.redaction import filled_in
+from tasks.tracking.artifact_paths import location_for, resolve_below
+from tasks.tracking.login import split_login, use_login
 from tasks.tracking.models import Models
-from tasks.tracking.preparing import ARTIFACTS, prepare_file
+from tasks.tracking.preparing import keep_locations_relative, prepare_file
 from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import path_of
+from tasks.tracking.registry_file import located, path_of
 from tasks.tracking.runs import Runs
 from tasks.tracking.versions import Versions
 
@@ -28,14 +30,18 @@ class Registry(Versions, Runs, Models):
 
 
 def tracking_uri(config: PipelineConfig) -> str:
-    """Where the registry is: MLFLOW_TRACKING_URI, else the setting.
+    """Where the registry is: MLFLOW_TRACKING_URI, else the setting; without the login that a server's address may hold.
 
     A file's address is made absolute: MLflow keeps a connection by its address, and would go on with the first project's
     file in a process that goes from one project to another.
     """
+    return split_login(_named_uri(config))[0]
+
+
+def _named_uri(config: PipelineConfig) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set)
     path = path_of(uri)
-    return uri.replace(str(path), str(path.resolve()), 1) if path else uri
+    return uri.replace(str(path), str(located(path)), 1) if path else uri
 
 
 def _not_set(name: str) -> RegistryError:
@@ -49,18 +55,20 @@ def open_registry(config: PipelineConfig) -> Registry:
     Raises:
         RegistryError: it cannot be reached (found out within seconds), or is no registry.
     """
-    uri = tracking_uri(config)
+    uri = use_login(_named_uri(config))
     require_reachable(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # "View run ... at:" tells the address
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # "View run ... at:" shows the address
+    hush()
+    path = path_of(uri)
     with telling(uri):
-        if (path := path_of(uri)) is not None:
+        if path is not None:
             prepare_file(uri, path)
         import mlflow
 
-        hush()
+        resolve_below(path)
         with _keeping_environment("MLFLOW_TRACKING_URI"):
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
@@ -69,14 +77,17 @@ def open_registry(config: PipelineConfig) -> Registry:
 
 
 def _experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """The experiment of that name; with a registry file, its artifacts lie beside the file, in mlflow/artifacts."""
+    """The experiment of that name; with a registry file, its artifacts are kept in mlflow/artifacts. A server knows where."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        place = str(ARTIFACTS.resolve()) if path_of(uri) else None
+        path = path_of(uri)
         try:
-            return str(client.create_experiment(name, artifact_location=place))
+            made = str(client.create_experiment(name, artifact_location=location_for(path) if path else None))
+            if path:
+                keep_locations_relative(path)
+            return made
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:

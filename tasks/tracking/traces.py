@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.tracking.login import login_within
 from tasks.tracking.preparing import prepare_file, require_newest_schema
 from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import path_of
+from tasks.tracking.registry_file import located, path_of
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
@@ -22,23 +24,31 @@ def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dic
     Raises:
         RegistryError: the server cannot be reached, the file is not there or of another version, or it has no such experiment.
     """
-    require_reachable(uri)
+    if (path := path_of(uri)) is not None:
+        uri = uri.replace(str(path), str(located(path)), 1)  # as in `tracking_uri`
+        path = located(path)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with telling(uri):
-        if (path := path_of(uri)) is not None:
-            uri = uri.replace(str(path), str(path.resolve()), 1)  # as in `tracking_uri`
+    hush()
+    with login_within(uri) as address:
+        yield from _judged(address, path, experiment, with_content)
+
+
+def _judged(uri: str, path: Path | None, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
+    require_reachable(uri)
+    is_ours = path is not None and path == located(paths.REGISTRY_FOLDER / path.name)
+    with telling(uri, is_ours):
+        if path is not None:
             if not path.exists():
                 raise RegistryError(
                     "no such file", where=str(path), fix="Mend the source's tracking_uri in params.yaml"
                 )
-            if path.resolve().parent == paths.REGISTRY_FOLDER.resolve():
+            if is_ours:
                 prepare_file(uri, path)
             else:
                 require_newest_schema(path)
         import mlflow
 
-        hush()
         client = mlflow.MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:

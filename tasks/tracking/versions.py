@@ -64,7 +64,9 @@ class Versions(Connected):
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            made = self.client.create_model_version(self.model, source, run_id, tags=dict(tags))
+            # a server takes a logged model as a source only with its id beside it
+            model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
+            made = self.client.create_model_version(self.model, source, run_id, tags=dict(tags), model_id=model_id)
         return int(made.version)  # an int on sqlite, a string over HTTP
 
     def set_version_tags(self, number: int, tags: Mapping[str, str]) -> None:

@@ -23,9 +23,10 @@ from tasks import mirror, paths
 from tasks.config import load_config
 from tasks.errors import RegistryError, VersioningError
 from tasks.mirror import EVENTS_FILE, mirror_curves
-from tasks.tracking.preparing import ARTIFACTS
+from tasks.tracking import registry_file
+from tasks.tracking.artifact_paths import COLUMNS
+from tasks.tracking.reaching import telling
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.registry_file import ARTIFACT_PATHS, follow_move
 from tasks.tracking.runs import Point
 from tasks.weights import weights_digest
 
@@ -125,42 +126,155 @@ def test_a_server_that_is_no_registry_is_one_line_within_a_minute(world: Path, m
         server.shutdown()
 
 
-def test_a_damaged_file_is_told(world: Path) -> None:
+def test_a_file_that_is_no_database_is_one_line_that_names_the_rebuild(world: Path) -> None:
     Path("mlflow/mlflow.db").write_bytes(b"this is no database, " * 100)
-    with pytest.raises(RegistryError, match=r"mlflow\.db: the registry cannot be opened"):
+    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as told:
         open_registry(load_config())
+    assert "move" not in str(told.value)
+
+
+def test_corrupted_pages_are_one_line_that_names_the_rebuild(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    toyworld.stand_in("serving", tmp_path, monkeypatch)
+    content = bytearray(Path("mlflow/mlflow.db").read_bytes())
+    for start in range(4096 * 4, len(content), 4096):  # the schema stays whole, the tables do not
+        content[start : start + 4096] = b"\xff" * len(content[start : start + 4096])
+    Path("mlflow/mlflow.db").write_bytes(content)
+    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as told:
+        open_registry(load_config()).version(1)
+    assert "\n" not in str(told.value)
+    assert "SELECT" not in str(told.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_locked_file_is_waited_for_with_one_line(world: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    registry = open_registry(load_config())
+    held = sqlite3.connect("mlflow/mlflow.db", isolation_level=None, check_same_thread=False)
+    held.execute("BEGIN EXCLUSIVE")
+    threading.Timer(1.5, held.execute, ["ROLLBACK"]).start()
+    assert open_registry(load_config()).versions() == []
+    held.execute("BEGIN IMMEDIATE")
+    threading.Timer(1.5, held.execute, ["ROLLBACK"]).start()
+    registry.create_run("x", {})
+    held.close()
+    assert capfd.readouterr().err.count("registry: waiting for another process that has locked ") == 2
+
+
+def test_a_file_that_stays_locked_is_one_line_in_the_end(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry_file, "LOCK_WAIT_SECONDS", 0.5)
+    registry = open_registry(load_config())
+    with contextlib.closing(sqlite3.connect("mlflow/mlflow.db", isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        for work in (lambda: open_registry(load_config()), lambda: registry.create_run("x", {})):
+            with pytest.raises(RegistryError, match=r"mlflow\.db: another process keeps .* locked\. End that process"):
+                work()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs VALUES (?)]", "no space left"),
+        ("(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: INSERT", "may not be read or written"),
+        ("(sqlite3.OperationalError) database is locked [SQL: UPDATE runs", "another process keeps"),
+        ("(sqlite3.DatabaseError) database disk image is malformed\n[SQL: SELECT 1]", "strop registry rebuild"),
+        ("(sqlite3.IntegrityError) UNIQUE failed\n[SQL: INSERT INTO x]\n(Background on", r"refused \(.*UNIQUE failed\)"),
+    ],
+)  # fmt: skip
+def test_what_the_database_refuses_is_one_line_without_sql(message: str, told: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(RegistryError, match=told) as raised, telling("sqlite:///nowhere.db"):
+        raise MlflowException(message)
+    assert "SQL:" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def absolute_paths(path: Path = Path("mlflow/mlflow.db")) -> list[str]:
+    """Every location in the file that is absolute."""
+    columns = [("experiments", "artifact_location"), *COLUMNS]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        values = [value for table, column in columns for (value,) in database.execute(f"SELECT {column} FROM {table}")]
+    return [value for value in values if value and (value.startswith("/") or "://" in value)]
 
 
 def test_a_moved_project_still_finds_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toyworld.stand_in("serving", tmp_path, monkeypatch)  # a copy: every path in it is that of the original
+    toyworld.stand_in("serving", tmp_path, monkeypatch)  # a copy of a project that is elsewhere
+    before = Path("mlflow/mlflow.db").read_bytes()
     registry = open_registry(load_config())
     (stored,) = registry.weight_files(registry.version(1).source, tmp_path)
     assert stored.is_relative_to(tmp_path / "project")
-    with sqlite3.connect("mlflow/mlflow.db") as database:
-        places = [
-            p
-            for (p,) in database.execute(
-                "SELECT artifact_uri FROM runs UNION SELECT storage_location FROM model_versions"
+    assert absolute_paths() == []
+    assert Path("mlflow/mlflow.db").read_bytes() == before, "nothing had to be corrected"
+
+
+def test_relative_locations_are_read_from_anywhere_and_by_a_name_with_odd_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(toyworld.template("serving"), tmp_path / "50% of #1 是", symlinks=True)
+    monkeypatch.chdir(root)
+    registry = open_registry(load_config())
+    monkeypatch.chdir(tmp_path)
+    version = registry.version(1)
+    (stored,) = registry.weight_files(version.source, tmp_path / "download")
+    assert stored.is_relative_to(root)
+    registry.log_files(version.run_id, stored)
+    assert (root / "mlflow/artifacts").is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {root.name}
+    assert stored.name in {file.path for file in registry.client.list_artifacts(version.run_id)}
+
+
+def with_absolute_paths(root: Path, old: Path) -> None:
+    """As an earlier Strop, or MLflow by itself, wrote the locations of a project at `old`."""
+    with contextlib.closing(sqlite3.connect(root / "mlflow/mlflow.db")) as database, database:
+        for table, column in (("experiments", "artifact_location"), *COLUMNS):
+            database.execute(
+                f"UPDATE {table} SET {column} = ? || {column} WHERE {column} LIKE 'mlflow/%' OR {column} LIKE 'mlruns/%'",
+                (f"{old}/",),
             )
-        ]
-    assert all(place.startswith(str(tmp_path / "project")) for place in places if place)
+
+
+def test_absolute_locations_of_before_become_relative_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = toyworld.stand_in("serving", tmp_path, monkeypatch)
+    with_absolute_paths(root, Path("/gone/project"))
+    assert absolute_paths()
+    open_registry(load_config())
+    registry = open_registry(load_config())
+    assert capfd.readouterr().err.count("are now relative to the project") == 1
+    assert absolute_paths() == []
+    assert registry.weight_files(registry.version(2).source, tmp_path)
+
+
+def test_artifacts_that_another_project_put_into_its_own_folder_stay_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(toyworld.template("serving"), tmp_path / "other", symlinks=True)
+    root = toyworld.stand_in("serving", tmp_path, monkeypatch)
+    shutil.rmtree(root / "mlflow/artifacts")
+    with_absolute_paths(root, other)  # this file was named by the other project, too
+    registry = open_registry(load_config())
+    (stored,) = registry.weight_files(registry.version(1).source, tmp_path)
+    assert stored.is_relative_to(other)
 
 
 @pytest.mark.parametrize("is_link", [False, True])
 def test_a_file_outside_the_project_that_two_share_keeps_its_paths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
 ) -> None:
-    shared = tmp_path / "shared.db"
+    shared = shutil.copyfile("mlflow/mlflow.db", tmp_path / "shared.db")
     with contextlib.closing(sqlite3.connect(shared)) as database, database:
-        for table, column in ARTIFACT_PATHS:
-            database.execute(f"CREATE TABLE {table} ({column} TEXT)")
-        database.execute("INSERT INTO experiments VALUES ('/other/project/mlflow/artifacts')")
-    (tmp_path / "project").mkdir()
-    monkeypatch.chdir(tmp_path / "project")
+        database.execute("UPDATE experiments SET artifact_location = '/other/project/mlflow/artifacts'")
     Path("linked.db").symlink_to(shared)
-    assert not follow_move(Path("linked.db") if is_link else shared, ARTIFACTS)
-    shutil.copyfile(shared, "own.db")
-    assert follow_move(Path("own.db"), ARTIFACTS)
+    before = shared.read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///linked.db" if is_link else f"sqlite:///{shared}")
+    registry = open_registry(load_config())
+    assert registry.uri == f"sqlite:///{shared}"
+    assert shared.read_bytes() == before
 
 
 def test_a_point_is_not_written_twice(world: Path) -> None:

@@ -1,0 +1,129 @@
+"""The same story against each kind of registry: a file, an MLflow server, and one with a login."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import toyworld
+from mlflowserver import PASSWORD, USER, log_in, server
+from toyworld import run_stages, set_params
+
+from tasks import paths
+from tasks.audit.stage import audit
+from tasks.config import load_config
+from tasks.errors import RegistryError
+from tasks.ledger import champion_of, read_ledger
+from tasks.promote.stage import promote, rollback
+from tasks.register import logged_model, stage
+from tasks.tracking.registry import open_registry
+from tasks.versions import weights_folder
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    return toyworld.stand_in("judged", tmp_path, monkeypatch)
+
+
+def use_registry(uri: str, model: str, seed: int = 1) -> None:
+    set_params(seed=seed, register={"model_name": model, "tracking_uri": uri})
+
+
+def use_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Prepares for a kind of registry and returns its address as params.yaml holds it."""
+    if kind == "a file":
+        return "sqlite:///mlflow/mlflow.db"
+    if kind == "a server":
+        return server(has_login=False).url
+    address = server(has_login=True).url
+    if kind == "a server, the login in the address":
+        return address.replace("://", f"://{USER}:{PASSWORD}@")
+    log_in(monkeypatch)
+    return address
+
+
+KINDS = ("a file", "a server", "a server, the login in the environment", "a server, the login in the address")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_version_is_registered_promoted_rolled_back_and_audited(
+    world: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uri, model = use_kind(kind, monkeypatch), f"tiny-{KINDS.index(kind)}"
+    use_registry(uri, model)
+    assert stage.run(load_config()).version == 1
+    assert stage.run(load_config()).is_new is False
+    promote(load_config(), 1, why="first", expected_champion=None)
+    use_registry(uri, model, seed=2)
+    run_stages()
+    assert stage.run(load_config()).version == 2
+    registry = open_registry(load_config())
+    assert (registry.alias("champion"), registry.alias("challenger")) == (1, 2)
+    promote(load_config(), 2, why="better", expected_champion=1)
+    assert rollback(load_config(), why="complaints").version == 1
+    assert (registry.alias("champion"), registry.alias("challenger")) == (1, None)
+    assert [version.version for version in registry.versions()] == [1, 2]
+    for version in (1, 2):
+        links = audit(load_config(), version)
+        assert all(link.ok for link in links), [link for link in links if not link.ok]
+    champion = champion_of(read_ledger(model))
+    assert champion is not None
+    assert weights_folder(model, 1, champion.weights_digest).is_dir()
+    _holds_what_it_should(registry.version(1).run_id)
+    assert PASSWORD not in "".join(capfd.readouterr())
+
+
+def _holds_what_it_should(run_id: str) -> None:
+    registry = open_registry(load_config())
+    recorded = registry.client.get_run(run_id)
+    assert recorded.data.params["finetune.lora.rank"] == "4"
+    assert len(registry.client.get_metric_history(run_id, "train/loss")) == 4
+    assert {"receipt.json", "verdict.json"} <= {file.path for file in registry.client.list_artifacts(run_id)}
+    from tasks.base.load import load_trained
+    from tasks.base.materialise import base_folder
+    from tasks.base.resolve import read_base
+
+    record = read_base()
+    model, tokenizer = registry.load_model(f"models:/{registry.model}@champion", base_folder(record))
+    digest = registry.version(1).tags["strop.weights"]
+    ours = load_trained(weights_folder(registry.model, 1, digest), record)
+    assert float((logged_model.logits(model, tokenizer) - logged_model.logits(ours, tokenizer)).abs().max()) == 0
+
+
+def test_without_a_login_or_with_a_wrong_one_there_is_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = server(has_login=True).url
+    use_registry(address, "tiny")
+    with pytest.raises(RegistryError, match=r"needs a login \(401\)\. Set MLFLOW_TRACKING_USERNAME"):
+        stage.run(load_config())
+    log_in(monkeypatch, password="wrong")
+    with pytest.raises(RegistryError, match=r"refused the login \(401\)") as told:
+        stage.run(load_config())
+    assert "\n" not in str(told.value)
+    use_registry(address.replace("://", f"://{USER}:wrong-too@"), "tiny")
+    with pytest.raises(RegistryError, match="refused the login") as told:
+        stage.run(load_config())
+    assert "wrong-too" not in str(told.value)
+    assert read_ledger("tiny") == []
+
+
+def test_a_login_that_may_only_read_is_told_so(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests
+
+    address = server(has_login=True).url
+    reader = {"username": "reader", "password": "reads-only-everything"}
+    requests.post(f"{address}/api/2.0/mlflow/users/create", json=reader, auth=(USER, PASSWORD), timeout=30)
+    use_registry(address, "tiny-of-the-team")
+    log_in(monkeypatch)
+    stage.run(load_config())
+    log_in(monkeypatch, reader["username"], reader["password"])
+    with pytest.raises(RegistryError, match=r"does not permit this \(403") as told:
+        promote(load_config(), 1, why="mine", expected_champion=None)
+    assert "\n" not in str(told.value)
+    # the ledger moved first; the alias follows when somebody comes who may set it
+    log_in(monkeypatch)
+    promote(load_config(), 1, why="mine", expected_champion=1)
+    assert open_registry(load_config()).alias("champion") == 1
+    assert json.loads(paths.ROUND.read_text())["champion"] is None

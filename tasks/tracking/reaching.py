@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tasks.errors import RegistryError
+from tasks.errors import RegistryError, disk_error, without_sql
 
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -50,7 +50,9 @@ def telling(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        told = " ".join(str(error).split())[:300]
+        if refused := disk_error(error):
+            raise refused from error
+        told = without_sql(error)
         fix = "See that it is up and of this version of MLflow, then run again"
         raise RegistryError(f"the registry refused ({told})", where=without_password(uri), fix=fix) from error
 

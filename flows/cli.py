@@ -92,10 +92,6 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `strop history | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if told := told_by_disk(error):
-            return _fail(told)
-        raise
     except Terminated:
         return _fail(STOPPED)
     except typer.Abort:  # a question that was not answered
@@ -105,6 +101,10 @@ def run(arguments: list[str]) -> int:
 
         rich_format_error(error)  # type: ignore[arg-type]
         return error.exit_code
+    except Exception as error:
+        if told := told_by_disk(error):  # whatever a library made of it
+            return _fail(told)
+        raise
 
 
 def _project_first(arguments: list[str]) -> list[str]:

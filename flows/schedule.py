@@ -63,6 +63,7 @@ def serve(when: When) -> None:
     """
     with one_schedule():
         show_only_our_lines()
+        from flows.proxies import start_runs_without_proxies
         from flows.schedule_address import SECRET_FILE
         from flows.server import ensure_server, reporting_a_lost_server, require_server
 
@@ -72,6 +73,7 @@ def serve(when: When) -> None:
             login = f" (its page expects the line in {SECRET_FILE})" if is_ours else ""
             print(f"schedule: {when}; watch it at {page}{login}. Stop it with Ctrl-C.", flush=True)
             os.environ[SCHEDULED] = "1"
+            start_runs_without_proxies()
             _serve(when)
             require_server()
 

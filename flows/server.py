@@ -3,7 +3,7 @@
     url = ensure_server()        # the one that PREFECT_API_URL names, where it is set
 
 Prefect's own temporary server would outlive a `kill -9` of the command, and cannot schedule. This one is a process of
-ours, `python -m flows.server`. Whoever may use it may run code as its owner, so that it has a secret (docs/security.md). The
+ours, flows/server_process.py. Whoever may use it may run code as its owner, so that it has a secret (docs/security.md). The
 command holds the listening socket: nobody else can take the port while the process is started again (flows/supervisor.py).
 """
 
@@ -25,7 +25,8 @@ from flows.environment import PREFECT_FOLDER
 from flows.private_files import make_private_folder, open_private_log
 from flows.schedule_address import publish_address, running_schedule
 from flows.server_access import is_healthy, require_access, server_failure
-from tasks.errors import StropError
+from flows.server_guard import INSUFFICIENT_STORAGE, is_full
+from tasks.errors import DiskError, StropError
 
 STARTUP_SECONDS = 120.0
 USUAL_PORT = 4200
@@ -58,7 +59,7 @@ class Server:
         arguments = [
             sys.executable,
             "-m",
-            "flows.server",
+            "flows.server_process",
             str(descriptor),
             *(["--schedules"] if self.schedules else []),
         ]
@@ -87,6 +88,8 @@ class Server:
             if is_healthy(self.url, timeout_seconds=2.0):
                 return
             if self.process.poll() is not None:
+                if is_full(self.log.parent):
+                    raise _no_space()
                 raise StropError("the Prefect server did not start", where=str(self.log), fix="Its log says why")
             time.sleep(0.1)
         raise StropError(
@@ -117,27 +120,31 @@ def ensure_server(*, schedules: bool = False) -> str:
         StropError: there is none at PREFECT_API_URL, it refuses us, or ours does not start.
     """
     global _ours
-    if named := os.environ.get("PREFECT_API_URL"):
-        require_access(named)
-        return named
-    if running := running_schedule():
-        _use(*running)
-        return running[0]
-    server = Server(_listen(USUAL_PORT if schedules else 0), _private_log(), schedules)
-    server.start()
-    # registered before Prefect is imported, so that it runs after Prefect's own: that sends its last records at exit
-    atexit.register(server.stop)
-    _use(server.url, server.secret)
+    started = None
+    if url := os.environ.get("PREFECT_API_URL"):
+        require_access(url)
+    elif running := running_schedule():
+        url = _use(*running)
+    else:
+        started = Server(_listen(USUAL_PORT if schedules else 0), _private_log(), schedules)
+        started.start()
+        # registered before Prefect is imported, so that it runs after Prefect's own: that sends its last records at exit
+        atexit.register(started.stop)
+        url = _use(started.url, started.secret)
     import prefect  # noqa: F401  # 2 to 3 seconds
 
-    from flows.supervisor import supervise
+    from flows.proxies import ignore_proxies_on_loopback
 
-    server.wait_until_ready()
-    supervise(server)
-    _ours = server
-    if schedules:
-        atexit.register(publish_address(server.url, server.secret))
-    return server.url
+    ignore_proxies_on_loopback()
+    if started is not None:
+        from flows.supervisor import supervise
+
+        started.wait_until_ready()
+        supervise(started)
+        _ours = started
+        if schedules:
+            atexit.register(publish_address(started.url, started.secret))
+    return url
 
 
 @contextlib.contextmanager
@@ -152,6 +159,8 @@ def reporting_a_lost_server() -> Iterator[None]:
     except BaseException as error:
         require_server()
         if isinstance(error, Exception) and (reason := server_failure(error)):
+            if reason == str(INSUFFICIENT_STORAGE):
+                raise _no_space() from error
             what = f"the Prefect server could not be used ({reason})"
             where = str(_ours.log) if _ours else os.environ.get("PREFECT_API_URL")
             raise StropError(
@@ -160,15 +169,22 @@ def reporting_a_lost_server() -> Iterator[None]:
         raise
 
 
+def _no_space() -> DiskError:
+    fix = "Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost"
+    return DiskError("no space left", where=str(PREFECT_FOLDER), fix=fix)
+
+
 def require_server() -> None:
     """Raises StropError where the server that this process started was given up."""
     if _ours is not None and _ours.lost:
         raise StropError(_ours.lost, where=str(_ours.log), fix=GO_ON)
 
 
-def _use(url: str, secret: str) -> None:
+def _use(url: str, secret: str) -> str:
+    """Names a server of ours to Prefect, in this process and those that it starts."""
     os.environ["PREFECT_API_URL"] = url
     os.environ["PREFECT_API_AUTH_STRING"] = secret
+    return url
 
 
 def _private_log() -> Path:
@@ -190,34 +206,3 @@ def _listen(port: int) -> socket.socket:
         else:
             return listener
     raise StropError("no free port", where="127.0.0.1", fix="Set PREFECT_API_URL to a running server")
-
-
-def main() -> None:
-    """`python -m flows.server DESCRIPTOR [--schedules]`: serves on a listening socket that the parent handed down."""
-    from tasks.quick_start import importing
-    from tasks.watchdog import end_with_parent
-
-    end_with_parent()
-    os.umask(0o077)  # the database holds what a run did, and its parameters
-    if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        sys.exit("flows.server: no secret in PREFECT_SERVER_API_AUTH_STRING: an open server would run anybody's code")
-    listener = socket.socket(fileno=int(sys.argv[1]))
-    schedules = "--schedules" in sys.argv
-    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    os.environ["PREFECT_API_URL"] = f"{origin}/api"
-    for name in ("PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
-        os.environ[name] = origin
-    os.environ.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
-    with importing():
-        import uvicorn
-        from prefect.server.api.server import create_app
-
-    from flows.origin_guard import guard_origin
-
-    app = create_app(ephemeral=not schedules, final=True)
-    config = uvicorn.Config(guard_origin(app), log_level="error", timeout_graceful_shutdown=2)
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,7 @@ from flows.environment import prepare_environment
 from flows.lock import one_run_at_a_time
 from flows.markdown import as_markdown, score_rows
 from flows.outcome import STATE_NAMES, Outcome
+from flows.proxies import use_proxies_again
 from flows.schedule import end_with_schedule, is_scheduled
 from flows.summary import read_summary
 from tasks import paths
@@ -37,6 +38,7 @@ WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
 def at_work_in(project: str) -> Iterator[None]:
     """The project as the working directory, its environment prepared, and no other run beside this one."""
     end_with_schedule()
+    use_proxies_again()
     with chdir(project):
         prepare_environment(Path.cwd())
         with one_run_at_a_time():

@@ -14,7 +14,6 @@ from flows.drift import Drift, drift_of
 from tasks import paths, versions
 from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
-from tasks.errors import DataError
 from tasks.files import read_json
 from tasks.ledger import Entry, champion_of, read_ledger
 from tasks.manifest import read_manifest
@@ -112,8 +111,6 @@ def _read(path: Path) -> Any:
         return read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise DataError(f"damaged ({error})", where=str(path), fix="Remove it, then run again") from error
 
 
 def _dataset() -> str | None:

@@ -2,6 +2,7 @@
 # Starts the team's server inside its container (compose.yaml): users are kept in the same Postgres as everything else.
 set -eu
 umask 077
+: "${MLFLOW_AUTH_ADMIN_PASSWORD:?}" "${MLFLOW_FLASK_SERVER_SECRET_KEY:?}" "${MLFLOW_SERVER_ALLOWED_HOSTS:?}" # never without
 export MLFLOW_AUTH_CONFIG_PATH=/tmp/basic_auth.ini
 cat > "$MLFLOW_AUTH_CONFIG_PATH" <<INI
 [mlflow]

@@ -17,6 +17,7 @@ ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate
 
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
+    from tasks.loopback import exempt_loopback_from_proxies
     from tasks.quick_start import importing
     from tasks.terminal import prepare_streams
     from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
@@ -32,6 +33,7 @@ def main() -> int:
     # once would halve the speed of a quiet machine (docs/decisions/0005)
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     warnings.simplefilter("ignore", FutureWarning)
+    exempt_loopback_from_proxies()
     try:
         with _libraries_of_strop(), importing():
             end_with_parent(SECONDS_TO_SAVE)
@@ -42,7 +44,7 @@ def main() -> int:
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    except OSError as error:
+    except Exception as error:
         if told := told_by_disk(error):
             print(f"strop: {told}", file=sys.stderr, flush=True)
             return 1

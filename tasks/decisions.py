@@ -8,14 +8,13 @@ what the rules say of it; `forget` one that was trained on;
 from __future__ import annotations
 
 import getpass
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tasks import paths
-from tasks.files import append_line, canonical_json, read_log
+from tasks.files import append_line, append_lines, read_log
 
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 
@@ -40,7 +39,14 @@ def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:
     Raises:
         DataError: a line is not a decision.
     """
-    return read_log(path, Decision, "a decision", "Mend or remove the line")
+    return read_log(path, _decision, "a decision", "Mend or remove the line")
+
+
+def _decision(**fields: str) -> Decision:
+    made = Decision(**fields)  # type: ignore[arg-type]
+    if made.what not in get_args(Kind) or not all(isinstance(value, str) for value in fields.values()):
+        raise ValueError(f"`what` is one of {', '.join(get_args(Kind))}, and every field a text")
+    return made
 
 
 def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIONS) -> Decision:
@@ -53,7 +59,7 @@ def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIO
 def record_decisions(
     what: Kind, which: list[str], why: str, path: Path = paths.DECISIONS, who: str | None = None
 ) -> list[Decision]:
-    """Appends the same decision on many batches or rows; after the first in one write, as a flush each would take minutes.
+    """Appends the same decision on many batches or rows, in one write: a flush each would take minutes.
 
     Args:
         who: decided it; None for the user.
@@ -61,11 +67,7 @@ def record_decisions(
     who, when = who or getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds")
     decisions = [Decision(what, each, who, when, why) for each in which]
     if decisions:
-        append_line(path, asdict(decisions[0]))
-        with path.open("ab") as file:
-            file.write("".join(canonical_json(asdict(each)) + "\n" for each in decisions[1:]).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_lines(path, [asdict(each) for each in decisions])
     return decisions
 
 

@@ -9,7 +9,8 @@
     ├── GitError          no repository, or git refused
     ├── VersioningError   DVC refused, is locked, or a stage failed
     ├── RegistryError     the MLflow registry cannot be reached, or has no such version
-    └── AuditError        what is stored differs from its receipt
+    ├── AuditError        what is stored differs from its receipt
+    └── DiskError         the disk is full, read-only, failing, or closed to this user
 
 `assert` is for our own bugs; a StropError is for the user's situation.
 """
@@ -17,7 +18,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _redact: Callable[[str], str] = str
 """What is done to each text of an error: `tasks.redaction.install` takes secrets out."""
@@ -94,11 +95,62 @@ class AuditError(StropError):
     pass
 
 
-def told_by_disk(error: OSError) -> str | None:
-    """One line for the situations of a disk that we foresee; None for others."""
-    place = _redact(str(error.filename or "the disk"))
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{place}: no space left. Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{place}: may not be written or read. Mend its permissions, then run again."
+class DiskError(StropError):
+    """The disk is full, read-only, failing, or closed to this user."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EACCES, errno.EPERM)
+FULL_BY_TEXT = (
+    "no space left on device",
+    "database or disk is full",
+    "disk quota exceeded",
+    "(os error 28)",
+    "storagefull",
+)
+"""As SQLite, safetensors, tokenizers and pyarrow write it, whose errors have no number."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from, in turn."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def disk_error(error: BaseException) -> DiskError | None:
+    """What a disk refused, where that is why a library or the system raised an error; None for other errors."""
+    for cause in causes(error):
+        number = cause.errno if isinstance(cause, OSError) else None
+        place = (cause.filename if isinstance(cause, OSError) else None) or "the disk"
+        text = str(cause).lower()
+        if number in FULL or any(words in text for words in FULL_BY_TEXT):
+            fix = "Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost"
+            return DiskError("no space left", where=str(place), fix=fix)
+        if number == errno.EFBIG:
+            fix = "Raise this user's limit (ulimit -f), then run again: nothing is lost"
+            return DiskError("a file may not grow so large", where=str(place), fix=fix)
+        if number == errno.EROFS or "readonly database" in text:
+            return DiskError(
+                "the file system or file is read-only", where=str(place), fix="Make it writable, then run again"
+            )
+        if number == errno.EIO or "disk i/o error" in text:
+            fix = "See the state of the disk (dmesg, smartctl), then run again"
+            return DiskError("the disk could not be read or written (I/O error)", where=str(place), fix=fix)
+    if isinstance(error, OSError) and error.errno in CLOSED:
+        fix = "Mend its permissions, then run again"
+        return DiskError("may not be written or read", where=str(error.filename or "the disk"), fix=fix)
     return None
+
+
+def told_by_disk(error: BaseException) -> str | None:
+    """One line for the situations of a disk that we foresee; None for others."""
+    found = disk_error(error)
+    return None if found is None else str(found)
+
+
+def without_sql(error: BaseException) -> str:
+    """The reason of a database's error in one line, without the statement and its parameters, which hold data."""
+    text = str(getattr(error, "orig", None) or error)
+    return one_line(text.split("[SQL:")[0].split("(Background on this error")[0])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+
+REMAKE = "Restore it, or remove it and run again: what can be made again is"
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -91,8 +93,27 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, ensure_ascii=False, indent=2) + "\n")
 
 
+class DamagedFile(DataError, ValueError):
+    """The content of a file is not what was written there. A reader that knows more of it catches the ValueError."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"damaged ({reason})", where=str(path), fix=REMAKE)
+        self.reason = reason
+
+
+def damage(error: Exception) -> str:
+    """What is wrong with a file, for the message of a reader that names the file itself."""
+    return error.reason if isinstance(error, DamagedFile) else str(error)
+
+
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a file. Raises DamagedFile where it holds none."""
+    content = path.read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        reason = "an unresolved conflict of git" if is_conflict(content) else str(error) if content.strip() else "empty"
+        raise DamagedFile(path, reason) from error
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -153,33 +174,52 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def append_line(path: Path, value: Any) -> None:
     """Appends one JSON line and flushes it to disk; a torn last line of an earlier crash is closed first."""
+    append_lines(path, [value])
+
+
+def append_lines(path: Path, values: list[Any]) -> None:
+    """As append_line, for many in one write. Where the disk refuses (it is full), the log is as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(canonical_json(value).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines = b"".join(canonical_json(value).encode() + b"\n" for value in values)
+    with path.open("a+b", buffering=0) as file:  # a buffer would be written once more when the file is closed
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if size and file.read(1) != b"\n":
+            lines = b"\n" + lines
+        try:
+            while lines:
+                lines = lines[file.write(lines) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def read_log(path: Path, entry: Callable[..., T], what: str, fix: str) -> list[T]:
     """The entries of a log that `append_line` wrote, oldest first; none where there is no file.
 
     Args:
-        entry: makes one of the fields of a line.
+        entry: makes one of the fields of a line; it raises ValueError or TypeError where they make none.
         what: what an entry is called, with its article.
 
     Raises:
         DataError: a line is no such entry; `fix` says what to do then.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n") if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
         if not line.strip():
             continue
+        where = f"{path} line {number}"
+        if is_conflict(line):
+            fix = f"Keep the lines of both sides in {path}, and remove the lines with the markers"
+            raise DataError("an unresolved conflict of git", where=where, fix=fix)
         try:
             found.append(entry(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise DataError(f"not {what} ({error})", where=f"{path} line {number}", fix=fix) from error
+            raise DataError(f"not {what} ({error})", where=where, fix=fix) from error
     return found
+
+
+def is_conflict(content: bytes) -> bool:
+    """Whether git left the markers of a merge conflict in it."""
+    return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.split(b"\n"))

@@ -19,7 +19,8 @@ from tasks import git, paths
 from tasks.erasures import Erasure, read_erasures, replacements
 from tasks.errors import VersioningError
 from tasks.files import link_or_copy
-from tasks.repository import default_remote, reaching, with_repo
+from tasks.repository import damaged_record, default_remote, reaching, with_repo
+from tasks.yaml_file import parse_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -31,20 +32,29 @@ def output_hash(path: Path, revision: str | None = None) -> str | None:
 
 
 def output_hashes(revision: str | None = None) -> dict[str, str]:
-    """Every output that dvc.lock and data/raw.dvc tell of, by its path: now, or in a commit."""
-    from ruamel.yaml import YAML
+    """Every output that dvc.lock and data/raw.dvc tell of, by its path: now, or in a commit.
 
-    def read(path: Path) -> Any:
+    Raises:
+        VersioningError: one of them is damaged, or holds an unresolved conflict of git.
+    """
+    found: dict[str, str] = {}
+    for path in (paths.DVC_LOCK, paths.RAW_DVC):
         here = path.read_bytes() if revision is None and path.exists() else None
         content = git.read_at(revision, path) if revision is not None else here
-        return YAML(typ="safe", pure=True).load(content.decode("utf-8")) if content else {}
-
-    found: dict[str, str] = {}
-    for stage in (read(paths.DVC_LOCK).get("stages") or {}).values():
-        found |= {out["path"]: str(out["md5"]) for out in stage.get("outs") or []}
-    for out in read(paths.RAW_DVC).get("outs") or []:
-        found[(paths.RAW_DVC.parent / out["path"]).as_posix()] = str(out["md5"])
+        if content is None:
+            continue
+        try:
+            found |= _outs(path, parse_yaml(content))
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise damaged_record(path, error, revision) from error
     return found
+
+
+def _outs(path: Path, document: dict[str, Any]) -> dict[str, str]:
+    if path == paths.RAW_DVC:
+        return {(path.parent / out["path"]).as_posix(): str(out["md5"]) for out in document["outs"]}
+    stages = (document.get("stages") or {}).values()
+    return {out["path"]: str(out["md5"]) for stage in stages for out in stage.get("outs") or []}
 
 
 def dataset_version() -> str | None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.errors import VersioningError, one_line
+from tasks import paths
+from tasks.errors import VersioningError, disk_error, one_line
 from tasks.redaction import without_credentials
 
 if TYPE_CHECKING:
@@ -60,6 +61,22 @@ def reaching(repo: Repo, work: Callable[[], Any]) -> None:
         raise VersioningError(f"the DVC remote cannot be used ({told})", where=default_remote(repo), fix=fix) from error
 
 
+REMEDIES = {
+    paths.DVC_LOCK.name: "Remove it, then run again: what is unchanged comes from DVC's cache",
+    paths.RAW_DVC.name: "Remove it, then run again: data/raw is added as it is",
+    paths.DVC_YAML.name: "Restore it: git checkout dvc.yaml",
+}
+
+
+def damaged_record(path: Path, error: object, revision: str | None = None) -> VersioningError:
+    """One of DVC's own files cannot be read; how to go on."""
+    if revision is not None:
+        fix = "Restore that commit from another clone, or leave the version: strop history"
+        return VersioningError(f"damaged ({error})", where=f"{path} of {revision}", fix=fix)
+    fix = REMEDIES.get(path.name, f"Restore it: git checkout {path}")
+    return VersioningError(f"damaged ({error})", where=str(path), fix=fix)
+
+
 def default_remote(repo: Repo) -> str | None:
     """The name of the default remote and, where it is in git's own .dvc/config, its address, as it may be kept in a receipt."""
     name = repo.config["core"].get("remote")
@@ -87,8 +104,15 @@ def _told(error: BaseException, doing: str, stage: str | None) -> VersioningErro
     """What DVC said, in one line, with what to do."""
     from dvc.exceptions import CheckoutError, NotDvcRepoError
     from dvc.stage.exceptions import StageCmdFailedError
+    from dvc.utils.serialize import ParseError
+    from dvc.utils.strictyaml import YAMLValidationError
 
+    if refused := disk_error(error):
+        return VersioningError(f"{doing}: {refused.what}", where=refused.where, fix=refused.fix)
     for cause in _causes(error):
+        if isinstance(cause, ParseError | YAMLValidationError):
+            path = Path(str(getattr(cause, "relpath", None) or getattr(cause, "path", "")))
+            return damaged_record(path, _one_line(cause))
         if isinstance(cause, StageCmdFailedError) and stage:
             return VersioningError(f"stage `{stage}` failed; its reason stands above", fix="Mend that, then run again")
         if isinstance(cause, NotDvcRepoError):
@@ -99,6 +123,10 @@ def _told(error: BaseException, doing: str, stage: str | None) -> VersioningErro
         return VersioningError(
             f"{doing}: another process still works on the same data", fix="End it, or wait, then run again"
         )
-    reasons = dict.fromkeys(" ".join(str(cause).split()).rstrip(".") for cause in _causes(error))  # each once, in order
+    reasons = dict.fromkeys(_one_line(cause) for cause in _causes(error))  # each once, in order
     told = ": ".join([reason for reason in reasons if reason][:2])
     return VersioningError(f"{doing}: {told or type(error).__name__}", fix="See: dvc status; dvc doctor")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import read_json, write_json
+from tasks.files import damage, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def read_round(path: Path = paths.ROUND) -> Round:
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Begin the round: python -m tasks ingest") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"not a round ({error})", where=str(path), fix="Begin it anew: strop run --rejudge") from error
+        raise DataError(
+            f"not a round ({damage(error)})", where=str(path), fix="Begin it anew: strop run --rejudge"
+        ) from error
 
 
 def write_round(round_: Round, path: Path = paths.ROUND) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from tasks import paths
 from tasks.files import write_text
+from tasks.repository import damaged_record
+from tasks.yaml_file import parse_yaml
 
 IGNORED = {"__pycache__"}
 """As .dvcignore says."""
@@ -40,13 +42,12 @@ def remember(seen: str) -> None:
 
 def _named() -> Iterator[str]:
     """Every dependency and output in dvc.yaml."""
-    from ruamel.yaml import YAML
-
-    stages = YAML(typ="safe").load(paths.DVC_YAML.read_text(encoding="utf-8"))["stages"]
-    for stage in stages.values():
-        for kind in ("deps", "outs", "metrics", "plots"):
-            for entry in stage.get(kind, ()):
-                yield entry if isinstance(entry, str) else next(iter(entry))
+    try:
+        stages = parse_yaml(paths.DVC_YAML.read_bytes())["stages"]
+        kinds = [stage.get(kind, ()) for stage in stages.values() for kind in ("deps", "outs", "metrics", "plots")]
+        yield from [entry if isinstance(entry, str) else next(iter(entry)) for entries in kinds for entry in entries]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise damaged_record(paths.DVC_YAML, error) from error
 
 
 def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:

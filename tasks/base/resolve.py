@@ -14,7 +14,7 @@ from tasks.base.making import making_folder
 from tasks.base.scratch import make, origin_of, why_others
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
-from tasks.files import content_digest, file_digest, read_json, write_json
+from tasks.files import content_digest, damage, file_digest, read_json, write_json
 
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
 """Files of a model folder that make the model; a README does not."""
@@ -82,7 +82,9 @@ def read_base() -> BaseRecord:
     except FileNotFoundError as error:
         raise BaseModelError("not found", where=str(paths.BASE), fix="Pin the base: python -m tasks ingest") from error
     except (ValueError, TypeError) as error:
-        raise BaseModelError(f"damaged ({error})", where=str(paths.BASE), fix="Remove it and run again") from error
+        raise BaseModelError(
+            f"damaged ({damage(error)})", where=str(paths.BASE), fix="Remove it and run again"
+        ) from error
 
 
 def verify_base(record: BaseRecord) -> dict[str, Path]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import read_json, write_json
+from tasks.files import damage, read_json, write_json
 from tasks.gate.pairing import pair_scores
 from tasks.gate.policy import Verdict, judge
 from tasks.round import Round, read_round
@@ -104,7 +104,7 @@ def _read_candidate_digest(round_: Round) -> str:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"not what evaluate writes ({error})", where=str(path), fix="Make it again: dvc repro --force evaluate"
+        f"not what evaluate writes ({damage(error)})", where=str(path), fix="Make it again: dvc repro --force evaluate"
     )
 
 

@@ -21,7 +21,7 @@ from tasks.base.resolve import read_base
 from tasks.beside import files_left_out
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
-from tasks.files import canonical_json, content_digest, file_digest, read_json, write_json
+from tasks.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
 from tasks.ledger import read_ledger
 from tasks.manifest import read_manifest
 from tasks.redaction import redact_values
@@ -155,4 +155,6 @@ def _read(path: Path) -> Any:
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro") from error
     except ValueError as error:
-        raise DataError(f"damaged ({error})", where=str(path), fix="Make it anew: remove it, then dvc repro") from error
+        raise DataError(
+            f"damaged ({damage(error)})", where=str(path), fix="Make it anew: remove it, then dvc repro"
+        ) from error

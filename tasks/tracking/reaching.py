@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import socket
 import urllib.request
 import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from tasks.errors import RegistryError, one_line
+from tasks.errors import RegistryError, disk_error, without_sql
 from tasks.redaction import without_credentials
 from tasks.tracking.login import has_login
 from tasks.tracking.registry_file import path_of, trouble_with_file, wait_while_locked
@@ -66,7 +65,9 @@ def telling(uri: str, is_ours: bool = True) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        told = _without_sql(str(error))
+        if refused := disk_error(error):
+            raise refused from error
+        told = without_sql(error)
         if path is not None and (trouble := trouble_with_file(path, told, is_ours)):
             raise trouble from error
         raise _refusal(_status_of(error), told, without_password(uri)) from error
@@ -90,12 +91,6 @@ def _status_of(error: BaseException) -> int | None:
     if response is not None:
         return int(response.status_code)
     return {"UNAUTHENTICATED": NOT_LOGGED_IN, "PERMISSION_DENIED": NOT_PERMITTED}.get(getattr(error, "error_code", ""))
-
-
-def _without_sql(message: str) -> str:
-    """A database's message in one line, without the statement, its values and the advertisement for a manual."""
-    message = re.sub(r"\[(SQL|parameters):.*", "", message, flags=re.DOTALL)
-    return one_line(message.split("(Background on this error")[0])
 
 
 def hush() -> None:

@@ -22,7 +22,9 @@ from tasks.errors import StropError
 def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     log = (tmp_path / "log").open("w")
-    environment = without_prefect(PREFECT_RUNNER_POLL_FREQUENCY="2")
+    # nothing answers at these proxies, and httpx cannot use the second: what is on this machine is reached without one
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9"}
+    environment = without_prefect(PREFECT_RUNNER_POLL_FREQUENCY="2", **proxies)
     in_background = [
         "/bin/sh",
         "-c",

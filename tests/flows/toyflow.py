@@ -109,7 +109,7 @@ def prefect_api() -> str:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     listener = socket.create_server(("127.0.0.1", 0))
     variables = without_prefect(PREFECT_HOME=str(home), PREFECT_SERVER_API_AUTH_STRING=SECRET)
-    arguments = [sys.executable, "-m", "flows.server", str(listener.fileno())]
+    arguments = [sys.executable, "-m", "flows.server_process", str(listener.fileno())]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(arguments, env=variables, stdout=log, stderr=log, pass_fds=[listener.fileno()])
     atexit.register(process.terminate)

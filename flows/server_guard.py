@@ -1,4 +1,6 @@
-"""Closes our Prefect server to web pages: requests by another host name or from another origin are refused.
+"""What stands before our Prefect server: web pages are refused, and a full disk is reported at once.
+
+Requests by another host name or from another origin are refused.
 
 The secret alone would do against a page that does not know it; this is the second wall. A page at evil.example whose name
 resolves to 127.0.0.1 (DNS rebinding) sends its own name as Host, one on another port of this machine its own Origin.
@@ -6,7 +8,9 @@ resolves to 127.0.0.1 (DNS rebinding) sends its own name as Host, one on another
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +20,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+UNAVAILABLE = 503
+"""Prefect's answer where its database refuses to write; its clients then try for minutes."""
+INSUFFICIENT_STORAGE = 507
+"""They do not repeat a request that is answered so."""
+FULL_BYTES = 4_000_000
+"""SQLite needs some room for its journal."""
 
 NOT_THIS_HOST = 421
 FORBIDDEN = 403
@@ -50,6 +61,30 @@ def guard_origin(app: App) -> App:
             await send({"type": "http.response.body", "body": refusal[1].encode()})
 
     return guarded
+
+
+def report_full_disk(app: App, folder: Path) -> App:
+    """The application, whose failures by a full disk are answered with 507.
+
+    Args:
+        folder: on the disk of the database.
+    """
+
+    async def reporting(scope: Message, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            is_failure = message["type"] == "http.response.start" and message["status"] == UNAVAILABLE
+            if is_failure and is_full(folder):
+                message = {**message, "status": INSUFFICIENT_STORAGE}
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return reporting
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a database in the folder has no room to write."""
+    return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def refusal_of(headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:

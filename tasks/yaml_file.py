@@ -1,0 +1,29 @@
+"""Reading YAML of DVC's (dvc.yaml, dvc.lock, *.dvc): what is no such file is a ValueError with its reason in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.files import is_conflict
+
+
+def parse_yaml(content: bytes) -> dict[str, Any]:
+    """The mapping that a file holds.
+
+    Raises:
+        ValueError: it holds none, or an unresolved conflict of git.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if is_conflict(content):
+        raise ValueError("an unresolved conflict of git")
+    if not content.strip():
+        raise ValueError("empty")
+    try:
+        document = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
+    except (YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())[:200]) from error
+    if not isinstance(document, dict):
+        raise ValueError("no mapping")
+    return document

@@ -1,0 +1,128 @@
+"""Servers on this machine are reached without the environment's proxies; everything else goes by them as before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+import requests
+from conftest import REPOSITORY
+from toyflow import SECRET, prefect_api, without_prefect
+
+from tasks.loopback import exempt_loopback_from_proxies, is_loopback, open_url
+
+HERE = ("http://127.0.0.1:4200/api", "http://localhost:5000", "http://[::1]:5000/x")
+ELSEWHERE = ("http://example.org/x", "http://127.0.0.1.example.org/", "http://10.0.0.1:5000")
+NAMES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def proxy() -> Iterator[tuple[str, list[str]]]:
+    """A proxy's address, and what it was asked for."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+def goes_by_proxy(url: str) -> set[bool]:
+    """What urllib, requests and httpx would do."""
+    client = httpx.Client()
+    host = httpx.URL(url).host
+    by_httpx = client._transport_for_url(httpx.URL(url)) is not client._transport
+    by_requests = bool(requests.utils.get_environ_proxies(url))
+    return {by_httpx, by_requests, not urllib.request.proxy_bypass(host)}
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("kept", [None, "NO_PROXY", "no_proxy"])
+def test_urllib_requests_and_httpx_go_to_this_machine_directly_and_elsewhere_by_the_proxy(
+    clean: pytest.MonkeyPatch, name: str, kept: str | None
+) -> None:
+    clean.setenv(name, "http://127.0.0.1:9")
+    if kept:
+        clean.setenv(kept, "intern.example.org, 10.1.2.3")
+    exempt_loopback_from_proxies()
+    exempt_loopback_from_proxies()  # a child does it again
+    assert {url: goes_by_proxy(url) for url in HERE} == {key: {False} for key in HERE}
+    assert {url: goes_by_proxy(url) for url in ELSEWHERE} == {key: {True} for key in ELSEWHERE}
+    assert goes_by_proxy("http://intern.example.org/") == {not kept}
+
+
+def test_an_environment_without_proxies_or_without_exceptions_stays_as_it_is() -> None:
+    for before in ({}, {"NO_PROXY": "x"}, {"HTTP_PROXY": ""}):
+        after = dict(before)
+        exempt_loopback_from_proxies(after)
+        assert after == before
+    everything = {"HTTP_PROXY": "http://p", "NO_PROXY": "*"}
+    exempt_loopback_from_proxies(everything)
+    assert everything["no_proxy"] == everything["NO_PROXY"] == "*"
+
+
+def test_our_own_requests_reach_this_machine_directly_and_others_by_the_proxy(
+    clean: pytest.MonkeyPatch, proxy: tuple[str, list[str]]
+) -> None:
+    address, seen = proxy
+    clean.setenv("http_proxy", "http://127.0.0.1:9")
+    assert open_url(f"{address}/health", 5.0) == 200
+    assert seen == ["/health"]
+    clean.setenv("http_proxy", address)
+    assert open_url("http://strop.invalid/x", 5.0) == 200
+    assert seen[1:] == ["http://strop.invalid/x"]
+    assert not is_loopback("http://[broken")
+
+
+SPEAK = """
+from pathlib import Path
+from flows.environment import prepare_environment
+prepare_environment(Path())
+from flows.server import ensure_server
+ensure_server()
+from prefect.client.orchestration import get_client
+import asyncio
+print(get_client(sync_client=True).hello().status_code)
+async def speak():
+    async with get_client() as client:
+        return await client.hello()
+print(asyncio.run(speak()).status_code)
+"""
+
+
+def test_prefects_clients_reach_a_server_on_this_machine_whatever_the_proxies_are() -> None:
+    for proxies in (
+        {"ALL_PROXY": "socks5://127.0.0.1:9"},
+        {"all_proxy": "socks://127.0.0.1:9", "HTTP_PROXY": "127.0.0.1:9"},
+    ):
+        environment = without_prefect(
+            PREFECT_API_URL=prefect_api(), PREFECT_API_AUTH_STRING=SECRET, PYTHONPATH=str(REPOSITORY), **proxies
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", SPEAK], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == ["200", "200"], done.stderr

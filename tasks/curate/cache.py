@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.sealed import seal
 
 SKETCHES = paths.CURATE_CACHE / "sketches"
 PARTS = paths.CURATE_CACHE / "parts"
@@ -28,6 +29,7 @@ def making(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         yield temporary
+        seal(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.chmod(0o755)
         os.replace(temporary, folder)

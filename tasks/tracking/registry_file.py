@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tasks.errors import RegistryError
+from tasks.work import project
 
 ARTIFACT_PATHS = (
     ("experiments", "artifact_location"),
@@ -53,7 +54,7 @@ def follow_move(path: Path, artifacts: Path) -> bool:
 
     A file outside the project did not move with it, and may hold another project's paths: it is left as it is.
     """
-    if not path.resolve().is_relative_to(Path.cwd().resolve()):
+    if not path.resolve().is_relative_to(project().resolve()):
         return False
     here = str(artifacts.resolve())
     tail = f"/{artifacts.as_posix()}"

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.nothing_new import is_nothing_new, nothing_new
+from flows.snapshot import on_a_snapshot
 from flows.steps import (
     at_work_in,
     concluded,
@@ -33,15 +34,16 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
         config = load_config()
         if not rejudge and is_nothing_new(config):
             return concluded(nothing_new(config))
-        ingest(config, rejudge)
-        reproduce("validate")
-        reproduce("curate")
-        report_drift(config)
-        reproduce("render")
-        finetune(config)
-        returned = return_to_champion(config)
-        reproduce("evaluate")
-        reproduce("gate")
-        outcome = returned or deliver(config, register(config))
-        publish(config, outcome)
-        return concluded(outcome)
+        with on_a_snapshot() as config:
+            ingest(config, rejudge)
+            reproduce("validate")
+            reproduce("curate")
+            report_drift(config)
+            reproduce("render")
+            finetune(config)
+            returned = return_to_champion(config)
+            reproduce("evaluate")
+            reproduce("gate")
+            outcome = returned or deliver(config, register(config))
+            publish(config, outcome)
+            return concluded(outcome)

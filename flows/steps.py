@@ -23,6 +23,7 @@ from flows.markdown import as_markdown, score_rows
 from flows.outcome import STATE_NAMES, Outcome
 from flows.proxies import use_proxies_again
 from flows.schedule import end_with_schedule, is_scheduled
+from flows.snapshot import in_the_project
 from flows.summary import read_summary
 from tasks import paths
 from tasks.config import PipelineConfig
@@ -69,16 +70,34 @@ WORLD: dict[str, Any] = {
 
 @task(**WORLD)
 def ingest(config: PipelineConfig, rejudge: bool) -> None:
-    from tasks.ingest.stage import run
+    from tasks.ingest.opening import open_round
+    from tasks.ingest.stage import collect
+    from tasks.snapshot import hand_over, take_collected
 
-    run_interruptibly(lambda: run(config, rejudge))
+    def work() -> None:
+        with in_the_project():
+            collect(config)
+        take_collected()
+        open_round(config, rejudge)
+        hand_over()
+
+    run_interruptibly(work)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{stage}")
 def reproduce(stage: str) -> bool:
+    return run_interruptibly(lambda: reproduce_and_hand_over(stage))
+
+
+def reproduce_and_hand_over(stage: str) -> bool:
+    """Brings the stage up to date; the project has what it made, also of a stage that failed."""
+    from tasks.snapshot import hand_over
     from tasks.versioning import reproduce
 
-    return run_interruptibly(lambda: reproduce(stage))
+    try:
+        return reproduce(stage)
+    finally:
+        hand_over(stage)
 
 
 @task(cache_policy=NO_CACHE)
@@ -93,10 +112,9 @@ def report_drift(config: PipelineConfig) -> None:
 def finetune(config: PipelineConfig) -> bool:
     from tasks.mirror import mirror_curves
     from tasks.searched import draw_last_search
-    from tasks.versioning import reproduce
 
     with mirror_curves(config):
-        has_run = run_interruptibly(lambda: reproduce("finetune"))
+        has_run = run_interruptibly(lambda: reproduce_and_hand_over("finetune"))
     draw_last_search()
     return has_run
 

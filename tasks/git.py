@@ -2,7 +2,8 @@
 
     move_ref("refs/tags/tiny@v3", commit, expected=None)
 
-The user's HEAD, index and files are never touched; a whole commit is made by tasks/beside.py.
+The user's HEAD, index and files are never touched; a whole commit is made by tasks/beside.py. git always runs in the project,
+also from the folder of a run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import GitError
+from tasks.work import current_snapshot, project
 
 NOBODY = "0" * 40
 """How git writes `this ref does not exist`."""
+
+SNAPSHOT_REF = "refs/strop-run/snapshot"
+"""Not below refs/strop, which teams push: it moves with every run."""
 
 _REDIRECTIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_NAMESPACE")
 
@@ -29,27 +34,28 @@ def require_repository() -> None:
     top = _git("rev-parse", "--show-toplevel", may_fail=True)
     if top is None:
         raise GitError(
-            "no git repository", where=str(Path.cwd()), fix="Make one: git init && git add -A && git commit -m Start"
+            "no git repository", where=str(project()), fix="Make one: git init && git add -A && git commit -m Start"
         )
-    if Path(top.strip()).resolve() != Path.cwd().resolve():
+    if Path(top.strip()).resolve() != project().resolve():
         raise GitError(
             f"the git repository begins above, at {top.strip()}",
-            where=str(Path.cwd()),
+            where=str(project()),
             fix="Versions are tagged in a repository of the project's own: git init && git add -A && git commit -m Start",
         )
     if resolve("HEAD") is None:
         raise GitError(
-            "the repository has no commit yet", where=str(Path.cwd()), fix="git add -A && git commit -m Start"
+            "the repository has no commit yet", where=str(project()), fix="git add -A && git commit -m Start"
         )
 
 
 def head_commit() -> str:
-    """The commit that the user stands on."""
-    commit = resolve("HEAD")
+    """The commit that the user is on; in a run, the one that the user was on when it began."""
+    snapshot = current_snapshot()
+    commit = snapshot.commit if snapshot else resolve("HEAD")
     if commit is None:
         require_repository()
         raise GitError(
-            "the repository has no commit yet", where=str(Path.cwd()), fix="git add -A && git commit -m Start"
+            "the repository has no commit yet", where=str(project()), fix="git add -A && git commit -m Start"
         )
     return commit
 
@@ -71,6 +77,11 @@ def make_commit(tree: str, message: str, parent: str | None) -> str:
     return run(
         "commit-tree", "--no-gpg-sign", tree, *parents, "-F", "-", stdin=message, environment=_identity()
     ).strip()
+
+
+def keep_tree(tree: str, parent: str) -> None:
+    """Keeps the snapshot of a run, and the commit that it began on, from git's garbage collection until the next run begins."""
+    run("update-ref", SNAPSHOT_REF, make_commit(tree, "The inputs of a run\n", parent=parent))
 
 
 def empty_tree() -> str:
@@ -139,7 +150,7 @@ def messages(revision: str) -> list[str]:
 def read_at(revision: str, path: Path) -> bytes | None:
     """The bytes of a file as a commit holds it, or None where it holds none."""
     command = ["git", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
-    result = subprocess.run(command, capture_output=True, env=_environment(), check=False)
+    result = subprocess.run(command, capture_output=True, env=_environment(), cwd=project(), check=False)
     return result.stdout if result.returncode == 0 else None
 
 
@@ -148,9 +159,9 @@ def clone_at(revision: str, folder: Path) -> None:
     commit = resolve(revision)
     if commit is None:
         raise GitError("no such revision", where=revision)
-    run("clone", "--quiet", "--no-checkout", str(Path.cwd()), str(folder))
+    run("clone", "--quiet", "--no-checkout", str(project()), str(folder))
     # a refused candidate's commit is on no branch and in no tag: a clone does not bring it by itself
-    run("-C", str(folder), "fetch", "--quiet", str(Path.cwd()), *_refs_at(commit))
+    run("-C", str(folder), "fetch", "--quiet", str(project()), *_refs_at(commit))
     run("-C", str(folder), "checkout", "--quiet", "--detach", commit)
 
 
@@ -170,19 +181,31 @@ def _identity() -> dict[str, str]:
     return environment
 
 
-def run(*arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+def run(
+    *arguments: str,
+    stdin: str | None = None,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
     """What git prints.
+
+    Args:
+        folder: where it runs; None for the project.
 
     Raises:
         GitError: it failed, or is not installed.
     """
-    told = _git(*arguments, stdin=stdin, environment=environment)
+    told = _git(*arguments, stdin=stdin, environment=environment, folder=folder)
     assert told is not None
     return told
 
 
 def _git(
-    *arguments: str, stdin: str | None = None, environment: dict[str, str] | None = None, may_fail: bool = False
+    *arguments: str,
+    stdin: str | None = None,
+    environment: dict[str, str] | None = None,
+    may_fail: bool = False,
+    folder: Path | None = None,
 ) -> str | None:
     """git's standard output; None where it failed and may."""
     try:
@@ -192,6 +215,7 @@ def _git(
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env={**_environment(), **(environment or {})},
+            cwd=folder or project(),
             check=False,
         )
     except FileNotFoundError as error:
@@ -200,11 +224,11 @@ def _git(
         return result.stdout.decode("utf-8", "surrogateescape")
     told = " ".join(result.stderr.decode("utf-8", "replace").split()).removeprefix("fatal: ")
     if "dubious ownership" in told:
-        fix = f"git config --global --add safe.directory {Path.cwd()}"
-        raise GitError("git does not trust this folder: it belongs to another user", where=str(Path.cwd()), fix=fix)
+        fix = f"git config --global --add safe.directory {project()}"
+        raise GitError("git does not trust this folder: it belongs to another user", where=str(project()), fix=fix)
     if may_fail:
         return None
-    raise GitError(f"git {arguments[0]} failed: {told or f'exit code {result.returncode}'}", where=str(Path.cwd()))
+    raise GitError(f"git {arguments[0]} failed: {told or f'exit code {result.returncode}'}", where=str(project()))
 
 
 def _environment() -> dict[str, str]:

@@ -69,6 +69,9 @@ VALIDATE_CACHE = CACHE / "cache" / "validate"
 CURATE_CACHE = CACHE / "cache" / "curate"
 GREAT_EXPECTATIONS = CACHE / "great_expectations"
 LOCKS = CACHE / "locks"
+WORK = CACHE / "work"
+COPIES = CACHE / "copies.json"
+RAW_FILES = CACHE / "raw-files.json"
 
 REGISTRY_FOLDER = Path("mlflow")
 

@@ -7,12 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import paths
 from tasks.errors import VersioningError, disk_error, one_line
 from tasks.redaction import without_credentials
+from tasks.work import current_snapshot
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -27,14 +29,13 @@ def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -
     """Does `work` on the DVC repository here, waiting while another process holds it, and tells failures in one line."""
     from dvc.exceptions import DvcException
     from dvc.logger import set_loggers_level
-    from dvc.repo import Repo
     from dvc.scm import SCMError
 
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     is_told = False
     while True:
         try:
-            with set_loggers_level(logging.CRITICAL), contextlib.closing(Repo()) as repo:
+            with set_loggers_level(logging.CRITICAL), contextlib.closing(open_repo()) as repo:
                 return work(repo)
         except (DvcException, SCMError) as error:
             if not _is_locked(error) or time.monotonic() > deadline:
@@ -45,6 +46,44 @@ def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -
                 )
                 is_told = True
         time.sleep(RETRY_EVERY_SECONDS)
+
+
+def open_repo(folder: Path | None = None) -> Repo:
+    """DVC's repository here; in the folder of a run, the project's cache, remotes and run cache with the files of the run."""
+    from dvc.repo import Repo
+
+    folder = folder or Path.cwd()
+    snapshot = current_snapshot(folder)
+    if snapshot is None:
+        return Repo(str(folder))
+    return Repo(str(folder), config=_config_of(snapshot.project, snapshot.began))
+
+
+@cache
+def _config_of(project: str, began: int) -> dict[str, Any]:
+    """The project's DVC settings as they were when the run began. Git is left out: it ignores the folder of a run."""
+    from dvc.config import Config
+
+    dvc = Path(project) / ".dvc"
+    config: dict[str, Any] = dict(Config(str(dvc), validate=False))
+    return {
+        **config,
+        "core": {**config.get("core", {}), "no_scm": True},
+        "cache": {"dir": str(dvc / "cache"), **config.get("cache", {})},
+    }
+
+
+def share_hashes(source: Path, target: Path, names: list[str]) -> None:
+    """Lets DVC know of files in `target` the hashes that it knows of the same files (hard links) in `source`."""
+    from dvc.exceptions import DvcException
+
+    try:
+        with contextlib.closing(open_repo(source)) as theirs, contextlib.closing(open_repo(target)) as ours:
+            known = theirs.state.hashes.get_many([f"{theirs.root_dir}/{name}" for name in names])
+            found = dict(zip(names, (entry for _, entry in known), strict=True))
+            ours.state.hashes.set_many([(f"{ours.root_dir}/{name}", entry) for name, entry in found.items() if entry])
+    except (DvcException, OSError, AttributeError):
+        return  # it reads them then
 
 
 def reaching(repo: Repo, work: Callable[[], Any]) -> None:

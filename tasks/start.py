@@ -16,6 +16,7 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.files import folder_digest, write_json
 from tasks.round import Champion
+from tasks.work import written_path
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def version_folder(name: str) -> Path:
     Raises:
         DataError: there is none, or its files are no longer those that were there when the round began.
     """
-    start, folder = read_start(), Path(name)
+    start, folder = read_start(), written_path(name)
     if name in start.versions:
         return paths.MODELS / start.versions[name]
     if not folder.is_dir():

@@ -15,6 +15,7 @@ from tasks.base.scratch import make, origin_of, why_others
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
 from tasks.files import content_digest, damage, file_digest, read_json, write_json
+from tasks.work import written_path
 
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
 """Files of a model folder that make the model; a README does not."""
@@ -121,9 +122,9 @@ def locate_files(model: str, kind: str, revision: str | None) -> dict[str, Path]
         path = _file_in_package(model)
         return {path.name: path}
     if kind == "gguf":
-        return {Path(model).name: Path(model)}
+        return {Path(model).name: written_path(model)}
     suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"})
-    return _files_in(hub_folder(model, revision, suffixes) if kind == "hub" else Path(model))
+    return _files_in(hub_folder(model, revision, suffixes) if kind == "hub" else written_path(model))
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.files import new_folder
+from tasks.sealed import seal
 
 SKETCHES = paths.CURATE_CACHE / "sketches"
 PARTS = paths.CURATE_CACHE / "parts"
@@ -28,6 +29,7 @@ def making(folder: Path) -> Iterator[Path]:
     temporary = new_folder(folder.parent, ".making-")
     try:
         yield temporary
+        seal(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     finally:

@@ -21,6 +21,7 @@ from tasks.errors import DataError
 from tasks.files import link_or_copy, read_json, write_json
 from tasks.manifest import read_manifest
 from tasks.progress import track
+from tasks.raw_bytes import require_unchanged
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -33,11 +34,12 @@ def run(config: PipelineConfig) -> None:
         DataError: no row is left, or none on a side that the later rooms need.
     """
     quarantine = paths.QUARANTINE / "curate"
+    batches = read_manifest()
+    require_unchanged(batches)
     for folder in (paths.CURATED, quarantine):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     curator = Curator(config.curate, read_decisions())
-    batches = read_manifest()
     entries = []
     with track("curate", total=sum(batch.rows for batch in batches), unit="rows") as progress:
         for batch in batches:

@@ -174,7 +174,8 @@ def _clear_outputs(plan: Plan) -> None:
 
 
 def _clear_caches(plan: Plan) -> None:
-    """Our own caches: entries that name one of the rows, or one of their batches."""
+    """Our own caches: entries that name one of the rows, or one of their batches; and the folder of the last run, which has all."""
+    shutil.rmtree(paths.WORK, ignore_errors=True)
     for cache in (paths.VALIDATE_CACHE, paths.CURATE_CACHE):
         for path in list(cache.rglob("*.parquet")):
             if mentions(path, [*plan.ids, *plan.digests]):

@@ -26,30 +26,35 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
         StropError: there is no git repository, a source cannot be read (the others were), there are no rows at all, or
             the base model is not there.
     """
+    from tasks.ingest.opening import open_round
+
+    collect(config)
+    open_round(config, rejudge)
+
+
+def collect(config: PipelineConfig) -> None:
+    """Brings data/raw, data/base.json and data/decisions.jsonl up to date. It runs in the project, where sources are looked for.
+
+    Raises:
+        StropError: as `run`.
+    """
     from tasks.base.resolve import pin_base
     from tasks.git import require_repository
-    from tasks.ingest.opening import open_round
+    from tasks.ingest.intact import is_known_to_dvc, require_intact
     from tasks.versioning import add_raw, require_private_secrets
 
     require_repository()
     require_private_secrets()
+    require_intact()
     result = ingest_sources(config.ingest)
     for source in result.sources:
         print(f"ingest: {shown(source.told())}", flush=True)
     for problem in result.problems:
         told = shown(problem.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name need not be UTF-8
         print(f"ingest: note: {told}", flush=True)
-    if result.changed or _is_newer_than_its_version():
+    if result.changed or not is_known_to_dvc():
         add_raw()
     result.raise_errors()
     pin_base(config.base)
     if not paths.DECISIONS.exists():
         write_text(paths.DECISIONS, "")
-    open_round(config, rejudge)
-
-
-def _is_newer_than_its_version() -> bool:
-    """Is data/raw not, or not as it is now, under DVC: because an earlier run ended in between?"""
-    if not paths.MANIFEST.exists():
-        return False
-    return not paths.RAW_DVC.exists() or paths.MANIFEST.stat().st_mtime > paths.RAW_DVC.stat().st_mtime

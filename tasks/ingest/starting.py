@@ -17,6 +17,7 @@ from tasks.rendered import forms_of
 from tasks.round import Champion, Round
 from tasks.start import Start, parse_start, read_start
 from tasks.versions import commit_of, receipt_at, weights_folder
+from tasks.work import written_path
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -40,8 +41,8 @@ def start_of_today(config: PipelineConfig, round_: Round) -> Start:
         forms_of(finetune),
         champion,
         replay_share=finetune.replay_share if champion is not None else 1.0,
-        versions={name: _weights_of(name, model) for name in named if not Path(name).is_dir()},
-        folders={name: folder_digest(Path(name)) for name in named if Path(name).is_dir()},
+        versions={name: _weights_of(name, model) for name in named if not written_path(name).is_dir()},
+        folders={name: folder_digest(written_path(name)) for name in named if written_path(name).is_dir()},
     )
 
 
@@ -52,7 +53,7 @@ def is_start_of(model: str) -> bool:
     start = read_start()
     known = {entry.weights_digest for entry in read_ledger(model)}
     digests = {*start.versions.values(), *([start.champion.weights_digest] if start.champion else [])}
-    folders = {name: folder_digest(Path(name)) for name in start.folders if Path(name).is_dir()}
+    folders = {name: folder_digest(written_path(name)) for name in start.folders if written_path(name).is_dir()}
     return digests <= known and folders == start.folders
 
 

@@ -16,9 +16,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import git, outputs, paths, versioning
+from tasks import outputs, paths, versioning
 from tasks.base.resolve import read_base
-from tasks.beside import files_left_out
+from tasks.beside import snapshot_now
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
 from tasks.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
@@ -89,9 +89,11 @@ def _known_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | Non
 
 def _circumstances(config: PipelineConfig) -> dict[str, Any]:
     training = _read(paths.TRAINING_REPORT)
+    snapshot = snapshot_now()
     return {
-        "commit": git.head_commit(),
-        "left_out": files_left_out(),
+        "commit": snapshot.commit,
+        "snapshot": snapshot.tree,
+        "left_out": list(snapshot.left_out),
         "dvc_lock": file_digest(paths.DVC_LOCK),
         "raw": outputs.output_hash(paths.RAW),
         "manifest": [asdict(batch) for batch in read_manifest()],

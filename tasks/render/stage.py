@@ -21,9 +21,11 @@ from tasks.base.resolve import read_base
 from tasks.dataset import read_pieces
 from tasks.errors import ConfigError, DataError
 from tasks.files import write_json
+from tasks.manifest import read_manifest
 from tasks.memory import give_memory_back
 from tasks.progress import track
 from tasks.quick_start import importing
+from tasks.raw_bytes import require_unchanged
 from tasks.render.balance import MIXED_BY, Mix, replay
 from tasks.render.forms import Material, rows_of_form, shared_out, writer_of
 from tasks.render.rows import COLUMNS, Gathering, Rows
@@ -46,6 +48,7 @@ def run(config: PipelineConfig) -> None:
         DataError: nothing is left to train on or to judge by, or a classification has one class only.
     """
     settings, start = config.render, read_start()
+    require_unchanged(read_manifest())
     _require_context(config)
     forms = start.forms
     families = read_templates()

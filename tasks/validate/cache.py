@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from tasks import files, paths, records
 from tasks.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
 from tasks.manifest import Batch
+from tasks.sealed import is_whole, seal
 from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
 
@@ -87,7 +88,7 @@ def recall(key: str) -> Facts | None:
         facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return facts if (folder / ACCEPTED).exists() and (folder / QUARANTINED).exists() else None
+    return facts if is_whole(folder) else None
 
 
 @contextlib.contextmanager
@@ -98,6 +99,7 @@ def keeping(key: str, facts: Facts) -> Iterator[Path]:
     try:
         yield temporary
         write_json(temporary / FACTS, facts.as_dict())
+        seal(temporary)
         shutil.rmtree(_folder(key), ignore_errors=True)
         temporary.rename(_folder(key))
     finally:

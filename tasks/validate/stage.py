@@ -22,6 +22,7 @@ from tasks.files import ParquetStream, content_digest, write_json, write_parquet
 from tasks.helpers import cores
 from tasks.manifest import Batch, read_manifest
 from tasks.progress import Progress, track
+from tasks.raw_bytes import require_unchanged
 from tasks.records import check_raw, to_rows
 from tasks.row import QUARANTINE_SCHEMA
 from tasks.validate import cache
@@ -50,6 +51,7 @@ def run(config: PipelineConfig) -> None:
     batches = read_manifest()
     if not batches:
         raise DataError("no batch was collected", where=str(paths.RAW), fix="Collect some: python -m tasks ingest")
+    require_unchanged(batches)
     for folder in (paths.VALIDATED, paths.QUARANTINE / "validate"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

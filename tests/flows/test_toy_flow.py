@@ -113,7 +113,7 @@ def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signa
     process = subprocess.Popen(
         command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: (root / "began").exists(), 120, "the stage")
+    wait_for(lambda: (root / ".strop/work/began").exists(), 120, "the stage")
     family = psutil.Process(process.pid).children(recursive=True)
     assert any(command_line(child)[1:] == ["toy.py", "render"] for child in family)
     second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)

@@ -129,17 +129,18 @@ def environment() -> dict[str, str]:
     return without_prefect(PREFECT_API_URL=prefect_api(), PREFECT_API_AUTH_STRING=SECRET)
 
 
-def strop(root: Path, *arguments: str, exit_code: int = 0) -> str:
-    """Runs a command in the project and returns its standard output."""
-    done = subprocess.run(command(*arguments), cwd=root, env=environment(), capture_output=True, text=True, check=False)
+def strop(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> str:
+    """Runs a command in the project, with more in its environment, and returns its standard output."""
+    given = {**environment(), **more}
+    done = subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == exit_code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout
 
 
-def facts(root: Path, *arguments: str, exit_code: int = 0) -> Any:
+def facts(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> Any:
     """As `strop`, with --json."""
-    return json.loads(strop(root, *arguments, "--json", exit_code=exit_code))
+    return json.loads(strop(root, *arguments, "--json", exit_code=exit_code, **more))
 
 
 def flow_runs(api: str | None = None, secret: str = SECRET) -> list[dict[str, Any]]:

@@ -1,0 +1,182 @@
+"""What a run takes as given: params.yaml, dvc.yaml, contract, templates, decisions, code, and whatever else git tracks; as a git
+tree, whose id names it.
+
+    names = list_inputs()
+    tree = write_tree(names, Path.cwd())
+
+What runs make is no part of it, even where git tracks it: outputs, dvc.lock, data/*.dvc, round, start and base. The tree is made
+in a temporary index: the user's HEAD, index and files are never touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import git, paths
+from tasks.work import project
+
+OURS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
+"""Folders whose untracked files are inputs too, unless git ignores them."""
+
+NEEDED = (paths.DVC_YAML, paths.PARAMS, paths.CONSTRAINTS, paths.DECISIONS, paths.ERASURES,
+          Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
+"""Inputs even where git ignores them."""
+
+STATE = (paths.DVC_LOCK, paths.ROUND, paths.START, paths.BASE)
+"""What a run goes on from and leaves behind; data/*.dvc belong to it too."""
+
+LIVE = (str(paths.REGISTRY_FOLDER),)
+"""Folders with tracked files that no run reads; they hold what is written meanwhile."""
+
+GITLINK, SKIPPED = "160000", "S"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    names: tuple[str, ...]
+    """Of the input files, relative to the project; some may have been deleted."""
+    made: tuple[str, ...]
+    """Files that git tracks, and that runs make."""
+    left_out: tuple[str, ...]
+    """Untracked files that are no inputs."""
+
+
+def list_inputs() -> Inputs:
+    """The inputs of the project in which the process works."""
+    is_made = _made_by(paths.DVC_YAML)
+    tracked = [name for mode, tag, name in _entries() if mode != GITLINK and tag != SKIPPED]
+    untracked = _untracked()
+    ours = {name for name in untracked if _is_below(name, OURS) and not name.endswith("/")}
+    needed = {str(path) for path in NEEDED if path.is_file()}
+    names = {*tracked, *ours, *needed}
+    state = {str(path) for path in state_files()}
+    left_out = [name for name in untracked if name not in {*ours, *needed, *state}]
+    made = [name for name in tracked if is_made(name)]
+    return Inputs(tuple(sorted(names - set(made) - state)), tuple(sorted(made)), tuple(left_out))
+
+
+def state_files(folder: Path = Path()) -> list[Path]:
+    """The files of STATE that are there, and data/*.dvc."""
+    found = [path for path in STATE if (folder / path).is_file()]
+    return [*found, *(path.relative_to(folder) for path in sorted((folder / paths.DATA).glob("*.dvc")))]
+
+
+def write_tree(inputs: Inputs, folder: Path) -> str:
+    """The git tree of the inputs as they are in `folder`; of those in LIVE as they are in the project."""
+    root = Path(git.run("rev-parse", "--absolute-git-dir").strip())
+    live = [name for name in inputs.names if _is_below(name, LIVE)]
+    copied = [name for name in inputs.names if not _is_below(name, LIVE)]
+    is_made = _made_by(folder / paths.DVC_YAML)
+    with users_index() as index:
+        _feed(index, [name for _, _, name in _entries(index) if is_made(name)], "--force-remove")
+        for names, top in ((copied, folder), (live, project())):
+            environment = index | {"GIT_DIR": str(root), "GIT_WORK_TREE": str(top.absolute())}
+            _feed(environment, names, "--add", "--remove", "--replace", folder=top)
+        return git.run("write-tree", environment=index).strip()
+
+
+def tree_of_commit(commit: str) -> str:
+    """The tree of the inputs in a version's commit: what `write_tree` gave when its run began."""
+    content = git.read_at(commit, paths.DVC_YAML) or b""
+    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
+        (Path(folder) / "dvc.yaml").write_bytes(content)
+        is_made = _made_by(Path(folder) / "dvc.yaml")
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.run("read-tree", commit, environment=index)
+        _feed(index, [name for _, _, name in _entries(index) if is_made(name)], "--force-remove")
+        return git.run("write-tree", environment=index).strip()
+
+
+def tree_with(tree: str, files: Iterable[Path]) -> str:
+    """The tree with these files, byte for byte as they are where the process works; those that are not there are left out."""
+    there = [path for path in files if path.is_file()]
+    listed = "\n".join(str(path.absolute()) for path in there)
+    blobs = git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).split() if there else []
+    lines = "".join(f"100644 {blob}\t{path.as_posix()}\0" for blob, path in zip(blobs, there, strict=True))
+    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.run("read-tree", tree, environment=index)
+        git.run("update-index", "-z", "--replace", "--index-info", stdin=lines, environment=index)
+        return git.run("write-tree", environment=index).strip()
+
+
+def outputs_of(dvc_yaml: Path, stage: str | None = None) -> list[str]:
+    """The paths that the stages of a dvc.yaml make, or one of them."""
+    return [name for one, kind, name in _named(dvc_yaml) if kind != "deps" and stage in (None, one)]
+
+
+def dependencies_of(dvc_yaml: Path) -> list[str]:
+    """The paths that stages depend on and that no stage makes."""
+    made = set(outputs_of(dvc_yaml))
+    return sorted({name for _, kind, name in _named(dvc_yaml) if kind == "deps" and name not in made})
+
+
+@contextmanager
+def users_index() -> Iterator[dict[str, str]]:
+    """The environment of git commands that work on a copy of the user's index."""
+    with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
+        index = Path(folder) / "index"
+        environment = {"GIT_INDEX_FILE": str(index)}
+        users = project() / git.run("rev-parse", "--git-path", "index").strip()
+        if users.exists():
+            shutil.copyfile(users, index)
+        else:
+            git.run("read-tree", git.head_commit(), environment=environment)
+        yield environment
+
+
+def _made_by(dvc_yaml: Path) -> Any:
+    """Whether a name is of a file that runs make."""
+    outputs = (*outputs_of(dvc_yaml), str(paths.REPORTS))
+    state = {path.as_posix() for path in STATE}
+
+    def is_made(name: str) -> bool:
+        is_dvc_file = name.endswith(".dvc") and Path(name).parent == paths.DATA
+        return name in state or is_dvc_file or name in outputs or _is_below(name, outputs)
+
+    return is_made
+
+
+def _named(dvc_yaml: Path) -> Iterator[tuple[str, str, str]]:
+    """(stage, kind, path) of every dependency and output."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe").load(dvc_yaml.read_text(encoding="utf-8"))
+    except (FileNotFoundError, YAMLError, UnicodeDecodeError):
+        return  # DVC tells of it, in one line
+    stages = document.get("stages") if isinstance(document, dict) else None
+    for name, stage in (stages or {}).items() if isinstance(stages, dict) else ():
+        for kind in ("deps", "outs", "metrics", "plots"):
+            for entry in stage.get(kind) or () if isinstance(stage, dict) else ():
+                yield name, kind, Path(entry if isinstance(entry, str) else next(iter(entry))).as_posix()
+
+
+def _entries(index: dict[str, str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """(mode, tag, name) of every file in an index; the user's by default."""
+    for line in git.run("ls-files", "-t", "--stage", "-z", environment=index).split("\0"):
+        if line:
+            facts, name = line.split("\t", 1)
+            tag, mode = facts.split()[:2]
+            yield mode, tag, name
+
+
+def _untracked() -> list[str]:
+    return [name for name in git.run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+
+
+def _is_below(name: str, folders: Iterable[str]) -> bool:
+    return any(name.startswith(f"{folder}/") for folder in folders)
+
+
+def _feed(index: dict[str, str], names: list[str], *flags: str, folder: Path | None = None) -> None:
+    if names:
+        listed = "\0".join(names) + "\0"
+        git.run("update-index", *flags, "-z", "--stdin", stdin=listed, environment=index, folder=folder)

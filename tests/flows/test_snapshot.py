@@ -1,0 +1,158 @@
+"""A run works on what it began with: what is edited, deleted or checked out meanwhile belongs to the next one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import wait_for
+from toyflow import command, environment, facts, make_toy_flow
+from toyworld import git
+
+WAITING = """def render():
+    import os, time
+    from tasks.watchdog import end_with_parent
+    end_with_parent()
+    hold = Path(os.environ["HOLD"])
+    if hold.exists():
+        (hold / "reached").touch()
+    while not (hold / "go").exists() and hold.exists():
+        time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy flow whose `render` waits until it may go on, and whose verdict holds gate.alpha."""
+    root = make_toy_flow(tmp_path_factory.mktemp("held") / "project")
+    toy = (root / "toy.py").read_text()
+    toy = toy.replace("def render():\n", WAITING)
+    toy = toy.replace(
+        '"alpha_spent": 0.025', '"alpha_spent": json.loads(Path("params.yaml").read_text())["gate"]["alpha"]'
+    )
+    (root / "toy.py").write_text(toy)
+    (root / "recipes").mkdir()
+    (root / "recipes/mine.yaml").write_text("a: 1\n")
+    git("add", "-A", cwd=root)
+    git("commit", "-q", "-m", "It waits", cwd=root)
+    return root
+
+
+class Held:
+    """A run that stops in `render`."""
+
+    def __init__(self, root: Path) -> None:
+        self.hold = root.parent / "hold"
+        self.hold.mkdir(exist_ok=True)
+        for name in ("reached", "go"):
+            (self.hold / name).unlink(missing_ok=True)
+        given = {**environment(), "HOLD": str(self.hold)}
+        self.process = subprocess.Popen(
+            command("run", "--json"), cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for(lambda: (self.hold / "reached").exists() or self.process.poll() is not None, 120, "the stage")
+        assert self.process.poll() is None, self.process.communicate()
+
+    def go_on(self) -> Any:
+        (self.hold / "go").touch()
+        out, err = self.process.communicate(timeout=180)
+        assert self.process.returncode == 0, (out, err)
+        assert "Traceback" not in err
+        return json.loads(out)
+
+
+def set_alpha(root: Path, alpha: float) -> None:
+    params = json.loads((root / "params.yaml").read_text())
+    params["gate"]["alpha"] = alpha
+    (root / "params.yaml").write_text(json.dumps(params))
+
+
+def verdict(root: Path) -> Any:
+    return json.loads((root / "data/reports/verdict.json").read_text())
+
+
+def dvc_status(root: Path) -> str:
+    told = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=root, capture_output=True, text=True, check=True)
+    return told.stdout
+
+
+EDITED = ("params.yaml", "data/contract/contract.yaml", "data/templates/qa.yaml", "data/decisions.jsonl", "dvc.yaml",
+          "recipes/mine.yaml", "toy.py", "tasks/weights.py", "tasks/promote/stage.py", "verdicts.json")  # fmt: skip
+
+
+def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(held: Path) -> None:
+    # killed after an edit: the next run sees it, and completes
+    killed = Held(held)
+    set_alpha(held, 0.04)
+    killed.process.kill()
+    killed.process.communicate()
+
+    run = Held(held)
+    (held / "data/decisions.jsonl").touch()
+    before = {name: (held / name).read_bytes() for name in EDITED}
+    set_alpha(held, 0.03)
+    (held / "data/contract/contract.yaml").unlink()
+    (held / "data/templates/qa.yaml").unlink()
+    (held / "data/templates/qa.yaml").symlink_to(held / "recipes/mine.yaml")
+    batch = next((held / "data/raw/qa").glob("*.parquet")).stem
+    line = {"what": "exclude", "which": batch, "who": "me", "when": "2026-01-01T00:00:00+00:00", "why": "a try"}
+    (held / "data/decisions.jsonl").write_text(json.dumps(line) + "\n")
+    (held / "dvc.yaml").write_text(before["dvc.yaml"].decode().replace("python toy.py gate", "exit 1"))
+    (held / "recipes/mine.yaml").write_text("a: 2\n")
+    (held / "toy.py").unlink()
+    for name in ("tasks/weights.py", "tasks/promote/stage.py"):  # half written
+        (held / name).write_bytes(before[name][: len(before[name]) // 2] + b"\n(")
+    (held / "verdicts.json").write_text('{"1": false}')
+    outcome = run.go_on()
+
+    assert (outcome["kind"], outcome["version"]) == ("promoted", 1)
+    assert verdict(held)["alpha_spent"] == 0.04
+    receipt = json.loads((held / "data/reports/receipt.json").read_text())
+    assert receipt["params"]["gate"]["alpha"] == 0.04
+    assert receipt["decisions"] == []
+    for name, content in before.items():
+        tagged = subprocess.run(["git", "show", f"tiny@v1:{name}"], cwd=held, capture_output=True, check=True).stdout
+        assert tagged == content, name
+    told = dvc_status(held)
+    assert "gate:" in told
+    assert "finetune:" not in told
+    for name in EDITED:
+        if name not in ("params.yaml",):
+            (held / name).unlink(missing_ok=True)
+            (held / name).write_bytes(before[name])
+    audited = facts(held, "audit", "1")
+    assert audited["ok"], audited
+    rebuilt = facts(held, "audit", "1", "--rebuild", HOLD=str(held.parent / "none"))
+    assert rebuilt["ok"], rebuilt
+    assert dvc_status(held).split() == ["gate:", "changed", "deps:", "params.yaml:", "modified:", "gate"]
+
+    last = facts(held, "run", HOLD=str(held.parent / "none"))
+    assert last["kind"] == "back_at_champion"
+    assert verdict(held)["alpha_spent"] == 0.03
+    assert dvc_status(held).strip() == "Data and pipelines are up to date."
+
+
+def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -> None:
+    git("checkout", "-q", "--", ".", cwd=held)
+    git("checkout", "-q", "-b", "other", cwd=held)
+    set_alpha(held, 0.01)
+    (held / "toy.py").write_text("raise SystemExit('of another branch')")
+    git("commit", "-q", "-a", "-m", "Another way", cwd=held)
+    git("checkout", "-q", "main", cwd=held)
+    (held / "inbox/more.jsonl").write_text(json.dumps({"instruction": "Which?", "input": "", "output": "This."}) + "\n")
+    head = git("rev-parse", "HEAD", cwd=held).strip()
+
+    run = Held(held)
+    git("checkout", "-q", "other", cwd=held)
+    outcome = run.go_on()
+    git("checkout", "-q", "main", cwd=held)
+
+    assert (outcome["kind"], outcome["version"]) == ("promoted", 2)
+    assert git("rev-parse", "tiny@v2^", cwd=held).strip() == head
+    assert "of another branch" not in git("show", "tiny@v2:toy.py", cwd=held)
+    assert facts(held, "audit", "2")["ok"]
+    assert dvc_status(held).strip() == "Data and pipelines are up to date."

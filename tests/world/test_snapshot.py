@@ -1,0 +1,189 @@
+"""The folder of a run: inputs as they were at one moment, whatever becomes of them afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import make_tiny_gpt2, params, qa_records, write_jsonl, write_params
+from toyworld import git
+
+from tasks import copying, paths
+from tasks.beside import commit_beside
+from tasks.decisions import record_decision, record_decisions
+from tasks.inputs import tree_of_commit
+from tasks.snapshot import begin, hand_over, take_collected
+from tasks.work import current_snapshot, project, written_path
+
+
+@pytest.fixture
+def root(project: Path, tmp_path: Path) -> Path:
+    write_jsonl(project / "inbox/a.jsonl", qa_records(6))
+    sources = [{"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}]
+    write_params(project, params(make_tiny_gpt2(tmp_path / "base"), sources))
+    (project / "data/decisions.jsonl").write_text("")
+    (project / "data/templates/mine.yaml").write_text("untracked: 1\n")
+    return project
+
+
+def enter(work: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(work)
+    snapshot = current_snapshot()
+    assert snapshot is not None
+    return snapshot.tree
+
+
+INPUTS = ("params.yaml", "dvc.yaml", "data/contract/contract.yaml", "data/templates/qa.yaml", "data/templates/mine.yaml",
+          "data/decisions.jsonl", "tasks/gate/policy.py", "recipes/smollm2-news.yaml", "constraints.txt")  # fmt: skip
+
+
+def edit(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"# edited\n")
+
+
+def half_write(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5])
+
+
+def link_elsewhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize("change", [edit, half_write, link_elsewhere, Path.unlink])
+def test_no_input_changes_under_a_run_and_the_version_holds_them(
+    change: Callable[[Path], None], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: (root / name).read_bytes() for name in INPUTS}
+    head = git("rev-parse", "HEAD").strip()
+    work = begin()
+    for name in INPUTS:
+        change(root / name)
+    git("commit", "-q", "--allow-empty", "-m", "Meanwhile")
+    tree = enter(work, monkeypatch)
+    assert {name: Path(name).read_bytes() for name in INPUTS} == before
+    made = commit_beside("a version").commit
+    assert tree_of_commit(made) == tree
+    assert git("rev-parse", f"{made}^").strip() == head
+    assert {name: git("show", f"{made}:{name}").encode() for name in INPUTS} == before
+    monkeypatch.chdir(root)
+    assert begin() == work
+    assert (work / "params.yaml").exists() == (root / "params.yaml").exists()
+    if (root / "params.yaml").exists():
+        assert (work / "params.yaml").read_bytes() == (root / "params.yaml").read_bytes()
+        assert not (work / "params.yaml").is_symlink()
+
+
+def test_the_same_inputs_give_the_same_digest_and_other_ones_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = []
+    for content in ("a: 1\n", "a: 2\n", "a: 1\n"):
+        (root / "data/templates/mine.yaml").write_text(content)
+        (root / "dvc.lock").write_text(f"# {len(trees)}\n")  # what runs leave behind is no input
+        begin()
+        trees.append(enter(paths.WORK.absolute(), monkeypatch))
+        monkeypatch.chdir(root)
+    assert trees[0] == trees[2] != trees[1]
+
+
+def test_the_user_sees_nothing_of_it_in_git(root: Path) -> None:
+    git("add", "data/templates/mine.yaml")
+    status, index = git("status", "--porcelain"), (root / ".git/index").read_bytes()
+    begin()
+    assert git("--no-optional-locks", "status", "--porcelain") == status
+    assert (root / ".git/index").read_bytes() == index
+
+
+def test_a_file_that_is_written_while_the_snapshot_is_taken_is_taken_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, edits = copying.copy_file, [1, 2]
+
+    def copy_and_edit(source: str, target: str) -> None:
+        copy(source, target)
+        if source == "params.yaml" and edits:  # both belong together, and were written one after another
+            text = f"# {edits.pop()}\n"
+            Path("data/templates/mine.yaml").write_text(text)
+            Path("params.yaml").write_text(text)
+
+    monkeypatch.setattr(copying, "copy_file", copy_and_edit)
+    work = begin()
+    assert (work / "params.yaml").read_text() == (work / "data/templates/mine.yaml").read_text() == "# 1\n"
+
+
+def test_unchanged_inputs_keep_their_place_and_time_and_what_went_goes(root: Path) -> None:
+    (root / "tasks/extra.py").write_text("")
+    work = begin()
+    before = (work / "tasks/config.py").stat()
+    (root / "tasks/extra.py").unlink()
+    (work / "tasks/gate/policy.py").write_text("by a stray hand")
+    begin()
+    after = (work / "tasks/config.py").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not (work / "tasks/extra.py").exists()
+    assert (work / "tasks/gate/policy.py").read_bytes() == (root / "tasks/gate/policy.py").read_bytes()
+
+
+def test_what_is_no_input_is_the_projects_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root.parent / "models").mkdir()
+    enter(begin(), monkeypatch)
+    assert Path("inbox/a.jsonl").samefile(root / "inbox/a.jsonl")
+    assert Path("mlflow").resolve() == root / "mlflow"
+    assert paths.CACHE.resolve() == root / ".strop"
+    assert project() == root
+    assert written_path("../models").resolve() == root.parent / "models"
+
+
+def test_a_link_among_the_inputs_is_what_it_led_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = root.parent / "shared"
+    shutil.move(root / "data/contract", shared)
+    (root / "data/contract").symlink_to(shared)
+    (root / "data/templates/mine.yaml").unlink()
+    (root / "data/templates/mine.yaml").symlink_to(shared / "contract.yaml")
+    before = (shared / "contract.yaml").read_bytes()
+    tree = enter(begin(), monkeypatch)
+    (shared / "contract.yaml").write_text("edited: 1\n")
+    assert paths.CONTRACT.read_bytes() == before
+    assert git("show", f"{tree}:data/contract/contract.yaml").encode() == before
+    assert git("show", f"{tree}:data/templates/mine.yaml").encode() == before
+
+
+def test_decisions_of_sources_join_the_run_and_those_of_people_wait(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = begin()
+    (root / "data/raw").mkdir()
+    record_decision("exclude", "b1", "by hand")
+    record_decisions("drop", ["r1"], "no longer found good", who="source traces")
+    before = enter(work, monkeypatch)
+    take_collected()
+    assert [line.split('"which":"')[1][:2] for line in paths.DECISIONS.read_text().splitlines()] == ["r1"]
+    snapshot = current_snapshot()
+    assert snapshot is not None
+    assert snapshot.tree != before
+    assert tree_of_commit(commit_beside("a version").commit) == snapshot.tree
+
+
+def test_outputs_come_back_whole_and_reports_of_others_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "data/curated").mkdir()
+    (root / "data/curated/old.parquet").write_text("old")
+    (root / "data/reports").mkdir()
+    (root / "data/reports/curate.json").write_text("old")
+    work = begin()
+    (root / "data/reports/mine.md").write_text("a person's")
+    monkeypatch.chdir(work)
+    assert Path("data/curated/old.parquet").samefile(root / "data/curated/old.parquet")
+    shutil.rmtree("data/curated")
+    Path("data/curated").mkdir()
+    Path("data/curated/new.parquet").write_text("new")
+    Path("data/reports/curate.json").unlink()
+    Path("dvc.lock").write_text("new")
+    hand_over("curate")
+    assert os.listdir(root / "data/curated") == ["new.parquet"]
+    assert (root / "data/curated/new.parquet").samefile("data/curated/new.parquet")
+    assert os.listdir(root / "data/reports") == ["mine.md"]
+    assert (root / "dvc.lock").read_text() == "new"

@@ -40,7 +40,8 @@ def on_a_snapshot() -> Iterator[PipelineConfig]:
         try:
             yield config
         finally:
-            hand_over()
+            with chdir(work):  # a thread that was interrupted may have been in the project
+                hand_over()
 
 
 @contextmanager

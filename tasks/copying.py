@@ -6,13 +6,14 @@ DVC need not read the rest.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from tasks import git, paths
-from tasks.files import read_json, write_json
+from tasks.files import read_json, write_text
 from tasks.inputs import LIVE, NEEDED, OURS, STATE, Inputs, dependencies_of, list_inputs
 from tasks.links import copy_file, link_by_name, remove
 from tasks.work import MARK
@@ -41,7 +42,7 @@ def copy_inputs(work: Path) -> tuple[Inputs, tuple[str, ...]]:
                 in_tree.append(name)
         if list_inputs() == inputs and all(_mark(name) == facts[0] for name, facts in copied.items()):
             break
-    write_json(paths.COPIES, copied)
+    write_text(paths.COPIES, json.dumps(copied))  # ASCII: a name need not be UTF-8
     # what is in git and no longer on the disk is no input; only the tree's names say so
     return inputs, tuple(sorted({*in_tree, *(name for name in inputs.names if not os.path.lexists(name))}))
 
@@ -61,9 +62,8 @@ def link_the_rest(work: Path, outputs: Collection[str]) -> list[str]:
         Path(name).mkdir(parents=True, exist_ok=True)
     for entry in git.run("ls-files", "--others", "--directory", "-z").split("\0"):
         found += _to_link(entry.rstrip("/"), kept, above) if entry else ()
-    found += [
-        name for name in git.run("ls-files", "-z").split("\0") if os.path.islink(name) and name not in above | kept
-    ]
+    tracked = git.run("ls-files", "-z").split("\0")
+    found += [name for name in tracked if os.path.isdir(name) and name not in above | kept]  # links, submodules
     for name in found:
         link_by_name(Path(name), work / name)
     return found

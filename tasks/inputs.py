@@ -56,7 +56,7 @@ def list_inputs() -> Inputs:
     needed = {str(path) for path in NEEDED if path.is_file()}
     names = {*tracked, *ours, *needed}
     state = {str(path) for path in state_files()}
-    left_out = [name for name in untracked if name not in {*ours, *needed, *state}]
+    left_out = [_shown(name) for name in untracked if name not in {*ours, *needed, *state}]
     made = [name for name in tracked if is_made(name)]
     return Inputs(tuple(sorted(names - set(made) - state)), tuple(sorted(made)), tuple(left_out))
 
@@ -170,6 +170,11 @@ def _entries(index: dict[str, str] | None = None) -> Iterator[tuple[str, str, st
 
 def _untracked() -> list[str]:
     return [name for name in git.run("ls-files", "--others", "--exclude-standard", "-z").split("\0") if name]
+
+
+def _shown(name: str) -> str:
+    """A file's name as any receipt can hold it: it need not be UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_below(name: str, folders: Iterable[str]) -> bool:

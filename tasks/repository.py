@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -73,17 +74,26 @@ def _config_of(project: str, began: int) -> dict[str, Any]:
     }
 
 
-def share_hashes(source: Path, target: Path, names: list[str]) -> None:
-    """Lets DVC know of files in `target` the hashes that it knows of the same files (hard links) in `source`."""
+def share_hashes(source: Path, target: Path, names: list[str], began: int) -> None:
+    """Lets DVC know of files in `target` the hashes that it knows of the same files (hard links) in `source`.
+
+    Args:
+        began: of the run, within which DVC is asked once where it keeps them.
+    """
     from dvc.exceptions import DvcException
 
     try:
-        with contextlib.closing(open_repo(source)) as theirs, contextlib.closing(open_repo(target)) as ours:
-            known = theirs.state.hashes.get_many([f"{theirs.root_dir}/{name}" for name in names])
-            found = dict(zip(names, (entry for _, entry in known), strict=True))
-            ours.state.hashes.set_many([(f"{ours.root_dir}/{name}", entry) for name, entry in found.items() if entry])
-    except (DvcException, OSError, AttributeError):
+        theirs, ours = _hashes_of(source, began), _hashes_of(target, began)
+        known = theirs.get_many([str(source / name) for name in names])
+        found = dict(zip(names, (entry for _, entry in known), strict=True))
+        ours.set_many([(str(target / name), entry) for name, entry in found.items() if entry])
+    except (DvcException, OSError, AttributeError, ValueError, sqlite3.Error):
         return  # it reads them then
+
+
+@cache
+def _hashes_of(folder: Path, began: int) -> Any:
+    return open_repo(folder).state.hashes
 
 
 def reaching(repo: Repo, work: Callable[[], Any]) -> None:

@@ -10,15 +10,16 @@ track, such as inbox/ or .venv/, are the project's own, by a symbolic link (docs
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tasks import git, paths
-from tasks.copying import copied_names, copy_inputs, link_the_rest, remove_others
+from tasks.copying import MOST_TRIES, copied_names, copy_inputs, link_the_rest, remove_others
 from tasks.decisions import read_decisions
-from tasks.files import append_line, write_json, write_text
+from tasks.files import append_line, write_text
 from tasks.inputs import Inputs, outputs_of, state_files, write_tree
 from tasks.links import copy_all, copy_file, link_all
 from tasks.repository import share_hashes
@@ -39,18 +40,22 @@ def begin() -> Path:
     root, work = Path.cwd(), paths.WORK.absolute()
     work.mkdir(parents=True, exist_ok=True)
     (work / MARK).unlink(missing_ok=True)
-    inputs, in_tree = copy_inputs(work)
+    for _ in range(MOST_TRIES):
+        commit = git.head_commit()
+        inputs, in_tree = copy_inputs(work)
+        if git.head_commit() == commit:
+            break
     outputs = _outputs(work)
     links = link_the_rest(work, outputs)
     remove_others(work, {*outputs, *links})
     for path in {*state_files(), *state_files(work)}:
         _copy(path, work / path)
     copy_all(paths.REPORTS, work / paths.REPORTS)
-    _share(root, work, outputs)
     tree = write_tree(replace(inputs, names=in_tree), work)
-    snapshot = Snapshot(str(root), git.head_commit(), tree, inputs.left_out, inputs.made, began)
+    snapshot = Snapshot(str(root), commit, tree, inputs.left_out, inputs.made, began)
     git.keep_tree(tree, snapshot.commit)
-    write_json(work / MARK, asdict(snapshot))
+    write_text(work / MARK, json.dumps(asdict(snapshot)))
+    _share(root, work, outputs, began)  # DVC looks at the mark
     return work
 
 
@@ -60,7 +65,7 @@ def take_collected() -> None:
     root = Path(snapshot.project)
     for path in (paths.RAW_DVC, paths.BASE):
         _copy(root / path, path)
-    _share(root, Path.cwd(), [paths.RAW.as_posix()])
+    _share(root, Path.cwd(), [paths.RAW.as_posix()], snapshot.began)
     if not paths.DECISIONS.exists():
         write_text(paths.DECISIONS, "")
     known = set(read_decisions())
@@ -70,7 +75,7 @@ def take_collected() -> None:
     inputs = Inputs(tuple(sorted({*copied_names(root), str(paths.DECISIONS)})), snapshot.made, snapshot.left_out)
     tree = write_tree(inputs, Path.cwd())
     git.keep_tree(tree, snapshot.commit)
-    write_json(MARK, asdict(replace(snapshot, tree=tree)))
+    write_text(MARK, json.dumps(asdict(replace(snapshot, tree=tree))))
 
 
 def hand_over(stage: str | None = None) -> None:
@@ -78,10 +83,11 @@ def hand_over(stage: str | None = None) -> None:
 
     dvc.lock comes last: a kill leaves at most outputs that it does not name, which the next run takes from DVC's cache.
     """
-    root = Path(_here().project)
+    snapshot = _here()
+    root = Path(snapshot.project)
     if stage is not None:
         made = set(outputs_of(paths.DVC_YAML, stage))
-        _share(Path.cwd(), root, [name for name in _outputs(Path()) if name in made])
+        _share(Path.cwd(), root, [name for name in _outputs(Path()) if name in made], snapshot.began)
     copy_all(paths.REPORTS, root / paths.REPORTS, but=_of_others(root / paths.REPORTS))
     for path in (paths.ROUND, paths.START, paths.DVC_LOCK):
         if path.exists():
@@ -99,14 +105,14 @@ def _outputs(folder: Path) -> list[str]:
     return sorted({*outputs_of(folder / paths.DVC_YAML), paths.RAW.as_posix(), paths.REPORTS.as_posix()})
 
 
-def _share(source: Path, target: Path, names: Iterable[str]) -> None:
+def _share(source: Path, target: Path, names: Iterable[str], began: int) -> None:
     """Links outputs, and lets DVC know the hashes that it knows of them already. Reports are copied: they are small."""
     linked: list[str] = []
     for name in names:
         if Path(name) != paths.REPORTS and paths.REPORTS not in Path(name).parents:
             linked += [f"{name}/{each}" if each else name for each in link_all(source / name, target / name)]
     if linked:
-        share_hashes(source, target, linked)
+        share_hashes(source, target, linked, began)
 
 
 def _of_others(reports: Path) -> Collection[str]:

@@ -9,17 +9,22 @@ DVC's own chatter is kept quiet; a stage's output passes through.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import VersioningError
+from tasks.files import md5_of
 from tasks.redaction import written_secret
 from tasks.repository import default_remote, reaching, with_repo
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 LOCAL_ONLY = "local only"
 
@@ -37,8 +42,13 @@ def reproduce(stage: str) -> bool:
     Raises:
         VersioningError: the stage failed (its own line was printed), or another process did not end in ten minutes.
     """
+
+    def work(repo: Repo) -> None:
+        _check_what_comes_back(repo)
+        repo.reproduce(targets=[stage], single_item=True)
+
     with _first_on_path(), _watching_runs() as ran:
-        with_repo(lambda repo: repo.reproduce(targets=[stage], single_item=True), f"dvc repro {stage}", stage=stage)
+        with_repo(work, f"dvc repro {stage}", stage=stage)
     return bool(ran)
 
 
@@ -98,6 +108,33 @@ def push() -> str:
         return LOCAL_ONLY
     with_repo(lambda repo: reaching(repo, repo.push), "dvc push")
     return "pushed"
+
+
+def _check_what_comes_back(repo: Repo) -> None:
+    """Outputs that come from the run cache are read first: they may be hard links of files that somebody edited in place. An object
+    that is not what its name says is removed, and the stage runs."""
+    load = repo.stage_cache._load
+
+    def load_checked(stage: Any) -> Any:
+        entry = load(stage)
+        for out in (entry or {}).get("outs", ()):
+            if digest := out.get("md5"):
+                _remove_damaged(repo, digest)
+        return entry
+
+    repo.stage_cache._load = load_checked
+
+
+def _remove_damaged(repo: Repo, digest: str) -> None:
+    odb = repo.cache.local
+    place = Path(odb.oid_to_path(digest))
+    if not place.exists():
+        return
+    if md5_of(place) != digest.removesuffix(".dir"):
+        place.unlink()
+    elif digest.endswith(".dir"):
+        for entry in json.loads(place.read_bytes()):
+            _remove_damaged(repo, entry["md5"])
 
 
 def _made(stage: Any) -> list[Any]:

@@ -112,6 +112,17 @@ def test_a_new_batch_leaves_the_parts_before_it_untouched(project: Path) -> None
     assert sorted(read_dataset()["row_id"].to_pylist()) == sorted(r["row_id"] for r in rows)
 
 
+def test_a_part_that_was_edited_in_place_is_made_anew(project: Path) -> None:
+    write_part(toy_rows())
+    curate(project)
+    part = paths.CURATED / "000001-b1.parquet"
+    before = file_digest(part)
+    part.chmod(0o644)
+    part.write_bytes(part.read_bytes()[::-1])  # a hard link of what the cache keeps
+    curate(project)
+    assert file_digest(part) == before
+
+
 def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(project: Path) -> None:
     rows = toy_rows()
     for number, part in enumerate((rows[:25], rows[15:45], rows[40:]), start=1):

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import REPOSITORY
 from processes import wait_for
-from toyflow import command, environment, facts, make_toy_flow
+from test_architecture import closure
+from toyflow import command, environment, facts, make_toy_flow, strop
 from toyworld import git
 
 WAITING = """def render():
@@ -126,12 +128,18 @@ def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(h
             (held / name).write_bytes(before[name])
     audited = facts(held, "audit", "1")
     assert audited["ok"], audited
-    rebuilt = facts(held, "audit", "1", "--rebuild", HOLD=str(held.parent / "none"))
-    assert rebuilt["ok"], rebuilt
+    strop(held, "audit", "1", "--rebuild", HOLD=str(held.parent / "none"))
     assert dvc_status(held).split() == ["gate:", "changed", "deps:", "params.yaml:", "modified:", "gate"]
 
+    made = [next((held / "data" / name).glob("*.*")) for name in ("validated", "curated", "rendered")]
+    made.append(held / "data/model/adapter_model.safetensors")
+    contents = [path.read_bytes() for path in made]
+    for path in made:  # by hand, in place
+        path.chmod(0o644)
+        path.write_bytes(b"not what the stage made")
     last = facts(held, "run", HOLD=str(held.parent / "none"))
     assert last["kind"] == "back_at_champion"
+    assert [path.read_bytes() for path in made] == contents
     assert verdict(held)["alpha_spent"] == 0.03
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
 
@@ -156,3 +164,16 @@ def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -
     assert "of another branch" not in git("show", "tiny@v2:toy.py", cwd=held)
     assert facts(held, "audit", "2")["ok"]
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
+
+
+def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
+    needed = {
+        module for start in ("running", "retrain", "telling") for module in closure(Path("flows") / f"{start}.py")
+    }
+    names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
+    code = "import sys, flows.retrain; from flows.snapshot import load_code; load_code(); print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    # erasing comes before a run, and models are loaded by children
+    missing = {name for name in names - set(told.stdout.split()) if not name.startswith("tasks.erase.")}
+    assert missing == {"tasks.base.labelling", "tasks.base.load"}
+    assert "torch" not in told.stdout.split()

@@ -206,6 +206,19 @@ def test_a_batch_that_is_missing_or_changed_is_named() -> None:
         validate()
 
 
+def test_an_output_that_was_edited_in_place_does_not_come_back_from_the_cache() -> None:
+    validate()
+    for folder in (paths.VALIDATED, paths.QUARANTINE / "validate"):
+        before = folder_digest(folder)
+        part = next(folder.glob("*.parquet"))
+        status = part.stat()
+        part.chmod(0o644)
+        part.write_bytes(part.read_bytes()[::-1])  # a hard link of what the cache keeps
+        assert part.stat().st_ino == status.st_ino
+        validate()
+        assert folder_digest(folder) == before
+
+
 def test_nothing_accepted_at_all_is_an_error_that_says_why() -> None:
     for batch in read_manifest()[::2]:
         record_decision("exclude", batch.batch, "test")

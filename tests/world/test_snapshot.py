@@ -130,6 +130,7 @@ def test_unchanged_inputs_keep_their_place_and_time_and_what_went_goes(root: Pat
 
 def test_what_is_no_input_is_the_projects_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root.parent / "models").mkdir()
+    (root / os.fsdecode("数据.txt".encode("gbk"))).write_text("its name is no UTF-8")
     enter(begin(), monkeypatch)
     assert Path("inbox/a.jsonl").samefile(root / "inbox/a.jsonl")
     assert Path("mlflow").resolve() == root / "mlflow"

@@ -69,6 +69,7 @@ VALIDATE_CACHE = CACHE / "cache" / "validate"
 CURATE_CACHE = CACHE / "cache" / "curate"
 GREAT_EXPECTATIONS = CACHE / "great_expectations"
 LOCKS = CACHE / "locks"
+DVC_SITE = CACHE / "dvc"
 
 REGISTRY_FOLDER = Path("mlflow")
 

@@ -99,10 +99,17 @@ def command(*arguments: str) -> list[str]:
 
 
 @functools.cache
-def prefect_api() -> str:
-    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
+def prefect_home() -> Path:
+    """Where the session's Prefect server keeps its database and log."""
     home = Path(tempfile.mkdtemp(prefix="strop-prefect-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home
+
+
+@functools.cache
+def prefect_api() -> str:
+    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
+    home = prefect_home()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -215,11 +215,13 @@ def test_markdown_of_a_text_is_its_text() -> None:
 def test_whatever_is_printed_in_a_process_of_ours_is_visible() -> None:
     code = (
         "from tasks.terminal import prepare_streams; prepare_streams(); import sys, logging;"
-        f"print({ACTS!r}); logging.warning({ACTS!r}); raise ValueError({ACTS!r})"
+        f"print({ACTS!r}); logging.warning({ACTS!r}); raise ValueError({ACTS!r} + 'postgresql://li:other33@db/x')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     told = (done.stdout + done.stderr).decode()
     assert "\\x1b[2J" in told
+    assert "other33" not in told
+    assert "Traceback" in told
     assert [each for each in RAW if each in told] == []
 
 

@@ -72,6 +72,7 @@ LOCKS = CACHE / "locks"
 WORK = CACHE / "work"
 COPIES = CACHE / "copies.json"
 RAW_FILES = CACHE / "raw-files.json"
+DVC_SITE = CACHE / "dvc"
 
 REGISTRY_FOLDER = Path("mlflow")
 

@@ -243,6 +243,8 @@ def _known(
         if "://" in value or name.lower().endswith("_proxy"):
             address = value if "://" in value else f"http://{value}"
             _add(found, _of_text(address))
+        elif name.startswith("GIT_CONFIG_"):
+            _add(found, value.split()[-1:] if "authorization" in value.lower() else [])
         elif _SECRET_KEY.search(name.lower()) and len(value) >= SHORTEST_BY_NAME and not value.startswith("/"):
             _add(found, [value], f"${{{name}}}")
     for path, is_private in files:
@@ -262,7 +264,10 @@ def _known(
 
 def _files() -> tuple[tuple[str, bool], ...]:
     """The files that name addresses and secrets; of the private ones an address is a secret as a whole."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:  # the folder is gone
+        here = ""
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
     dvc = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{config}/dvc"

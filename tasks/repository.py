@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import sys
 import time
@@ -20,6 +21,9 @@ from tasks.work import current_snapshot
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+SITE_CACHE = "DVC_SITE_CACHE_DIR"
+_chosen: dict[str, str] = {}
+"""The folder that we put into the environment: another project's, perhaps, where one process serves several."""
 LOCK_WAIT_SECONDS = 600.0
 RETRY_EVERY_SECONDS = 1.0
 
@@ -53,6 +57,7 @@ def open_repo(folder: Path | None = None) -> Repo:
     """DVC's repository here; in the folder of a run, the project's cache, remotes and run cache with the files of the run."""
     from dvc.repo import Repo
 
+    _keep_hashes_private()
     folder = folder or Path.cwd()
     snapshot = current_snapshot(folder)
     if snapshot is None:
@@ -94,6 +99,37 @@ def share_hashes(source: Path, target: Path, names: list[str], began: int) -> No
 @cache
 def _hashes_of(folder: Path, began: int) -> Any:
     return open_repo(folder).state.hashes
+
+
+def _keep_hashes_private() -> None:
+    """DVC remembers hashes in pickles (diskcache), by default below /var/tmp, where anybody may put one that runs what it
+    likes (CVE-2025-69872): ours lie in a folder of this user's alone. A folder that the user chose for them is the user's.
+    """
+    here = os.environ.get(SITE_CACHE)
+    if here not in (None, _chosen.get(SITE_CACHE)) or _is_configured():
+        return
+    folder = paths.DVC_SITE.absolute()
+    if folder.exists() and not _is_ours(folder):
+        folder = folder.with_name(f"{folder.name}-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(folder):
+        fix = f"Remove it, or name another folder: export {SITE_CACHE}=…"
+        raise VersioningError("belongs to another user, and DVC would run what it holds", where=str(folder), fix=fix)
+    folder.chmod(0o700)
+    os.environ[SITE_CACHE] = _chosen[SITE_CACHE] = str(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
+
+
+def _is_configured() -> bool:
+    """Whether a configuration of DVC's names a folder."""
+    from dvc.dirs import global_config_dir, system_config_dir
+
+    files = [Path(".dvc/config"), Path(".dvc/config.local")]
+    files += [Path(each) / "config" for each in (global_config_dir(), system_config_dir())]
+    return any("site_cache_dir" in file.read_text("utf-8", errors="replace") for file in files if file.is_file())
 
 
 def reaching(repo: Repo, work: Callable[[], Any]) -> None:

@@ -13,7 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 from tasks import redaction
@@ -100,3 +103,11 @@ def prepare_streams() -> None:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, Stream(stream))
+    sys.excepthook = _tell_of
+    threading.excepthook = lambda told: _tell_of(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def _tell_of(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """A traceback, without what is shaped like a secret in the messages of libraries."""
+    if error is not None and not isinstance(error, SystemExit):
+        print(redaction.redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)

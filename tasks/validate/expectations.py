@@ -11,6 +11,7 @@ answered when the verdict was made. The expectations are the same, and so is the
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ from tasks.validate.contract import FamilyContract
 from tasks.validate.gx_context import SITE, open_context, quiet
 from tasks.validate.judge import Facts, Findings
 from tasks.validate.rules import Rule, rules_of, sentence_of
+from tasks.visible import shown
 
 RECORDED = "keeps_"
 """Before a rule's code: the column that holds what its predicate answered."""
@@ -135,7 +137,8 @@ def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is
             column_list=_domain_of(rule, is_recorded),
             rule=rule.code,
             bounds=bounds,
-            description=f"{rule.code}: {sentence_of(rule, contract)}",
+            # the page takes a description for HTML; a suggested contract holds labels of rows
+            description=html.escape(shown(f"{rule.code}: {sentence_of(rule, contract)}"), quote=False),
         )
         for rule in rules_of(contract)
     ]
@@ -176,9 +179,9 @@ def _validate(
     definition = context.validation_definitions.add_or_update(
         gx.ValidationDefinition(name=f"{facts.source}-{facts.batch}", data=whole, suite=suite)
     )
-    shown = frame.assign(refused_share=facts.refused_share)
+    judged = frame.assign(refused_share=facts.refused_share)
     return definition.run(
-        batch_parameters={"dataframe": shown},
+        batch_parameters={"dataframe": judged},
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
         run_id=RunIdentifier(run_name=f"{facts.source}-{facts.batch}"),
     )

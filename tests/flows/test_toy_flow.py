@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from planting import SECRETS, leaks, planted, searched, web  # noqa: F401  (fixtures)
 from processes import command_line, wait_for
-from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, strop
+from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, prefect_home, strop
 
 
 def _set(root: Path, **sections: dict[str, object]) -> None:
@@ -101,6 +103,48 @@ def test_a_stage_that_fails_ends_the_run_in_one_line_and_the_next_run_goes_on(tm
     assert "Traceback" not in done.stderr
     (root / "toy.py").write_text(toy)
     assert facts(root, "run")["kind"] == "promoted"
+
+
+CRASH = """
+import os
+
+def report_against_champion(model):
+    try:
+        raise ConnectionError("could not connect to postgresql://me:" + os.environ["DB_PASSWORD"] + "@db/x")
+    except ConnectionError as error:
+        raise RuntimeError("no data: " + os.environ["HTTP_PROXY"] + " and " + os.environ["THE_KEY"]) from error
+"""
+
+
+def test_nothing_that_a_run_or_a_crash_writes_holds_a_secret(
+    planted: tuple[Path, dict[str, str]],  # noqa: F811
+    web: Any,  # noqa: F811
+) -> None:
+    root, environment = planted
+
+    def run(*arguments: str, code: int = 0, **more: str) -> str:
+        done = subprocess.run(
+            command(*arguments), cwd=root, env=environment | more, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
+        assert leaks((done.stdout + done.stderr).encode()) == []
+        return done.stdout + done.stderr
+
+    real = (root / "tasks/lineage/against_champion.py").read_text()
+    (root / "tasks/lineage/against_champion.py").write_text(CRASH)
+    assert "RuntimeError" in run("run", code=1)
+    (root / "tasks/lineage/against_champion.py").write_text(real)
+    assert "champion" in run("run")
+    assert any((root.parent / SECRETS["remote"]).rglob("*.dir")), "it was pushed there"
+    receipt = json.loads((root / "data/reports/receipt.json").read_text())
+    assert receipt["remote"] == "store"
+
+    web.status = 403
+    assert "source `web`" in run("run", code=1)
+    where = f"http://me:{SECRETS['tracking']}@127.0.0.1:9"
+    assert "registry cannot be reached" in run("rollback", code=1, MLFLOW_TRACKING_URI=where)
+    assert "cannot be reached" in run("data", "build", code=1)
+    assert searched(root, prefect_home()) == {}
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -103,10 +103,17 @@ def command(*arguments: str) -> list[str]:
 
 
 @functools.cache
-def prefect_api() -> str:
-    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
+def prefect_home() -> Path:
+    """Where the session's Prefect server keeps its database and log."""
     home = Path(tempfile.mkdtemp(prefix="strop-prefect-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home
+
+
+@functools.cache
+def prefect_api() -> str:
+    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
+    home = prefect_home()
     listener = socket.create_server(("127.0.0.1", 0))
     variables = without_prefect(PREFECT_HOME=str(home), PREFECT_SERVER_API_AUTH_STRING=SECRET)
     arguments = [sys.executable, "-m", "flows.server_process", str(listener.fileno())]

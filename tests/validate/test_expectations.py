@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,21 @@ def test_a_contracts_own_rules_are_expectations_like_the_others(is_large: bool) 
     shown = page.read_text(encoding="utf-8")
     assert "no_urls: The output does not match https?://" in shown
     assert "short_answer: 答案不要太长" in shown
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_data_docs_show_html_of_rows_and_rules_as_text(is_large: bool) -> None:
+    from tasks.validate.expectations import build_docs, check_batch, recorded_frame, rows_frame
+
+    html = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    rule = {"name": "short_answer", "expression": "length(output) <= 4", "said": f"short {html}"}
+    pattern = {"name": "no_html", "field": "output", "must_not_match": html}
+    contract = FamilyContract.model_validate_json(json.dumps({"rules": [rule, pattern]}))
+    raw = raw_of([alpaca(html, html), alpaca("好", "说")])
+    table = to_rows(raw, batch_of(raw))
+    frame = recorded_frame(fold([find(table, contract)], contract), contract) if is_large else rows_frame(table)
+    check_batch(frame, contract, judge(raw, contract, 1.0).facts, "instruction", 1.0)
+    assert build_docs() is None
+    pages = [page.read_text(encoding="utf-8") for page in paths.DATA_DOCS.rglob("*.html")]
+    assert any("alert(1)" in page for page in pages)
+    assert not any("<script>alert" in page or "<img src=x" in page for page in pages)

@@ -1,0 +1,167 @@
+"""Secrets in params.yaml, in DVC's configuration, in errors and logs. What a whole run writes: test_toy_flow.py."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import params, write_params
+
+from tasks import errors, redaction
+from tasks.config import load_config
+from tasks.errors import ConfigError, StropError, VersioningError
+
+
+@pytest.mark.parametrize(
+    ("section", "secret"),
+    [
+        ({"register": {"tracking_uri": "https://me:hunter22@mlflow.example/"}}, "register.tracking_uri"),
+        ({"register": {"tracking_uri": "postgresql://me:hunter22@db/mlflow"}}, "register.tracking_uri"),
+        ({"base": {"model": "https://hub.example/m?token=hunter22"}}, "base.model"),
+    ],
+)
+def test_a_secret_written_out_anywhere_in_params_is_refused_without_being_shown(
+    section: dict[str, Any], secret: str, tmp_path: Path
+) -> None:
+    write_params(tmp_path, {**params("base", []), **section})
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "params.yaml")
+    assert f"`{secret}`" in str(caught.value)
+    assert "put it into an environment variable, and name it here: ${NAME}" in str(caught.value)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_the_address_of_the_registry_takes_its_password_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.tracking.registry import tracking_uri
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_params(tmp_path, {**params("base", []), "register": {"tracking_uri": "https://me:${REGISTRY_PW}@host/"}})
+    config = load_config(tmp_path / "params.yaml")
+    with pytest.raises(StropError, match="REGISTRY_PW is not set"):
+        tracking_uri(config)
+    monkeypatch.setenv("REGISTRY_PW", "hunter22")
+    assert tracking_uri(config) == "https://me:hunter22@host/"
+    assert "hunter22" not in json.dumps(config.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("url = https://me:hunter22@host/x", "url"),
+        ("url = s3://b/x\n    secret_access_key = hunter22", "secret_access_key"),
+    ],
+)
+def test_a_secret_in_gits_own_dvc_config_is_refused_before_anything_is_made(
+    lines: str, key: str, project: Path
+) -> None:
+    from tasks.versioning import require_private_secrets
+
+    require_private_secrets()
+    config = project / ".dvc/config"
+    config.write_text(f"{config.read_text()}\n['remote \"store\"']\n    {lines}\n")
+    with pytest.raises(VersioningError, match=f"dvc remote modify --local store {key} VALUE") as caught:
+        require_private_secrets()
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    before = logging.getLogRecordFactory()
+    redaction.install()
+    yield
+    logging.setLogRecordFactory(before)
+    errors.redact_by(str)
+
+
+@pytest.mark.usefixtures("installed")
+def test_errors_and_logs_of_any_library_are_redacted(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter22")
+    error = StropError(
+        "no access (hunter22)", where="postgresql://me:other33@db/x", fix="See https://h/x?token=other33"
+    )
+    assert "hunter22" not in repr(error.args) + str(vars(error))
+    assert "other33" not in repr(error.args) + str(vars(error))
+    logging.getLogger("somebody").warning("reached %s with %s", "https://me:other33@h/", "hunter22")
+    try:
+        raise ValueError("hunter22")
+    except ValueError:
+        logging.getLogger("somebody").exception("it broke")
+    assert "it broke" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "hunter22" not in caplog.text
+    assert "other33" not in caplog.text
+
+
+def test_an_error_whose_cause_tells_a_secret_loses_it_and_others_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter22")
+    plain = ValueError("nothing to hide")
+    assert redaction.redacted_error(plain) is plain
+    secret = StropError("no access", where="the database")
+    secret.__cause__ = ConnectionError("postgresql://me:hunter22@db/x")
+    clean = redaction.redacted_error(secret)
+    assert (type(clean), str(clean), clean.__cause__, clean.__suppress_context__) == (
+        StropError,
+        str(secret),
+        None,
+        True,
+    )
+    assert "hunter22" not in str(redaction.redacted_error(ValueError("hunter22")))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at postgresql://li:pw%2Fx@db:5432/x", "at postgresql://li:…@db:5432/x"),
+        ("https://ghp_token@github.com/x.git", "https://…@github.com/x.git"),
+        (
+            "GET https://b.s3.example/k?X-Amz-Signature=abc&part=2",
+            "GET https://b.s3.example/k?X-Amz-Signature=…&part=2",
+        ),
+        ("host=db user=li password=hunter2 port=1", "host=db user=li password=… port=1"),
+        ("{'Authorization': 'Bearer abc.def'}", "{'Authorization': 'Bearer …'}"),
+        ("postgresql://li:${DB}@db/x, 第 1 行 a@b.example", "postgresql://li:${DB}@db/x, 第 1 行 a@b.example"),
+    ],
+)
+def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> None:
+    assert redaction.redact(text) == expected
+
+
+def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.repository import with_repo
+
+    monkeypatch.setattr("tasks.repository._chosen", {})
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    place = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
+    private = project / ".strop/dvc"
+    assert private in place.parents
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o777)
+    with_repo(lambda repo: repo.site_cache_dir, "asked")
+    assert private.stat().st_mode & 0o777 == 0o700
+    if os.getuid() == 0:
+        os.chown(private, 12345, 12345)
+        other = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
+        assert private not in other.parents
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_hashes_are_private_whatever_the_umask(umask: int, project: Path, tmp_path: Path) -> None:
+    code = "from tasks.repository import with_repo; print(with_repo(lambda repo: repo.site_cache_dir, 'asked'))"
+    kept = {key: value for key, value in os.environ.items() if key != "DVC_SITE_CACHE_DIR"}
+    subprocess.run([sys.executable, "-c", code], cwd=project, env=kept, check=True, umask=umask, capture_output=True)
+    assert (project / ".strop/dvc").stat().st_mode & 0o777 == 0o700

@@ -52,6 +52,7 @@ def _is_alive(holder: dict[str, object]) -> bool:
 
     try:
         process = psutil.Process(int(str(holder["pid"])))
-        return process.uids().real == os.getuid() and abs(process.create_time() - float(str(holder["started"]))) < 1.0
+        started = abs(process.create_time() - float(str(holder["started"]))) < 1.0  # else another has its number now
+        return bool(started and process.uids().real == os.getuid())
     except psutil.Error:
         return False

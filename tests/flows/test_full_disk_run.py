@@ -1,0 +1,66 @@
+"""The disk fills up in mid-run, Prefect's database and DVC's cache with it: one line, soon, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from processes import wait_for
+from toyflow import command, facts, make_toy_flow, without_prefect
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return ballast
+
+
+def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_the_next_run_goes_on(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    root = small_disk / "project"
+    shutil.copytree(make_toy_flow(tmp_path / "made"), root, symlinks=True)
+    log = tmp_path / "log"
+    run = subprocess.Popen(
+        command("run"), cwd=root, env=without_prefect(), stdout=log.open("w"), stderr=subprocess.STDOUT
+    )
+    wait_for(lambda: (root / "data/validated").exists() or run.poll() is not None, 180, "the first stage")
+    ballast = fill(small_disk)
+    before = time.monotonic()
+    code = run.wait(180)
+    seconds, written = time.monotonic() - before, log.read_text()
+    ballast.unlink()
+    assert code == 1, written
+    assert "Traceback" not in written, written
+    assert "SQL" not in written, written
+    told = [line for line in written.splitlines() if line.startswith("strop: ")]
+    assert told, written
+    assert "no space left" in told[-1], written
+    assert seconds < 60, written
+    last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stdout + last.stderr
+    assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted"]

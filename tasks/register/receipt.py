@@ -22,7 +22,7 @@ from tasks.beside import files_left_out
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
 from tasks.files import canonical_json, content_digest, file_digest, read_json, write_json
-from tasks.ledger import read_ledger
+from tasks.ledger import head_of, read_ledger
 from tasks.manifest import read_manifest
 from tasks.round import read_round
 from tasks.start import read_start
@@ -91,6 +91,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
     return {
         "commit": git.head_commit(),
         "left_out": files_left_out(),
+        "ledger_head": head_of(config.register_.model_name),
         "params": config.model_dump(mode="json", by_alias=True),
         "dvc_lock": file_digest(paths.DVC_LOCK),
         "raw": outputs.output_hash(paths.RAW),

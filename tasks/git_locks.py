@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from tasks import paths
 from tasks.errors import GitError
 
 PATIENCE_SECONDS = 5.0
@@ -51,10 +52,14 @@ def wait_for_lock(lock: Path) -> None:
     if holders:
         pids = ", ".join(str(pid) for pid in holders)
         raise GitError(f"locked by git (process {pids})", where=str(lock), fix="Wait for it to end, or end it")
-    age = _ago(lock)
-    if _stamp(lock) != seen:
-        return
-    lock.unlink(missing_ok=True)
+    from filelock import FileLock
+
+    paths.LOCKS.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.LOCKS / "stale-locks.lock"):  # or the one that another of ours made by then would go
+        if _stamp(lock) != seen:
+            return
+        age = _ago(lock)
+        lock.unlink()
     print(f"git: removed {lock}, which a git that was killed had left {age} ago", file=sys.stderr, flush=True)
 
 

@@ -48,6 +48,8 @@ class Refs:
     versions: dict[int, str]
     """Version → the object that its tag points at, or the ref of a refused candidate."""
     tagged: frozenset[int]
+    seen: tuple[bool, str | None] = (False, None)
+    """What this clone noted when it looked before (`seen_head`)."""
 
 
 def ledger_ref(model: str) -> str:
@@ -55,6 +57,8 @@ def ledger_ref(model: str) -> str:
 
 
 def read_refs(model: str) -> Refs:
+    """What git has now. The note is read first: whoever appends meanwhile notes what is not in the refs that we read."""
+    seen = seen_head(model)
     tags, refused = f"refs/tags/{model}@v", f"refs/strop/refused/{model}/v"
     result = git.refs_below(ledger_ref(model), f"{tags}*", refused.removesuffix("/v"))
     versions: dict[int, str] = {}
@@ -65,7 +69,7 @@ def read_refs(model: str) -> Refs:
             if name.startswith(prefix) and number.isdecimal():
                 versions[int(number)] = oid
                 tagged |= {int(number)} if prefix == tags else set()
-    return Refs(result.get(ledger_ref(model)), versions, frozenset(tagged))
+    return Refs(result.get(ledger_ref(model)), versions, frozenset(tagged), seen)
 
 
 def read_chain(model: str, head: str | None, objects: Objects, is_long: bool = False) -> list[Recorded]:

@@ -82,10 +82,10 @@ def findings(model: str, chain: list[Recorded], refs: Refs, objects: Objects) ->
     try:
         claims = {version: _claim(oid, objects) for version, oid in sorted(refs.versions.items())}
         if not chain:
-            yield from _missing(model, claims)
+            yield from _missing(model, claims, refs)
             return
         yield from order_findings(chain)
-        yield from _seen_findings(model, chain)
+        yield from _seen_findings(model, chain, refs)
         yield from _ref_findings(model, chain, refs, claims)
         yield from anchor_findings(model, chain, claims)
         for recorded in _newest(chain):
@@ -189,9 +189,9 @@ def _claim(oid: str, objects: Objects) -> Claim:
     return Claim(commit.oid, claimed.get("receipt"), claimed.get("ledger"))
 
 
-def _missing(model: str, claims: dict[int, Claim]) -> Iterator[Finding]:
+def _missing(model: str, claims: dict[int, Claim], refs: Refs) -> Iterator[Finding]:
     """There is no ledger: were there versions?"""
-    has_looked, head = seen_head(model)
+    has_looked, head = refs.seen
     if head is not None:
         put_back = f"or put it back, if git still has the entry: git update-ref {ledger_ref(model)} {head}"
         yield Finding(f"is gone: this clone saw its entry {head[:12]}", f"{FETCH}; {put_back}")
@@ -212,8 +212,8 @@ def _receipt_on_disk() -> str | None:
         return None
 
 
-def _seen_findings(model: str, chain: list[Recorded]) -> Iterator[Finding]:
-    head = seen_head(model)[1]
+def _seen_findings(model: str, chain: list[Recorded], refs: Refs) -> Iterator[Finding]:
+    head = refs.seen[1]
     if head is not None and head not in {recorded.commit for recorded in chain}:
         put_back = f"git update-ref {ledger_ref(model)} {head}"
         fix = (
@@ -223,17 +223,21 @@ def _seen_findings(model: str, chain: list[Recorded]) -> Iterator[Finding]:
 
 
 def _ref_findings(model: str, chain: list[Recorded], refs: Refs, claims: dict[int, Claim]) -> Iterator[Finding]:
-    """Every version that passed or served has a tag, and the commit there is the one that was judged."""
-    served = {recorded.entry.version for recorded in chain if recorded.entry.kind != "judged"}
+    """What serves, may serve again or waits has a tag, and the commit of every version is the one that was judged.
+
+    Of other versions people may remove the tags: only the audit misses these (`untagged`).
+    """
+    entries = [recorded.entry for recorded in chain]
+    promoted = max((entry.version for entry in entries if entry.kind == "promoted"), default=0)
+    needed = {entry.version for entry in champions_of(entries)[-2:]}
+    needed |= {entry.version for entry in entries if entry.passed and entry.version > promoted}
     for recorded in chain:
         entry = recorded.entry
         if entry.kind != "judged":
             continue
         claim = claims.get(entry.version)
-        if (entry.passed or entry.version in served) and entry.version not in refs.tagged:
-            yield Finding(
-                f"its entry {recorded} is about a version whose tag {model}@v{entry.version} is not here", FETCH
-            )
+        if entry.version in needed and entry.version not in refs.tagged:
+            yield _untagged(model, recorded)
         elif claim and entry.commit and claim.commit != entry.commit:
             yield Finding(
                 f"its entry {recorded} names the commit {entry.commit[:12]}, but v{entry.version} is at {claim.commit[:12]}",
@@ -243,6 +247,21 @@ def _ref_findings(model: str, chain: list[Recorded], refs: Refs, claims: dict[in
             yield Finding(
                 f"its entry {recorded} names the receipt {entry.receipt[:12]}, but v{entry.version} has {claim.receipt[:12]}"
             )
+
+
+def untagged(model: str, chain: list[Recorded], refs: Refs) -> Iterator[Finding]:
+    """Versions that passed or served and have no tag."""
+    served = {recorded.entry.version for recorded in chain if recorded.entry.kind != "judged"}
+    for recorded in chain:
+        entry = recorded.entry
+        if entry.kind == "judged" and (entry.passed or entry.version in served) and entry.version not in refs.tagged:
+            yield _untagged(model, recorded)
+
+
+def _untagged(model: str, recorded: Recorded) -> Finding:
+    tag, commit = f"{model}@v{recorded.entry.version}", recorded.entry.commit
+    again = f"; or, if git still has its commit: git tag {tag} {commit}" if commit else ""
+    return Finding(f"its entry {recorded} is about a version whose tag {tag} is not here", f"{FETCH}{again}")
 
 
 def _newest(chain: list[Recorded]) -> list[Recorded]:
@@ -262,6 +281,8 @@ def registry_findings(
     model: str, chain: list[Recorded], registered: Collection[int], anchors: Mapping[int, Collection[str]]
 ) -> Iterator[Finding]:
     """What the registry knows of the ledger: a version's tags name the entries that judged it and put it into service.
+
+    Its tags must have been read before the ledger was: they are set after an entry is appended.
 
     Args:
         registered: the versions that Strop registered there, as far as that is known.

@@ -78,8 +78,8 @@ def read_serving(config: PipelineConfig) -> Serving:
         LedgerBroken: the ledger does not follow, or the registry names an entry that is not in it.
     """
     model = config.register_.model_name
-    serving = Serving(read_verified(model), glance(config))
-    seen = serving.seen
+    seen = glance(config)  # before the ledger: its tags are set after an entry is appended
+    serving = Serving(read_verified(model), seen)
     if seen.trouble is None:
         for finding in registry_findings(model, serving.chain, seen.registered, seen.anchors):
             raise broken(model, finding.what, finding.fix)

@@ -34,7 +34,7 @@ stages:
     outs: [data/model, data/reports/training.json]
   gate:
     cmd: python toy.py gate
-    deps: [data/model, data/round.json, verdicts.json]
+    deps: [data/model, data/round.json, tasks/gate, tasks/weights.py, verdicts.json]
     params: [gate]
     outs: [data/predictions, data/reports/plots]
     metrics: [data/reports/metrics.json, data/reports/verdict.json]

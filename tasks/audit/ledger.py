@@ -16,6 +16,7 @@ from tasks.ledger_check import (
     receipt_findings,
     receipt_of,
     registry_findings,
+    untagged,
 )
 from tasks.ledger_entries import Entry, champion_of, spent_looks
 from tasks.tracking.versions import RECEIPT_TAG, Version, anchors_of
@@ -30,6 +31,7 @@ def check_ledger(subject: Subject) -> Link:
         claims = claims_of(subject.refs, subject.objects)
     except ObjectDamaged:  # reported above
         return link("ledger", _texts(result), "")
+    result += untagged(subject.model, subject.chain, subject.refs)
     result += _deep(subject, claims)
     result += _own_anchor(subject, claims)
     registered = [version.version for version in versions if RECEIPT_TAG in version.tags]

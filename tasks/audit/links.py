@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tasks import git, paths
+from tasks import paths
 from tasks.audit.files import checked_md5, is_batch, told_of_erasures, wrong_tree
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
@@ -43,7 +43,7 @@ def check_commit(subject: Subject) -> Link:
         return Link(
             "commit", False, f"the tag points at {subject.commit[:12]}, the registry names {(named or 'none')[:12]}"
         )
-    parent = git.resolve(f"{subject.commit}^") or "none"
+    parent = next(iter(subject.objects.commit(subject.commit).parents), "none")
     if parent != subject.receipt["commit"]:
         return Link(
             "commit",

@@ -26,9 +26,9 @@ def check_stages(subject: Subject) -> Link:
     for name, stage in sorted(lock.items()):
         wrong += [f"stage {name}: {problem}" for problem in _definition(stage, described.get(name))]
         for dependency in stage.get("deps") or ():
-            path, recorded = str(dependency["path"]), str(dependency["md5"])
+            path, recorded = str(dependency["path"]), dependency.get("md5")
             result = produced.get(path) or hashes.of(path)
-            if result is None:
+            if result is None or recorded is None:
                 elsewhere.add(path)
                 continue
             checked += 1

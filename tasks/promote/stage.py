@@ -154,8 +154,8 @@ def _read_anchored(registry: Registry) -> list[Recorded]:
     Raises:
         LedgerBroken: it does not follow.
     """
+    versions = registry.versions()  # before the ledger: its tags are set after an entry is appended
     chain = read_verified(registry.model)
-    versions = registry.versions()
     registered = [version.version for version in versions if RECEIPT_TAG in version.tags]
     anchors = {version.version: anchors_of(version) for version in versions}
     for finding in registry_findings(registry.model, chain, registered, anchors):

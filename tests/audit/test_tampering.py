@@ -200,6 +200,8 @@ AT_THE_TAG = {
     "data/contract/contract.yaml": "stages",
     "data/templates/qa.yaml": "stages",
     "data/templates/chat/chatml.jinja": "stages",
+    "tasks/gate/policy.py": "stages",
+    "tasks/weights.py": "stages",
     "verdicts.json": "stages",
     "data/decisions.jsonl": "inputs",
     "data/round.json": "inputs",
@@ -258,8 +260,8 @@ def test_a_changed_file_of_the_versions_commit_is_named(world: Path, name: str) 
     with forged_tag(name):
         found = broken()
         detail = found[AT_THE_TAG[name]]
-        folder = str(Path(name).parent)
-        in_lock = "data/contract" if folder == "data/contract" else "data/templates" if "templates" in folder else name
+        folders = ("data/contract", "data/templates", "tasks/gate")
+        in_lock = next((folder for folder in folders if name.startswith(f"{folder}/")), name)
         named = {"params.yaml": "finetune.seed", "dvc.yaml": "stage finetune", LOGGED.as_posix(): "adapter_config.json"}
         assert named.get(name, in_lock) in detail
         assert "names the commit" in found["ledger"], "the ledger fixes the whole commit"

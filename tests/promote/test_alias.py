@@ -16,6 +16,7 @@ import toyworld
 from conftest import REPOSITORY
 
 from flows.settling import follow_ledger
+from tasks import git
 from tasks.config import load_config
 from tasks.errors import RegistryError
 from tasks.ledger import LedgerMoved, champion_of, is_mirrored, read_ledger
@@ -98,6 +99,36 @@ def test_an_alias_that_does_not_follow_is_reported_and_set_back_by_the_next_run(
         assert "is set back to v1" in out
         assert alias() == 1
         assert read_serving(load_config()).problem is None
+
+
+def test_the_command_run_sets_the_alias_back_though_nothing_is_new(
+    world: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import running
+
+    monkeypatch.setattr(running, "is_nothing_new", lambda _: True)
+    move("moved")
+    code, out, _ = strop("run")
+    assert code == 0
+    assert "registry: the alias `champion` pointed at v2; it is set back to v1" in out
+    assert alias() == 1
+    assert "registry:" not in strop("run")[1]
+
+
+def test_a_promotion_while_the_ledger_is_read_breaks_nothing(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = git.refs_below
+
+    def meanwhile(*patterns: str) -> dict[str, str]:
+        refs = real(*patterns)
+        monkeypatch.setattr(git, "refs_below", real)
+        promote(load_config(), 2, why="meanwhile", expected_champion=1)
+        return refs
+
+    monkeypatch.setattr(git, "refs_below", meanwhile)
+    before = read_serving(load_config())
+    assert before.champion is not None
+    assert before.champion.version == 1
+    assert champion() == 2
 
 
 def test_status_opens_no_registry_for_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

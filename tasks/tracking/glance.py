@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 5.0
 """The longest that a glance at a server takes, all in all."""
+DATABASE_SECONDS = 20.0
+"""As long for a database, which MLflow opens: its import alone takes seconds."""
 DELETED = "Deleted_Internal"
 """The stage of a version that was deleted, in MLflow's tables."""
 
@@ -54,15 +56,17 @@ def glance(config: PipelineConfig) -> Seen:
     path = path_of(uri)
     if path is not None:
         return _in_file(path, model)
-    answer = Seen(trouble=f"{without_password(uri)} did not answer within {PATIENCE_SECONDS:.0f} s")
+    is_server = uri.startswith("http")
+    patience = PATIENCE_SECONDS if is_server else DATABASE_SECONDS
+    answer = Seen(trouble=f"{without_password(uri)} did not answer within {patience:.0f} s")
     result = [answer]
 
     def ask() -> None:
-        result[0] = _on_server(uri, model) if uri.startswith("http") else _by_mlflow(config)
+        result[0] = _on_server(uri, model) if is_server else _by_mlflow(config)
 
     thread = threading.Thread(target=ask, daemon=True, name="glance")  # a name that is never resolved ends nothing
     thread.start()
-    thread.join(PATIENCE_SECONDS)
+    thread.join(patience)
     return result[0]
 
 

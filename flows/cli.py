@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands import building, contract, data, deciding, looking, quarantine, rows, running, talking
+from flows.commands.common import begin
 from tasks.errors import StropError, told_by_disk
 from tasks.terminal import prepare_streams
 from tasks.visible import shown
@@ -69,7 +71,7 @@ def main() -> None:
     prepare_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)  # by which libraries tell their developers of a coming change
-    code = run(sys.argv[1:])
+    code = run(sys.argv[1:], began=_process_start())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -79,8 +81,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
+def _process_start() -> float:
+    """When this process was started: on a busy machine seconds go by until this line."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):  # no Linux
+        return time.time()
+
+
+def run(arguments: list[str], began: float | None = None) -> int:
     """Runs a command line and returns its exit code."""
+    begin(time.time() if began is None else began)
     signal.signal(signal.SIGTERM, _stop)
     try:
         result: Any = app(_project_first(arguments), prog_name="strop", standalone_mode=False)

@@ -139,7 +139,7 @@ def _registry(config: PipelineConfig) -> Finding:
     alias, serves = registry.alias("champion"), champion.version if champion else None
     told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
-        fix = "The next run sets the alias; or now: strop promote VERSION"
+        fix = "The next run sets the alias: strop run"
         return Finding("registry", "note", f"{told}; its alias `champion` says {alias}, the ledger says {serves}", fix)
     return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
 

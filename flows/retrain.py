@@ -17,6 +17,7 @@ from flows.steps import (
     concluded,
     deliver,
     finetune,
+    follow_ledger,
     ingest,
     publish,
     register,
@@ -32,6 +33,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
     """Ends in a state of type Completed, named as flows/outcome.py says: NothingNew, Promoted, Refused, ..."""
     with at_work_in(project):
         config = load_config()
+        follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return concluded(nothing_new(config))
         with on_a_snapshot() as config:

@@ -12,6 +12,7 @@ from flows.environment import prepare_environment, show_only_our_lines
 from flows.lock import one_run_at_a_time
 from flows.nothing_new import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
+from flows.settling import follow_ledger
 from tasks.config import load_config
 from tasks.errors import StropError
 from tasks.quick_start import importing
@@ -28,6 +29,7 @@ def run_once(rejudge: bool = False) -> Outcome:
     prepare_environment(Path.cwd())
     with one_run_at_a_time():
         finish_erasing()
+        follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)
         show_only_our_lines()

@@ -1,4 +1,6 @@
-"""When data and parameters are again what the champion was made of, such as after `strop data exclude`.
+"""What a run sets right before and after its stages: the registry's alias, and the champion's own round.
+
+When data and parameters are again what the champion was made of, such as after `strop data exclude`.
 
 Its weights then came from DVC's run cache, and are those that serve. To judge a model against itself means nothing: the
 round of its own making is put back instead, so that its predictions and its verdict come from the cache as well.
@@ -6,13 +8,41 @@ round of its own making is put back instead, so that its predictions and its ver
 
 from __future__ import annotations
 
+import sys
+
 from flows.outcome import Outcome
 from tasks import git, paths
 from tasks.config import PipelineConfig
+from tasks.errors import RegistryError
 from tasks.files import replacing
 from tasks.ledger import champion_of, is_mirrored, read_ledger
+from tasks.serving import read_serving
 from tasks.versions import commit_of
 from tasks.weights import weights_digest
+
+
+def follow_ledger(config: PipelineConfig) -> None:
+    """Sets the registry's alias `champion` back to what the ledger says, and reports it. A look costs milliseconds.
+
+    Raises:
+        LedgerBroken: the ledger does not follow: a run would judge against, and continue, what nobody promoted.
+    """
+    serving = read_serving(config)
+    if serving.alias_follows is not False:
+        return
+    if serving.champion is None:
+        print(f"registry: {serving.problem}", file=sys.stderr, flush=True)
+        return
+    from tasks.promote.stage import reconcile
+
+    try:
+        version = reconcile(config)
+    except RegistryError as error:  # the run itself may still do its work
+        print(f"registry: {error}", file=sys.stderr, flush=True)
+        return
+    was = "at a version that was deleted" if serving.seen.is_dangling else f"at v{serving.seen.alias}"
+    state = "was gone" if serving.seen.alias is None and not serving.seen.is_dangling else f"pointed {was}"
+    print(f"registry: the alias `champion` {state}; it is set back to v{version}", flush=True)
 
 
 def return_to_champion(config: PipelineConfig) -> Outcome | None:

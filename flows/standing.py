@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.markup import escape
+
 from flows.lock import is_running
 from flows.nothing_new import is_nothing_new
 from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
-from tasks.ledger import Entry, champions_of, read_ledger
+from tasks.ledger import Entry
 from tasks.manifest import read_manifest
+from tasks.serving import read_serving
 from tasks.visible import shown
 from tasks.wording import count_of
 
@@ -28,10 +31,15 @@ class Standing:
     """Batches that a person excluded."""
     is_running: bool
     is_anything_new: bool
+    alias: int | None
+    """The version that the registry's alias `champion` points at."""
+    alias_follows: bool | None
+    """Whether it is the champion; None where the registry could not be asked."""
+    alias_problem: str | None
+    """What a person should know of it."""
 
     def lines(self) -> list[str]:
         """For a person, in rich's markup."""
-        from rich.markup import escape
 
         serves = (
             f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
@@ -42,6 +50,8 @@ class Standing:
         lines += [
             f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
         ]
+        if self.alias_problem:
+            lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:
             excluded = ", ".join(escape(shown(each)) for each in self.excluded)
             lines.append(f"Excluded: {excluded}. Take one back: [bold]strop data include BATCH[/]")
@@ -56,9 +66,8 @@ class Standing:
 
 def read_standing(config: PipelineConfig) -> Standing:
     model = config.register_.model_name
-    entries = read_ledger(model)
-    reigns = champions_of(entries)
-    champion = reigns[-1] if reigns else None
+    serving = read_serving(config)
+    entries, champion = serving.entries, serving.champion
     manifest = read_manifest()
     running = is_running()
     return Standing(
@@ -73,6 +82,9 @@ def read_standing(config: PipelineConfig) -> Standing:
         is_running=running,
         # a running stage holds DVC's lock: asking then would wait for it
         is_anything_new=running or not is_nothing_new(config),
+        alias=serving.seen.alias,
+        alias_follows=serving.alias_follows,
+        alias_problem=serving.problem,
     )
 
 

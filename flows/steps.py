@@ -120,6 +120,11 @@ def finetune(config: PipelineConfig) -> bool:
 
 
 @task(cache_policy=NO_CACHE)
+def follow_ledger(config: PipelineConfig) -> None:
+    run_interruptibly(lambda: settling.follow_ledger(config))
+
+
+@task(cache_policy=NO_CACHE)
 def return_to_champion(config: PipelineConfig) -> Outcome | None:
     return settling.return_to_champion(config)
 

@@ -93,17 +93,21 @@ def move_ref(ref: str, new: str, expected: str | None) -> None:
 
     Raises:
         RefMoved: it is somewhere else.
+        GitError: another git holds a lock on it, or one that was killed left a lock that may not be removed.
     """
-    try:
-        run("update-ref", ref, new, expected or NOBODY)
-    except GitError as error:
-        if resolve(ref) != expected or "lock" in error.what:
-            raise RefMoved("somebody else moved it first", where=ref, fix="Look again, then repeat") from error
-        raise
+    from tasks.git_locks import lock_named, wait_for_lock
 
-
-def delete_ref(ref: str, expected: str) -> None:
-    run("update-ref", "-d", ref, expected)
+    while True:
+        try:
+            run("update-ref", ref, new, expected or NOBODY)
+            return
+        except GitError as error:
+            if resolve(ref) != expected:
+                raise RefMoved("somebody else moved it first", where=ref, fix="Look again, then repeat") from error
+            lock = lock_named(error.what)
+            if lock is None:
+                raise
+            wait_for_lock(lock)
 
 
 def create_tag(name: str, commit: str) -> None:
@@ -130,10 +134,21 @@ def resolve(revision: str) -> str | None:
     return found.strip() if found else None
 
 
-def refs_below(prefix: str) -> dict[str, str]:
-    """Every ref that starts with `prefix/`, and its commit."""
-    lines = run("for-each-ref", "--format=%(refname) %(objectname)", prefix).splitlines()
+def refs_below(*patterns: str) -> dict[str, str]:
+    """Every ref that one of the patterns names (`refs/strop`, `refs/tags/tiny@v*`), and the object that it points at."""
+    lines = run("for-each-ref", "--format=%(refname) %(objectname)", *patterns).splitlines()
     return dict(line.split(" ", 1) for line in lines)
+
+
+def first_parents(revision: str) -> list[str]:
+    """The commits of a chain, the newest first; none where one of them cannot be read."""
+    told = _git("--no-replace-objects", "rev-list", "--first-parent", revision, may_fail=True)
+    return (told or "").split()
+
+
+def is_shallow() -> bool:
+    """Whether this clone was made with a part of the history only."""
+    return (_git("rev-parse", "--is-shallow-repository", may_fail=True) or "").strip() == "true"
 
 
 def commits_that_changed(names: Iterable[Path]) -> list[str]:
@@ -141,17 +156,19 @@ def commits_that_changed(names: Iterable[Path]) -> list[str]:
     return run("rev-list", "--all", "--", *(str(name) for name in names)).split()
 
 
-def messages(revision: str) -> list[str]:
-    """The messages of a chain of commits, the oldest first."""
-    told = run("log", "--first-parent", "--reverse", "--encoding=UTF-8", "--format=%B%x00", revision)
-    return [part.strip("\n") for part in told.split("\0")[:-1]]
-
-
 def read_at(revision: str, path: Path) -> bytes | None:
     """The bytes of a file as a commit holds it, or None where it holds none."""
-    command = ["git", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
+    command = ["git", "--no-replace-objects", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
     result = subprocess.run(command, capture_output=True, env=_environment(), cwd=project(), check=False)
     return result.stdout if result.returncode == 0 else None
+
+
+def open_objects() -> subprocess.Popen[bytes]:
+    """`git cat-file --batch`: answers a name a line with the object's bytes (tasks/git_objects.py). No ref under
+    refs/replace/ puts another object in its place."""
+    command = ["git", "--no-replace-objects", "cat-file", "--batch"]
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    return subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=_environment(), cwd=project())  # type: ignore[call-overload,no-any-return]
 
 
 def clone_at(revision: str, folder: Path) -> None:

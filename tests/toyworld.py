@@ -25,7 +25,7 @@ DVC_YAML = """
 stages:
   curate:
     cmd: python toy.py curate
-    deps: [data/raw, data/decisions.jsonl]
+    deps: [data/contract, data/decisions.jsonl, data/raw, data/templates]
     outs: [data/curated]
   finetune:
     cmd: python toy.py finetune
@@ -34,9 +34,9 @@ stages:
     outs: [data/model, data/reports/training.json]
   gate:
     cmd: python toy.py gate
-    deps: [data/model, data/round.json, verdicts.json]
+    deps: [data/model, data/round.json, tasks/gate, tasks/weights.py, verdicts.json]
     params: [gate]
-    outs: [data/reports/plots]
+    outs: [data/predictions, data/reports/plots]
     metrics: [data/reports/metrics.json, data/reports/verdict.json]
 """
 
@@ -71,6 +71,7 @@ def gate():
     champion = round_["champion"]
     scores = {"overall": {"score": 0.9, "rows": 40, "interval": [0.8, 1.0]}, "families": {}, "valid_perplexity": 2.5}
     write(reports / "metrics.json", {"test_rows": 40, "models": {"candidate": {"weights_digest": digest, **scores}}})
+    write(Path("data/predictions/answers.json"), {"seed": seed})
     (reports / "plots").mkdir(parents=True, exist_ok=True)
     (reports / "plots" / "scores.svg").write_text("<svg/>")
     write(reports / "verdict.json", {

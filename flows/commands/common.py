@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +46,19 @@ def enter_root() -> Path:
     os.chdir(root)
     prepare_environment(root)
     return root
+
+
+_BEGAN: list[float] = []
+
+
+def begin(moment: float) -> None:
+    """Notes when the command began."""
+    _BEGAN[:] = [moment]
+
+
+def began() -> float:
+    """When the command began (seconds since 1970), which under load is seconds before its own code runs."""
+    return _BEGAN[0] if _BEGAN else time.time()
 
 
 def print_json(value: Any) -> None:

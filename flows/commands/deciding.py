@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.common import Json, Why, console, enter_project, print_json, stdout_to_stderr
+from flows.commands.common import Json, Why, began, console, enter_project, print_json, stdout_to_stderr
 
 PANEL = "Serving"
 
@@ -30,22 +30,26 @@ def promote(
     if force and not why:
         raise typer.BadParameter("--force needs a reason: --why TEXT")
     config = enter_project()
-    from flows.delivery import serving_version
+    from tasks.serving import champion_at
+
+    expected = champion_at(config, began())  # before MLflow is imported: that takes seconds
     from tasks.promote import stage
 
-    expected = serving_version(config)
     with stdout_to_stderr():  # the room's own line; standard output is for the answer
         entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
     return _tell(entry, as_json)
 
 
 def rollback(why: Why = "", as_json: Json = False) -> int:
-    """Put the previous champion back into service."""
+    """Put the previous champion back into service: of several at once, one goes back one step."""
     config = enter_project()
+    from tasks.serving import champion_at
+
+    expected = champion_at(config, began())
     from tasks.promote import stage
 
     with stdout_to_stderr():
-        entry = stage.rollback(config, why=why or "by hand")
+        entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
     return _tell(entry, as_json)
 
 

@@ -11,6 +11,8 @@ from flows.commands.common import Json, console, enter_project, enter_root, prin
 from tasks.visible import shown
 
 PANEL = "Looking"
+MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
+"""How a link of an audit is shown."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,10 +41,13 @@ def status(as_json: Json = False) -> int:
 def history(as_json: Json = False) -> int:
     """Every version: judged, promoted, rolled back, by whom and why."""
     settings = enter_project()
-    from tasks.ledger import champion_of, read_ledger
+    from tasks.serving import read_serving
 
     model = settings.register_.model_name
-    entries = read_ledger(model)
+    serving = read_serving(settings)
+    entries, champion = serving.entries, serving.champion
+    if serving.problem:
+        console(on_stderr=True).print(serving.problem, markup=False)
     forgotten = _forgotten(model)
     if as_json:
         print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
@@ -50,7 +55,6 @@ def history(as_json: Json = False) -> int:
     if not entries:
         console().print("No version yet. Make one: [bold]strop run[/]")
         return 0
-    champion = champion_of(entries)
     console().print(_history_table(entries, champion.version if champion else None))
     for version, rows in sorted(forgotten.items()):
         console().print(f"v{version} was trained on {rows:,} rows that are forgotten since")
@@ -97,7 +101,7 @@ def audit(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Check a version against its receipt, link by link: raw batches, dataset, parameters, base, weights, verdict."""
+    """Check a version against its receipt, link by link: ledger, rows, parameters, code, base, model, verdict, registry."""
     settings = enter_project()
     from tasks.audit import stage
 
@@ -106,15 +110,17 @@ def audit(
         links = [*links, *stage.rebuild(settings, version)]
     is_whole = all(link.ok for link in links)
     if as_json:
-        print_json({"version": version, "ok": is_whole, "links": [asdict(link) for link in links]})
+        print_json(
+            {"version": version, "ok": is_whole, "links": [{**asdict(link), "state": link.state} for link in links]}
+        )
         return 0 if is_whole else 1
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for link in links:
-        mark = Text("ok", style="green") if link.ok else Text("DIFFERS", style="bold red")
-        table.add_row(mark, link.name, Text(shown(link.detail), overflow="fold"))
+        mark = MARKS[link.state]
+        table.add_row(Text(mark[0], style=mark[1]), link.name, Text(shown(link.detail), overflow="fold"))
     console().print(table)
     told = "is what its receipt says" if is_whole else "is not what its receipt says"
     console().print(f"\n[bold]Version {version} {told}.[/]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +48,32 @@ def told_of_erasures(files: Iterable[StoredFile]) -> str:
 
 
 def wrong_tree(
-    files: list[StoredFile], recorded: str, folder: Path, but: set[str] | frozenset[str] = frozenset()
+    files: list[StoredFile],
+    recorded: str,
+    folder: Path,
+    but: set[str] | frozenset[str] = frozenset(),
+    by: str = "the receipt",
 ) -> list[str]:
     """Files of a folder whose bytes are not what its listing says, and whether the listing is the recorded one.
 
     Args:
         but: files that were looked at already.
+        by: who recorded the listing.
     """
     wrong = [
         f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
         for file in files
         if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.now
     ]
-    listing = sorted(({"md5": file.md5, "relpath": file.relpath} for file in files), key=lambda entry: entry["relpath"])
-    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
-    if f"{digest}.dir" != recorded:
-        wrong.append(f"{folder} is {digest}.dir, but the receipt says {recorded}")
+    if (digest := folder_hash({file.relpath: file.md5 for file in files})) != recorded:
+        wrong.append(f"{folder} is {digest}, but {by} says {recorded}")
     return wrong
+
+
+def folder_hash(files: Mapping[str, str]) -> str:
+    """DVC's hash of a folder, from the md5 of each of its files by relative path."""
+    listing = [{"md5": md5, "relpath": relpath} for relpath, md5 in sorted(files.items())]
+    return f"{hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def checked_md5(path: Path) -> str:

@@ -5,49 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
-from tasks import git, outputs, paths
+from tasks import paths
 from tasks.audit.files import checked_md5, is_batch, told_of_erasures, wrong_tree
+from tasks.audit.ledger import check_alias, check_ledger
+from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
+from tasks.audit.registered import check_registry_files, check_run
+from tasks.audit.stages import check_stages
+from tasks.audit.subject import Link, Subject, link
 from tasks.base.resolve import BaseRecord, verify_base
 from tasks.errors import BaseModelError, StropError
 from tasks.files import content_digest, file_digest
-from tasks.ledger import judged, read_ledger
-from tasks.outputs import StoredFile
+from tasks.run_record import flat
 from tasks.wording import count_of
-
-if TYPE_CHECKING:
-    from tasks.tracking.registry import Registry
-    from tasks.tracking.versions import Version
-
-
-@dataclass(frozen=True)
-class Link:
-    name: str
-    ok: bool
-    detail: str
-    """What was verified, or what differs, by file."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A version under audit."""
-
-    model: str
-    version: Version
-    registry: Registry
-    commit: str
-    receipt: dict[str, Any]
 
 
 def check_receipt(subject: Subject) -> Link:
     """The receipt in git is the one that the registry and the ledger name."""
     found = content_digest(subject.receipt)
     named = {"the registry": subject.version.tags.get("strop.receipt")}
-    entry = judged(read_ledger(subject.model), subject.version.version)
+    entry = subject.entry
     named["the ledger"] = entry.receipt if entry else None
     wrong = [f"{who} names {(digest or 'none')[:12]}" for who, digest in named.items() if digest != found]
     if wrong:
@@ -64,7 +43,7 @@ def check_commit(subject: Subject) -> Link:
         return Link(
             "commit", False, f"the tag points at {subject.commit[:12]}, the registry names {(named or 'none')[:12]}"
         )
-    parent = git.resolve(f"{subject.commit}^") or "none"
+    parent = next(iter(subject.objects.commit(subject.commit).parents), "none")
     if parent != subject.receipt["commit"]:
         return Link(
             "commit",
@@ -77,7 +56,7 @@ def check_commit(subject: Subject) -> Link:
 def check_raw(subject: Subject) -> Link:
     """Every raw batch is byte for byte what the manifest says, and its name is the digest of its records."""
     batches = subject.receipt["manifest"]
-    stored = {file.relpath: file for file in _stored(subject, paths.RAW)}
+    stored = {file.relpath: file for file in subject.stored(paths.RAW)}
     wrong = []
     for batch in batches:
         name = f"{batch['source']}/{batch['batch']}.parquet"
@@ -100,49 +79,55 @@ def check_raw(subject: Subject) -> Link:
     )
     rows = sum(batch["rows"] for batch in batches)
     held = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
-    return _link("raw batches", wrong, held + told_of_erasures(stored.values()))
+    return link("raw batches", wrong, held + told_of_erasures(stored.values()))
 
 
 def check_dataset(subject: Subject) -> Link:
     """The dataset version is recomputed from the bytes of its parts."""
     recorded = subject.receipt["dataset"]
-    files = _stored(subject, paths.CURATED)
+    files = subject.stored(paths.CURATED)
     wrong = wrong_tree(files, recorded, paths.CURATED)
     if (tag := subject.version.tags.get("strop.dataset")) != recorded:
         wrong.append(f"the registry names {tag}")
-    return _link("dataset", wrong, f"{recorded}{told_of_erasures(files)}")
+    return link("dataset", wrong, f"{recorded}{told_of_erasures(files)}")
 
 
 def check_params(subject: Subject) -> Link:
     """params.yaml in the version says what the receipt says."""
     from tasks.config import load_config
 
-    content = git.read_at(subject.commit, paths.PARAMS)
+    content = subject.blob(paths.PARAMS)
     if content is None:
         return Link("parameters", False, f"{paths.PARAMS} is not in {subject.commit[:12]}")
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         copy = Path(folder) / paths.PARAMS.name
         copy.write_bytes(content)
-        found = _flat(load_config(copy).model_dump(mode="json", by_alias=True))
-    recorded = _flat(subject.receipt["params"])
+        found = flat(load_config(copy).model_dump(mode="json", by_alias=True))
+    recorded = flat(subject.receipt["params"])
     wrong = [key for key in sorted({*found, *recorded}) if found.get(key) != recorded.get(key)]
-    return _link("parameters", [f"{key} differs" for key in wrong], f"{len(recorded)} values")
+    return link("parameters", [f"{key} differs" for key in wrong], f"{len(recorded)} values")
 
 
 def check_inputs(subject: Subject) -> Link:
-    """dvc.lock, the round, its start and the decisions in the version are those of the receipt."""
+    """dvc.lock, the round, its start, the base, the constraints and the decisions in the version are those of the receipt."""
     receipt, wrong = subject.receipt, []
-    lock = git.read_at(subject.commit, paths.DVC_LOCK)
+    lock = subject.blob(paths.DVC_LOCK)
     if lock is None or hashlib.sha256(lock).hexdigest() != receipt["dvc_lock"]:
         wrong.append(f"{paths.DVC_LOCK} differs")
     for path, name in ((paths.ROUND, "round"), (paths.START, "start")):
-        content = git.read_at(subject.commit, path)
+        content = subject.blob(path)
         if content is None or json.loads(content) != receipt.get(name):
             wrong.append(f"{path} differs")
-    decisions = (git.read_at(subject.commit, paths.DECISIONS) or b"").decode("utf-8")
+    base = {key: value for key, value in receipt["base"].items() if key != "digest"}
+    if json.loads(subject.blob(paths.BASE) or b"null") != base:
+        wrong.append(f"{paths.BASE} differs")
+    constraints = subject.blob(paths.CONSTRAINTS)
+    if (constraints and hashlib.sha256(constraints).hexdigest()) != receipt["environment"]["constraints"]:
+        wrong.append(f"{paths.CONSTRAINTS} differs")
+    decisions = (subject.blob(paths.DECISIONS) or b"").decode("utf-8")
     if [json.loads(line) for line in decisions.split("\n") if line.strip()] != receipt["decisions"]:
         wrong.append(f"{paths.DECISIONS} differs")
-    return _link("inputs", wrong, "dvc.lock, round, start and decisions")
+    return link("inputs", wrong, "dvc.lock, round, start, base, constraints and decisions")
 
 
 def check_base(subject: Subject) -> Link:
@@ -161,9 +146,18 @@ def check_base(subject: Subject) -> Link:
 def check_weights(subject: Subject) -> Link:
     """The weights in the registry and in DVC are those of the receipt."""
     recorded, wrong = subject.receipt["weights"], []
-    stored = [file for file in _stored(subject, paths.MODEL) if file.relpath.endswith(".safetensors")]
+    known: dict[tuple[int, int], str] = {}
+
+    def digest_of(path: Path) -> str:
+        """Registry and cache may share a file by hard links: it is read once."""
+        inode = (path.stat().st_dev, path.stat().st_ino)
+        if inode not in known:
+            known[inode] = file_digest(path)
+        return known[inode]
+
+    stored = [file for file in subject.stored(paths.MODEL) if file.relpath.endswith(".safetensors")]
     if (
-        content_digest([[file.relpath, file_digest(file.path)] for file in sorted(stored, key=lambda f: f.relpath)])
+        content_digest([[file.relpath, digest_of(file.path)] for file in sorted(stored, key=lambda f: f.relpath)])
         != recorded
     ):
         damaged = [file for file in stored if checked_md5(file.path) != file.md5] or stored
@@ -171,63 +165,56 @@ def check_weights(subject: Subject) -> Link:
     expected = {file.relpath: file.md5 for file in stored}
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.weight_files(subject.version.source, Path(folder))
-        if content_digest([[f.name, file_digest(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
+        if content_digest([[f.name, digest_of(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
             damaged_files = [file for file in files if checked_md5(file) != expected.get(file.name)]
             wrong += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
             wrong += [] if files else ["the registry has no weights"]
-    return _link("weights", wrong, f"{recorded[:12]}, the same in registry and DVC")
+    return link("weights", wrong, f"{recorded[:12]}, the same in registry and DVC")
 
 
 def check_verdict(subject: Subject) -> Link:
     """The verdict that DVC keeps is the receipt's and the ledger's, and is about these weights."""
     recorded, wrong = subject.receipt["verdict"], []
-    stored = _stored(subject, paths.VERDICT)[0]
+    stored = subject.stored(paths.VERDICT)[0]
     if checked_md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
         wrong.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
-    entry = judged(read_ledger(subject.model), subject.version.version)
+    entry = subject.entry
     if entry is None or (entry.verdict, entry.passed) != (content_digest(recorded), recorded["passed"]):
         wrong.append("the ledger tells of another verdict")
     if recorded["candidate_digest"] != subject.receipt["weights"]:
         wrong.append("it is about other weights")
-    return _link("verdict", wrong, "passed" if recorded["passed"] else "refused")
+    return link("verdict", wrong, "passed" if recorded["passed"] else "refused")
 
 
-LINKS = (
-    check_receipt,
-    check_commit,
-    check_raw,
-    check_dataset,
-    check_params,
-    check_inputs,
-    check_base,
-    check_weights,
-    check_verdict,
-)
+LINKS = {
+    "ledger": check_ledger,
+    "receipt": check_receipt,
+    "commit": check_commit,
+    "raw batches": check_raw,
+    "dataset": check_dataset,
+    "parameters": check_params,
+    "inputs": check_inputs,
+    "stages": check_stages,
+    "base": check_base,
+    "weights": check_weights,
+    "model files": check_model_files,
+    "registry files": check_registry_files,
+    "training": check_training,
+    "metrics": check_metrics,
+    "predictions": check_predictions,
+    "other outputs": check_other_outputs,
+    "verdict": check_verdict,
+    "run": check_run,
+    "alias": check_alias,
+}
 
 
 def check_all(subject: Subject) -> Iterator[Link]:
     """Every link, in the order of the chain. What cannot be read is a broken link, not the end of the audit."""
-    for check in LINKS:
-        name = check.__name__.removeprefix("check_")
+    for name, check in LINKS.items():
         try:
             yield check(subject)
         except (StropError, OSError) as error:
             yield Link(name, False, str(error))
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             yield Link(name, False, f"cannot be read ({type(error).__name__}: {error})")
-
-
-def _stored(subject: Subject, path: Path) -> list[StoredFile]:
-    return outputs.stored_files(subject.commit, path)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            key: v for k, inner in value.items() for key, v in _flat(inner, f"{prefix}.{k}" if prefix else k).items()
-        }
-    return {prefix: value}
-
-
-def _link(name: str, wrong: list[str], good: str) -> Link:
-    return Link(name, not wrong, "; ".join(wrong) if wrong else good)

@@ -13,9 +13,8 @@ from typing import Any
 
 from tasks import git, outputs, paths
 from tasks.audit.files import told_of_erasures
-from tasks.audit.links import Link, Subject
+from tasks.audit.subject import Link, Subject
 from tasks.errors import AuditError, DataError
-from tasks.ledger import read_ledger
 from tasks.versions import weights_folder
 from tasks.weights import weights_digest
 
@@ -63,7 +62,7 @@ def _bring_base(base: dict[str, Any], clone: Path) -> None:
 
 def _bring_weights(subject: Subject, clone: Path) -> None:
     """The weights that the trainings began with: a champion's that was trained on, a teacher's, a reward model's."""
-    start, entries = subject.receipt.get("start") or {}, read_ledger(subject.model)
+    start, entries = subject.receipt.get("start") or {}, [recorded.entry for recorded in subject.chain]
     digests = [*(start.get("versions") or {}).values()]
     digests += [start["champion"]["weights_digest"]] if start.get("champion") else []
     for digest in digests:

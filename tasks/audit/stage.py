@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.audit.links import Link, Subject, check_all
+from tasks.audit.links import check_all
 from tasks.audit.rebuild import rebuild_weights
+from tasks.audit.subject import Link, Subject
 from tasks.errors import AuditError
+from tasks.git_objects import Objects
 from tasks.tracking.registry import open_registry
 from tasks.versions import commit_of, receipt_at, tag_name
 
@@ -27,16 +29,17 @@ def audit(config: PipelineConfig, version: int) -> list[Link]:
         RegistryError: there is no such version.
         AuditError: its commit or receipt is not there, so that there is nothing to compare with.
     """
-    return list(check_all(_subject(config, version)))
+    with Objects() as objects:
+        return list(check_all(_subject(config, version, objects)))
 
 
 def rebuild(config: PipelineConfig, version: int) -> list[Link]:
     """Makes the version anew from its tag alone, without any cache, and compares. Takes as long as training did."""
-    subject = _subject(config, version)
-    return rebuild_weights(subject)
+    with Objects() as objects:
+        return rebuild_weights(_subject(config, version, objects))
 
 
-def _subject(config: PipelineConfig, version: int) -> Subject:
+def _subject(config: PipelineConfig, version: int, objects: Objects) -> Subject:
     model = config.register_.model_name
     registry = open_registry(config)
     found = registry.version(version)
@@ -49,4 +52,4 @@ def _subject(config: PipelineConfig, version: int) -> Subject:
     receipt = receipt_at(commit)
     if receipt is None:
         raise AuditError("holds no receipt", where=commit[:12], fix="It was not made by Strop: see git show")
-    return Subject(model, found, registry, commit, receipt)
+    return Subject(model, found, registry, commit, receipt, objects)

@@ -22,7 +22,7 @@ from tasks.beside import snapshot_now
 from tasks.decisions import read_decisions
 from tasks.errors import DataError
 from tasks.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
-from tasks.ledger import read_ledger
+from tasks.ledger import head_of, read_ledger
 from tasks.manifest import read_manifest
 from tasks.redaction import redact_values
 from tasks.round import read_round
@@ -94,6 +94,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "commit": snapshot.commit,
         "snapshot": snapshot.tree,
         "left_out": list(snapshot.left_out),
+        "ledger_head": head_of(config.register_.model_name),
         "dvc_lock": file_digest(paths.DVC_LOCK),
         "raw": outputs.output_hash(paths.RAW),
         "manifest": [asdict(batch) for batch in read_manifest()],

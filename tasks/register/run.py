@@ -11,6 +11,7 @@ from tasks import paths
 from tasks.files import read_json
 from tasks.mirror import WEIGHTS_TAG, read_points
 from tasks.register.trials import complete_trials
+from tasks.run_record import numbers_of, params_of
 from tasks.searched import draw_search
 from tasks.tracking.registry import Registry
 from tasks.tracking.runs import Point
@@ -24,13 +25,13 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str) -> str:
     if run_id is None:
         run_id = registry.create_run("candidate", {})
     registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
-    registry.log_params(run_id, _flat({k: v for k, v in receipt["params"].items() if k != "ingest"}))
+    registry.log_params(run_id, params_of(receipt))
     registry.log_points(run_id, read_points(paths.MODEL / "curves.jsonl"))
     if search := receipt.get("training", {}).get("search"):
         complete_trials(registry, run_id, search)
         draw_search(search, paths.SEARCH_PLOTS)
         registry.log_files(run_id, paths.SEARCH_PLOTS, "search")
-    numbers = _numbers(receipt["metrics"])
+    numbers = numbers_of(receipt["metrics"])
     if drift := _drift(receipt["dataset"]):
         numbers |= {f"drift/{each['family']}/{each['what']}/psi".replace(" ", "_"): each["psi"] for each in drift}
         for place in (paths.DRIFT, paths.DRIFT_PLOT):
@@ -56,28 +57,3 @@ def _live_run(registry: Registry, weights: str) -> str | None:
     """The run that mirrored the training of these weights, unless it belongs to an earlier verdict on them."""
     run_id = registry.find_run(WEIGHTS_TAG, weights)
     return run_id if run_id and RECEIPT_TAG not in registry.run_tags(run_id) else None
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """The scores of each model, overall and a family: `candidate/topic/score`."""
-    found: dict[str, float] = {}
-    for role, model in metrics.get("models", {}).items():
-        slices = {"overall": model.get("overall"), **(model.get("families") or {})}
-        for name, values in slices.items():
-            for key, value in (values or {}).items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    found[f"{role}/{name}/{key}"] = float(value)
-        if isinstance(perplexity := model.get("valid_perplexity"), int | float):
-            found[f"{role}/valid_perplexity"] = float(perplexity)
-    return found
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

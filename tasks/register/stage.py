@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 from tasks import git, paths, versioning
 from tasks.beside import commit_beside
 from tasks.errors import DataError, GitError, RegistryError
-from tasks.files import content_digest
-from tasks.ledger import Entry, append_entry, champion_of, judged, now, read_ledger, who
+from tasks.files import content_digest, write_json
+from tasks.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
+from tasks.ledger_chain import note_head
+from tasks.ledger_check import version_message
+from tasks.logged import LOGGED, record_of
 from tasks.redaction import without_credentials
 from tasks.register import logged_model
+from tasks.register.logged_files import files_tag, is_as_logged
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.register.run import complete_run
 from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.versions import JUDGED_TAG
 from tasks.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 
 if TYPE_CHECKING:
@@ -73,12 +78,15 @@ def _register(config: PipelineConfig) -> Registered:
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
     _require_same_registry(registry, entries)
+    if not entries:
+        note_head(name, None)  # killed before the first entry, this clone knows that it began the ledger
     number = _obtain_version(registry, entries, receipt, key, kept)
-    commit = _obtain_commit(name, number, verdict["passed"], key)
-    registry.set_version_tags(number, {"strop.commit": commit})
+    commit = _obtain_commit(registry, number, receipt, key)
+    registry.set_version_tags(number, {"strop.commit": commit, **files_tag(commit)})
     registry.set_alias("challenger", number)
     pushed = versioning.push() if config.register_.push else versioning.LOCAL_ONLY
-    append_entry(name, _entry(receipt, key, number), expected_length=len(read_ledger(name)))
+    made = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
+    registry.set_version_tags(number, {JUDGED_TAG: made})
     _tell(name, number, receipt, pushed)
     return Registered(number, verdict["passed"], key, is_new=True)
 
@@ -108,7 +116,7 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
     run_id = complete_run(registry, receipt, key)
     weights = receipt["weights"]
     source = registry.find_model(weights)
-    if source is not None and not _holds(registry, source, weights):
+    if source is not None and not is_as_logged(registry, source, weights, kept):
         registry.forget_model(source)
         source = None
     if source is None:
@@ -122,24 +130,22 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
     return registry.create_version(source, run_id, tags)
 
 
-def _holds(registry: Registry, source: str, weights: str) -> bool:
-    """Whether a model that was logged earlier still holds the weights that it was logged with."""
-    with TemporaryDirectory(prefix="strop-register-") as scratch:
-        return logged_model.digest_of(registry.weight_files(source, Path(scratch))) == weights
-
-
-def _obtain_commit(model: str, number: int, passed: bool, key: str) -> str:
+def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:
     """The commit beside that holds the version, under its tag (or, refused, its ref)."""
+    model, passed = registry.model, receipt["verdict"]["passed"]
     commit = commit_of(model, number)
     if commit is not None:
-        receipt = receipt_at(commit)
-        if receipt is None or receipt_digest(receipt) != key:
+        found = receipt_at(commit)
+        if found is None or receipt_digest(found) != key:
             fix = "Rename or remove that tag, then run again"
             raise GitError(f"stands for something else than version {number}", where=tag_name(model, number), fix=fix)
         return commit
-    beside = commit_beside(
-        f"{model} v{number}: {'passed' if passed else 'refused'}\n\nreceipt {key}\n", [paths.RECEIPT]
-    )
+    source = registry.version(number).source
+    with TemporaryDirectory(prefix="strop-register-") as scratch:
+        write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
+    head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
+    subject = f"{model} v{number}: {'passed' if passed else 'refused'}"
+    beside = commit_beside(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
     if passed:
         git.create_tag(tag_name(model, number), beside.commit)
     else:
@@ -147,7 +153,7 @@ def _obtain_commit(model: str, number: int, passed: bool, key: str) -> str:
     return beside.commit
 
 
-def _entry(receipt: dict[str, Any], key: str, number: int) -> Entry:
+def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
     verdict = receipt["verdict"]
     failed = [check["name"] for check in verdict["checks"] if check["passed"] is False]
     return Entry(
@@ -163,6 +169,7 @@ def _entry(receipt: dict[str, Any], key: str, number: int) -> Entry:
         who=who(),
         when=now(),
         why="passed every check" if verdict["passed"] else f"failed {', '.join(failed) or 'the gate'}",
+        commit=commit,
     )
 
 

@@ -69,13 +69,17 @@ class Models(Connected):
 
     def weight_files(self, source: str, folder: Path) -> list[Path]:
         """The *.safetensors of a logged model: where they lie, or where they were downloaded to below `folder`."""
+        return sorted(path for name, path in self.model_files(source, folder).items() if name.endswith(".safetensors"))
+
+    def model_files(self, source: str, folder: Path) -> dict[str, Path]:
+        """Every file of a logged model by its place in it: where it lies, or was downloaded to below `folder`."""
         from mlflow.artifacts import download_artifacts
 
         with telling(self.uri), quiet():
             place = self._local_artifacts(source)
             if place is None:
                 place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
-            return sorted(place.rglob("*.safetensors"))
+            return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
     def share_weights(self, source: str, kept: Path) -> None:
         """Where registry and project share a disk, equal weight files become one file: full weights cost their size once."""

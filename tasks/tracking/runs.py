@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.run_record import LONGEST_PARAM
 from tasks.tracking.connected import Connected
-from tasks.tracking.reaching import telling
+from tasks.tracking.reaching import quiet, telling
 
 METRICS_AT_ONCE = 1000
 PARAMS_AT_ONCE = 100
@@ -22,6 +23,18 @@ class Point:
     name: str
     value: float
     step: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run holds."""
+
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The newest value of each."""
+    tags: dict[str, str]
+    datasets: frozenset[str]
+    """Digests of those that it learned from."""
 
 
 class Runs(Connected):
@@ -42,6 +55,23 @@ class Runs(Connected):
     def run_tags(self, run_id: str) -> dict[str, str]:
         with telling(self.uri):
             return dict(self.client.get_run(run_id).data.tags)
+
+    def run_facts(self, run_id: str) -> Facts:
+        with telling(self.uri):
+            run = self.client.get_run(run_id)
+            datasets = frozenset(each.dataset.digest for each in run.inputs.dataset_inputs)
+            return Facts(dict(run.data.params), dict(run.data.metrics), dict(run.data.tags), datasets)
+
+    def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
+        """Every (step, value) of a curve."""
+        with telling(self.uri):
+            return {(int(m.step), float(m.value)) for m in self.client.get_metric_history(run_id, name)}
+
+    def run_files(self, run_id: str, folder: Path) -> dict[str, Path]:
+        """The files of a run by their place in it, copied below `folder`."""
+        with telling(self.uri), quiet():
+            place = Path(self.client.download_artifacts(run_id, "", str(folder)))
+            return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
     def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         with telling(self.uri):
@@ -71,7 +101,7 @@ class Runs(Connected):
 
         with telling(self.uri):
             had = set(self.client.get_run(run_id).data.params)
-            new = [Param(key, str(value)[:6000]) for key, value in params.items() if key not in had]
+            new = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items() if key not in had]
             for start in range(0, len(new), PARAMS_AT_ONCE):
                 self.client.log_batch(run_id, params=new[start : start + PARAMS_AT_ONCE])
 

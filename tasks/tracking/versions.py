@@ -10,6 +10,13 @@ from tasks.errors import RegistryError
 from tasks.tracking.connected import Connected
 from tasks.tracking.reaching import telling, without_password
 
+RECEIPT_TAG = "strop.receipt"
+JUDGED_TAG = "strop.judged"
+"""The commit of the ledger's entry that judged the version."""
+LEDGER_TAG = "strop.ledger"
+"""The commit of the newest entry by which the version was put into service."""
+ANCHORS = (JUDGED_TAG, LEDGER_TAG)
+
 
 @dataclass(frozen=True)
 class Version:
@@ -20,6 +27,11 @@ class Version:
     aliases: list[str]
     created: float
     """Seconds since 1970."""
+
+
+def anchors_of(version: Version) -> frozenset[str]:
+    """The ledger's entries that a version's tags name."""
+    return frozenset(version.tags[key] for key in ANCHORS if key in version.tags)
 
 
 class Versions(Connected):

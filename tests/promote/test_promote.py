@@ -14,11 +14,11 @@ from toyworld import git as user
 from toyworld import register, run_stages, set_params, set_verdicts
 
 from tasks import paths, versioning
-from tasks.config import load_config
+from tasks.config import PipelineConfig, load_config
 from tasks.errors import RegistryError, StropError
 from tasks.ledger import LedgerMoved, champion_of, read_ledger
 from tasks.promote import stage
-from tasks.promote.stage import promote, reconcile, rollback, serving
+from tasks.promote.stage import promote, reconcile, rollback
 from tasks.register.pending import pending
 from tasks.round import read_round
 from tasks.tracking.registry import Registry, open_registry
@@ -28,6 +28,12 @@ from tasks.tracking.registry import Registry, open_registry
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Version 1 serves; version 2 was let through, against version 1."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
+
+
+def serving(config: PipelineConfig) -> tuple[int | None, int | None]:
+    """The champion by the ledger, and by the registry's alias."""
+    champion = champion_of(read_ledger("tiny"))
+    return champion.version if champion else None, open_registry(config).alias("champion")
 
 
 def kinds() -> list[tuple[str, int]]:
@@ -126,11 +132,11 @@ def test_a_version_that_does_not_exist_is_told(world: Path) -> None:
 
 def test_a_rollback_goes_to_the_champion_before(world: Path) -> None:
     promote(load_config(), 2, why="passed", expected_champion=1)
-    entry = rollback(load_config(), why="complaints")
+    entry = rollback(load_config(), why="complaints", expected_champion=2)
     assert (entry.kind, entry.version) == ("rolled_back", 1)
     assert serving(load_config()) == (1, 1)
     with pytest.raises(RegistryError, match="v1 is the first champion"):
-        rollback(load_config(), why="further")
+        rollback(load_config(), why="further", expected_champion=1)
     promote(load_config(), 2, why="it was not the model", expected_champion=1)
     assert serving(load_config()) == (2, 2)
 
@@ -173,7 +179,7 @@ def test_promotion_rollback_and_a_hand_moved_alias_leave_dvc_status_clean(world:
     assert versioning.is_clean()
     promote(load_config(), 2, why="passed", expected_champion=1)
     assert versioning.is_clean()
-    rollback(load_config(), why="complaints")
+    rollback(load_config(), why="complaints", expected_champion=2)
     assert versioning.is_clean()
     open_registry(load_config()).set_alias("champion", 2)  # by hand
     assert serving(load_config()) == (1, 2)

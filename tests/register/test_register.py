@@ -17,7 +17,9 @@ from tasks import git as door
 from tasks import outputs, paths, versioning
 from tasks.config import load_config
 from tasks.errors import GitError, RegistryError, VersioningError
-from tasks.ledger import champion_of, read_ledger
+from tasks.files import content_digest
+from tasks.ledger import LedgerBroken, champion_of, head_of, read_ledger
+from tasks.logged import LOGGED
 from tasks.promote.stage import promote
 from tasks.register import logged_model, run, stage
 from tasks.register.pending import pending
@@ -119,6 +121,8 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
         "strop.dataset": outputs.dataset_version(),
         "strop.commit": commit,
         "strop.verdict": "passed",
+        "strop.files": content_digest(json.loads(door.read_at(commit, LOGGED) or b"")["files"]),
+        "strop.judged": head_of("tiny"),
     }
     assert version.aliases == ["challenger"]
     wanted = {"commit", "params", "dvc_lock", "manifest", "round", "base", "decisions", "environment", "hardware", "threads",
@@ -148,7 +152,7 @@ def test_registration_does_not_touch_the_users_head_index_or_files(judged: Path)
     before = users_view()
     stage.run(load_config())
     after = users_view()
-    del after["files"][str(paths.RECEIPT)]
+    del after["files"][str(paths.RECEIPT)], after["files"][str(LOGGED)]
     assert after == before
     commit = commit_of("tiny", 1)
     assert commit is not None
@@ -308,7 +312,7 @@ def test_another_registry_than_the_ledger_knows_is_refused(serving: Path, monkey
 
 def test_a_ledger_that_was_not_fetched_is_noticed(serving: Path) -> None:
     git("update-ref", "-d", "refs/strop/ledger/tiny")
-    with pytest.raises(RegistryError, match="git fetch origin 'refs/strop"):
+    with pytest.raises(LedgerBroken, match="git fetch origin --tags 'refs/strop"):
         stage.run(load_config())
 
 

@@ -39,7 +39,11 @@ ENTRY = Entry(
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     user("init", "-q")
-    user("commit", "-q", "--allow-empty", "-m", "Start")
+    Path(".gitignore").write_text("/.strop/\n")  # as every project has
+    user("add", "-A")
+    user("commit", "-q", "-m", "Start")
+    for version in range(1, 6):  # what passed has a tag, or the ledger does not follow
+        user("tag", f"tiny@v{version}")
     return tmp_path
 
 
@@ -81,7 +85,7 @@ def test_of_two_writers_at_the_same_moment_one_wins(repository: Path, monkeypatc
 def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
     code = (
         "import sys\nfrom tasks.ledger import Entry, LedgerMoved, append_entry\n"
-        "e = Entry('promoted', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
+        "e = Entry('judged', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
         "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(3)\n"
     )

@@ -1,0 +1,137 @@
+"""What the stages ran with, by dvc.lock, against what the version's commit holds: code, contract, templates, parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tasks import paths
+from tasks.audit.files import folder_hash
+from tasks.audit.subject import Link, Subject, link
+from tasks.git_objects import LINK
+from tasks.wording import count_of
+
+
+def check_stages(subject: Subject) -> Link:
+    """Every dependency of every stage is in the version as the stage read it."""
+    lock, described = (subject.yaml(path).get("stages") or {} for path in (paths.DVC_LOCK, paths.DVC_YAML))
+    produced = _outputs(subject, lock)
+    hashes = _Hashes(subject)
+    wrong: list[str] = []
+    elsewhere: set[str] = set()
+    checked = 0
+    for name, stage in sorted(lock.items()):
+        wrong += [f"stage {name}: {problem}" for problem in _definition(stage, described.get(name))]
+        for dependency in stage.get("deps") or ():
+            path, recorded = str(dependency["path"]), dependency.get("md5")
+            result = produced.get(path) or hashes.of(path)
+            if result is None or recorded is None:
+                elsewhere.add(path)
+                continue
+            checked += 1
+            if result != recorded:
+                wrong.append(f"{path} in {subject.commit[:12]} is {result}, but stage {name} read {recorded}")
+        wrong += [f"stage {name}: {problem}" for problem in _params(subject, stage, described.get(name) or {})]
+    wrong += [
+        f"stage {name} is in {paths.DVC_YAML}, but not in {paths.DVC_LOCK}" for name in described if name not in lock
+    ]
+    good = f"{count_of(len(lock), 'stage')}, {count_of(checked, 'dependency', 'dependencies')} as they were read"
+    if elsewhere:
+        good += f"; not part of the version: {', '.join(sorted(elsewhere))}"
+    return link("stages", wrong, good)
+
+
+class _Hashes:
+    """DVC's hashes of files and folders of a commit."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.ignored = [line.strip().strip("/") for line in (subject.blob(".dvcignore") or b"").decode().splitlines()]
+        self._md5: dict[str, str] = {}
+
+    def of(self, path: str) -> str | None:
+        """As in dvc.lock; None where the commit holds nothing there."""
+        if path in self.subject.tree:
+            return self._file(path)
+        below = [name for name in self.subject.tree if name.startswith(f"{path}/")]
+        kept = {
+            name.removeprefix(f"{path}/"): name for name in below if not self._is_ignored(name.removeprefix(f"{path}/"))
+        }
+        return folder_hash({relative: self._file(name) for relative, name in kept.items()}) if kept else None
+
+    def _file(self, path: str) -> str:
+        file = self.subject.tree[path]
+        if file.mode == LINK:  # DVC reads what it points at
+            target = self.subject.read(path, file).decode("utf-8", "surrogateescape")
+            place = _joined(PurePosixPath(path).parent, target)
+            return (
+                self._file(place)
+                if place in self.subject.tree and place != path
+                else "a link that leads out of the version"
+            )
+        if file.oid not in self._md5:
+            data = self.subject.read(path, file)
+            self._md5[file.oid] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return self._md5[file.oid]
+
+    def _is_ignored(self, relative: str) -> bool:
+        return any(fnmatch(part, pattern) for part in relative.split("/") for pattern in self.ignored if pattern)
+
+
+def _joined(folder: PurePosixPath, target: str) -> str:
+    parts: list[str] = list(folder.parts)
+    for part in PurePosixPath(target).parts:
+        if part == ".." and parts:
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _outputs(subject: Subject, lock: dict[str, Any]) -> dict[str, str]:
+    """Every output by its hash: those of the stages, and data/raw."""
+    result = {str(out["path"]): str(out["md5"]) for stage in lock.values() for out in stage.get("outs") or ()}
+    for out in subject.yaml(paths.RAW_DVC).get("outs") or ():
+        result[(paths.RAW_DVC.parent / out["path"]).as_posix()] = str(out["md5"])
+    return result
+
+
+def _definition(stage: dict[str, Any], described: dict[str, Any] | None) -> Iterator[str]:
+    """The stage as dvc.yaml describes it is the one that ran."""
+    if described is None:
+        yield f"ran, but is not in {paths.DVC_YAML}"
+        return
+    if stage.get("cmd") != described.get("cmd"):
+        yield f"ran `{stage.get('cmd')}`, {paths.DVC_YAML} says `{described.get('cmd')}`"
+    kinds = {"deps": ("deps",), "outs": ("outs", "metrics", "plots")}
+    for what, names in kinds.items():
+        ran = {str(each["path"]) for each in stage.get(what) or ()}
+        described_paths = {_name(each) for name in names for each in described.get(name) or ()}
+        if ran != described_paths:
+            yield f"its {what} in {paths.DVC_LOCK} are not those in {paths.DVC_YAML} ({', '.join(sorted(ran ^ described_paths))})"
+
+
+def _params(subject: Subject, stage: dict[str, Any], described: dict[str, Any]) -> Iterator[str]:
+    for file, values in (stage.get("params") or {}).items():
+        now = subject.yaml(Path(file))
+        for key, value in values.items():
+            if (result := _value(now, key)) != value:
+                yield f"{key} in {file} is {result!r}, but the stage read {value!r}"
+        read = {key for key in described.get("params") or () if isinstance(key, str)}
+        for key in sorted(read - set(values)):
+            if _value(now, key) is not None:
+                yield f"{key} is in {file}, but the stage read none"
+
+
+def _value(values: Any, key: str) -> Any:
+    if isinstance(values, dict) and key in values:
+        return values[key]
+    head, _, rest = key.partition(".")
+    return _value(values.get(head), rest) if rest and isinstance(values, dict) else None
+
+
+def _name(described: Any) -> str:
+    return str(described if isinstance(described, str) else next(iter(described)))

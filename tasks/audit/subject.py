@@ -1,0 +1,107 @@
+"""A version under audit, and what a check says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks import outputs
+from tasks.errors import AuditError
+from tasks.git_objects import ObjectDamaged, Objects, TreeFile
+from tasks.ledger_chain import Recorded, Refs, read_chain, read_refs
+from tasks.ledger_entries import Entry, judged
+from tasks.outputs import StoredFile
+
+if TYPE_CHECKING:
+    from tasks.tracking.registry import Registry
+    from tasks.tracking.versions import Version
+
+State = Literal["ok", "unrecorded", "differs"]
+
+
+@dataclass(frozen=True)
+class Link:
+    name: str
+    ok: bool
+    """False: something differs."""
+    detail: str
+    """What was verified, or what differs, by file."""
+    unrecorded: bool = False
+    """The version was registered before this was recorded: what can be compared all the same is as it should be."""
+
+    @property
+    def state(self) -> State:
+        return "differs" if not self.ok else "unrecorded" if self.unrecorded else "ok"
+
+
+def link(name: str, wrong: list[str], good: str, unrecorded: bool = False) -> Link:
+    return Link(name, not wrong, "; ".join(wrong) if wrong else good, unrecorded and not wrong)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A version under audit. What is read of git and DVC is read once."""
+
+    model: str
+    version: Version
+    registry: Registry
+    commit: str
+    receipt: dict[str, Any]
+    objects: Objects
+
+    @cached_property
+    def refs(self) -> Refs:
+        return read_refs(self.model)
+
+    @cached_property
+    def chain(self) -> list[Recorded]:
+        """The ledger as it is; whether it follows is a check of its own."""
+        return read_chain(self.model, self.refs.head, self.objects)
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry by which the version was judged."""
+        return judged([recorded.entry for recorded in self.chain], self.version.version)
+
+    @cached_property
+    def tree(self) -> dict[str, TreeFile]:
+        """Every file of the version's commit, each tree recomputed from its bytes."""
+        return dict(self.objects.files(self.objects.commit(self.commit).tree))
+
+    def blob(self, path: Path | str) -> bytes | None:
+        """A file of the version's commit, recomputed from its bytes; None where it holds none."""
+        result = self.tree.get(Path(path).as_posix())
+        return self.read(Path(path).as_posix(), result) if result else None
+
+    def read(self, path: str, file: TreeFile) -> bytes:
+        """The bytes of a file of the commit. Raises AuditError, which names it, where they are not what they were."""
+        try:
+            return self.objects.read(file.oid, "blob").data
+        except ObjectDamaged as error:
+            what = f"in {self.commit[:12]} cannot be read: {error.what}"
+            raise AuditError(what, where=path, fix=error.fix) from error
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Every output of the version by its path, as dvc.lock and data/raw.dvc of the commit say."""
+        return outputs.output_hashes(self.commit)
+
+    @cached_property
+    def _parsed(self) -> dict[Path, dict[str, Any]]:
+        return {}
+
+    def yaml(self, path: Path) -> dict[str, Any]:
+        """The content of a YAML file of the version's commit; {} where it holds none."""
+        from ruamel.yaml import YAML
+
+        if path not in self._parsed:
+            content = self.blob(path)
+            result = YAML(typ="safe", pure=True).load(content.decode("utf-8")) if content else None
+            self._parsed[path] = result if isinstance(result, dict) else {}
+        return self._parsed[path]
+
+    def stored(self, path: Path) -> list[StoredFile]:
+        """The files of an output of the version, in DVC's cache."""
+        return outputs.stored_files(self.commit, path)

@@ -1,0 +1,567 @@
+"""The tampering table: one file that decides what the model says, or one entry of the ledger, is changed, and the audit names it.
+
+One registered project a module: a case changes what it changes, looks, and puts it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toyworld
+from toyworld import git as user
+from toyworld import register, run_stages, set_params, set_verdicts
+
+from tasks import outputs, paths
+from tasks.audit.stage import audit
+from tasks.config import load_config
+from tasks.ledger import ledger_ref, read_ledger
+from tasks.ledger_chain import SEEN, LedgerBroken, note_head
+from tasks.logged import LOGGED
+from tasks.promote.stage import promote, rollback
+from tasks.tracking.registry import Registry, open_registry
+from tasks.versions import commit_of
+
+REF = ledger_ref("tiny")
+ENTRIES = ["judged 1", "promoted 1", "judged 2", "promoted 2", "rolled_back 1", "judged 3", "judged 4"]
+"""Of the project: version 3 was refused, and 4 was let through and waits."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = shutil.copytree(toyworld.template("serving"), tmp_path_factory.mktemp("tampered") / "project", symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        promote(load_config(), 2, why="better", expected_champion=1)
+        rollback(load_config(), why="complaints", expected_champion=2)
+        set_params(seed=3)
+        set_verdicts(seed3=False)
+        run_stages()
+        assert not register().passed
+        set_verdicts()
+        run_stages(rejudge=True)
+        assert register().passed
+        assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
+        yield root
+
+
+def broken(version: int = 1) -> dict[str, str]:
+    return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
+
+
+@contextmanager
+def replaced(path: Path, content: bytes | None) -> Iterator[None]:
+    """Other bytes in a file's place, or none: its hard links elsewhere stay as they are."""
+    kept = Path(".strop/kept").absolute()
+    existed = path.exists()
+    if existed:
+        os.replace(path, kept)
+    try:
+        if content is not None:
+            path.write_bytes(content)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if existed:
+            os.replace(kept, path)
+
+
+def changed(path: Path) -> bytes:
+    """A file's bytes with one value changed: still JSON, where it is JSON."""
+    content = path.read_bytes()
+    if path.name == "adapter_config.json":
+        config = json.loads(content)
+        config["lora_alpha"] *= 10
+        return json.dumps(config).encode()
+    if path.suffix in (".safetensors", ".parquet"):
+        middle = len(content) // 2
+        return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    return content + b"\n"
+
+
+def test_an_untouched_version_is_ok(world: Path) -> None:
+    for version in (1, 2, 3, 4):
+        assert broken(version) == {}
+        assert {link.state for link in audit(load_config(), version)} == {"ok"}
+
+
+# the model in the registry and in DVC
+
+IN_REGISTRY = {
+    *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta", "templates.json"),
+    *("components/tokenizer/chat_template.jinja", "components/tokenizer/tokenizer.json"),
+    *("components/tokenizer/tokenizer_config.json", "peft/adapter_config.json", "peft/adapter_model.safetensors"),
+    "peft/README.md",
+}
+IN_DVC = {
+    *("adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "curves.jsonl", "templates.json"),
+    *("tokenizer.json", "tokenizer_config.json"),
+}
+
+
+def in_registry(name: str) -> Path:
+    registry = open_registry(load_config())
+    return registry.model_files(registry.version(1).source, Path("scratch"))[name]
+
+
+def in_dvc(output: Path, name: str = "") -> Path:
+    commit = commit_of("tiny", 1)
+    assert commit is not None
+    return next(file.path for file in outputs.stored_files(commit, output) if file.relpath == name)
+
+
+def test_the_table_holds_every_file_of_the_model(world: Path) -> None:
+    registry = open_registry(load_config())
+    assert registry.model_files(registry.version(1).source, Path("scratch")).keys() == IN_REGISTRY
+    commit = commit_of("tiny", 1)
+    assert commit is not None
+    assert {file.relpath for file in outputs.stored_files(commit, paths.MODEL)} == IN_DVC
+
+
+@pytest.mark.parametrize("name", sorted(IN_REGISTRY))
+def test_a_changed_file_of_the_registrys_model_is_named(world: Path, name: str) -> None:
+    path = in_registry(name)
+    with replaced(path, changed(path)):
+        link = "weights" if name.endswith(".safetensors") else "registry files"
+        assert broken() == {
+            link: f"{Path(name).name if link == 'weights' else name} in the registry has changed ({path})"
+        }
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "components/tokenizer/added_tokens.json"])
+def test_a_file_that_would_be_loaded_too_is_named(world: Path, name: str) -> None:
+    path = in_registry("MLmodel").parent / name
+    with replaced(path, b"{}"):
+        assert name in broken()["registry files"]
+
+
+def test_a_missing_file_of_the_registrys_model_is_named(world: Path) -> None:
+    with replaced(in_registry("peft/adapter_config.json"), None):
+        assert broken()["registry files"] == "peft/adapter_config.json in the registry is gone"
+
+
+@pytest.mark.parametrize("name", sorted(IN_DVC))
+def test_a_changed_file_of_dvcs_model_is_named(world: Path, name: str) -> None:
+    path = in_dvc(paths.MODEL, name)
+    with replaced(path, changed(path)):
+        found = broken()
+        assert f"data/model/{name} in DVC's cache has changed" in (found.get("model files") or found["weights"])
+
+
+@pytest.mark.parametrize(
+    ("output", "link"),
+    [
+        (paths.TRAINING_REPORT, "training"),
+        (paths.METRICS, "metrics"),
+        (paths.PREDICTIONS / "answers.json", "predictions"),
+        (paths.VERDICT, "verdict"),
+        (paths.PLOTS / "scores.svg", "other outputs"),
+    ],
+    ids=str,
+)
+def test_a_changed_output_is_named(world: Path, output: Path, link: str) -> None:
+    path = in_dvc(output.parent, output.name) if link in ("predictions", "other outputs") else in_dvc(output)
+    with replaced(path, changed(path)):
+        found = broken()
+        assert f"{output} in DVC's cache has changed" in found[link]
+
+
+def test_a_changed_raw_batch_and_a_changed_part_of_the_dataset_are_named(world: Path) -> None:
+    (batch,) = paths.RAW.rglob("*.parquet")
+    with replaced(batch, changed(batch)):
+        assert broken() == {"raw batches": f"{batch} has changed"}
+    part = in_dvc(paths.CURATED, batch.name)
+    with replaced(part, changed(part)):
+        assert f"data/curated/{batch.name} in DVC's cache has changed" in broken()["dataset"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"])
+def test_a_changed_file_of_the_base_is_named(world: Path, name: str) -> None:
+    path = Path(json.loads(paths.BASE.read_text())["id"]) / name
+    with replaced(path, changed(path)):
+        assert f"{name} has changed" in broken()["base"]
+
+
+# what the version's commit holds
+
+AT_THE_TAG = {
+    "params.yaml": "parameters",
+    "dvc.lock": "inputs",
+    "dvc.yaml": "stages",
+    "data/contract/contract.yaml": "stages",
+    "data/templates/qa.yaml": "stages",
+    "data/templates/chat/chatml.jinja": "stages",
+    "tasks/gate/policy.py": "stages",
+    "tasks/weights.py": "stages",
+    "verdicts.json": "stages",
+    "data/decisions.jsonl": "inputs",
+    "data/round.json": "inputs",
+    "data/start.json": "inputs",
+    "data/base.json": "inputs",
+    "constraints.txt": "inputs",
+    "data/reports/receipt.json": "receipt",
+    "data/reports/logged.json": "registry files",
+}
+
+
+def other_content(name: str, content: str) -> str:
+    edits = {
+        "params.yaml": ('"seed": 1', '"seed": 7'),
+        "dvc.lock": ("size: 0", "size: 1"),
+        "dvc.yaml": ("python toy.py finetune", "python toy.py gate"),
+        "data/round.json": ('"looks": 0', '"looks": 1'),
+        "data/start.json": ("answers", "texts"),
+        "data/base.json": ('"kind": "folder"', '"kind": "hub"'),
+        "data/reports/receipt.json": ('"looks": 0', '"looks": 1'),
+        "data/reports/logged.json": ('"peft/adapter_config.json": "', '"peft/adapter_config.json": "0'),
+        "data/decisions.jsonl": ("", '{"what": "forget"}\n'),
+        "verdicts.json": ("{}", '{"1": true}'),
+    }
+    before, after = edits.get(name, ("", "# changed\n"))
+    assert before in content
+    return content.replace(before, after, 1)
+
+
+@contextmanager
+def forged_tag(name: str) -> Iterator[None]:
+    """The tag of version 1 at a commit whose file is another; everything else is as it was, its message too."""
+    commit = user("rev-parse", "tiny@v1").strip()
+    content = other_content(name, user("show", f"{commit}:{name}"))
+    index = {**os.environ, "GIT_INDEX_FILE": str(Path("forged-index").resolve())}
+
+    def git(*arguments: str, stdin: str = "") -> str:
+        done = subprocess.run(["git", *arguments], input=stdin, env=index, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("read-tree", commit)
+    blob = git("hash-object", "-w", "--stdin", stdin=content)
+    git("update-index", "--cacheinfo", f"100644,{blob},{name}")
+    message = git("log", "-1", "--format=%B", commit)
+    forged = git("commit-tree", git("write-tree"), "-p", f"{commit}^", "-F", "-", stdin=message)
+    user("tag", "-f", "tiny@v1", forged)
+    try:
+        yield
+    finally:
+        user("tag", "-f", "tiny@v1", commit)
+        Path("forged-index").unlink()
+
+
+@pytest.mark.parametrize("name", sorted(AT_THE_TAG))
+def test_a_changed_file_of_the_versions_commit_is_named(world: Path, name: str) -> None:
+    with forged_tag(name):
+        found = broken()
+        detail = found[AT_THE_TAG[name]]
+        folders = ("data/contract", "data/templates", "tasks/gate")
+        in_lock = next((folder for folder in folders if name.startswith(f"{folder}/")), name)
+        named = {"params.yaml": "finetune.seed", "dvc.yaml": "stage finetune", LOGGED.as_posix(): "adapter_config.json"}
+        assert named.get(name, in_lock) in detail
+        assert "names the commit" in found["ledger"], "the ledger fixes the whole commit"
+        with pytest.raises(LedgerBroken, match="names the commit"):
+            read_ledger("tiny")
+
+
+def test_a_blob_that_was_rewritten_in_place_is_named(world: Path) -> None:
+    import zlib
+
+    oid = user("rev-parse", "tiny@v1:data/round.json").strip()
+    stored = Path(".git/objects", oid[:2], oid[2:])
+    content = zlib.decompress(stored.read_bytes()).replace(b'"looks": 0', b'"looks": 9')
+    with replaced(stored, zlib.compress(content)):
+        assert user("show", "tiny@v1:data/round.json").count('"looks": 9'), "git itself does not notice"
+        detail = broken()["inputs"]
+        assert "data/round.json" in detail
+        assert "is not what its name is the hash of" in detail
+
+
+# MLflow's copies
+
+EDITS = {
+    "param": ("UPDATE params SET value = '9' WHERE key = 'finetune.lora.rank' AND run_uuid = ?", "finetune.lora.rank"),
+    "metric": (
+        "UPDATE latest_metrics SET value = 0.99 WHERE key = 'candidate/overall/score' AND run_uuid = ?",
+        "candidate/overall/score",
+    ),
+    "curve": (
+        "UPDATE metrics SET value = 0.01 WHERE key = 'train/loss' AND step = 2 AND run_uuid = ?",
+        "train/loss at step 2",
+    ),
+    "tag": ("UPDATE tags SET value = 'x' WHERE key = 'strop.weights' AND run_uuid = ?", "strop.weights"),
+}
+
+
+@contextmanager
+def edited_registry(*statements: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
+    database = Path("mlflow/mlflow.db")
+    with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(":memory:")) as kept:
+        live.backup(kept)
+        with live:
+            for statement, values in statements:
+                assert live.execute(statement, values).rowcount, statement
+        try:
+            yield
+        finally:
+            kept.backup(live)
+
+
+@pytest.mark.parametrize("what", sorted(EDITS))
+def test_a_changed_copy_in_mlflow_is_named(world: Path, what: str) -> None:
+    statement, named = EDITS[what]
+    run_id = open_registry(load_config()).version(1).run_id
+    with edited_registry((statement, (run_id,))):
+        detail = broken()["run"]
+        assert named in detail
+        assert run_id in detail
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "verdict.json", "metrics.json", "plots/scores.svg"])
+def test_a_changed_file_of_the_run_is_named(world: Path, name: str) -> None:
+    run_id = open_registry(load_config()).version(1).run_id
+    path = Path("mlflow/artifacts", run_id, "artifacts", name)
+    content = b"{}" if name.endswith(".json") else b"<svg></svg>"
+    with replaced(path, content):
+        assert broken() == {"run": f"{name} has changed in run {run_id}"}
+
+
+@pytest.mark.parametrize(
+    ("key", "link"),
+    [
+        ("strop.receipt", "receipt"), ("strop.commit", "commit"), ("strop.dataset", "dataset"), ("strop.weights", "run"),
+        ("strop.verdict", "run"), ("strop.files", "registry files"), ("strop.judged", "ledger"), ("strop.ledger", "ledger"),
+    ],
+)  # fmt: skip
+def test_a_changed_tag_of_the_version_is_found(world: Path, key: str, link: str) -> None:
+    statement = "UPDATE model_version_tags SET value = 'forged' WHERE key = ? AND version = 1"
+    with edited_registry((statement, (key,))):
+        assert "forged" in broken()[link] or link == "receipt"
+
+
+def test_a_moved_alias_is_found(world: Path) -> None:
+    with edited_registry(("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'", ())):
+        assert broken() == {
+            "alias": "the registry's alias `champion` says v2, the ledger says v1: the next run sets it back"
+        }
+
+
+# the ledger
+
+Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+
+
+def entries() -> list[dict[str, Any]]:
+    told = user("log", "--reverse", "--format=%B%x00", REF)
+    return [json.loads(part.split("\n\n", 1)[1]) for part in told.split("\0")[:-1]]
+
+
+@contextmanager
+def rewritten(change: Change) -> Iterator[None]:
+    """Another chain of entries in the ledger's place, made as Strop makes it. This clone's own note is gone."""
+    head = user("rev-parse", REF).strip()
+    parent: list[str] = []
+    tree = subprocess.run(["git", "mktree"], input="", capture_output=True, text=True, check=True).stdout.strip()
+    for entry in change(entries()):
+        text = json.dumps(entry, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        message = f"{entry['kind']} tiny v{entry['version']}\n\n{text}\n"
+        parent = ["-p", user("commit-tree", tree, *parent, "-m", message.rstrip("\n")).strip()]
+    user("update-ref", REF, parent[1])
+    SEEN.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        user("update-ref", REF, head)
+        SEEN.unlink(missing_ok=True)
+        note_head("tiny", head)
+
+
+def with_field(place: int, **values: Any) -> Change:
+    return lambda chain: [{**entry, **(values if number == place else {})} for number, entry in enumerate(chain)]
+
+
+def without(place: int) -> Change:
+    return lambda chain: [entry for number, entry in enumerate(chain) if number != place]
+
+
+def swapped(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [chain[0], chain[1], chain[5], *chain[2:5], chain[6]]
+
+
+def with_invented(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    invented = {**chain[0], "version": 9}
+    return [*chain, invented, {**invented, "kind": "promoted"}]
+
+
+FORGERIES: dict[str, Change] = {
+    "who of a promotion": with_field(1, who="mallory"),
+    "why of a promotion": with_field(3, why="ordered from above"),
+    "when of a promotion": with_field(3, when="2020-01-01T00:00:00+00:00"),
+    "who of a rollback": with_field(4, who="mallory"),
+    "why of a judgement": with_field(2, why="failed better"),
+    "when of the newest judgement": with_field(6, when="2020-01-01T00:00:00+00:00"),
+    "verdict of the newest judgement": with_field(6, verdict="0" * 64),
+    "weights of the champion": with_field(0, weights_digest="0" * 64),
+    "a dropped promotion": without(3),
+    "a dropped rollback": without(4),
+    "a dropped look": without(5),
+    "the newest look dropped": without(6),
+    "reordered": swapped,
+    "an invented version": with_invented,
+    "an invented promotion": lambda chain: [*chain, {**chain[0], "version": 9, "kind": "promoted"}],
+    "a refused version that passed": with_field(5, passed=True),
+    "a rollback to what never served": lambda chain: [*chain, {**chain[6], "kind": "rolled_back"}],
+}
+
+
+@pytest.mark.parametrize("name", sorted(FORGERIES))
+def test_a_forged_ledger_is_found_and_answers_nothing(
+    world: Path, strop: Callable[..., tuple[int, str, str]], name: str
+) -> None:
+    with rewritten(FORGERIES[name]):
+        detail = broken(1)["ledger"]
+        assert any(word in detail for word in ("v1", "v2", "v3", "v4", "v9", "entry")), detail
+        for command in ("status", "history"):
+            code, out, err = strop(command)
+            assert (code, out) == (1, ""), command
+            assert err.count("\n") == 1
+            assert REF in err
+            assert "git fetch origin" in err or "git show" in err
+    assert read_ledger("tiny")
+
+
+def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> None:
+    head = user("rev-parse", REF).strip()
+    with rewritten(without(6)):
+        note_head("tiny", head)
+        with pytest.raises(LedgerBroken, match=f"the entry {head[:12]}, which this clone saw in it"):
+            read_ledger("tiny")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "rewritten"])
+@pytest.mark.parametrize("back", [0, 3])
+def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
+    world: Path, strop: Callable[..., tuple[int, str, str]], damage: str, back: int, tmp_path: Path
+) -> None:
+    import zlib
+
+    oid = user("rev-parse", f"{REF}~{back}").strip()
+    stored = Path(".git/objects", oid[:2], oid[2:])
+    whole = stored.read_bytes()
+    content = {
+        "truncated": whole[:20],
+        "emptied": b"",
+        "removed": None,
+        "rewritten": zlib.compress(zlib.decompress(whole).replace(b"tiny", b"tony")),
+    }[damage]
+    remote = tmp_path / "remote.git"
+    user("clone", "-q", "--mirror", "--no-hardlinks", ".", str(remote))
+    with replaced(stored, content):
+        assert oid[:12] in broken(1)["ledger"]
+        for command in (("status",), ("history",), ("status", "--json"), ("promote", "4"), ("rollback",)):
+            code, out, err = strop(*command)
+            assert (code, out) == (1, "")
+            assert oid[:12] in err
+        remedy = "rm -f" + err.split("rm -f", 1)[1].strip()
+        assert f".git/objects/{oid[:2]}/{oid[2:]}" in remedy
+        user("remote", "add", "origin", str(remote))
+        try:
+            subprocess.run(remedy, shell=True, check=True, capture_output=True)
+        finally:
+            user("remote", "remove", "origin")
+        assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
+
+
+@pytest.mark.parametrize("note", ["kept", "lost"])
+def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int, str, str]], note: str) -> None:
+    head = user("rev-parse", REF).strip()
+    user("update-ref", "-d", REF)
+    if note == "lost":
+        SEEN.unlink()
+    try:
+        assert ("is gone" if note == "kept" else "is not here") in broken(1)["ledger"]
+        code, out, err = strop("status")
+        assert (code, out) == (1, "")
+        assert "git fetch origin --tags 'refs/strop/*:refs/strop/*'" in err
+        assert err.count("\n") == 1
+        if note == "kept":
+            assert f"git update-ref {REF} {head}" in err
+    finally:
+        user("update-ref", REF, head)
+        note_head("tiny", head)
+
+
+@pytest.mark.parametrize("how", ["whole", "shallow"])
+def test_a_fresh_clone_is_told_to_fetch_the_ledger(world: Path, tmp_path: Path, how: str) -> None:
+    depth = ["--depth", "1"] if how == "shallow" else []
+    user("clone", "-q", *depth, world.as_uri(), str(tmp_path / "clone"))
+    with contextlib.chdir(tmp_path / "clone"):
+        user("fetch", "-q", *depth, "origin", "--tags")
+        with pytest.raises(LedgerBroken, match="is not here, but the receipt of v4 names its entry"):
+            read_ledger("tiny")
+        user("fetch", "-q", *depth, "origin", "refs/strop/*:refs/strop/*")
+        if how == "shallow":
+            with pytest.raises(LedgerBroken, match="This clone is shallow") as raised:
+                read_ledger("tiny")
+            subprocess.run(str(raised.value.fix).partition(": ")[2], shell=True, check=True, capture_output=True)
+        assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
+        user("update-ref", REF, f"{REF}~3")  # an older one than the receipts know
+        SEEN.unlink()
+        with pytest.raises(LedgerBroken, match="the receipt of v4 names the entry"):
+            read_ledger("tiny")
+
+
+def test_a_receipt_that_was_replaced_is_found(world: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
+    first, second = (user("rev-parse", f"tiny@v{version}").strip() for version in (1, 2))
+    user("tag", "-f", "tiny@v2", first)
+    try:
+        assert second[:12] in broken(1)["ledger"]
+        assert strop("status")[0] == 1
+    finally:
+        user("tag", "-f", "tiny@v2", second)
+
+
+def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commit has no digests of the registry's files and names no entry of the ledger."""
+    from tasks.audit import ledger as room
+    from tasks.audit.subject import Subject
+
+    real, claims = Subject.blob, room.claims_of
+    monkeypatch.setattr(Subject, "blob", lambda self, path: None if path == LOGGED else real(self, path))
+    monkeypatch.setattr(
+        room, "claims_of", lambda *given: {v: type(c)(c.commit, c.receipt) for v, c in claims(*given).items()}
+    )
+    links = {link.name: link for link in audit(load_config(), 1)}
+    assert all(link.ok for link in links.values()), [link for link in links.values() if not link.ok]
+    assert {name for name, link in links.items() if link.state == "unrecorded"} == {"ledger", "registry files"}
+    assert "registered before the digests were recorded" in links["registry files"].detail
+    path = in_registry("peft/adapter_config.json")
+    with replaced(path, changed(path)):
+        assert (
+            "peft/adapter_config.json in the registry differs from data/model/adapter_config.json"
+            in (broken()["registry files"])
+        )
+    with replaced(path.parent / "generation_config.json", b"{}"):
+        assert (
+            "peft/generation_config.json in the registry is no file of the trained model" in broken()["registry files"]
+        )
+
+
+def test_a_model_that_was_changed_is_not_registered_again(world: Path) -> None:
+    """Equal weights are logged once, but only while every other file is as it was logged."""
+    from tasks.register.logged_files import is_as_logged
+    from tasks.weights import weights_digest
+
+    registry: Registry = open_registry(load_config())
+    weights, source = weights_digest(paths.MODEL), registry.version(4).source
+    kept = paths.MODELS / weights
+    assert source == registry.version(3).source
+    assert is_as_logged(registry, source, weights, kept)
+    path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
+    with replaced(path, changed(path)):
+        assert not is_as_logged(registry, source, weights, kept)

@@ -1,0 +1,111 @@
+"""A lock of a ref that a killed git left is removed; one that a git holds is waited for, and never removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from toyworld import git as user
+
+from tasks import git, git_locks
+from tasks.errors import GitError
+from tasks.git_locks import gits_at_work, lock_named
+
+REF = "refs/strop/ledger/tiny"
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(git_locks, "PATIENCE_SECONDS", 0.5)
+    user("init", "-q", "-b", "main")
+    user("commit", "-q", "--allow-empty", "-m", "Start")
+    return user("rev-parse", "HEAD").strip()
+
+
+def leave_lock(name: str = f"{REF}.lock") -> Path:
+    lock = Path(".git", name).resolve()
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    return lock
+
+
+def test_a_lock_that_a_killed_git_left_is_removed_and_reported(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = leave_lock()
+    os.utime(lock, (time.time() - 600, time.time() - 600))
+    git.move_ref(REF, head, expected=None)
+    assert git.resolve(REF) == head
+    assert not lock.exists()
+    assert capsys.readouterr().err == f"git: removed {lock}, which a git that was killed had left 10 min ago\n"
+
+
+def test_a_lock_of_all_refs_is_removed_too(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = leave_lock("packed-refs.lock")
+    user("update-ref", REF, head)
+    told = subprocess.run(["git", "update-ref", "-d", REF], capture_output=True, text=True, check=False).stderr
+    assert lock_named(told) == lock
+    git_locks.wait_for_lock(lock)
+    assert not lock.exists()
+    assert "packed-refs.lock" in capsys.readouterr().err
+
+
+def test_a_lock_that_goes_by_itself_is_waited_for(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = leave_lock()
+    threading.Timer(0.2, lock.unlink).start()
+    git.move_ref(REF, head, expected=None)
+    assert git.resolve(REF) == head
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lock_that_a_living_process_has_open_stays(head: str) -> None:
+    lock = leave_lock()
+    code = f"import sys; kept = open({str(lock)!r}, 'a'); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"open\n"
+    try:
+        assert gits_at_work(lock) == [holder.pid]
+        with pytest.raises(GitError, match=rf"locked by git \(process {holder.pid}\). Wait for it") as raised:
+            git.move_ref(REF, head, expected=None)
+        assert not isinstance(raised.value, git.RefMoved), "nobody else moved it"
+        assert lock.exists()
+    finally:
+        holder.communicate()
+    git.move_ref(REF, head, expected=None)
+    assert git.resolve(REF) == head
+
+
+def test_a_git_that_works_here_keeps_the_lock(head: str) -> None:
+    lock = leave_lock()
+    worker = subprocess.Popen(["git", "update-ref", "--stdin"], stdin=subprocess.PIPE)
+    reader = subprocess.Popen(["git", "cat-file", "--batch"], stdin=subprocess.PIPE)
+    try:
+        with pytest.raises(GitError, match=f"process {worker.pid}\\)"):
+            git.move_ref(REF, head, expected=None)
+        assert lock.exists()
+    finally:
+        worker.communicate()
+        reader.communicate()
+
+
+def test_where_nobody_can_know_the_lock_stays_and_the_line_says_what_to_remove(
+    head: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock = leave_lock()
+    assert gits_at_work(lock, processes=tmp_path / "no-proc") is None
+    monkeypatch.setattr(git_locks, "gits_at_work", lambda _: None)
+    with pytest.raises(GitError, match=f"See that no git runs here, then: rm {lock}"):
+        git.move_ref(REF, head, expected=None)
+    assert lock.exists()
+
+
+def test_a_ref_that_moved_while_it_was_locked_is_told_as_moved(head: str) -> None:
+    user("update-ref", REF, head)
+    leave_lock()
+    with pytest.raises(git.RefMoved):
+        git.move_ref(REF, head, expected=None)

@@ -188,12 +188,13 @@ def read_configuration(record: Any) -> dict[str, Any]:
     """The content of the base's config.json; a GGUF file's is read from its header."""
     from transformers import AutoConfig
 
+    from tasks.base.foreign import trusts
     from tasks.base.resolve import verify_base
 
     place = next(iter(verify_base(record).values()))
     if record.kind in ("gguf", "package"):
-        configuration = AutoConfig.from_pretrained(place.parent, gguf_file=place.name)
+        configuration = AutoConfig.from_pretrained(place.parent, gguf_file=place.name, trust_remote_code=False)
     else:
-        configuration = AutoConfig.from_pretrained(place.parent)
+        configuration = AutoConfig.from_pretrained(place.parent, trust_remote_code=trusts(place.parent))
     found: dict[str, Any] = configuration.to_dict()
     return found

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tasks import paths
+from tasks.base.foreign import trusts
 from tasks.base.kinds import REWARD as REWARD
 from tasks.base.materialise import base_folder
 from tasks.base.resolve import BaseRecord
@@ -114,7 +115,7 @@ def labelled_base(record: BaseRecord, labels: tuple[str, ...]) -> Path:
         for file in source.iterdir():
             if file.is_file() and file.name != "config.json":
                 link_or_copy(file.resolve(), folder / file.name)
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trusts(source))
         set_labels(config, labels)
         config.save_pretrained(folder)
     return folder

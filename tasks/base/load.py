@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from tasks import paths
+from tasks.base.foreign import require_no_pickles, require_own_code, trusts
 from tasks.base.kinds import LABELS as LABELS
 from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
@@ -68,8 +69,9 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
     """
     from transformers import AutoTokenizer
 
+    require_own_code(folder, trusts(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusts(folder))
     except (OSError, ValueError, KeyError) as error:
         raise BaseModelError(
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
@@ -130,6 +132,7 @@ def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32"
         return load_weights(folder, precision, labels=labels)
     from peft import PeftModel
 
+    require_no_pickles((path.name for path in folder.iterdir()), str(folder))
     return PeftModel.from_pretrained(load_base(record, precision, labels=labels), str(folder)).eval()
 
 
@@ -166,8 +169,11 @@ def load_weights(
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # a new head is told of as if something were missing
+    code = trusts(folder)
+    require_own_code(folder, code)
+    require_no_pickles((path.name for path in folder.iterdir()) if folder.is_dir() else (), str(folder))
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=code)
         for name in DROPOUTS if dropout is not None else ():
             if hasattr(config, name):
                 setattr(config, name, dropout)
@@ -176,7 +182,14 @@ def load_weights(
         more = _four_bits(precision) if in_four_bits else {}
         kind = AutoModelForCausalLM if labels is None else AutoModelForSequenceClassification
         model, loaded = kind.from_pretrained(
-            folder, config=config, dtype=DTYPES[precision], attn_implementation="sdpa", output_loading_info=True, **more
+            folder,
+            config=config,
+            dtype=DTYPES[precision],
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=code,
+            **more,
         )
         model.new_modules = _new_modules(model, loaded["missing_keys"])
     except (OSError, ValueError, KeyError) as error:

@@ -37,8 +37,10 @@ def _convert(gguf: Path, folder: Path) -> None:
     print(f"base: converting {gguf.name} once (about half a minute)", flush=True)
     logging.disable_progress_bar()
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise BaseModelError(
             f"cannot be read ({one_line(error, 200)})", where=str(gguf), fix="Set base.model"

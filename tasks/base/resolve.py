@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from tasks import paths
+from tasks.base.foreign import require_no_pickles, require_own_code
 from tasks.base.hub import hub_folder, newest_revision
 from tasks.base.making import making_folder
 from tasks.base.scratch import make, origin_of, why_others
@@ -35,6 +37,8 @@ class BaseRecord:
     """Name → sha256 (64 hex characters)."""
     origin: dict[str, Any] | None = None
     """Of a base from scratch: its settings, the batches whose text its tokenizer was trained on, and what made it."""
+    remote_code: bool = False
+    """May the code among its files run? (`base.trust_remote_code`)"""
 
     @cached_property
     def digest(self) -> str:
@@ -48,7 +52,8 @@ class BaseRecord:
 
     def entry(self) -> dict[str, Any]:
         """As data/base.json and a receipt hold it."""
-        return {name: value for name, value in asdict(self).items() if name != "origin" or value is not None}
+        unsaid = {"origin": None, "remote_code": False}
+        return {name: value for name, value in asdict(self).items() if name not in unsaid or value != unsaid[name]}
 
 
 def pin_base(settings: BaseSettings) -> BaseRecord:
@@ -69,7 +74,8 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
 
 def _is_meant(pinned: BaseRecord, settings: BaseSettings) -> bool:
     made = ScratchSettings(**pinned.origin["settings"]) if pinned.origin else None
-    return pinned.id == settings.model and settings.revision in (None, pinned.revision) and made == settings.made()
+    is_same = pinned.id == settings.model and settings.revision in (None, pinned.revision)
+    return is_same and made == settings.made() and pinned.remote_code == settings.trust_remote_code
 
 
 def read_base() -> BaseRecord:
@@ -95,7 +101,7 @@ def verify_base(record: BaseRecord) -> dict[str, Path]:
         BaseModelError: a file is missing or differs; the line names it.
     """
     if record.origin is None:
-        places = locate_files(record.id, record.kind, record.revision)
+        places = locate_files(record.id, record.kind, record.revision, record.remote_code)
     else:
         _require_made(record, record.origin)
         places = _files_in(record.folder)
@@ -112,23 +118,34 @@ def verify_base(record: BaseRecord) -> dict[str, Path]:
     return {name: places[name] for name in record.files}
 
 
-def locate_files(model: str, kind: str, revision: str | None) -> dict[str, Path]:
+def locate_files(model: str, kind: str, revision: str | None, has_code: bool = False) -> dict[str, Path]:
     """Name → path of each file that makes the model.
 
+    Args:
+        has_code: its code is a part of it.
+
     Raises:
-        BaseModelError: there is no such model.
+        BaseModelError: there is no such model, its weights are pickles, or it needs code and may run none.
     """
     if kind == "package":
         path = _file_in_package(model)
         return {path.name: path}
     if kind == "gguf":
         return {Path(model).name: written_path(model)}
-    suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"})
-    return _files_in(hub_folder(model, revision, suffixes) if kind == "hub" else written_path(model))
+    suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"} | ({".py"} if has_code else set()))
+    folder = hub_folder(model, revision, suffixes) if kind == "hub" else written_path(model)
+    require_own_code(folder, has_code)
+    if kind == "hub" and not any(folder.glob("*.safetensors")):
+        what = "has no weights as safetensors; others are pickles, which may run code when they are read"
+        raise BaseModelError(
+            what, where=model, fix="Take a revision that has model.safetensors, or convert it to a folder once"
+        )
+    return _files_in(folder, KEPT_SUFFIXES | {".py"} if has_code else KEPT_SUFFIXES)
 
 
-def _files_in(folder: Path) -> dict[str, Path]:
-    files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in KEPT_SUFFIXES}
+def _files_in(folder: Path, suffixes: Collection[str] = frozenset(KEPT_SUFFIXES)) -> dict[str, Path]:
+    files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in suffixes}
+    require_no_pickles((path.name for path in folder.iterdir()), str(folder))
     if any(p.suffix == ".safetensors" for p in files.values()):
         files = {name: p for name, p in files.items() if p.suffix not in (".bin", ".gguf")}
     if "config.json" not in files:
@@ -154,7 +171,9 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
     else:
         kind = "hub"
     revision = newest_revision(model, settings.revision) if kind == "hub" else None
-    return BaseRecord(model, kind, revision, _digests(locate_files(model, kind, revision)))
+    has_code = settings.trust_remote_code
+    files = _digests(locate_files(model, kind, revision, has_code))
+    return BaseRecord(model, kind, revision, files, remote_code=has_code)
 
 
 def _made(origin: dict[str, Any]) -> BaseRecord:

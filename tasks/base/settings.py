@@ -1,5 +1,7 @@
 """Settings of the base model (`base:`)."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -7,6 +9,11 @@ from pydantic import Field, model_validator
 from tasks.settings import Settings
 
 SCRATCH = "scratch"
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def _is_folder(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or Path(model).is_dir()
 
 
 class ScratchSettings(Settings):
@@ -39,6 +46,22 @@ class BaseSettings(Settings):
     chat_template: str = "own"
     """The chat template: the model's own, or one of data/templates/chat/ by its name: `alpaca`, `chatml`, `gemma`, `llama2`,
     `llama3`, `qwen`, `zephyr`, or a file that you put there. A model that has none of its own takes `alpaca`."""
+
+    trust_remote_code: bool = False
+    """Run code that the model brings along (`auto_map` in its config.json). Read that code first. A hub id then needs `revision`, a
+    whole commit (40 hexadecimal digits); of a folder, every file of code is pinned by its bytes in data/base.json. Without it such
+    code never runs, and is not asked for on a terminal either."""
+
+    @model_validator(mode="after")
+    def remote_code_is_pinned(self) -> "BaseSettings":
+        is_elsewhere = self.model.startswith("package:") or self.model == SCRATCH or self.model.endswith(".gguf")
+        if self.trust_remote_code and is_elsewhere:
+            raise ValueError("`trust_remote_code` is for a folder or a hub id")
+        if self.trust_remote_code and not _is_folder(self.model) and not _COMMIT.fullmatch(self.revision or ""):
+            raise ValueError(
+                "`trust_remote_code: true` needs `revision`, a commit of 40 hexadecimal digits: what runs is then pinned"
+            )
+        return self
 
     @model_validator(mode="after")
     def scratch_is_said_twice(self) -> "BaseSettings":

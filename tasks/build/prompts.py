@@ -92,8 +92,13 @@ def ask_for_instances(instruction: str, shown: Sequence[Task], words: Words, lab
     return "\n\n".join([*pieces, f"{words.task}: {_one_line(instruction)}\n"])
 
 
-_TASK = re.compile(r"(?:^|\n)\s*(?:\*\*)?(?:Task|任务)\s*\d+\s*[:：.、)](?:\*\*)?", re.IGNORECASE)
-_NUMBER = re.compile(r"(?:^|\n)\s*\d+\s*[.、)]")
+# A line's start, and the blank space and lines before it as one piece: each run of them is gone through once. A repetition that may
+# begin at every line end of a run (`\n\s*`), or stands beside another (`\s*\d*\s*`), takes an hour for 100,000 of them.
+_LINE_START = r"(?:^\s*+|(?<!\s)(?>\s*\n)\s*+|\n[^\S\n]*+)"
+_LATER_LINE_START = r"(?:(?<!\s)(?>\s*\n)\s*+|\n[^\S\n]*+)"
+_LINE_END = r"(?>\s*(?=\n)|\s*\Z)"
+_TASK = re.compile(_LINE_START + r"(?:\*\*)?(?:Task|任务)\s*+\d++\s*+[:：.、)](?:\*\*)?", re.IGNORECASE)
+_NUMBER = re.compile(_LINE_START + r"\d++\s*+[.、)]")
 _ENDS = re.compile(r"[.?!:;。？！：；…)\]）】\"'”’`]$")
 
 
@@ -113,11 +118,15 @@ def read_kind(answer: str) -> bool:
     return answer.strip().lower().startswith(("yes", "是"))
 
 
-_EXAMPLE = re.compile(r"(?:^|\n)\s*(?:Example|示例|例子)\s*\d*\s*[:：.]?\s*(?=\n|$)", re.IGNORECASE)
-_INPUT = re.compile(r"(?:^|\n)\s*(?:Input|输入)\s*[:：]", re.IGNORECASE)
-_OUTPUT = re.compile(r"(?:^|\n)\s*(?:Output|输出)\s*[:：]", re.IGNORECASE)
-_LABEL = re.compile(r"(?:^|\n)\s*(?:Class label|类别标签)\s*[:：]", re.IGNORECASE)
-_NEXT_TASK = re.compile(r"\n\s*(?:Task|任务)\s*\d*\s*[:：]", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    _LINE_START + r"(?:Example|示例|例子)"
+    rf"(?:\s*+\d++\s*+[:：.]{_LINE_END}|\s*+\d++{_LINE_END}|\s*+[:：.]{_LINE_END}|{_LINE_END})",
+    re.IGNORECASE,
+)
+_INPUT = re.compile(_LINE_START + r"(?:Input|输入)\s*+[:：]", re.IGNORECASE)
+_OUTPUT = re.compile(_LINE_START + r"(?:Output|输出)\s*+[:：]", re.IGNORECASE)
+_LABEL = re.compile(_LINE_START + r"(?:Class label|类别标签)\s*+[:：]", re.IGNORECASE)
+_NEXT_TASK = re.compile(_LATER_LINE_START + r"(?:Task|任务)\s*+(?:\d++\s*+)?[:：]", re.IGNORECASE)
 _NOTHING = {"", "none", "<noinput>", "noinput", "n/a", "no input", "none.", "无", "无输入", "（无）", "(none)"}
 
 
@@ -143,7 +152,11 @@ def _instances(pieces: list[str], label_first: bool) -> list[Instance]:
 
 
 def _without(label: re.Pattern[str], text: str) -> str:
-    return label.sub("\n", text, count=1).strip()
+    match = label.search(text)
+    if match is None:
+        return text.strip()
+    blanks = match[0].partition("\n")[0]  # at the end of the line before
+    return f"{text[: match.start()]}{blanks if blanks.isspace() else ''}\n{text[match.end() :]}".strip()
 
 
 def _given(text: str) -> str:

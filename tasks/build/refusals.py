@@ -6,11 +6,10 @@ The rules for instructions and instances are those of Self-Instruct (arXiv 2212.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 
 from tasks.build.prompts import Instance
-from tasks.text import language_of, segment
+from tasks.text import language_of, nfkc, segment
 
 LEAST_SEGMENTS, MOST_SEGMENTS = 4, 150
 _NOT_FOR_TEXT = re.compile(
@@ -84,7 +83,7 @@ def refuse_paraphrase(said: str, original: str) -> str | None:
 
 def _facts(text: str) -> set[str]:
     """The numbers and quoted parts of a text, which any other wording of it holds too."""
-    text = unicodedata.normalize("NFKC", text)
+    text = nfkc(text)
     quoted = {" ".join(segment(part)) for groups in _QUOTED.findall(text) for part in groups if part}
     return set(_NUMBER.findall(text)) | quoted
 

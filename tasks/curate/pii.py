@@ -9,6 +9,7 @@ phonenumbers, the rest by what surrounds them. Boundaries look at ASCII alone, s
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,19 +30,63 @@ def may_hold(text: str) -> bool:
     return any(gate.is_open(text) for gate in GATES)
 
 
+MOST_PASSES = 8
+"""Looks at a whole text: ordinary texts need two or three. What is still set free then is followed from place to place."""
+NEAR = 512
+"""Characters behind a find in which the next one is looked for; more where it goes on."""
+
+
 def find(text: str) -> list[Found]:
     """What the text holds, in order, without overlaps.
 
     The search goes on in the masked text until nothing more is found, so that masking once is enough: taking out a find
-    may set another one free.
+    may set another one free. It takes time in proportion to the text, also where each find frees the next.
     """
     if not may_hold(text):
         return []
     text = _narrow(text)
-    found: list[Found] = []
-    while fresh := list(_scan(mask(text, found))):
-        found = _without_overlaps([*found, *(_in_original(each, found) for each in fresh)])
+    found, is_done = _looked_through(text, [])
+    if not is_done:
+        chained = _freed(text, found)
+        found, _ = _looked_through(text, _without_overlaps([*found, *chained]))
     return found
+
+
+def _looked_through(text: str, found: list[Found]) -> tuple[list[Found], bool]:
+    """More finds, by looks at the whole text; and whether the last look found nothing."""
+    for _ in range(MOST_PASSES):
+        fresh = list(_scan(mask(text, found)))
+        if not fresh:
+            return found, True
+        found = _without_overlaps([*found, *_in_original(fresh, found)])
+    return found, False
+
+
+def _freed(text: str, found: Sequence[Found]) -> list[Found]:
+    """What begins right behind a find once that is masked, and what begins right behind this, and so on."""
+    freed: list[Found] = []
+    seen: set[int] = set()
+    for one in found:
+        last: Found | None = one
+        while last is not None and last.end not in seen:
+            seen.add(last.end)
+            last = _found_at(text, last.end)
+            if last is not None:
+                freed.append(last)
+    return freed
+
+
+def _found_at(text: str, place: int, near: int = NEAR) -> Found | None:
+    """What begins at a place, as if a placeholder stood before it."""
+    rest = "]" + text[place : place + near]
+    for detector in DETECTORS:
+        match = detector.pattern.match(rest, 1)
+        if match is None or match.start("x") != 1 or not (until := detector.check(rest, match)):
+            continue
+        if until == len(rest) and place + near < len(text):
+            return _found_at(text, place, 4 * near)
+        return Found(place, place + until - 1, detector.kind)
+    return None
 
 
 def mask(text: str, found: Sequence[Found]) -> str:
@@ -57,18 +102,17 @@ def _placeholder(kind: Kind) -> str:
     return f"[{kind.upper()}]"
 
 
-def _in_original(each: Found, masked: Sequence[Found]) -> Found:
-    """A find in the masked text as its place in the text before masking."""
+def _in_original(fresh: Sequence[Found], masked: Sequence[Found]) -> list[Found]:
+    """Finds in the masked text at their places in the text before masking."""
+    starts, grown = [], [0]
+    for one in masked:
+        starts.append(one.start + grown[-1])
+        grown.append(grown[-1] + len(_placeholder(one.kind)) - (one.end - one.start))
 
     def place(offset: int) -> int:
-        grown = 0
-        for one in masked:
-            if offset <= one.start + grown:
-                break
-            grown += len(_placeholder(one.kind)) - (one.end - one.start)
-        return offset - grown
+        return offset - grown[bisect_left(starts, offset)]
 
-    return Found(place(each.start), place(each.end), each.kind)
+    return [Found(place(each.start), place(each.end), each.kind) for each in fresh]
 
 
 def _without_overlaps(found: Sequence[Found]) -> list[Found]:

@@ -5,7 +5,6 @@ Word by word through Python it would be most of what curation costs; over the co
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import regex
+
+from tasks.text import nfkc
 
 Hashes = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
@@ -45,7 +46,7 @@ class Tokens:
 
 def tokenise(texts: Sequence[str]) -> Tokens:
     """The texts' tokens, as `tasks.text.segment` finds them."""
-    folded = [t.lower() if t.isascii() else unicodedata.normalize("NFKC", t).lower() for t in texts]
+    folded = [t.lower() if t.isascii() else nfkc(t).lower() for t in texts]
     ends = np.cumsum([0, *map(len, folded)])
     hashes, counts = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
     first = 0

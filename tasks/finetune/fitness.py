@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.errors import TrainingError
+from tasks.patterns import compile_pattern
 
 if TYPE_CHECKING:
     from tasks.finetune.settings import TrainingSettings
@@ -136,7 +136,7 @@ def require_judges(settings: TrainingSettings) -> None:
 def mistake_in(pattern: str) -> str | None:
     """Why a regular expression is none; None where it is one."""
     try:
-        re.compile(pattern)
-    except re.error as error:
+        compile_pattern(pattern)
+    except ValueError as error:
         return f"`pattern` is no regular expression: {error}"
     return None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.base.foreign import trusts
 from tasks.base.labelling import positions_of
 from tasks.base.load import is_adapter
 from tasks.base.materialise import base_folder
@@ -41,7 +42,7 @@ def config_of(work: Work) -> Any:
 
     start = work.start
     folder = base_folder(work.record) if start is None or is_adapter(start) else start
-    return AutoConfig.from_pretrained(folder).get_text_config()
+    return AutoConfig.from_pretrained(folder, trust_remote_code=trusts(folder)).get_text_config()
 
 
 def require_room(work: Work, longest: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 import torch
 
 from tasks.base.load import load_trained
+from tasks.errors import TrainingError
 from tasks.finetune.objective_settings import RewardFunction
 from tasks.finetune.objectives import Work
 from tasks.finetune.token_rows import padded
 from tasks.judging import Judged, judge_answer
+from tasks.patterns import SLOW_FIX, compile_pattern, is_whole, too_slow
 from tasks.start import version_folder
 from tasks.targets import Frame
 
@@ -62,10 +63,17 @@ def _judged(completions: Sequence[str], row: dict[str, Any]) -> list[Judged]:
 
 
 def _format(reward: RewardFunction, work: Work) -> Function:
-    pattern = re.compile(reward.pattern or "")
+    pattern = compile_pattern(reward.pattern or "")
 
     def rewards(completions: Sequence[str], **_: Any) -> list[float]:
-        return [float(pattern.fullmatch(answer) is not None) for answer in completions]
+        return [float(fits(answer)) for answer in completions]
+
+    def fits(answer: str) -> bool:
+        try:
+            return is_whole(pattern, answer)
+        except TimeoutError as error:
+            what = f"the pattern `{reward.pattern}` {too_slow(answer)}"
+            raise TrainingError(what, where="params.yaml, finetune.grpo.rewards", fix=SLOW_FIX) from error
 
     return rewards
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tasks.base.foreign import trusts
 from tasks.base.labelling import REWARD
 from tasks.base.load import ADAPTER, Precision, is_adapter, labels_of, load_base, load_trained, load_weights
 from tasks.base.materialise import base_folder
@@ -53,7 +54,7 @@ def _targets(folder: Path, named: str | tuple[str, ...], labels: tuple[str, ...]
         (AutoModelForCausalLM, "CAUSAL_LM") if labels is None else (AutoModelForSequenceClassification, "SEQ_CLS")
     )
     with torch.device("meta"):
-        model = kind.from_config(AutoConfig.from_pretrained(folder))
+        model = kind.from_config(AutoConfig.from_pretrained(folder, trust_remote_code=trusts(folder)))
         found = get_peft_model(model, LoraConfig(task_type=task, target_modules=named)).peft_config["default"]
     return frozenset(found.target_modules)
 

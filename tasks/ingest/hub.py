@@ -10,10 +10,12 @@ from typing import Any
 
 from tasks.errors import SourceError, one_line
 from tasks.files import content_digest
+from tasks.ingest.arrow_messages import unpacked_bytes
+from tasks.ingest.columnar import ROWS_AT_ONCE, Bound, portions
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
-from tasks.ingest.table import PARQUET_ROWS_AT_ONCE, rows_of
+from tasks.ingest.table import rows_of
 
 
 def list_splits(source: Source) -> Listing:
@@ -52,13 +54,15 @@ def read_split(source: Source, name: str) -> Iterator[RawRecord]:
 
     number = 0
     for dataset in _loaded(source, name):
+        bound = Bound(_file_bytes(dataset), len(dataset), source.max_uncompressed_bytes, name)
         try:
-            for table in dataset.with_format("arrow").iter(PARQUET_ROWS_AT_ONCE):
-                for batch in table.combine_chunks().to_batches():
-                    yield from rows_of(batch, number)
-                    number += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            told = one_line(str(error).splitlines()[0], 200)
+            for table in dataset.with_format("arrow").iter(ROWS_AT_ONCE):
+                for batch in table.to_batches():
+                    for portion in portions(batch, bound):
+                        yield from rows_of(portion, number)
+                        number += portion.num_rows
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
             raise SourceError(f"cannot be read ({told})", where=name, fix="Save or fetch it again, whole") from error
 
 
@@ -81,6 +85,17 @@ def _seen(folder: Path) -> Seen:
     return Seen(sum(status.st_size for _, status in stats), 0, stamp=stamp)
 
 
+def _file_bytes(dataset: Any) -> int:
+    """How large the files behind a dataset are."""
+    return sum(os.path.getsize(file["filename"]) for file in dataset.cache_files if os.path.isfile(file["filename"]))
+
+
+def _require_bounded(source: Source, folder: Path) -> None:
+    """Raises SourceError where a shard's packed columns come to more than its bound: they are unpacked when it is opened."""
+    for path in sorted(folder.glob("*.arrow")):
+        Bound(path.stat().st_size, 0, source.max_uncompressed_bytes, str(path)).require(unpacked_bytes(path))
+
+
 def _loaded(source: Source, name: str) -> list[Any]:
     """The datasets behind an item: one, or every split of a hub id."""
     import datasets
@@ -88,9 +103,14 @@ def _loaded(source: Source, name: str) -> list[Any]:
     datasets.disable_progress_bars()
     try:
         if Path(name).is_dir():
+            _require_bounded(source, Path(name))
             return [datasets.load_from_disk(name)]
-        loaded = datasets.load_dataset(source.path, source.subset, revision=source.revision, split=source.split)
+        loaded = datasets.load_dataset(  # which runs no script of the dataset's: there is no such setting
+            source.path, source.subset, revision=source.revision, split=source.split
+        )
         return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    except SourceError:
+        raise
     except Exception as error:
         told = one_line(error, 200) or type(error).__name__
         fix = "See that the network and the id are right, or save it once: `dataset.save_to_disk(folder)`"

@@ -33,7 +33,7 @@ _KINDS: dict[str, tuple[set[str], set[str]]] = {
             "image_folder", "storage_options",
         },
     ),
-    "hub": ({"path"}, {"revision", "subset", "split", "image_folder"}),
+    "hub": ({"path"}, {"revision", "subset", "split", "image_folder", "max_uncompressed_bytes"}),
     "sql": ({"url"}, {"table", "query", "watermark", "overlap", "image_folder"}),
     "traces": ({"tracking_uri", "experiment"}, {"rating", "rating_min", "answer"}),
 }  # fmt: skip
@@ -75,7 +75,8 @@ class Source(Settings):
     follow_links: bool = False
     """files here: read symbolic links that lead out of the folder or glob; without it they are named, and left."""
     max_uncompressed_bytes: Annotated[int, Field(ge=1)] | None = None
-    """files: a compressed file that is larger unpacked is refused. None: 64 MiB, or 100 times its size where that is more."""
+    """files, hub: what is larger unpacked (a compressed file, a Parquet or Arrow file) is refused. None: 64 MiB, or 100 times its
+    size where that is more; for Parquet and Arrow also 256 bytes a row, of two million rows at most."""
     image_folder: str | None = None
     """Where the records' images lie. None: beside the file that names them."""
     storage_options: dict[str, JsonValue] = {}

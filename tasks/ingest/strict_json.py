@@ -43,8 +43,9 @@ class StrictDecoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            seen: set[str] = set()
+            repeated = {name for name, _ in pairs if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+            twice = next(name for name, _ in pairs if name in repeated)
             self.fault = self.fault or f"duplicate_keys: `{twice[:100]}` stands more than once in an object"
         return found
 

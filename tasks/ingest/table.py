@@ -14,13 +14,10 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from tasks.errors import SourceError, one_line
-from tasks.files import read_batches
 from tasks.ingest import lines as limits
+from tasks.ingest.columnar import parquet_batches
 from tasks.ingest.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
 from tasks.ingest.streams import Content
-
-PARQUET_ROWS_AT_ONCE = 1024
-PARQUET_BYTES_AT_ONCE = 32 * 1024 * 1024
 
 
 def read_csv(content: Content, encoding: str) -> Iterator[RawRecord]:
@@ -123,42 +120,35 @@ def _header(content: Content, feed: _Feed) -> list[str] | None:
         raise SourceError(
             f"its header is not {feed.encoding}", where=f"{content.name} line {feed.taken[0].number}", fix=fix
         )
-    header: list[str] = []
+    header: dict[str, None] = {}
     for place, name in enumerate((name.strip() or f"column_{place}" for place, name in enumerate(names, 1)), start=1):
         while name in header:
             name = f"{name}_{place}"
-        header.append(name)
-    return header
+        header[name] = None
+    return list(header)
 
 
 def read_parquet(content: Content) -> Iterator[RawRecord]:
-    """The rows of a Parquet file, a thousand at a time.
+    """The rows of a Parquet file, in bounded memory.
 
     Raises:
-        SourceError: it is no Parquet file, or is cut off.
+        SourceError: it is no Parquet file, is cut off, or holds more than its bound (columnar.py).
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if content.archive:
         raise SourceError("is a packed Parquet file", where=content.name, fix="Unpack it: Parquet is packed in itself")
     number = 0
     try:
-        with pq.ParquetFile(content.path) as file:
-            for batch in read_batches(file, _rows_at_once(file.metadata)):
-                for record in rows_of(batch, number):
-                    number += 1
-                    yield record
-    except (pa.ArrowException, OSError, RecursionError) as error:
-        what = f"cannot be read as Parquet ({one_line(str(error).splitlines()[0], 200)})"
-        raise SourceError(what, where=content.name, fix="Copy it again, whole") from error
-
-
-def _rows_at_once(metadata: Any) -> int:
-    """Rows of a batch, so that one of long texts does not fill the memory."""
-    size: int = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
-    rows: int = metadata.num_rows
-    return max(1, min(PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE * rows // max(size, 1)))
+        for batch in parquet_batches(content):
+            for record in rows_of(batch, number):
+                number += 1
+                yield record
+    except (pa.ArrowException, OSError, RecursionError, MemoryError) as error:
+        told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
+        raise SourceError(
+            f"cannot be read as Parquet ({told})", where=content.name, fix="Copy it again, whole"
+        ) from error
 
 
 def rows_of(batch: Any, before: int) -> Iterator[RawRecord]:

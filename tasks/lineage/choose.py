@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow.compute as pc
-import regex
 
 from tasks.errors import DataError
 from tasks.lineage.why import find_row
 from tasks.manifest import read_manifest
+from tasks.patterns import SLOW_FIX, compile_pattern, is_found, too_slow
 from tasks.records import read_raw, to_rows
 from tasks.row import ROW_SCHEMA
 
@@ -55,7 +55,15 @@ def parse_condition(text: str) -> Test:
     if sign == "=":
         return lambda row: str(row[name]) == value
     try:
-        pattern = regex.compile(value)
-    except regex.error as error:
-        raise DataError(f"is no regular expression ({error})", where=f"--where {text!r}", fix=fix) from error
-    return lambda row: pattern.search(str(row[name]), timeout=1) is not None
+        pattern = compile_pattern(value)
+    except ValueError as error:
+        raise DataError(f"is no regular expression ({error})", where=f"--where {text[:200]!r}", fix=fix) from error
+
+    def matches(row: Mapping[str, Any]) -> bool:
+        try:
+            return is_found(pattern, str(row[name]))
+        except TimeoutError as error:
+            what = f"{too_slow(str(row[name]))} (row {row['row_id']})"
+            raise DataError(what, where=f"--where {text!r}", fix=SLOW_FIX) from error
+
+    return matches

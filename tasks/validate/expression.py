@@ -25,6 +25,7 @@ Kind = Literal["text", "number", "truth", "list"]
 TEXT_COLUMNS = ("system", "history", "instruction", "input", "output", "tools", "rejected")
 COLUMNS = (*TEXT_COLUMNS, "language", "source", "family")
 MOST_NODES = 200
+MOST_CHARACTERS = 10_000
 MOST_NUMBER = 1e15
 
 
@@ -52,6 +53,8 @@ def parse_expression(text: str) -> Expression:
     Raises:
         ValueError: it is none, or compares what cannot be compared; the text says where.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"it has more than {MOST_CHARACTERS:,} characters; make two rules of it")
     try:
         tree = ast.parse(" ".join(text.split()) if "\n" in text else text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

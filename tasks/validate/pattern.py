@@ -16,10 +16,8 @@ import pyarrow.compute as pc
 import regex
 
 from tasks.errors import ConfigError
+from tasks.patterns import SLOW_FIX, compile_pattern, is_found, too_slow
 from tasks.validate.measure import Mask, fill_in, is_ascii, truths
-
-TIMEOUT_SECONDS = 2.0
-"""For one text. It ends the run, and refuses no row: a verdict may not depend on how busy a machine is."""
 
 _ELSEWHERE = regex.compile(r"\{,|\[\[|&&|\|\||--|~~|\\[NRXKhHRGmM]|\(\?[a-zA-Z]*[xUVbefr]|\(\?[>|&(+]|\\Q")
 """What RE2 reads otherwise, or not at all."""
@@ -45,10 +43,7 @@ class Pattern:
         Raises:
             ValueError: it is none.
         """
-        try:
-            compiled = regex.compile(text)
-        except regex.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
+        compiled = compile_pattern(text)
         return Pattern(text, _reader_of(text), compiled)
 
     def is_found_in(self, texts: pa.Array) -> Mask:
@@ -70,13 +65,10 @@ class Pattern:
 
     def _search(self, text: str) -> bool:
         try:
-            return self.compiled.search(text, timeout=TIMEOUT_SECONDS) is not None
-        except TimeoutError as error:
-            what = (
-                f"the pattern `{self.text}` takes more than {TIMEOUT_SECONDS:g} s on a text of {len(text):,} characters"
-            )
-            fix = "Write it without a repetition inside a repetition"
-            raise ConfigError(what, where="data/contract", fix=fix) from error
+            return is_found(self.compiled, text)
+        except TimeoutError as error:  # no row is refused: a verdict may not depend on how busy a machine is
+            what = f"the pattern `{self.text}` {too_slow(text)}"
+            raise ConfigError(what, where="data/contract", fix=SLOW_FIX) from error
 
 
 def _reader_of(text: str) -> Reader:

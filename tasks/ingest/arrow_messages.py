@@ -1,0 +1,75 @@
+"""What the packed buffers of an Arrow stream come to: read from each message's header, before any is unpacked.
+
+`datasets` maps its files into memory as they are; a stream whose buffers are packed is unpacked as a whole when it is opened.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+_RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
+
+
+def unpacked_bytes(path: Path) -> int:
+    """The bytes that the stream's packed buffers come to; 0 where none is packed.
+
+    Raises:
+        pyarrow.ArrowException, OSError: it is no Arrow stream.
+    """
+    import pyarrow as pa
+
+    total = 0
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.MessageReader.open_stream(source)
+        for message in iter(lambda: _next(reader), None):
+            total += _unpacked(message.metadata.to_pybytes(), message.body)
+    return total
+
+
+def _next(reader: object) -> object | None:
+    try:
+        return reader.read_next_message()  # type: ignore[attr-defined,no-any-return]
+    except StopIteration:
+        return None
+
+
+def _unpacked(header: bytes, body: object) -> int:
+    """Of one message (format/Message.fbs): each packed buffer begins with its length when unpacked, or -1."""
+    try:
+        message = struct.unpack_from("<I", header, 0)[0]
+        kind = _field(header, message, 1)
+        batch = _table(header, message, 2)
+        if kind is None or batch is None:
+            return 0
+        if header[kind] == _DICTIONARY_BATCH:
+            batch = _table(header, batch, 1)
+        elif header[kind] != _RECORD_BATCH:
+            return 0
+        buffers = _table(header, batch, 2) if batch is not None else None
+        if batch is None or buffers is None or _field(header, batch, 3) is None:
+            return 0
+        total = 0
+        for number in range(struct.unpack_from("<I", header, buffers)[0]):
+            offset, length = struct.unpack_from("<qq", header, buffers + 4 + 16 * number)
+            if length >= 8:
+                told = body.slice(offset, 8).to_pybytes()  # type: ignore[attr-defined]
+                total += max(int.from_bytes(told, "little", signed=True), 0)
+        return total
+    except (struct.error, IndexError):
+        return 0  # no message: its reader will say so
+
+
+def _field(content: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table stands; None where it is not there."""
+    vtable = table - struct.unpack_from("<i", content, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", content, vtable)[0]:
+        return None
+    offset = struct.unpack_from("<H", content, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else None
+
+
+def _table(content: bytes, table: int, number: int) -> int | None:
+    """Where the table or vector that a field names begins."""
+    place = _field(content, table, number)
+    return None if place is None else place + struct.unpack_from("<I", content, place)[0]

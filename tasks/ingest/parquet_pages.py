@@ -1,0 +1,123 @@
+"""What the pages of a Parquet file come to when they are unpacked: read from each page's own header, before any is unpacked.
+
+A file's footer says how large its row groups are, and may say anything. A page's header says how much its reader is to unpack, and
+the reader holds it to that: the sum of these, and the number of values, are what a file costs at least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+HEADER_BYTES = 64 * 1024
+"""A page header holds a few numbers and perhaps statistics; a longer one is read no further."""
+VALUE_BYTES = 8
+"""What a value in a list costs in memory, at least: its levels and its place in a dictionary."""
+DELTA_BYTE_ARRAY = 7
+_DEEPEST = 12
+
+
+@dataclass
+class Chunk:
+    """The pages of one column of one row group."""
+
+    group: int
+    column: int
+    unpacked_bytes: int = 0
+    largest_page_bytes: int = 0
+    values: int = 0
+    has_shared_prefixes: bool = False
+    """Values may be written as the one before and an ending: a short page may then hold long ones."""
+
+
+def chunks_of(file: BinaryIO, metadata: Any, group: int) -> Iterator[Chunk]:
+    """What each column of a row group comes to.
+
+    Args:
+        file: the Parquet file, to be read at any place.
+        metadata: its footer, as pyarrow reads it.
+    """
+    for column in range(metadata.num_columns):
+        told = metadata.row_group(group).column(column)
+        starts = [place for place in (told.dictionary_page_offset, told.data_page_offset) if place]
+        chunk = Chunk(group, column)
+        place, end = min(starts, default=0), min(starts, default=0) + told.total_compressed_size
+        while starts and place < end:
+            file.seek(place)
+            header = _Header(file.read(HEADER_BYTES))
+            fields = header.fields()
+            unpacked, packed = fields.get(2), fields.get(3)
+            if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0:
+                break  # no page: the reader will say so
+            data = fields.get(5) or fields.get(8)
+            chunk.unpacked_bytes += max(unpacked, 0)
+            chunk.largest_page_bytes = max(chunk.largest_page_bytes, unpacked)
+            if isinstance(data, dict):
+                chunk.values += max(data.get(1, 0), 0)
+                chunk.has_shared_prefixes |= data.get(2 if 5 in fields else 4) == DELTA_BYTE_ARRAY
+            place += header.place + packed
+        yield chunk
+
+
+class _Header:
+    """A page header in Thrift's compact protocol: numbers by the number of their field, structures as dictionaries."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.place = 0
+
+    def fields(self, depth: int = 0) -> dict[int, Any]:
+        """The fields; as many as can be read."""
+        found: dict[int, Any] = {}
+        number = 0
+        try:
+            while depth < _DEEPEST and (byte := self._byte()):
+                kind, step = byte & 0x0F, byte >> 4
+                number = number + step if step else self._zigzag()
+                found[number] = self._value(kind, depth)
+        except (IndexError, ValueError):
+            return {}
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2):
+            return kind == 1
+        if kind == 3:
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 7:
+            self.place += 8
+        elif kind == 8:
+            self.place += self._varint()
+        elif kind in (9, 10):
+            size = self._byte()
+            count = self._varint() if size >> 4 == 15 else size >> 4
+            for _ in range(min(count, HEADER_BYTES)):
+                self._value(2 if size & 0x0F in (1, 2) else size & 0x0F, depth + 1)
+        elif kind == 12:
+            return self.fields(depth + 1)
+        else:
+            raise ValueError(kind)
+        if self.place > len(self.content):
+            raise ValueError("cut off")
+        return None
+
+    def _byte(self) -> int:
+        self.place += 1
+        return self.content[self.place - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while shift < 64:
+            byte = self._byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+        raise ValueError("no number")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)

@@ -163,7 +163,7 @@ class _SideBySide(torch.autograd.Function):  # type: ignore[misc]
                 shares = next(kept) if batch.longest <= BLOCK_TOKENS else _shares(q, k, first, last, scale)
                 by_block = by_out[:, :, first:last].flatten(1, 2)
                 by_shares = torch.bmm(by_block, v[:, :last].transpose(1, 2))
-                by_scores = torch._softmax_backward_data(by_shares, shares, -1, shares.dtype).mul_(scale)
+                by_scores = _softmax_gradient(by_shares, shares).mul_(scale)
                 by_q[:, :, first:last] = torch.bmm(by_scores, k[:, :last]).unflatten(1, (layout.groups, -1))
                 by_k[:, :last] += torch.bmm(by_scores.transpose(1, 2), q[:, :, first:last].flatten(1, 2))
                 by_v[:, :last] += torch.bmm(shares.transpose(1, 2), by_block)
@@ -191,6 +191,14 @@ def _shares(q: torch.Tensor, k: torch.Tensor, first: int, last: int, scale: floa
     own = scores.unflatten(1, (-1, last - first))[..., first:]  # of what stands before the block, all is seen
     own.masked_fill_(torch.ones(own.shape[-2:], dtype=torch.bool).triu(1), float("-inf"))  # padding stands last
     return scores.softmax(-1)
+
+
+def _softmax_gradient(by_shares: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """The gradient by the scores. In fp32 by hand: the last bits of PyTorch's kernel there depend on the number of threads."""
+    if shares.dtype != torch.float32:
+        return torch._softmax_backward_data(by_shares, shares, -1, shares.dtype)
+    products = by_shares.mul_(shares)
+    return products.addcmul_(shares, products.sum(-1, keepdim=True), value=-1)
 
 
 def _back_to_keys(by_batches: list[torch.Tensor], layout: _Layout) -> torch.Tensor:

@@ -166,6 +166,18 @@ def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
 
 
+def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(held: Path) -> None:
+    batch = next((held / "data/raw/qa").glob("*.parquet"))
+    content = batch.read_bytes()
+    batch.unlink()
+    batch.write_bytes(content[::-1])
+    done = subprocess.run(command("run"), cwd=held, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"data/raw/qa/{batch.name}: changed since it was collected" in done.stderr.splitlines()[-1]
+    assert "dvc checkout" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
     needed = {
         module for start in ("running", "retrain", "telling") for module in closure(Path("flows") / f"{start}.py")

@@ -10,6 +10,7 @@ in a temporary index: the user's HEAD, index and files are never touched.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -144,19 +145,35 @@ def _made_by(dvc_yaml: Path) -> Any:
 
 
 def _named(dvc_yaml: Path) -> Iterator[tuple[str, str, str]]:
-    """(stage, kind, path) of every dependency and output."""
+    """(stage, kind, path) of every dependency and output; of stages that dvc.yaml makes by a pattern, as dvc.lock has them."""
+    text, stages = _stages(dvc_yaml)
+    for name, stage in stages.items():
+        folder = Path(str(stage.get("wdir") or ""))
+        for kind in ("deps", "outs", "metrics", "plots"):
+            for entry in stage.get(kind) or ():
+                path = str(entry if isinstance(entry, str) else next(iter(entry)))
+                if "${" not in path:
+                    yield name, kind, os.path.normpath(folder / path)
+    if "${" in text:
+        for name, stage in _stages(dvc_yaml.with_name(paths.DVC_LOCK.name))[1].items():
+            for kind in ("deps", "outs"):
+                for entry in stage.get(kind) or ():
+                    yield name.split("@")[0], kind, str(entry["path"])
+
+
+def _stages(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The text of a dvc.yaml or dvc.lock, and its stages; none where it is damaged: DVC tells of it, in one line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        document = YAML(typ="safe").load(dvc_yaml.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = YAML(typ="safe").load(text)
     except (FileNotFoundError, YAMLError, UnicodeDecodeError):
-        return  # DVC tells of it, in one line
+        return "", {}
     stages = document.get("stages") if isinstance(document, dict) else None
-    for name, stage in (stages or {}).items() if isinstance(stages, dict) else ():
-        for kind in ("deps", "outs", "metrics", "plots"):
-            for entry in stage.get(kind) or () if isinstance(stage, dict) else ():
-                yield name, kind, Path(entry if isinstance(entry, str) else next(iter(entry))).as_posix()
+    found = stages.items() if isinstance(stages, dict) else ()
+    return text, {str(name): stage for name, stage in found if isinstance(stage, dict)}
 
 
 def _entries(index: dict[str, str] | None = None) -> Iterator[tuple[str, str, str]]:

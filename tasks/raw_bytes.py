@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tasks import paths
 from tasks.errors import DataError
@@ -65,7 +66,7 @@ def require_batches(batches: Iterable[Batch], seen: Seen, but: Iterable[Path] = 
     """
     named = {paths.MANIFEST.name}
     for batch in batches:
-        name = batch.path.relative_to(paths.RAW).as_posix()
+        name = f"{batch.source}/{batch.batch}.parquet"  # as its path: thousands of those would take long
         named.add(name)
         if name not in seen:
             raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=_fix(name))
@@ -81,8 +82,9 @@ def require_batches(batches: Iterable[Batch], seen: Seen, but: Iterable[Path] = 
 def look() -> Seen:
     """Every file in data/raw; what did not change since it was read last is not read again."""
     known = _remembered()
-    found: dict[str, list[int | str]] = {}
+    found: dict[str, list[Any]] = {}
     fresh: set[str] = set()
+    is_read = False
     for name, status in _files(str(paths.RAW), ""):
         mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         before = known.get(name)
@@ -90,11 +92,11 @@ def look() -> Seen:
             if time.time_ns() - status.st_ctime_ns < FRESH_NANOSECONDS:
                 fresh.add(name)
             before = [*mark, *_digests(paths.RAW / name)]
+            is_read = True
         found[name] = before
-    remembered = {name: facts for name, facts in found.items() if name not in fresh}
-    if remembered != known:
-        write_text(paths.RAW_FILES, json.dumps(remembered))
-    return {name: (str(facts[4]), str(facts[5])) for name, facts in found.items()}
+    if is_read or found.keys() != known.keys():
+        write_text(paths.RAW_FILES, json.dumps({name: facts for name, facts in found.items() if name not in fresh}))
+    return {name: (facts[4], facts[5]) for name, facts in found.items()}
 
 
 def version_of(seen: Seen) -> str:
@@ -185,7 +187,7 @@ def _digests(path: Path) -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def _remembered() -> dict[str, list[int | str]]:
+def _remembered() -> dict[str, list[Any]]:
     try:
         found = json.loads(paths.RAW_FILES.read_text(encoding="utf-8"))
         return {name: facts for name, facts in found.items() if len(facts) == 6}

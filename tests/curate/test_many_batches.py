@@ -80,12 +80,12 @@ def test_a_raw_batch_that_changed_after_it_was_validated_is_told_with_its_file_a
     batch.path.write_bytes(bytes(content))
     with pytest.raises(DataError) as told:
         curate(project)
-    assert str(told.value) == (
-        f"{batch.path}: changed since it was collected. Bring it back: dvc checkout data/raw.dvc"
+    assert str(told.value).startswith(
+        f"{batch.path}: changed since it was collected. Bring it back: dvc checkout --force data/raw.dvc"
     )
 
 
-def test_an_earlier_batch_that_changed_is_told_when_its_text_is_compared(project: Path) -> None:
+def test_an_earlier_batch_that_changed_is_told_though_its_text_is_not_needed(project: Path) -> None:
     rows = some_rows()
     batch_of(1, rows)
     curate(project)
@@ -94,7 +94,5 @@ def test_an_earlier_batch_that_changed_is_told_when_its_text_is_compared(project
     content[len(content) // 2] ^= 1
     batch.path.write_bytes(bytes(content))
     batch_of(2, [("something else altogether", "yes")])
-    curate(project)  # its text is not needed
-    batch_of(3, [(rows[0][0] + " indeed", "yes")])
     with pytest.raises(DataError, match=f"{batch.path}: changed since it was collected"):
         curate(project)

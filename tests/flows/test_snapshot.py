@@ -37,6 +37,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '"alpha_spent": 0.025', '"alpha_spent": json.loads(Path("params.yaml").read_text())["gate"]["alpha"]'
     )
     (root / "toy.py").write_text(toy)
+    set_alpha(root, 0.05)
     (root / "recipes").mkdir()
     (root / "recipes/mine.yaml").write_text("a: 1\n")
     git("add", "-A", cwd=root)
@@ -159,11 +160,26 @@ def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -
     outcome = run.go_on()
     git("checkout", "-q", "main", cwd=held)
 
-    assert (outcome["kind"], outcome["version"]) == ("promoted", 2)
-    assert git("rev-parse", "tiny@v2^", cwd=held).strip() == head
-    assert "of another branch" not in git("show", "tiny@v2:toy.py", cwd=held)
-    assert facts(held, "audit", "2")["ok"]
+    assert outcome["kind"] == "promoted"
+    tag = f"tiny@v{outcome['version']}"
+    assert git("rev-parse", f"{tag}^", cwd=held).strip() == head
+    assert "of another branch" not in git("show", f"{tag}:toy.py", cwd=held)
+    assert facts(held, "audit", str(outcome["version"]))["ok"]
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
+
+
+def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(held: Path) -> None:
+    if not (held / "data/raw").exists():
+        strop(held, "run", HOLD=str(held.parent / "none"))
+    batch = next((held / "data/raw/qa").glob("*.parquet"))
+    content = batch.read_bytes()
+    batch.unlink()
+    batch.write_bytes(content[::-1])
+    done = subprocess.run(command("run"), cwd=held, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"data/raw/qa/{batch.name}: changed since it was collected" in done.stderr.splitlines()[-1]
+    assert "dvc checkout" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:

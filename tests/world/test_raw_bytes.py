@@ -180,4 +180,5 @@ def test_rows_that_were_erased_are_no_tampering(collected: Path) -> None:
     subprocess.run(["git", "init", "-q"], check=True)
     assert erase([row], "asked to") is not None
     require_unchanged(read_manifest())
-    assert pq.read_table(batch())["error"].to_pylist().count("erased") == 1
+    errors = [error for number in (0, 1) for error in pq.read_table(batch(number))["error"].to_pylist()]
+    assert errors.count("erased") == 1

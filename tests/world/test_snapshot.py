@@ -14,7 +14,7 @@ from toyworld import git
 from tasks import copying, paths
 from tasks.beside import commit_beside
 from tasks.decisions import record_decision, record_decisions
-from tasks.inputs import tree_of_commit
+from tasks.inputs import outputs_of, tree_of_commit
 from tasks.snapshot import begin, hand_over, take_collected
 from tasks.work import current_snapshot, project, written_path
 
@@ -188,3 +188,13 @@ def test_outputs_come_back_whole_and_reports_of_others_stay(root: Path, monkeypa
     assert (root / "data/curated/new.parquet").samefile("data/curated/new.parquet")
     assert os.listdir(root / "data/reports") == ["mine.md"]
     assert (root / "dvc.lock").read_text() == "new"
+
+
+def test_outputs_of_stages_by_a_pattern_are_those_of_the_lock(tmp_path: Path) -> None:
+    text = "stages:\n  a:\n    foreach: [x]\n    do:\n      cmd: make ${item}\n      outs:\n      - out/${item}\n"
+    (tmp_path / "dvc.yaml").write_text(
+        text + "  b:\n    wdir: sub\n    cmd: make\n    outs: [../made: {cache: false}]\n"
+    )
+    (tmp_path / "dvc.lock").write_text("stages:\n  a@x:\n    outs:\n    - path: out/x\n")
+    assert outputs_of(tmp_path / "dvc.yaml") == ["made", "out/x"]
+    assert outputs_of(tmp_path / "dvc.yaml", "a") == ["out/x"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.outputs import output_hashes
 from tasks.repository import default_remote, reaching, with_repo
 
 LOCAL_ONLY = "local only"
@@ -64,8 +65,15 @@ def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[st
 
 
 def is_clean() -> bool:
-    """Whether every stage is up to date: `dvc status` has nothing to say."""
-    return paths.DVC_LOCK.exists() and paths.RAW_DVC.exists() and not changed_stages()
+    """Whether every stage is up to date: `dvc status` has nothing to say.
+
+    Raises:
+        VersioningError: DVC's own files are damaged; it takes some of them for empty ones.
+    """
+    if not paths.DVC_LOCK.exists() or not paths.RAW_DVC.exists():
+        return False
+    output_hashes()
+    return not changed_stages()
 
 
 def remote_name() -> str:

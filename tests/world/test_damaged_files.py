@@ -43,6 +43,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "half": lambda content: content[: len(content) // 2] + b"\n{[",
     "binary": lambda content: b"\xff\xfe\x00\x80" + content,
     "zeros": lambda content: bytes(len(content) or 16),
+    "empty": lambda _: b"",
     "list": lambda _: b"[1, 2]\n",
 }
 
@@ -83,13 +84,15 @@ def test_dvcs_own_files_are_named_with_a_remedy_that_works(versioned: Path, path
     content, read = path.read_bytes(), unchanged.stamp if path == paths.DVC_YAML else output_hashes
     for name, damaged in damages(content):
         path.write_bytes(damaged)
-        for line in (line_of(versioning.is_clean), line_of(read)):
+        # DVC takes some damages of dvc.yaml for a pipeline without stages; the scan before it does not
+        for line in [line_of(read), *([] if path == paths.DVC_YAML else [line_of(versioning.is_clean)])]:
             assert path.name in line, (name, line)
             assert "emove it" in line or "git checkout" in line, (name, line)
         assert path.read_bytes() == damaged
     path.write_bytes(conflicted(content))
     assert "conflict" in line_of(read)
-    assert path.name in line_of(lambda: versioning.reproduce("validate"))
+    if path != paths.RAW_DVC:  # which `dvc repro` of a stage does not read
+        assert path.name in line_of(lambda: versioning.reproduce("validate"))
     assert Path("data/validated/rows").read_text() == "rows"  # what was made stays
     path.unlink()
     if path == paths.DVC_YAML:
@@ -130,6 +133,8 @@ def test_what_strop_keeps_beside_the_data_is_named_when_it_is_damaged(
     for name, damaged in [*damages(whole), ("null", b"null\n"), ("text", b'"text"\n')]:
         if path == paths.VERDICT and name in ("list", "null", "text"):
             continue  # JSON all the same: what it holds is for its reader to say
+        if path in (paths.DECISIONS, paths.ERASURES) and name == "empty":
+            continue  # a log without entries
         path.write_bytes(damaged)
         line = line_of(read)
         assert line.startswith(str(path)), (name, line)
@@ -163,6 +168,8 @@ def test_what_a_person_writes_names_the_conflict_or_the_place(project: Path, tmp
     ):
         shutil.copy(path, tmp_path / "kept")
         for name, damaged in damages(path.read_bytes()):
+            if path == contract and name == "empty":
+                continue  # a contract without rules
             path.write_bytes(damaged)
             with pytest.raises(StropError) as raised:
                 read()

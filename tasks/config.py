@@ -18,6 +18,7 @@ from tasks.build.settings import BuildSettings
 from tasks.curate.settings import CurateSettings
 from tasks.errors import ConfigError
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.files import why_unreadable
 from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
@@ -76,9 +77,7 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
             "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         ) from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"not readable as YAML: {redact(_one_line(error))}", where=str(path), fix="Mend it at that place"
-        ) from error
+        raise ConfigError(why_unreadable(error, path), where=str(path), fix="Mend it at that place") from error
     if not isinstance(document, dict):
         raise ConfigError(
             "holds no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
@@ -108,10 +107,6 @@ def _written_secrets(document: Any) -> list[tuple[int, str]]:
         (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {NAMED_INSTEAD}")
         for location, secret in naked_addresses(document)
     ]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _describe(mistake: Any, document: Any) -> tuple[int, str]:

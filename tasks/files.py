@@ -223,3 +223,10 @@ def read_log(path: Path, entry: Callable[..., T], what: str, fix: str) -> list[T
 def is_conflict(content: bytes) -> bool:
     """Whether git left the markers of a merge conflict in it."""
     return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.split(b"\n"))
+
+
+def why_unreadable(error: Exception, path: Path) -> str:
+    """Why a YAML file that a person writes could not be read, in one line."""
+    if is_conflict(path.read_bytes()):
+        return "an unresolved conflict of git: choose between its sides, and remove the lines with the markers"
+    return f"not readable as YAML: {' '.join(str(error).split())}"

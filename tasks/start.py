@@ -39,13 +39,13 @@ def read_start() -> Start:
     Raises:
         DataError: the file is damaged.
     """
-    return parse_start(paths.START.read_text(encoding="utf-8")) if paths.START.exists() else Start()
+    return parse_start(paths.START.read_bytes()) if paths.START.exists() else Start()
 
 
-def parse_start(text: str) -> Start:
+def parse_start(content: str | bytes) -> Start:
     """The content of a data/start.json. Raises DataError where it is damaged."""
     try:
-        entry = json.loads(text)
+        entry = json.loads(content)
         found = entry["champion"]
         champion = Champion(found["version"], found["weights_digest"], tuple(found["batches"])) if found else None
         return Start(

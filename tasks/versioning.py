@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.errors import VersioningError
 from tasks.files import md5_of
+from tasks.outputs import output_hashes
 from tasks.redaction import written_secret
 from tasks.repository import default_remote, reaching, with_repo
 
@@ -76,8 +77,15 @@ def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[st
 
 
 def is_clean() -> bool:
-    """Whether every stage is up to date: `dvc status` has nothing to say."""
-    return paths.DVC_LOCK.exists() and paths.RAW_DVC.exists() and not changed_stages()
+    """Whether every stage is up to date: `dvc status` has nothing to say.
+
+    Raises:
+        VersioningError: DVC's own files are damaged; it takes some of them for empty ones.
+    """
+    if not paths.DVC_LOCK.exists() or not paths.RAW_DVC.exists():
+        return False
+    output_hashes()
+    return not changed_stages()
 
 
 def remote_name() -> str:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.dataset import read_parts
-from tasks.files import read_json, write_json
+from tasks.errors import DataError
+from tasks.files import damage, read_json, write_json
 from tasks.manifest import Batch, read_manifest
 from tasks.places import places_of
 from tasks.records import fill_up, read_raw_file, to_rows
@@ -132,9 +133,13 @@ def saved_plan() -> Plan | None:
     """The plan of an erasure that did not come to its end."""
     if not paths.ERASING.exists():
         return None
-    said = read_json(paths.ERASING)
-    pairs = {"pins": [tuple(pin) for pin in said["pins"]], "held": tuple(tuple(each) for each in said["held"])}
-    return Plan(**said | pairs)
+    try:
+        said = read_json(paths.ERASING)
+        pairs = {"pins": [tuple(pin) for pin in said["pins"]], "held": tuple(tuple(each) for each in said["held"])}
+        return Plan(**said | pairs)
+    except (ValueError, KeyError, TypeError) as error:
+        fix = "Remove it, then erase those rows again: strop rows forget --erase"
+        raise DataError(f"no plan of an erasure ({damage(error)})", where=str(paths.ERASING), fix=fix) from error
 
 
 def _followers(ids: list[str]) -> list[tuple[str, str]]:

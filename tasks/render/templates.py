@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks import paths
 from tasks.errors import ConfigError, StropError
+from tasks.files import why_unreadable
 from tasks.target_forms import entries_of, json_of
 from tasks.targets import KINDS, Frame
 
@@ -181,7 +182,7 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
         try:
             families[path.stem] = _parse(path.stem, YAML(typ="safe").load(path.read_text(encoding="utf-8-sig")))
         except (YAMLError, UnicodeDecodeError) as error:
-            mistakes.append(f"{path}: not readable as YAML: {' '.join(str(error).split())}")
+            mistakes.append(f"{path}: {why_unreadable(error, path)}")
         except StropError as error:
             mistakes.append(f"{path}: {error.what}")
     if mistakes:

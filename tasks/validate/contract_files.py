@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tasks import paths
 from tasks.errors import ConfigError
+from tasks.files import why_unreadable
 from tasks.validate.contract import Contract, FamilyContract
 from tasks.validate.mistakes import Mistake, describe, line_of, nearest
 from tasks.validate.rules import CODES
@@ -63,8 +64,7 @@ def _read(path: Path) -> Any:
     try:
         return YAML(typ="rt").load(path.read_text(encoding="utf-8-sig")) or {}
     except (YAMLError, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split())
-        raise ConfigError(f"not readable as YAML: {told}", where=str(path), fix="Mend it at that place") from error
+        raise ConfigError(why_unreadable(error, path), where=str(path), fix="Mend it at that place") from error
 
 
 def _common(documents: list[Document]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,54 @@ def test_a_secret_in_gits_own_dvc_config_is_refused_before_anything_is_made(
     with pytest.raises(VersioningError, match=f"dvc remote modify --local store {key} VALUE") as caught:
         require_private_secrets()
     assert "hunter22" not in str(caught.value)
+
+
+class _Registry(http.server.BaseHTTPRequestHandler):
+    """As much of an MLflow server as opening the registry and ending a run take."""
+
+    def do_GET(self) -> None:
+        info = {"run_id": "r", "run_uuid": "r", "run_name": "n", "experiment_id": "1", "status": "FINISHED", "user_id": "u",
+                "start_time": 1, "artifact_uri": "mlflow-artifacts:/r", "lifecycle_stage": "active"}  # fmt: skip
+        experiment = {"experiment_id": "1", "name": "tiny", "lifecycle_stage": "active", "artifact_location": "x"}
+        known = {
+            "runs": {"run": {"info": info, "data": {}}, "run_info": info},
+            "experiments": {"experiment": experiment},
+        }
+        body = next((answer for name, answer in known.items() if f"/{name}/" in self.path), {})
+        told = json.dumps(body).encode()
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    do_POST = do_PATCH = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_mlflow_does_not_print_where_a_run_is_to_be_viewed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.tracking.registry import open_registry
+
+    write_params(project, params("base", [], register={"model_name": "tiny"}))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter22@127.0.0.1:{server.server_port}")
+    try:
+        registry = open_registry(load_config())
+        registry.end_run("r")
+        assert registry.experiment_id == "1"
+    finally:
+        server.shutdown()
+        server.server_close()
+    told = "".join(capfd.readouterr())
+    assert "View run" not in told
+    assert "hunter22" not in told
 
 
 @pytest.fixture

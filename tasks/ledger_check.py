@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks import paths
@@ -20,6 +20,7 @@ from tasks.git_objects import ObjectDamaged, Objects
 from tasks.ledger_chain import (
     FETCH,
     SEEN,
+    LedgerBroken,
     Recorded,
     Refs,
     broken,
@@ -85,9 +86,9 @@ def findings(model: str, chain: list[Recorded], refs: Refs, objects: Objects) ->
             yield from _missing(model, claims, refs)
             return
         yield from order_findings(chain)
-        yield from _seen_findings(model, chain, refs)
+        yield from _seen_findings(model, chain, refs, objects)
         yield from _ref_findings(model, chain, refs, claims)
-        yield from anchor_findings(model, chain, claims)
+        yield from anchor_findings(model, chain, claims, objects)
         for recorded in _newest(chain):
             claim = claims.get(recorded.entry.version)
             if claim and claim.receipt:  # else it is no commit of a version
@@ -99,12 +100,15 @@ def findings(model: str, chain: list[Recorded], refs: Refs, objects: Objects) ->
 def order_findings(chain: list[Recorded]) -> Iterator[Finding]:
     """A version is judged once, then perhaps promoted; only what served before is rolled back to."""
     known: dict[int, Entry] = {}
+    receipts: dict[str, int] = {}
     before: list[Entry] = []
     for recorded in chain:
         entry = recorded.entry
         if entry.kind == "judged":
             if entry.version in known:
                 yield Finding(f"its entry {recorded} judges a version that was judged before")
+            if entry.commit and (owner := receipts.setdefault(entry.receipt, entry.version)) != entry.version:
+                yield Finding(f"its entry {recorded} names the receipt of v{owner}")
             known.setdefault(entry.version, entry)
         elif entry.kind not in ("promoted", "rolled_back"):
             yield Finding(f"its entry {recorded} is of no known kind")
@@ -121,7 +125,7 @@ def order_findings(chain: list[Recorded]) -> Iterator[Finding]:
         before.append(entry)
 
 
-def anchor_findings(model: str, chain: list[Recorded], claims: dict[int, Claim]) -> Iterator[Finding]:
+def anchor_findings(model: str, chain: list[Recorded], claims: dict[int, Claim], objects: Objects) -> Iterator[Finding]:
     """Every entry that the commit of a version names as the newest of its time stands before the one that judged it."""
     place = {recorded.commit: number for number, recorded in enumerate(chain)}
     judged_at = {r.entry.version: number for number, r in enumerate(chain) if r.entry.kind == "judged"}
@@ -129,13 +133,36 @@ def anchor_findings(model: str, chain: list[Recorded], claims: dict[int, Claim])
         if claim.head in (None, NO_LEDGER):
             continue
         if claim.head not in place:
-            yield Finding(
-                f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which is not in it", _forced(model)
-            )
+            other = difference(model, chain, str(claim.head), objects)
+            what = f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which is not in it{other}"
+            yield Finding(what, _forced(model))
         elif place[str(claim.head)] >= judged_at.get(version, len(chain)):
             yield Finding(
                 f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which comes after its own"
             )
+
+
+def difference(model: str, chain: list[Recorded], head: str, objects: Objects) -> str:
+    """The first entry that is another than in the chain that ends at `head`, as the end of a sentence; "" where git does not
+    have that chain any more."""
+    try:
+        other = read_chain(model, head, objects)
+    except LedgerBroken:
+        return ""
+    for number, expected in enumerate(other):
+        if number >= len(chain):
+            return f": {expected} was dropped"
+        entry = chain[number]
+        if entry.commit != expected.commit:
+            ours, theirs = asdict(entry.entry), asdict(expected.entry)
+            names = [name for name in ours if ours[name] != theirs[name]]
+            is_same = not {"kind", "version"} & set(names)
+            return (
+                f": {entry} has another {', '.join(names) or 'commit'} than {expected}"
+                if is_same
+                else (f": {entry} is in the place of {expected}")
+            )
+    return ""
 
 
 def receipt_findings(recorded: Recorded, commit: str, objects: Objects) -> Iterator[Finding]:
@@ -162,8 +189,12 @@ def receipt_findings(recorded: Recorded, commit: str, objects: Objects) -> Itera
     for key, value in claimed.items():
         if getattr(entry, key) != value:
             yield Finding(
-                f"its entry {recorded} has the {key} {getattr(entry, key)}, but the receipt of {name} has {value}"
+                f"its entry {recorded} has the {key} {_short(getattr(entry, key))}, but the receipt of {name} has {_short(value)}"
             )
+
+
+def _short(value: Any) -> str:
+    return str(value)[:12]
 
 
 def receipt_of(commit: str, objects: Objects) -> dict[str, Any] | None:
@@ -212,14 +243,15 @@ def _receipt_on_disk() -> str | None:
         return None
 
 
-def _seen_findings(model: str, chain: list[Recorded], refs: Refs) -> Iterator[Finding]:
+def _seen_findings(model: str, chain: list[Recorded], refs: Refs, objects: Objects) -> Iterator[Finding]:
     head = refs.seen[1]
     if head is not None and head not in {recorded.commit for recorded in chain}:
         put_back = f"git update-ref {ledger_ref(model)} {head}"
         fix = (
             f"See it: git log {head}. Put it back: {put_back}; or, if that is meant, forget that it was seen: rm {SEEN}"
         )
-        yield Finding(f"the entry {head[:12]}, which this clone saw in it, is not in it any more", fix)
+        other = difference(model, chain, head, objects)
+        yield Finding(f"the entry {head[:12]}, which this clone saw in it, is not in it any more{other}", fix)
 
 
 def _ref_findings(model: str, chain: list[Recorded], refs: Refs, claims: dict[int, Claim]) -> Iterator[Finding]:
@@ -293,7 +325,9 @@ def registry_findings(
         for commit in sorted(commits):
             if commit not in known:
                 what = "is not here, though" if not chain else "lacks an entry:"
-                yield Finding(f"{what} the registry says of v{version} that {commit[:12]} is in it", _forced(model))
+                with Objects() as objects:
+                    other = difference(model, chain, commit, objects) if chain else ""
+                yield Finding(f"{what} the registry has {commit[:12]} at v{version}{other}", _forced(model))
             elif known[commit] != version:
                 yield Finding(f"its entry {commit[:12]} is of v{known[commit]}, but the registry has it at v{version}")
     has_looked, _ = seen_head(model)

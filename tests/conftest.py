@@ -250,7 +250,7 @@ def params(base: Path | str, sources: list[dict[str, Any]], **sections: dict[str
         "curate": {},
         "render": {"max_length_tokens": 128, "pack_length_tokens": 256},
         "finetune": {"learning_rate": 5e-3, "max_steps": 4, "lora": {"rank": 4}, "threads": 1},
-        "evaluate": {"max_new_tokens": 8},
+        "evaluate": {"max_new_tokens": 8, "precision": "fp32"},  # the same bits on every machine
         "gate": {"min_rows": 5, "bootstrap_samples": 500},
         "register": {"model_name": "tiny"},
         "promote": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def rebuild_weights(subject: Subject) -> list[Link]:
         outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
         _bring_base(subject.receipt["base"], clone)
         _bring_weights(subject, clone)
-        threads = subject.receipt.get("threads")
+        threads = _threads_of(subject.receipt)
         for stage in STAGES:
             _run(stage, clone, threads)
         with chdir(clone):
@@ -71,14 +72,21 @@ def _bring_weights(subject: Subject, clone: Path) -> None:
         shutil.copytree(kept, clone / kept, dirs_exist_ok=True)
 
 
-def _run(stage: str, clone: Path, threads: int | None) -> None:
+def _threads_of(receipt: dict[str, Any]) -> dict[str, str]:
+    """The environment in which the trainings of a version compute with the threads that its receipt records."""
+    found = {"OMP_NUM_THREADS": str(receipt["threads"])} if receipt.get("threads") else {}
+    if changed := (receipt.get("training") or {}).get("threads_by_step"):
+        found["STROP_THREADS"] = json.dumps(changed)  # tasks/finetune/thread_log.py
+    return found
+
+
+def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
     """One stage, by the code of the version: its own folder is first on the path of a process that stands in it."""
     print(f"rebuild: {stage}", flush=True)
     environment = dict(os.environ)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     environment["DVC_NO_ANALYTICS"] = "1"
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
+    environment |= threads
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", "--no-run-cache", stage]
     result = subprocess.run(command, cwd=clone, env=environment, check=False)
     if result.returncode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -13,12 +13,10 @@ from tasks.base.foreign import require_no_pickles, require_own_code, trusts
 from tasks.base.kinds import LABELS as LABELS
 from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
+from tasks.base.precision import DTYPES, Precision
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
-
-Precision = Literal["bf16", "fp32"]
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 CONSTANT_DATE = "26 Jul 2024"
 """What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""
@@ -37,19 +35,6 @@ DROPOUTS = (
 def device_name() -> str:
     """ "cuda" where there is one, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def best_precision() -> Precision:
-    """bf16 where the GPU, or the processor's own instructions, compute in it."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16" if has_bf16 else "fp32"
-
-
-def precision_of(chosen: Literal["auto", "bf16", "fp32"]) -> Precision:
-    """The precision that a setting stands for on this machine."""
-    return best_precision() if chosen == "auto" else chosen
 
 
 def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True) -> Any:

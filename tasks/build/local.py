@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import DataError, RegistryError
+from tasks.threads import Threads
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -30,7 +31,9 @@ class LocalModel:
         import torch
 
         if self._loaded is None:
+            threads = Threads("build")
             self._loaded = self._load()
+            threads.follow(self._loaded[0])
         tokenizer = self._loaded[1]
         asked = [_prompt_ids(tokenizer, prompt, self.settings.api) for prompt in prompts]
         answers = [""] * len(prompts)
@@ -46,8 +49,9 @@ class LocalModel:
         return answers
 
     def _load(self) -> tuple[Any, Any]:
-        from tasks.base.load import best_precision, labels_of, load_base, load_tokenizer, load_trained
+        from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
         from tasks.base.materialise import base_folder
+        from tasks.base.precision import best_precision
         from tasks.base.resolve import pin_base
 
         record, precision = pin_base(self.config.base), best_precision()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasks import paths
+from tasks.cores import cores
 from tasks.curate.cache import PARTS, SKETCHES, making, read_whole
 from tasks.curate.fold import Decided, decide
 from tasks.curate.known import NOWHERE, Known
@@ -50,7 +50,7 @@ class Curator:
         self.pinned = pinned_rows(decisions)
         self.entries: list[Entry] = []
         self.used: set[str] = set()
-        self.processes = settings.processes or os.cpu_count() or 1
+        self.processes = settings.processes or cores()
         without_processes = settings.model_dump(exclude={"processes"}, mode="json")
         self._settings_digest = content_digest([without_processes, code_digest(Path(__file__).parent)])
         self._state = self._settings_digest

@@ -69,7 +69,8 @@ class CurateSettings(Settings):
     quality: QualitySettings = QualitySettings()
     """What the text is like."""
     processes: Annotated[int, Field(ge=1)] | None = None
-    """Processes that work on one batch; as many as there are cores where it is null. The result does not depend on it."""
+    """Processes that work on one batch; as many as there are cores, or as the CPU quota allows, where it is null. The result does
+    not depend on it."""
 
     @model_validator(mode="after")
     def something_is_left_to_train_on(self) -> "CurateSettings":

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from tasks.base.precision import precision_of
 from tasks.decoding import generate_answers
 from tasks.errors import BaseModelError, ConfigError
 from tasks.evaluate.contenders import Contender
@@ -17,6 +18,7 @@ from tasks.evaluate.perplexity import Example, Loss, answer_losses, reads_at_onc
 from tasks.evaluate.remembered import Remembered, model_key, row_key
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.progress import Progress
+from tasks.threads import Threads
 
 BATCHES_A_PORTION = 4
 """Batches generated between two looks at the clock: what a crash can cost."""
@@ -26,13 +28,14 @@ LOSS = pa.struct([("loss", pa.float64()), ("tokens", pa.int64())])
 class Model:
     """A contender, loaded at the first question that it was not asked before, and let go by `released`."""
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
+    def __init__(self, contender: Contender, threads: Threads) -> None:
+        self.contender, self.threads = contender, threads
         self._loaded: Any = None
 
     def __call__(self) -> Any:
         if self._loaded is None:
             self._loaded = self.contender.load()
+            self.threads.follow(self._loaded)
         return self._loaded
 
     def release(self) -> None:
@@ -45,16 +48,17 @@ class Model:
 
 
 @contextmanager
-def one_at_a_time(contender: Contender, settings: EvaluateSettings) -> Iterator[Model]:
-    """The model, released at the end, so that never two are in memory."""
-    model = Model(contender)
+def one_at_a_time(contender: Contender, settings: EvaluateSettings, threads: Threads) -> Iterator[Model]:
+    """The model, released at the end, so that never two are in memory. It answers with as many threads as there are free cores."""
+    model = Model(contender, threads)
     try:
         yield model
     except torch.OutOfMemoryError as error:
         raise BaseModelError(
             f"the GPU's memory is not enough for the {contender.role} with {settings.batch_rows} rows at once",
             where="evaluate",
-            fix="Lower evaluate.batch_rows, or set evaluate.precision: bf16",
+            fix="Lower evaluate.batch_rows"
+            + (", or set evaluate.precision: bf16" if settings.precision != "bf16" else ""),
         ) from error
     finally:
         model.release()
@@ -69,7 +73,9 @@ def answer_prompts(
     progress: Progress,
 ) -> list[str]:
     """The model's answers, in the prompts' order."""
-    key = model_key("answers", base_digest, model.contender.digest, settings.precision, settings.max_new_tokens)
+    key = model_key(
+        "answers", base_digest, model.contender.digest, precision_of(settings.precision), settings.max_new_tokens
+    )
     remembered = Remembered(key, pa.string())
     keys = [row_key(prompt) for prompt in prompts]
     # equal prompts are asked once; by length, so that the batches of a portion have little padding
@@ -100,7 +106,9 @@ def measure_losses(
     model: Model, base_digest: str, examples: list[Example], settings: EvaluateSettings, progress: Progress
 ) -> list[Loss]:
     """The model's loss on each validation example."""
-    remembered = Remembered(model_key("losses", base_digest, model.contender.digest, settings.precision), LOSS)
+    remembered = Remembered(
+        model_key("losses", base_digest, model.contender.digest, precision_of(settings.precision)), LOSS
+    )
     keys = [row_key(ids, mask) for ids, mask in examples]
     new = {k: example for k, example in zip(keys, examples, strict=True) if k not in remembered.values}
     progress.advance(len(examples) - len(new))

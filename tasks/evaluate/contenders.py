@@ -9,7 +9,8 @@ from typing import Any
 
 from tasks import paths
 from tasks.base.kinds import what_it_does
-from tasks.base.load import Precision, labels_of, load_base, load_trained
+from tasks.base.load import labels_of, load_base, load_trained
+from tasks.base.precision import Precision
 from tasks.base.resolve import BaseRecord
 from tasks.errors import BaseModelError, DataError
 from tasks.files import file_digest, read_json

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tasks import paths
 from tasks.base.labelling import head_logits
+from tasks.base.precision import precision_of
 from tasks.errors import ConfigError
 from tasks.evaluate.answering import BATCHES_A_PORTION, Model
 from tasks.evaluate.asking import Asking, Row, score_row, score_rows
@@ -55,7 +56,7 @@ def ask_preferences(model: Model, asking: Asking) -> tuple[str, list[Row]]:
 
 def _head(model: Model, asking: Asking, sequences: list[Any], on_rows: Any) -> list[list[float]]:
     """What the model's head says of each sequence of tokens."""
-    name = model_key("head", asking.base_digest, model.contender.digest, asking.settings.precision)
+    name = model_key("head", asking.base_digest, model.contender.digest, precision_of(asking.settings.precision))
     return recalled(
         Remembered(name, pa.list_(pa.float64())),
         [row_key(ids) for ids in sequences],
@@ -70,7 +71,7 @@ def _head(model: Model, asking: Asking, sequences: list[Any], on_rows: Any) -> l
 def _likelihoods(model: Model, asking: Asking, sequences: list[Any], prompts: list[int]) -> list[float]:
     """The mean log-probability of the tokens of each answer."""
     examples = [example_of(ids, prompt) for ids, prompt in zip(sequences, prompts, strict=True)]
-    name = model_key("mean", asking.base_digest, model.contender.digest, asking.settings.precision)
+    name = model_key("mean", asking.base_digest, model.contender.digest, precision_of(asking.settings.precision))
 
     def ask(some: list[Any]) -> list[float]:
         loaded = _reading(model, [ids for ids, _ in some])

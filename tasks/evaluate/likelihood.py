@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.base.precision import precision_of
 from tasks.evaluate.answering import Model
 from tasks.evaluate.asking import Asking, Row, bytes_of, score_row
 from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
@@ -27,7 +28,12 @@ def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
     start = asking.tokenizer.eos_token_id if start is None else start
     texts = [row["prompt_ids"] for row in asking.test]
     name = model_key(
-        "texts", asking.base_digest, model.contender.digest, asking.settings.precision, start, PIECE_TOKENS
+        "texts",
+        asking.base_digest,
+        model.contender.digest,
+        precision_of(asking.settings.precision),
+        start,
+        PIECE_TOKENS,
     )
     nats = recalled(
         Remembered(name, pa.float64()),

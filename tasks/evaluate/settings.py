@@ -12,8 +12,9 @@ class EvaluateSettings(Settings):
     """Rows generated at once."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 64
     """Longest answer."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the weights while answering: bf16 halves the memory, and is what a 7B model on one 24 GB GPU needs."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of the weights while answering. `auto`: bf16 where the processor or GPU computes in it, else fp32, as in training;
+    bf16 halves the memory, and is what a 7B model on one 24 GB GPU needs. The metrics say which it was."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals in reports."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from tasks import paths
 from tasks.base.labelling import REWARD
 from tasks.base.load import labels_of, load_tokenizer
+from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.base.resolve import BaseRecord, read_base
 from tasks.evaluate.answering import Model, answer_prompts, measure_losses, one_at_a_time
 from tasks.evaluate.asking import Asking, Row, score_rows
@@ -28,6 +29,7 @@ from tasks.files import read_json, write_json, write_parquet
 from tasks.progress import track
 from tasks.rendered import TEMPLATES, TEST, not_rendered, read_rendered, speaks
 from tasks.round import read_round
+from tasks.threads import Threads
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -74,6 +76,7 @@ def run(config: PipelineConfig) -> None:
         DataError: rendered data or weights are missing.
         BaseModelError: the base cannot be loaded, the champion has another, or a GPU's memory is not enough.
     """
+    warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
     record = read_base()
     form = _form()
     asked = _ask_all(config.evaluate, record, form)
@@ -90,7 +93,8 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
-    write_json(paths.METRICS, {"test_rows": len(predictions["candidate"]), "models": models})
+    facts = {"test_rows": len(predictions["candidate"]), "precision": precision_of(config.evaluate.precision)}
+    write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_labels_never_taught(predictions["candidate"])]:
         print(line, flush=True)
@@ -125,7 +129,8 @@ def _labels_never_taught(rows: list[Row]) -> list[str]:
 
 def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, Asked]:
     """By role."""
-    contenders = list_contenders(read_round(), record, settings.precision)
+    threads = Threads("evaluate")
+    contenders = list_contenders(read_round(), record, precision_of(settings.precision))
     test = _read_test()
     examples = examples_of(read_rendered("valid", form)) if form in ("answers", "texts") else []
     tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
@@ -134,7 +139,7 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
     with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="rows") as progress:
         asking = Asking(test, tokenizer, record.digest, settings, progress)
         for contender in contenders:
-            with one_at_a_time(contender, settings) as model:
+            with one_at_a_time(contender, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 way, rows = ask(model, asking)
             value = perplexity(losses)

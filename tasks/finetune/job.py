@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +16,13 @@ from tasks.errors import TrainingError
 from tasks.files import read_json, write_json
 from tasks.finetune.mishaps import train_in_memory
 from tasks.finetune.objectives import Prepared, Work
-from tasks.finetune.processes import is_first, process_count, processes_here, wait_for_all
+from tasks.finetune.processes import is_first, process_count, wait_for_all
 from tasks.finetune.saving import save_model
 from tasks.finetune.search_settings import SearchSettings
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.sharded import strategy_of, whole_model
 from tasks.finetune.telling import write_curves
+from tasks.finetune.thread_log import FollowLoad, training_name
 from tasks.finetune.training import train
 from tasks.finetune.trial import Trial, begin_trial
 from tasks.rendered import FORM_OF, TEMPLATES
@@ -53,16 +53,16 @@ def do_job(job: Job) -> None:
     work = job.work
     gc.collect()  # the model of the training before: with adapters it stands in a ring, and would wait
     work.checkpoints.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(work.settings.threads or max(1, physical_cores() // processes_here()))
+    threads = FollowLoad(work, training_name(work, job.trial))
     trial = None
     if job.search is not None and job.trial is not None:
         trial = begin_trial(job.search, type(work.settings), work.checkpoints.parent, job.trial)
-    used, (trainer, prepared) = _train(work, trial)
+    used, (trainer, prepared) = _train(work, trial, threads)
     if trial is not None:
         trial.conclude(trainer)
     model = whole_model(trainer, work)
     if is_first():
-        facts = _facts(trainer, model, prepared, used, work)
+        facts = _facts(trainer, model, prepared, used, work, threads.first)
         if trial is None or trial.is_best:
             _save(job, trainer, model)
         if trial is not None:
@@ -79,13 +79,13 @@ def facts_of(job: Job) -> dict[str, Any] | None:
     return facts
 
 
-def _train(work: Work, trial: Trial | None) -> tuple[TrainingSettings, tuple[Any, Prepared]]:
+def _train(work: Work, trial: Trial | None, threads: FollowLoad) -> tuple[TrainingSettings, tuple[Any, Prepared]]:
     if process_count() == 1:
         return train_in_memory(
-            work.settings, work.checkpoints, lambda fitting: train(replace(work, settings=fitting), trial)
+            work.settings, work.checkpoints, lambda fitting: train(replace(work, settings=fitting), trial, threads)
         )
     try:
-        return work.settings, train(work, trial)
+        return work.settings, train(work, trial, threads)
     except torch.OutOfMemoryError as error:  # the others did not fail, and would wait for this one
         fix = "Set finetune.micro_batch_rows lower and gradient_accumulation_steps higher: the same global batch"
         raise TrainingError("the GPU's memory is not enough", where="finetune", fix=fix) from error
@@ -101,22 +101,16 @@ def _save(job: Job, trainer: Any, model: Any) -> None:
     write_curves(job.folder / "curves.jsonl", trainer.state.log_history)
 
 
-def physical_cores() -> int:
-    """Physical cores that this process may use: a thread more than that costs more than it brings."""
-    import psutil
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
-
-
-def _facts(trainer: Any, model: Any, prepared: Prepared, used: TrainingSettings, work: Work) -> dict[str, Any]:
+def _facts(
+    trainer: Any, model: Any, prepared: Prepared, used: TrainingSettings, work: Work, threads: int
+) -> dict[str, Any]:
     """What the receipt must know of the training, without anything that differs from run to run."""
     best = trainer.state.best_model_checkpoint
     return {
         "objective": used.objective,
         "device": device_name(),
         "precision": work.precision,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "processes": process_count(),
         **({"strategy": strategy_of(trainer)} if process_count() > 1 else {}),
         "effective_micro_batch_rows": used.micro_batch_rows,

@@ -26,6 +26,7 @@ from tasks.finetune.job import Job
 from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.mishaps import Mishap
 from tasks.finetune.sharding import require_sharding, sharding_environment
+from tasks.finetune.thread_log import first_threads, training_name
 from tasks.finetune.worker import error_file, error_from, log_file, write_job
 
 SECONDS_TO_FOLLOW = 20.0
@@ -71,11 +72,13 @@ def launch(job: Job, settings: LaunchSettings) -> None:
     base_folder(job.work.record)  # a base that is converted is converted once
     job.work.checkpoints.mkdir(parents=True, exist_ok=True)
     path = write_job(job, node_number())
+    name = training_name(job.work, job.trial)
+    threads = first_threads(job.work, name, settings.processes, settings.nodes, node_number())
     children: list[subprocess.Popen[bytes]] = []
     with _passing_signals_on(children) as came:
         try:
             for environment in environments(settings):
-                children.append(_start(path, environment))
+                children.append(_start(path, {**environment, "OMP_NUM_THREADS": str(threads)}))
                 for number in came:  # before this one was there
                     children[-1].send_signal(number)
             codes = _wait(children)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tasks.base.load import Precision
+from tasks.base.precision import Precision
 from tasks.errors import TrainingError
 from tasks.finetune.agreement import reads_ahead
 from tasks.finetune.fitness import require_judges

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.base.load import Precision
+from tasks.base.precision import Precision
 from tasks.base.resolve import BaseRecord
 from tasks.finetune.settings import TrainingSettings
 
@@ -40,6 +40,8 @@ class Work:
     """The folder of the reward model that was trained before, if any."""
     before: int | None = None
     """Its number among the trainings that come before the last, from 1; None: it is the last."""
+    thread_log: Path | None = None
+    """The file in which all trainings of the stage log their threads (thread_log.py); None: one of its own."""
 
 
 @dataclass(frozen=True)

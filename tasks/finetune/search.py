@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.base.load import precision_of
+from tasks.base.precision import precision_of
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.arguments import require_fields
 from tasks.finetune.job import Job

@@ -130,7 +130,8 @@ class TrainingSettings(Settings):
     trainer: dict[str, Any] = {}
     """Any other field of transformers.TrainingArguments, such as `adam_beta2: 0.95` or `optim: adafactor`."""
     threads: Count | None = None
-    """CPU threads; the default is one a physical core. The weights' last bits depend on it, so the receipt holds it."""
+    """CPU threads of each process; null follows physical cores, CPU quota and load, also while it trains. The weights' last bits
+    may depend on it, so the receipt holds it, and each step at which it changed."""
     classify: ClassifySettings = ClassifySettings()
     """For `objective: classify`."""
     preference: PreferenceSettings = PreferenceSettings()
@@ -192,3 +193,10 @@ class FinetuneSettings(TrainingSettings):
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All of them, in order; the last is what becomes the candidate."""
         return (*self.before, self)
+
+    def precisions(self) -> list[Literal["auto", "bf16", "fp32"]]:
+        """Those that the trainings, and the trials of a search, may choose, each once."""
+        chosen = {training.precision for training in self.trainings()}
+        if self.search is not None and "precision" in self.search.parameters:
+            chosen.update(self.search.parameters["precision"].choices or ())
+        return sorted(chosen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.load import precision_of
+from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.base.resolve import read_base
 from tasks.files import write_json
 from tasks.finetune.arguments import require_fields
@@ -22,6 +22,7 @@ from tasks.finetune.model import require_method
 from tasks.finetune.objectives import Work
 from tasks.finetune.schedules import require_schedule
 from tasks.finetune.search import search
+from tasks.finetune.thread_log import ThreadLog
 from tasks.progress import say
 from tasks.start import start_folder
 
@@ -48,6 +49,8 @@ def run(config: PipelineConfig) -> None:
     if any(settings.deterministic for settings in trainings):
         be_deterministic()
     require_launch(config.finetune.launch)
+    for chosen in config.finetune.precisions():
+        warn_of_emulation("finetune", "finetune.precision", chosen)
     record = read_base()
     for settings in trainings:
         if settings.objective == "distill":
@@ -67,6 +70,7 @@ def run(config: PipelineConfig) -> None:
                 start=start,
                 reward_model=reward_model,
                 before=None if is_last else number,
+                thread_log=checkpoints / "threads.json",
             )
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:
@@ -76,8 +80,11 @@ def run(config: PipelineConfig) -> None:
                 reward_model = folder
             else:
                 start = folder
-    if is_first_node:
-        write_json(paths.TRAINING_REPORT, {**facts[-1], **({"before": facts[:-1]} if facts[:-1] else {})})
+        if is_first_node:
+            changes = ThreadLog(checkpoints / "threads.json").facts()
+            write_json(
+                paths.TRAINING_REPORT, {**facts[-1], **({"before": facts[:-1]} if facts[:-1] else {}), **changes}
+            )
 
 
 def _do(job: Job, settings: FinetuneSettings) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import torch
 
 from tasks.base.foreign import trusts
 from tasks.base.labelling import REWARD
-from tasks.base.load import ADAPTER, Precision, is_adapter, labels_of, load_base, load_trained, load_weights
+from tasks.base.load import ADAPTER, is_adapter, labels_of, load_base, load_trained, load_weights
 from tasks.base.materialise import base_folder
+from tasks.base.precision import Precision
 from tasks.errors import TrainingError
 from tasks.files import read_json
 from tasks.finetune.objectives import Work

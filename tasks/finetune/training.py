@@ -9,7 +9,8 @@ from typing import Any
 
 from transformers import PrinterCallback, set_seed
 
-from tasks.base.load import DTYPES, Precision, device_name
+from tasks.base.load import device_name
+from tasks.base.precision import DTYPES, Precision
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint
 from tasks.finetune.interruption import StopOnSignal
@@ -17,16 +18,18 @@ from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, is_sharded, process_number
 from tasks.finetune.sharded import strategy_of
 from tasks.finetune.telling import CountTokens, Tell
+from tasks.finetune.thread_log import FollowLoad
 from tasks.finetune.trial import Trial
 from tasks.finetune.utilisation import matmul_flops
 from tasks.progress import Progress, say, track
 
 
-def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
+def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = None) -> tuple[Any, Prepared]:
     """The trainer, its model trained, and what it was trained on.
 
     Args:
         trial: judges the training while it runs, and may stop it.
+        threads: sets those of each step.
 
     Raises:
         DataError: there are no rows for it, or none on the validation side to judge a trial by.
@@ -46,8 +49,7 @@ def train(work: Work, trial: Trial | None = None) -> tuple[Any, Prepared]:
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
             callbacks += [StopEarly(settings.early_stopping_patience), SaveOften(settings.checkpoint_every_steps)]
-        if trial is not None:
-            callbacks.append(trial)
+        callbacks += [each for each in (trial, threads) if each is not None]
         with _missing_libraries_told():
             trainer = prepared.make_trainer(callbacks)
         trainer.remove_callback(PrinterCallback)

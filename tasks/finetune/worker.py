@@ -60,6 +60,7 @@ def write_job(job: Job, node: int) -> Path:
         "start": work.start and str(work.start),
         "reward_model": work.reward_model and str(work.reward_model),
         "before": work.before,
+        "thread_log": work.thread_log and str(work.thread_log),
         "folder": str(job.folder),
         "chat_template": job.chat_template,
         "search": job.search and job.search.model_dump(mode="json"),
@@ -81,6 +82,7 @@ def read_job(path: Path) -> Job:
         found["start"] and Path(found["start"]),
         found["reward_model"] and Path(found["reward_model"]),
         found["before"],
+        found["thread_log"] and Path(found["thread_log"]),
     )
     search = found["search"] and SearchSettings.model_validate_json(json.dumps(found["search"]))
     return Job(work, Path(found["folder"]), found["chat_template"], search, found["trial"])

@@ -113,16 +113,19 @@ def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
 def main() -> int:
     from tasks.quick_start import importing
     from tasks.terminal import prepare_streams
+    from tasks.threads import Threads
     from tasks.watchdog import end_with_parent
 
     prepare_streams()
     end_with_parent()
+    threads = Threads("register", is_quiet=True)
     with importing():
         import peft  # noqa: F401  with torch and transformers
 
         from tasks.config import load_config
 
     request = json.load(sys.stdin)
+    threads.begin()
     try:
         uri = log_model(load_config(), request["run_id"], Path(request["folder"]), request["digest"])
     except StropError as error:

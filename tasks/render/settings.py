@@ -49,7 +49,8 @@ class RenderSettings(Settings):
     is served at each of them stands before it, token by token. `last`: only its last one, which is what is judged, for sources
     that bring a dialogue once a turn (it would be trained on again and again), or whose earlier answers are not to be learnt."""
     processes: Annotated[int, Field(ge=1)] | None = None
-    """Processes that read and render rows (on Linux); as many as there are cores, up to eight, where null."""
+    """Processes that read and render rows (on Linux); as many as there are cores, or as the CPU quota allows, up to eight, where
+    null."""
     balance: tuple[BalanceRule, ...] = ()
     """Caps and weights for training rows, one after another."""
     max_synthetic_share: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -13,4 +13,5 @@ class ValidateSettings(Settings):
     data_docs: bool = True
     """Build Great Expectations Data Docs in data/docs/."""
     processes: Annotated[int, Field(ge=1)] | None = None
-    """How many processes judge a large batch; by default one a core. The result is the same, byte for byte."""
+    """How many processes judge a large batch; by default one a core, or as many as the CPU quota allows. The result is the same,
+    byte for byte."""

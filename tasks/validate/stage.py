@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tasks import paths
+from tasks.cores import cores
 from tasks.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.errors import DataError
 from tasks.files import ParquetStream, content_digest, write_json, write_parquet
-from tasks.helpers import cores
 from tasks.manifest import Batch, read_manifest
 from tasks.progress import Progress, track
 from tasks.raw_bytes import require_unchanged

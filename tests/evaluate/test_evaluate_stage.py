@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import paths
+from tasks import paths, threads
+from tasks.base import precision
 from tasks.base.resolve import pin_base
 from tasks.base.settings import BaseSettings
+from tasks.cores import Limits, Load
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import answering, stage
 from tasks.evaluate.settings import EvaluateSettings
@@ -24,7 +27,8 @@ from tasks.rendered import TEMPLATES, TEST
 from tasks.round import Champion, Round, read_round, write_round
 from tasks.weights import weights_digest
 
-CONFIG: Any = SimpleNamespace(evaluate=EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200))
+SETTINGS = EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200, precision="fp32")
+CONFIG: Any = SimpleNamespace(evaluate=SETTINGS)
 
 
 def save_trained(base: Path, folder: Path, seed: int, *, adapter: bool) -> str:
@@ -166,6 +170,49 @@ def test_answers_are_those_of_the_model_alone(world: Round, tiny_gpt2: Path) -> 
         ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
         out = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
         assert row["prediction"] == tokenizer.decode(out, skip_special_tokens=True).strip()
+
+
+def test_answers_are_kept_by_the_precision_that_was_computed_in_whatever_it_was_chosen_by(
+    world: Round, asked: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "auto"}))
+    assert EvaluateSettings().precision == "auto"
+    computes = [False]
+    monkeypatch.setattr(precision, "computes_bf16", lambda: computes[0])
+    before = folder_digest(paths.PREDICTIONS)
+    stage.run(config)
+    assert (asked, read_json(paths.METRICS)["precision"]) == ([], "fp32")  # they are those of fp32
+    assert folder_digest(paths.PREDICTIONS) == before
+    computes[0] = True  # as if the project had been carried to another machine
+    stage.run(config)
+    assert sum(asked) == 3 * 8
+    assert read_json(paths.METRICS)["precision"] == "bf16"
+    assert "warning" not in capsys.readouterr().out
+    computes[0] = False
+    stage.run(SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "bf16"})))  # type: ignore[arg-type]
+    assert sum(asked) == 3 * 8
+    assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().out
+
+
+def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_no_answer(
+    world: Round, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    first, loads = outputs(), itertools.cycle([1.0, 0.0, 0.0])
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(threads, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(threads, "read_limits", lambda: Limits(2, None, None))
+    monkeypatch.setattr(threads.LoadMeter, "read", lambda _: Load(next(loads)))
+    shutil.rmtree(paths.PREDICTION_CACHE)
+    try:
+        stage.run(CONFIG)
+    finally:
+        torch.set_num_threads(1)
+    told = capsys.readouterr().out
+    assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in told
+    assert "evaluate: 2 threads (2 cores, otherwise idle) now" in told
+    assert outputs() == first
 
 
 def test_a_second_run_loads_no_model_and_writes_the_same_bytes(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:

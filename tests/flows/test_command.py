@@ -130,6 +130,29 @@ def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(strop: Any, config
     assert findings["base"]["fix"]
 
 
+def test_doctor_shows_threads_and_why_and_a_precision_that_is_only_emulated(
+    strop: Any, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import threads
+    from tasks.base import precision
+    from tasks.cores import Limits, Load, Quota
+
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(threads, "read_limits", lambda: Limits(8, None, Quota(2.0, Path())))
+    monkeypatch.setattr(threads.LoadMeter, "read", lambda _: Load(3.0, group=1.0))
+    monkeypatch.setattr(precision, "computes_bf16", lambda: False)
+    write_params(configured, params("scratch", [SOURCE], evaluate={"precision": "bf16"}))
+    findings = {finding["name"]: finding for finding in json.loads(strop("doctor", "--json")[1])["findings"]}
+    assert findings["threads"]["state"] == "note"
+    assert (
+        "1 thread (8 cores, of which other processes use 3.0; CPU quota 2, of which 1.0 is used)"
+        in findings["threads"]["told"]
+    )
+    assert findings["precision"]["state"] == "note"
+    assert "evaluate.precision is bf16" in findings["precision"]["told"]
+    assert findings["precision"]["fix"] == "Set evaluate.precision: auto"
+
+
 def test_doctor_finds_nothing_wrong_with_a_base_from_scratch_before_its_first_rows(
     strop: Any, configured: Path
 ) -> None:

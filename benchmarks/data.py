@@ -7,7 +7,8 @@
     near         near-duplicates of 100,000 rows against datasketch's MinHashLSH, same threshold; recall and precision
 
 The rows are made: words by Zipf's law, a tenth of them Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail address.
-Each step runs in a process of its own, as the pipeline's stages do. `near` needs datasketch: pip install datasketch
+Each step runs in a process of its own, as the pipeline's stages do. `near` needs datasketch (pip install
+datasketch); name the others where it is not there: data.py whole small nothing
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from pathlib import Path
 
 from data_near import near
 from data_rows import Writer
-from measuring import run_measured
+from measuring import REPOSITORY, quieten, require_library, run_measured
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
 PARAMS = """
@@ -162,6 +162,9 @@ def nothing_new() -> None:
 
 
 def main(rows: int, parts: list[str]) -> None:
+    quieten()
+    if "near" in parts:
+        require_library("datasketch")
     if "whole" in parts:
         whole_and_increment(rows)
     if "small" in parts:

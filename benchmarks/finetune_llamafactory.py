@@ -96,4 +96,7 @@ def train(steps: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print("finetune_llamafactory.py: is run by finetune.py --llamafactory FOLDER", file=sys.stderr)
+        raise SystemExit(2)
     print("RESULT " + json.dumps(train(int(sys.argv[1]))), flush=True)

@@ -22,7 +22,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from measuring import REPOSITORY, quieten
+
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 BIN = Path(sys.executable).parent
@@ -31,6 +32,7 @@ WAYS = ("plain", "server", "alone")
 
 
 def main(runs: int = 5) -> None:
+    quieten()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}

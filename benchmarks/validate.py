@@ -19,11 +19,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import run_measured
+from measuring import REPOSITORY, quieten, run_measured
 from validate_frame import COLUMNS, write_frame
 from validate_sides import judge_with_great_expectations, judge_with_strop
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY)]
 
 
@@ -43,6 +42,7 @@ def must_agree(gx: dict[str, list[str]], strop: dict[str, list[str]]) -> int:
 
 
 def main(rows: int) -> None:
+    quieten()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.parquet"
         write_frame(path, rows)

@@ -67,6 +67,8 @@ class Summary:
     families: list[FamilyScores]
     perplexity: dict[str, float]
     """Role → perplexity of the validation answers."""
+    valid_losses: dict[str, dict[str, float]]
+    """Family → role → loss of the validation answers' tokens, in nats."""
     verdict: dict[str, Any] | None
     version: int | None
     """The version as which the candidate was judged."""
@@ -97,6 +99,7 @@ def read_summary(config: PipelineConfig) -> Summary:
         drift=drift_of(_read(paths.DRIFT), dataset),
         families=_families(metrics),
         perplexity=_perplexity(metrics),
+        valid_losses=_valid_losses(metrics),
         verdict=verdict,
         version=version,
         champion=champion.version if champion else None,
@@ -169,6 +172,15 @@ def _perplexity(metrics: Any) -> dict[str, float]:
     models = metrics["models"] if metrics else {}
     found = {role: models[role].get("valid_perplexity") for role in ROLES if role in models}
     return {role: float(value) for role, value in found.items() if value is not None}
+
+
+def _valid_losses(metrics: Any) -> dict[str, dict[str, float]]:
+    models = metrics["models"] if metrics else {}
+    found: dict[str, dict[str, float]] = {}
+    for role in (role for role in ROLES if role in models):
+        for family, measured in (models[role].get("valid_losses") or {}).items():
+            found.setdefault(family, {})[role] = float(measured["loss"])
+    return found
 
 
 def _version_of(entries: list[Entry], verdict: Any) -> int | None:

@@ -120,8 +120,16 @@ def _scores(summary: Summary) -> RenderableType:
         table.add_row(*_score_row(family, roles), style=style)
     if summary.perplexity:
         values = [f"{summary.perplexity[role]:,.2f}" if role in summary.perplexity else "" for role in roles]
-        table.add_row("", "perplexity", "", *(Text(f"{value}                ", style="dim") for value in values))
+        table.add_row("", "perplexity", "", *_dim(values))
+    for name, losses in summary.valid_losses.items():
+        values = [f"{losses[role]:,.3f}" if role in losses else "" for role in roles]
+        table.add_row(Text(name, style="dim"), "valid loss", "", *_dim(values))
     return table
+
+
+def _dim(values: list[str]) -> list[Text]:
+    """Numbers without an interval, below those that have one."""
+    return [Text(f"{value}                ", style="dim") for value in values]
 
 
 def _score_row(family: FamilyScores, roles: list[str]) -> list[RenderableType]:

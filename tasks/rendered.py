@@ -52,6 +52,8 @@ FORM_OF = {
 """Objective → the form of the rows that teach it."""
 
 TEST = paths.RENDERED / "test.parquet"
+VALID = paths.RENDERED / "valid.parquet"
+"""The family of each validation row: row_id, family."""
 TEMPLATES = paths.RENDERED / "templates.json"
 
 
@@ -110,6 +112,21 @@ def read_rendered(split: str, form: str = "answers") -> Rendered:
     except FileNotFoundError as error:
         raise not_rendered(error.filename) from error
     return Rendered(*arrays)
+
+
+def read_valid_families() -> dict[str, str]:
+    """Row id → family of the validation rows.
+
+    Raises:
+        DataError: they are not there.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(VALID)
+    except FileNotFoundError as error:
+        raise not_rendered(VALID) from error
+    return dict(zip(table["row_id"].to_pylist(), table["family"].to_pylist(), strict=True))
 
 
 def read_rows(split: str, form: str) -> pa.Table:

@@ -24,6 +24,8 @@ def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
                     found[f"{role}/{name}/{key}"] = float(value)
         if isinstance(perplexity := model.get("valid_perplexity"), int | float):
             found[f"{role}/valid_perplexity"] = float(perplexity)
+        for name, values in (model.get("valid_losses") or {}).items():
+            found[f"{role}/{name}/valid_loss"] = float(values["loss"])
     return found
 
 

@@ -32,6 +32,9 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 os.environ.update(QUIET)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take over that of the process that starts them
+    os.environ["STROP_CACHE"] = tempfile.mkdtemp(prefix="strop-cache-")
+    atexit.register(shutil.rmtree, os.environ["STROP_CACHE"], ignore_errors=True)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
     signal.signal(signal.SIGINT, signal.default_int_handler)

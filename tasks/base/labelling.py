@@ -12,7 +12,7 @@ import torch
 from tasks import paths
 from tasks.base.foreign import trusts
 from tasks.base.kinds import REWARD as REWARD
-from tasks.base.materialise import base_folder
+from tasks.base.materialise import DIGESTS, base_folder
 from tasks.base.resolve import BaseRecord
 from tasks.files import content_digest, link_or_copy
 
@@ -113,7 +113,7 @@ def labelled_base(record: BaseRecord, labels: tuple[str, ...]) -> Path:
     folder = paths.BASES / f"labels-{content_digest([record.digest, labels])[:16]}"
     if not (folder / "config.json").is_file():
         for file in source.iterdir():
-            if file.is_file() and file.name != "config.json":
+            if file.is_file() and file.name not in ("config.json", DIGESTS):
                 link_or_copy(file.resolve(), folder / file.name)
         config = AutoConfig.from_pretrained(source, trust_remote_code=trusts(source))
         set_labels(config, labels)

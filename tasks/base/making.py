@@ -1,4 +1,4 @@
-"""A folder in .strop/bases while it is being made: by one process at a time, and gone if it is not moved to its place.
+"""A folder among the bases while it is being made: by one process at a time, and gone if it is not moved to its place.
 
 That of a process that was killed goes when the next one begins.
 """
@@ -18,16 +18,17 @@ PREFIX = "tmp"
 
 
 @contextlib.contextmanager
-def making_folder() -> Iterator[Path]:
-    """An empty folder beside the bases, locked against another process that makes one."""
+def making_folder(bases: Path = paths.BASES) -> Iterator[Path]:
+    """An empty folder in `bases`, locked against another process that makes one there."""
     from filelock import FileLock
 
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    paths.BASES.mkdir(parents=True, exist_ok=True)
-    with FileLock(paths.LOCKS / "base.lock"):
-        for left in paths.BASES.glob(f"{PREFIX}*"):
+    lock = paths.LOCKS / "base.lock" if bases == paths.BASES else bases.with_name("bases.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    bases.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        for left in bases.glob(f"{PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
-        temporary = new_folder(paths.BASES, PREFIX)
+        temporary = new_folder(bases, PREFIX)
         try:
             yield temporary
         finally:

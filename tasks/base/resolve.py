@@ -47,7 +47,7 @@ class BaseRecord:
 
     @property
     def folder(self) -> Path:
-        """Where a base that is converted or made is kept."""
+        """Where a base that is made from scratch is kept."""
         return paths.BASES / self.digest[:16]
 
     def entry(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def verify_base(record: BaseRecord) -> dict[str, Path]:
     else:
         _require_made(record, record.origin)
         places = _files_in(record.folder)
-    digests = _digests(places)
+    digests = known_digests(places)
     for name, digest in record.files.items():
         found = digests.get(name)
         if found != digest:
@@ -172,7 +172,7 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
         kind = "hub"
     revision = newest_revision(model, settings.revision) if kind == "hub" else None
     has_code = settings.trust_remote_code
-    files = _digests(locate_files(model, kind, revision, has_code))
+    files = known_digests(locate_files(model, kind, revision, has_code))
     return BaseRecord(model, kind, revision, files, remote_code=has_code)
 
 
@@ -218,7 +218,7 @@ def _file_in_package(model: str) -> Path:
     return path
 
 
-def _digests(places: dict[str, Path]) -> dict[str, str]:
+def known_digests(places: dict[str, Path]) -> dict[str, str]:
     """Name → sha256; a file whose size and time did not change is not read again."""
     try:
         known: dict[str, Any] = read_json(STAT_CACHE)

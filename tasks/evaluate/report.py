@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from tasks import statistics
 from tasks.evaluate.asking import Row, bytes_of
 from tasks.evaluate.metrics import report_classes
+from tasks.evaluate.perplexity import Loss
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.judging import CLASSIFICATION
 from tasks.targets import MEASURES
@@ -104,6 +105,17 @@ def _bits(rows: list[Row]) -> dict[str, float]:
         return {}
     size = sum(bytes_of(row["target"]) for row in texts)
     return {"bits_per_byte": rounded(sum(row["bits"] for row in texts) / max(size, 1))}
+
+
+def losses_by_family(losses: Sequence[Loss], families: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Family → the mean loss (nats) of its answers' tokens, and how many they are; without families that have none."""
+    sums: dict[str, Loss] = {}
+    for (loss, count), family in zip(losses, families, strict=True):
+        before = sums.get(family, (0.0, 0))
+        sums[family] = (before[0] + loss, before[1] + count)
+    return {
+        name: {"loss": rounded(loss / count), "tokens": count} for name, (loss, count) in sorted(sums.items()) if count
+    }
 
 
 def rounded(number: float) -> float:

@@ -22,12 +22,12 @@ from tasks.evaluate.asking import Asking, Row, score_rows
 from tasks.evaluate.contenders import list_contenders
 from tasks.evaluate.heads import ask_labels, ask_preferences
 from tasks.evaluate.likelihood import ask_texts
-from tasks.evaluate.perplexity import examples_of, perplexity
+from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.report import describe_model, rounded
+from tasks.evaluate.report import describe_model, losses_by_family, rounded
 from tasks.files import read_json, write_json, write_parquet
 from tasks.progress import track
-from tasks.rendered import TEMPLATES, TEST, not_rendered, read_rendered, speaks
+from tasks.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
 from tasks.round import read_round
 from tasks.threads import Threads
 
@@ -66,6 +66,8 @@ class Asked:
     """By what it answered."""
     perplexity: float | None
     """Of the validation rows, where these are text."""
+    losses: dict[str, dict[str, float]]
+    """The same a family: its loss (nats a token), and over how many tokens."""
     rows: list[Row]
 
 
@@ -85,6 +87,7 @@ def run(config: PipelineConfig) -> None:
             "weights_digest": one.digest,
             "way": one.way,
             "valid_perplexity": one.perplexity,
+            "valid_losses": one.losses,
             **describe_model(one.rows, config.evaluate),
         }
         for role, one in asked.items()
@@ -111,6 +114,9 @@ def summarise(models: dict[str, Any]) -> list[str]:
     for family, measured in candidate["families"].items():
         told = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: {family} ({measured['rows']} rows): {told}")
+    for family, measured in candidate.get("valid_losses", {}).items():
+        told = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
+        lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {told}")
     return lines
 
 
@@ -132,7 +138,7 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
     threads = Threads("evaluate")
     contenders = list_contenders(read_round(), record, precision_of(settings.precision))
     test = _read_test()
-    examples = examples_of(read_rendered("valid", form)) if form in ("answers", "texts") else []
+    examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
     ask = WAYS.get(form, _ask_answers)
     found = {}
@@ -143,8 +149,17 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 way, rows = ask(model, asking)
             value = perplexity(losses)
-            found[contender.role] = Asked(contender.digest, way, None if value is None else rounded(value), rows)
+            value = None if value is None else rounded(value)
+            found[contender.role] = Asked(contender.digest, way, value, losses_by_family(losses, families), rows)
     return found
+
+
+def _valid_examples(form: str) -> tuple[list[Example], list[str]]:
+    """The validation rows that are text, an example each, and its family."""
+    if form not in ("answers", "texts"):
+        return [], []
+    rendered, family_of = read_rendered("valid", form), read_valid_families()
+    return examples_of(rendered), [family_of[row_id.decode()] for row_id in rendered.ids.tolist()]
 
 
 def _ask_answers(model: Model, asking: Asking) -> tuple[str, list[Row]]:

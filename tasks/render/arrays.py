@@ -1,6 +1,6 @@
 """The arrays that `render` hands on (tasks/rendered.py), gathered a portion at a time and laid out row by packed row.
 
-Tokens wait on disk until all lengths are known and rows can be packed: an example takes six to twelve bytes of memory.
+Tokens wait on disk until all lengths are known and rows can be packed: an example takes some twelve bytes of memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.memory import give_memory_back
-from tasks.render.packing import Lengths, Numbers, Packed, pack
+from tasks.render.best_fit import Numbers
+from tasks.render.by_length import RANKS, Lengths, Ranks
+from tasks.render.packing import Packed, pack
 from tasks.render.words import Ids
 
 EXAMPLES_AT_ONCE = 8192
+WAITING = ("input_ids", "loss_mask", "ids", "lengths", "trained", "ranks")
 _BETWEEN = 16
+_GOLDEN = 40_503
+"""The golden ratio x 2¹⁶: its multiples are far from one another."""
 Offsets = npt.NDArray[np.int64]
 
 
@@ -75,12 +80,12 @@ class Gathered:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.examples = 0
-        self._trained = self._tokens = self._longest = 0
+        self._trained = self._tokens = self._longest = self._most_trained = 0
         self._waiting = folder / ".waiting"
 
     def __enter__(self) -> Gathered:
         self._waiting.mkdir(parents=True)
-        self._files = {name: (self._waiting / name).open("wb") for name in ("input_ids", "loss_mask", "ids", "lengths")}
+        self._files = {name: (self._waiting / name).open("wb") for name in WAITING}
         return self
 
     def __exit__(
@@ -95,6 +100,10 @@ class Gathered:
         self._files["loss_mask"].write(examples.mask.data)
         self._files["ids"].write(examples.row_ids.tobytes())
         self._files["lengths"].write(examples.lengths.data)
+        trained = _sums(examples.mask, examples.lengths)
+        self._files["trained"].write(trained.data)
+        self._files["ranks"].write(_ranks(examples.row_ids, self.examples).data)
+        self._most_trained = max(self._most_trained, int(trained.max(initial=0)))
         self._longest = max(self._longest, int(examples.lengths.max(initial=0)))
         self._tokens += len(examples.ids)
         self._trained += int(examples.mask.sum())
@@ -105,9 +114,12 @@ class Gathered:
         for file in self._files.values():
             file.flush()
         give_memory_back()
-        lengths = self._lengths()
+        lengths = self._numbers("lengths", self._longest)
         if pack_length_tokens:
-            packed = pack(lengths, pack_length_tokens)
+            trained = self._numbers("trained", self._most_trained)
+            ranks = np.fromfile(self._waiting / "ranks", np.uint16)
+            packed = pack(lengths, trained, ranks, pack_length_tokens)
+            del trained, ranks
         else:
             packed = Packed(np.arange(len(lengths), dtype=np.int32), np.ones(len(lengths), np.int32))
         self._lay_out(packed, Places(lengths))
@@ -121,13 +133,13 @@ class Gathered:
             "padding_share": round(1 - tokens / room, 4) if rows else 0.0,
         }
 
-    def _lengths(self) -> Lengths:
-        """Tokens of each example, as few bytes as they take."""
-        lengths = np.empty(self.examples, np.min_scalar_type(self._longest))
-        with (self._waiting / "lengths").open("rb") as file:
+    def _numbers(self, name: str, most: int) -> Lengths:
+        """A number of each example (int32 in the file `name`), as few bytes as `most` takes."""
+        numbers = np.empty(self.examples, np.min_scalar_type(most))
+        with (self._waiting / name).open("rb") as file:
             for first in range(0, self.examples, EXAMPLES_AT_ONCE):
-                lengths[first : first + EXAMPLES_AT_ONCE] = np.fromfile(file, np.int32, EXAMPLES_AT_ONCE)
-        return lengths
+                numbers[first : first + EXAMPLES_AT_ONCE] = np.fromfile(file, np.int32, EXAMPLES_AT_ONCE)
+        return numbers
 
     def _lay_out(self, packed: Packed, places: Places) -> None:
         """Writes the arrays in the order of the packed rows.
@@ -181,6 +193,24 @@ class Places:
         near = kept[:, None] * _BETWEEN + np.arange(_BETWEEN - 1)
         before = np.where(near < examples[:, None], self._lengths[np.minimum(near, examples[:, None])], 0)
         return self._starts[kept] + before.sum(axis=1, dtype=np.int64), self._lengths[examples].astype(np.int64)
+
+
+def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """How many tokens of each example are trained."""
+    before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return (before[ends] - before[ends - lengths]).astype(np.int32)
+
+
+def _ranks(row_ids: npt.NDArray[np.bytes_], first: int) -> Ranks:
+    """A hash of each example, of which `first` is the number of the first: the last 16 bits of its row's id, other ones for the
+    examples of one row, which follow one another."""
+    hexadecimal = np.ascontiguousarray(row_ids).view(np.uint8).reshape(len(row_ids), -1)[:, -4:].astype(np.uint32)
+    digits = (hexadecimal & 15) + 9 * (hexadecimal >> 6)  # 0 to 9, a to f
+    bits = digits @ np.array([2**12, 2**8, 2**4, 1], np.uint32)
+    numbers = np.arange(first, first + len(row_ids), dtype=np.uint64) * np.uint64(_GOLDEN)
+    found: Ranks = ((bits + numbers) % RANKS).astype(np.uint16)
+    return found
 
 
 @contextlib.contextmanager

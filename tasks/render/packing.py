@@ -1,29 +1,35 @@
-"""Packing: examples side by side in rows of a fixed length, by best-fit decreasing, so that hardly a token is padding.
+"""Packing: examples in rows of a fixed length, so that hardly a token is padding, and that every row is a sample of all examples.
 
-Best-fit decreasing: D. S. Johnson et al., "Worst-case performance bounds for simple one-dimensional packing algorithms",
-SIAM J. Comput. 3 (1974): never more than 11/9 of the optimum plus one row, in practice within a percent.
+A step's loss is a mean over its trained tokens, so a row of short answers weighs each of its tokens more than a row of long ones.
+So lengths are mixed within a row (mixing.py), in no more rows than best-fit decreasing takes (best_fit.py); examples of equal
+length take their places by hash rank, and then change them so that rows have about equally many trained tokens.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.int32]
-Lengths = npt.NDArray[np.integer[Any]]
-_PASSES = 64
-_AT_ONCE = 2**18
+from tasks.render.best_fit import Numbers, Share, Shares, best_fit
+from tasks.render.by_length import AT_ONCE, Lengths, Ranks, count_lengths, longest_first
+from tasks.render.mixing import Pattern, mixed_patterns
+
+PATTERNS = 512
+"""Rows of so many patterns at least, where there are so many: each takes half a millisecond."""
+FEW = 64
+"""Rows of equal lengths that are laid out together with those of other patterns: each step of numpy's takes its time."""
+PARTS = (64, 63, 62, 60, 56, 48, 32, 16, 0)
+"""Of the mixed rows, how many 64ths are kept: the more the better, as long as the rest can be packed as tightly as without them."""
 
 
 @dataclass(frozen=True)
 class Packed:
     order: Numbers
-    """The examples row by row, each row's in the order in which they came into it, longest first."""
+    """The examples row by row, each row's longest first."""
     counts: Numbers
     """How many examples each row has."""
 
@@ -33,132 +39,119 @@ class Packed:
         return [row.tolist() for row in np.split(self.order, np.cumsum(self.counts)[:-1])] if len(self.counts) else []
 
 
-def pack(lengths: Lengths, capacity: int) -> Packed:
-    """Packs examples into rows: the longest first, each into the fullest row that has room for it, of equal ones the first.
+def pack(lengths: Lengths, trained: Lengths, ranks: Ranks, capacity: int) -> Packed:
+    """Packs examples into rows: in no more of them than best-fit decreasing takes.
 
-    Equal lengths keep their order, so that equal inputs give equal rows. Where examples go follows from how many there are of each
-    length, so ten million take seconds, and four bytes each beside `lengths`, and at most four more.
+    Equal inputs give equal rows. Which lengths a row has follows from how many examples there are of each length, so ten million
+    take seconds, and four bytes each beside the arguments, and at most three more.
 
     Args:
         lengths: tokens of each example, each at most `capacity`.
+        trained: how many of them are trained.
+        ranks: a hash of each example, which decides between examples of equal length.
         capacity: tokens of a row.
     """
     assert not len(lengths) or 0 < lengths.min() <= lengths.max() <= capacity, f"examples of 1 to {capacity} tokens fit"
-    of_length = _count(lengths)
-    rows = _Rows(capacity)
-    shares = {
-        length: list(rows.fill(length, int(of_length[length]))) for length in np.flatnonzero(of_length)[::-1].tolist()
-    }
-    counts = np.zeros(rows.count, np.int32)
-    for of_rows in shares.values():
-        for share in of_rows:
-            share.add_to(counts)
+    of_length = count_lengths(lengths)
+    shares, rows = _lay_out(of_length, capacity)
+    counts = np.zeros(rows, np.int32)
+    for share in (share for of_rows in shares.values() for share in of_rows):
+        share.add_to(counts)
     order = np.empty(len(lengths), np.int32)
-    free = np.cumsum(counts, dtype=np.int32) - counts
-    for length, examples in _longest_first(lengths, of_length):
-        first = 0
-        for share in shares.pop(length):
-            last = first + share.count
-            for start in range(first, last, _AT_ONCE):
-                some = examples[start : min(start + _AT_ONCE, last)]
-                places = np.arange(start - first, start - first + len(some), dtype=np.int32)
-                order[free[share.rows[places // share.each]] + places % share.each] = some
-            share.add_to(free)
-            first = last
+    sums = np.zeros(rows, np.int64)
+    free = _starts(counts)
+    for length, examples in longest_first(lengths, ranks, of_length):
+        waiting = np.zeros(0, np.int32)
+        for in_rows, places in _places(shares[length], free):
+            while len(waiting) < len(places):
+                waiting = np.concatenate([waiting, next(examples)])
+            order[places], waiting = waiting[: len(places)], waiting[len(places) :]
+            sums[in_rows] += trained[order[places]]
+    _level(order, shares, _starts(counts), sums, trained)
     return Packed(order, counts)
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Examples of one length, laid into rows: so many into each, what is left of them into the last."""
-
-    rows: Numbers
-    each: int
-    count: int
-
-    @property
-    def in_last(self) -> int:
-        return self.count - self.each * (len(self.rows) - 1)
-
-    def add_to(self, counts: Numbers) -> None:
-        counts[self.rows[:-1]] += self.each
-        counts[self.rows[-1]] += self.in_last
-
-
-class _Rows:
-    """The rows so far, by the room that they have left."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.count = 0
-        self._open: defaultdict[int, list[Numbers]] = defaultdict(list)
-        self._rooms = 0
-        """As bits, which rooms there are: the tightest that fits is found in a step."""
-
-    def fill(self, length: int, count: int) -> Iterator[_Share]:
-        """Makes room for so many examples of a length, none of which was asked for before."""
-        while count:
-            share = self._take(length, count)
-            yield share
-            count -= share.count
-
-    def _take(self, length: int, most: int) -> _Share:
-        """The rows of at most so many examples: a row that took one is the tightest for the next, as long as it has room."""
-        fitting = self._rooms >> length
-        room = length + (fitting & -fitting).bit_length() - 1 if fitting else self.capacity
-        each = room // length
-        needed = -(-most // each)
-        if fitting:
-            rows = np.sort(np.concatenate(self._open.pop(room)))
-            self._rooms ^= 1 << room
-            self._add(rows[needed:], room)
-            rows = rows[:needed]
-        else:
-            rows = np.arange(self.count, self.count + needed, dtype=np.int32)
-            self.count += needed
-        share = _Share(rows, each, min(most, each * len(rows)))
-        self._add(rows[:-1], room - each * length)
-        self._add(rows[-1:], room - share.in_last * length)
-        return share
-
-    def _add(self, rows: Numbers, room: int) -> None:
-        if room and len(rows):
-            self._open[room].append(rows)
-            self._rooms |= 1 << room
+def _lay_out(of_length: Numbers, capacity: int) -> tuple[Shares, int]:
+    """Where the examples of each length are laid, the longest first, and how many rows there are: mixed, as far as they take no
+    more rows than best-fit decreasing would."""
+    _, needed = best_fit(of_length, capacity)
+    if not needed:
+        return {}, 0
+    waste = capacity - float(of_length @ np.arange(len(of_length), dtype=np.int64)) / needed
+    patterns = list(mixed_patterns(of_length.astype(np.int64), capacity, waste, max(1, needed // PATTERNS)))
+    ends = np.cumsum([0, *(pattern.times for pattern in patterns)], dtype=np.int32)
+    for part in PARTS:
+        kept = int(np.searchsorted(ends, int(ends[-1]) * part // 64, side="right")) - 1
+        left = of_length.astype(np.int64)
+        for pattern in patterns[:kept]:
+            pattern.take_from(left)
+        rest, rows = best_fit(left, capacity, first=int(ends[kept]))
+        if ends[kept] + rows <= needed:
+            return _joined(patterns[:kept], ends, rest), int(ends[kept]) + rows
+    raise AssertionError("without mixed rows, all is packed by best-fit decreasing")
 
 
-def _longest_first(lengths: Lengths, of_length: Numbers) -> Iterator[tuple[int, Numbers]]:
-    """Each length, longest first, and the examples that have it, in order: found in a few passes over all."""
-    waiting: list[int] = []
-    found = 0
-    for length in np.flatnonzero(of_length)[::-1].tolist():
-        waiting.append(length)
-        found += int(of_length[length])
-        if found * _PASSES >= len(lengths):
-            yield from _of_lengths(lengths, waiting)
-            waiting, found = [], 0
-    if waiting:
-        yield from _of_lengths(lengths, waiting)
+def _joined(patterns: list[Pattern], ends: Numbers, rest: Shares) -> Shares:
+    """The shares of the patterns' rows, and those of the rest, the longest first."""
+    shares: defaultdict[int, list[Share]] = defaultdict(list)
+    rows = np.arange(ends[len(patterns)], dtype=np.int32)
+    few: defaultdict[tuple[int, int], list[Numbers]] = defaultdict(list)
+    for pattern, first, last in zip(patterns, ends.tolist(), ends[1:].tolist(), strict=False):
+        for length, each in Counter(pattern.lengths).items():
+            if pattern.times < FEW:
+                few[length, each].append(rows[first:last])
+            else:
+                shares[length].append(Share(rows[first:last], each, each * pattern.times))
+    for (length, each), parts in few.items():
+        joined = np.concatenate(parts)
+        shares[length].append(Share(joined, each, each * len(joined)))
+    for length, of_rest in rest.items():
+        shares[length] += of_rest
+    return {length: shares[length] for length in sorted(shares, reverse=True)}
 
 
-def _of_lengths(lengths: Lengths, wanted: list[int]) -> Iterator[tuple[int, Numbers]]:
-    """As above, of these lengths, which are all between the longest and the shortest of them."""
-    found = []
-    for first in range(0, len(lengths), _AT_ONCE):
-        some = lengths[first : first + _AT_ONCE]
-        found.append((first + np.flatnonzero((some <= wanted[0]) & (some >= wanted[-1]))).astype(np.int32))
-    examples = np.concatenate(found)
-    if len(wanted) == 1:
-        return iter([(wanted[0], examples)])
-    shorter = wanted[0] - lengths[examples].astype(np.int32)
-    sort = np.argsort(shorter, kind="stable")
-    edges = np.searchsorted(shorter[sort], [wanted[0] - length for length in wanted])
-    return zip(wanted, np.split(examples[sort], edges[1:]), strict=True)
+def _level(order: Numbers, shares: Shares, free: Numbers, sums: npt.NDArray[np.int64], trained: Lengths) -> None:
+    """Lets examples of equal length change places: those with most trained tokens go where the others of the row have fewest."""
+    if not len(order) or trained.min() == trained.max():
+        return
+    for of_rows in shares.values():
+        for rows, places in _places(of_rows, free):
+            examples = order[places]
+            sums[rows] -= trained[examples]
+            fewest = np.argsort(sums[rows], kind="stable")
+            most = np.argsort(trained[examples], kind="stable")[::-1]
+            order[places[fewest]] = examples[most]
+            sums[rows[fewest]] += trained[examples[most]]
 
 
-def _count(lengths: Lengths) -> Numbers:
-    """How many there are of each length; np.bincount would first copy them all as int64."""
-    counts = np.zeros(int(lengths.max()) + 1 if len(lengths) else 0, np.int32)
-    for first in range(0, len(lengths), _AT_ONCE):
-        counts += np.bincount(lengths[first : first + _AT_ONCE], minlength=len(counts)).astype(np.int32)
-    return counts
+def _places(shares: list[Share], free: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+    """Rows, and the next free place in each, for the examples of one length: a portion at a time, in which a row comes once:
+    best-fit decreasing and patterns alike give a row all that it takes of a length in one share."""
+    held: defaultdict[int, list[tuple[Numbers, Numbers]]] = defaultdict(list)
+    size = 0
+    for share in shares:
+        at_once = max(1, AT_ONCE // share.each)
+        for first in range(0, len(share.rows), at_once):
+            rows = share.rows[first : first + at_once]
+            has_last = first + at_once >= len(share.rows)
+            for number in range(share.each):
+                taking = rows[:-1] if has_last and number >= share.in_last else rows
+                held[number].append((taking, free[taking] + np.int32(number)))
+            size += len(rows) * share.each
+            if size >= AT_ONCE:
+                yield from _portions(held)
+                held.clear()
+                size = 0
+        share.add_to(free)
+    yield from _portions(held)
+
+
+def _portions(held: dict[int, list[tuple[Numbers, Numbers]]]) -> Iterator[tuple[Numbers, Numbers]]:
+    for parts in held.values():
+        rows, places = zip(*parts, strict=True)
+        yield np.concatenate(rows), np.concatenate(places)
+
+
+def _starts(counts: Numbers) -> Numbers:
+    """The first place of each row."""
+    return np.cumsum(counts, dtype=np.int32) - counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import answering, stage
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.files import folder_digest, read_json, write_json, write_parquet
-from tasks.rendered import TEMPLATES, TEST
+from tasks.rendered import TEMPLATES, TEST, VALID
 from tasks.round import Champion, Round, read_round, write_round
 from tasks.weights import weights_digest
 
@@ -96,6 +97,7 @@ def render(base: Path, rows: int, prompt_words: int = 1) -> None:
     np.save(valid / "examples.npy", np.array([0, 10, 20], dtype=np.int64))
     np.save(valid / "packs.npy", np.array([0, 0], dtype=np.int64))
     np.save(valid / "ids.npy", np.array(["a", "b"], dtype="S32"))
+    write_parquet(VALID, pa.table({"row_id": ["b", "a"], "family": ["topic", "qa"]}))
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +154,11 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
         assert table.schema.names == stage.PREDICTIONS_SCHEMA.names
         assert measured["valid_perplexity"] > 1
         assert set(measured["families"]) == {"qa", "topic"}
+        losses = measured["valid_losses"]
+        assert set(losses) == {"qa", "topic"}
+        tokens = sum(each["tokens"] for each in losses.values())
+        mean = sum(each["loss"] * each["tokens"] for each in losses.values()) / tokens
+        assert math.log(measured["valid_perplexity"]) == pytest.approx(mean, rel=1e-4)
     assert ids[0] == ids[1] == ids[2]
     models = metrics["models"]
     assert models["champion"]["weights_digest"] == world.champion.weights_digest  # type: ignore[union-attr]

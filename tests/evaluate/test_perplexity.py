@@ -11,6 +11,7 @@ import pytest
 
 from tasks.evaluate.likelihood import text_losses
 from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity, reads_at_once
+from tasks.evaluate.report import losses_by_family
 from tasks.rendered import Rendered
 
 
@@ -113,6 +114,11 @@ def test_perplexity_is_by_token_and_none_without_tokens() -> None:
     assert perplexity([]) is None
     assert perplexity([(0.0, 0)]) is None
     assert math.isfinite(perplexity([(1e9, 1)]) or math.nan)
+
+
+def test_losses_are_told_a_family_by_its_tokens() -> None:
+    found = losses_by_family([(2.0, 1), (4.0, 2), (9.0, 3), (0.0, 0)], ["qa", "qa", "topic", "empty"])
+    assert found == {"qa": {"loss": 2.0, "tokens": 3}, "topic": {"loss": 3.0, "tokens": 3}}
 
 
 def test_an_example_without_an_answer_has_no_loss(model: Any) -> None:

@@ -29,6 +29,9 @@ CURATE = {"dropped": {"exact_duplicate": 3}, "splits": {"test": 100, "train": 40
 RENDER = {"dropped": {"answer_too_long": 2}}
 
 
+LOSSES = {"qa": {"loss": 2.5, "tokens": 154}, "topic": {"loss": 0.194, "tokens": 26}}
+
+
 def _model(score: float, **families: float) -> dict[str, Any]:
     measures = {"topic": "exact match", "qa": "token F1"}
     measured = {
@@ -36,7 +39,13 @@ def _model(score: float, **families: float) -> dict[str, Any]:
         for name, value in families.items()
     }
     overall = {"rows": 100, "score": score, "interval": [score - 0.03, score + 0.03]}
-    return {"weights_digest": "d" * 64, "valid_perplexity": 12.5, "overall": overall, "families": measured}
+    return {
+        "weights_digest": "d" * 64,
+        "valid_perplexity": 12.5,
+        "valid_losses": LOSSES,
+        "overall": overall,
+        "families": measured,
+    }
 
 
 METRICS = {
@@ -104,6 +113,7 @@ def test_the_terminal_tells_everything_at_any_width(summary: Summary) -> None:
         told = console.export_text()
         for fact in (
             "600", "empty_output 8", "encoding_damage 4", "ab12", "60%", "90.0%", "[85.0, 95.0]", "12.50", "not_worse/qa",
+            "valid loss", "0.194",
             "第0题", "Version 1 passed the gate and is now champion.", "strop history",
         ):  # fmt: skip
             assert fact in told, (fact, width)

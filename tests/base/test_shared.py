@@ -1,0 +1,202 @@
+"""The converted base is kept once a machine, and only where nobody else can have changed it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from tasks import paths
+from tasks.base import materialise
+from tasks.base.materialise import base_folder
+from tasks.base.resolve import BaseRecord
+from tasks.base.shared import bases_folders
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were converted, by a converter that only copies."""
+    done: list[str] = []
+    real = materialise.write_json
+
+    def write(model: Any, tokenizer: Any, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(model)
+        real(folder / materialise.DIGESTS, {n: materialise.file_digest(folder / n) for n in ("config.json", WEIGHTS)})
+
+    def read(gguf: Path) -> tuple[bytes, None]:
+        done.append(gguf.name)
+        return gguf.read_bytes(), None
+
+    monkeypatch.setattr(materialise, "_read", read)
+    monkeypatch.setattr(materialise, "_write", write)
+    return done
+
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def make_record(tmp_path: Path) -> Callable[[bytes], BaseRecord]:
+    def make(content: bytes = b"weights") -> BaseRecord:
+        path = tmp_path / "model.gguf"
+        path.write_bytes(content)
+        return BaseRecord(str(path), "gguf", None, {"model.gguf": materialise.file_digest(path)})
+
+    return make
+
+
+def test_two_projects_convert_a_base_once(
+    make_project: Any, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, folders = make_record(), []
+    for name in ("first", "second"):
+        monkeypatch.chdir(make_project(name))
+        folders.append(base_folder(record))
+        assert not paths.BASES.exists()
+    assert converted == ["model.gguf"]
+    assert folders[0] == folders[1]
+    assert folders[0].is_relative_to(cache / "bases")
+
+
+def test_another_file_and_another_converter_have_a_folder_of_their_own(
+    project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [base_folder(make_record()), base_folder(make_record(b"others"))]
+    monkeypatch.setattr(materialise, "CONVERTER", 2)
+    folders.append(base_folder(make_record()))
+    assert len(set(folders)) == len(converted) == 3
+
+
+def test_a_damaged_file_is_never_loaded_but_converted_again(
+    project: Path, cache: Path, converted: list[str], make_record: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = base_folder(make_record())
+    (folder / WEIGHTS).write_bytes(b"WEIGHTS")
+    assert (base_folder(make_record()) / WEIGHTS).read_bytes() == b"weights"
+    assert len(converted) == 2
+    assert capsys.readouterr().out == f"base: {folder / WEIGHTS} is damaged; the base is converted again\n"
+    (folder / "config.json").unlink()
+    assert (base_folder(make_record()) / "config.json").is_file()
+
+
+def test_a_file_that_did_not_change_is_not_read_again(
+    project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_record()
+    base_folder(record)
+    base_folder(record)
+    monkeypatch.setattr("tasks.base.resolve.file_digest", lambda path: pytest.fail(f"{path} is read again"))
+    base_folder(record)
+
+
+@pytest.mark.parametrize("level", [".", "bases", "bases/entry"])
+def test_a_folder_that_others_may_write_is_not_used(
+    level: str, project: Path, cache: Path, converted: list[str], make_record: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = base_folder(make_record())
+    open_to_all = cache / level if level != "bases/entry" else entry
+    open_to_all.chmod(0o777)
+    found = base_folder(make_record())
+    if open_to_all != entry:
+        assert found.parent == paths.BASES
+    assert len(converted) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"{open_to_all} may be written by other users" in line
+
+
+def test_a_folder_of_another_user_is_not_used(
+    project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    base_folder(make_record())
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    assert base_folder(make_record()).parent == paths.BASES
+    assert "belongs to another user" in capsys.readouterr().out
+    assert len(converted) == 2
+
+
+def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
+    project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write = materialise._write
+
+    def full(model: Any, tokenizer: Any, folder: Path) -> None:
+        if folder.is_relative_to(cache):
+            raise OSError(28, "No space left on device")
+        write(model, tokenizer, folder)
+
+    monkeypatch.setattr(materialise, "_write", full)
+    assert base_folder(make_record()).parent == paths.BASES
+    assert converted == ["model.gguf"], "what was read is written to the other folder, not read again"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "No space left on device" in line
+    assert [path.name for path in (cache / "bases").iterdir()] == []
+    assert base_folder(make_record()).parent == paths.BASES
+    assert len(converted) == 1
+
+
+def test_without_a_folder_for_caches_the_project_keeps_its_own(
+    project: Path, tmp_path: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path / "file"))
+    assert base_folder(make_record()).parent == paths.BASES
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "base: the cache of this machine cannot be used (File exists; STROP_CACHE names another folder)"
+    )
+
+
+def test_the_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STROP_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert bases_folders()[0] == tmp_path / "home/.cache/strop/bases"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert bases_folders()[0] == tmp_path / "xdg/strop/bases"
+    assert bases_folders()[0].stat().st_mode & 0o077 == 0, "closed to others whatever the umask"
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path / "own"))
+    assert bases_folders() == [tmp_path / "own/bases", paths.BASES]
+
+
+def test_processes_that_begin_together_convert_a_base_once(project: Path, cache: Path, make_record: Any) -> None:
+    record = make_record(b"x" * 100_000)
+    script = textwrap.dedent(
+        """
+        import json, sys, time
+        from pathlib import Path
+        from tasks.base import materialise
+        from tasks.base.resolve import BaseRecord
+        def read(gguf):
+            print("converts", flush=True)
+            time.sleep(0.3)
+            return gguf.read_bytes(), None
+        def write(model, tokenizer, folder):
+            (folder / "model.safetensors").write_bytes(model)
+            digests = {"model.safetensors": materialise.file_digest(folder / "model.safetensors")}
+            materialise.write_json(folder / materialise.DIGESTS, digests)
+        materialise._read, materialise._write = read, write
+        print((materialise.base_folder(BaseRecord(**json.loads(sys.argv[1]))) / "model.safetensors").stat().st_size)
+        """
+    )
+    import json
+
+    command = [sys.executable, "-c", script, json.dumps(record.entry())]
+    environment = {"PYTHONPATH": str(REPOSITORY), "STROP_CACHE": str(cache), "PATH": "/usr/bin:/bin"}
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=project) for _ in range(4)
+    ]
+    told = [process.communicate(timeout=60)[0].split() for process in started]
+    assert sorted(line for lines in told for line in lines) == ["100000"] * 4 + ["converts"]

@@ -1,0 +1,83 @@
+"""The benchmarks of a public clone: what is missing is one line that says how to get it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+FOLDER = REPOSITORY / "benchmarks"
+LACKS = {
+    "data.py": ["near"],
+    "finetune.py": [],
+    "finetune_llamafactory.py": [],
+    "prepare.py": [],
+    "render_memory.py": ["--base", "package:not_installed/model.gguf"],
+}
+"""Script → arguments with which it needs something that is not there."""
+MAKES_ITS_OWN = {"flow_cost.py", "validate.py"}
+"""Scripts whose rows and base are made on the spot, and that compare with libraries that Strop itself needs."""
+
+
+def is_script(path: Path) -> bool:
+    tests = [node.test for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.If)]
+    return any("__main__" in ast.unparse(test) for test in tests)
+
+
+def test_every_benchmark_is_started_here() -> None:
+    assert {path.name for path in FOLDER.glob("*.py") if is_script(path)} == LACKS.keys() | MAKES_ITS_OWN
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_a_benchmark_without_its_data_says_in_one_line_how_to_get_them(name: str, tmp_path: Path) -> None:
+    if name == "data.py":  # datasketch may be installed: then it is not seen
+        (tmp_path / "sitecustomize.py").write_text(HIDE)
+    environment = os.environ | {"STROP_SHARED_DATA": str(tmp_path / "empty"), "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(FOLDER / name), *LACKS[name]]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}: ")
+    if name != "finetune_llamafactory.py":
+        assert ". Get it: " in line
+
+
+HIDE = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "datasketch" else find(name, *more)
+"""
+
+
+@pytest.mark.parametrize("option", ["--rows", "--llamafactory"])
+def test_a_folder_that_is_named_but_not_there_is_reported_too(option: str, tmp_path: Path) -> None:
+    for name in ("llamafactory/alpaca_en_demo.json", "banking77/train.csv"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_text("")
+    environment = os.environ | {"STROP_SHARED_DATA": str(tmp_path / "data")}
+    base = str(REPOSITORY)  # any folder: it is not opened
+    command = [sys.executable, str(FOLDER / "finetune.py"), "--base", base, option, str(tmp_path / "nowhere")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert str(tmp_path / "nowhere") in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_libraries_print_no_warnings_in_a_benchmark() -> None:
+    code = (
+        "import measuring; measuring.quieten()\n"
+        "import subprocess, sys, warnings\n"
+        "warnings.warn('old', FutureWarning)\n"
+        "from transformers.utils import logging\n"
+        "logging.get_logger('transformers.x').warning('advice')\n"
+        "subprocess.run([sys.executable, '-c', 'import warnings; warnings.warn(\"old\", FutureWarning)'], check=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(FOLDER)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.sealed import seal
 
 SKETCHES = paths.CURATE_CACHE / "sketches"
 PARTS = paths.CURATE_CACHE / "parts"
@@ -23,11 +24,12 @@ PARTS = paths.CURATE_CACHE / "parts"
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder`, whole, if the block ends well."""
+    """A temporary folder that becomes `folder`, whole and sealed (tasks/sealed.py), if the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".making-"))
     try:
         yield temporary
+        seal(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.chmod(0o755)
         os.replace(temporary, folder)

@@ -26,6 +26,7 @@ from tasks.files import content_digest, file_digest, read_json, write_json
 from tasks.manifest import Batch
 from tasks.progress import Progress
 from tasks.records import code_digest
+from tasks.sealed import damage_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Curator:
         sketch = SKETCHES / content_digest([self._settings_digest, batch.sha256, accepted, is_excluded])[:32]
         with ExitStack() as stack:
             spool = None
-            if not (sketch / "cleaned.json").exists():
+            if damage_of(sketch):
                 spool = stack.enter_context(Spool(paths.CURATE_CACHE))
                 self._sketch(batch, sketch, _accepted(verdict, is_excluded), spool, progress)
             else:
@@ -74,7 +75,7 @@ class Curator:
             decided = self._decisions_on(sketch) if (self.released or self.forgotten or self.pinned) else []
             self._state = content_digest([self._state, batch.part, sketch.name, decided])
             entry = Entry(batch, sketch, PARTS / self._state[:32], is_excluded)
-            if (entry.folder / "counts.json").exists():
+            if not damage_of(entry.folder):
                 self._known = None  # read again only if a later part must be made
             else:
                 self._make(entry, spool)

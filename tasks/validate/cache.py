@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tasks import files, paths, records
 from tasks.files import content_digest, link_or_copy, write_json, write_parquet
 from tasks.manifest import Batch
+from tasks.sealed import damage_of, seal
 from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
 
@@ -58,15 +59,16 @@ def family_of(batch: Batch) -> str | None:
 def row_ids_of(batch: Batch) -> frozenset[str] | None:
     """The batch's row ids, if it was seen before by this code."""
     place = _facts_beside(batch, ROW_IDS)
-    if not place.exists():
+    try:
+        return frozenset(pq.read_table(place, page_checksum_verification=True)["row_id"].to_pylist())
+    except (OSError, pa.ArrowException, KeyError):  # not there, or damaged: the batch is opened again
         return None
-    return frozenset(pq.read_table(place)["row_id"].to_pylist())
 
 
 def keep_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
     """Keeps what says which contract, and which decisions, concern the batch."""
     files.write_text(_facts_beside(batch, FAMILY), family)
-    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}))
+    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}), write_page_checksum=True)
 
 
 def _facts_beside(batch: Batch, what: str) -> Path:
@@ -84,6 +86,8 @@ def _read_text(path: Path) -> str | None:
 def recall(key: str) -> Facts | None:
     """The facts of a verdict that is kept."""
     folder = _folder(key)
+    if not folder.is_dir() or damage_of(folder):
+        return None
     try:
         facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -99,6 +103,7 @@ def keeping(key: str, facts: Facts) -> Iterator[Path]:
     try:
         yield temporary
         write_json(temporary / FACTS, facts.as_dict())
+        seal(temporary)
         shutil.rmtree(_folder(key), ignore_errors=True)
         temporary.rename(_folder(key))
     finally:

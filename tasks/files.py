@@ -116,12 +116,17 @@ def read_json(path: Path) -> Any:
         raise DamagedFile(path, reason) from error
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Parquet by pyarrow, with no metadata that differs from run to run."""
+def write_parquet(path: Path, table: pa.Table, **named: Any) -> None:
+    """Parquet by pyarrow, with no metadata that differs from run to run.
+
+    Args:
+        named: as `pyarrow.parquet.write_table` takes them: a cache is written with `write_page_checksum=True`, and read with
+            `page_checksum_verification=True`.
+    """
     import pyarrow.parquet as pq
 
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False)
+        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False, **named)
 
 
 def read_batches(file: Any, rows: int, **named: Any) -> Iterator[Any]:

@@ -24,7 +24,7 @@ PARTS = paths.CURATE_CACHE / "parts"
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder`, whole, if the block ends well."""
+    """A temporary folder that becomes `folder`, whole and sealed (tasks/sealed.py), if the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = new_folder(folder.parent, ".making-")
     try:

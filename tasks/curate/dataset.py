@@ -67,7 +67,7 @@ class Curator:
         sketch = SKETCHES / content_digest([self._settings_digest, batch.sha256, accepted, is_excluded])[:32]
         with ExitStack() as stack:
             spool = None
-            if not (sketch / "cleaned.json").exists():
+            if not is_whole(sketch):
                 spool = stack.enter_context(Spool(paths.CURATE_CACHE))
                 self._sketch(batch, sketch, _accepted(verdict, is_excluded), spool, progress)
             else:

@@ -55,8 +55,8 @@ class Remembered:
         self.values: dict[str, Any] = {}
         self._saved_at = time.monotonic()
         try:
-            table = pq.read_table(self.path)
-        except (FileNotFoundError, pa.ArrowInvalid):  # not there, or damaged: the work is done again
+            table = pq.read_table(self.path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException, UnicodeDecodeError):  # not there, or damaged: the work is done again
             return
         if table.schema.equals(self.schema):
             self.values = dict(zip(table["key"].to_pylist(), table["value"].to_pylist(), strict=True))
@@ -69,7 +69,7 @@ class Remembered:
 
     def save(self) -> None:
         table = pa.table({"key": list(self.values), "value": list(self.values.values())}, schema=self.schema)
-        write_parquet(self.path, table)
+        write_parquet(self.path, table, write_page_checksum=True)
         self._saved_at = time.monotonic()
 
 

@@ -13,15 +13,14 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tasks import paths
 from tasks.errors import TrainingError
-from tasks.files import content_digest, file_digest, folder_digest
+from tasks.files import content_digest, file_digest, folder_digest, read_json
 from tasks.finetune.processes import is_first, wait_for_all
+from tasks.progress import say
+from tasks.sealed import SEAL, damage_of, seal
 from tasks.start import read_start
 
-COMPLETE = "complete"
-"""A file written into a checkpoint when all else of it is there: one that a kill tore in half has none."""
-
 _TASKS = Path(__file__).parents[1]
-_JUDGING = ("judging", "similarity", "target_forms", "targets", "text")  # what answers are rewarded by
+_JUDGING = ("judging", "patterns", "similarity", "target_forms", "targets", "text")  # what answers are rewarded by
 CODE = (_TASKS / "finetune", _TASKS / "base", *(_TASKS / f"{name}.py" for name in _JUDGING))
 """Folders and files of what decides over the weights: those of one training all come of the same code."""
 
@@ -60,25 +59,50 @@ def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True)
 
 
 def last_checkpoint(folder: Path, step: int | None = None) -> Path | None:
-    """The newest whole checkpoint (up to a step); torn ones are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / COMPLETE).is_file():
-            whole.append(path)
-        else:
+    """The newest checkpoint (up to a step) that is as it was written; one that is not is reported, and removed.
+
+    Each lists its files with their digests (tasks/sealed.py). Where one is damaged, the one before it is taken; and also where the
+    best one, whose weights would be taken at the end, is damaged.
+    """
+    damaged: set[str] = set()
+    found = None
+    steps = {path: int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")}
+    for path in sorted(steps, key=lambda path: steps[path]):
+        if (why := damage_of(path) or _damage_of_best(path, damaged)) != "":
+            damaged.add(path.name)
+            if (path / SEAL).is_file():  # else a kill tore it, and nothing is wrong
+                say(f"finetune: the checkpoint of step {steps[path]} is damaged ({why}); it is not used")
             shutil.rmtree(path)
-    steps = {path: int(path.name.split("-")[1]) for path in whole}
-    known = [path for path in whole if step is None or steps[path] <= step]
-    return max(known, key=lambda path: steps[path], default=None)
+        elif step is None or steps[path] <= step:
+            found = path
+    return found
+
+
+def _damage_of_best(path: Path, damaged: set[str]) -> str:
+    """Why the checkpoint cannot be gone on from, though it is whole: it refers to a better one that is damaged or not there."""
+    best = read_json(path / "trainer_state.json").get("best_model_checkpoint")
+    if best is None or Path(best).name == path.name:
+        return ""
+    is_there = (path.parent / Path(best).name).is_dir() and Path(best).name not in damaged
+    return "" if is_there else f"its best one so far, {Path(best).name}, is damaged or missing"
+
+
+def require_best(folder: str | None) -> None:
+    """Raises TrainingError where the best checkpoint is not as it was written: its weights would be the model."""
+    if folder is None or not (why := damage_of(Path(folder))):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    what = f"the best checkpoint is damaged ({why})"
+    raise TrainingError(what, where=folder, fix="Run again: it goes on from an earlier one")
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint when it is whole."""
+    """Lists a checkpoint's files when it is whole."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         wait_for_all()  # each process saves its random state
         if is_first():
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 class SaveOften(TrainerCallback):  # type: ignore[misc]

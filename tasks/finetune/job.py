@@ -13,7 +13,7 @@ import torch
 from tasks.base.load import device_name, load_tokenizer
 from tasks.base.materialise import base_folder
 from tasks.errors import TrainingError
-from tasks.files import read_json, write_json
+from tasks.files import folder_digest, read_json, write_json
 from tasks.finetune.mishaps import train_in_memory
 from tasks.finetune.objectives import Prepared, Work
 from tasks.finetune.processes import is_first, process_count, wait_for_all
@@ -25,6 +25,7 @@ from tasks.finetune.telling import write_curves
 from tasks.finetune.thread_log import FollowLoad, training_name
 from tasks.finetune.training import train
 from tasks.finetune.trial import Trial, begin_trial
+from tasks.progress import say
 from tasks.rendered import FORM_OF, TEMPLATES
 
 
@@ -67,7 +68,7 @@ def do_job(job: Job) -> None:
             _save(job, trainer, model)
         if trial is not None:
             trial.write(facts)
-        write_json(job.done, facts)
+        write_json(job.done, {"facts": facts, "model": _model_digest(job)})
     wait_for_all()
 
 
@@ -75,8 +76,26 @@ def facts_of(job: Job) -> dict[str, Any] | None:
     """The facts of a job that is done; None for one that is not."""
     if not job.done.is_file():
         return None
-    facts: dict[str, Any] = read_json(job.done)
+    facts: dict[str, Any] = read_json(job.done)["facts"]
     return facts
+
+
+def known_facts_of(job: Job) -> dict[str, Any] | None:
+    """As `facts_of`, of a job that an earlier run did: None, too, where its model is no longer what it saved."""
+    try:
+        facts = facts_of(job)
+        if facts is None or read_json(job.done)["model"] == _model_digest(job):
+            return facts
+    except (ValueError, KeyError, TypeError):
+        pass
+    say(f"finetune: the model in {job.folder} is damaged; it is trained again")
+    job.done.unlink()
+    return None
+
+
+def _model_digest(job: Job) -> str | None:
+    """Of the model that the job saved; None where it saved none."""
+    return folder_digest(job.folder) if job.folder.is_dir() else None
 
 
 def _train(work: Work, trial: Trial | None, threads: FollowLoad) -> tuple[TrainingSettings, tuple[Any, Prepared]]:

@@ -29,6 +29,8 @@ class Outcome:
     """The number of the trial that tried the same."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Those of its training."""
+    model: str | None = None
+    """Digest of the model that it saved; None where it saved none."""
 
 
 def read_outcomes(folder: Path, until: int) -> list[Outcome]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from tasks.base.precision import precision_of
 from tasks.errors import TrainingError, one_line
+from tasks.files import folder_digest
 from tasks.finetune.arguments import require_fields
 from tasks.finetune.job import Job
 from tasks.finetune.mishaps import Mishap
@@ -56,6 +57,7 @@ def search(job: Job, settings: SearchSettings, do: Callable[[Job], None]) -> dic
         first = next((each.told for each in outcomes if each.told), "every trial failed")
         fix = "Narrow finetune.search.parameters to what can be trained, then run again"
         raise TrainingError(f"no trial came to its end: {first}", where="finetune.search", fix=fix)
+    _require_whole(folder / f"trial-{best.number}", best)
     shutil.rmtree(job.folder, ignore_errors=True)
     shutil.copytree(folder / f"trial-{best.number}" / "model", job.folder)
     study = study_of(settings, kind, outcomes, count)
@@ -106,6 +108,17 @@ def _keep_best(folder: Path, until: int) -> None:
                 shutil.rmtree(path)
             elif not is_kept:
                 path.unlink()
+
+
+def _require_whole(trial: Path, best: Outcome) -> None:
+    """Raises Mishap where the model of the best trial is not what it saved; the trial is then done again."""
+    model = trial / "model"
+    if model.is_dir() and folder_digest(model) == best.model:
+        return
+    (trial / OUTCOME).unlink()
+    shutil.rmtree(model, ignore_errors=True)
+    what = f"the model of trial {best.number + 1}, the best, is damaged"
+    raise Mishap(what, where=str(trial), fix="Run again: this trial is done once more")
 
 
 def _importance(study: Any, outcomes: list[Outcome]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from tasks.files import write_parquet
 from tasks.finetune.kernels import boundaries
 from tasks.finetune.packed import PackedRows, collate, use_packed_attention
 from tasks.finetune.positions import longest_example, window_of
-from tasks.progress import Progress
+from tasks.progress import Progress, say
 
 SCHEMA = pa.schema(
     [
@@ -67,16 +67,26 @@ def ask_teacher(
             found += _targets(ask(model, rows[row]), rows[row], top, vocabulary)
             progress.advance(1)
         name = hashlib.sha256("".join(entry["key"] for entry in found).encode()).hexdigest()[:32]
-        write_parquet(folder / f"{name}.parquet", pa.Table.from_pylist(found, SCHEMA))
+        table = pa.Table.from_pylist(found, SCHEMA)
+        write_parquet(folder / f"{name}.parquet", table, write_page_checksum=True)
 
 
 def known_keys(folder: Path) -> set[str]:
     """The examples whose targets lie in `folder`."""
-    return {
-        key
-        for path in sorted(folder.glob("*.parquet"))
-        for key in pq.read_table(path, columns=["key"])["key"].to_pylist()
-    }
+    return {key for path in _whole_files(folder) for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+
+
+def _whole_files(folder: Path) -> Iterator[Path]:
+    """The files whose pages are as they were written; what a damaged one held is asked of the teacher again."""
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for _ in file.iter_batches(64):
+                    pass
+        except (OSError, pa.ArrowException):
+            say(f"finetune: {path} is damaged; it is not used")
+        else:
+            yield path
 
 
 def lay_out(rows: PackedRows, folder: Path, top: int, scratch: Path) -> tuple[SoftArrays, int]:
@@ -98,7 +108,7 @@ def lay_out(rows: PackedRows, folder: Path, top: int, scratch: Path) -> tuple[So
     for start in range(0, total, 1 << 20):
         known[start : start + (1 << 20)] = np.nan
     found = 0
-    for path in sorted(folder.glob("*.parquet")):
+    for path in _whole_files(folder):
         for batch in pq.ParquetFile(path).iter_batches(64):
             for entry in batch.to_pylist():
                 for start, count in places.pop(entry["key"], []):

@@ -14,7 +14,7 @@ from tasks.files import write_json
 from tasks.finetune.arguments import require_fields
 from tasks.finetune.checkpoints import checkpoint_folder
 from tasks.finetune.distillation import require_teacher
-from tasks.finetune.job import Job, do_job, facts_of
+from tasks.finetune.job import Job, do_job, facts_of, known_facts_of
 from tasks.finetune.kernels import be_deterministic
 from tasks.finetune.launch import launch, node_number, require_launch
 from tasks.finetune.mishaps import telling_of_a_full_disk
@@ -89,7 +89,7 @@ def run(config: PipelineConfig) -> None:
 
 def _do(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
     """The facts of a training, which is done unless it was before."""
-    if job.folder != paths.MODEL and (known := facts_of(job)) is not None:
+    if job.folder != paths.MODEL and (known := known_facts_of(job)) is not None:
         return known  # of the trainings before, one that is done is kept while the others run
 
     def do(part: Job) -> None:

@@ -91,7 +91,10 @@ def _whole_start(start: Path, work: Work) -> Path:
             what = "trained prompts cannot be merged into the weights"
             fix = "Go on with the same finetune.prompt, or train with method: lora before"
             raise TrainingError(what, where="finetune", fix=fix)
-        model = load_trained(start, work.record).merge_and_unload()
+        with (
+            torch.random.fork_rng()
+        ):  # a run that goes on does not merge again: what is drawn after it must be the same
+            model = load_trained(start, work.record).merge_and_unload()
         beside = merged.with_name(f"start.{os.getpid()}")  # several processes may do so at once
         model.save_pretrained(beside)
         with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, set_seed
 from tasks.base.load import device_name
 from tasks.base.precision import DTYPES, Precision
 from tasks.errors import TrainingError, one_line
-from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint
+from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint, require_best
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
 from tasks.finetune.processes import as_first_says, first_before_others, is_first, is_sharded, process_number
@@ -53,6 +53,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
         with _missing_libraries_told():
             trainer = prepared.make_trainer(callbacks)
         trainer.remove_callback(PrinterCallback)
+        _verify_best(trainer)
         if trial is not None:
             trial.require_validation(trainer)
         counted = trainer.data_collator = CountTokens(trainer.data_collator)
@@ -103,6 +104,18 @@ def _require_optimizer(trainer: Any) -> None:
 def _refused(what: str, error: Exception) -> TrainingError:
     told = one_line(error)
     return TrainingError(f"{what}: {told}", where="params.yaml, finetune.trainer", fix="Mend it")
+
+
+def _verify_best(trainer: Any) -> None:
+    """Lets the trainer take the best weights only if they are those that were saved."""
+    load = trainer._load_best_model
+
+    def load_verified() -> None:
+        if is_first():
+            require_best(trainer.state.best_model_checkpoint)
+        load()
+
+    trainer._load_best_model = load_verified
 
 
 def _last_checkpoint(work: Work, step: int | None = None) -> Path | None:

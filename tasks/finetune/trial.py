@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from tasks.errors import DataError
+from tasks.files import folder_digest
 from tasks.finetune.outcomes import Outcome, best_of, read_outcomes, write_outcome
 from tasks.finetune.search_settings import SearchSettings
 from tasks.finetune.settings import TrainingSettings
@@ -84,7 +85,9 @@ class Trial(TrainerCallback):  # type: ignore[misc]
         elif not math.isfinite(self.value):
             outcome = Outcome(self.number, self.values, "failed", told=f"the validation loss is {self.value}")
         else:
-            outcome = Outcome(self.number, self.values, "complete", self.value, losses, facts=facts)
+            model = self.folder / f"trial-{self.number}" / "model"
+            digest = folder_digest(model) if model.is_dir() else None
+            outcome = Outcome(self.number, self.values, "complete", self.value, losses, facts=facts, model=digest)
         write_outcome(self.folder, outcome)
 
 

@@ -58,15 +58,16 @@ def family_of(batch: Batch) -> str | None:
 def row_ids_of(batch: Batch) -> frozenset[str] | None:
     """The batch's row ids, if it was seen before by this code."""
     place = _facts_beside(batch, ROW_IDS)
-    if not place.exists():
+    try:
+        return frozenset(pq.read_table(place, page_checksum_verification=True)["row_id"].to_pylist())
+    except (OSError, pa.ArrowException, KeyError):  # not there, or damaged: the batch is opened again
         return None
-    return frozenset(pq.read_table(place)["row_id"].to_pylist())
 
 
 def keep_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
     """Keeps what says which contract, and which decisions, concern the batch."""
     files.write_text(_facts_beside(batch, FAMILY), family)
-    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}))
+    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}), write_page_checksum=True)
 
 
 def _facts_beside(batch: Batch, what: str) -> Path:
@@ -84,11 +85,13 @@ def _read_text(path: Path) -> str | None:
 def recall(key: str) -> Facts | None:
     """The facts of a verdict that is kept."""
     folder = _folder(key)
+    if not is_whole(folder):
+        return None
     try:
         facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return facts if is_whole(folder) else None
+    return facts
 
 
 @contextlib.contextmanager

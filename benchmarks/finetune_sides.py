@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 TRL = {
     "trl": {"bf16": False, "packing": False},
@@ -26,6 +25,8 @@ HELD_OUT = 40
 
 def train(side: str, steps: int, on_gpu: bool, is_full: bool) -> dict[str, float]:
     """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats."""
+    import torch
+
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
     found = _trl(steps, on_gpu, is_full, **TRL[side]) if side in TRL else _strop(steps, is_exact=side == "strop-exact")
@@ -52,6 +53,7 @@ def _strop(steps: int, is_exact: bool) -> dict[str, float]:
 
 
 def _trl(steps: int, on_gpu: bool, is_full: bool, bf16: bool, packing: bool) -> dict[str, float]:
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -150,6 +152,8 @@ def keep_packed_rows(count: int) -> None:
 
 def held_out_loss(folder: Path) -> float:
     """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
+    import torch
+
     from tasks.base.load import load_trained
     from tasks.base.resolve import read_base
     from tasks.rendered import read_rendered

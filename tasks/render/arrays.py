@@ -197,7 +197,8 @@ def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.ND
     """How many tokens of each example are trained."""
     before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     ends = np.cumsum(lengths, dtype=np.int64)
-    return (before[ends] - before[ends - lengths]).astype(np.int32)
+    found: npt.NDArray[np.int32] = (before[ends] - before[ends - lengths]).astype(np.int32)
+    return found
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 TRL = {
     "trl": {"bf16": False, "packing": False},
@@ -30,6 +29,8 @@ def train(side: str, steps: int, on_gpu: bool, is_full: bool, threads: int | Non
     Args:
         threads: TRL's; None leaves it those that torch takes by itself. Strop chooses its own.
     """
+    import torch
+
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
     found = (
@@ -60,6 +61,7 @@ def _strop(steps: int, is_exact: bool) -> dict[str, float]:
 
 
 def _trl(steps: int, on_gpu: bool, is_full: bool, threads: int | None, bf16: bool, packing: bool) -> dict[str, float]:
+    import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -158,6 +160,8 @@ def keep_packed_rows(count: int) -> None:
 
 def held_out_loss(folder: Path) -> float:
     """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
+    import torch
+
     from tasks.base.load import load_trained
     from tasks.base.resolve import read_base
     from tasks.rendered import read_rendered

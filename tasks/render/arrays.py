@@ -20,15 +20,13 @@ import numpy.typing as npt
 
 from tasks.memory import give_memory_back
 from tasks.render.best_fit import Numbers
-from tasks.render.by_length import RANKS, Lengths, Ranks
+from tasks.render.by_length import Lengths, ranks_of
 from tasks.render.packing import Packed, pack
 from tasks.render.words import Ids
 
 EXAMPLES_AT_ONCE = 8192
 WAITING = ("input_ids", "loss_mask", "ids", "lengths", "trained", "ranks")
 _BETWEEN = 16
-_GOLDEN = 40_503
-"""The golden ratio x 2¹⁶: its multiples are far from one another."""
 Offsets = npt.NDArray[np.int64]
 
 
@@ -102,7 +100,7 @@ class Gathered:
         self._files["lengths"].write(examples.lengths.data)
         trained = _sums(examples.mask, examples.lengths)
         self._files["trained"].write(trained.data)
-        self._files["ranks"].write(_ranks(examples.row_ids, self.examples).data)
+        self._files["ranks"].write(ranks_of(examples.row_ids, self.examples).data)
         self._most_trained = max(self._most_trained, int(trained.max(initial=0)))
         self._longest = max(self._longest, int(examples.lengths.max(initial=0)))
         self._tokens += len(examples.ids)
@@ -199,17 +197,7 @@ def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.ND
     """How many tokens of each example are trained."""
     before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     ends = np.cumsum(lengths, dtype=np.int64)
-    return (before[ends] - before[ends - lengths]).astype(np.int32)
-
-
-def _ranks(row_ids: npt.NDArray[np.bytes_], first: int) -> Ranks:
-    """A hash of each example, of which `first` is the number of the first: the last 16 bits of its row's id, other ones for the
-    examples of one row, which follow one another."""
-    hexadecimal = np.ascontiguousarray(row_ids).view(np.uint8).reshape(len(row_ids), -1)[:, -4:].astype(np.uint32)
-    digits = (hexadecimal & 15) + 9 * (hexadecimal >> 6)  # 0 to 9, a to f
-    bits = digits @ np.array([2**12, 2**8, 2**4, 1], np.uint32)
-    numbers = np.arange(first, first + len(row_ids), dtype=np.uint64) * np.uint64(_GOLDEN)
-    found: Ranks = ((bits + numbers) % RANKS).astype(np.uint16)
+    found: npt.NDArray[np.int32] = (before[ends] - before[ends - lengths]).astype(np.int32)
     return found
 
 

@@ -19,6 +19,20 @@ AT_ONCE = 2**16
 PASSES = 64
 """Over all examples, where they are many."""
 _SCANNED = 2**18
+_GOLDEN = 40_503
+"""The golden ratio x 2¹⁶: its multiples are far from one another."""
+
+
+def ranks_of(row_ids: npt.NDArray[np.bytes_], first: int) -> Ranks:
+    """A hash of each example, of which `first` is the number of the first.
+
+    It is the last 16 bits of its row's id, and other ones for the examples of one row, which follow one another.
+    """
+    digits = np.ascontiguousarray(row_ids).view(np.uint8).reshape(-1, row_ids.itemsize)[:, -4:].astype(np.uint32)
+    digits = (digits & 15) + 9 * (digits >> 6)  # of 0 to 9, a to f
+    numbers = np.arange(first, first + len(row_ids), dtype=np.uint64) * np.uint64(_GOLDEN)
+    found: Ranks = ((digits @ np.array([2**12, 2**8, 2**4, 1], np.uint32) + numbers) % RANKS).astype(np.uint16)
+    return found
 
 
 def longest_first(lengths: Lengths, ranks: Ranks, of_length: Numbers) -> Iterator[tuple[int, Iterator[Numbers]]]:

@@ -95,7 +95,8 @@ class _Row:
         mean = float(self.left @ np.arange(len(self.left))) / count
         steps = np.arange(drawn + 1, drawn + 5 + int(2 * self.capacity / mean), dtype=np.uint64)
         quantiles = ((steps * np.uint64(GOLDEN)) >> np.uint64(32)).astype(np.int64) * count >> 32
-        seen, too_long = 0, []
+        seen = 0
+        too_long: list[int] = []
         for length in [*late, *np.searchsorted(ends, quantiles, side="right").tolist()]:
             seen += 1
             if self.used[length] >= self.left[length]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.render.best_fit import Numbers, best_fit
+from tasks.render.by_length import ranks_of
 from tasks.render.packing import Packed, pack
 
 Lengths = npt.NDArray[np.integer[Any]]
@@ -138,6 +139,16 @@ def test_examples_of_one_length_are_mixed_as_well() -> None:
     assert np.mean((share > 0) & (share < 1)) > 0.97
     uneven = np.where(is_second, 40, 2)
     assert sums(packed(lengths, 1024, uneven), uneven)[:-1].std() < 25
+
+
+def test_copies_of_a_row_are_in_many_packed_rows() -> None:
+    ids = np.repeat(np.array([f"{number:032x}" for number in range(10)], "S32"), 100)
+    ranks = ranks_of(ids, 0)
+    assert ranks_of(ids[300:], 300).tolist() == ranks[300:].tolist(), "whatever portion they come in"
+    found = pack(np.full(1000, 100, np.int32), np.ones(1000, np.int32), ranks, 1000)
+    for row in found.rows:
+        assert len({example // 100 for example in row}) > 3
+    assert len(ranks_of(ids[:0], 0)) == 0
 
 
 def test_long_examples_do_not_wait_for_the_last_rows() -> None:

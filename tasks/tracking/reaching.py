@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -49,7 +50,7 @@ def telling(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException) as error:
         if refused := disk_error(error):
             raise refused from error
         told = without_sql(error)

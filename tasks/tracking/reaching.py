@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sqlite3
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -64,7 +65,7 @@ def telling(uri: str, is_ours: bool = True) -> Iterator[None]:
         wait_while_locked(path)
     try:
         yield
-    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException) as error:
         if refused := disk_error(error):
             raise refused from error
         told = without_sql(error)

@@ -42,6 +42,20 @@ def test_every_setting_of_the_team_is_in_the_example_and_used() -> None:
     assert set(_yaml("mlflow/compose.yaml")["services"]) == {"mlflow", "database", "s3"}
 
 
+def test_the_teams_server_listens_on_this_machine_until_told_and_its_secrets_are_in_no_address() -> None:
+    server = _yaml("mlflow/compose.yaml")["services"]["mlflow"]
+    assert server["ports"] == ["${MLFLOW_BIND:-127.0.0.1}:5000:5000"]
+    addresses = [
+        value for name, value in server["environment"].items() if name.endswith(("_URI", "_ORIGINS", "_HOSTS"))
+    ]
+    assert len(addresses) >= 3
+    assert not [each for each in addresses if "PASSWORD" in each or "SECRET" in each or "*" in each]
+    for script in ("start.sh", "serve.sh"):
+        text = (REPOSITORY / "mlflow" / script).read_text()
+        assert "--app-name basic-auth" in text
+        assert "umask 077" in text
+
+
 def test_the_scripts_of_the_registry_are_valid_and_no_python_shadows_mlflow() -> None:
     folder = REPOSITORY / "mlflow"
     for script in folder.glob("*.sh"):

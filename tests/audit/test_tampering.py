@@ -502,14 +502,17 @@ def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
             code, out, err = strop(*command)
             assert (code, out) == (1, "")
             assert oid[:12] in err
-        remedy = "rm -f" + err.split("rm -f", 1)[1].strip()
+        remedy = err[err.index("rm -f ") :].strip()
         assert f".git/objects/{oid[:2]}/{oid[2:]}" in remedy
+        packs = set(Path(".git/objects/pack").iterdir())
         user("remote", "add", "origin", str(remote))
         try:
             subprocess.run(remedy, shell=True, check=True, capture_output=True)
+            assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         finally:
             user("remote", "remove", "origin")
-        assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
+            for pack in set(Path(".git/objects/pack").iterdir()) - packs:  # it holds what the next case damages
+                pack.unlink()
 
 
 @pytest.mark.parametrize("note", ["kept", "lost"])
@@ -547,7 +550,7 @@ def test_a_fresh_clone_is_told_to_fetch_the_ledger(world: Path, tmp_path: Path, 
         assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         user("update-ref", REF, f"{REF}~3")  # an older one than the receipts know
         SEEN.unlink()
-        with pytest.raises(LedgerBroken, match="the receipt of v4 names the entry"):
+        with pytest.raises(LedgerBroken, match="the receipt of v3 names the entry"):
             read_ledger("tiny")
 
 

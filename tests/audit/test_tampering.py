@@ -23,6 +23,7 @@ from toyworld import git as user
 from toyworld import register, run_stages, set_params, set_verdicts
 
 from tasks import outputs, paths
+from tasks.audit import links
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.ledger import ledger_ref, read_ledger
@@ -55,8 +56,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def broken(version: int = 1) -> dict[str, str]:
-    return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
+def broken(version: int = 1, *only: str) -> dict[str, str]:
+    """What differs, by link; of some links, where only these are of interest."""
+    with pytest.MonkeyPatch.context() as patch:
+        if only:
+            patch.setattr(links, "LINKS", {name: links.LINKS[name] for name in only})
+        return {link.name: link.detail for link in audit(load_config(), version) if not link.ok}
 
 
 @contextmanager
@@ -91,8 +96,7 @@ def changed(path: Path) -> bytes:
 
 def test_an_untouched_version_is_ok(world: Path) -> None:
     for version in (1, 2, 3, 4):
-        assert broken(version) == {}
-        assert {link.state for link in audit(load_config(), version)} == {"ok"}
+        assert [link for link in audit(load_config(), version) if link.state != "ok"] == []
 
 
 # the model in the registry and in DVC
@@ -142,12 +146,12 @@ def test_a_changed_file_of_the_registrys_model_is_named(world: Path, name: str) 
 def test_a_file_that_would_be_loaded_too_is_named(world: Path, name: str) -> None:
     path = in_registry("MLmodel").parent / name
     with replaced(path, b"{}"):
-        assert name in broken()["registry files"]
+        assert name in broken(1, "registry files")["registry files"]
 
 
 def test_a_missing_file_of_the_registrys_model_is_named(world: Path) -> None:
     with replaced(in_registry("peft/adapter_config.json"), None):
-        assert broken()["registry files"] == "peft/adapter_config.json in the registry is gone"
+        assert broken(1, "registry files")["registry files"] == "peft/adapter_config.json in the registry is gone"
 
 
 @pytest.mark.parametrize("name", sorted(IN_DVC))
@@ -182,14 +186,14 @@ def test_a_changed_raw_batch_and_a_changed_part_of_the_dataset_are_named(world: 
         assert broken() == {"raw batches": f"{batch} has changed"}
     part = in_dvc(paths.CURATED, batch.name)
     with replaced(part, changed(part)):
-        assert f"data/curated/{batch.name} in DVC's cache has changed" in broken()["dataset"]
+        assert f"data/curated/{batch.name} in DVC's cache has changed" in broken(1, "dataset")["dataset"]
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"])
 def test_a_changed_file_of_the_base_is_named(world: Path, name: str) -> None:
     path = Path(json.loads(paths.BASE.read_text())["id"]) / name
     with replaced(path, changed(path)):
-        assert f"{name} has changed" in broken()["base"]
+        assert f"{name} has changed" in broken(1, "base")["base"]
 
 
 # what the version's commit holds
@@ -259,7 +263,7 @@ def forged_tag(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("name", sorted(AT_THE_TAG))
 def test_a_changed_file_of_the_versions_commit_is_named(world: Path, name: str) -> None:
     with forged_tag(name):
-        found = broken()
+        found = broken(1, "ledger", AT_THE_TAG[name])
         detail = found[AT_THE_TAG[name]]
         folders = ("data/contract", "data/templates", "tasks/gate")
         in_lock = next((folder for folder in folders if name.startswith(f"{folder}/")), name)
@@ -278,7 +282,7 @@ def test_a_blob_that_was_rewritten_in_place_is_named(world: Path) -> None:
     content = zlib.decompress(stored.read_bytes()).replace(b'"looks": 0', b'"looks": 9')
     with replaced(stored, zlib.compress(content)):
         assert user("show", "tiny@v1:data/round.json").count('"looks": 9'), "git itself does not notice"
-        detail = broken()["inputs"]
+        detail = broken(1, "inputs")["inputs"]
         assert "data/round.json" in detail
         assert "is not what its name is the hash of" in detail
 
@@ -318,7 +322,7 @@ def test_a_changed_copy_in_mlflow_is_named(world: Path, what: str) -> None:
     statement, named = EDITS[what]
     run_id = open_registry(load_config()).version(1).run_id
     with edited_registry((statement, (run_id,))):
-        detail = broken()["run"]
+        detail = broken(1, "run")["run"]
         assert named in detail
         assert run_id in detail
 
@@ -342,7 +346,7 @@ def test_a_changed_file_of_the_run_is_named(world: Path, name: str) -> None:
 def test_a_changed_tag_of_the_version_is_found(world: Path, key: str, link: str) -> None:
     statement = "UPDATE model_version_tags SET value = 'forged' WHERE key = ? AND version = 1"
     with edited_registry((statement, (key,))):
-        assert "forged" in broken()[link] or link == "receipt"
+        assert "forged" in broken(1, link)[link]
 
 
 def test_a_moved_alias_is_found(world: Path) -> None:
@@ -455,7 +459,7 @@ def test_a_forged_ledger_is_found_and_answers_nothing(
     world: Path, strop: Callable[..., tuple[int, str, str]], name: str
 ) -> None:
     with rewritten(FORGERIES[name]):
-        assert re.search(NAMED[name], broken(1)["ledger"])
+        assert re.search(NAMED[name], broken(1, "ledger")["ledger"])
         for command in ("status", "history"):
             code, out, err = strop(command)
             assert (code, out) == (1, ""), command
@@ -493,19 +497,22 @@ def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
     remote = tmp_path / "remote.git"
     user("clone", "-q", "--mirror", "--no-hardlinks", ".", str(remote))
     with replaced(stored, content):
-        assert oid[:12] in broken(1)["ledger"]
+        assert oid[:12] in broken(1, "ledger")["ledger"]
         for command in (("status",), ("history",), ("status", "--json"), ("promote", "4"), ("rollback",)):
             code, out, err = strop(*command)
             assert (code, out) == (1, "")
             assert oid[:12] in err
-        remedy = "rm -f" + err.split("rm -f", 1)[1].strip()
+        remedy = err[err.index("rm -f ") :].strip()
         assert f".git/objects/{oid[:2]}/{oid[2:]}" in remedy
+        packs = set(Path(".git/objects/pack").iterdir())
         user("remote", "add", "origin", str(remote))
         try:
             subprocess.run(remedy, shell=True, check=True, capture_output=True)
+            assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         finally:
             user("remote", "remove", "origin")
-        assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
+            for pack in set(Path(".git/objects/pack").iterdir()) - packs:  # it holds what the next case damages
+                pack.unlink()
 
 
 @pytest.mark.parametrize("note", ["kept", "lost"])
@@ -515,7 +522,7 @@ def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int,
     if note == "lost":
         SEEN.unlink()
     try:
-        assert ("is gone" if note == "kept" else "is not here") in broken(1)["ledger"]
+        assert ("is gone" if note == "kept" else "is not here") in broken(1, "ledger")["ledger"]
         code, out, err = strop("status")
         assert (code, out) == (1, "")
         assert "git fetch origin --tags 'refs/strop/*:refs/strop/*'" in err
@@ -543,7 +550,7 @@ def test_a_fresh_clone_is_told_to_fetch_the_ledger(world: Path, tmp_path: Path, 
         assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         user("update-ref", REF, f"{REF}~3")  # an older one than the receipts know
         SEEN.unlink()
-        with pytest.raises(LedgerBroken, match="the receipt of v4 names the entry"):
+        with pytest.raises(LedgerBroken, match="the receipt of v3 names the entry"):
             read_ledger("tiny")
 
 
@@ -551,7 +558,7 @@ def test_a_receipt_that_was_replaced_is_found(world: Path, strop: Callable[..., 
     first, second = (user("rev-parse", f"tiny@v{version}").strip() for version in (1, 2))
     user("tag", "-f", "tiny@v2", first)
     try:
-        assert second[:12] in broken(1)["ledger"]
+        assert second[:12] in broken(1, "ledger")["ledger"]
         assert strop("status")[0] == 1
     finally:
         user("tag", "-f", "tiny@v2", second)
@@ -567,19 +574,20 @@ def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch
     monkeypatch.setattr(
         room, "claims_of", lambda *given: {v: type(c)(c.commit, c.receipt) for v, c in claims(*given).items()}
     )
-    links = {link.name: link for link in audit(load_config(), 1)}
-    assert all(link.ok for link in links.values()), [link for link in links.values() if not link.ok]
-    assert {name for name, link in links.items() if link.state == "unrecorded"} == {"ledger", "registry files"}
-    assert "registered before the digests were recorded" in links["registry files"].detail
+    checked = {link.name: link for link in audit(load_config(), 1)}
+    assert all(link.ok for link in checked.values()), [link for link in checked.values() if not link.ok]
+    assert {name for name, link in checked.items() if link.state == "unrecorded"} == {"ledger", "registry files"}
+    assert "registered before the digests were recorded" in checked["registry files"].detail
     path = in_registry("peft/adapter_config.json")
     with replaced(path, changed(path)):
         assert (
             "peft/adapter_config.json in the registry differs from data/model/adapter_config.json"
-            in (broken()["registry files"])
+            in (broken(1, "registry files")["registry files"])
         )
     with replaced(path.parent / "generation_config.json", b"{}"):
         assert (
-            "peft/generation_config.json in the registry is no file of the trained model" in broken()["registry files"]
+            "peft/generation_config.json in the registry is no file of the trained model"
+            in broken(1, "registry files")["registry files"]
         )
 
 

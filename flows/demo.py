@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows import demo_rounds
+from flows.console import VisibleConsole
 from flows.demo_data import news_articles, question_answer_pairs, write_records
 from flows.outcome import Outcome
 from tasks import paths
@@ -45,7 +46,7 @@ def demo(rounds: int = 1, folder: Path | None = None) -> int:
     """
     source = paths.find_root(Path(__file__).parent)
     folder = (folder or (FOLDER if rounds == 1 else ROUNDS_FOLDER)).absolute()
-    console = Console(highlight=False)
+    console = VisibleConsole(highlight=False)
     make_project(source, folder, RECIPE if rounds == 1 else ROUNDS_RECIPE)
     with chdir(folder):
         if rounds > 1:

@@ -128,7 +128,11 @@ def planted(tmp_path: Path, web: Any) -> tuple[Path, dict[str, str]]:
     }
     recipe = {"name": "faq", "kind": "self_instruct", "rows": 2, "seeds": "seeds.jsonl", "generator": generator}
     settings["build"] = {"recipes": [recipe]}
-    write_jsonl(root / "seeds.jsonl", qa_records(12, start=300))
+    seeds = [
+        {"instruction": f"Name a city of letter {n}.", "instances": [{"input": "", "output": f"City {n}"}]}
+        for n in range(20)
+    ]
+    write_jsonl(root / "seeds.jsonl", seeds)
     (root / "params.yaml").write_text(json.dumps(settings))
     proxy = f"http://me:{urllib.parse.quote(SECRETS['proxy'], safe='')}@127.0.0.1:9"
     environment = without_prefect(

@@ -20,7 +20,12 @@ ROOMS = ("base", "ingest", "lineage", "promote", "register", "tracking")
 """What the process of the flow runs itself; stages are processes of their own, which import the snapshot's code."""
 
 STAGES_ALONE = ("decoding", "helpers", "judging", "memory", "similarity", "statistics", "target_forms", "targets")
-IN_CHILDREN = ("tasks.base.load", "tasks.base.labelling", *(f"tasks.{name}" for name in STAGES_ALONE))
+IN_CHILDREN = (
+    "tasks.base.load",
+    "tasks.base.labelling",
+    "tasks.base.precision",
+    *(f"tasks.{name}" for name in STAGES_ALONE),
+)
 """Modules that this process never imports: torch and scipy come with them."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import qa_records, write_jsonl
+from toyflow import SECRET as SERVER_SECRET
 from toyflow import make_toy_flow, prefect_api, without_prefect
 from toyworld import git
 
@@ -136,7 +137,8 @@ def planted(tmp_path: Path, web: Any) -> tuple[Path, dict[str, str]]:
     (root / "params.yaml").write_text(json.dumps(settings))
     proxy = f"http://me:{urllib.parse.quote(SECRETS['proxy'], safe='')}@127.0.0.1:9"
     environment = without_prefect(
-        PREFECT_API_URL=prefect_api(), HTTP_PROXY=proxy, https_proxy=proxy, NO_PROXY="127.0.0.1,localhost",
+        PREFECT_API_URL=prefect_api(), PREFECT_API_AUTH_STRING=SERVER_SECRET,
+        HTTP_PROXY=proxy, https_proxy=proxy, NO_PROXY="127.0.0.1,localhost",
         DB_PASSWORD=SECRETS["database"], SIGNATURE=SECRETS["signature"], ENDPOINT=SECRETS["endpoint"],
         THE_KEY=SECRETS["api_key"], MLFLOW_TRACKING_PASSWORD=SECRETS["tracking"], HF_TOKEN=SECRETS["hub"],
     )  # fmt: skip

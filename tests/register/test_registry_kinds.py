@@ -63,7 +63,7 @@ def test_a_version_is_registered_promoted_rolled_back_and_audited(
     registry = open_registry(load_config())
     assert (registry.alias("champion"), registry.alias("challenger")) == (1, 2)
     promote(load_config(), 2, why="better", expected_champion=1)
-    assert rollback(load_config(), why="complaints").version == 1
+    assert rollback(load_config(), why="complaints", expected_champion=2).version == 1
     assert (registry.alias("champion"), registry.alias("challenger")) == (1, None)
     assert [version.version for version in registry.versions()] == [1, 2]
     for version in (1, 2):

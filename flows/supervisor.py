@@ -7,6 +7,7 @@ were cut off. A server that dies again and again is given up: the run is interru
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -55,6 +56,9 @@ def _watch(server: Server) -> None:
 
 def _give_up(server: Server, reason: str) -> None:
     server.lost = reason
+    # Prefect's workers would print each record that they can no longer send; the run ends with one line
+    logging.raiseExceptions = False
+    logging.disable(logging.CRITICAL)
     threading.Thread(target=_refuse, args=(server.listener,), daemon=True, name="no-server").start()
     main = threading.main_thread().ident
     assert main is not None

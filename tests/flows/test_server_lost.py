@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -54,6 +55,8 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     ask(server)
     supervise(server)
     yield server
+    logging.disable(logging.NOTSET)
+    logging.raiseExceptions = True
     server.stop()
     signal.signal(signal.SIGUSR1, handler)
 
@@ -170,6 +173,8 @@ def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_
     assert "Traceback" not in written
     told = [line for line in written.splitlines() if line.startswith("strop: ") and "started again" not in line]
     assert len(told) == 1, written
+    assert "Error logging" not in written, written
+    assert "EventsWorker" not in written, written
     assert "the Prefect server ended 3 times" in told[0]
     last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr

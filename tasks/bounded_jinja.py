@@ -136,7 +136,7 @@ def bound_chat_templates() -> None:
     chat_template_utils._compile_jinja_template = compiled
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+def _filtered(node: Any, name: str) -> nodes.Filter:
     made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
     made.environment = node.environment
     return made

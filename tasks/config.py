@@ -29,6 +29,7 @@ from tasks.render.settings import RenderSettings
 from tasks.settings import Settings
 from tasks.validate.settings import ValidateSettings
 from tasks.wording import count_of
+from tasks.yaml_text import load_yaml
 
 
 class PipelineConfig(Settings):
@@ -67,16 +68,13 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         ConfigError: the file is missing, is no YAML, or says something that it may not. Every mistake is listed, with its
             line, the value, what is allowed, and the nearest valid key.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8-sig"))
+        document = load_yaml(path.read_text(encoding="utf-8-sig"), "rt")
     except FileNotFoundError as error:
         raise ConfigError(
             "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         ) from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(why_unreadable(error, path), where=str(path), fix="Mend it at that place") from error
     if not isinstance(document, dict):
         raise ConfigError(

@@ -234,4 +234,5 @@ def why_unreadable(error: Exception, path: Path) -> str:
     """Why a YAML file that a person writes could not be read, in one line."""
     if is_conflict(path.read_bytes()):
         return "an unresolved conflict of git: choose between its sides, and remove the lines with the markers"
-    return f"not readable as YAML: {' '.join(str(error).split())}"
+    reason = " ".join(str(error).split())
+    return reason if reason.startswith("not readable") else f"not readable as YAML: {reason}"

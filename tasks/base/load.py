@@ -15,6 +15,7 @@ from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.precision import DTYPES, Precision
 from tasks.base.resolve import BaseRecord
+from tasks.bounded_jinja import bound_chat_templates
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
 
@@ -73,6 +74,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
     tokenizer.chat_template = _with_constant_date(tokenizer.chat_template)
+    bound_chat_templates()  # a model's own is foreign code
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.bounded_jinja import BoundedEnvironment
 from tasks.build.made import Made, digest_of
 from tasks.build.settings import Recipe
 from tasks.errors import ConfigError, SourceError
@@ -106,9 +107,8 @@ def _read_csv(path: Path) -> Iterator[Record | None]:
 
 def _templates(recipe: Recipe) -> list[dict[str, Template]]:
     from jinja2 import StrictUndefined, TemplateSyntaxError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    sandbox = BoundedEnvironment(undefined=StrictUndefined, autoescape=False)
     templates = []
     for number, template in enumerate(recipe.templates):
         try:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache, lru_cache
+from typing import Any
 
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "html", "py", "json", "txt", "pdf", "zip"}
 """`logo@2x.png` is no address."""
@@ -186,8 +187,8 @@ def _number_plan(code: str) -> tuple[frozenset[int], re.Pattern[str] | None, boo
 
     lengths: set[int] = set()
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]
-    plans = [PhoneMetadata.metadata_for_region_or_calling_code(int(code), region) for region in regions]
-    if not all(plan is not None and plan.general_desc.possible_length for plan in plans):
+    plans: list[Any] = [PhoneMetadata.metadata_for_region_or_calling_code(int(code), region) for region in regions]
+    if not all(plan is not None and plan.general_desc and plan.general_desc.possible_length for plan in plans):
         return frozenset(), None, True
     for plan in plans:
         lengths.update(plan.general_desc.possible_length)

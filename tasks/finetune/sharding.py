@@ -12,6 +12,7 @@ import torch
 
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.launch_settings import LaunchSettings
+from tasks.yaml_text import load_yaml
 
 KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
 """Strategy → accelerate's name for it in `distributed_type`."""
@@ -61,14 +62,11 @@ def sharding_environment(settings: LaunchSettings) -> dict[str, str]:
 
 
 def _fields(settings: LaunchSettings) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     path = Path(settings.config or "")
     fix = f"Write one: accelerate config --config_file {path}"
     try:
-        fields = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        fields = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         told = "not found" if isinstance(error, FileNotFoundError) else "cannot be read as YAML"
         raise TrainingError(told, where=str(path), fix=fix) from error
     kind = fields.get("distributed_type") if isinstance(fields, dict) else None

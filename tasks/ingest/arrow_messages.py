@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
@@ -27,14 +28,14 @@ def unpacked_bytes(path: Path) -> int:
     return total
 
 
-def _next(reader: object) -> object | None:
+def _next(reader: Any) -> Any:
     try:
-        return reader.read_next_message()  # type: ignore[attr-defined,no-any-return]
+        return reader.read_next_message()
     except StopIteration:
         return None
 
 
-def _unpacked(header: bytes, body: object) -> int:
+def _unpacked(header: bytes, body: Any) -> int:
     """Of one message (format/Message.fbs): each packed buffer begins with its length when unpacked, or -1."""
     try:
         message = struct.unpack_from("<I", header, 0)[0]
@@ -53,7 +54,7 @@ def _unpacked(header: bytes, body: object) -> int:
         for number in range(struct.unpack_from("<I", header, buffers)[0]):
             offset, length = struct.unpack_from("<qq", header, buffers + 4 + 16 * number)
             if length >= 8:
-                told = body.slice(offset, 8).to_pybytes()  # type: ignore[attr-defined]
+                told = body.slice(offset, 8).to_pybytes()
                 total += max(int.from_bytes(told, "little", signed=True), 0)
         return total
     except (struct.error, IndexError):

@@ -50,7 +50,7 @@ class ChatFormat:
     def _shows(self, marks: list[str], messages: list[Message], tools: list[Any] | None = None) -> bool:
         try:
             text = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
-        except (TemplateError, TypeError, ValueError, KeyError):
+        except (TemplateError, TypeError, ValueError, KeyError, RecursionError):
             return False
         return all(mark in text for mark in marks)
 
@@ -108,7 +108,7 @@ class ChatFormat:
             text: str = self.tokenizer.apply_chat_template(
                 list(messages), tools=list(conversation.tools) or None, tokenize=False, add_generation_prompt=serving
             )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+        except (TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
             roles = " → ".join(m["role"] for m in messages)
             raise ConfigError(
                 f"the chat template refuses a conversation of the turns {roles}: {error}",

@@ -7,30 +7,34 @@ for reading the files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks import paths
+from tasks.bounded_jinja import BoundedEnvironment, begin, has_loops
 from tasks.errors import ConfigError, StropError
 from tasks.files import why_unreadable
 from tasks.target_forms import entries_of, json_of
 from tasks.targets import KINDS, Frame
+from tasks.yaml_text import load_yaml
 
 FIELDS = ("family", "language", "system", "instruction", "input", "output")
 """What a template may name; `output` in its answer alone, for it is not there when the model is served."""
 
 AS_IT_IS = "{{ output }}"
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_ENVIRONMENT = BoundedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 _ENVIRONMENT.filters["parsed"] = json.loads
 _GLOBALS = dict(_ENVIRONMENT.globals)
+_LOOPING: WeakSet[Template] = WeakSet()
+"""Templates that may write more than once what they are given."""
 _MARK = "\ue000"
 _AS_INGESTED: dict[str, dict[str, Any]] = {
     "entities": {"type": "PER", "text": "Ann", "start": 0, "end": 3},
@@ -137,7 +141,7 @@ def _is_whole(text: str) -> bool:
 def _written(template: InstructionTemplate, part: Template, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     try:
         return _rendered(part, {name: row[name] for name in names})
-    except (UndefinedError, SecurityError, TypeError) as error:
+    except (UndefinedError, SecurityError, TypeError, RecursionError) as error:
         raise _mistake(template, row, error) from error
 
 
@@ -155,11 +159,19 @@ def _rendered(template: Template, fields: dict[str, Any]) -> str:
     context.vars.clear()  # what the template has set
     context.exported_vars.clear()
     context.parent.update(fields)
+    begin(context)
+    join = _join(template)
     try:
-        return "".join(template.root_render_func(context))
+        return join(template.root_render_func(context))
     except BaseException:
         _context.cache_clear()  # it may have stopped within a block that changes how texts are escaped
         raise
+
+
+@lru_cache(maxsize=1024)
+def _join(template: Template) -> Callable[[Iterable[str]], str]:
+    """How its pieces become a text: what loops is measured meanwhile, the rest cannot grow."""
+    return _ENVIRONMENT.concat if template in _LOOPING else "".join
 
 
 @lru_cache(maxsize=1024)
@@ -174,14 +186,11 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
     Raises:
         ConfigError: a file is no template file; all mistakes of all files are listed.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     families, mistakes = {}, []
     for path in sorted(folder.glob("*.yaml")):
         try:
-            families[path.stem] = _parse(path.stem, YAML(typ="safe").load(path.read_text(encoding="utf-8-sig")))
-        except (YAMLError, UnicodeDecodeError) as error:
+            families[path.stem] = _parse(path.stem, load_yaml(path.read_text(encoding="utf-8-sig")))
+        except ValueError as error:
             mistakes.append(f"{path}: {why_unreadable(error, path)}")
         except StropError as error:
             mistakes.append(f"{path}: {error.what}")
@@ -209,15 +218,24 @@ def _parse_entry(entry: Any, kind: str) -> InstructionTemplate:
         raise ConfigError(f"a template has id, language, user and perhaps system and answer, not {entry!r}"[:300])
     user, answer = str(entry["user"]), str(entry.get("answer", AS_IT_IS))
     try:
-        templates = _ENVIRONMENT.from_string(user), _ENVIRONMENT.from_string(answer)
+        templates = _compiled(user), _compiled(answer)
         if "output" in _named(user):
             raise ConfigError(
                 f"template {entry['id']}: `user` names output, which is not there when the model is served"
             )
-    except TemplateSyntaxError as error:
+    except (TemplateSyntaxError, SecurityError) as error:
         raise ConfigError(f"template {entry['id']}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"template {entry['id']}: it is nested too deeply") from error
     named, system = (str(entry["id"]), str(entry["language"])), str(entry.get("system", ""))
     return InstructionTemplate(*named, *templates, _frame(answer), (user, answer), kind, system)
+
+
+def _compiled(source: str) -> Template:
+    template = _ENVIRONMENT.from_string(source)
+    if has_loops(_ENVIRONMENT, source):
+        _LOOPING.add(template)
+    return template
 
 
 def _named(text: str) -> set[str]:

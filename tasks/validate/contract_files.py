@@ -16,6 +16,7 @@ from tasks.validate.contract import Contract, FamilyContract
 from tasks.validate.mistakes import Mistake, describe, line_of, nearest
 from tasks.validate.rules import CODES
 from tasks.wording import count_of
+from tasks.yaml_text import load_yaml
 
 PARTS = ("all", "families")
 
@@ -58,12 +59,9 @@ def load_contract(place: Path = paths.CONTRACT.parent) -> Contract:
 
 
 def _read(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="rt").load(path.read_text(encoding="utf-8-sig")) or {}
-    except (YAMLError, UnicodeDecodeError) as error:
+        return load_yaml(path.read_text(encoding="utf-8-sig"), "rt") or {}
+    except ValueError as error:
         raise ConfigError(why_unreadable(error, path), where=str(path), fix="Mend it at that place") from error
 
 

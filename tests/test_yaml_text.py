@@ -1,0 +1,57 @@
+"""YAML made to come to more than any memory holds: one line, at once; what people write is read as it was."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.config import load_config
+from tasks.errors import ConfigError
+from tasks.render.templates import read_templates
+from tasks.validate.contract_files import load_contract
+from tasks.yaml_text import load_yaml
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+BOMBS = {
+    "names of names": LAUGHS,
+    "merged mappings": "a0: &a0 {x: y}\n"
+    + "".join(f"a{n}: &a{n} {{l: *a{n - 1}, r: *a{n - 1}}}\n" for n in range(1, 40)),
+    "itself": "a: &a [*a]\n",
+    "lists in lists": "a: " + "[" * 100_000,
+    "mappings in mappings": "a: " + "{a: " * 5_000,
+    "entries in entries": "- " * 50_000 + "x",
+    "a long number": "a: " + "9" * 10_000,
+    "no end": "a: '" + "x" * 9_000_000 + "'",
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_one_line_at_once_in_every_file_that_is_yaml(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    start = time.process_time()
+    for read in (load_config, load_contract):
+        with pytest.raises(ConfigError) as told:
+            read(path)
+        assert "not readable as YAML" in str(told.value)
+        assert "\n" not in str(told.value)
+        assert len(str(told.value)) < 600
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        read_templates(tmp_path)
+    assert time.process_time() - start < 5
+
+
+def test_names_that_people_use_are_read() -> None:
+    text = "base: &base {rank: 8, layers: [q, v]}\none:\n  <<: *base\n  rank: 16\ntwo: [*base, *base]\n"
+    found = load_yaml(text)
+    assert found["one"] == {"rank": 16, "layers": ["q", "v"]}
+    assert found["two"] == [{"rank": 8, "layers": ["q", "v"]}] * 2
+    assert load_yaml(text, "rt")["one"]["rank"] == 16
+
+
+def test_brackets_in_texts_are_no_depth_that_matters() -> None:
+    assert load_yaml("a: '" + "[]" * 500 + "'")["a"] == "[]" * 500

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import toyworld
 from toyworld import git as user
-from toyworld import register, run_stages, set_params, set_verdicts
+from toyworld import register, run_stages, set_verdicts
 
 from tasks import outputs, paths
 from tasks.audit import links
@@ -45,9 +45,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(root)
         promote(load_config(), 2, why="better", expected_champion=1)
         rollback(load_config(), why="complaints", expected_champion=2)
-        set_params(seed=3)
-        set_verdicts(seed3=False)
-        run_stages()
+        set_verdicts(seed2=False)  # equal weights: they are logged once
+        run_stages(rejudge=True)
         assert not register().passed
         set_verdicts()
         run_stages(rejudge=True)
@@ -478,8 +477,9 @@ def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> Non
             read_ledger("tiny")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "removed", "rewritten"])
-@pytest.mark.parametrize("back", [0, 3])
+@pytest.mark.parametrize(
+    ("damage", "back"), [("truncated", 0), ("truncated", 3), ("emptied", 3), ("removed", 3), ("rewritten", 3)]
+)
 def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
     world: Path, strop: Callable[..., tuple[int, str, str]], damage: str, back: int, tmp_path: Path
 ) -> None:
@@ -498,7 +498,7 @@ def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
     user("clone", "-q", "--mirror", "--no-hardlinks", ".", str(remote))
     with replaced(stored, content):
         assert oid[:12] in broken(1, "ledger")["ledger"]
-        for command in (("status",), ("history",), ("status", "--json"), ("promote", "4"), ("rollback",)):
+        for command in (("status",), ("history",), ("status", "--json"), ("rollback",)):
             code, out, err = strop(*command)
             assert (code, out) == (1, "")
             assert oid[:12] in err

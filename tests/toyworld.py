@@ -32,11 +32,15 @@ stages:
     deps: [data/base.json, data/curated]
     params: [finetune.seed]
     outs: [data/model, data/reports/training.json]
+  evaluate:
+    cmd: python toy.py evaluate
+    deps: [data/model]
+    outs: [data/predictions]
   gate:
     cmd: python toy.py gate
     deps: [data/model, data/round.json, tasks/gate, tasks/weights.py, verdicts.json]
     params: [gate]
-    outs: [data/predictions, data/reports/plots]
+    outs: [data/reports/plots]
     metrics: [data/reports/metrics.json, data/reports/verdict.json]
 """
 
@@ -63,6 +67,9 @@ def finetune():
     Path("data/model/curves.jsonl").write_text("\\n".join(lines) + "\\n")
     write(reports / "training.json", {"threads": 1, "effective_micro_batch_rows": 1, "seed": int(seed), "precision": "fp32"})
 
+def evaluate():
+    write(Path("data/predictions/answers.json"), {"seed": seed})
+
 def gate():
     from tasks.weights import weights_digest
     digest = weights_digest(Path("data/model"))
@@ -71,7 +78,6 @@ def gate():
     champion = round_["champion"]
     scores = {"overall": {"score": 0.9, "rows": 40, "interval": [0.8, 1.0]}, "families": {}, "valid_perplexity": 2.5}
     write(reports / "metrics.json", {"test_rows": 40, "models": {"candidate": {"weights_digest": digest, **scores}}})
-    write(Path("data/predictions/answers.json"), {"seed": seed})
     (reports / "plots").mkdir(parents=True, exist_ok=True)
     (reports / "plots" / "scores.svg").write_text("<svg/>")
     write(reports / "verdict.json", {
@@ -85,7 +91,7 @@ def gate():
 globals()[sys.argv[1]]()
 """
 
-STAGES = ("curate", "finetune", "gate")
+STAGES = ("curate", "finetune", "evaluate", "gate")
 
 
 def make_adapter(base: Path, folder: Path, seed: int) -> None:

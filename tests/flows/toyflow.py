@@ -83,7 +83,7 @@ def make_toy_flow(root: Path) -> Path:
     """At most three batches: a third file makes the weights of adapters/3."""
     shutil.copytree(template("judged"), root, symlinks=True)
     shutil.copytree(REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
-    for made in ("curated", "model", "reports"):
+    for made in ("curated", "model", "predictions", "reports"):
         shutil.rmtree(root / "data" / made)
     for made in ("dvc.lock", "data/round.json", "data/raw.dvc", ".strop/scan.json"):
         (root / made).unlink()

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands import building, contract, data, deciding, looking, quarantine, rows, running, talking
+from flows.commands import building, contract, data, deciding, looking, quarantine, registry, rows, running, talking
 from tasks.errors import StropError, told_by_disk
 
 HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
@@ -44,6 +44,7 @@ app.add_typer(contract.app, name="contract", rich_help_panel="Data")
 building.add_to(data.app)
 app.add_typer(rows.app, name="rows", rich_help_panel="Data")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
 
 
 @app.callback()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.errors import VersioningError
+from tasks.git import main_worktree
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -32,7 +33,7 @@ def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -
     is_told = False
     while True:
         try:
-            with set_loggers_level(logging.CRITICAL), contextlib.closing(Repo()) as repo:
+            with set_loggers_level(logging.CRITICAL), contextlib.closing(Repo(config=shared_config())) as repo:
                 return work(repo)
         except (DvcException, SCMError) as error:
             if not _is_locked(error) or time.monotonic() > deadline:
@@ -43,6 +44,20 @@ def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -
                 )
                 is_told = True
         time.sleep(RETRY_EVERY_SECONDS)
+
+
+def shared_config() -> dict[str, Any] | None:
+    """In a linked git worktree, the main worktree's cache and its own settings (`.dvc/config.local`), which git does not bring.
+
+    The worktrees share tags and ledger; so each of them can have every version's data.
+    """
+    from dvc.config import Config
+
+    main = main_worktree()
+    if main is None or not (main / ".dvc" / "cache").is_dir() or Path(".dvc/config.local").exists():
+        return None
+    local = Config(str(main / ".dvc"), validate=False).load_one("local")
+    return {**local, "cache": {"dir": str((main / ".dvc" / "cache").resolve()), **local["cache"]}}
 
 
 def reaching(repo: Repo, work: Callable[[], Any]) -> None:

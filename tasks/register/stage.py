@@ -93,8 +93,8 @@ def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
     if recorded > newest:
         raise RegistryError(
             f"has versions of {model} up to {newest}, but the ledger knows {recorded}: it is not the registry of before",
-            where=registry.uri,
-            fix="Name the old one in register.tracking_uri, or begin another model with register.model_name",
+            where=registry.address,
+            fix="Name the old one in register.tracking_uri; if it is lost, make it again: strop registry rebuild",
         )
 
 

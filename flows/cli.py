@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands import building, contract, data, deciding, looking, quarantine, rows, running, talking
+from flows.commands import building, contract, data, deciding, looking, quarantine, registry, rows, running, talking
 from flows.commands.common import begin
 from tasks.errors import StropError, told_by_disk
 from tasks.terminal import prepare_streams
@@ -48,6 +48,7 @@ app.add_typer(contract.app, name="contract", rich_help_panel="Data")
 building.add_to(data.app)
 app.add_typer(rows.app, name="rows", rich_help_panel="Data")
 app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
 
 
 @app.callback()

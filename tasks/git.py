@@ -62,13 +62,13 @@ def head_commit() -> str:
 
 def main_worktree() -> Path | None:
     """The root of the main worktree, where the project is a linked one (`git worktree add`); None elsewhere."""
-    if not Path(".git").is_file():
+    if not (project() / ".git").is_file():
         return None
     first = (_git("worktree", "list", "--porcelain", may_fail=True) or "").split("\n\n")[0].splitlines()
     if not first or "bare" in first:
         return None
     root = Path(first[0].removeprefix("worktree "))
-    return None if root.resolve() == Path.cwd().resolve() else root
+    return None if root.resolve() == project().resolve() else root
 
 
 def make_commit(tree: str, message: str, parent: str | None) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import paths
 from tasks.errors import VersioningError, disk_error, one_line
+from tasks.git import main_worktree
 from tasks.redaction import without_credentials
-from tasks.work import current_snapshot
+from tasks.work import current_snapshot, project
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -61,7 +62,7 @@ def open_repo(folder: Path | None = None) -> Repo:
     folder = folder or Path.cwd()
     snapshot = current_snapshot(folder)
     if snapshot is None:
-        return Repo(str(folder))
+        return Repo(str(folder), config=shared_config())
     return Repo(str(folder), config=_config_of(snapshot.project, snapshot.began))
 
 
@@ -71,7 +72,7 @@ def _config_of(project: str, began: int) -> dict[str, Any]:
     from dvc.config import Config
 
     dvc = Path(project) / ".dvc"
-    config: dict[str, Any] = dict(Config(str(dvc), validate=False))
+    config: dict[str, Any] = {**Config(str(dvc), validate=False), **(shared_config() or {})}
     return {
         **config,
         "core": {**config.get("core", {}), "no_scm": True},
@@ -130,6 +131,20 @@ def _is_configured() -> bool:
     files = [Path(".dvc/config"), Path(".dvc/config.local")]
     files += [Path(each) / "config" for each in (global_config_dir(), system_config_dir())]
     return any("site_cache_dir" in file.read_text("utf-8", errors="replace") for file in files if file.is_file())
+
+
+def shared_config() -> dict[str, Any] | None:
+    """In a linked git worktree, the main worktree's cache and its own settings (`.dvc/config.local`), which git does not bring.
+
+    The worktrees share tags and ledger; so each of them can have every version's data.
+    """
+    from dvc.config import Config
+
+    main = main_worktree()
+    if main is None or not (main / ".dvc" / "cache").is_dir() or (project() / ".dvc/config.local").exists():
+        return None
+    local = Config(str(main / ".dvc"), validate=False).load_one("local")
+    return {**local, "cache": {"dir": str((main / ".dvc" / "cache").resolve()), **local["cache"]}}
 
 
 def reaching(repo: Repo, work: Callable[[], Any]) -> None:

@@ -155,15 +155,15 @@ def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
     root = shutil.copytree(template(name), tmp_path / "project", symlinks=True)
     monkeypatch.chdir(root)
-    monkeypatch.setattr(logged_model, "log_apart", _log_here)
+    monkeypatch.setattr(logged_model, "log_apart", log_here)
     return root
 
 
-def _log_here(run_id: str, folder: Path, digest: str) -> str:
+def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
     from tasks.config import load_config
     from tasks.register.logged_model import log_model
 
-    return log_model(load_config(), run_id, folder, digest)
+    return log_model(load_config(), run_id, folder, digest, base)
 
 
 def register() -> Registered:
@@ -172,7 +172,7 @@ def register() -> Registered:
     from tasks.register import logged_model, stage
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logged_model, "log_apart", _log_here)
+        patch.setattr(logged_model, "log_apart", log_here)
         return stage.run(load_config())
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import RegistryError, StropError
-from tasks.redaction import without_credentials
 from tasks.rendered import TEMPLATES
 
 if TYPE_CHECKING:
@@ -25,11 +24,15 @@ if TYPE_CHECKING:
 PROBE = "The quick brown fox 敏捷的棕色狐狸 0123456789"
 
 
-def log_apart(run_id: str, folder: Path, digest: str) -> str:
-    """Logs the model in `folder` in a process of its own, and returns its address in the registry."""
+def log_apart(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
+    """Logs the model in `folder` in a process of its own, and returns its address in the registry.
+
+    Args:
+        base: the base that it was made from, as a receipt holds it; None for the one that is pinned now.
+    """
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
         answer = Path(scratch) / "answer"
-        request = {"run_id": run_id, "folder": str(folder), "digest": digest, "answer": str(answer)}
+        request = {"run_id": run_id, "folder": str(folder), "digest": digest, "answer": str(answer), "base": base}
         # no GPU: one may be full, and both sides of the comparison must compute alike
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-m", "tasks.register.logged_model"]
@@ -41,7 +44,9 @@ def log_apart(run_id: str, folder: Path, digest: str) -> str:
         return answer.read_text()
 
 
-def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) -> str:
+def log_model(
+    config: PipelineConfig, run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None
+) -> str:
     """Logs the model in `folder`, reloads it, and compares.
 
     Raises:
@@ -53,17 +58,17 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
     from tasks.base.resolve import read_base
     from tasks.tracking.registry import open_registry
 
-    record = read_base()
+    record = base_of(base) if base else read_base()
     is_adapter = (folder / "adapter_config.json").is_file()
     labels = labels_of(folder)
-    base = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
+    beneath = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
     registry = open_registry(config)
     tokenizer = load_tokenizer(folder, speaks=labels in (None, REWARD))
     model = load_trained(folder, record, _precision(folder, record))
     before = logits(model, tokenizer)
-    model_uri = registry.log_model(run_id, model, tokenizer, digest, base, speaks=labels is None)
+    model_uri = registry.log_model(run_id, model, tokenizer, digest, beneath, speaks=labels is None)
     del model  # two at once may not fit
-    reloaded, its_tokenizer = registry.load_model(model_uri, base)
+    reloaded, its_tokenizer = registry.load_model(model_uri, beneath)
     change = float((logits(reloaded, its_tokenizer) - before).abs().max())
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
         stored = digest_of(registry.weight_files(model_uri, Path(scratch)))
@@ -71,14 +76,20 @@ def log_model(config: PipelineConfig, run_id: str, folder: Path, digest: str) ->
         registry.forget_model(model_uri)
         told = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
         raise RegistryError(
-            f"the model that the registry gives back is not the one that was logged: {told}",
-            where=without_credentials(registry.uri),
+            f"the model that the registry gives back is not the one that was logged: {told}", where=registry.address
         )
     registry.share_weights(model_uri, folder)
     for name in (TEMPLATES.name, LABELS):
         if (folder / name).is_file():
             registry.add_file(model_uri, folder / name)
     return model_uri
+
+
+def base_of(recorded: dict[str, Any]) -> BaseRecord:
+    """The base that a receipt names."""
+    from tasks.base.resolve import BaseRecord
+
+    return BaseRecord(**{key: value for key, value in recorded.items() if key != "digest"})
 
 
 def digest_of(files: list[Path]) -> str:
@@ -127,7 +138,8 @@ def main() -> int:
     request = json.load(sys.stdin)
     threads.begin()
     try:
-        uri = log_model(load_config(), request["run_id"], Path(request["folder"]), request["digest"])
+        folder = Path(request["folder"])
+        uri = log_model(load_config(), request["run_id"], folder, request["digest"], request["base"])
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code

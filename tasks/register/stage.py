@@ -21,7 +21,6 @@ from tasks.ledger import Entry, append_entry, champion_of, head_of, judged, now,
 from tasks.ledger_chain import note_head
 from tasks.ledger_check import version_message
 from tasks.logged import LOGGED, record_of
-from tasks.redaction import without_credentials
 from tasks.register import logged_model
 from tasks.register.logged_files import files_tag, is_as_logged
 from tasks.register.receipt import obtain_receipt, receipt_digest
@@ -103,8 +102,8 @@ def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
     if recorded > newest:
         raise RegistryError(
             f"has versions of {model} up to {newest}, but the ledger knows {recorded}: it is not the registry of before",
-            where=without_credentials(registry.uri),
-            fix="Name the old one in register.tracking_uri, or begin another model with register.model_name",
+            where=registry.address,
+            fix="Name the old one in register.tracking_uri; if it is lost, make it again: strop registry rebuild",
         )
 
 

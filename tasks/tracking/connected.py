@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.tracking.reaching import without_password
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -17,3 +19,8 @@ class Connected:
     model: str
     client: MlflowClient
     experiment_id: str
+
+    @property
+    def address(self) -> str:
+        """Its address as it may be shown."""
+        return without_password(self.uri)

@@ -6,12 +6,13 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.files import file_digest
 from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.connected import Connected
-from tasks.tracking.reaching import quiet, telling
+from tasks.tracking.reaching import patient, quiet, telling
 
 
 class Models(Connected):
@@ -35,7 +36,7 @@ class Models(Connected):
         os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it came: the bytes are compared
         # an adapter that is logged without its base's path reloads with wrong weights, and only whispers
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with telling(self.uri), quiet():
+        with telling(self.uri), quiet(), patient():
             self._remove_half_logged(weights)
             with mlflow.start_run(run_id=run_id, log_system_metrics=False):
                 logged = mlflow.transformers.log_model(
@@ -53,14 +54,45 @@ class Models(Connected):
         import mlflow
 
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with telling(self.uri), quiet():
+        with telling(self.uri), quiet(), patient():
             parts = mlflow.transformers.load_model(model_uri, return_type="components", **to_base)
         return parts["model"], parts["tokenizer"]
 
     def add_file(self, model_uri: str, file: Path) -> None:
         """Puts a file beside a logged model's own."""
-        with telling(self.uri), quiet():
+        with telling(self.uri), quiet(), patient():
             self.client.log_model_artifact(model_uri.rsplit("/", 1)[1], str(file))
+
+    def log_empty_model(self, run_id: str, weights: str) -> str:
+        """The address of a model without files, for a version whose weights are nowhere."""
+        with telling(self.uri):
+            made = self.client.create_logged_model(
+                self.experiment_id, self.model, run_id, tags={"strop.weights_missing": weights}
+            )
+            self.client.finalize_logged_model(made.model_id, "READY")
+            return str(made.model_uri)
+
+    def has_weights(self, source: str) -> bool:
+        """Whether a logged model holds any *.safetensors; they are not read."""
+        model_id, folders = source.rsplit("/", 1)[1], [""]
+        with telling(self.uri):
+            while folders:
+                for file in self.client.list_logged_model_artifacts(model_id, folders.pop() or None):
+                    if file.is_dir:
+                        folders.append(file.path)
+                    elif file.path.endswith(".safetensors"):
+                        return True
+        return False
+
+    def copy_files(self, source: str, target: str) -> None:
+        """Puts the files of a logged model into another one."""
+        from mlflow.artifacts import download_artifacts
+
+        with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
+            place = self._local_artifacts(source)
+            if place is None:
+                place = Path(download_artifacts(source, dst_path=folder, tracking_uri=self.uri))
+            self.client.log_model_artifacts(target.rsplit("/", 1)[1], str(place))
 
     def forget_model(self, model_uri: str) -> None:
         """Removes a logged model that must not be used."""
@@ -75,7 +107,7 @@ class Models(Connected):
         """Every file of a logged model by its place in it: where it lies, or was downloaded to below `folder`."""
         from mlflow.artifacts import download_artifacts
 
-        with telling(self.uri), quiet():
+        with telling(self.uri), quiet(), patient():
             place = self._local_artifacts(source)
             if place is None:
                 place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))

@@ -6,13 +6,14 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks import paths
 from tasks.errors import RegistryError
 from tasks.tracking.artifact_paths import make_relative
 from tasks.tracking.reaching import hush
-from tasks.tracking.registry_file import project_of, schema_version
+from tasks.tracking.registry_file import is_damaged, path_of, project_of, schema_version
 
 PREPARE_SECONDS = 300
 """An upgrade of a large file by another process takes long."""
@@ -24,13 +25,10 @@ def prepare_file(uri: str, path: Path) -> None:
         at = schema_version(path)
         if at is None and not (path.exists() and path.stat().st_size):
             _make(path)
-        elif at != _newest_schema():
-            import mlflow.db
-
-            hush()
-            shutil.copyfile(path, path.with_name(f"{path.name}.before-{at or 'mlflow'}"))
-            mlflow.db.upgrade.callback(uri)
-        elif make_relative(path):
+            return
+        if at != _newest_schema():
+            _upgrade(uri, path, at)
+        if make_relative(path):
             print(f"registry: artifact paths in {path} are now relative to the project", file=sys.stderr, flush=True)
 
 
@@ -61,6 +59,25 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _upgrade(uri: str, path: Path, at: str | None) -> None:
+    """Keeps a copy of the file beside it, then lets MLflow upgrade it."""
+    import mlflow.db
+    from alembic.util.exc import CommandError
+
+    hush()
+    copy = Path(shutil.copyfile(path, path.with_name(f"{path.name}.before-{at or 'mlflow'}")))
+    try:
+        mlflow.db.upgrade.callback(uri)
+    except CommandError as error:
+        copy.unlink()
+        fix = (
+            "Install the MLflow that wrote it; or name another registry in register.tracking_uri and fill it from git and DVC: "
+            "strop registry rebuild"
+        )
+        told = f"was written by a newer MLflow (schema {at}, here {_newest_schema()})"
+        raise RegistryError(told, where=str(path), fix=fix) from error
+
+
 def _make(path: Path) -> None:
     """Beside its place: MLflow takes seconds, and cannot open any more what a kill leaves of a file half made."""
     import mlflow.db
@@ -71,6 +88,26 @@ def _make(path: Path) -> None:
         left.unlink()
     mlflow.db.upgrade.callback(f"sqlite:///{half_made}")
     half_made.replace(path)
+
+
+def put_damaged_file_aside(uri: str) -> str | None:
+    """Renames a file that is no whole database, and what SQLite keeps beside it; returns the new name. None where it is whole."""
+    path = path_of(uri)
+    if path is None or not path.exists():
+        return None
+    with _one_at_a_time(path):
+        if not is_damaged(path):
+            return None
+        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+        for ending in ("-journal", "-wal", "-shm", ""):
+            beside = path.with_name(path.name + ending)
+            if beside.exists():
+                beside.rename(aside.with_name(aside.name + ending))
+    print(
+        f"registry: the damaged file is kept as {aside}; runs of other experiments and traces are only there",
+        flush=True,
+    )
+    return str(aside)
 
 
 def require_newest_schema(path: Path) -> None:

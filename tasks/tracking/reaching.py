@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import sqlite3
 import urllib.request
@@ -18,6 +19,7 @@ from tasks.tracking.registry_file import path_of, trouble_with_file, wait_while_
 
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+TIMEOUT, TRANSFER_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT", 3600
 NOT_LOGGED_IN, NOT_PERMITTED = 401, 403
 
 
@@ -98,6 +100,20 @@ def hush() -> None:
     """MLflow tells of each migration, each path and each guess, and prints the trace of an error that it raises as well."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """A server that puts a model of many gigabytes into its own store answers after that: MLflow waits for it an hour."""
+    before = os.environ.get(TIMEOUT)
+    os.environ[TIMEOUT] = str(max(TRANSFER_SECONDS, int(before or 0)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TIMEOUT]
+        else:
+            os.environ[TIMEOUT] = before
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from tasks import paths
 from tasks.errors import RegistryError
 from tasks.git import main_worktree
+from tasks.work import project
 
 LOCK_WAIT_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.2
@@ -32,9 +33,12 @@ def located(path: Path) -> Path:
 
     Linked worktrees share the ledger, which is in git's refs; with a registry each, they would number two models alike.
     """
-    if not path.is_absolute() and not path.exists() and (main := main_worktree()):
+    if path.is_absolute():
+        return path.resolve()
+    here = project() / path  # a run works in a folder of its own
+    if not here.exists() and (main := main_worktree()):
         return (main / path).resolve()
-    return path.resolve()
+    return here.resolve()
 
 
 def project_of(path: Path) -> Path | None:

@@ -59,7 +59,7 @@ class Versions(Connected):
         raise RegistryError(
             f"has no version {number} of {self.model}; it has {told}",
             where=without_password(self.uri),
-            fix="See: strop history",
+            fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
         )
 
     def find_version(self, tag: str, value: str) -> Version | None:
@@ -80,6 +80,23 @@ class Versions(Connected):
             model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
             made = self.client.create_model_version(self.model, source, run_id, tags=dict(tags), model_id=model_id)
         return int(made.version)  # an int on sqlite, a string over HTTP
+
+    def delete_version(self, number: int) -> None:
+        """Removes a version; MLflow gives its number to no other."""
+        with telling(self.uri):
+            self.client.delete_model_version(self.model, str(number))
+
+    def put_aside(self, name: str) -> None:
+        """Renames the registered model and its experiment, so that others can be made in their place."""
+        from mlflow.exceptions import MlflowException
+
+        with telling(self.uri):
+            try:
+                self.client.rename_registered_model(self.model, name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+            self.client.rename_experiment(self.experiment_id, name)
 
     def set_version_tags(self, number: int, tags: Mapping[str, str]) -> None:
         with telling(self.uri):

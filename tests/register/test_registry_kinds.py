@@ -38,14 +38,11 @@ def use_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> str:
         return "sqlite:///mlflow/mlflow.db"
     if kind == "a server":
         return server(has_login=False).url
-    address = server(has_login=True).url
-    if kind == "a server, the login in the address":
-        return address.replace("://", f"://{USER}:{PASSWORD}@")
     log_in(monkeypatch)
-    return address
+    return server(has_login=True).url
 
 
-KINDS = ("a file", "a server", "a server, the login in the environment", "a server, the login in the address")
+KINDS = ("a file", "a server", "a server, the login in the environment")
 
 
 @pytest.mark.parametrize("kind", KINDS)

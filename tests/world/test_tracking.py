@@ -133,6 +133,16 @@ def test_a_file_that_is_no_database_is_one_line_that_names_the_rebuild(world: Pa
     assert "move" not in str(told.value)
 
 
+def test_a_file_of_a_newer_mlflow_is_left_alone_in_one_line(world: Path) -> None:
+    with contextlib.closing(sqlite3.connect("mlflow/mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    before = Path("mlflow/mlflow.db").read_bytes()
+    with pytest.raises(RegistryError, match=r"written by a newer MLflow \(schema f{12}, here "):
+        open_registry(load_config())
+    assert Path("mlflow/mlflow.db").read_bytes() == before
+    assert [path.name for path in Path("mlflow").iterdir() if path.is_file()] == ["mlflow.db"]
+
+
 def test_corrupted_pages_are_one_line_that_names_the_rebuild(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

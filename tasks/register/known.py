@@ -1,0 +1,99 @@
+"""What git knows of the versions of a model: the ledger's entries, the tags, and the receipts in their commits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tasks import git, paths
+from tasks.files import content_digest
+from tasks.ledger import Entry, ledger_ref, read_ledger
+from tasks.register.receipt import receipt_digest
+from tasks.versions import commit_of, receipt_at, refused_ref, tag_name
+
+
+@dataclass(frozen=True)
+class Known:
+    """A version as the registry should hold it."""
+
+    number: int
+    key: str
+    """Digest of its receipt."""
+    weights: str
+    tags: dict[str, str]
+    commit: str | None
+    """None where retention removed the ref of a refused candidate."""
+    receipt: dict[str, Any] | None
+
+
+def known_versions(model: str) -> dict[int, Known]:
+    """Every version that was judged, or has a commit, by number."""
+    entries = {entry.version: entry for entry in read_ledger(model) if entry.kind == "judged"}
+    anchors = _anchors(model)
+    found = {}
+    for number in sorted({*entries, *_numbers_in_refs(model)}):
+        commit = commit_of(model, number)
+        receipt = receipt_at(commit) if commit else None
+        known = _known(number, entries.get(number), commit, receipt, anchors.get(number, {}))
+        if known:
+            found[number] = known
+    return found
+
+
+def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
+    """The aliases that the ledger leads to: whatever is judged is `challenger` until it serves."""
+    champion = challenger = None
+    for entry in entries:
+        if entry.kind == "judged":
+            challenger = entry.version
+        else:
+            champion = entry.version
+            challenger = None if challenger == champion else challenger
+    return {"champion": champion, "challenger": challenger}
+
+
+def _known(
+    number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
+) -> Known | None:
+    if receipt is not None:
+        key, weights, dataset = receipt_digest(receipt), receipt["weights"], receipt["dataset"]
+        passed = receipt["verdict"]["passed"]
+    elif entry is not None:
+        key, weights, dataset, passed = entry.receipt, entry.weights_digest, entry.dataset, entry.passed
+    else:  # a tag of that name that is none of ours
+        return None
+    tags = {
+        "strop.receipt": key,
+        "strop.weights": weights,
+        "strop.dataset": dataset,
+        "strop.verdict": "passed" if passed else "refused",
+        **({"strop.commit": commit, **_files_tag(commit)} if commit else {}),
+        **anchors,
+    }
+    return Known(number, key, weights, tags, commit, receipt)
+
+
+def _files_tag(commit: str) -> dict[str, str]:
+    """The digest of the files of the logged model, where the version's commit records them."""
+    content = git.read_at(commit, paths.REPORTS / "logged.json")
+    return {"strop.files": content_digest(json.loads(content)["files"])} if content else {}
+
+
+def _anchors(model: str) -> dict[int, dict[str, str]]:
+    """Version → the tags that name the ledger's entries about it: the one that judged it, the newest that put it into service."""
+    if git.resolve(ledger_ref(model)) is None:
+        return {}
+    commits = git.run("rev-list", "--first-parent", "--reverse", ledger_ref(model)).split()
+    found: dict[int, dict[str, str]] = {}
+    for commit, entry in zip(commits, read_ledger(model), strict=True):
+        name = "strop.judged" if entry.kind == "judged" else "strop.ledger"
+        found.setdefault(entry.version, {})[name] = commit
+    return found
+
+
+def _numbers_in_refs(model: str) -> set[int]:
+    prefixes = (f"refs/tags/{tag_name(model, 0)}"[:-1], refused_ref(model, 0)[:-1])
+    names = [*git.refs_below("refs/tags"), *git.refs_below("refs/strop/refused")]
+    endings = [name.removeprefix(prefix) for prefix in prefixes for name in names if name.startswith(prefix)]
+    return {int(ending) for ending in endings if ending.isdecimal() and ending != "0"}

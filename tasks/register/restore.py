@@ -1,0 +1,94 @@
+"""The files of an earlier version in a folder of their own, laid out as a project: what its run and its model are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks import git, outputs, paths
+from tasks.errors import BaseModelError, DataError, VersioningError
+from tasks.files import link_or_copy, read_json, write_json
+from tasks.register.known import Known
+from tasks.register.logged_model import base_of
+from tasks.versions import keep_weights
+from tasks.weights import weights_digest
+
+DRIFT = "its drift from the champion of that time"
+
+
+@dataclass
+class Restored:
+    root: Path
+    model: Path | None = None
+    """The trained model, kept in .strop/models; None where it cannot be logged again."""
+    missing: list[str] = field(default_factory=list)
+    """What could not be restored, and why."""
+
+
+def restore(version: Known, root: Path) -> Restored:
+    """Fetches what the version's commit names, from DVC's cache or remote, into `root`. What is nowhere is named."""
+    restored = Restored(root)
+    if version.commit is None or version.receipt is None:
+        what = "its parameters, metrics, curves, files and model: its commit is not in git"
+        restored.missing.append(f"{what} (a refused candidate's may be removed by retention)")
+        return restored
+    commit, receipt = version.commit, version.receipt
+    content = git.read_at(commit, paths.RECEIPT)
+    assert content is not None
+    (root / paths.RECEIPT).parent.mkdir(parents=True)
+    (root / paths.RECEIPT).write_bytes(content)
+    for path, recorded in ((paths.VERDICT, receipt["verdict"]), (paths.METRICS, receipt["metrics"])):
+        if _fetch(commit, path, root):
+            write_json(root / path, recorded)  # the receipt holds it, too
+    if why := _fetch(commit, paths.PLOTS, root):
+        restored.missing.append(f"its plots ({why})")
+    _restore_drift(receipt, restored)
+    _restore_model(version, commit, receipt, restored)
+    return restored
+
+
+def _fetch(commit: str, path: Path, root: Path) -> str | None:
+    """Puts an output below `root`; why it cannot be, otherwise."""
+    return _why_not(lambda: outputs.fetch_from(commit, path, root / path))
+
+
+def _why_not(work: Callable[[], Any]) -> str | None:
+    try:
+        work()
+    except (VersioningError, BaseModelError, DataError) as error:
+        return error.what
+    return None
+
+
+def _restore_drift(receipt: dict[str, Any], restored: Restored) -> None:
+    """How far the dataset had moved is kept for the newest one only, outside of the stages."""
+    try:
+        is_of_this_dataset = read_json(paths.DRIFT)["dataset"] == receipt["dataset"]
+    except (FileNotFoundError, ValueError, KeyError):
+        is_of_this_dataset = False
+    for path in (paths.DRIFT, paths.DRIFT_PLOT):
+        if is_of_this_dataset and path.is_file():
+            link_or_copy(path, restored.root / path)
+    if receipt["round"].get("champion") and not is_of_this_dataset:
+        restored.missing.append(f"{DRIFT}, if it was measured (it is kept for the newest dataset only)")
+
+
+def _restore_model(version: Known, commit: str, receipt: dict[str, Any], restored: Restored) -> None:
+    folder = restored.root / paths.MODEL
+    if why := _fetch(commit, paths.MODEL, restored.root):
+        restored.missing.append(f"its model and curves ({why})")
+        return
+    if (found := weights_digest(folder)) != version.weights:
+        restored.missing.append(f"its model (in DVC it is {found[:12]}, the receipt says {version.weights[:12]})")
+        return
+    from tasks.base.resolve import verify_base
+
+    if why := _why_not(lambda: verify_base(base_of(receipt["base"]))):
+        restored.missing.append(f"its model (the base it was made from: {why})")
+        return
+    kept = paths.MODELS / keep_weights(folder)
+    if not (folder / "curves.jsonl").is_file():
+        restored.missing.append("its curves (data/model held none then)")
+    restored.model = kept

@@ -124,7 +124,7 @@ def _disk() -> Finding:
     usage = shutil.disk_usage(Path.cwd())
     told = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
     if usage.free < LEAST_DISK:
-        return Finding("disk", "wrong", told, "Free some: dvc gc -w, old folders in .strop/")
+        return Finding("disk", "wrong", told, "Free some: dvc gc -w -T, old folders in .strop/")
     return Finding("disk", "ok", told)
 
 

@@ -170,7 +170,7 @@ def reporting_a_lost_server() -> Iterator[None]:
 
 
 def _no_space() -> DiskError:
-    fix = "Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost"
+    fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
     return DiskError("no space left", where=str(PREFECT_FOLDER), fix=fix)
 
 

@@ -126,7 +126,7 @@ def disk_error(error: BaseException) -> DiskError | None:
         place = (cause.filename if isinstance(cause, OSError) else None) or "the disk"
         text = str(cause).lower()
         if number in FULL or any(words in text for words in FULL_BY_TEXT):
-            fix = "Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost"
+            fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
             return DiskError("no space left", where=str(place), fix=fix)
         if number == errno.EFBIG:
             fix = "Raise this user's limit (ulimit -f), then run again: nothing is lost"

@@ -7,7 +7,6 @@ A file whose rows were erased on request is given as it now is: without them, or
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -38,14 +37,18 @@ def output_hashes(revision: str | None = None) -> dict[str, str]:
     Raises:
         VersioningError: one of them is damaged, or holds an unresolved conflict of git.
     """
-    commit = revision if revision and len(revision) in (40, 64) else git.resolve(revision) if revision else None
-    return dict(_hashes_at(commit)) if commit else _read_hashes(revision)
+    commit = git.resolve(revision) if revision else None
+    if commit is None:
+        return _read_hashes(revision)
+    if commit not in _OF_COMMITS and (
+        hashes := _read_hashes(commit)
+    ):  # one that was not fetched yet may be there later
+        _OF_COMMITS[commit] = hashes
+    return dict(_OF_COMMITS.get(commit, {}))
 
 
-@functools.lru_cache(maxsize=64)
-def _hashes_at(commit: str) -> dict[str, str]:
-    """Of a commit, which never changes: to parse a dvc.lock takes a third of a second."""
-    return _read_hashes(commit)
+_OF_COMMITS: dict[str, dict[str, str]] = {}
+"""Of commits, which never change: to parse a dvc.lock takes a third of a second."""
 
 
 def _read_hashes(revision: str | None) -> dict[str, str]:

@@ -80,5 +80,5 @@ def telling_of_a_full_disk(checkpoints: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) or not any(words in str(error) for words in FULL):
             raise  # Python's own are told by `tasks.errors.told_by_disk`
-        fix = "Free some (`dvc gc -w`, old folders in .strop/checkpoints), then run again: it goes on from the last whole one"
+        fix = "Free some (`dvc gc -w -T`, old folders in .strop/checkpoints), then run again: it goes on from the last whole one"
         raise Mishap("no space left for a checkpoint", where=str(checkpoints), fix=fix) from error

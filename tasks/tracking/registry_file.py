@@ -108,7 +108,7 @@ def trouble_with_file(path: Path, told: str, is_ours: bool = True) -> RegistryEr
         fix = REBUILD if is_ours else "Restore it from a backup, or name another one"
         return RegistryError("the registry's file is damaged", where=where, fix=fix)
     if "disk is full" in told:
-        fix = "Free some (`dvc gc -w`, an old .strop/checkpoints), then run again: nothing is lost"
+        fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
         return RegistryError("no space left for the registry", where=where, fix=fix)
     if "readonly database" in told or "unable to open database file" in told:
         return RegistryError("may not be read or written", where=where, fix="Mend its permissions, then run again")

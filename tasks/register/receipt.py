@@ -49,7 +49,8 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
     identity = _identity()
     receipt = _known_receipt(config.register_.model_name, identity)
     if receipt is None:
-        receipt = {**identity, **_circumstances(config)}
+        # keys in the order that they are read back in: MLflow's copy of a nested setting is then the same whenever it is made
+        receipt = json.loads(canonical_json({**identity, **_circumstances(config)}))
     if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
         write_json(paths.RECEIPT, receipt)
     return receipt

@@ -15,7 +15,6 @@ from tasks.register.logged_model import base_of
 from tasks.versions import keep_weights
 from tasks.weights import weights_digest
 
-
 DRIFT = "its drift from the champion of that time"
 
 

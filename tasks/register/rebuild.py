@@ -129,24 +129,34 @@ def _obtain(registry: Registry, version: Known, known: dict[int, Known], rebuilt
 
 
 def _complete(registry: Registry, version: Known, found: Version, rebuilt: Rebuilt) -> None:
-    """A version that is there: its tags as git knows them, and the files of its model if these are gone."""
+    """A version that is there: its tags as git knows them, and the files of its model and of its run if these are gone."""
     changed = {key: value for key, value in version.tags.items() if found.tags.get(key) != value}
     registry.set_version_tags(version.number, changed)
-    if registry.has_weights(found.source):
+    lacks_model = not registry.has_weights(found.source)
+    lacks_files = version.receipt is not None and not registry.has_file(found.run_id, paths.RECEIPT.name)
+    if not lacks_model and not lacks_files:
         rebuilt.kept.append(version.number)
         return
     with TemporaryDirectory(prefix="strop-rebuild-") as folder:
         restored = restore(version, Path(folder))
         _obtain_run(registry, version, restored)
-        if restored.model is None or version.receipt is None:
+        if lacks_model and (restored.model is None or version.receipt is None):
             rebuilt.kept.append(version.number)
             rebuilt.missing[version.number] = restored.missing
             return
-        made = logged_model.log_apart(found.run_id, restored.model, version.weights, version.receipt["base"])
-        registry.copy_files(made, found.source)
-        registry.share_weights(found.source, restored.model)
-        registry.forget_model(made)
+        if lacks_model:
+            _restore_files(registry, version, found, restored)
     _tell(registry.model, version.number, restored, rebuilt)
+
+
+def _restore_files(registry: Registry, version: Known, found: Version, restored: Restored) -> None:
+    """Logs the model once more, and puts its files into the place of those that are gone: a version keeps its source."""
+    assert restored.model is not None
+    assert version.receipt is not None
+    made = logged_model.log_apart(found.run_id, restored.model, version.weights, version.receipt["base"])
+    registry.copy_files(made, found.source)
+    registry.share_weights(found.source, restored.model)
+    registry.forget_model(made)
 
 
 def _tell(model: str, number: int, restored: Restored, rebuilt: Rebuilt) -> None:

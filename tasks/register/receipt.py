@@ -50,7 +50,9 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
     identity = _identity()
     receipt = _known_receipt(config.register_.model_name, identity)
     if receipt is None:
-        receipt = {**identity, **redact_values(_circumstances(config)), "params": _params(config)}
+        # keys in the order that they are read back in: MLflow's copy of a nested setting is then the same whenever it is made
+        circumstances = {**redact_values(_circumstances(config)), "params": _params(config)}
+        receipt = json.loads(canonical_json({**identity, **circumstances}))
     if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
         write_json(paths.RECEIPT, receipt)
     return receipt

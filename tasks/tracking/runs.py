@@ -113,6 +113,11 @@ class Runs(Connected):
             elif place.is_file():
                 self.client.log_artifact(run_id, str(place), artifact_path)
 
+    def has_file(self, run_id: str, name: str) -> bool:
+        """Whether a run has an artifact of that name."""
+        with telling(self.uri):
+            return any(file.path == name for file in self.client.list_artifacts(run_id))
+
     def log_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
         """Notes which dataset the run learned from, by DVC's hash: MLflow's own digest samples rows."""
         from mlflow.data.http_dataset_source import HTTPDatasetSource

@@ -127,7 +127,8 @@ def bound_chat_templates() -> None:
 
     @lru_cache(maxsize=64)
     def compiled(chat_template: str) -> Any:
-        environment = plain(chat_template).environment  # with transformers' own filters and tags
+        # transformers' own filters and tags; of an empty template, because compiling alone computes its constants
+        environment = chat_template_utils._cached_compile_jinja_template("").environment
         environment.__class__ = BoundedEnvironment
         environment.bound()
         return environment.from_string(chat_template)

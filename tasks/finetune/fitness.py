@@ -138,5 +138,5 @@ def mistake_in(pattern: str) -> str | None:
     try:
         compile_pattern(pattern)
     except ValueError as error:
-        return f"`pattern` is no regular expression: {error}"
+        return f"`pattern`: {error}"
     return None

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from tasks.errors import SourceError, one_line
 from tasks.ingest import lines as limits
-from tasks.ingest.columnar import parquet_batches
 from tasks.ingest.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
 from tasks.ingest.streams import Content
 
@@ -135,6 +134,8 @@ def read_parquet(content: Content) -> Iterator[RawRecord]:
         SourceError: it is no Parquet file, is cut off, or holds more than its bound (columnar.py).
     """
     import pyarrow as pa
+
+    from tasks.ingest.columnar import parquet_batches
 
     if content.archive:
         raise SourceError("is a packed Parquet file", where=content.name, fix="Unpack it: Parquet is packed in itself")

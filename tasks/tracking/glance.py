@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.reaching import without_password
 from tasks.tracking.registry_file import path_of
 from tasks.tracking.versions import ANCHORS, RECEIPT_TAG, anchors_of
@@ -50,9 +51,10 @@ class Seen:
 
 def glance(config: PipelineConfig) -> Seen:
     """Where the alias `champion` of the configured model points now."""
-    from tasks.tracking.registry import tracking_uri
+    from tasks.tracking.registry import tracking_login, tracking_uri
 
     uri, model = tracking_uri(config), config.register_.model_name
+    login = tracking_login(config)
     path = path_of(uri)
     if path is not None:
         return _in_file(path, model)
@@ -62,7 +64,7 @@ def glance(config: PipelineConfig) -> Seen:
     result = [answer]
 
     def ask() -> None:
-        result[0] = _on_server(uri, model) if is_server else _by_mlflow(config)
+        result[0] = _on_server(uri, model, login) if is_server else _by_mlflow(config)
 
     thread = threading.Thread(target=ask, daemon=True, name="glance")  # a name that is never resolved ends nothing
     thread.start()
@@ -104,15 +106,13 @@ def _from_tables(database: sqlite3.Connection, model: str) -> Seen:
     return Seen(alias, alias is not None and alias not in versions, versions, frozenset(anchors), anchors)
 
 
-def _on_server(uri: str, model: str) -> Seen:
+def _on_server(uri: str, model: str, login: dict[str, str]) -> Seen:
     """One request: the version behind the alias, with its tags."""
     import requests
 
     parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    address = urlunsplit(
-        (parts.scheme, host, f"{parts.path.rstrip('/')}/api/2.0/mlflow/registered-models/alias", "", "")
-    )
+    path = f"{parts.path.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
+    address = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
     session = requests.Session()
     if parts.hostname in ("localhost", "127.0.0.1", "::1"):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
@@ -122,7 +122,7 @@ def _on_server(uri: str, model: str) -> Seen:
             params={"name": model, "alias": "champion"},
             timeout=PATIENCE_SECONDS - 1,
             verify=_certificates(),
-            **_credentials(parts.username, parts.password),
+            **_credentials(login),
         )
     except (requests.RequestException, OSError) as error:
         return Seen(trouble=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
@@ -148,13 +148,10 @@ def _from_answer(answer: Any, uri: str) -> Seen:
     return Seen(trouble=f"{uri} refused (HTTP {answer.status_code})")
 
 
-def _credentials(user: str | None, password: str | None) -> dict[str, Any]:
-    """As MLflow's client finds them: in the address, the environment, or its own file."""
-    from urllib.parse import unquote
-
-    if user:
-        return {"auth": (unquote(user), unquote(password or ""))}
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+def _credentials(login: dict[str, str]) -> dict[str, Any]:
+    """As MLflow's client finds them: in the address (`login`), the environment, or its own file."""
+    given = {**os.environ, **login}
+    user, password = given.get(USERNAME), given.get(PASSWORD)
     if not user:
         stored = configparser.ConfigParser(interpolation=None)
         try:

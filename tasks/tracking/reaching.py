@@ -68,11 +68,11 @@ def telling(uri: str, is_ours: bool = True) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, requests.RequestException) as error:
-        if refused := disk_error(error):
-            raise refused from error
         told = without_sql(error)
         if path is not None and (trouble := trouble_with_file(path, told, is_ours)):
             raise trouble from error
+        if refused := disk_error(error):
+            raise refused from error
         raise _refusal(_status_of(error), told, without_password(uri)) from error
 
 

@@ -38,6 +38,11 @@ def tracking_uri(config: PipelineConfig) -> str:
     return split_login(_named_uri(config))[0]
 
 
+def tracking_login(config: PipelineConfig) -> dict[str, str]:
+    """The login that the server's address holds, as MLflow's environment variables; none where it holds none."""
+    return split_login(_named_uri(config))[1]
+
+
 def _named_uri(config: PipelineConfig) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set)
     path = path_of(uri)

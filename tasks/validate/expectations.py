@@ -25,7 +25,9 @@ from great_expectations.expectations.metrics.map_metric_provider.multicolumn_con
     multicolumn_condition_partial,
 )
 
+from tasks import paths
 from tasks.errors import DataError, one_line
+from tasks.files import write_json
 from tasks.validate.contract import FamilyContract
 from tasks.validate.gx_context import SITE, open_context, quiet
 from tasks.validate.judge import Facts, Findings
@@ -180,8 +182,24 @@ def _validate(
         gx.ValidationDefinition(name=f"{facts.source}-{facts.batch}", data=whole, suite=suite)
     )
     judged = frame.assign(refused_share=facts.refused_share)
-    return definition.run(
+    name = f"{facts.source}-{facts.batch}"
+    result = definition.run(
         batch_parameters={"dataframe": judged},
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
-        run_id=RunIdentifier(run_name=f"{facts.source}-{facts.batch}"),
+        run_id=RunIdentifier(run_name=name),
     )
+    for kept in paths.GREAT_EXPECTATIONS.glob(f"**/validations/**/{name}/**/*.json"):
+        content = json.loads(kept.read_bytes())
+        for each in content["results"]:
+            each["result"] = _as_text(each["result"])
+        write_json(kept, content)
+    return result
+
+
+def _as_text(value: Any) -> Any:
+    """A result whose values of rows are text in a page: Data Docs would take them for HTML."""
+    if isinstance(value, str):
+        return html.escape(shown(value), quote=False)
+    if isinstance(value, dict):
+        return {key: _as_text(inner) for key, inner in value.items()}
+    return [_as_text(inner) for inner in value] if isinstance(value, list) else value

@@ -305,7 +305,7 @@ def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Pa
     assert len(digests) == 4
 
 
-@pytest.mark.parametrize("chance", [{"label_smoothing": 0.5}, {"dropout": 0.3}, {"neftune_alpha": 50.0}])
+@pytest.mark.parametrize("chance", [{"label_smoothing": 0.5}, {"dropout": 0.3}, {"neftune_alpha": 200.0}])
 def test_a_validation_loss_is_without_what_makes_training_harder(
     chance: dict[str, float], project: Path, tiny_gpt2: Path
 ) -> None:

@@ -173,7 +173,7 @@ def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny
     ("reward", "told"),
     [
         ({"kind": "model"}, "kind: model without a reward model"),
-        ({"kind": "format", "pattern": "(a"}, "`pattern` is no regular expression: missing"),
+        ({"kind": "format", "pattern": "(a"}, "`pattern`: not a regular expression: missing"),
         ({"kind": "format"}, "`pattern` belongs to kind: format"),
         ({"kind": "score", "model": "3"}, "`model` belongs to kind: model"),
     ],

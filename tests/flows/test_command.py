@@ -58,7 +58,7 @@ def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> 
 
 
 def test_what_libraries_tell_their_developers_is_not_shown() -> None:
-    warns = "import warnings; from flows import cli; cli.run = lambda _: warnings.warn('renamed', FutureWarning)"
+    warns = "import warnings; from flows import cli; cli.run = lambda *_, **__: warnings.warn('renamed', FutureWarning)"
     quiet = [sys.executable, "-c", f"{warns}; cli.main()"]
     asked = [sys.executable, "-W", "default", *quiet[1:]]
     assert subprocess.run(quiet, capture_output=True, text=True, check=True).stderr == ""

@@ -43,7 +43,7 @@ def test_a_secret_written_out_anywhere_in_params_is_refused_without_being_shown(
 def test_the_address_of_the_registry_takes_its_password_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.tracking.registry import tracking_uri
+    from tasks.tracking.registry import tracking_login, tracking_uri
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_params(tmp_path, {**params("base", []), "register": {"tracking_uri": "https://me:${REGISTRY_PW}@host/"}})
@@ -51,7 +51,8 @@ def test_the_address_of_the_registry_takes_its_password_from_the_environment(
     with pytest.raises(StropError, match="REGISTRY_PW is not set"):
         tracking_uri(config)
     monkeypatch.setenv("REGISTRY_PW", "hunter22")
-    assert tracking_uri(config) == "https://me:hunter22@host/"
+    assert tracking_uri(config) == "https://host/"
+    assert set(tracking_login(config).values()) == {"me", "hunter22"}
     assert "hunter22" not in json.dumps(config.model_dump(mode="json"))
 
 

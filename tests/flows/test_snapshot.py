@@ -191,5 +191,5 @@ def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     # erasing comes before a run, and models are loaded by children
     missing = {name for name in names - set(told.stdout.split()) if not name.startswith("tasks.erase.")}
-    assert missing == {"tasks.base.labelling", "tasks.base.load"}
+    assert missing == {"tasks.base.labelling", "tasks.base.load", "tasks.base.precision"}
     assert "torch" not in told.stdout.split()

@@ -25,10 +25,12 @@ from tasks.config import load_config
 from tasks.curate import stage as curate
 from tasks.ingest import stage as ingest
 from tasks.ledger import Entry
+from tasks.ledger_chain import Recorded
 from tasks.lineage import difference, versions, why
 from tasks.lineage.drift import Drift
 from tasks.lineage.drift_plot import draw_drift
 from tasks.terminal import prepare_streams
+from tasks.tracking.glance import Seen
 from tasks.validate import stage as validate
 from tasks.visible import shown, shown_in_json, shown_in_markdown
 
@@ -71,8 +73,11 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}
     more = {"test_epoch": 1, "test_rows": 9, "who": HOSTILE, "when": "2026-01-01T00:00:00Z", "why": HOSTILE}
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
-    for module in ("tasks.ledger", "flows.standing", "flows.summary", "flows.delivery"):
+    for module in ("tasks.ledger", "flows.summary", "flows.delivery"):
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
+    chain = [Recorded("c" * 40, entry) for entry in entries]
+    monkeypatch.setattr("tasks.serving.read_verified", lambda _: chain)
+    monkeypatch.setattr("tasks.serving.glance", lambda _: Seen(trouble=HOSTILE))
     for module in (versions, why):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
     monkeypatch.setattr(speaking, "load_speaker", lambda *_, **__: speaking.Speaker("base", None, None))

@@ -55,8 +55,6 @@ stages:
     metrics: [data/reports/metrics.json, data/reports/verdict.json]
 """
 
-PREDICTIONS = '    write(Path("data/predictions/answers.json"), {"seed": seed})\n'
-
 MORE = """
 def validate():
     from tasks.decisions import excluded_batches, read_decisions
@@ -70,9 +68,6 @@ def curate():
 
 def render():
     shutil.copytree("data/curated", "data/rendered")
-
-def evaluate():
-    write(Path("data/predictions/answers.json"), {"seed": seed})
 
 seed = str(len(list(Path("data/rendered").glob("*.parquet"))) or 1)
 globals()[sys.argv[1]]()
@@ -89,8 +84,7 @@ def make_toy_flow(root: Path) -> Path:
         (root / made).unlink()
     shutil.rmtree(root / "data/raw")
     (root / "dvc.yaml").write_text(DVC_YAML)
-    stages = TOY.replace("globals()[sys.argv[1]]()", "").replace(PREDICTIONS, "")  # here `evaluate` writes them
-    (root / "toy.py").write_text(stages + MORE)
+    (root / "toy.py").write_text(TOY.replace("globals()[sys.argv[1]]()", "") + MORE)
     git("add", "-A", cwd=root)
     git("commit", "-q", "-m", "A toy flow", cwd=root)
     return root

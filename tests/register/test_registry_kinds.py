@@ -99,7 +99,8 @@ def test_without_a_login_or_with_a_wrong_one_there_is_one_line(world: Path, monk
     with pytest.raises(RegistryError, match=r"refused the login \(401\)") as told:
         stage.run(load_config())
     assert "\n" not in str(told.value)
-    use_registry(address.replace("://", f"://{USER}:wrong-too@"), "tiny")
+    monkeypatch.setenv("REGISTRY_PASSWORD", "wrong-too")  # params.yaml may not hold it
+    use_registry(address.replace("://", f"://{USER}:${{REGISTRY_PASSWORD}}@"), "tiny")
     with pytest.raises(RegistryError, match="refused the login") as told:
         stage.run(load_config())
     assert "wrong-too" not in str(told.value)

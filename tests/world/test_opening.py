@@ -15,6 +15,7 @@ from tasks import paths, versioning
 from tasks.config import load_config
 from tasks.errors import GitError, VersioningError
 from tasks.ingest.opening import open_round
+from tasks.ledger_chain import LedgerBroken
 from tasks.promote.stage import promote
 from tasks.round import Champion, Round
 from tasks.weights import weights_digest
@@ -92,7 +93,7 @@ def test_weights_that_are_nowhere_are_told(world: Path) -> None:
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
         open_round(load_config())
     user("tag", "-d", "tiny@v1")
-    with pytest.raises(VersioningError, match="its tag is not in git"):
+    with pytest.raises(LedgerBroken, match="whose tag tiny@v1 is not here"):
         open_round(load_config())
 
 

@@ -18,6 +18,8 @@ from tasks.files import content_digest, file_digest
 
 LOGGED = paths.REPORTS / "logged.json"
 FILES_TAG = "strop.files"
+RESTORED_TAG = "strop.restored"
+"""On a version whose model was logged once more, into the place of files that were gone: MLflow writes other bytes each time."""
 
 WRITTEN_BY_MLFLOW = {
     *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"),

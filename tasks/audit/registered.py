@@ -12,7 +12,7 @@ from typing import Any
 from tasks import outputs, paths
 from tasks.audit.subject import Link, Subject, link
 from tasks.files import content_digest, md5_of
-from tasks.logged import FILES_TAG, LOGGED, changed_files, digests, files_digest, unlike_trained
+from tasks.logged import FILES_TAG, LOGGED, RESTORED_TAG, changed_files, digests, files_digest, unlike_trained
 from tasks.mirror import WEIGHTS_TAG, read_points
 from tasks.run_record import LONGEST_PARAM, numbers_of, params_of
 from tasks.tracking.runs import Facts
@@ -33,7 +33,7 @@ def check_registry_files(subject: Subject) -> Link:
             for name, path in subject.registry.model_files(version.source, Path(folder)).items()
             if not name.endswith(".safetensors")  # these are a link of their own
         }
-        if record is None or record["source"] != version.source:
+        if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
             return _without_record(subject, files, was_recorded=record is not None)
         recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
         wrong = _named(changed_files(recorded, digests(files)), files)
@@ -47,7 +47,11 @@ def _without_record(subject: Subject, files: dict[str, Path], was_recorded: bool
         file.relpath: file.path for file in subject.stored(paths.MODEL) if not file.relpath.endswith(".safetensors")
     }
     wrong = _named(unlike_trained(trained, files), files)
-    why = "logged again since, into another registry" if was_recorded else "registered before the digests were recorded"
+    why = (
+        "logged again since, by strop registry rebuild"
+        if was_recorded
+        else "registered before the digests were recorded"
+    )
     good = f"{why}; the {count_of(len(files), 'file')} say what DVC's say, except those that MLflow alone writes"
     return link("registry files", wrong, good, unrecorded=True)
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from tasks import git, paths
 from tasks.errors import RegistryError
 from tasks.files import read_json
-from tasks.ledger import note_mirrored, read_ledger
+from tasks.ledger import note_mirrored, now, read_ledger
+from tasks.logged import RESTORED_TAG
 from tasks.register import logged_model
 from tasks.register.known import Known, aliases_of, known_versions
 from tasks.register.receipt import receipt_digest
@@ -156,6 +157,7 @@ def _restore_files(registry: Registry, version: Known, found: Version, restored:
     made = logged_model.log_apart(found.run_id, restored.model, version.weights, version.receipt["base"])
     registry.copy_files(made, found.source)
     registry.share_weights(found.source, restored.model)
+    registry.set_version_tags(version.number, {RESTORED_TAG: now()})
     registry.forget_model(made)
 
 

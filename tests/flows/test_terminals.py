@@ -235,16 +235,20 @@ class _Terminal:
 
     def __init__(self, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.encoding = encoding
-        self.bytes = io.BytesIO()
-        for name in ("stdout", "stderr"):
-            monkeypatch.setattr(sys, name, io.TextIOWrapper(self.bytes, encoding=encoding, write_through=True))
+        self.streams = {"stdout": io.BytesIO(), "stderr": io.BytesIO()}
+        for name, stream in self.streams.items():
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding=encoding, write_through=True))
         prepare_streams()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        self.bytes.seek(0)
-        self.bytes.truncate()
+        for stream in self.streams.values():
+            stream.seek(0)
+            stream.truncate()
         code = cli.run(list(arguments))
-        return code, self.bytes.getvalue().decode(self.encoding)
+        return code, self.text("stdout")
+
+    def text(self, name: str) -> str:
+        return self.streams[name].getvalue().decode(self.encoding)
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "latin-1", "ascii"])
@@ -258,7 +262,8 @@ def test_every_command_works_in_terminals_of_other_encodings(
             line = [{"REFUSED": refused, "ROW": row}.get(each, each) for each in arguments]
             for form in ([], ["--json"]) if name != "quarantine export" else ([],):
                 code, out = terminal.run(*line, *form)
-                assert (code, [each for each in RAW if each in out]) == (0, []), (line, out)
+                seen = out + terminal.text("stderr")
+                assert (code, [each for each in RAW if each in seen]) == (0, []), (line, seen)
                 if form:
                     json.loads(out)
         out = terminal.run("rows", "why", row)[1]

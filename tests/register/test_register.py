@@ -107,6 +107,25 @@ def test_killed_while_the_model_is_logged_leaves_no_half_model(judged: Path, mon
     assert [str(model.status) for model in models] == ["READY"]
 
 
+def test_a_version_is_registered_by_a_process_that_has_another_experiment_and_run_of_its_own(
+    judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    registry = open_registry(load_config())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
+    other = mlflow.set_experiment("a notebook of somebody")
+    with mlflow.start_run() as theirs:
+        assert stage.run(load_config()).version == 1
+        assert mlflow.active_run().info.run_id == theirs.info.run_id
+        mlflow.log_param("still", "theirs")
+    assert len(registry.client.search_logged_models([registry.experiment_id])) == 1
+    assert registry.client.search_logged_models([other.experiment_id]) == []
+    (run,) = registry.client.search_runs([registry.experiment_id])
+    assert "mlflow.parentRunId" not in run.data.tags
+
+
 def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
     registered = stage.run(load_config())
     commit = commit_of("tiny", 1)

@@ -11,8 +11,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,13 @@ def commands_of(page: Path, start: str = "") -> list[str]:
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith(start) and line]
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[None]:
+    """Stages and commands that these tests start are copies of a process that has the libraries imported (warm.py)."""
+    from warm import warm_python
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(warm_python()))
+        yield

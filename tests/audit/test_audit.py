@@ -19,6 +19,8 @@ from tasks.ledger import ledger_ref
 from tasks.tracking.registry import open_registry
 from tasks.versions import commit_of, tag_name
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

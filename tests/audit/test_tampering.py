@@ -33,6 +33,8 @@ from tasks.promote.stage import promote, rollback
 from tasks.tracking.registry import Registry, open_registry
 from tasks.versions import commit_of
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 REF = ledger_ref("tiny")
 ENTRIES = ["judged 1", "promoted 1", "judged 2", "promoted 2", "rolled_back 1", "judged 3", "judged 4"]
 """Of the project: version 3 was refused, and 4 was let through and waits."""

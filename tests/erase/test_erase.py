@@ -31,6 +31,8 @@ from tasks.lineage.choose import chosen_rows
 from tasks.manifest import read_manifest
 from tasks.text import normalise
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 SECRET = "王小明住在长安街九百号"
 REFUSED = "Xiaoming's number is hidden in a row that was refused"
 NEAR = "Please tell me in one short and plain sentence where the company keeps the keys of the old archive building, number {}"

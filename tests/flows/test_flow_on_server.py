@@ -13,6 +13,8 @@ from mlflowserver import PASSWORD, USER, server
 from processes import wait_for
 from toyflow import collect, command, environment, make_toy_flow, without_prefect
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 Strop = Callable[..., tuple[int, str, str]]
 
 

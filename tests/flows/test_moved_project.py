@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import toyworld
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 Strop = Callable[..., tuple[int, str, str]]
 
 

@@ -15,6 +15,8 @@ from test_architecture import closure
 from toyflow import command, environment, facts, make_toy_flow, strop
 from toyworld import git
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 WAITING = """def render():
     import os, time
     from tasks.watchdog import end_with_parent

@@ -1,19 +1,19 @@
-"""The flow around toy stages: its outcomes, its exit codes, one run at a time, and how it is interrupted."""
+"""The flow around toy stages: its outcomes and its exit codes."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from planting import SECRETS, leaks, planted, searched, web  # noqa: F401  (fixtures)
-from processes import command_line, wait_for
+from processes import wait_for
 from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, prefect_home, strop
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 def _set(root: Path, **sections: dict[str, object]) -> None:
@@ -145,33 +145,3 @@ def test_nothing_that_a_run_or_a_crash_writes_holds_a_secret(
     assert "registry cannot be reached" in run("rollback", code=1, MLFLOW_TRACKING_URI=where)
     assert "cannot be reached" in run("data", "build", code=1)
     assert searched(root, prefect_home()) == {}
-
-
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-@pytest.mark.chaos
-def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signal.Signals, tmp_path: Path) -> None:
-    root = make_toy_flow(tmp_path / "project")
-    toy = (root / "toy.py").read_text()
-    slow = "import time; from tasks.watchdog import end_with_parent; end_with_parent(); Path('began').touch(); time.sleep(600)"
-    (root / "toy.py").write_text(toy.replace("def render():", f"def render():\n    {slow}"))
-    process = subprocess.Popen(
-        command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: (root / ".strop/work/began").exists(), 120, "the stage")
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any(command_line(child)[1:] == ["toy.py", "render"] for child in family)
-    second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
-    assert second.returncode == 1
-    assert "a run is going on already" in second.stderr
-    process.send_signal(kind)
-    _, err = process.communicate(timeout=60)
-    assert "Traceback" not in err
-    if kind is signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 1
-        assert "stopped" in err
-    _, alive = psutil.wait_procs(family, timeout=15)
-    assert alive == []
-    (root / "toy.py").write_text(toy)
-    assert facts(root, "run")["kind"] == "promoted"

@@ -26,6 +26,8 @@ from tasks.lineage.sample import draw_sample
 from tasks.outputs import dataset_version
 from tasks.round import Champion, Round, write_round
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 SOURCES = [{"name": "topic", "path": "inbox/*", "shape": "text_label", "family": "topic"}]
 WORDS = ["match", "goal", "coach", "market", "bank", "shares", "profit", "merger"]
 

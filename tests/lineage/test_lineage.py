@@ -19,6 +19,8 @@ from tasks.lineage import versions, why
 from tasks.lineage.choose import chosen_rows, parse_condition
 from tasks.lineage.difference import difference
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:

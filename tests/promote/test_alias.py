@@ -26,6 +26,8 @@ from tasks.serving import champion_at, read_serving
 from tasks.tracking import glance as glancing
 from tasks.tracking.registry import Registry, open_registry
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

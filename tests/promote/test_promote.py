@@ -23,6 +23,8 @@ from tasks.register.pending import pending
 from tasks.round import read_round
 from tasks.tracking.registry import Registry, open_registry
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -29,6 +29,8 @@ from tasks.register.rebuild import Rebuilt
 from tasks.register.restore import DRIFT
 from tasks.tracking.registry import Registry, open_registry
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @functools.cache
 def template() -> Path:

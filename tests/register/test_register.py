@@ -27,6 +27,8 @@ from tasks.tracking.registry import Registry, open_registry
 from tasks.versions import commit_of, receipt_at, weights_folder
 from tasks.weights import weights_digest
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -20,6 +20,8 @@ from tasks.register import logged_model, stage
 from tasks.tracking.registry import open_registry
 from tasks.versions import weights_folder
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -25,6 +25,8 @@ from tasks.raw_bytes import require_unchanged
 from tasks.render.stage import run as render
 from tasks.validate.stage import run as validate
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 @pytest.fixture
 def collected(project: Path, tmp_path: Path) -> Path:

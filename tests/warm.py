@@ -1,0 +1,158 @@
+"""A `python` that has the heavy libraries imported already, for tests that start many stages and commands.
+
+Importing torch, transformers, PEFT, MLflow or Great Expectations takes three to nine seconds of a core in every process. A server
+imports them once a session; stages (`python -m tasks …`) and the logging of models are then copies of it (fork), in the folder, with the
+environment and with the files of whoever starts them. Nothing of ours is imported before: the copy loads the code of its own
+project. Any other command line is run by Python itself. Not for tests that kill processes: they have Python itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LIBRARIES = (
+    "torch",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+    "great_expectations",
+    "mlflow.transformers",
+    "datasets",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "sqlalchemy",
+    "ruamel.yaml",
+)
+ROUTED = ("tasks", "tasks.register.logged_model")
+KILLED = 137
+CLIENT = """#!{python} -ISu
+import array, json, os, signal, socket, sys
+arguments = sys.argv[1:]
+if arguments[:1] != ["-m"] or len(arguments) < 2 or arguments[1] not in {routed!r}:
+    os.execv({python!r}, [{python!r}, *arguments])
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+umask = os.umask(0)
+request = {{"module": arguments[1], "arguments": arguments[2:], "folder": os.getcwd(), "umask": umask,
+            "environment": dict(os.environ), "executable": sys.argv[0]}}
+files = array.array("i", [0, 1, 2])
+connection.sendmsg([json.dumps(request).encode() + b"\\n"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+answers = connection.makefile()
+child = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.kill(child, number))
+sys.exit(int(answers.readline() or {killed}))
+"""
+
+
+@functools.cache
+def warm_python() -> Path:
+    """The command, in a folder with all others of the virtual environment."""
+    top = Path(tempfile.mkdtemp(prefix="strop-warm-"))
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    folder = top / "bin"
+    folder.mkdir()
+    for command in Path(sys.executable).parent.iterdir():
+        (folder / command.name).symlink_to(command)
+    address = str(top / "socket")
+    command = folder / "python"
+    for name in ("python", "python3"):
+        (folder / name).unlink(missing_ok=True)
+    command.write_text(CLIENT.format(python=sys.executable, routed=ROUTED, address=address, killed=KILLED))
+    command.chmod(0o755)
+    (folder / "python3").symlink_to(command)
+    server = subprocess.Popen([sys.executable, __file__, address], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n", "the libraries could not be imported"
+    atexit.register(_end, server)
+    return command
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    server.wait()
+
+
+def serve(address: str) -> None:
+    """Imports the libraries, then answers each request with a copy of this process, until it is ended."""
+    import importlib
+    import threading
+
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, f"a process with threads can not be copied: {threading.enumerate()}"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
+    print("ready", flush=True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears ended copies away
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _answer(connection)
+        connection.close()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Runs the module of a request as Python would, tells its process and then its exit status; does not return."""
+    text, files, *_ = socket.recv_fds(connection, 65536, 3)
+    while not text.endswith(b"\n"):
+        text += connection.recv(65536)
+    request = json.loads(text)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    connection.sendall(f"{os.getpid()}\n".encode())
+    os.chdir(request["folder"])
+    os.umask(request["umask"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    paths = [path for path in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:1] = [request["folder"], *paths]
+    sys.executable = request["executable"]
+    sys.argv = [request["module"], *request["arguments"]]
+    sys.modules.pop("__main__")
+    status = _run(request["module"])
+    with contextlib.suppress(OSError):
+        connection.sendall(f"{status}\n".encode())
+    os._exit(status)
+
+
+def _run(module: str) -> int:
+    import runpy
+    import threading
+    import traceback
+
+    status = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as left:
+        if isinstance(left.code, str):
+            print(left.code, file=sys.stderr)
+        status = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return status
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

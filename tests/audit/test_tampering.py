@@ -195,6 +195,31 @@ def test_a_changed_file_of_the_base_is_named(world: Path, name: str) -> None:
         assert f"{name} has changed" in broken(1, "base")["base"]
 
 
+def test_a_file_that_was_added_to_the_base_is_named(world: Path) -> None:
+    path = Path(json.loads(paths.BASE.read_text())["id"]) / "chat_template.jinja"
+    with replaced(path, b"{{ messages }}"):
+        assert "chat_template.jinja was added" in broken(1, "base")["base"]
+
+
+def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.base import resolve
+
+    assert broken(1, "base") == {}
+    monkeypatch.setattr(resolve, "file_digest", lambda path: "0" * 64)  # a bit that the disk flipped
+    assert "has changed" in broken(1, "base")["base"]
+
+
+def test_a_base_that_is_gone_is_told_in_words(world: Path) -> None:
+    folder = Path(json.loads(paths.BASE.read_text())["id"])
+    folder.rename(folder.with_name("elsewhere"))
+    try:
+        assert broken(1, "base") == {"base": f"{folder}: the base model is not there"}
+    finally:
+        folder.with_name("elsewhere").rename(folder)
+
+
 # what the version's commit holds
 
 AT_THE_TAG = {

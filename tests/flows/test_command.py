@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from conftest import REPOSITORY, params, topic_records, toy_rows, write_jsonl, write_params, write_part
 
+from tasks import paths
 from tasks.files import write_json, write_parquet
 from tasks.manifest import Batch, write_manifest
 from tasks.row import CURATED_SCHEMA, QUARANTINE_SCHEMA
@@ -61,6 +62,23 @@ def test_rows_of_the_dataset_are_read_without_what_brings_pandas(project: Path) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", [paths.METRICS, paths.VERDICT], ids=str)
+def test_a_report_of_another_kind_is_one_line_in_status(configured: Path, strop: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[1, 2]")
+    code, out, err = strop("status")
+    assert (code, out) == (1, "")
+    assert err == f"strop: {path}: damaged (no mapping). Remove it, then run again\n"
+
+
+def test_a_damaged_note_of_what_was_clean_is_no_note(project: Path) -> None:
+    from tasks.unchanged import is_unchanged
+
+    paths.CLEAN.parent.mkdir(parents=True, exist_ok=True)
+    paths.CLEAN.write_bytes(b"\xff\xfe")
+    assert not is_unchanged()
 
 
 def test_dvcs_files_are_parsed_in_c(monkeypatch: pytest.MonkeyPatch) -> None:

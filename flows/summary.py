@@ -14,6 +14,7 @@ from flows.drift import Drift, drift_of
 from tasks import paths, versions
 from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
+from tasks.errors import DataError
 from tasks.files import read_json
 from tasks.ledger import Entry, champion_of, read_ledger
 from tasks.manifest import read_manifest
@@ -111,9 +112,12 @@ def read_summary(config: PipelineConfig) -> Summary:
 
 def _read(path: Path) -> Any:
     try:
-        return read_json(path)
+        content = read_json(path)
     except FileNotFoundError:
         return None
+    if content is not None and not isinstance(content, dict):
+        raise DataError("damaged (no mapping)", where=str(path), fix="Remove it, then run again")
+    return content
 
 
 def _dataset() -> str | None:

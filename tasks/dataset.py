@@ -52,7 +52,7 @@ def read_parts(
     for batch in read_manifest():
         if not (folder / batch.part).exists():
             continue
-        part = _without(pq.read_table(folder / batch.part, schema=CURATED_SCHEMA), taken_out.get(batch.batch))
+        part = _without(_read_file(folder / batch.part, CURATED_SCHEMA), taken_out.get(batch.batch))
         if row_ids is not None:
             part = part.filter(pc.is_in(part["row_id"], pa.array(sorted(row_ids), pa.string())))
         if part.num_rows:
@@ -146,11 +146,17 @@ class _Waiting:
         return pa.concat_tables(taken)
 
 
+def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
+    """All rows. `pq.read_table` imports pyarrow.dataset and pandas, half a second for `strop status`."""
+    with pq.ParquetFile(path) as file:
+        return fill_up(file.read(), schema)
+
+
 def _taken_out(folder: Path) -> dict[str, Places]:
     """Batch → the places of its rows that later batches took out of training, ascending."""
     found: dict[str, list[Places]] = defaultdict(list)
     for path in sorted(folder.glob(f"*{CHANGES}")):
-        changes = pq.read_table(path, schema=CHANGE_SCHEMA)
+        changes = _read_file(path, CHANGE_SCHEMA)
         for batch in pc.unique(changes["batch"]).to_pylist():
             found[batch].append(changes.filter(pc.equal(changes["batch"], batch))["index"].to_numpy())
     return {batch: np.unique(np.concatenate(places)) for batch, places in found.items()}

@@ -21,6 +21,7 @@ from typing import Any
 
 from tasks import git, paths
 from tasks.work import project
+from tasks.yaml_text import load_yaml
 
 OURS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
 """Folders whose untracked files are inputs too, unless git ignores them."""
@@ -163,13 +164,10 @@ def _named(dvc_yaml: Path) -> Iterator[tuple[str, str, str]]:
 
 def _stages(path: Path) -> tuple[str, dict[str, dict[str, Any]]]:
     """The text of a dvc.yaml or dvc.lock, and its stages; none where it is damaged: DVC tells of it, in one line."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
         text = path.read_text(encoding="utf-8")
-        document = YAML(typ="safe").load(text)
-    except (FileNotFoundError, YAMLError, UnicodeDecodeError):
+        document = load_yaml(text)
+    except (FileNotFoundError, ValueError):
         return "", {}
     stages = document.get("stages") if isinstance(document, dict) else None
     found = stages.items() if isinstance(stages, dict) else ()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import urllib.request
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -37,6 +40,8 @@ def exempt_loopback_from_proxies(environment: MutableMapping[str, str] = os.envi
 
 def open_url(request: str | urllib.request.Request, timeout_seconds: float) -> int:
     """The status of the answer to a request; on this machine without a proxy. Raises OSError where there is none."""
+    import urllib.request  # with http and ssl, which `strop status` needs not
+
     url = request if isinstance(request, str) else request.full_url
     handlers = [urllib.request.ProxyHandler({})] if is_loopback(url) else []
     with urllib.request.build_opener(*handlers).open(request, timeout=timeout_seconds) as answer:

@@ -30,6 +30,7 @@ PATIENCE_SECONDS = 10.0
 WEIGHTS_TAG = "strop.weights"
 TRIAL_TAG = "strop.trial"
 """Run of the candidate / number of the trial."""
+TRIAL_STATE_TAG = "strop.trial_state"
 PARENT_TAG = "mlflow.parentRunId"
 
 

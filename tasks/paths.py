@@ -78,14 +78,16 @@ REGISTRY_FOLDER = Path("mlflow")
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: here) that holds params.yaml and dvc.yaml.
+    """The nearest folder at or above `start` (default: here) that holds params.yaml and dvc.yaml; from the folder of a run the
+    project that it belongs to: what a person decides there would be lost with the next run.
 
     Raises:
         ConfigError: there is none.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / PARAMS).is_file() and (folder / DVC_YAML).is_file():
+        is_of_a_run = folder.parts[-2:] == WORK.parts
+        if not is_of_a_run and (folder / PARAMS).is_file() and (folder / DVC_YAML).is_file():
             return folder
     raise ConfigError(
         "no params.yaml and dvc.yaml here or in a folder above",

@@ -31,7 +31,7 @@ def is_unchanged() -> bool:
     """Whether the files are those that `remember` saw."""
     try:
         return paths.CLEAN.read_text(encoding="utf-8") == stamp()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
 
 

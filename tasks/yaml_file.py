@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.files import is_conflict
+from tasks.yaml_text import load_yaml
 
 
 def parse_yaml(content: bytes) -> dict[str, Any]:
@@ -13,17 +14,14 @@ def parse_yaml(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it holds none, or an unresolved conflict of git.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     if is_conflict(content):
         raise ValueError("an unresolved conflict of git")
     if not content.strip():
         raise ValueError("empty")
     try:
-        document = YAML(typ="safe", pure=True).load(content.decode("utf-8"))
-    except (YAMLError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split())[:200]) from error
+        document = load_yaml(content.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).removeprefix("not readable as YAML: ").split())[:200]) from error
     if not isinstance(document, dict):
         raise ValueError("no mapping")
     return document

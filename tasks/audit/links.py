@@ -137,9 +137,9 @@ def check_base(subject: Subject) -> Link:
     if record.digest != subject.receipt["base"]["digest"]:
         return Link("base", False, "the receipt's digest of the base is not that of its files")
     try:
-        verify_base(record)
+        verify_base(record, trusts_times=False)
     except BaseModelError as error:
-        return Link("base", False, error.what)
+        return Link("base", False, f"{error.where}: {error.what}" if error.where else error.what)
     return Link("base", True, f"{record.id}, {count_of(len(record.files), 'file')}")
 
 

@@ -13,7 +13,7 @@ from tasks import outputs, paths
 from tasks.audit.subject import Link, Subject, link
 from tasks.files import content_digest, md5_of
 from tasks.logged import FILES_TAG, LOGGED, RESTORED_TAG, changed_files, digests, files_digest, unlike_trained
-from tasks.mirror import WEIGHTS_TAG, read_points
+from tasks.mirror import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
 from tasks.run_record import LONGEST_PARAM, numbers_of, params_of
 from tasks.tracking.runs import Facts
 from tasks.tracking.versions import RECEIPT_TAG
@@ -70,6 +70,7 @@ def check_run(subject: Subject) -> Link:
         ):
             wrong += _artifact(files.get(path.name), path.name, expected)
         wrong += _plots(subject, files)
+    wrong += trials_that_differ(subject)
     good = f"{count_of(len(facts.params), 'parameter')}, {count_of(len(facts.metrics), 'metric')}, {count_of(len(files), 'file')}"
     return link("run", [f"{problem} in run {run_id}" for problem in wrong], good)
 
@@ -109,6 +110,30 @@ def _curves(subject: Subject, facts: Facts) -> Iterator[str]:
             if not any(_is_same(value, point.value) for value in values.get(point.step, ())):
                 yield f"curve {name} at step {point.step} is {values.get(point.step)}, not {point.value}"
                 break
+
+
+def trials_that_differ(subject: Subject) -> Iterator[str]:
+    """The runs of a search's trials: what each tried, its validation losses, and how it ended."""
+    search = (subject.receipt.get("training") or {}).get("search") or {}
+    for trial in search.get("trials", ()):
+        name = trial_name(trial["number"])
+        run_id = subject.registry.find_run(TRIAL_TAG, f"{subject.version.run_id}/{trial['number']}")
+        if run_id is None:
+            yield f"{name} of the search is missing"
+            continue
+        facts = subject.registry.run_facts(run_id)
+        for key, value in trial["parameters"].items():
+            if not _is_same_param(facts.params.get(key), value):
+                yield f"{name} of the search (run {run_id}): parameter {key} is {facts.params.get(key)}, not {value}"
+        if trial["valid_loss"] is not None and not _is_same(facts.metrics.get("valid_loss"), trial["valid_loss"]):
+            loss = facts.metrics.get("valid_loss")
+            yield f"{name} of the search (run {run_id}): valid_loss is {loss}, not {trial['valid_loss']}"
+        if (state := facts.tags.get(TRIAL_STATE_TAG)) != trial["state"]:
+            yield f"{name} of the search (run {run_id}): it is {state}, not {trial['state']}"
+        losses = subject.registry.history(run_id, "train/valid_loss") if trial["valid_losses"] else set()
+        for step, loss in trial["valid_losses"].items():
+            if not any(at == int(step) and _is_same(value, loss) for at, value in losses):
+                yield f"{name} of the search (run {run_id}): the validation loss at step {step} is not {loss}"
 
 
 def _is_same_param(result: str | None, value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
@@ -63,11 +64,14 @@ def _fault_of(bases: Path, name: str) -> str | None:
         return f"{folder} {reason}"
     try:
         expected: dict[str, str] = read_json(folder / DIGESTS)
-        found = known_digests({file: folder / file for file in expected})
+        places = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.name != DIGESTS}
+        found = known_digests(places)
     except (OSError, ValueError, TypeError) as error:
         return f"{folder} cannot be read ({' '.join(str(error).split())[:200]})"
     damaged = [file for file in expected if found.get(file) != expected[file]]
-    return f"{folder / damaged[0]} is damaged" if damaged else None
+    if damaged:
+        return f"{folder / damaged[0]} is damaged"
+    return f"{folder / min(found.keys() - expected.keys())} does not belong to it" if found.keys() - expected else None
 
 
 def _convert(gguf: Path, record: BaseRecord, folders: list[Path]) -> Path:
@@ -102,10 +106,14 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     print(f"base: converting {gguf.name} once (about half a minute)", flush=True)
     logging.disable_progress_bar()
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        with TemporaryDirectory(
+            prefix="strop-gguf-"
+        ) as alone:  # files beside it would be read, too, and none pins them
+            (Path(alone) / gguf.name).symlink_to(gguf.resolve())
+            quantised = AutoModelForCausalLM.from_pretrained(
+                alone, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise BaseModelError(
             f"cannot be read ({one_line(error, 200)})", where=str(gguf), fix="Set base.model"

@@ -19,6 +19,8 @@ from tasks.errors import BaseModelError
 from tasks.files import content_digest, damage, file_digest, read_json, write_json
 from tasks.work import written_path
 
+MORE_TEMPLATES = "additional_chat_templates"
+"""A folder in a model's folder: transformers reads a tokenizer's further chat templates there."""
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
 """Files of a model folder that make the model; a README does not."""
 
@@ -94,28 +96,41 @@ def read_base() -> BaseRecord:
         ) from error
 
 
-def verify_base(record: BaseRecord) -> dict[str, Path]:
-    """Checks that the files on this disk are the pinned ones, and returns where they lie. A base from scratch is made if need be.
+def verify_base(record: BaseRecord, *, trusts_times: bool = True) -> dict[str, Path]:
+    """Checks that the files on this disk are the pinned ones and no others, and returns where they lie. A base from scratch is made
+    if need be.
+
+    Args:
+        trusts_times: a file whose size, times and inode are those of before is not read again.
 
     Raises:
-        BaseModelError: a file is missing or differs; the line names it.
+        BaseModelError: a file is missing, differs or was added; the line names it.
     """
     if record.origin is None:
         places = locate_files(record.id, record.kind, record.revision, record.remote_code)
     else:
         _require_made(record, record.origin)
         places = _files_in(record.folder)
-    digests = known_digests(places)
-    for name, digest in record.files.items():
-        found = digests.get(name)
-        if found != digest:
-            state = "is gone" if found is None else f"has changed (sha256 {found[:12]}…, pinned {digest[:12]}…)"
-            fix = f"Put the pinned file back; or take the model as it now is: rm {paths.BASE}, then run again"
+    digests = known_digests(places, trusts_times=trusts_times)
+    for name in sorted({*record.files, *digests}):
+        found, pinned = digests.get(name), record.files.get(name)
+        if found != pinned:
+            state, back = _difference(found, pinned)
+            fix = f"{back}; or take the model as it now is: rm {paths.BASE}, then run again"
             raise BaseModelError(
                 f"base model {record.id}: {name} {state} since the base was pinned in {paths.BASE}",
                 fix=fix if record.origin is None else f"Make it again: rm -r {record.folder}, then run again",
             )
     return {name: places[name] for name in record.files}
+
+
+def _difference(found: str | None, pinned: str | None) -> tuple[str, str]:
+    """What became of a file, and how to undo it."""
+    if pinned is None:
+        return "was added, and may be loaded with it,", "Remove it"
+    if found is None:
+        return "is gone", "Put it back"
+    return f"has changed (sha256 {found[:12]}…, pinned {pinned[:12]}…)", "Put the pinned file back"
 
 
 def locate_files(model: str, kind: str, revision: str | None, has_code: bool = False) -> dict[str, Path]:
@@ -144,7 +159,10 @@ def locate_files(model: str, kind: str, revision: str | None, has_code: bool = F
 
 
 def _files_in(folder: Path, suffixes: Collection[str] = frozenset(KEPT_SUFFIXES)) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise BaseModelError("the base model is not there", where=str(folder), fix="Put it back, or set base.model")
     files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in suffixes}
+    files |= {f"{p.parent.name}/{p.name}": p for p in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
     require_no_pickles((path.name for path in folder.iterdir()), str(folder))
     if any(p.suffix == ".safetensors" for p in files.values()):
         files = {name: p for name, p in files.items() if p.suffix not in (".bin", ".gguf")}
@@ -218,8 +236,9 @@ def _file_in_package(model: str) -> Path:
     return path
 
 
-def known_digests(places: dict[str, Path]) -> dict[str, str]:
-    """Name → sha256; a file whose size and time did not change is not read again."""
+def known_digests(places: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
+    """Name → sha256; a file whose size, times and inode did not change is not read again: the time of an inode's last change
+    cannot be set back."""
     try:
         known: dict[str, Any] = read_json(STAT_CACHE)
     except (FileNotFoundError, ValueError):
@@ -229,10 +248,10 @@ def known_digests(places: dict[str, Path]) -> dict[str, str]:
         if not path.is_file():
             continue
         stat, key = path.stat(), str(path.resolve())
-        mark = [stat.st_size, stat.st_mtime_ns]
-        if known.get(key, [None])[:2] != mark:
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        if not trusts_times or known.get(key, [])[:-1] != mark:
             fresh[key] = [*mark, file_digest(path)]
-        digests[name] = fresh[key][2]
+        digests[name] = fresh[key][-1]
     if fresh != known:
         write_json(STAT_CACHE, fresh)
     return digests

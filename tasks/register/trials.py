@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.mirror import PARENT_TAG, TRIAL_TAG, trial_name
+from tasks.mirror import PARENT_TAG, TRIAL_STATE_TAG, TRIAL_TAG, trial_name
 from tasks.tracking.registry import Registry
 from tasks.tracking.runs import Point
 
-STATE_TAG = "strop.trial_state"
 STATUS = {"complete": "FINISHED", "repeated": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -19,7 +18,7 @@ def complete_trials(registry: Registry, run_id: str, search: dict[str, Any] | No
         tags = {PARENT_TAG: run_id, TRIAL_TAG: key}
         child = registry.find_run(TRIAL_TAG, key) or registry.create_run(trial_name(trial["number"]), tags)
         registry.tag_run(
-            child, {STATE_TAG: trial["state"], **({"strop.told": trial["told"][:500]} if "told" in trial else {})}
+            child, {TRIAL_STATE_TAG: trial["state"], **({"strop.told": trial["told"][:500]} if "told" in trial else {})}
         )
         registry.log_params(child, trial["parameters"])
         points = [Point("train/valid_loss", loss, int(step)) for step, loss in trial["valid_losses"].items()]

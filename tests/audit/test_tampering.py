@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,31 @@ def test_a_changed_file_of_the_base_is_named(world: Path, name: str) -> None:
         assert f"{name} has changed" in broken(1, "base")["base"]
 
 
+def test_a_file_that_was_added_to_the_base_is_named(world: Path) -> None:
+    path = Path(json.loads(paths.BASE.read_text())["id"]) / "chat_template.jinja"
+    with replaced(path, b"{{ messages }}"):
+        assert "chat_template.jinja was added" in broken(1, "base")["base"]
+
+
+def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.base import resolve
+
+    assert broken(1, "base") == {}
+    monkeypatch.setattr(resolve, "file_digest", lambda path: "0" * 64)  # a bit that the disk flipped
+    assert "has changed" in broken(1, "base")["base"]
+
+
+def test_a_base_that_is_gone_is_told_in_words(world: Path) -> None:
+    folder = Path(json.loads(paths.BASE.read_text())["id"])
+    folder.rename(folder.with_name("elsewhere"))
+    try:
+        assert broken(1, "base") == {"base": f"{folder}: the base model is not there"}
+    finally:
+        folder.with_name("elsewhere").rename(folder)
+
+
 # what the version's commit holds
 
 AT_THE_TAG = {
@@ -335,6 +361,43 @@ def test_a_changed_file_of_the_run_is_named(world: Path, name: str) -> None:
     content = b"{}" if name.endswith(".json") else b"<svg></svg>"
     with replaced(path, content):
         assert broken() == {"run": f"{name} has changed in run {run_id}"}
+
+
+TRIALS: list[dict[str, Any]] = [
+    {"number": 0, "state": "complete", "parameters": {"lora.rank": 2}, "valid_loss": 2.5, "valid_losses": {"2": 2.5}},
+    {"number": 1, "state": "stopped", "parameters": {"lora.rank": 4}, "valid_loss": None, "valid_losses": {"2": 3.5}},
+]
+TRIAL_EDITS = {
+    "UPDATE params SET value = '8' WHERE key = 'lora.rank' AND run_uuid = ?": "parameter lora.rank is 8, not 2",
+    "UPDATE latest_metrics SET value = 1 WHERE key = 'valid_loss' AND run_uuid = ?": "valid_loss is 1.0, not 2.5",
+    "UPDATE metrics SET value = 1 WHERE key = 'train/valid_loss' AND run_uuid = ?": "at step 2 is not 2.5",
+    "UPDATE tags SET value = 'stopped' WHERE key = 'strop.trial_state' AND run_uuid = ?": "it is stopped, not complete",
+    "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?": "trial 1 of the search is missing",
+}
+
+
+def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
+    """The receipt says why the candidate has its settings; these runs are what people look at."""
+    from tasks.audit.registered import trials_that_differ
+    from tasks.audit.stage import _subject
+    from tasks.git_objects import Objects
+    from tasks.mirror import TRIAL_TAG
+    from tasks.register.trials import complete_trials
+
+    with Objects() as objects:
+        whole = _subject(load_config(), 1, objects)
+        training = {**whole.receipt["training"], "search": {"trials": TRIALS}}
+        subject = replace(whole, receipt={**whole.receipt, "training": training})
+        run_id = subject.version.run_id
+        assert list(trials_that_differ(whole)) == []
+        assert len(list(trials_that_differ(subject))) == len(TRIALS)
+        complete_trials(subject.registry, run_id, training["search"])
+        assert list(trials_that_differ(subject)) == []
+        trial = subject.registry.find_run(TRIAL_TAG, f"{run_id}/0")
+        for statement, named in TRIAL_EDITS.items():
+            with edited_registry((statement, (trial,))):
+                (only,) = trials_that_differ(subject)
+                assert named in only
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from tasks import paths
 from tasks.base.load import load_tokenizer
-from tasks.base.resolve import pin_base, read_base
+from tasks.base.resolve import pin_base, read_base, verify_base
 from tasks.base.settings import BaseSettings
 from tasks.errors import BaseModelError
 
@@ -45,6 +47,60 @@ def test_a_file_of_the_base_that_is_gone_is_named(project: Path, base: Path) -> 
     (base / "model.safetensors").unlink()
     with pytest.raises(BaseModelError, match=r"model\.safetensors is gone"):
         pin_base(BaseSettings(model=str(base)))
+
+
+@pytest.mark.parametrize(
+    "name", ["chat_template.jinja", "adapter_config.json", "additional_chat_templates/tool_use.jinja"]
+)
+def test_a_file_that_was_added_to_the_base_and_would_be_loaded_is_named(project: Path, base: Path, name: str) -> None:
+    pin_base(BaseSettings(model=str(base)))
+    (base / name).parent.mkdir(exist_ok=True)
+    (base / name).write_text("{}")
+    with pytest.raises(BaseModelError, match=rf"{re.escape(name)} was added.*Remove it"):
+        pin_base(BaseSettings(model=str(base)))
+
+
+def test_a_base_that_was_rewritten_with_its_size_and_time_is_found(project: Path, base: Path) -> None:
+    path = base / "model.safetensors"
+    pin_base(BaseSettings(model=str(base)))
+    pin_base(BaseSettings(model=str(base)))  # known by now
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BaseModelError, match=r"model\.safetensors has changed"):
+        pin_base(BaseSettings(model=str(base)))
+
+
+def test_a_base_whose_folder_is_gone_is_told_in_words(project: Path, base: Path) -> None:
+    record = pin_base(BaseSettings(model=str(base)))
+    shutil.rmtree(base)
+    with pytest.raises(BaseModelError, match=rf"^{base}: the base model is not there\. Put it back"):
+        verify_base(record)
+
+
+def test_a_gguf_file_is_read_without_what_lies_beside_it(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converted base is kept for the whole machine by the digest of the GGUF file alone."""
+    import transformers
+
+    from tasks.base.materialise import base_folder
+
+    gguf = tmp_path / "models" / "x.gguf"
+    gguf.parent.mkdir()
+    gguf.write_bytes(b"GGUF")
+    (gguf.parent / "generation_config.json").write_text("{}")
+    seen: list[list[str]] = []
+
+    def read(folder: str, **_: Any) -> None:
+        seen.append(sorted(path.name for path in Path(folder).iterdir()))
+        raise OSError("enough")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", read)
+    with pytest.raises(BaseModelError, match="enough"):
+        base_folder(pin_base(BaseSettings(model=str(gguf))))
+    assert seen == [["x.gguf"]]
 
 
 def test_another_base_in_the_params_is_pinned_anew(project: Path, base: Path, tiny_llama: Path) -> None:

@@ -90,6 +90,10 @@ def test_a_damaged_file_is_never_loaded_but_converted_again(
     assert capsys.readouterr().out == f"base: {folder / WEIGHTS} is damaged; the base is converted again\n"
     (folder / "config.json").unlink()
     assert (base_folder(make_record()) / "config.json").is_file()
+    (folder / "adapter_config.json").write_text("{}")
+    capsys.readouterr()
+    assert not (base_folder(make_record()) / "adapter_config.json").exists()
+    assert f"{folder / 'adapter_config.json'} does not belong to it" in capsys.readouterr().out
 
 
 def test_a_file_that_did_not_change_is_not_read_again(

@@ -89,6 +89,38 @@ def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterr
     assert read_json(paths.TRAINING_REPORT) == report
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=1)
+    stage.run(config)
+    digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
+    tell = Tell.on_log
+
+    def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
+        tell(self, args, state, *arguments, **named)
+        if self.progress.marks["trial"] == 1 and state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tell, "on_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(config)
+    flip(max(paths.CHECKPOINTS.rglob("trial-1/checkpoint-*")) / "optimizer.pt")
+    capsys.readouterr()
+    stage.run(config)
+    told = capsys.readouterr().out
+    assert "is damaged (optimizer.pt has changed since it was written)" in told
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT) == report
+
+
 def test_a_trial_worse_than_the_others_at_its_step_is_stopped_early(project: Path, tiny_llama: Path) -> None:
     rates = {"learning_rate": {"choices": [5e-3, 4e-3, 1e-6]}}
     search = {"parameters": rates, "sampler": "grid", "trials_before_pruning": 2, "seed": 4}

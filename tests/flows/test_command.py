@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from conftest import REPOSITORY, params, topic_records, write_jsonl, write_params
+from conftest import REPOSITORY, params, topic_records, toy_rows, write_jsonl, write_params, write_part
 
+from tasks import paths
 from tasks.files import write_json, write_parquet
 from tasks.manifest import Batch, write_manifest
-from tasks.row import QUARANTINE_SCHEMA
+from tasks.row import CURATED_SCHEMA, QUARANTINE_SCHEMA
 
 SOURCE = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
 
@@ -46,6 +48,49 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_rows_of_the_dataset_are_read_without_what_brings_pandas(project: Path) -> None:
+    """`strop status` reads three of them: pyarrow.dataset would take half a second."""
+    rows = toy_rows(2, 2)
+    write_part(rows)
+    made = [{"index": row["index"], "row_id": row["row_id"], "split": "test", "group": ""} for row in rows]
+    write_parquet(Path("data/curated/000001-b1.parquet"), pa.Table.from_pylist(made, CURATED_SCHEMA))
+    code = (
+        "import sys, tasks.loopback; from tasks.dataset import read_dataset; assert read_dataset().num_rows == 4;"
+        "sys.exit(', '.join({'pyarrow.dataset', 'urllib.request'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", [paths.METRICS, paths.VERDICT], ids=str)
+def test_a_report_of_another_kind_is_one_line_in_status(configured: Path, strop: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[1, 2]")
+    code, out, err = strop("status")
+    assert (code, out) == (1, "")
+    assert err == f"strop: {path}: damaged (no mapping). Remove it, then run again\n"
+
+
+def test_a_damaged_note_of_what_was_clean_is_no_note(project: Path) -> None:
+    from tasks.unchanged import is_unchanged
+
+    paths.CLEAN.parent.mkdir(parents=True, exist_ok=True)
+    paths.CLEAN.write_bytes(b"\xff\xfe")
+    assert not is_unchanged()
+
+
+def test_dvcs_files_are_parsed_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python a dvc.lock takes a tenth of a second, and `strop status` reads it twice."""
+    from ruamel.yaml.scanner import Scanner
+
+    from tasks.yaml_file import parse_yaml
+
+    monkeypatch.setattr(Scanner, "fetch_more_tokens", None)
+    assert parse_yaml(b"stages: {a: {md5: 0123456e7, size: 12}}") == {"stages": {"a": {"md5": 123456e7, "size": 12}}}
+    with pytest.raises(ValueError, match="nested more than 100 levels deep"):  # the parser itself would crash
+        parse_yaml(b"stages: " + b"[" * 100_000)
 
 
 def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> None:

@@ -198,3 +198,9 @@ def test_outputs_of_stages_by_a_pattern_are_those_of_the_lock(tmp_path: Path) ->
     (tmp_path / "dvc.lock").write_text("stages:\n  a@x:\n    outs:\n    - path: out/x\n")
     assert outputs_of(tmp_path / "dvc.yaml") == ["made", "out/x"]
     assert outputs_of(tmp_path / "dvc.yaml", "a") == ["out/x"]
+
+
+def test_a_command_in_the_folder_of_a_run_works_in_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions that were written there would be lost, and a run would take itself for its project."""
+    for folder in (begin(), paths.WORK / "data", root):
+        assert paths.find_root(folder) == root.resolve()

@@ -10,8 +10,10 @@ import sys
 def main() -> None:
     """Serves on a listening socket that the parent handed down."""
     from tasks.quick_start import importing
+    from tasks.terminal import prepare_streams
     from tasks.watchdog import end_with_parent
 
+    prepare_streams()
     end_with_parent()
     os.umask(0o077)  # the database holds what a run did, and its parameters
     if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):

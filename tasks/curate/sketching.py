@@ -27,6 +27,7 @@ from tasks.curate.tokens import tokenise
 from tasks.manifest import Batch
 from tasks.records import fill_up, to_rows
 from tasks.row import ROW_SCHEMA
+from tasks.terminal import prepare_streams
 from tasks.text import normalise
 from tasks.watchdog import end_with_parent
 
@@ -64,12 +65,17 @@ def sketch_batch(
         yield from map(_sketch_range, jobs)
         return
     workers = min(processes, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         waiting = deque(pool.submit(_sketch_range, job) for job in jobs[: 2 * workers])
         for job in [*jobs[2 * workers :], *[None] * len(waiting)]:  # few at once: what is done waits in memory
             yield waiting.popleft().result()
             if job is not None:
                 waiting.append(pool.submit(_sketch_range, job))
+
+
+def _begin() -> None:
+    prepare_streams()
+    end_with_parent()
 
 
 def _between(chosen: Any, first: int, last: int) -> Any:

@@ -24,8 +24,10 @@ from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 
 
 def main() -> int:
+    from tasks.terminal import prepare_streams
     from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
 
+    prepare_streams()
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.simplefilter("ignore", FutureWarning)
     end_with_parent(SECONDS_TO_SAVE)

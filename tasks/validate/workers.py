@@ -68,8 +68,10 @@ class Workers:
 
 def _begin() -> None:
     """A worker ends with its parent, leaves Ctrl-C to it, and uses one core."""
+    from tasks.terminal import prepare_streams
     from tasks.watchdog import end_with_parent
 
+    prepare_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     import pyarrow as pa

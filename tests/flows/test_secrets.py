@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
+from conftest import REPOSITORY, params, write_params
 
 from tasks import errors, redaction
 from tasks.config import load_config
@@ -188,6 +189,29 @@ def test_an_error_whose_cause_tells_a_secret_loses_it_and_others_stay_as_they_ar
 )
 def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> None:
     assert redaction.redact(text) == expected
+
+
+@pytest.mark.parametrize("module", ["tasks.finetune.worker", "flows.server_process"])
+def test_the_traceback_of_a_process_that_we_start_tells_no_secret_and_its_terminal_can_carry_it(
+    module: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "DB_PASSWORD": "other-secret-33"}
+    environment |= {"PREFECT_SERVER_API_AUTH_STRING": "strop:x", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", module, "other-secret-33 城 \x1b[2J"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    written = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert b"Traceback" in written
+    assert b"other-secret-33" not in written
+    assert b"\x1b" not in written
+
+
+def test_every_process_that_we_start_prepares_its_streams() -> None:
+    starts = re.compile(r"^    (sys\.exit\()?main\(\)|get_context\(\"spawn", re.MULTILINE)
+    files = [path for folder in ("tasks", "flows") for path in (REPOSITORY / folder).rglob("*.py")]
+    started = [path for path in files if starts.search(path.read_text())]
+    assert len(started) >= 6
+    assert [path for path in started if "prepare_streams()" not in path.read_text()] == []
 
 
 def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(

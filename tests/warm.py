@@ -1,9 +1,9 @@
 """A `python` that has the heavy libraries imported already, for tests that start many stages and commands.
 
 Importing torch, transformers, PEFT, MLflow or Great Expectations takes three to nine seconds of a core in every process. A server
-imports them once a session; stages (`python -m tasks …`) and the logging of models are then copies of it (fork), in the folder, with the
-environment and with the files of whoever starts them. Nothing of ours is imported before: the copy loads the code of its own
-project. Any other command line is run by Python itself. Not for tests that kill processes: they have Python itself.
+imports them once a session; stages (`python -m tasks ...`) and the logging of models are then copies of it (fork), in the folder,
+with the environment and the files of whoever starts them. Nothing of ours is imported before: the copy loads the code of its own
+project. Any other command line is run by Python itself, and so are all of tests that kill processes.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks.redaction import redacted_error
+from tasks.redaction.errors_and_logs import redacted_error
 from tasks.watchdog import SECONDS_TO_SAVE
 
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.loopback import exempt_loopback_from_proxies
-from tasks.redaction import install as install_redaction
+from tasks.redaction.errors_and_logs import install as install_redaction
 
 QUIET = {
     "DO_NOT_TRACK": "1",

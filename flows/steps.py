@@ -29,7 +29,7 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
 from tasks.files import write_text
-from tasks.redaction import redacted_error
+from tasks.redaction.errors_and_logs import redacted_error
 
 WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
 """What may pass by itself. A mistake in params.yaml does not."""

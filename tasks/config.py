@@ -23,7 +23,8 @@ from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
 from tasks.promote.settings import PromoteSettings
-from tasks.redaction import NAMED_INSTEAD, naked_addresses, redact
+from tasks.redaction.settings import NAMED_INSTEAD, naked_addresses
+from tasks.redaction.text import redact
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
 from tasks.settings import Settings

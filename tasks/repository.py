@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tasks import paths
 from tasks.errors import VersioningError, disk_error, one_line
 from tasks.git import main_worktree
-from tasks.redaction import without_credentials
+from tasks.redaction.text import without_credentials
 from tasks.work import current_snapshot, project
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from tasks.ledger import Entry, champion_of
 from tasks.ledger_chain import FETCH_COMMAND, Recorded, broken
-from tasks.ledger_check import read_verified, registry_findings
+from tasks.ledger_check import read_verified
+from tasks.ledger_witnesses import registry_findings
 from tasks.tracking.glance import Seen, glance
 
 if TYPE_CHECKING:

@@ -19,7 +19,9 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from tasks import redaction
+from tasks.redaction.errors_and_logs import install as install_redaction
+from tasks.redaction.known import without_known
+from tasks.redaction.text import redact
 from tasks.visible import shown
 
 PLAIN = {
@@ -61,11 +63,11 @@ class Stream:
         return getattr(self._inner, name)
 
     def write(self, text: str) -> int:
-        told = redaction.without_known(text)
+        shown_text = without_known(text)
         if not self._passes_control:
-            told = self._visible(told)
+            shown_text = self._visible(shown_text)
         with self._outliving_its_reader():
-            self._inner.write(plain(told, self._inner.encoding))
+            self._inner.write(plain(shown_text, self._inner.encoding))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -95,7 +97,7 @@ class Stream:
 
 def prepare_streams() -> None:
     """Makes standard output and error carry whatever is written, and show no secret and no control sequence of a text."""
-    redaction.install()
+    install_redaction()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or isinstance(stream, Stream):
@@ -103,11 +105,11 @@ def prepare_streams() -> None:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, Stream(stream))
-    sys.excepthook = _tell_of
-    threading.excepthook = lambda told: _tell_of(told.exc_type, told.exc_value, told.exc_traceback)
+    sys.excepthook = _print_traceback
+    threading.excepthook = lambda hook: _print_traceback(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
-def _tell_of(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+def _print_traceback(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     """A traceback, without what is shaped like a secret in the messages of libraries."""
     if error is not None and not isinstance(error, SystemExit):
-        print(redaction.redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from tasks import paths
 from tasks.errors import VersioningError
 from tasks.files import md5_of
 from tasks.outputs import output_hashes
-from tasks.redaction import written_secret
+from tasks.redaction.tool_configs import written_secret
 from tasks.repository import default_remote, reaching, with_repo
 
 if TYPE_CHECKING:

@@ -7,18 +7,11 @@ from collections.abc import Iterator
 
 from tasks.audit.subject import Link, Subject, link
 from tasks.git_objects import ObjectDamaged
-from tasks.ledger_check import (
-    NO_LEDGER,
-    Claim,
-    Finding,
-    claims_of,
-    findings,
-    receipt_findings,
-    receipt_of,
-    registry_findings,
-    untagged,
-)
+from tasks.ledger_check import findings
+from tasks.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
 from tasks.ledger_entries import Entry, champion_of, spent_looks
+from tasks.ledger_rules import Finding, receipt_findings
+from tasks.ledger_witnesses import registry_findings, untagged
 from tasks.tracking.versions import RECEIPT_TAG, Version, anchors_of
 from tasks.wording import count_of
 

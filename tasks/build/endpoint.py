@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError, one_line
-from tasks.redaction import filled_in
+from tasks.redaction.settings import filled_in
 
 if TYPE_CHECKING:
     import httpx

@@ -18,7 +18,7 @@ from tasks.ingest.readers import is_known
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
-from tasks.redaction import named, named_again
+from tasks.redaction.settings import named, named_again
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "sha256")

@@ -1,12 +1,12 @@
-"""Secrets of sources: an error or an address as it may be shown and kept. What a secret is, tasks/redaction.py says."""
+"""Secrets of sources: an error or an address as it may be shown and kept. What a secret is: tasks/redaction/."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tasks import redaction
 from tasks.errors import SourceError
-from tasks.redaction import named_again
+from tasks.redaction import settings
+from tasks.redaction.settings import named_again
 
 
 def without_secrets(error: SourceError, setting: Any) -> SourceError:
@@ -26,4 +26,4 @@ def filled_in(value: Any, source: str) -> Any:
         fix = f"Set it before the run: export {name}=…"
         return SourceError(f"the environment variable {name} is not set", where=f"source `{source}`", fix=fix)
 
-    return redaction.filled_in(value, missing)
+    return settings.filled_in(value, missing)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from tasks.ingest.fields import FIELDS
-from tasks.redaction import NAMED_INSTEAD, naked_secrets
+from tasks.redaction.settings import NAMED_INSTEAD, naked_secrets
 from tasks.settings import Settings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]

@@ -16,7 +16,8 @@ from tasks import git, paths
 from tasks.errors import RegistryError
 from tasks.ledger import Entry, LedgerMoved, append_entry, champion_of, champions_of, judged, note_mirrored, now, who
 from tasks.ledger_chain import Recorded, broken
-from tasks.ledger_check import read_verified, registry_findings
+from tasks.ledger_check import read_verified
+from tasks.ledger_witnesses import registry_findings
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.versions import LEDGER_TAG, RECEIPT_TAG, anchors_of
 from tasks.versions import commit_of, receipt_at, tag_name

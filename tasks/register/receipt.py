@@ -24,7 +24,7 @@ from tasks.errors import DataError
 from tasks.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
 from tasks.ledger import head_of, read_ledger
 from tasks.manifest import read_manifest
-from tasks.redaction import redact_values
+from tasks.redaction.known import redact_values
 from tasks.round import read_round
 from tasks.start import read_start
 from tasks.versions import commit_of, receipt_at

@@ -19,7 +19,7 @@ from tasks.errors import DataError, GitError, RegistryError
 from tasks.files import content_digest, write_json
 from tasks.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
 from tasks.ledger_chain import note_head
-from tasks.ledger_check import version_message
+from tasks.ledger_claims import version_message
 from tasks.logged import LOGGED, record_of
 from tasks.register import logged_model
 from tasks.register.logged_files import files_tag, is_as_logged

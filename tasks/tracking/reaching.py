@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, disk_error, without_sql
-from tasks.redaction import without_credentials
+from tasks.redaction.text import without_credentials
 from tasks.tracking.login import has_login
 from tasks.tracking.registry_file import path_of, trouble_with_file, wait_while_locked
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
-from tasks.redaction import filled_in
+from tasks.redaction.settings import filled_in
 from tasks.tracking.artifact_paths import location_for, resolve_below
 from tasks.tracking.login import split_login, use_login
 from tasks.tracking.models import Models

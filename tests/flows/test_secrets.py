@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY, params, write_params
 
-from tasks import errors, redaction
+from tasks import errors
 from tasks.config import load_config
 from tasks.errors import ConfigError, StropError, VersioningError
+from tasks.redaction.errors_and_logs import install, redacted_error
+from tasks.redaction.text import redact
 
 
 @pytest.mark.parametrize(
@@ -89,13 +91,13 @@ class _Registry(http.server.BaseHTTPRequestHandler):
             "experiments": {"experiment": experiment},
         }
         body = next((answer for name, answer in known.items() if f"/{name}/" in self.path), {})
-        told = json.dumps(body).encode()
+        content = json.dumps(body).encode()
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.send_response(200)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(told)))
+        self.send_header("content-length", str(len(content)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(content)
 
     do_POST = do_PATCH = do_GET
 
@@ -120,15 +122,15 @@ def test_mlflow_does_not_print_where_a_run_is_to_be_viewed(
     finally:
         server.shutdown()
         server.server_close()
-    told = "".join(capfd.readouterr())
-    assert "View run" not in told
-    assert "hunter22" not in told
+    printed = "".join(capfd.readouterr())
+    assert "View run" not in printed
+    assert "hunter22" not in printed
 
 
 @pytest.fixture
 def installed() -> Iterator[None]:
     before = logging.getLogRecordFactory()
-    redaction.install()
+    install()
     yield
     logging.setLogRecordFactory(before)
     errors.redact_by(str)
@@ -155,22 +157,22 @@ def test_errors_and_logs_of_any_library_are_redacted(
     assert "other33" not in caplog.text
 
 
-def test_an_error_whose_cause_tells_a_secret_loses_it_and_others_stay_as_they_are(
+def test_an_error_whose_cause_holds_a_secret_loses_it_and_others_stay_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", "hunter22")
     plain = ValueError("nothing to hide")
-    assert redaction.redacted_error(plain) is plain
+    assert redacted_error(plain) is plain
     secret = StropError("no access", where="the database")
     secret.__cause__ = ConnectionError("postgresql://me:hunter22@db/x")
-    clean = redaction.redacted_error(secret)
+    clean = redacted_error(secret)
     assert (type(clean), str(clean), clean.__cause__, clean.__suppress_context__) == (
         StropError,
         str(secret),
         None,
         True,
     )
-    assert "hunter22" not in str(redaction.redacted_error(ValueError("hunter22")))
+    assert "hunter22" not in str(redacted_error(ValueError("hunter22")))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_an_error_whose_cause_tells_a_secret_loses_it_and_others_stay_as_they_ar
     ],
 )
 def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> None:
-    assert redaction.redact(text) == expected
+    assert redact(text) == expected
 
 
 @pytest.mark.parametrize("module", ["tasks.finetune.worker", "flows.server_process"])

@@ -1,0 +1,144 @@
+"""The secret values that this project knows, and a text without them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from tasks.redaction.patterns import (
+    HIDDEN,
+    NAME,
+    PUBLIC,
+    SECRET_KEY,
+    SECRET_PARAMETER,
+    SHORTEST_BY_NAME,
+    SHORTEST_SECRET,
+)
+from tasks.redaction.tool_configs import secrets_in_config
+
+_KEY_ENV = re.compile(r"api_key_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`\\]+")
+
+
+def without_known(text: str) -> str:
+    """The text without the values that are known to be secrets here."""
+    for value, shown in known_secrets():
+        if value in text:
+            text = text.replace(value, shown)
+    return text
+
+
+def redact_values(value: Any) -> Any:
+    """A JSON value whose texts hold no known secret."""
+    if isinstance(value, str):
+        return without_known(value)
+    if isinstance(value, dict):
+        return {key: redact_values(inner) for key, inner in value.items()}
+    return [redact_values(inner) for inner in value] if isinstance(value, list) else value
+
+
+def known_secrets() -> tuple[tuple[str, str], ...]:
+    """Value → what is shown in its place, the longest first."""
+    files = _files()
+    stamps = tuple((path, _stamp(path)) for path, _ in files)
+    return _known(files, stamps, tuple(sorted(os.environ.items())))
+
+
+@lru_cache(maxsize=8)
+def _known(
+    files: tuple[tuple[str, bool], ...], _stamps: Any, environment: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    secrets: dict[str, str] = {}
+    for name, value in environment:
+        if "://" in value or name.lower().endswith("_proxy"):
+            address = value if "://" in value else f"http://{value}"
+            _add(secrets, _in_addresses(address))
+        elif name.startswith("GIT_CONFIG_"):
+            _add(secrets, value.split()[-1:] if "authorization" in value.lower() else [])
+        elif SECRET_KEY.search(name.lower()) and len(value) >= SHORTEST_BY_NAME and not value.startswith("/"):
+            _add(secrets, [value], f"${{{name}}}")
+    for path, is_private in files:
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        _add(secrets, _in_addresses(text))
+        if path.endswith("params.yaml"):
+            values = dict(environment)
+            for name in {*NAME.findall(text), *_KEY_ENV.findall(text)}:
+                _add(secrets, [values.get(name, "")], f"${{{name}}}")
+        else:
+            _add(secrets, secrets_in_config(text, Path(path), is_private))
+    return tuple(sorted(secrets.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+
+
+def _files() -> tuple[tuple[str, bool], ...]:
+    """The files that name addresses and secrets; of the private ones an address is a secret as a whole."""
+    try:
+        here = os.getcwd()
+    except OSError:  # the folder is gone
+        here = ""
+    home = os.path.expanduser("~")
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    dvc = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{config}/dvc"
+    git = f"{here}/.git"
+    if os.path.isfile(git):  # a linked worktree
+        try:
+            git = os.path.dirname(os.path.dirname(Path(git).read_text(encoding="utf-8").split(":", 1)[1].strip()))
+        except (OSError, IndexError):
+            git = ""
+    return (
+        (f"{here}/params.yaml", False),
+        (f"{here}/.dvc/config.local", True),
+        (f"{here}/.dvc/config", False),
+        (f"{dvc}/config", False),
+        (f"{git}/config", False),
+        (f"{home}/.gitconfig", False),
+    )
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _add(secrets: dict[str, str], values: list[str], shown: str = HIDDEN) -> None:
+    """The values and the spellings in which a library may show them."""
+    for value in values:
+        if len(value) < SHORTEST_SECRET:
+            continue
+        for spelling in (value, unquote(value), quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1]):
+            secrets.setdefault(spelling, shown)
+
+
+def _in_addresses(text: str) -> list[str]:
+    """The passwords, tokens and signatures of every address in a text."""
+    secrets: list[str] = []
+    for address in _ADDRESS.findall(text):
+        try:
+            parts = urlsplit(address)
+            name, password = parts.username or "", parts.password or ""
+        except ValueError:
+            continue
+        if password and not NAME.search(password):
+            secrets += [password, _basic(name, password), *([name] if password == "x-oauth-basic" else [])]
+        elif name and not password and parts.scheme in ("http", "https", "ftp") and not NAME.search(name):
+            secrets.append(name)
+        for key, value in parse_qsl(parts.query):
+            if SECRET_PARAMETER.search(key) and key.lower() not in PUBLIC and not NAME.search(value):
+                secrets.append(value)
+    return secrets
+
+
+def _basic(name: str, password: str) -> str:
+    """As they are written in a request's header."""
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()

@@ -1,4 +1,4 @@
-"""Keeps the Prefect server of this process answering: a server that dies in mid-run is started again.
+"""Keeps the Prefect server of this process answering: a server that dies or hangs in mid-run is started again.
 
 The stage that runs meanwhile does not notice: the socket stays open, requests wait there, and Prefect's client repeats those that
 were cut off. A server that dies again and again is given up: the run is interrupted as by Ctrl-C, and ends in one line.
@@ -10,11 +10,16 @@ import contextlib
 import logging
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from types import FrameType
 from typing import TYPE_CHECKING
+
+import psutil
+
+from flows.server_access import is_healthy
 
 if TYPE_CHECKING:
     from flows.server import Server
@@ -24,6 +29,9 @@ PATIENCE_SECONDS = 15.0
 """Since its first end; a run is told within half a minute that there is no server."""
 STEADY_SECONDS = 60.0
 """One that lived so long has not been dying again and again."""
+LOOK_SECONDS = 2.0
+HANG_SECONDS = 10.0
+"""One that neither answers nor computes for so long hangs. On a busy machine it may answer late, but then it computes."""
 
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -39,19 +47,44 @@ def _watch(server: Server) -> None:
     ends: list[float] = []
     started = time.monotonic()
     while True:
-        code = server.process.wait()
+        code, hung = _wait(server)
         if server.is_stopped:
             return None
         now = time.monotonic()
         ends = [*(ends if now - started < STEADY_SECONDS else []), now]
         if len(ends) > RESTARTS or now - ends[0] > PATIENCE_SECONDS:
             return _give_up(server, f"the Prefect server ended {len(ends)} times in {now - ends[0] + 1:.0f} s")
-        print(f"strop: the Prefect server ended (exit code {code}); it is started again.", file=sys.stderr, flush=True)
+        what = "hung" if hung else f"ended (exit code {code})"
+        print(f"strop: the Prefect server {what}; it is started again.", file=sys.stderr, flush=True)
         started = now
         try:
             server.start()
         except OSError as error:
             return _give_up(server, f"the Prefect server ended, and cannot be started again ({error.strerror})")
+
+
+def _wait(server: Server) -> tuple[int, bool]:
+    """The exit code of the server once it has ended, and whether it hung and was killed."""
+    answered = time.monotonic()
+    computed = -1.0
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return server.process.wait(LOOK_SECONDS), False
+        now = time.monotonic()
+        used = _processor_seconds(server.process.pid)
+        if used > computed + 0.01 or is_healthy(server.url, LOOK_SECONDS):
+            answered, computed = time.monotonic(), used
+        elif now - answered > HANG_SECONDS and not server.is_stopped:
+            server.process.kill()
+            return server.process.wait(), True
+
+
+def _processor_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:  # it has just ended
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _give_up(server: Server, reason: str) -> None:

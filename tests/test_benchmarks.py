@@ -16,6 +16,7 @@ LACKS = {
     "data.py": ["near"],
     "finetune.py": [],
     "finetune_llamafactory.py": [],
+    "packing.py": [],
     "prepare.py": [],
     "render_memory.py": ["--base", "package:not_installed/model.gguf"],
 }

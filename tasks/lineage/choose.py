@@ -57,7 +57,7 @@ def parse_condition(text: str) -> Test:
     try:
         pattern = compile_pattern(value)
     except ValueError as error:
-        raise DataError(f"is no regular expression ({error})", where=f"--where {text[:200]!r}", fix=fix) from error
+        raise DataError(str(error), where=f"--where {text[:200]!r}", fix=fix) from error
 
     def matches(row: Mapping[str, Any]) -> bool:
         try:

@@ -57,6 +57,7 @@ def promote(
     if not force:
         _require_fair(model, entry, serving)
     _require_reason(why, force)
+    registry.require_writable(version)
     made = replace(entry, kind="promoted", who=who(), when=now(), why=why)
     _tag(model, version)
     append_entry(model, made, expected_length=len(entries))
@@ -82,7 +83,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     if len(reigns) < 2:
         told = f"{model} v{serving} is the first champion" if reigns else f"no version of {model} serves"
         raise RegistryError(f"{told}: there is none to go back to", fix="See: strop history")
-    registry.version(reigns[-2].version)
+    registry.require_writable(reigns[-2].version)
     made = replace(reigns[-2], kind="rolled_back", who=who(), when=now(), why=why)
     append_entry(model, made, expected_length=len(entries))
     reconcile(config)

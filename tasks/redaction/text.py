@@ -7,7 +7,7 @@ import re
 from tasks.redaction.known import without_known
 from tasks.redaction.patterns import HIDDEN, SECRET_PARAMETER
 
-_CREDENTIALS = re.compile(r"(?<=://)([^\s/?#\"'<>@:]*):([^\s/?#\"'<>]*)@")
+_CREDENTIALS = re.compile(r"((?<=:/)/?[^\s/?#\"'<>@:]*):([^\s/?#\"'<>]*)@")
 _TOKEN_BEFORE_HOST = re.compile(r"(?<=https://)(?!\$\{)[^\s/?#\"'<>@:]+@|(?<=http://)(?!\$\{)[^\s/?#\"'<>@:]+@")
 _PARAMETERS = re.compile(r"([?&;]([A-Za-z0-9_.\-]+)=)(?!\$\{)([^&;\s\"'<>)]+)")
 _PAIRS = re.compile(r"\b((?:passw(?:or)?d|pwd|secret|token)\s*=\s*)(?!\$\{)[^\s;,&\"')]+", re.IGNORECASE)
@@ -22,7 +22,7 @@ def redact(text: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Addresses in the text without user, password, and the parameters that open them."""
-    if "://" not in text:
+    if ":/" not in text:  # a path's `//` becomes one
         return text
     text = _CREDENTIALS.sub(lambda match: match[0] if "${" in match[2] else f"{match[1]}:{HIDDEN}@", text)
     text = _TOKEN_BEFORE_HOST.sub(f"{HIDDEN}@", text)

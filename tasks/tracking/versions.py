@@ -103,6 +103,16 @@ class Versions(Connected):
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model, str(number), key, value)
 
+    def require_writable(self, number: int) -> None:
+        """Writes a tag of a version as it is.
+
+        Raises:
+            RegistryError: this login, or this file, may not be written with; nothing has changed.
+        """
+        tags = self.version(number).tags
+        key = next(iter(tags), "strop.writable")
+        self.set_version_tags(number, {key: tags.get(key, "true")})
+
     def alias(self, name: str) -> int | None:
         """The version that an alias points at."""
         with telling(self.uri):

@@ -81,6 +81,18 @@ def test_a_killed_server_comes_back_at_its_address_and_what_was_sent_meanwhile_i
     assert capsys.readouterr().err.count("the Prefect server ended (exit code -9); it is started again.") == 1
 
 
+def test_a_server_that_hangs_is_replaced_within_half_a_minute(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    before = time.monotonic()
+    first = stub.process
+    first.send_signal(signal.SIGSTOP)
+    wait_for(lambda: stub.process is not first, 30, "another server")
+    status, pid = ask(stub)
+    assert time.monotonic() - before < 30
+    assert (status, int(pid)) == (200, stub.process.pid)
+    assert first.returncode == -signal.SIGKILL
+    assert capsys.readouterr().err == "strop: the Prefect server hung; it is started again.\n"
+
+
 def test_nobody_takes_the_port_while_the_server_is_down(stub: Stub) -> None:
     stub.is_stopped = True  # it stays down
     stub.process.kill()

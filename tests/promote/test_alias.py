@@ -226,6 +226,11 @@ def test_killed_anywhere_on_the_way_the_next_one_does_the_rest(
     real = getattr(owner, where)
 
     def die(*arguments: Any) -> None:
+        if (
+            where == "set_version_tags" and champion() == 1
+        ):  # the look whether this login may write, before the ledger moves
+            real(*arguments)
+            return
         if where != "set_alias":  # before it, or after it
             real(*arguments)
         raise Killed

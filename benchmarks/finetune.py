@@ -40,7 +40,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
-from measuring import BASE, REPOSITORY, data_folder, missing, quieten, require_base, require_rows
+from measuring import BASE, REPOSITORY, data_folder, missing, quieten, require_base, require_rows, toy_tools
 
 quieten()
 
@@ -154,10 +154,9 @@ def parse() -> argparse.Namespace:
 
 def prepare(root: Path, given: argparse.Namespace) -> None:
     """A project with the rows rendered: done once, by the rooms themselves."""
-    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    from conftest import params, set_up_project, write_params
+    tools = toy_tools()
 
-    set_up_project(root)
+    tools.set_up_project(root)
     sources = [
         {"name": "alpaca", "path": str((given.rows / ROWS[0]).resolve()), "shape": "alpaca"},
         {"name": "banking", "path": str((given.rows / ROWS[1]).resolve()), "shape": "text_label", "max_rows": 1000},
@@ -166,9 +165,9 @@ def prepare(root: Path, given: argparse.Namespace) -> None:
     sources[1]["columns"] = {"label": "category"}
     tuned: dict[str, Any] = {"schedule": "constant", "warmup_share": 0, "threads": None, "lora": {"rank": 16}}
     tuned |= {"method": "full", "learning_rate": FULL_RATE} if given.full else {"learning_rate": LORA_RATE}
-    config = params(given.base, sources, finetune={**tuned, "max_steps": given.steps, "evaluations_per_epoch": 0})
+    config = tools.params(given.base, sources, finetune={**tuned, "max_steps": given.steps, "evaluations_per_epoch": 0})
     config["render"] = {"max_length_tokens": 1024, "pack_length_tokens": 1024}
-    write_params(root, config)
+    tools.write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
     with chdir(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 
@@ -44,6 +46,16 @@ def quieten() -> None:
     """Lets libraries print no warnings and bars, in this process and in those that it starts; before any is imported."""
     os.environ.update(QUIET)
     warnings.simplefilter("ignore")
+
+
+def toy_tools() -> ModuleType:
+    """The functions of tests/conftest.py that make a project, without the environment that it sets: one thread, for toys."""
+    before = dict(os.environ)
+    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    tools = importlib.import_module("conftest")
+    os.environ.clear()
+    os.environ.update(before)
+    return tools
 
 
 def data_folder() -> Path:

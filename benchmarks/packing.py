@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import BASE, REPOSITORY, data_folder, quieten, require_base, require_rows
+from measuring import BASE, REPOSITORY, data_folder, quieten, require_base, require_rows, toy_tools
 
 quieten()
 
@@ -84,21 +84,20 @@ def parse() -> argparse.Namespace:
 
 def prepare(root: Path, given: argparse.Namespace) -> None:
     """A project whose rows are curated."""
-    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    from conftest import params, set_up_project, write_jsonl, write_params
+    tools = toy_tools()
 
-    set_up_project(root)
+    tools.set_up_project(root)
     sources = []
     for family, rows in read_families(given.rows / ROWS, given.each).items():
-        path = write_jsonl(root / f"inbox/{family}.jsonl", rows)
+        path = tools.write_jsonl(root / f"inbox/{family}.jsonl", rows)
         sources.append({"name": family, "path": str(path), "shape": "prompt_completion", "family": family})
-    config = params(given.base, sources)
+    config = tools.params(given.base, sources)
     config["validate"]["max_refused_share"] = 1.0
     config["curate"] = {"valid_share": 0.3, "test_share": 0.02}
     config["render"] = {"max_length_tokens": 512, "pack_length_tokens": 512}
     config["finetune"] = {"epochs": given.epochs, "learning_rate": 2e-4, "threads": None, "lora": {"rank": 16}}
     config["finetune"]["evaluations_per_epoch"] = 0
-    write_params(root, config)
+    tools.write_params(root, config)
     for room in ("ingest", "validate", "curate"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
 

@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import BASE, REPOSITORY, data_folder, quieten, require_base, require_rows, run_measured
+from measuring import BASE, REPOSITORY, data_folder, quieten, require_base, require_rows, run_measured, toy_tools
 
 ROWS = "t0/t0.jsonl.gz"
 SIDES = ("strop", "trl-1", "trl-2")
@@ -70,18 +70,18 @@ def parse() -> argparse.Namespace:
 
 def make_ready(root: Path, given: argparse.Namespace) -> None:
     """A project with the rows curated, and the same rows for TRL: done once, not measured."""
-    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    from conftest import params, set_up_project, write_params
+    tools = toy_tools()
 
-    set_up_project(root)
+    tools.set_up_project(root)
     rows = str((given.rows / ROWS).resolve())
-    source = {"name": "t0", "path": rows, "shape": "prompt_completion", "family": "instruction"}
-    config = params(given.base, [{**source, "max_rows": given.count * 11 // 10}])  # some are duplicates, or held out
+    source: dict[str, Any] = {"name": "t0", "path": rows, "shape": "prompt_completion", "family": "instruction"}
+    source["max_rows"] = given.count * 11 // 10  # some are duplicates, or held out
+    config = tools.params(given.base, [source])
     config["validate"]["max_refused_share"] = 1.0
     config["curate"] = {"near_duplicates": "off", "decontaminate": False, "valid_share": 0.001, "test_share": 0.001}
     lengths = {"max_length_tokens": LENGTH_TOKENS, "pack_length_tokens": LENGTH_TOKENS}
     config["render"] = {**lengths, "balance": [{"max_rows": given.count}]}
-    write_params(root, config)
+    tools.write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
     os.chdir(root)

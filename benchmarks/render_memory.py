@@ -18,7 +18,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pyarrow as pa
-from measuring import BASE, REPOSITORY, quieten, require_base, run_measured
+from measuring import BASE, quieten, require_base, run_measured, toy_tools
 
 FEW = 10_000
 MOST_MORE_MB = 200
@@ -61,8 +61,7 @@ def main() -> None:
 
 def make_ready(root: Path, count: int, base: str) -> None:
     """A project that holds so many curated rows, and nothing else."""
-    sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    from conftest import begin_round, params, set_up_project, write_params
+    tools = toy_tools()
 
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
@@ -72,10 +71,10 @@ def make_ready(root: Path, count: int, base: str) -> None:
     from tasks.raw import RAW_SCHEMA
     from tasks.row import CURATED_SCHEMA
 
-    set_up_project(root)
-    write_params(root, params(base, [], render={"max_length_tokens": 1024, "pack_length_tokens": 1024}))
+    tools.set_up_project(root)
+    tools.write_params(root, tools.params(base, [], render={"max_length_tokens": 1024, "pack_length_tokens": 1024}))
     with chdir(root):
-        begin_round(load_config())
+        tools.begin_round(load_config())
         base_folder(read_base())
         batch = Batch(1, "made", "made", count, "")
         for path in (batch.path, Path("data/curated") / batch.part):

@@ -147,6 +147,7 @@ def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(h
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -> None:
     git("checkout", "-q", "--", ".", cwd=held)
     git("checkout", "-q", "-b", "other", cwd=held)

@@ -269,6 +269,7 @@ def test_a_registration_that_was_cut_short_is_ended_after_a_rebuild(
     assert stage.run(load_config()).version == 6
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_damaged_file_again_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toyworld.stand_in("serving", tmp_path, monkeypatch)
     damaged = b"no database any more " * 500

@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
+from tasks.base.digests import known_digests
 from tasks.base.making import making_folder
-from tasks.base.resolve import BaseRecord, known_digests, verify_base
+from tasks.base.resolve import BaseRecord, verify_base
 from tasks.base.shared import bases_folders, report_own_folder, why_untrusted
 from tasks.errors import BaseModelError, one_line
 from tasks.files import content_digest, file_digest, read_json, write_json
@@ -106,9 +107,8 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     print(f"base: converting {gguf.name} once (about half a minute)", flush=True)
     logging.disable_progress_bar()
     try:
-        with TemporaryDirectory(
-            prefix="strop-gguf-"
-        ) as alone:  # files beside it would be read, too, and none pins them
+        # alone in a folder: files beside it would be read, too, and none pins them
+        with TemporaryDirectory(prefix="strop-gguf-") as alone:
             (Path(alone) / gguf.name).symlink_to(gguf.resolve())
             quantised = AutoModelForCausalLM.from_pretrained(
                 alone, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False

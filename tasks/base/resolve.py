@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks import paths
+from tasks.base.digests import known_digests
 from tasks.base.foreign import require_no_pickles, require_own_code
 from tasks.base.hub import hub_folder, newest_revision
 from tasks.base.making import making_folder
@@ -23,9 +24,6 @@ MORE_TEMPLATES = "additional_chat_templates"
 """A folder in a model's folder: transformers reads a tokenizer's further chat templates there."""
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
 """Files of a model folder that make the model; a README does not."""
-
-STAT_CACHE = paths.CACHE / "base-files.json"
-"""Remembers digests by size and time, so that 14 GB are hashed once."""
 
 
 @dataclass(frozen=True)
@@ -234,24 +232,3 @@ def _file_in_package(model: str) -> Path:
             f"the package {module} has no GGUF file {inner!r}", where=model, fix="Mend base.model in params.yaml"
         )
     return path
-
-
-def known_digests(places: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
-    """Name → sha256; a file whose size, times and inode did not change is not read again: the time of an inode's last change
-    cannot be set back."""
-    try:
-        known: dict[str, Any] = read_json(STAT_CACHE)
-    except (FileNotFoundError, ValueError):
-        known = {}
-    digests, fresh = {}, dict(known)
-    for name, path in places.items():
-        if not path.is_file():
-            continue
-        stat, key = path.stat(), str(path.resolve())
-        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        if not trusts_times or known.get(key, [])[:-1] != mark:
-            fresh[key] = [*mark, file_digest(path)]
-        digests[name] = fresh[key][-1]
-    if fresh != known:
-        write_json(STAT_CACHE, fresh)
-    return digests

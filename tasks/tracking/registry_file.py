@@ -99,18 +99,18 @@ def wait_while_locked(path: Path) -> None:
         time.sleep(LOOK_EVERY_SECONDS)
 
 
-def trouble_with_file(path: Path, told: str, is_ours: bool = True) -> StropError | None:
+def trouble_with_file(path: Path, message: str, is_ours: bool = True) -> StropError | None:
     """What SQLite's message means for the registry and how to fix it; None for a message that is not about the file."""
     where = str(path)
-    if "locked" in told and "database" in told:
+    if "locked" in message and "database" in message:
         return _locked(path)
-    if "malformed" in told or "not a database" in told or "disk I/O error" in told:
+    if "malformed" in message or "not a database" in message or "disk I/O error" in message:
         fix = REBUILD if is_ours else "Restore it from a backup, or name another one"
         return RegistryError("the registry's file is damaged", where=where, fix=fix)
-    if "disk is full" in told:
+    if "disk is full" in message:
         fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
         return DiskError("no space left for the registry", where=where, fix=fix)
-    if "readonly database" in told or "unable to open database file" in told:
+    if "readonly database" in message or "unable to open database file" in message:
         return RegistryError("may not be read or written", where=where, fix="Mend its permissions, then run again")
     return None
 

@@ -104,14 +104,13 @@ class Versions(Connected):
                 self.client.set_model_version_tag(self.model, str(number), key, value)
 
     def require_writable(self, number: int) -> None:
-        """Writes a tag of a version as it is.
+        """Writes a tag of a version as it is: one that never changes, so that no other process's write is undone.
 
         Raises:
-            RegistryError: this login, or this file, may not be written with; nothing has changed.
+            RegistryError: there is no such version, or this login may not write; nothing has changed.
         """
-        tags = self.version(number).tags
-        key = next(iter(tags), "strop.writable")
-        self.set_version_tags(number, {key: tags.get(key, "true")})
+        receipt = self.version(number).tags.get(RECEIPT_TAG)
+        self.set_version_tags(number, {RECEIPT_TAG: receipt} if receipt else {"strop.writable": "true"})
 
     def alias(self, name: str) -> int | None:
         """The version that an alias points at."""

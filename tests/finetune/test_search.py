@@ -115,8 +115,8 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
     flip(max(paths.CHECKPOINTS.rglob("trial-1/checkpoint-*")) / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    told = capsys.readouterr().out
-    assert "is damaged (optimizer.pt has changed since it was written)" in told
+    output = capsys.readouterr().out
+    assert "is damaged (optimizer.pt has changed since it was written)" in output
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 

@@ -69,8 +69,8 @@ def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_the_next_run_goes_on(
     assert code == 1, written
     assert "Traceback" not in written, written
     assert "SQL" not in written, written
-    told = [line for line in written.splitlines() if line.startswith("strop: ")]
-    assert any("no space left" in line for line in told), written
+    lines = [line for line in written.splitlines() if line.startswith("strop: ")]
+    assert any("no space left" in line for line in lines), written
     assert seconds < 60, written
     last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stdout + last.stderr

@@ -185,7 +185,7 @@ def test_a_file_that_stays_locked_is_one_line_in_the_end(
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "line"),
     [
         ("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs VALUES (?)]", "no space left"),
         ("(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: INSERT", "may not be read or written"),
@@ -194,10 +194,10 @@ def test_a_file_that_stays_locked_is_one_line_in_the_end(
         ("(sqlite3.IntegrityError) UNIQUE failed\n[SQL: INSERT INTO x]\n(Background on", r"refused \(.*UNIQUE failed\)"),
     ],
 )  # fmt: skip
-def test_what_the_database_refuses_is_one_line_without_sql(message: str, told: str) -> None:
+def test_what_the_database_refuses_is_one_line_without_sql(message: str, line: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    with pytest.raises((RegistryError, DiskError), match=told) as raised, telling("sqlite:///nowhere.db"):
+    with pytest.raises((RegistryError, DiskError), match=line) as raised, telling("sqlite:///nowhere.db"):
         raise MlflowException(message)
     assert "SQL:" not in str(raised.value)
     assert "\n" not in str(raised.value)

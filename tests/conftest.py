@@ -342,6 +342,14 @@ def commands_of(page: Path, start: str = "") -> list[str]:
     return [line for line in lines if line.startswith(start) and line]
 
 
+@pytest.fixture(autouse=True)
+def no_login_left() -> Iterator[None]:
+    """A registry that was opened with a login leaves it in the environment, for MLflow, until another one is opened."""
+    yield
+    if "tasks.tracking.login" in sys.modules:
+        sys.modules["tasks.tracking.login"].use_login("")
+
+
 @pytest.fixture(scope="module")
 def warm() -> Iterator[None]:
     """Stages and commands that these tests start are copies of a process that has the libraries imported (warm.py)."""

@@ -40,7 +40,7 @@ CLIENT = """#!{python} -ISu
 import array, json, os, signal, socket, sys
 arguments = sys.argv[1:]
 if arguments[:1] != ["-m"] or len(arguments) < 2 or arguments[1] not in {routed!r}:
-    os.execv({python!r}, [{python!r}, *arguments])
+    os.execv({python!r}, [{command!r}, *arguments])  # it takes itself for this command, and starts others by it
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
 umask = os.umask(0)
@@ -65,11 +65,15 @@ def warm_python() -> Path:
     folder.mkdir()
     for command in Path(sys.executable).parent.iterdir():
         (folder / command.name).symlink_to(command)
+    (top / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copyfile(Path(sys.prefix) / "pyvenv.cfg", top / "pyvenv.cfg")
     address = str(top / "socket")
     command = folder / "python"
     for name in ("python", "python3"):
         (folder / name).unlink(missing_ok=True)
-    command.write_text(CLIENT.format(python=sys.executable, routed=ROUTED, address=address, killed=KILLED))
+    command.write_text(
+        CLIENT.format(python=sys.executable, command=str(command), routed=ROUTED, address=address, killed=KILLED)
+    )
     command.chmod(0o755)
     (folder / "python3").symlink_to(command)
     server = subprocess.Popen([sys.executable, __file__, address], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)

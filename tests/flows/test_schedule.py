@@ -18,6 +18,8 @@ from toyflow import collect, command, facts, flow_runs, make_toy_flow, without_p
 from flows.schedule import parse_schedule
 from tasks.errors import StropError
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")

@@ -49,10 +49,15 @@ def link_by_name(source: Path, target: Path) -> None:
 
 
 def copy_file(source: str, target: str) -> None:
-    """A copy that takes its place whole, with the time of the source."""
+    """A copy that takes its place whole, with the time of the source. Where there is no room, nothing of it stays."""
     temporary = f"{target}.copying"
-    shutil.copy2(source, temporary)
-    os.replace(temporary, target)
+    remove(Path(temporary))  # of a run that was killed; in the folder of a run it may be a link to the project's
+    try:
+        shutil.copy2(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        remove(Path(temporary))
+        raise
 
 
 def remove(path: Path) -> None:

@@ -21,8 +21,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-UNAVAILABLE = 503
-"""Prefect's answer where its database refuses to write; its clients then try for minutes."""
+FIRST_FAILURE = 500
+"""Where its database refuses to write Prefect answers 503, or 500; its clients then try for minutes, or name no reason."""
 INSUFFICIENT_STORAGE = 507
 """They do not repeat a request that is answered so."""
 FULL_BYTES = 4_000_000
@@ -72,7 +72,7 @@ def report_full_disk(app: App, folder: Path) -> App:
 
     async def reporting(scope: Message, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
-            is_failure = message["type"] == "http.response.start" and message["status"] == UNAVAILABLE
+            is_failure = message["type"] == "http.response.start" and message["status"] >= FIRST_FAILURE
             if is_failure and is_full(folder):
                 message = {**message, "status": INSUFFICIENT_STORAGE}
             await send(message)

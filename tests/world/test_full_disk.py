@@ -173,12 +173,15 @@ def test_other_states_of_a_disk_have_a_line_and_other_errors_none() -> None:
     assert disk_error(unrelated) is None
 
 
-@pytest.mark.parametrize(("is_full", "status"), [(True, 507), (False, 503)])
+@pytest.mark.parametrize(
+    ("is_full", "answer", "status"),
+    [(True, 503, 507), (True, 500, 507), (False, 503, 503), (False, 500, 500), (True, 404, 404)],
+)
 def test_prefects_server_answers_a_full_disk_so_that_its_clients_do_not_try_for_minutes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool, status: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool, answer: int, status: int
 ) -> None:
     async def unavailable(_: Any, __: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.start", "status": answer, "headers": []})
 
     sent: list[Any] = []
 

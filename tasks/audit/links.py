@@ -15,7 +15,7 @@ from tasks.audit.made import check_metrics, check_model_files, check_other_outpu
 from tasks.audit.registered import check_registry_files, check_run
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
-from tasks.base.resolve import BaseRecord, verify_base
+from tasks.base.resolve import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
 from tasks.files import content_digest, file_digest
 from tasks.run_record import flat
@@ -118,8 +118,7 @@ def check_inputs(subject: Subject) -> Link:
         content = subject.blob(path)
         if content is None or json.loads(content) != receipt.get(name):
             wrong.append(f"{path} differs")
-    base = {key: value for key, value in receipt["base"].items() if key != "digest"}
-    if json.loads(subject.blob(paths.BASE) or b"null") != base:
+    if json.loads(subject.blob(paths.BASE) or b"null") != base_of(receipt["base"]).entry():
         wrong.append(f"{paths.BASE} differs")
     constraints = subject.blob(paths.CONSTRAINTS)
     if (constraints and hashlib.sha256(constraints).hexdigest()) != receipt["environment"]["constraints"]:
@@ -132,8 +131,7 @@ def check_inputs(subject: Subject) -> Link:
 
 def check_base(subject: Subject) -> Link:
     """The base model on this disk is the one that was fine-tuned."""
-    recorded = {key: value for key, value in subject.receipt["base"].items() if key != "digest"}
-    record = BaseRecord(**recorded)
+    record = base_of(subject.receipt["base"])
     if record.digest != subject.receipt["base"]["digest"]:
         return Link("base", False, "the receipt's digest of the base is not that of its files")
     try:

@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import outputs, paths
+from tasks.audit.mlmodel import MLMODEL, unlike_logged
 from tasks.audit.subject import Link, Subject, link
+from tasks.base.resolve import base_of
 from tasks.files import content_digest, md5_of
 from tasks.logged import FILES_TAG, LOGGED, RESTORED_TAG, changed_files, digests, files_digest, unlike_trained
 from tasks.mirror import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
@@ -46,7 +48,14 @@ def _without_record(subject: Subject, files: dict[str, Path], was_recorded: bool
     trained = {
         file.relpath: file.path for file in subject.stored(paths.MODEL) if not file.relpath.endswith(".safetensors")
     }
-    wrong = _named(unlike_trained(trained, files), files)
+    problems = unlike_trained(trained, files)
+    if mlmodel := files.get(MLMODEL):
+        is_adapter = "adapter_config.json" in trained
+        if lines := unlike_logged(mlmodel, base_of(subject.receipt["base"]) if is_adapter else None):
+            problems[MLMODEL] = "; ".join(lines)
+    else:
+        problems[MLMODEL] = "is not there"
+    wrong = _named(problems, files)
     why = (
         "logged again since, by strop registry rebuild"
         if was_recorded

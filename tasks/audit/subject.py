@@ -13,6 +13,7 @@ from tasks.git_objects import ObjectDamaged, Objects, TreeFile
 from tasks.ledger_chain import Recorded, Refs, read_chain, read_refs
 from tasks.ledger_entries import Entry, judged
 from tasks.outputs import StoredFile
+from tasks.yaml_file import parse_yaml
 
 if TYPE_CHECKING:
     from tasks.tracking.registry import Registry
@@ -94,12 +95,12 @@ class Subject:
 
     def yaml(self, path: Path) -> dict[str, Any]:
         """The content of a YAML file of the version's commit; {} where it holds none."""
-        from ruamel.yaml import YAML
-
         if path not in self._parsed:
             content = self.blob(path)
-            result = YAML(typ="safe", pure=True).load(content.decode("utf-8")) if content else None
-            self._parsed[path] = result if isinstance(result, dict) else {}
+            try:
+                self._parsed[path] = parse_yaml(content) if content else {}
+            except ValueError as error:
+                raise AuditError(f"in {self.commit[:12]}: {error}", where=path.as_posix()) from error
         return self._parsed[path]
 
     def stored(self, path: Path) -> list[StoredFile]:

@@ -56,6 +56,11 @@ class BaseRecord:
         return {name: value for name, value in asdict(self).items() if name not in unsaid or value != unsaid[name]}
 
 
+def base_of(recorded: dict[str, Any]) -> BaseRecord:
+    """The base that a receipt names."""
+    return BaseRecord(**{key: value for key, value in recorded.items() if key != "digest"})
+
+
 def pin_base(settings: BaseSettings) -> BaseRecord:
     """Resolves the base model, and pins it in data/base.json the first time or when params.yaml names another.
 

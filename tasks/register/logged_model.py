@@ -55,7 +55,7 @@ def log_model(
     from tasks.base.labelling import REWARD, labelled_base
     from tasks.base.load import LABELS, labels_of, load_tokenizer, load_trained
     from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.resolve import base_of, read_base
     from tasks.tracking.registry import open_registry
 
     record = base_of(base) if base else read_base()
@@ -83,13 +83,6 @@ def log_model(
         if (folder / name).is_file():
             registry.add_file(model_uri, folder / name)
     return model_uri
-
-
-def base_of(recorded: dict[str, Any]) -> BaseRecord:
-    """The base that a receipt names."""
-    from tasks.base.resolve import BaseRecord
-
-    return BaseRecord(**{key: value for key, value in recorded.items() if key != "digest"})
 
 
 def digest_of(files: list[Path]) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import git, outputs, paths
+from tasks.base.resolve import base_of, verify_base
 from tasks.errors import BaseModelError, DataError, VersioningError
 from tasks.files import link_or_copy, read_json, write_json
 from tasks.register.known import Known
-from tasks.register.logged_model import base_of
 from tasks.versions import keep_weights
 from tasks.weights import weights_digest
 
@@ -83,8 +83,6 @@ def _restore_model(version: Known, commit: str, receipt: dict[str, Any], restore
     if (found := weights_digest(folder)) != version.weights:
         restored.missing.append(f"its model (in DVC it is {found[:12]}, the receipt says {version.weights[:12]})")
         return
-    from tasks.base.resolve import verify_base
-
     if why := _why_not(lambda: verify_base(base_of(receipt["base"]))):
         restored.missing.append(f"its model (the base it was made from: {why})")
         return

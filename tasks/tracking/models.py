@@ -51,12 +51,13 @@ class Models(Connected):
         return str(logged.model_uri)
 
     def load_model(self, model_uri: str, base: Path | None) -> tuple[Any, Any]:
-        """The model and tokenizer behind an address (`models:/name@champion`, `models:/name/3`, `models:/m-…`)."""
+        """The model and tokenizer behind the address of a logged model, `models:/m-…`."""
         import mlflow
 
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with telling(self.uri), quiet(), patient():
-            parts = mlflow.transformers.load_model(model_uri, return_type="components", **to_base)
+        with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
+            place = None if self._local_artifacts(model_uri) else folder  # MLflow leaves what it downloads to a place of its own
+            parts = mlflow.transformers.load_model(model_uri, dst_path=place, return_type="components", **to_base)
         return parts["model"], parts["tokenizer"]
 
     def add_file(self, model_uri: str, file: Path) -> None:

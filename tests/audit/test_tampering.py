@@ -632,10 +632,9 @@ def test_a_receipt_that_was_replaced_is_found(world: Path, strop: Callable[..., 
 def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commit has no digests of the registry's files and names no entry of the ledger."""
     from tasks.audit import ledger as room
-    from tasks.audit.subject import Subject
 
-    real, claims = Subject.blob, room.claims_of
-    monkeypatch.setattr(Subject, "blob", lambda self, path: None if path == LOGGED else real(self, path))
+    _forget_the_record(monkeypatch)
+    claims = room.claims_of
     monkeypatch.setattr(
         room, "claims_of", lambda *given: {v: type(c)(c.commit, c.receipt) for v, c in claims(*given).items()}
     )
@@ -654,6 +653,58 @@ def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch
             "peft/generation_config.json in the registry is no file of the trained model"
             in broken(1, "registry files")["registry files"]
         )
+
+
+@pytest.mark.parametrize(
+    ("of_mlflow", "forged", "words"),
+    [
+        ("loader_module: mlflow.transformers", "loader_module: os", "has loader_module 'os', not mlflow.transformers"),
+        ("code: null", "code: code", "has transformers.code 'code', not None"),
+        ("peft_adaptor: peft", "peft_adaptor: other", "has transformers.peft_adaptor 'other', not peft"),
+        ("code: null", "code: null\n    model_binary: model", "has transformers.model_binary 'model', not None"),
+        ("code: null", "code: null\n    revision: main", "has transformers.revision 'main'"),
+        ("flavors:", "flavors:\n  keras:\n    code: x", "has a flavor keras"),
+        ("    python_version:", "    code: x\n    python_version:", "has python_function.code 'x'"),
+        ("flavors:", "flavours:", "has no flavors"),
+        ("flavors:", "flavors: [", "is not readable"),
+    ],
+)
+def test_what_loads_a_model_of_before_is_compared_with_what_mlflow_writes(
+    world: Path, monkeypatch: pytest.MonkeyPatch, of_mlflow: str, forged: str, words: str
+) -> None:
+    """Without a record of its digest, MLmodel could name any code that is installed."""
+    _forget_the_record(monkeypatch)
+    path = in_registry("MLmodel")
+    text = path.read_text()
+    assert of_mlflow in text
+    with replaced(path, text.replace(of_mlflow, forged, 1).encode()):
+        assert f"MLmodel in the registry {words}" in broken(1, "registry files")["registry files"]
+
+
+def test_a_model_of_before_on_another_base_is_named(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _forget_the_record(monkeypatch)
+    path, other = in_registry("MLmodel"), tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"other weights")
+    lines = path.read_text().splitlines()
+    places = [number for number, line in enumerate(lines) if "local_base_model_path" in line]
+    for place, is_other in ((other, True), (tmp_path / "of-another-machine", False)):
+        lines[places[0]] = f"    local_base_model_path: {place}"
+        with replaced(path, "\n".join(lines).encode()):
+            checked = {link.name: link for link in audit(load_config(), 1)}["registry files"]
+            assert checked.ok is not is_other
+            assert ("other weights than the base" in checked.detail) is is_other
+    with replaced(path, None):
+        assert "MLmodel in the registry is not there" in broken(1, "registry files")["registry files"]
+
+
+def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.audit.subject import Subject
+
+    real = Subject.blob
+    monkeypatch.setattr(Subject, "blob", lambda self, path: None if path == LOGGED else real(self, path))
 
 
 def test_a_model_that_was_changed_is_not_registered_again(world: Path) -> None:

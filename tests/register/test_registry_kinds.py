@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,12 @@ KINDS = ("a file", "a server", "a server, the login in the environment")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_version_is_registered_promoted_rolled_back_and_audited(
-    world: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    world: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     uri, model = use_kind(kind, monkeypatch), f"tiny-{KINDS.index(kind)}"
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     use_registry(uri, model)
     assert stage.run(load_config()).version == 1
     assert stage.run(load_config()).is_new is False
@@ -72,6 +76,7 @@ def test_a_version_is_registered_promoted_rolled_back_and_audited(
     assert champion is not None
     assert weights_folder(model, 1, champion.weights_digest).is_dir()
     _holds_what_it_should(registry.version(1).run_id)
+    assert not list(scratch.rglob("*.safetensors")), "a copy of the model was left in the folder of temporary files"
     assert PASSWORD not in "".join(capfd.readouterr())
 
 
@@ -86,7 +91,7 @@ def _holds_what_it_should(run_id: str) -> None:
     from tasks.base.resolve import read_base
 
     record = read_base()
-    model, tokenizer = registry.load_model(f"models:/{registry.model}@champion", base_folder(record))
+    model, tokenizer = registry.load_model(registry.version(1).source, base_folder(record))
     digest = registry.version(1).tags["strop.weights"]
     ours = load_trained(weights_folder(registry.model, 1, digest), record)
     assert float((logged_model.logits(model, tokenizer) - logged_model.logits(ours, tokenizer)).abs().max()) == 0

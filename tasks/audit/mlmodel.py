@@ -1,0 +1,89 @@
+"""The file MLmodel of a logged model: it names the code that loads the model, and the base beneath an adapter.
+
+A model of ours needs MLflow's own loader and no code beside it. Where the digest of the file as it was logged is not recorded, what
+the file says is compared with what MLflow writes for such a model, and anything else is a problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.base.digests import known_digests
+from tasks.base.materialise import base_folder
+from tasks.base.resolve import BaseRecord
+from tasks.errors import BaseModelError
+from tasks.yaml_file import parse_yaml
+
+MLMODEL = "MLmodel"
+LOADER = "mlflow.transformers"
+OF_PYTHON = {"env", "loader_module", "python_version"}
+OF_TRANSFORMERS = {
+    *("code", "components", "framework", "inference_task", "instance_type", "local_base_model_path", "model_binary"),
+    *("peft_adaptor", "pipeline_model_type", "source_model_name", "task", "torch_dtype", "transformers_version"),
+}
+"""The keys of MLflow's two flavors, and those of OF_COMPONENT."""
+OF_COMPONENT = re.compile(r"(tokenizer|feature_extractor|image_processor|processor)_type")
+OF_MODELS = {"full": {"model_binary": "model"}, "adapter": {"peft_adaptor": "peft"}}
+FIXED = {"code": None, "peft_adaptor": None, "model_binary": None}
+"""What decides what is loaded: the same in every model of a kind."""
+
+
+def unlike_logged(file: Path, base: BaseRecord | None) -> list[str]:
+    """What the file says that MLflow does not write for a model of ours.
+
+    Args:
+        base: the base beneath an adapter; None for a model with all its weights.
+    """
+    try:
+        flavors = parse_yaml(file.read_bytes()).get("flavors")
+    except (OSError, ValueError) as error:
+        return [f"is not readable: {error}"]
+    if not isinstance(flavors, dict) or not all(isinstance(each, dict) for each in flavors.values()):
+        return ["has no flavors"]
+    return [f"has {each}" for each in (*_unusual(flavors, base is not None), *_other_base(flavors, base))]
+
+
+def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[str]:
+    for name in sorted(set(flavors) - {"python_function", "transformers"}, key=str):
+        yield f"a flavor {name}"
+    python, own = flavors.get("python_function", {}), flavors.get("transformers", {})
+    if python.get("loader_module") != LOADER:
+        yield f"loader_module {_short(python.get('loader_module'))}, not {LOADER}"
+    for key in sorted(set(python) - OF_PYTHON, key=str):
+        yield f"python_function.{key} {_short(python[key])}"
+    for key in sorted(set(own) - OF_TRANSFORMERS, key=str):
+        if not OF_COMPONENT.fullmatch(str(key)):
+            yield f"transformers.{key} {_short(own[key])}"
+    for key, value in (FIXED | OF_MODELS["adapter" if is_adapter else "full"]).items():
+        if own.get(key) != value:
+            yield f"transformers.{key} {_short(own.get(key))}, not {value}"
+
+
+def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None) -> Iterator[str]:
+    """A folder that is on this machine must hold the weights of the base; another machine's place is nothing that loads here."""
+    named = flavors.get("transformers", {}).get("local_base_model_path")
+    if named is None:
+        if base is not None:
+            yield "no local_base_model_path"
+        return
+    if base is None or not isinstance(named, str):
+        yield f"local_base_model_path {_short(named)}"
+    elif Path(named).exists():
+        try:
+            expected = _weights(base_folder(base))
+        except BaseModelError as error:
+            yield f"local_base_model_path {_short(named)}, which cannot be compared: {error.what}"
+            return
+        if _weights(Path(named)) != expected:
+            yield f"local_base_model_path {_short(named)}, which holds other weights than the base {base.id}"
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    return known_digests({file.name: file for file in folder.glob("*.safetensors")}, trusts_times=False)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:100]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""C0 and C1 but for tab and line feed, line separators, and what turns the direction of text."""
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\u180e\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
+)
+"""C0 and C1 but for tab and line feed, line separators, what turns the direction of text, and what nobody would see. The joiners
+(U+200C, U+200D) stay: Persian, Hindi and emoji are written with them."""
 
 
 def shown(text: str) -> str:
@@ -15,7 +20,7 @@ def shown(text: str) -> str:
 
 def shown_in_json(text: str) -> str:
     """As `shown`, of JSON text: it means the same."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def shown_in_markdown(text: str) -> str:
@@ -26,4 +31,4 @@ def shown_in_markdown(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

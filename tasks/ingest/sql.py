@@ -22,7 +22,9 @@ from tasks.ingest.settings import Source
 from tasks.ingest.table import row_of
 from tasks.ingest.watermark import from_json, lowered, to_json
 
-ROWS_AT_ONCE = 1000
+MOST_ROWS_AT_ONCE = 1000
+BYTES_AT_ONCE = 32 * 1024 * 1024
+"""About so much of the rows' texts is held at a time: how many rows that is follows from those read before."""
 
 
 def list_table(source: Source) -> Listing:
@@ -55,8 +57,17 @@ def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
             bound = {"at": _start(source, last)}
         if source.watermark is not None:
             query += f" ORDER BY {mark}"
-        for number, row in enumerate(run(query, **bound).mappings(), start=1):
-            yield row_of(number, dict(row))
+        for number, row in enumerate(_in_batches(run(query, **bound)), start=1):
+            yield row_of(number, row)
+
+
+def _in_batches(result: Any) -> Iterator[dict[str, Any]]:
+    names, count = list(result.keys()), 16
+    while rows := result.fetchmany(count):
+        size = sum(len(value) for row in rows for value in row if isinstance(value, (str, bytes)))
+        fitting = len(rows) * BYTES_AT_ONCE // max(size, 1)
+        count = max(1, min(fitting, 4 * count, MOST_ROWS_AT_ONCE))
+        yield from (dict(zip(names, row, strict=True)) for row in rows)
 
 
 def _digest_of_rows(source: Source) -> str:
@@ -114,7 +125,7 @@ def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
         else:
             # a colon in the user's query is no name of a value
             rows = f"({(source.query or '').rstrip().rstrip(';').replace(':', chr(92) + ':')}) AS strop_source"
-        with engine.connect().execution_options(yield_per=ROWS_AT_ONCE) as connection:
+        with engine.connect().execution_options(stream_results=True) as connection:
 
             def run(query: str, **values: Any) -> Any:
                 return connection.execute(sqlalchemy.text(query), values)

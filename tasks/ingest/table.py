@@ -188,9 +188,13 @@ class NotFinite(ValueError):
 
 
 def row_of(number: int, record: dict[str, Any]) -> RawRecord:
-    """A row of a database; one with an infinite number is kept as text, where that number is spelled out."""
+    """A row of a database; one with an infinite number, or too long a one, is kept as text: that number is spelled out there."""
     try:
-        return RawRecord(number, jsonable(record))
+        row = jsonable(record)
+        if sum(len(value) for value in row.values() if isinstance(value, str)) > limits.MAX_RECORD_BYTES:
+            content = json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            return RawRecord(number, None, content, f"too_long: over {limits.MAX_RECORD_BYTES:,} characters in one row")
+        return RawRecord(number, row)
     except NotFinite as error:
         told = json.dumps(jsonable(record, str), ensure_ascii=False).encode("utf-8", "surrogatepass")
         return RawRecord(number, None, told, f"not_finite: {error}")

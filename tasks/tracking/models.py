@@ -56,7 +56,9 @@ class Models(Connected):
 
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
         with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
-            place = None if self._local_artifacts(model_uri) else folder  # MLflow leaves what it downloads to a place of its own
+            place = (
+                None if self._local_artifacts(model_uri) else folder
+            )  # MLflow leaves what it downloads to a place of its own
             parts = mlflow.transformers.load_model(model_uri, dst_path=place, return_type="components", **to_base)
         return parts["model"], parts["tokenizer"]
 

@@ -121,6 +121,29 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert read_json(paths.TRAINING_REPORT) == report
 
 
+def test_a_damaged_model_of_the_best_trial_is_never_the_candidate_and_is_trained_again(
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = searching(project, tiny_llama, {"trials": 2})
+    stage.run(config)
+    digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
+    keep_best = search_room._keep_best
+
+    def damaging(folder: Path, until: int) -> None:
+        keep_best(folder, until)
+        if until == 2:
+            (model,) = folder.rglob("*.safetensors")
+            flip(model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_room, "_keep_best", damaging)
+        with pytest.raises(Mishap, match=r"the model of trial \d, the best, is damaged\. Run again"):
+            stage.run(config)
+    stage.run(config)
+    assert trained_digest() == digest
+    assert read_json(paths.TRAINING_REPORT) == report
+
+
 def test_a_trial_worse_than_the_others_at_its_step_is_stopped_early(project: Path, tiny_llama: Path) -> None:
     rates = {"learning_rate": {"choices": [5e-3, 4e-3, 1e-6]}}
     search = {"parameters": rates, "sampler": "grid", "trials_before_pruning": 2, "seed": 4}

@@ -193,3 +193,32 @@ def test_what_the_database_refuses_is_told_in_one_line_without_secrets(monkeypat
     monkeypatch.setenv("TICKETS", "tickets.db")
     add((1, 10, "a", "b"))
     assert ingest(TABLE | {"url": "sqlite:///${TICKETS}"}).sources[0].new_rows == 1
+
+
+@pytest.mark.parametrize("length", [10, 10_000])
+def test_of_rows_with_large_cells_few_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    from sqlalchemy.engine import CursorResult
+
+    fetched: list[int] = []
+    fetchmany = CursorResult.fetchmany
+
+    def counted(self: Any, size: int) -> Any:
+        fetched.append(len(rows := fetchmany(self, size)))
+        return rows
+
+    monkeypatch.setattr(CursorResult, "fetchmany", counted)
+    monkeypatch.setattr(sql, "BYTES_AT_ONCE", 30_000)
+    add(*((number, number, f"{number} {'城' * length}", "card") for number in range(3000)))
+    assert ingest(TABLE).sources[0].new_rows == 3000
+    assert max(fetched) == (1000 if length == 10 else 16)
+    assert length == 10 or sorted(fetched)[len(fetched) // 2] == 2
+
+
+def test_a_row_that_is_too_long_is_held_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ingest.lines.MAX_RECORD_BYTES", 1000)
+    add((1, 10, "a", "card"), (2, 11, "城" * 1001, "card"))
+    ingest(TABLE)
+    assert [each["id"] for each in records("tickets")] == [1]
+    (row,) = [each for each in held("tickets") if each["error"]]
+    assert row["error"] == "too_long: over 1,000 characters in one row"
+    assert json.loads(row["raw"])["body"] == "城" * 1001

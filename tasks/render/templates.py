@@ -231,6 +231,7 @@ def _parse_entry(entry: Any, kind: str) -> InstructionTemplate:
     return InstructionTemplate(*named, *templates, _frame(answer), (user, answer), kind, system)
 
 
+@lru_cache(maxsize=1024)
 def _compiled(source: str) -> Template:
     template = _ENVIRONMENT.from_string(source)
     if has_loops(_ENVIRONMENT, source):
@@ -238,10 +239,12 @@ def _compiled(source: str) -> Template:
     return template
 
 
+@lru_cache(maxsize=1024)
 def _named(text: str) -> set[str]:
     return meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
 
 
+@lru_cache(maxsize=1024)
 def _frame(answer: str) -> Frame:
     """What stands around `{{ output }}`; nothing where the answer is made otherwise."""
     if _named(answer) != {"output"}:

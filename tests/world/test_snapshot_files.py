@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_gpt2, params, qa_records, write_jsonl, write_params
+from conftest import make_tiny_gpt2, own_code, params, qa_records, write_jsonl, write_params
 from toyworld import git
 
 from tasks import copying, paths
@@ -24,6 +24,7 @@ def root(project: Path, tmp_path: Path) -> Path:
     write_jsonl(project / "inbox/a.jsonl", qa_records(6))
     sources = [{"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}]
     write_params(project, params(make_tiny_gpt2(tmp_path / "base"), sources))
+    own_code(project)
     (project / "data/decisions.jsonl").write_text("")
     (project / "data/templates/mine.yaml").write_text("untracked: 1\n")
     return project

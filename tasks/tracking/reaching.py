@@ -20,6 +20,7 @@ from tasks.tracking.registry_file import path_of, trouble_with_file, wait_while_
 ANSWER_SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TIMEOUT, TRANSFER_SECONDS = "MLFLOW_HTTP_REQUEST_TIMEOUT", 3600
+MLFLOW_LEVEL = "MLFLOW_LOGGING_LEVEL"
 NOT_LOGGED_IN, NOT_PERMITTED = 401, 403
 
 
@@ -97,9 +98,13 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def hush() -> None:
-    """MLflow tells of each migration, each path and each guess, and prints the trace of an error that it raises as well."""
+    """MLflow reports each migration, each path and each guess, and prints the trace of an error that it raises as well.
+
+    Whoever sets MLFLOW_LOGGING_LEVEL sees it.
+    """
+    level = os.environ.setdefault(MLFLOW_LEVEL, "CRITICAL")  # MLflow sets its logger so where it is imported later
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.CRITICAL))
 
 
 @contextlib.contextmanager

@@ -6,10 +6,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from tasks.lineage.drift import ALL, OTHER, compare, length_bin, profile
+from tasks.lineage.drift import ALL, OTHER, _divergence, compare, length_bin, profile
 from tasks.lineage.drift_plot import draw_drift
 
 
@@ -83,6 +86,17 @@ def test_the_indices_are_those_of_their_definitions() -> None:
     middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
     assert found.psi == pytest.approx(entropy(p, q) + entropy(q, p), abs=1e-3)
     assert found.js == pytest.approx((entropy(p, middle, base=2) + entropy(q, middle, base=2)) / 2, abs=1e-3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12))
+def test_the_divergence_is_that_of_scipy(counts: list[tuple[int, int]]) -> None:
+    from scipy.spatial.distance import jensenshannon
+
+    p, q = (np.array(side, dtype=float) + 1e-4 for side in zip(*counts, strict=True))
+    with np.errstate(invalid="ignore"):  # the root of less than nothing, by rounding
+        expected = np.nan_to_num(jensenshannon(p, q, base=2)) ** 2
+    assert _divergence(p, q) == pytest.approx(expected, abs=1e-12)
+    assert _divergence(p, p) == 0
 
 
 def test_lengths_double_from_bin_to_bin() -> None:

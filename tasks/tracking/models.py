@@ -51,7 +51,7 @@ class Models(Connected):
         return str(logged.model_uri)
 
     def load_model(self, model_uri: str, base: Path | None) -> tuple[Any, Any]:
-        """The model and tokenizer behind the address of a logged model, `models:/m-…`."""
+        """The model and tokenizer behind an address (`models:/m-…`, `models:/name/3`, `models:/name@champion`)."""
         import mlflow
 
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}

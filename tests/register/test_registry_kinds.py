@@ -91,7 +91,7 @@ def _holds_what_it_should(run_id: str) -> None:
     from tasks.base.resolve import read_base
 
     record = read_base()
-    model, tokenizer = registry.load_model(registry.version(1).source, base_folder(record))
+    model, tokenizer = registry.load_model(f"models:/{registry.model}@champion", base_folder(record))
     digest = registry.version(1).tags["strop.weights"]
     ours = load_trained(weights_folder(registry.model, 1, digest), record)
     assert float((logged_model.logits(model, tokenizer) - logged_model.logits(ours, tokenizer)).abs().max()) == 0

@@ -56,9 +56,8 @@ class Models(Connected):
 
         to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
         with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
-            place = (
-                None if self._local_artifacts(model_uri) else folder
-            )  # MLflow leaves what it downloads to a place of its own
+            # MLflow never removes what it downloads to a place of its own
+            place = None if model_uri.startswith("models:/m-") and self._local_artifacts(model_uri) else folder
             parts = mlflow.transformers.load_model(model_uri, dst_path=place, return_type="components", **to_base)
         return parts["model"], parts["tokenizer"]
 

@@ -32,7 +32,7 @@ demo: .venv/ready ## the whole retraining once, on an embedded model and real da
 
 test: .venv/ready ## the tests, then those that kill processes
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-	@$(BIN)/python -m pytest -m chaos -n 2 --dist load
+	@$(BIN)/python -m pytest -m chaos -n 3 --dist load
 
 test-slow: .venv/ready ## the tests that take many minutes, such as the demo
 	@$(BIN)/python -m pytest -m slow

@@ -24,8 +24,6 @@ from tasks.round import Champion, Round, write_round
 from tasks.row import row_id_of
 from tasks.weights import weights_digest
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 
 def plain_articles(count: int) -> list[dict[str, str]]:
     """Articles in which every word tells the section, and nothing tells one batch from another."""

@@ -20,7 +20,8 @@ from tasks.redaction.patterns import (
     SHORTEST_BY_NAME,
     SHORTEST_SECRET,
 )
-from tasks.redaction.tool_configs import secrets_in_config
+from tasks.redaction.tool_configs import is_path, secrets_in_config
+from tasks.work import project
 
 _KEY_ENV = re.compile(r"api_key_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`\\]+")
@@ -61,7 +62,7 @@ def _known(
             _add(secrets, _in_addresses(address))
         elif name.startswith("GIT_CONFIG_"):
             _add(secrets, value.split()[-1:] if "authorization" in value.lower() else [])
-        elif SECRET_KEY.search(name.lower()) and len(value) >= SHORTEST_BY_NAME and not value.startswith("/"):
+        elif SECRET_KEY.search(name.lower()) and len(value) >= SHORTEST_BY_NAME and not is_path(name, value):
             _add(secrets, [value], f"${{{name}}}")
     for path, is_private in files:
         try:
@@ -82,23 +83,30 @@ def _files() -> tuple[tuple[str, bool], ...]:
     """The files that name addresses and secrets; of the private ones an address is a secret as a whole."""
     try:
         here = os.getcwd()
-    except OSError:  # the folder is gone
-        here = ""
+        root = os.path.abspath(project())  # of the folder of a run, which has no `.git`
+    except (OSError, ValueError, KeyError, TypeError):  # the folder is gone, or its mark is damaged
+        here = root = ""
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
     dvc = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{config}/dvc"
-    git = f"{here}/.git"
+    git = f"{root}/.git"
     if os.path.isfile(git):  # a linked worktree
         try:
             git = os.path.dirname(os.path.dirname(Path(git).read_text(encoding="utf-8").split(":", 1)[1].strip()))
         except (OSError, IndexError):
             git = ""
+    main = os.path.dirname(git)  # a linked worktree uses the DVC settings of the main one
     return (
         (f"{here}/params.yaml", False),
         (f"{here}/.dvc/config.local", True),
         (f"{here}/.dvc/config", False),
+        *(((f"{main}/.dvc/config.local", True),) if main not in ("", here) else ()),
         (f"{dvc}/config", False),
+        ("/etc/xdg/dvc/config", False),
         (f"{git}/config", False),
+        (f"{git}/config.worktree", False),
+        (f"{config}/git/config", False),
+        ("/etc/gitconfig", False),
         (f"{home}/.gitconfig", False),
     )
 

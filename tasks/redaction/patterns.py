@@ -11,9 +11,11 @@ SHORTEST_BY_NAME = 8
 """As above, of a variable that only its name makes a secret."""
 NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SECRET_KEY = re.compile(
-    r"(^|_)(key|secret|token|password|passwd|sas|credential|credentials)(_|$)|connection_string|password$|auth_string"
+    r"(^|_)(key|secret|token|pass|password|passwd|passphrase|sas|credential|credentials)(_|$)"
+    r"|connection_string|password$|auth_string|_pwd$|_pat$"
 )
 PUBLIC = frozenset({"key_file", "token_file", "keyfile"})
+LEADS_TO_A_FILE = re.compile(r"(file|path)$")
 SECRET_PARAMETER = re.compile(
     r"passw|pwd|secret|token|credential|signature|api_?key|(^|[_-])(key|sas|sig|pass|auth)([_-]|$)", re.IGNORECASE
 )

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.redaction.patterns import PUBLIC, SECRET_KEY, SHORTEST_BY_NAME
+from tasks.redaction.patterns import LEADS_TO_A_FILE, PUBLIC, SECRET_KEY, SHORTEST_BY_NAME
 from tasks.redaction.settings import secret_in_address
 
+NO_SECRETS = ("", "true", "false")
 _LOOPBACK = ("localhost", "127.", "::1", "0.0.0.0")
 
 
@@ -39,7 +40,12 @@ def secrets_in_config(text: str, path: Path, is_private: bool) -> list[str]:
 
 def _is_secret(key: str, value: str) -> bool:
     is_named_so = SECRET_KEY.search(key) and key not in PUBLIC and key != "access_key_id"
-    return bool(is_named_so) and not value.startswith(("/", "${")) and value.lower() not in ("", "true", "false")
+    return bool(is_named_so) and not (value.startswith("${") or is_path(key, value)) and value.lower() not in NO_SECRETS
+
+
+def is_path(name: str, value: str) -> bool:
+    """Whether the value of a key or variable leads to a file. A secret may begin with a slash, too: one of AWS in 64 does."""
+    return value.startswith("/") and (bool(LEADS_TO_A_FILE.search(name.lower())) or os.path.exists(value))
 
 
 def _entries(text: str) -> Iterator[tuple[str, str, str]]:
@@ -49,7 +55,9 @@ def _entries(text: str) -> Iterator[tuple[str, str, str]]:
         reader.read_string(re.sub(r"^[ \t]+", "", text, flags=re.MULTILINE))
     for section in reader.sections():
         for key, value in reader.items(section):
-            yield section.strip("'"), key, (value or "").strip().strip("\"'")
+            whole = (value or "").strip()
+            for form in dict.fromkeys((whole, whole.split("#")[0].strip())):  # a comment may stand after a value
+                yield section.strip("'"), key, form.strip("\"'")
 
 
 def _of_private_address(address: str, folder: Path) -> list[str]:

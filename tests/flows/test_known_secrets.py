@@ -1,0 +1,64 @@
+"""Which values are known to be secrets, wherever they stand and however a library spells them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.redaction.known import without_known
+from tasks.redaction.tool_configs import written_secret
+
+SLASHED = "/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMI/K7MDENG"
+"""A key may begin with a slash: one of 64 of AWS does."""
+
+
+def test_a_secret_that_begins_with_a_slash_is_known_and_a_path_is_none(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SLASHED)
+    monkeypatch.setenv("SSL_KEY_FILE", "/etc/keys/of/mine")
+    monkeypatch.setenv("DEPLOY_KEY", str(project))
+    text = f"{SLASHED} /etc/keys/of/mine {project}"
+    assert without_known(text) == f"${{AWS_SECRET_ACCESS_KEY}} /etc/keys/of/mine {project}"
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (project / ".dvc").mkdir(exist_ok=True)
+    config = f"['remote \"a\"']\n    url = s3://bucket\n    secret_access_key = {SLASHED}\n"
+    (project / ".dvc/config.local").write_text(config)
+    assert SLASHED not in without_known(text)
+    (project / ".dvc/config").write_text(config)
+    assert written_secret(project / ".dvc/config") == ('remote "a"', "secret_access_key")
+
+
+@pytest.mark.parametrize(
+    "line", ["password = hunter22hunter # of Li", "password = hunter22hunter#of Li", "passphrase = hunter22hunter"]
+)
+def test_a_comment_behind_a_secret_hides_it_from_nobody(line: str, project: Path) -> None:
+    (project / ".dvc").mkdir(exist_ok=True)
+    (project / ".dvc/config.local").write_text(f"['remote \"a\"']\n    url = https://a.example/x\n    {line}\n")
+    assert "hunter22" not in without_known("no access with hunter22hunter")
+
+
+@pytest.mark.parametrize("name", ["MYSQL_PWD", "SMTP_PASS", "GH_PAT", "SSH_PASSPHRASE"])
+def test_a_variable_with_a_short_name_for_a_password_is_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hunter22hunter")
+    assert without_known("hunter22hunter") == f"${{{name}}}"
+
+
+def test_secrets_of_git_are_known_in_the_folder_of_a_run_and_wherever_git_reads_them(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / ".git").mkdir(exist_ok=True)
+    (project / ".git/config").write_text('[remote "origin"]\n\turl = https://li:first-token@git.example/x\n')
+    home = tmp_path / "settings/git"
+    home.mkdir(parents=True)
+    (home / "config").write_text('[url "https://li:second-token@git.example/"]\n\tinsteadOf = https://git.example/\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home.parent))
+    text = "first-token second-token"
+    assert without_known(text) == "… …"
+    work = project / ".strop/work"
+    work.mkdir(parents=True)
+    mark = f'{{"project": "{project}", "commit": "", "tree": "", "left_out": [], "made": [], "began": 0}}'
+    (work / ".strop-run.json").write_text(mark)
+    monkeypatch.chdir(work)
+    assert without_known(text) == "… …"

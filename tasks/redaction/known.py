@@ -6,10 +6,11 @@ import base64
 import json
 import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from tasks.redaction.patterns import (
     HIDDEN,
@@ -25,6 +26,7 @@ from tasks.work import project
 
 _KEY_ENV = re.compile(r"api_key_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`\\]+")
+_WHOLE_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 def without_known(text: str) -> str:
@@ -60,7 +62,7 @@ def _known(
         if "://" in value or name.lower().endswith("_proxy"):
             address = value if "://" in value else f"http://{value}"
             _add(secrets, _in_addresses(address))
-        elif name.startswith("GIT_CONFIG_"):
+        if name.startswith("GIT_CONFIG_"):
             _add(secrets, value.split()[-1:] if "authorization" in value.lower() else [])
         elif SECRET_KEY.search(name.lower()) and len(value) >= SHORTEST_BY_NAME and not is_path(name, value):
             _add(secrets, [value], f"${{{name}}}")
@@ -124,14 +126,36 @@ def _add(secrets: dict[str, str], values: list[str], shown: str = HIDDEN) -> Non
     for value in values:
         if len(value) < SHORTEST_SECRET:
             continue
-        for spelling in (value, unquote(value), quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1]):
-            secrets.setdefault(spelling, shown)
+        for form in dict.fromkeys((value, unquote(value), *_keys_within(value))):
+            for spelling in _spellings(form):
+                if len(spelling) >= SHORTEST_SECRET:  # `%61%62` is `ab`
+                    secrets.setdefault(spelling, shown)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """A value as addresses (of requests, urllib3, SQLAlchemy, forms), JSON and Python write it."""
+    yield value
+    for kept in ("", "/", " +"):
+        yield quote(value, safe=kept, errors="surrogateescape")
+    yield quote_plus(value, errors="surrogateescape")
+    yield json.dumps(value)[1:-1]
+    yield repr(value)[1:-1]
+    yield ascii(value)[1:-1]
+    yield repr(value.encode(errors="surrogateescape"))[2:-1]
+
+
+def _keys_within(value: str) -> list[str]:
+    """The keys in a connection string: `AccountName=…;AccountKey=…`."""
+    pairs = [part.partition("=") for part in value.split(";")] if ";" in value else []
+    return [secret for key, _, secret in pairs if SECRET_PARAMETER.search(key) or key.lower().endswith("key")]
 
 
 def _in_addresses(text: str) -> list[str]:
     """The passwords, tokens and signatures of every address in a text."""
     secrets: list[str] = []
-    for address in _ADDRESS.findall(text):
+    whole = [text] if _WHOLE_ADDRESS.fullmatch(text) else []  # with quotes and the like within it
+    for address in (*_ADDRESS.findall(text), *whole):
+        secrets += _unescaped_password(address)
         try:
             parts = urlsplit(address)
             name, password = parts.username or "", parts.password or ""
@@ -141,12 +165,21 @@ def _in_addresses(text: str) -> list[str]:
             secrets += [password, _basic(name, password), *([name] if password == "x-oauth-basic" else [])]
         elif name and not password and parts.scheme in ("http", "https", "ftp") and not NAME.search(name):
             secrets.append(name)
-        for key, value in parse_qsl(parts.query):
-            if SECRET_PARAMETER.search(key) and key.lower() not in PUBLIC and not NAME.search(value):
-                secrets.append(value)
+        for key, _, value in (pair.partition("=") for pair in parts.query.split("&")):
+            is_secret = SECRET_PARAMETER.search(unquote_plus(key)) and key.lower() not in PUBLIC
+            if is_secret and not NAME.search(value):
+                secrets += [value, unquote_plus(value)]
     return secrets
+
+
+def _unescaped_password(address: str) -> list[str]:
+    """All up to the last `@`: a person may write `@`, `/` and `#` in a password as they are, and each library cuts it elsewhere."""
+    before, at, _ = address.partition("://")[2].rpartition("@")
+    _, colon, password = before.partition(":")
+    is_port = re.match(r"\d+[/?#]", password)
+    return [password] if at and colon and not is_port and not NAME.search(password) else []
 
 
 def _basic(name: str, password: str) -> str:
     """As they are written in a request's header."""
-    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode(errors="surrogateescape")).decode()

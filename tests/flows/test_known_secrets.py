@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
@@ -62,3 +64,38 @@ def test_secrets_of_git_are_known_in_the_folder_of_a_run_and_wherever_git_reads_
     (work / ".strop-run.json").write_text(mark)
     monkeypatch.chdir(work)
     assert without_known(text) == "… …"
+
+
+def spellings_of(password: str) -> list[str]:
+    """As requests, urllib3, SQLAlchemy, forms, JSON, Python and a traceback write it."""
+    quoted = [quote(password, safe=kept) for kept in ("", "/", " +")]
+    shown = [json.dumps(password), repr(password), ascii(password), repr(password.encode())]
+    return [password, *quoted, quote_plus(password), *shown]
+
+
+def test_a_password_is_known_however_a_library_spells_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "params.yaml").write_text("url: 'postgresql://li:${DB}@db/x'\n")
+    for password in ("wörd/1 +a%", "密码@hunter:22", "it's\\\"so", "p%2fss%e5%af%86"):
+        monkeypatch.setenv("DB", password)
+        plain = unquote(password)
+        for spelling in {*spellings_of(password), *spellings_of(plain)}:
+            assert spelling.strip("'\"b") not in without_known(f"no access ({spelling})")
+
+
+@pytest.mark.parametrize("password", ["hunter@22:ab", "hunter/22ab", "hunter#22ab", "hunter?22ab", "hunter'22\"ab"])
+def test_a_password_that_was_not_escaped_in_an_address_is_known_whole(
+    password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://li:{password}@proxy.example:3128")
+    told = without_known(f"Failed to parse: http://li:{password}@proxy.example:3128")
+    assert "hunter" not in told
+    assert "22ab" not in told
+
+
+def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PASSWORD", "hunter://22hunter")
+    monkeypatch.setenv("HTTP_PROXY", "http://li:\udcff\udcfehunter@proxy:1")
+    monkeypatch.setenv("A_CONNECTION_STRING", "AccountName=li;AccountKey=aGVsbG8=;x=y")
+    monkeypatch.setenv("ALL_PROXY", "http://li:%61%62@proxy:1")
+    told = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
+    assert told == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"

@@ -176,7 +176,7 @@ def _unescaped_password(address: str) -> list[str]:
     """All up to the last `@`: a person may write `@`, `/` and `#` in a password as they are, and each library cuts it elsewhere."""
     before, at, _ = address.partition("://")[2].rpartition("@")
     _, colon, password = before.partition(":")
-    is_port = re.match(r"\d+[/?#]", password)
+    is_port = before.startswith("[") or re.match(r"\d+[/?#]", password)
     return [password] if at and colon and not is_port and not NAME.search(password) else []
 
 

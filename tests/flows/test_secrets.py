@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,37 @@ def test_an_error_whose_cause_holds_a_secret_loses_it_and_others_stay_as_they_ar
         ("host=db user=li password=hunter2 port=1", "host=db user=li password=… port=1"),
         ("{'Authorization': 'Bearer abc.def'}", "{'Authorization': 'Bearer …'}"),
         ("postgresql://li:${DB}@db/x, 第 1 行 a@b.example", "postgresql://li:${DB}@db/x, 第 1 行 a@b.example"),
+        (
+            "HTTPSConnectionPool(host='b'): Max retries exceeded with url: /k?X-Amz-Signature=abc&sig=d&part=2",
+            "HTTPSConnectionPool(host='b'): Max retries exceeded with url: /k?X-Amz-Signature=…&sig=…&part=2",
+        ),
+        ("at https://li:a/b#c@d@h/x", "at https://li:…@h/x"),
+        ("//li:hunter2@h/x", "//li:…@h/x"),
+        ("https://a.example:8080/x@y http://[::1]:80/@x", "https://a.example:8080/x@y http://[::1]:80/@x"),
+        (
+            "connect(user='li', db_password='hunter2', eos_token='</s>')",
+            "connect(user='li', db_password='…', eos_token='</s>')",
+        ),
+        ("{'user': 'li', 'secret_key': 'hunter2'}", "{'user': 'li', 'secret_key': '…'}"),
+        ("[(b'authorization', b'Basic bGk6eA==')]", "[(b'authorization', b'Basic …')]"),
+        ("Proxy-Authorization: Basic bGk6eA==\nX-Api-Key: abc", "Proxy-Authorization: Basic …\nX-Api-Key: …"),
+        ("password=bob", "password=…"),
     ],
 )
 def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> None:
     assert redact(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{part}{filling * (100_000 // len(filling))}\"" for part in ("authorization:", "password", "'token':", "https://", "//a:")
+     for filling in (" ", "a", ":", "@", "://a:b", "password", "authorization:", "'", "?a=")],
+    ids=lambda text: re.sub(r"\W+", "_", text[:24]),
+)  # fmt: skip
+def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> None:
+    start = time.process_time()
+    redact(text)
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("module", ["tasks.finetune.worker", "flows.server_process"])

@@ -7,6 +7,7 @@ may be lost.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 DEEPEST = 200
@@ -18,7 +19,9 @@ class StrictDecoder:
 
     def __init__(self) -> None:
         self.fault = ""
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=self._constant)
+        self._decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=self._constant, parse_float=self._float
+        )
 
     def decode(self, text: str) -> tuple[Any, str]:
         """The value of a whole text, and what is wrong with it as "code: detail" ("" for nothing)."""
@@ -48,6 +51,12 @@ class StrictDecoder:
             twice = next(name for name, _ in pairs if name in repeated)
             self.fault = self.fault or f"duplicate_keys: `{twice[:100]}` stands more than once in an object"
         return found
+
+    def _float(self, digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):  # `1e999`
+            self.fault = self.fault or f"not_finite: {digits[:40]} is larger than any number that is kept"
+        return number
 
     def _constant(self, name: str) -> None:
         self.fault = self.fault or f"not_finite: {name} is no JSON number"

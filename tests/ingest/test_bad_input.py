@@ -40,6 +40,8 @@ CLOSED = [
     (b'{"\\ud83d": 1, "\\ud83d": 2, "text": "a", "label": "b"}', "duplicate_keys"),
     (b'{"text": "a", "label": "c", "score": NaN}', "not_finite"),
     (b'{"text": "a", "label": "c", "score": [-Infinity]}', "not_finite"),
+    (b'{"text": "a", "label": "c", "score": 1e999}', "not_finite"),
+    (b'{"text": "a", "label": "c", "score": [-1e999]}', "not_finite"),
     (nested(DEEPEST + 1), "nested_too_deeply"),
 ]
 OTHER = GOOD.replace(b'"a"', b'"z"')

@@ -7,12 +7,12 @@ as dictionaries (each value once, and for each row its number), measured, and tu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from tasks.errors import SourceError
-from tasks.ingest.parquet_pages import VALUE_BYTES, Chunk, chunks_of
+from tasks.ingest.parquet_pages import VALUE_BYTES, Chunk, Place, chunks_of, places_of
 from tasks.ingest.streams import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
 
 ROWS_AT_ONCE = 1024
@@ -84,14 +84,23 @@ def _checked_pages(content: Content, metadata: Any, columns: list[Any], bound: B
     """The column chunks of each row group. Raises SourceError where their pages alone are too much."""
     groups, unpacked = [], 0
     with content.path.open("rb") as file:
-        for group in range(metadata.num_row_groups):
+        for group, places in enumerate(_places(file, metadata.num_columns)):
             bound.group = group
-            groups.append(list(chunks_of(file, metadata, group)))
+            groups.append(list(chunks_of(file, places, group)))
             for chunk in groups[-1]:
                 unpacked += _least_bytes(chunk, columns[chunk.column])
                 bound.require_page(chunk.largest_page_bytes)
                 bound.require(unpacked)
     return groups
+
+
+def _places(file: BinaryIO, columns: int) -> list[list[Place]]:
+    import pyarrow as pa
+
+    try:
+        return places_of(file, columns)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise pa.ArrowInvalid(f"its footer cannot be read: {error}") from error
 
 
 def _least_bytes(chunk: Chunk, column: Any) -> int:

@@ -31,18 +31,48 @@ class Chunk:
     """Values may be written as the one before and an ending: a short page may then hold long ones."""
 
 
-def chunks_of(file: BinaryIO, metadata: Any, group: int) -> Iterator[Chunk]:
+@dataclass(frozen=True)
+class Place:
+    """Where the pages of a column of a row group stand in the file."""
+
+    starts: tuple[int, ...]
+    packed_bytes: int
+
+
+def places_of(file: BinaryIO, columns: int) -> list[list[Place]]:
+    """Of each row group and column, by the file's footer. pyarrow tells them, too, and of a damaged footer it ends the process.
+
+    Raises:
+        ValueError: the footer cannot be read.
+    """
+    file.seek(-8, 2)
+    size = int.from_bytes(file.read(8)[:4], "little")
+    file.seek(-8 - size, 2)
+    groups = _Footer(file.read(size)).fields().get(4, [])
+    places = [[_place(chunk) for chunk in group.get(1, [])] for group in groups]
+    if any(len(group) != columns for group in places):
+        raise ValueError("its footer is damaged")
+    return places
+
+
+def _place(chunk: dict[int, Any]) -> Place:
+    told = chunk.get(3, {})
+    if 7 not in told:
+        raise ValueError("its footer is damaged")
+    return Place(tuple(told[field] for field in (9, 11) if told.get(field)), told[7])
+
+
+def chunks_of(file: BinaryIO, places: list[Place], group: int) -> Iterator[Chunk]:
     """What each column of a row group comes to.
 
     Args:
         file: the Parquet file, to be read at any place.
-        metadata: its footer, as pyarrow reads it.
+        places: of the group's columns, as `places_of` tells them.
     """
-    for column in range(metadata.num_columns):
-        told = metadata.row_group(group).column(column)
-        starts = [place for place in (told.dictionary_page_offset, told.data_page_offset) if place]
+    for column, told in enumerate(places):
+        starts = told.starts
         chunk = Chunk(group, column)
-        place, end = min(starts, default=0), min(starts, default=0) + told.total_compressed_size
+        place, end = min(starts, default=0), min(starts, default=0) + told.packed_bytes
         while starts and place < end:
             file.seek(place)
             header = _Header(file.read(HEADER_BYTES))
@@ -90,7 +120,8 @@ class _Header:
         if kind == 7:
             self.place += 8
         elif kind == 8:
-            self.place += self._varint()
+            length = self._varint()
+            self.place += length
         elif kind in (9, 10):
             size = self._byte()
             count = self._varint() if size >> 4 == 15 else size >> 4
@@ -121,3 +152,39 @@ class _Header:
     def _zigzag(self) -> int:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
+
+
+class _Footer(_Header):
+    """A footer, in the same protocol: 64-bit numbers, structures and lists of structures, as the reader takes them."""
+
+    def fields(self, depth: int = 0) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        number = 0
+        if depth >= _DEEPEST:
+            raise ValueError("its footer is damaged")
+        try:
+            while byte := self._byte():
+                kind, step = byte & 0x0F, byte >> 4
+                number = number + step if step else self._zigzag()
+                value = self._value(kind, depth)
+                if kind in (6, 9, 12):  # the reader passes over one of another kind
+                    found[number] = value
+        except IndexError:
+            raise ValueError("its footer is damaged") from None
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind != 9:
+            return super()._value(kind, depth)
+        size = self._byte()
+        count = self._varint() if size >> 4 == 15 else size >> 4
+        if count > len(self.content):
+            raise ValueError("its footer is damaged")
+        inner = size & 0x0F
+        values = [
+            super(_Footer, self)._value(2 if inner in (1, 2) else inner, depth + 1)
+            if inner != 12
+            else self.fields(depth + 1)
+            for _ in range(count)
+        ]
+        return values if inner == 12 else []

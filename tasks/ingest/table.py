@@ -145,7 +145,7 @@ def read_parquet(content: Content) -> Iterator[RawRecord]:
             for record in rows_of(batch, number):
                 number += 1
                 yield record
-    except (pa.ArrowException, OSError, RecursionError, MemoryError) as error:
+    except (pa.ArrowException, ValueError, LookupError, OSError, RecursionError, MemoryError) as error:
         told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
         raise SourceError(
             f"cannot be read as Parquet ({told})", where=content.name, fix="Copy it again, whole"

@@ -26,6 +26,18 @@ MOST_WIDTH = 1_000_000
 STEPS_A_CALL = 4
 CHARACTERS_A_STEP = 256
 """Text that is put together counts as steps, too: it is copied."""
+CHARACTERS_A_SLOW_STEP = 8
+ITEMS_A_STEP = 16
+_SLOW = frozenset({"title", "urlize", "wordwrap", "wordcount", "striptags", "list", "split", "rsplit", "splitlines", "translate",
+                   "pprint", "xmlattr", "urlencode", "tojson", "capitalize", "swapcase", "casefold", "partition"})  # fmt: skip
+"""What takes, or makes, much more of a text than it is long."""
+_DEEP = frozenset({"tojson", "pprint", "string", "join", "sort", "unique", "groupby", "min", "max", "sum", "format", "dictsort",
+                   "xmlattr", "urlencode", "in", "eq", "==", "equalto", "ne", "!=", "lt", "<", "le", "<=", "gt", ">", "ge", ">=",
+                   "lessthan", "greaterthan", "count", "index", "escape", "e", "forceescape", "format_map", "center", "upper",
+                   "lower", "title", "trim", "capitalize", "replace", "indent", "wordwrap", "wordcount", "truncate"})  # fmt: skip
+"""What looks at, or writes, what is within lists."""
+_WIDTH_BY_VALUE = re.compile(r"\{[^{}]*\{")
+_LONG_NUMBER = re.compile(r"[0-9]{3,7}")
 _WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{7}|\*)")
 _WIDE_FORMAT = re.compile(r"\{[^{}]*[0-9]{7}")
 _PADDING = ("center", "expandtabs", "ljust", "rjust", "zfill")
@@ -43,10 +55,13 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def bound(self) -> None:
         """Replaces what makes texts of any length."""
         self.globals.pop("lipsum", None)
-        self.filters |= {"strop_counted": _counted, "strop_joined": _joined}
-        for name in ("center", "indent", "wordwrap", "format", "replace"):
-            if not getattr(self.filters[name], "is_bounded", False):
-                self.filters[name] = _bounded(name, self.filters[name])
+        self.filters |= {"strop_counted": _counted, "strop_joined": _joined, "strop_weighed": _weighed}
+        known: dict[str, Callable[..., Any]]
+        for known in (self.filters, self.tests):  # type: ignore[assignment]
+            for name, function in known.items():
+                if not name.startswith("strop_") and not getattr(function, "is_bounded", False):
+                    known[name] = _bounded(name, function)
+        self.finalize = _written
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         try:
@@ -55,6 +70,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             raise SecurityError("it is nested too deeply") from None
         for loop in tree.find_all(nodes.For):
             loop.iter = _filtered(loop.iter, "strop_counted")
+        for operand in tree.find_all(nodes.Operand):
+            if not isinstance(operand.expr, nodes.Const):  # the other side of `==` and `<` costs no more
+                operand.expr = _filtered(operand.expr, "strop_weighed")
+        for part in list(tree.find_all(nodes.Getitem)):
+            if isinstance(part.arg, nodes.Slice):
+                part.node = _filtered(part.node, "strop_weighed")
         _replace_joins(tree)
         return tree
 
@@ -65,8 +86,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "*":
             _require_product(left, right)
         elif operator == "%":
-            if isinstance(left, str) and _WIDE_PERCENT.search(left):
-                raise SecurityError(f"a text of more than {MOST_WIDTH:,} characters by %")
+            if isinstance(left, str):
+                if _WIDE_PERCENT.search(left):
+                    raise SecurityError(f"a text of more than {MOST_WIDTH:,} characters by %")
+                _require_filled(left, [right])
         elif isinstance(left, Sized) and isinstance(right, Sized):
             _require_size(left, len(left) + len(right))
         result = super().call_binop(context, operator, left, right)
@@ -79,8 +102,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(__obj, "__self__", None)
         if isinstance(__obj, LoopContext) and arguments and isinstance(arguments[0], Sized):  # a loop within itself
             _step(__context, len(arguments[0]))
-        if isinstance(owner, (str, bytes)):
-            _require_text(owner, getattr(__obj, "__name__", ""), arguments, named)
+        if isinstance(owner, (str, bytes, list, tuple, dict)):
+            name = getattr(__obj, "__name__", "")
+            _charge(__context, name, (owner, *arguments, *named.values()))
+            if isinstance(owner, (str, bytes)):
+                _require_text(owner, name, arguments, named)
         return super().call(__context, __obj, *arguments, **named)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -176,6 +202,7 @@ def _counting(context: Context, values: Iterable[Any]) -> Iterator[Any]:
 
 @pass_context
 def _joined(context: Context, parts: list[Any]) -> str:
+    _weigh(parts)
     texts = [str(part) for part in parts]
     size = sum(map(len, texts))
     _require_size("", size)
@@ -191,16 +218,96 @@ def _step(context: Context, steps: int = 1) -> None:
 
 
 def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    def bounded(*arguments: Any, **named: Any) -> Any:
+    first = {
+        "context": lambda context: (context,),
+        "eval_context": lambda context: (context.eval_ctx,),
+        "environment": lambda context: (context.environment,),
+    }.get(getattr(getattr(filter_, "jinja_pass_arg", None), "name", ""), lambda context: ())
+
+    @pass_context
+    def bounded(context: Context, *arguments: Any, **named: Any) -> Any:
+        if len(arguments) == 1 and not named and type(arguments[0]) is str and len(arguments[0]) < CHARACTERS_A_STEP:
+            return filter_(*first(context), arguments[0])  # the rule: nothing to count
+        _charge(context, name, (*arguments, *named.values()))
         texts = [each for each in arguments if isinstance(each, str)]
         _require_text(texts[0] if texts else "", name, arguments, named)
-        return filter_(*arguments, **named)
+        return filter_(*first(context), *arguments, **named)
 
-    for mark in ("jinja_pass_arg",):
-        if hasattr(filter_, mark):
-            setattr(bounded, mark, getattr(filter_, mark))
     bounded.is_bounded = True  # type: ignore[attr-defined]
     return bounded
+
+
+def _charge(context: Context, name: str, given: tuple[Any, ...]) -> None:
+    """Counts what a filter, a test or a method works on as steps. Raises SecurityError where it is too much at once."""
+    steps = 0
+    for value in given:
+        if isinstance(value, (str, bytes)):
+            a_step = 1 if name == "wordwrap" else CHARACTERS_A_SLOW_STEP if name in _SLOW else CHARACTERS_A_STEP
+            steps += len(value) // a_step
+        elif name in _DEEP:
+            steps += _steps_through(value)
+        elif isinstance(value, Sized):
+            steps += len(value) // ITEMS_A_STEP
+        elif isinstance(value, int) and name in ("slice", "batch"):
+            steps += abs(value)
+    if name == "join" and len(given) > 1:
+        many, between = (given[1], given[0]) if isinstance(given[0], str) else (given[0], given[1])
+        if isinstance(many, Sized) and isinstance(between, (str, bytes)):
+            _require_size("", len(many) * len(between))
+    if steps:
+        _step(context, steps)
+
+
+def _steps_through(value: Any) -> int:
+    characters, items = _weigh(value)
+    return characters // CHARACTERS_A_STEP + items // 2
+
+
+def _weigh(value: Any) -> tuple[int, int]:
+    """The characters and the items that a value comes to when it is written, each part as often as it stands there.
+
+    Raises:
+        SecurityError: more than may be made at once.
+    """
+    characters = items = 0
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, (str, bytes)):
+            characters += len(each)
+        elif isinstance(each, (list, tuple, set, frozenset)):
+            items += len(each)
+            _require_size([], items)
+            waiting.extend(each)
+        elif isinstance(each, dict):
+            items += len(each)
+            _require_size([], items)
+            waiting.extend(each)
+            waiting.extend(each.values())
+        characters += 1
+        _require_size("", characters)
+    return characters, items
+
+
+@pass_context
+def _weighed(context: Context, value: Any) -> Any:
+    """The value, after what it costs to look through it was counted."""
+    if isinstance(value, (str, bytes)):
+        _step(context, len(value) // CHARACTERS_A_STEP)
+    elif isinstance(value, (list, tuple, dict)):
+        _step(context, _steps_through(value))
+    return value
+
+
+@pass_context
+def _written(context: Context, value: Any) -> Any:
+    """The value, which is about to be written."""
+    if isinstance(value, str):
+        if len(value) > CHARACTERS_A_STEP:
+            _step(context, len(value) // CHARACTERS_A_STEP)
+    elif isinstance(value, (list, tuple, dict)):
+        _step(context, _steps_through(value))
+    return value
 
 
 def _require_text(owner: str | bytes, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -218,11 +325,31 @@ def _require_text(owner: str | bytes, name: str, arguments: tuple[Any, ...], nam
         is_wide = any(isinstance(each, int) and not _is_small(each, MOST_WIDTH) for each in given)
         if is_wide or _WIDE_FORMAT.search(str(owner)) or _WIDE_PERCENT.search(str(owner)):
             raise SecurityError(f"a text of more than {MOST_WIDTH:,} characters by {name}")
+        _require_filled(str(owner), [each for each in given if each is not owner])
+    elif name == "tojson":
+        if not all(_is_small(each, 64) for each in given if isinstance(each, int)):
+            raise SecurityError("an indentation of more than 64 characters by tojson")
+    elif name == "translate":
+        table = [each for mapping in given if isinstance(mapping, dict) for each in mapping.values()]
+        _require_size("", len(owner) * max((len(each) for each in table if isinstance(each, str)), default=1))
     elif name == "replace":
         texts = [each for each in given if isinstance(each, (str, bytes))]
         longest = max(map(len, texts), default=0)
         shortest = max(min(map(len, texts), default=1), 1)
         _require_size("", len(owner) + (len(owner) // shortest + 1) * longest if longest > 64 else 0)
+
+
+def _require_filled(text: str, values: list[Any]) -> None:
+    """Measures what a text with places for values comes to, at most."""
+    is_number_a_width = _WIDTH_BY_VALUE.search(text) is not None
+    widest = 0
+    for value in values:
+        if is_number_a_width and (isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())):
+            _require_size("", len(str(value)) * MOST_WIDTH if len(str(value)) > 8 else abs(int(value)))
+            widest = max(widest, abs(int(value)))
+        widest = max(widest, _weigh(value)[0])
+    places = text.count("{") + text.count("%")
+    _require_size("", len(text) + places * widest + sum(map(int, _LONG_NUMBER.findall(text))))
 
 
 def _require_product(left: Any, right: Any) -> None:

@@ -37,8 +37,29 @@ ENDLESS = {
     "what is written": "{% for i in range(99999) %}{{ text * 1000 }}{% endfor %}",
     "calls that call": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     "a loop within itself": "{% for x in [1] recursive %}{{ loop(range(99999)) }}{% endfor %}",
+    "slices": "{{ 'ab'|slice(100000000)|list }}",
+    "a joint": "{{ range(90000)|join(text * 60000) }}",
+    "joint parts": "{{ (['a' * 1000000] * 1000)|join|length }}",
+    "written as JSON": "{{ ([['a' * 1000] * 1000] * 1000)|tojson }}",
+    "an indentation of JSON": "{{ [[[1]]]|tojson(indent=100000000) }}",
+    "shared lists": "{% set n = namespace(x=1) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+    "shared lists as text": "{% set n = namespace(x=1) %}"
+        "{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x|string }}",
+    "shared lists compared": "{% set n = namespace(x=1, y=1) %}"
+        "{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}",
+    "words": "{{ (text * 30000)|title|length }}",
+    "lines": "{{ ('a ' * 3000000)|wordwrap(1)|length }}",
+    "looked through again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ 'b' in a }}{% endfor %}",
+    "compared again and again": "{% set a = text * 60000 %}{% set b = a ~ '' %}{% for i in range(90000) %}{{ a == b }}{% endfor %}",
+    "filtered again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ a|upper|length }}{% endfor %}",
+    "tested again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ a is upper }}{% endfor %}",
+    "cut again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ a[1:]|length }}{% endfor %}",
+    "a list looked through": "{% set a = range(99999)|list %}{% for i in range(90000) %}{{ 'b' in a }}{% endfor %}",
+    "a map": "{{ ([text * 60000] * 900000)|map('upper')|map('length')|sum }}",
+    "wide formats": "{{ ('{0:999999}' * 1000).format(1)|length }}",
+    "translated": "{{ (text * 60000).translate({97: 'b' * 60000})|length }}",
     "calls without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
@@ -60,7 +81,15 @@ SOUND = [
     "{% macro f(x) %}<{{ x * 3 }}>{% endmacro %}{{ f('a') }}{{ 2 ** 10 + 7 % 4 }}{{ items|map('upper')|join('+') }}",
     "{% set n = namespace(t='') %}{% for i in range(5) %}{% set n.t = n.t ~ i %}{% endfor %}{{ n.t }}",
     "{% for x in nested recursive %}{{ x.a }}{% if x.b %}({{ loop(x.b) }}){% endif %}{% endfor %}",
-]
+    "{{ '%d of %d' % (1700000000, 5) }} {{ '%s' % text }}",
+    "{{ ('{} ' * 70).format(*([900000] * 70)) }} {{ '{:{}}|'.format(text, 9) }}",
+    "{{ items|sort|join(', ') }} {{ nested|map(attribute='a')|list }}",
+    "{{ items|select('in', ['one', text])|list }} {{ table|tojson(indent=2) }}",
+    "{{ items[1:]|length }} {{ text[::-1] }} {{ text == other }}",
+    "{{ text in items }} {{ items is iterable }} {{ nested|groupby('a')|length }}",
+    "{{ items|batch(3, '-')|list }} {{ items|slice(2)|list }} {{ table|dictsort }}",
+    "{{ nested }} {{ items|unique|list }} {{ '<b>'|escape }}",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("source", SOUND)

@@ -7,7 +7,7 @@ import re
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-    "\u180e\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
+    "\xad\u115f\u1160\u180e\u200b\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 """C0 and C1 but for tab and line feed, line separators, what turns the direction of text, and what nobody would see. The joiners
 (U+200C, U+200D) stay: Persian, Hindi and emoji are written with them."""

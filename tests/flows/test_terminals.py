@@ -214,6 +214,11 @@ def test_what_acts_is_visible_and_what_is_text_stays(text: str, expected: str) -
     assert shown(shown(text)) == shown(text)
 
 
+def test_what_nobody_would_see_is_visible() -> None:
+    for unseen in "\xad\u115f\u1160\u180e\u200b\u2060\u206a\u206f\u3164\ufeff\uffa0\ufff9\U000e0041":
+        assert shown(f"a{unseen}b").isascii()
+
+
 def test_markdown_of_a_text_is_its_text() -> None:
     assert shown_in_markdown("[a](b) <i>*c*</i> | d\n城") == (
         "&#91;a&#93;(b) &#60;i&#62;&#42;c&#42;&#60;/i&#62; &#124; d 城"

@@ -177,6 +177,10 @@ def clone_at(revision: str, folder: Path) -> None:
     if commit is None:
         raise GitError("no such revision", where=revision)
     run("clone", "--quiet", "--no-checkout", str(project()), str(folder))
+    # a version's commit holds the bytes of the disk: no setting of the user's, and no .gitattributes, changes them on the way out
+    attributes = folder / ".git/info/attributes"
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_text("* -text -ident -working-tree-encoding\n")
     # a refused candidate's commit is on no branch and in no tag: a clone does not bring it by itself
     run("-C", str(folder), "fetch", "--quiet", str(project()), *_refs_at(commit))
     run("-C", str(folder), "checkout", "--quiet", "--detach", commit)

@@ -11,7 +11,6 @@ in a temporary index: the user's HEAD, index and files are never touched.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -52,7 +51,8 @@ class Inputs:
 def list_inputs() -> Inputs:
     """The inputs of the project in which the process works."""
     is_made = _made_by(paths.DVC_YAML)
-    tracked = [name for mode, tag, name in _entries() if mode != GITLINK and tag != SKIPPED]
+    # a sparse checkout leaves files out; one that is there all the same is what a person works with
+    tracked = [name for mode, tag, name in _entries() if mode != GITLINK and (tag != SKIPPED or os.path.lexists(name))]
     untracked = _untracked()
     ours = {name for name in untracked if _is_below(name, OURS) and not name.endswith("/")}
     needed = {str(path) for path in NEEDED if path.is_file()}
@@ -70,16 +70,15 @@ def state_files(folder: Path = Path()) -> list[Path]:
 
 
 def write_tree(inputs: Inputs, folder: Path) -> str:
-    """The git tree of the inputs as they are in `folder`; of those in LIVE as they are in the project."""
-    root = Path(git.run("rev-parse", "--absolute-git-dir").strip())
+    """The git tree of the inputs, byte for byte as they are in `folder`; of those in LIVE as they are in the project."""
     live = [name for name in inputs.names if _is_below(name, LIVE)]
     copied = [name for name in inputs.names if not _is_below(name, LIVE)]
     is_made = _made_by(folder / paths.DVC_YAML)
-    with users_index() as index:
-        _feed(index, [name for _, _, name in _entries(index) if is_made(name)], "--force-remove")
+    with _index_of_entries() as index:
+        modes = {name: mode for mode, _, name in _entries(index)}
+        _feed(index, [name for name in modes if is_made(name)], "--force-remove")
         for names, top in ((copied, folder), (live, project())):
-            environment = index | {"GIT_DIR": str(root), "GIT_WORK_TREE": str(top.absolute())}
-            _feed(environment, names, "--add", "--remove", "--replace", folder=top)
+            _put(index, names, top.absolute(), modes)
         return git.run("write-tree", environment=index).strip()
 
 
@@ -98,8 +97,7 @@ def tree_of_commit(commit: str) -> str:
 def tree_with(tree: str, files: Iterable[Path]) -> str:
     """The tree with these files, byte for byte as they are where the process works; those that are not there are left out."""
     there = [path for path in files if path.is_file()]
-    listed = "\n".join(str(path.absolute()) for path in there)
-    blobs = git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).split() if there else []
+    blobs = _blobs([path.absolute() for path in there])
     lines = "".join(f"100644 {blob}\t{path.as_posix()}\0" for blob, path in zip(blobs, there, strict=True))
     with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
@@ -120,17 +118,68 @@ def dependencies_of(dvc_yaml: Path) -> list[str]:
 
 
 @contextmanager
-def users_index() -> Iterator[dict[str, str]]:
-    """The environment of git commands that work on a copy of the user's index."""
+def _index_of_entries() -> Iterator[dict[str, str]]:
+    """The environment of git commands that work on an index with the entries of the user's, and none of its flags: git does
+    not look at a file that is `assumed unchanged`, skipped, or vouched for by a monitor."""
+    entries = git.run("ls-files", "--stage", "-z") or git.run("ls-tree", "-r", "-z", "--full-tree", git.head_commit())
     with tempfile.TemporaryDirectory(prefix="strop-index-") as folder:
-        index = Path(folder) / "index"
-        environment = {"GIT_INDEX_FILE": str(index)}
-        users = project() / git.run("rev-parse", "--git-path", "index").strip()
-        if users.exists():
-            shutil.copyfile(users, index)
-        else:
-            git.run("read-tree", git.head_commit(), environment=environment)
+        environment = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.run("update-index", "-z", "--index-info", stdin=entries, environment=environment)
         yield environment
+
+
+def _put(index: dict[str, str], names: list[str], top: Path, modes: dict[str, str]) -> None:
+    """Puts files into an index as they are below `top`; what is not there goes out of it.
+
+    No filter changes a byte (line endings, `$Id$`): stages read the bytes of the disk, and dvc.lock has their digests. Only of
+    what Git LFS keeps, git holds the digest.
+    """
+    files, by_git, gone = [], [], []
+    for name, is_lfs in _with_lfs(names, top):
+        path = top / name
+        if path.is_symlink() or (is_lfs and path.is_file()):
+            by_git.append(name)
+        else:
+            (files if path.is_file() else gone).append(name)
+    _feed(index, gone, "--force-remove")
+    trusts_modes = (git.run("config", "--default", "true", "--type=bool", "core.fileMode")).strip() == "true"
+    lines = []
+    for name, blob in zip(files, _blobs([top / name for name in files]), strict=True):
+        mode = "100755" if os.stat(top / name).st_mode & 0o100 else "100644"
+        if not trusts_modes:
+            mode = modes[name] if modes.get(name) in ("100644", "100755") else "100644"
+        lines.append(f"{mode} {blob}\t{name}\0")
+    git.run("update-index", "-z", "--replace", "--index-info", stdin="".join(lines), environment=index)
+    if by_git:
+        root = git.run("rev-parse", "--absolute-git-dir").strip()
+        environment = index | {"GIT_DIR": root, "GIT_WORK_TREE": str(top)}
+        _feed(environment, by_git, "--add", "--remove", "--replace", folder=top)
+
+
+def _with_lfs(names: list[str], top: Path) -> Iterator[tuple[str, bool]]:
+    """Each name, and whether Git LFS keeps the file."""
+    root = git.run("rev-parse", "--absolute-git-dir").strip()
+    environment = {"GIT_DIR": root, "GIT_WORK_TREE": str(top)}
+    listed = "".join(f"{name}\0" for name in names)
+    told = git.run("check-attr", "-z", "--stdin", "filter", stdin=listed, environment=environment, folder=top)
+    values = told.split("\0")[2::3]
+    return ((name, value == "lfs") for name, value in zip(names, values, strict=True))
+
+
+def _blobs(files: list[Path]) -> list[str]:
+    """The ids of the files' bytes, which git then holds."""
+    if not files:
+        return []
+    listed = "".join(f"{_quoted(str(file))}\n" for file in files)
+    return git.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=listed).split()
+
+
+def _quoted(path: str) -> str:
+    """A path as git reads it from a line."""
+    if "\n" not in path and not path.startswith('"'):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _made_by(dvc_yaml: Path) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from toyworld import git
 from tasks import copying, paths
 from tasks.beside import commit_beside
 from tasks.decisions import record_decision, record_decisions
+from tasks.git import clone_at
 from tasks.inputs import outputs_of, tree_of_commit
 from tasks.snapshot import begin, hand_over, take_collected
 from tasks.work import current_snapshot, project, written_path
@@ -205,3 +208,69 @@ def test_a_command_in_the_folder_of_a_run_works_in_the_project(root: Path, monke
     """Decisions that were written there would be lost, and a run would take itself for its project."""
     for folder in (begin(), paths.WORK / "data", root):
         assert paths.find_root(folder) == root.resolve()
+
+
+def stored(tree: str, name: str) -> bytes:
+    return subprocess.run(["git", "cat-file", "blob", f"{tree}:{name}"], capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_was_told_not_to_look_at_is_an_input_as_it_is(
+    flag: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = ("params.yaml", "data/templates/qa.yaml", "tasks/gate/policy.py")
+    git("add", "--", *edited)
+    git("update-index", flag, *edited)
+    for name in edited:
+        edit(root / name)
+    flags = git("ls-files", "-v")
+    tree = enter(begin(), monkeypatch)
+    for name in edited:
+        assert stored(tree, name) == Path(name).read_bytes() == (root / name).read_bytes()
+    assert git("-C", str(root), "ls-files", "-v") == flags
+
+
+def test_a_file_that_a_sparse_checkout_leaves_out_stays_in_the_version(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (root / "recipes/smollm2-news.yaml").read_bytes()
+    git("update-index", "--skip-worktree", "recipes/smollm2-news.yaml")
+    (root / "recipes/smollm2-news.yaml").unlink()
+    tree = enter(begin(), monkeypatch)
+    assert not Path("recipes/smollm2-news.yaml").exists()
+    assert stored(tree, "recipes/smollm2-news.yaml") == before
+
+
+@pytest.mark.parametrize("place", [".gitattributes", ".git/info/attributes"])
+def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
+    place: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = "*.yaml text eol=crlf\n*.py ident\nparams.yaml filter=shout\n*.txt working-tree-encoding=UTF-16\n"
+    (root / place).write_text(rules)
+    git("config", "filter.shout.clean", "tr a-z A-Z")
+    git("config", "core.autocrlf", "true")
+    for name, content in {
+        "data/templates/mine.yaml": b"untracked: 1\r\nmixed: 2\n",
+        "tasks/gate/policy.py": b"# $Id: 123 $\r\n",
+        "constraints.txt": "数\n".encode("utf-16"),
+        'tasks/"a\nb".py': b"x = 1\n",
+    }.items():
+        (root / name).write_bytes(content)
+    git("add", "-N", place) if place == ".gitattributes" else None
+    names = (*INPUTS, 'tasks/"a\nb".py')
+    before = {name: (root / name).read_bytes() for name in names}
+    tree = enter(begin(), monkeypatch)
+    assert {name: Path(name).read_bytes() for name in names} == before
+    assert {name: stored(tree, name) for name in names} == before
+    clone_at(commit_beside("a version").commit, tmp_path / "clone")
+    assert {name: (tmp_path / "clone" / name).read_bytes() for name in names} == before
+
+
+def test_what_git_lfs_keeps_is_held_as_git_lfs_names_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git("config", "filter.lfs.clean", "sha256sum")
+    (root / ".gitattributes").write_text("*.bin filter=lfs -text\n")
+    (root / "tasks/model.bin").write_bytes(b"large")
+    git("add", ".gitattributes")
+    tree = enter(begin(), monkeypatch)
+    assert Path("tasks/model.bin").read_bytes() == b"large"
+    assert stored(tree, "tasks/model.bin") == f"{hashlib.sha256(b'large').hexdigest()}  -\n".encode()

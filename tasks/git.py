@@ -22,7 +22,14 @@ NOBODY = "0" * 40
 SNAPSHOT_REF = "refs/strop-run/snapshot"
 """Not below refs/strop, which teams push: it moves with every run."""
 
-_REDIRECTIONS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_NAMESPACE")
+_REDIRECTIONS = (
+    *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_SHALLOW_FILE"),
+    "GIT_REPLACE_REF_BASE",
+    *("GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS"),
+)
+"""What leads git to another repository, or to other objects or history than the repository's own: a hook's git sets them, as
+`git rev-parse --local-env-vars` lists. Settings that are given by environment (GIT_CONFIG_…) stay the user's."""
 
 
 class RefMoved(GitError):
@@ -142,7 +149,7 @@ def refs_below(*patterns: str) -> dict[str, str]:
 
 def first_parents(revision: str) -> list[str]:
     """The commits of a chain, the newest first; none where one of them cannot be read."""
-    told = _git("--no-replace-objects", "rev-list", "--first-parent", revision, may_fail=True)
+    told = _git("rev-list", "--first-parent", revision, may_fail=True)
     return (told or "").split()
 
 
@@ -158,15 +165,14 @@ def commits_that_changed(names: Iterable[Path]) -> list[str]:
 
 def read_at(revision: str, path: Path) -> bytes | None:
     """The bytes of a file as a commit holds it, or None where it holds none."""
-    command = ["git", "--no-replace-objects", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
+    command = ["git", "cat-file", "blob", f"{revision}:{path.as_posix()}"]
     result = subprocess.run(command, capture_output=True, env=_environment(), cwd=project(), check=False)
     return result.stdout if result.returncode == 0 else None
 
 
 def open_objects() -> subprocess.Popen[bytes]:
-    """`git cat-file --batch`: answers a name a line with the object's bytes (tasks/git_objects.py). No ref under
-    refs/replace/ puts another object in its place."""
-    command = ["git", "--no-replace-objects", "cat-file", "--batch"]
+    """`git cat-file --batch`: answers a name a line with the object's bytes (tasks/git_objects.py)."""
+    command = ["git", "cat-file", "--batch"]
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     return subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=_environment(), cwd=project())  # type: ignore[call-overload,no-any-return]
 
@@ -255,7 +261,9 @@ def _git(
 def _environment() -> dict[str, str]:
     """Ours, without what would lead git elsewhere when we run inside one of its hooks.
 
-    Messages come in English, and no command refreshes the user's index on the way.
+    Messages come in English, no command refreshes the user's index on the way, and neither refs/replace/ nor grafts put one object
+    or parent in another's place.
     """
     kept = {key: value for key, value in os.environ.items() if key not in _REDIRECTIONS}
-    return {**kept, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    ours = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}
+    return {**kept, **ours}

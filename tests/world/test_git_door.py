@@ -12,6 +12,7 @@ from toyworld import users_view
 from tasks import git, paths
 from tasks.beside import commit_beside
 from tasks.errors import GitError
+from tasks.inputs import tree_of_commit
 
 
 @pytest.fixture
@@ -160,3 +161,48 @@ def test_inside_a_hook_git_still_looks_here(repository: Path, monkeypatch: pytes
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
     assert git.head_commit() == expected
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_GRAFT_FILE",
+        "GIT_SHALLOW_FILE",
+    ],
+)
+def test_a_variable_of_another_repository_changes_nothing_that_is_read_or_written(
+    variable: str, repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user("commit", "-q", "--allow-empty", "-m", "Second")
+    head, first = user("rev-parse", "HEAD", "HEAD^").split()
+    other = tmp_path_factory.mktemp("others") / "other"
+    user("clone", "-q", str(repository), str(other))
+    (other / "params.yaml").write_text("a: 2\n")
+    user("-C", str(other), "add", "-A")  # its objects are there, and not here
+    (other / "grafts").write_text(f"{head}\n")
+    (other / "shallow").write_text(f"{head}\n")
+    places = {"GIT_COMMON_DIR": ".git", "GIT_GRAFT_FILE": "grafts", "GIT_SHALLOW_FILE": "shallow"}
+    (repository / "params.yaml").write_text("a: 2\n")
+    with monkeypatch.context() as patch:
+        patch.setenv(variable, str(other / places.get(variable, ".git/objects")))
+        assert git.first_parents("HEAD") == [head, first]
+        made = commit_beside("version 1").commit
+        git.make_ref("refs/strop/x", made)
+    assert user("show", f"{made}:params.yaml") == "a: 2\n"
+    assert user("rev-parse", "refs/strop/x").strip() == made
+
+
+def test_no_replaced_object_and_no_graft_stands_for_another(repository: Path) -> None:
+    made = commit_beside("version 1").commit
+    git.make_ref("refs/strop/x", made)
+    expected = tree_of_commit(made)
+    Path("params.yaml").write_text("a: 3\n")
+    other = commit_beside("version 2").commit
+    user("replace", made, other)
+    Path(".git/info/grafts").write_text(f"{made}\n")
+    assert tree_of_commit(made) == expected != tree_of_commit(other)
+    assert git.read_at(made, paths.PARAMS) == b"a: 1\n"
+    assert git.first_parents(made) == [made, git.head_commit()]

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from tasks import paths
@@ -20,7 +21,9 @@ PATIENCE_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 0.1
 READERS = {"cat-file", "log", "show", "diff", "status", "blame", "fsmonitor--daemon", "credential-cache--daemon"}
 """Commands of git that hold no lock of a ref, however long they run."""
-_NAMED = re.compile(r"Unable to create '(?P<path>[^']+\.lock)': File exists")
+WITH_VALUE = ("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--super-prefix", "--config-env")
+"""Options of git itself whose value is a word of its own."""
+_NAMED = re.compile(r"Unable to create '(?P<path>.+?\.lock)': File exists")
 
 
 def lock_named(message: str) -> Path | None:
@@ -67,7 +70,7 @@ def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | Non
     """The processes that have the lock open, and every git that may work in its repository; None where it cannot be known."""
     if not (processes / str(os.getpid()) / "fd").is_dir():
         return None
-    root = _repository_of(lock)
+    root, opened = _repository_of(lock), lock.resolve()
     result = []
     for process in processes.iterdir():
         if not process.name.isdecimal() or int(process.name) == os.getpid():
@@ -77,8 +80,8 @@ def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | Non
         except OSError:
             continue  # it ended
         try:
-            has_it_open = any(_target(link) == lock for link in (process / "fd").iterdir())
-            works_here = _may_change_refs(process, name) and _is_within(_target(process / "cwd"), root)
+            has_it_open = any(_target(link) == opened for link in (process / "fd").iterdir())
+            works_here = name.startswith("git") and _may_work_in(root, process)
         except PermissionError:
             if name.startswith("git"):
                 return None  # another user's
@@ -90,11 +93,41 @@ def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | Non
     return sorted(result)
 
 
-def _may_change_refs(process: Path, name: str) -> bool:
-    if not name.startswith("git"):
+def _may_work_in(root: Path, process: Path) -> bool:
+    """Whether a git may change refs of the repository: it stands in it, in a linked worktree, or was told of it by name."""
+    words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
+    if _command(words) in READERS:
         return False
-    words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")[1:]
-    return next((word for word in words if not word.startswith("-")), "") not in READERS
+    place = _target(process / "cwd")
+    return place is not None and (
+        place.is_relative_to(root)
+        or (place / ".git").is_file()
+        or any((place / name).resolve().is_relative_to(root) for name in _repositories_named(words, process))
+    )
+
+
+def _command(words: list[str]) -> str:
+    """`update-ref` of `git -C status update-ref HEAD`."""
+    if (name := os.path.basename(words[0])).startswith("git-"):
+        return name.removeprefix("git-")
+    given = iter(words[1:])
+    for word in given:
+        if word in WITH_VALUE:
+            next(given, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _repositories_named(words: list[str], process: Path) -> list[str]:
+    """What a git's command line or environment names as its repository."""
+    named = [word.partition("=")[2] for word in words if word.startswith("--git-dir=")]
+    named += [value for word, value in pairwise(words) if word == "--git-dir"]
+    for entry in (process / "environ").read_bytes().decode("utf-8", "surrogateescape").split("\0"):
+        name, _, value = entry.partition("=")
+        if name in ("GIT_DIR", "GIT_COMMON_DIR"):
+            named.append(value)
+    return named
 
 
 def _repository_of(lock: Path) -> Path:
@@ -112,11 +145,6 @@ def _target(link: Path) -> Path | None:
         raise
     except OSError:
         return None
-
-
-def _is_within(place: Path | None, root: Path) -> bool:
-    # a linked worktree works elsewhere; its git names the repository in GIT_DIR or on its command line
-    return place is not None and (place.is_relative_to(root) or (place / ".git").is_file())
 
 
 def _stamp(lock: Path) -> tuple[int, int, int] | None:

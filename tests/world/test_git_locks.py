@@ -109,3 +109,64 @@ def test_a_ref_that_moved_while_it_was_locked_is_told_as_moved(head: str) -> Non
     leave_lock()
     with pytest.raises(git.RefMoved):
         git.move_ref(REF, head, expected=None)
+
+
+@pytest.mark.parametrize("way", ["--git-dir=", "--git-dir", "GIT_DIR", "-C"])
+def test_a_git_that_holds_a_lock_from_elsewhere_keeps_it(
+    way: str, head: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    here = str(Path(".git").resolve())
+    (elsewhere / "log").symlink_to(Path.cwd())  # a folder that is named like a command which only reads
+    ways = {"--git-dir=": [f"--git-dir={here}"], "--git-dir": ["--git-dir", here], "-C": ["-C", "log"]}
+    environment = {**os.environ, "GIT_DIR": here} if way == "GIT_DIR" else None
+    command = ["git", *ways.get(way, []), "update-ref", "--stdin"]
+    holder = subprocess.Popen(
+        command, cwd=elsewhere, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        holder.stdin.write(f"start\nupdate {REF} {head}\nprepare\n")
+        holder.stdin.flush()
+        assert [holder.stdout.readline(), holder.stdout.readline()] == ["start: ok\n", "prepare: ok\n"]
+        lock = Path(".git", f"{REF}.lock")
+        assert gits_at_work(lock) == [holder.pid]
+        with pytest.raises(GitError, match=f"process {holder.pid}\\)"):
+            git.move_ref(REF, head, expected=None)
+        assert lock.exists()
+    finally:
+        holder.communicate("commit\n")
+    assert git.resolve(REF) == head, "what it did was done"
+
+
+def test_a_git_at_work_in_another_repository_keeps_no_lock_of_ours(
+    head: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    user("init", "-q", str(other))
+    command = ["git", f"--git-dir={other / '.git'}", "update-ref", "--stdin"]
+    worker = subprocess.Popen(command, cwd=other.parent, stdin=subprocess.PIPE)
+    try:
+        assert gits_at_work(leave_lock()) == []
+    finally:
+        worker.communicate()
+
+
+def test_a_lock_in_a_project_with_an_apostrophe_that_a_link_leads_to_is_known(
+    tmp_path: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked = tmp_path.parent / f"{tmp_path.name} o'brien"
+    linked.symlink_to(tmp_path)
+    monkeypatch.chdir(linked)
+    monkeypatch.setenv("PWD", str(linked))
+    lock = leave_lock()
+    code = f"import sys; kept = open({str(lock)!r}, 'a'); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"open\n"
+    try:
+        assert gits_at_work(linked / ".git" / f"{REF}.lock") == [holder.pid]
+        assert lock_named(f"Unable to create '{linked}/.git/{REF}.lock': File exists.") == linked / f".git/{REF}.lock"
+    finally:
+        holder.communicate()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,12 +102,14 @@ def read_quota(root: Path = Path("/")) -> Quota | None:
 def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
     """Of each hierarchy that may hold quotas: where it is mounted, and the process's group in it."""
     try:
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
-        mounts = [line.split() for line in (root / "proc/self/mountinfo").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup")]
+        mounts = [[_unescaped(field) for field in line.split(" ")] for line in _lines(root / "proc/self/mountinfo")]
     except OSError:
         return []
     found = []
     for fields in mounts:
+        if "-" not in fields[5:-3]:
+            continue
         kind, options = fields[fields.index("-") + 1], fields[-1].split(",")
         is_v1 = kind == "cgroup" and "cpu" in options
         if not (is_v1 or kind == "cgroup2"):
@@ -119,6 +122,16 @@ def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
                 folder = top if inside.startswith("..") else (top / inside)
                 found.append((top, folder if folder.is_dir() else top))
     return found
+
+
+def _lines(file: Path) -> list[str]:
+    """A file's lines; names in it need not be UTF-8."""
+    return file.read_text("utf-8", errors="surrogateescape").split("\n")
+
+
+def _unescaped(field: str) -> str:
+    """A field of mountinfo, in which a space stands as \\040."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _quota_of(folder: Path) -> float | None:

@@ -19,7 +19,7 @@ def cgroups(root: Path, groups: str, mounts: str, files: dict[str, str]) -> Path
     """A root with proc/self/cgroup, proc/self/mountinfo, and files of cgroups."""
     for path, text in {"proc/self/cgroup": groups, "proc/self/mountinfo": mounts, **files}.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
+        (root / path).write_bytes(os.fsencode(text))
     return root
 
 
@@ -54,6 +54,14 @@ def test_a_quota_of_cgroup_v1_is_found_also_where_a_container_mounts_its_own_gro
 def test_no_quota_is_none(text: str, tmp_path: Path) -> None:
     assert read_quota(cgroups(tmp_path, "0::/\n", V2, {"sys/fs/cgroup/cpu.max": text})) is None
     assert read_quota(tmp_path / "nothing here") is None
+
+
+def test_a_quota_is_found_beside_mounts_whose_names_are_not_utf8_and_where_its_own_has_a_space(tmp_path: Path) -> None:
+    mounts = (
+        "31 24 0:27 / /mnt/caf\udce9 rw - ext4 /dev/sdb1 rw\nno mount\n30 24 0:26 / /sys/fs/c\\040g rw - cgroup2 c rw\n"
+    )
+    root = cgroups(tmp_path, "0::/caf\udce9\n", mounts, {"sys/fs/c g/caf\udce9/cpu.max": "50000 100000\n"})
+    assert read_quota(root) == Quota(0.5, root / "sys/fs/c g/caf\udce9")
 
 
 def test_two_threads_of_one_core_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

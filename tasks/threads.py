@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ from tasks.progress import say
 LOOK_EVERY_SECONDS = 15.0
 SPARE = 0.25
 """Of a core: what others may use of it so that a thread there still pays. Measured: at 0.15 it does, at 0.3 it costs."""
+
+MOST_THREADS = 2**31 - 1
+"""That OpenMP can count."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class Choice:
 
 
 def explicit_threads() -> int | None:
-    """What OMP_NUM_THREADS says; None where it says nothing."""
+    """What OMP_NUM_THREADS says; None where it says nothing, or what OpenMP takes for nonsense."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else None
+    is_number = re.fullmatch("0*[1-9][0-9]{0,9}", first) is not None
+    return int(first) if is_number and int(first) <= MOST_THREADS else None
 
 
 def fitting_threads(limits: Limits, load: Load) -> int:

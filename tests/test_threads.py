@@ -83,7 +83,7 @@ def test_the_environment_is_an_explicit_wish(world: World, monkeypatch: pytest.M
     assert chosen.begin().threads == 3
     world.now = 10 * LOOK_EVERY_SECONDS
     assert chosen.proposed() is None
-    for text in ("", "many", "0"):
+    for text in ("", "many", "0", "-1", "2.5", "٣", "9" * 20, "9" * 5000):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
         assert explicit_threads() is None
 

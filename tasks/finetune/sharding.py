@@ -12,6 +12,7 @@ import torch
 
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.launch_settings import LaunchSettings
+from tasks.threads import explicit_threads
 from tasks.yaml_text import load_yaml
 
 KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
@@ -42,7 +43,7 @@ def sharding_environment(settings: LaunchSettings) -> dict[str, str]:
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
     given = ["--config_file", settings.config, "--num_processes", str(settings.all_processes), "--num_machines", "1"]
-    given += ["--main_process_port", "0", "--num_cpu_threads_per_process", os.environ.get("OMP_NUM_THREADS", "1")]
+    given += ["--main_process_port", "0", "--num_cpu_threads_per_process", str(explicit_threads() or 1)]
     try:
         arguments: argparse.Namespace = launch_command_parser().parse_args([*given, "-m", "tasks.finetune.worker"])
         arguments, defaults, _ = _validate_launch_command(arguments)

@@ -30,8 +30,10 @@ from tasks.errors import ConfigError, TrainingError
 from tasks.files import read_json
 from tasks.finetune import stage
 from tasks.finetune.launch import require_launch
+from tasks.finetune.launch_settings import LaunchSettings
 from tasks.finetune.order import EvenRows, RowOrder
 from tasks.finetune.sharded import strategy_of
+from tasks.finetune.sharding import sharding_environment
 
 TWO = {"processes": 2}
 SMALL = {"gradient_accumulation_steps": 2, "max_steps": 4, "evaluations_per_epoch": 100}
@@ -214,6 +216,17 @@ def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
     if not torch.cuda.is_available():
         Path("accelerate.yaml").write_text("distributed_type: FSDP")
         assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in told("fsdp")
+
+
+@pytest.mark.parametrize("threads", ["2,1", "many"])
+def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
+    threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    config = tmp_path / "accelerate.yaml"
+    config.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\n")
+    settings = LaunchSettings.model_validate({"processes": 2, "strategy": "fsdp", "config": str(config)})
+    assert sharding_environment(settings)["FSDP_VERSION"] == "2"
 
 
 def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,9 @@ def _put(index: dict[str, str], names: list[str], top: Path, modes: dict[str, st
     No filter changes a byte (line endings, `$Id$`): stages read the bytes of the disk, and dvc.lock has their digests. Only of
     what Git LFS keeps, git holds the digest.
     """
-    files, by_git, gone = [], [], []
+    files: list[str] = []
+    by_git: list[str] = []
+    gone: list[str] = []
     for name, is_lfs in _with_lfs(names, top):
         path = top / name
         if path.is_symlink() or (is_lfs and path.is_file()):

@@ -11,7 +11,8 @@ ledger_witnesses.py (what tags, this clone and the registry know), and this modu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain as chain_iterables
 
 from tasks.git_objects import ObjectDamaged, Objects
 from tasks.ledger_chain import Recorded, Refs, broken, note_head, read_chain, read_refs
@@ -24,8 +25,13 @@ MANY = 30
 """Versions from which on git's objects are read ahead, in one go."""
 
 
-def read_verified(model: str) -> list[Recorded]:
+def read_verified(
+    model: str, further: Callable[[list[Recorded]], Iterable[Finding]] = lambda chain: ()
+) -> list[Recorded]:
     """Every entry, the oldest first.
+
+    Args:
+        further: what else must not be found in it: this clone notes no entry of a ledger that is refused.
 
     Raises:
         LedgerBroken: an entry, a tag or the ledger itself is missing, damaged, or not what the others say.
@@ -35,7 +41,7 @@ def read_verified(model: str) -> list[Recorded]:
         is_long = len(refs.versions) > MANY
         chain = read_chain(model, refs.head, objects, is_long)
         objects.read_ahead(list(refs.versions.values()) if is_long else [])
-        for finding in findings(model, chain, refs, objects):
+        for finding in chain_iterables(findings(model, chain, refs, objects), further(chain)):
             raise broken(model, finding.what, finding.fix)
     if chain:
         note_head(model, refs.head)

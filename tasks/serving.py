@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tasks.ledger import Entry, champion_of
-from tasks.ledger_chain import FETCH_COMMAND, Recorded, broken
+from tasks.ledger_chain import FETCH_COMMAND, Recorded
 from tasks.ledger_check import read_verified
 from tasks.ledger_witnesses import registry_findings
 from tasks.tracking.glance import Seen, glance
@@ -80,11 +80,11 @@ def read_serving(config: PipelineConfig) -> Serving:
     """
     model = config.register_.model_name
     seen = glance(config)  # before the ledger: its tags are set after an entry is appended
-    serving = Serving(read_verified(model), seen)
-    if seen.trouble is None:
-        for finding in registry_findings(model, serving.chain, seen.registered, seen.anchors):
-            raise broken(model, finding.what, finding.fix)
-    return serving
+    if seen.trouble is not None:
+        return Serving(read_verified(model), seen)
+    return Serving(
+        read_verified(model, lambda chain: registry_findings(model, chain, seen.registered, seen.anchors)), seen
+    )
 
 
 def champion_at(config: PipelineConfig, moment: float) -> int | None:

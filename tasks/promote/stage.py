@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tasks import git, paths
 from tasks.errors import RegistryError
 from tasks.ledger import Entry, LedgerMoved, append_entry, champion_of, champions_of, judged, note_mirrored, now, who
-from tasks.ledger_chain import Recorded, broken
+from tasks.ledger_chain import Recorded
 from tasks.ledger_check import read_verified
 from tasks.ledger_witnesses import registry_findings
 from tasks.tracking.registry import Registry, open_registry
@@ -157,12 +157,9 @@ def _read_anchored(registry: Registry) -> list[Recorded]:
         LedgerBroken: it does not follow.
     """
     versions = registry.versions()  # before the ledger: its tags are set after an entry is appended
-    chain = read_verified(registry.model)
     registered = [version.version for version in versions if RECEIPT_TAG in version.tags]
     anchors = {version.version: anchors_of(version) for version in versions}
-    for finding in registry_findings(registry.model, chain, registered, anchors):
-        raise broken(registry.model, finding.what, finding.fix)
-    return chain
+    return read_verified(registry.model, lambda chain: registry_findings(registry.model, chain, registered, anchors))
 
 
 def _require_expected(model: str, serving: int | None, expected: int | None, fix: str) -> None:

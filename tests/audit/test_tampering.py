@@ -31,6 +31,7 @@ from tasks.ledger import ledger_ref, read_ledger
 from tasks.ledger_chain import SEEN, LedgerBroken, note_head
 from tasks.logged import LOGGED
 from tasks.promote.stage import promote, rollback
+from tasks.serving import read_serving
 from tasks.tracking.registry import Registry, open_registry
 from tasks.versions import commit_of
 
@@ -720,3 +721,21 @@ def test_a_model_that_was_changed_is_not_registered_again(world: Path) -> None:
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
         assert not is_as_logged(registry, source, weights, kept)
+
+
+def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one(world: Path) -> None:
+    head = user("rev-parse", REF).strip()
+    message = user("log", "-1", "--format=%B", head).replace('"why":"', '"why":"not ')
+    forged = user("commit-tree", f"{head}^{{tree}}", "-p", f"{head}^", "-m", message).strip()
+    SEEN.unlink(missing_ok=True)
+    user("update-ref", REF, forged)
+    try:
+        for ask in (lambda: read_serving(load_config()), lambda: promote(load_config(), 4, "why", expected_champion=1)):
+            with pytest.raises(LedgerBroken, match=f"lacks an entry: the registry has {head[:12]}"):
+                ask()
+    finally:
+        user("update-ref", REF, head)
+    try:
+        assert read_serving(load_config()).champion is not None
+    finally:
+        note_head("tiny", head)

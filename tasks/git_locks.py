@@ -68,8 +68,8 @@ def wait_for_lock(lock: Path) -> None:
 
 def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | None:
     """The processes that have the lock open, and every git that may work in its repository; None where it cannot be known."""
-    if not (processes / str(os.getpid()) / "fd").is_dir():
-        return None
+    if not (processes / str(os.getpid()) / "fd").is_dir() or not (processes / "1").is_dir():
+        return None  # no /proc, or one that does not list other users' (hidepid=2)
     root, opened = _repository_of(lock), lock.resolve()
     result = []
     for process in processes.iterdir():
@@ -77,6 +77,8 @@ def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | Non
             continue
         try:
             name = (process / "comm").read_text().strip()
+        except PermissionError:
+            return None  # listed, and closed (hidepid=1)
         except OSError:
             continue  # it ended
         try:

@@ -98,6 +98,8 @@ def test_where_nobody_can_know_the_lock_stays_and_the_line_says_what_to_remove(
 ) -> None:
     lock = leave_lock()
     assert gits_at_work(lock, processes=tmp_path / "no-proc") is None
+    (tmp_path / f"hiding/{os.getpid()}/fd").mkdir(parents=True)  # as with hidepid=2: only this user's
+    assert gits_at_work(lock, processes=tmp_path / "hiding") is None
     monkeypatch.setattr(git_locks, "gits_at_work", lambda _: None)
     with pytest.raises(GitError, match=f"See that no git runs here, then: rm {lock}"):
         git.move_ref(REF, head, expected=None)

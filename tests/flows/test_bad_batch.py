@@ -56,7 +56,7 @@ def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, 
     settings = {
         "method": "full",
         "max_steps": None,
-        "epochs": 10.0,
+        "epochs": 6.0,
         "learning_rate": 3e-3,
         "precision": "fp32",
         "evaluations_per_epoch": 0,

@@ -49,7 +49,8 @@ from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep
 
 LLAMA_FACTORY = "llama-f"
 PROBE_STEPS = 3
-BUSY = "while True: pass"
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
+"""It ends with the benchmark, however that ends."""
 ROWS = ("llamafactory/alpaca_en_demo.json", "banking77/train.csv")
 
 
@@ -115,14 +116,15 @@ def busy_cores(count: int) -> Iterator[None]:
 
 
 def fastest(root: Path, given: argparse.Namespace) -> str:
-    """TRL's best, by a few steps of each, with torch's own threads and with Strop's: takes minutes on a CPU. Not in bf16 where the
-    processor does not compute in it: without end. The best's threads are kept for the pairs.
+    """TRL's best, by a few steps of each, with torch's own threads, with Strop's, and with one a core that is left free: takes
+    minutes on a CPU. Not in bf16 where the processor does not compute in it: without end. The best's threads are kept for the pairs.
     """
     from tasks.base.precision import best_precision
     from tasks.threads import Threads
 
     sides = [side for side, how in TRL.items() if best_precision() == "bf16" or not how["bf16"]]
-    counts = [None] if given.gpu else [None, Threads("benchmark").choose().threads]
+    ours = Threads("benchmark").choose().threads
+    counts = [None] if given.gpu else [None, *sorted({ours, max(ours - given.busy, 1)}, reverse=True)]
     probes: dict[tuple[str, int | None], float] = {}
     for side in [given.against] if given.against else sides:
         for given.threads in counts:

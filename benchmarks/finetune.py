@@ -117,7 +117,7 @@ def busy_cores(count: int) -> Iterator[None]:
 
 def fastest(root: Path, given: argparse.Namespace) -> str:
     """TRL's best, by a few steps of each, with torch's own threads, with Strop's, and with one a core that is left free: takes
-    minutes on a CPU. Not in bf16 where the processor does not compute in it: without end. The best's threads are kept for the pairs.
+    minutes on a CPU. Not in bf16 where the processor does not compute in it: without end. The best's threads are kept.
     """
     from tasks.base.precision import best_precision
     from tasks.threads import Threads

@@ -41,6 +41,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What may take longest begins first, or the last worker would run it alone."""
     limits = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("timeout"))}

@@ -149,8 +149,8 @@ def refs_below(*patterns: str) -> dict[str, str]:
 
 def first_parents(revision: str) -> list[str]:
     """The commits of a chain, the newest first; none where one of them cannot be read."""
-    told = _git("rev-list", "--first-parent", revision, may_fail=True)
-    return (told or "").split()
+    listed = _git("rev-list", "--first-parent", revision, may_fail=True)
+    return (listed or "").split()
 
 
 def is_shallow() -> bool:

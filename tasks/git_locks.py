@@ -96,7 +96,7 @@ def gits_at_work(lock: Path, processes: Path = Path("/proc")) -> list[int] | Non
 
 
 def _may_work_in(root: Path, process: Path) -> bool:
-    """Whether a git may change refs of the repository: it stands in it, in a linked worktree, or was told of it by name."""
+    """Whether a git may change refs of the repository: it stands in it, in a linked worktree, or was given it by name."""
     words = (process / "cmdline").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     if _command(words) in READERS:
         return False

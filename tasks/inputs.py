@@ -163,8 +163,8 @@ def _with_lfs(names: list[str], top: Path) -> Iterator[tuple[str, bool]]:
     root = git.run("rev-parse", "--absolute-git-dir").strip()
     environment = {"GIT_DIR": root, "GIT_WORK_TREE": str(top)}
     listed = "".join(f"{name}\0" for name in names)
-    told = git.run("check-attr", "-z", "--stdin", "filter", stdin=listed, environment=environment, folder=top)
-    values = told.split("\0")[2::3]
+    attributes = git.run("check-attr", "-z", "--stdin", "filter", stdin=listed, environment=environment, folder=top)
+    values = attributes.split("\0")[2::3]
     return ((name, value == "lfs") for name, value in zip(names, values, strict=True))
 
 

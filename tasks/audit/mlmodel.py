@@ -26,9 +26,6 @@ OF_TRANSFORMERS = {
 }
 """The keys of MLflow's two flavors, and those of OF_COMPONENT."""
 OF_COMPONENT = re.compile(r"(tokenizer|feature_extractor|image_processor|processor)_type")
-OF_MODELS = {"full": {"model_binary": "model"}, "adapter": {"peft_adaptor": "peft"}}
-FIXED = {"code": None, "peft_adaptor": None, "model_binary": None}
-"""What decides what is loaded: the same in every model of a kind."""
 
 
 def unlike_logged(file: Path, base: BaseRecord | None) -> list[str]:
@@ -57,7 +54,13 @@ def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[s
     for key in sorted(set(own) - OF_TRANSFORMERS, key=str):
         if not OF_COMPONENT.fullmatch(str(key)):
             yield f"transformers.{key} {_short(own[key])}"
-    for key, value in (FIXED | OF_MODELS["adapter" if is_adapter else "full"]).items():
+    # what decides which code and files are loaded
+    kind = (
+        {"model_binary": None, "peft_adaptor": "peft"}
+        if is_adapter
+        else {"model_binary": "model", "peft_adaptor": None}
+    )
+    for key, value in {"code": None, **kind}.items():
         if own.get(key) != value:
             yield f"transformers.{key} {_short(own.get(key))}, not {value}"
 

@@ -56,10 +56,10 @@ def places_of(file: BinaryIO, columns: int) -> list[list[Place]]:
 
 
 def _place(chunk: dict[int, Any]) -> Place:
-    told = chunk.get(3, {})
-    if 7 not in told:
+    metadata = chunk.get(3, {})
+    if 7 not in metadata:
         raise ValueError("its footer is damaged")
-    return Place(tuple(told[field] for field in (9, 11) if told.get(field)), told[7])
+    return Place(tuple(metadata[field] for field in (9, 11) if metadata.get(field)), metadata[7])
 
 
 def chunks_of(file: BinaryIO, places: list[Place], group: int) -> Iterator[Chunk]:
@@ -69,10 +69,10 @@ def chunks_of(file: BinaryIO, places: list[Place], group: int) -> Iterator[Chunk
         file: the Parquet file, to be read at any place.
         places: of the group's columns, as `places_of` tells them.
     """
-    for column, told in enumerate(places):
-        starts = told.starts
+    for column, pages in enumerate(places):
+        starts = pages.starts
         chunk = Chunk(group, column)
-        place, end = min(starts, default=0), min(starts, default=0) + told.packed_bytes
+        place, end = min(starts, default=0), min(starts, default=0) + pages.packed_bytes
         while starts and place < end:
             file.seek(place)
             header = _Header(file.read(HEADER_BYTES))

@@ -46,5 +46,5 @@ def without_credentials(text: str) -> str:
         text = _UNESCAPED.sub(rf"\1:{HIDDEN}@", text)
         text = _TOKEN_BEFORE_HOST.sub(f"{HIDDEN}@", text)
     if "=" not in text:
-        return text  # urllib3 tells of the path and the parameters alone
+        return text  # urllib3 reports the path and the parameters alone
     return _PARAMETERS.sub(lambda match: f"{match[1]}{HIDDEN}" if SECRET_PARAMETER.search(match[2]) else match[0], text)

@@ -240,8 +240,8 @@ def _compiled(source: str) -> Template:
 
 
 @lru_cache(maxsize=1024)
-def _named(text: str) -> set[str]:
-    return meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+def _named(text: str) -> frozenset[str]:
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(text)))
 
 
 @lru_cache(maxsize=1024)

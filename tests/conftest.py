@@ -35,8 +35,9 @@ QUIET = {
 }
 os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take over that of the process that starts them
-    os.environ["STROP_CACHE"] = tempfile.mkdtemp(prefix="strop-cache-")
-    atexit.register(shutil.rmtree, os.environ["STROP_CACHE"], ignore_errors=True)
+    for variable, prefix in (("STROP_CACHE", "strop-cache-"), ("STROP_TEST_WARM", "strop-warm-")):
+        os.environ[variable] = tempfile.mkdtemp(prefix=prefix)
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,7 +46,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What may take longest begins first, or the last worker would run it alone."""
     limits = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("timeout"))}
-    items.sort(key=lambda item: -limits.get(item, 0))
+    items.sort(key=lambda item: (-limits.get(item, 0), item.get_closest_marker("chaos") is None))
 
 
 SECTIONS = {

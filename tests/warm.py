@@ -1,15 +1,17 @@
 """A `python` that has the heavy libraries imported already, for tests that start many stages and commands.
 
 Importing torch, transformers, PEFT, MLflow or Great Expectations takes three to nine seconds of a core in every process. A server
-imports them once a session; stages (`python -m tasks ...`) and the logging of models are then copies of it (fork), in the folder,
-with the environment and the files of whoever starts them. Nothing of ours is imported before: the copy loads the code of its own
-project. Any other command line is run by Python itself, and so are all of tests that kill processes.
+imports them once a session, for all workers; stages (`python -m tasks ...`), the logging of models, and `strop` where its starter
+sets `WARM_COMMAND`, are then copies of it (fork), in the folder, with the environment and the files of whoever starts them. Nothing
+of ours is imported before: the copy loads the code of its own project. Any other command line is run by Python itself, and so are
+all of tests that kill processes: a copy is no child of its starter.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -18,7 +20,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 LIBRARIES = (
@@ -33,13 +34,19 @@ LIBRARIES = (
     "pyarrow.parquet",
     "sqlalchemy",
     "ruamel.yaml",
+    "dvc.repo",
+    "fastapi",
+    "typer.rich_utils",
 )
 ROUTED = ("tasks", "tasks.register.logged_model")
+STROP = "flows.cli"
+WARM_COMMAND = "STROP_TEST_WARM_COMMAND"
 KILLED = 137
 CLIENT = """#!{python} -ISu
 import array, json, os, signal, socket, sys
 arguments = sys.argv[1:]
-if arguments[:1] != ["-m"] or len(arguments) < 2 or arguments[1] not in {routed!r}:
+routed = {routed!r} if os.environ.pop({variable!r}, "") == "" else {routed!r} + ({strop!r},)
+if arguments[:1] != ["-m"] or len(arguments) < 2 or arguments[1] not in routed:
     os.execv({python!r}, [{command!r}, *arguments])  # it takes itself for this command, and starts others by it
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
@@ -58,38 +65,44 @@ sys.exit(int(answers.readline() or {killed}))
 
 @functools.cache
 def warm_python() -> Path:
-    """The command, in a folder with all others of the virtual environment."""
-    top = Path(tempfile.mkdtemp(prefix="strop-warm-"))
-    atexit.register(shutil.rmtree, top, ignore_errors=True)
-    folder = top / "bin"
-    folder.mkdir()
-    for command in Path(sys.executable).parent.iterdir():
-        (folder / command.name).symlink_to(command)
-    (top / "lib").symlink_to(Path(sys.prefix) / "lib")
-    shutil.copyfile(Path(sys.prefix) / "pyvenv.cfg", top / "pyvenv.cfg")
-    address = str(top / "socket")
-    command = folder / "python"
-    for name in ("python", "python3"):
-        (folder / name).unlink(missing_ok=True)
-    command.write_text(
-        CLIENT.format(python=sys.executable, command=str(command), routed=ROUTED, address=address, killed=KILLED)
-    )
-    command.chmod(0o755)
-    (folder / "python3").symlink_to(command)
-    server = subprocess.Popen([sys.executable, __file__, address], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n", "the libraries could not be imported"
-    atexit.register(_end, server)
+    """The command, in a folder with all others of the virtual environment. The first worker that needs it starts the server."""
+    top = Path(os.environ["STROP_TEST_WARM"])
+    command = top / "bin/python"
+    with (top / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not command.exists():
+            _start(top)
+            _write_command(top, command)
     return command
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    server.wait()
+def _start(top: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(top / "socket")], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n", "the libraries could not be imported"
+
+
+def _write_command(top: Path, command: Path) -> None:
+    folder = command.parent
+    folder.mkdir()
+    for other in Path(sys.executable).parent.iterdir():
+        if other.name not in ("python", "python3"):
+            (folder / other.name).symlink_to(other)
+    (top / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copyfile(Path(sys.prefix) / "pyvenv.cfg", top / "pyvenv.cfg")
+    made = {
+        "python": sys.executable, "command": str(command), "address": str(top / "socket"), "killed": KILLED,
+        "routed": ROUTED, "strop": STROP, "variable": WARM_COMMAND,
+    }  # fmt: skip
+    (folder / "python3").write_text(CLIENT.format(**made))
+    (folder / "python3").chmod(0o755)
+    command.symlink_to("python3")
 
 
 def serve(address: str) -> None:
-    """Imports the libraries, then answers each request with a copy of this process, until it is ended."""
+    """Imports the libraries, then answers each request with a copy of this process, until its folder is removed."""
     import importlib
     import threading
 
@@ -99,11 +112,16 @@ def serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
+    listener.settimeout(1)
     print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears ended copies away
-    while True:
-        connection, _ = listener.accept()
+    while Path(address).exists():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
         if os.fork() == 0:
+            connection.setblocking(True)
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(connection)

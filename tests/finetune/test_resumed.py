@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import set_up_project
 from test_finetune import prepare, trained_digest
 
 from tasks import paths
@@ -41,23 +44,38 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: Pipel
             stage.run(config)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a training leaves."""
+
+    digest: str
+    report: Any
+    curves: str
+
+
+def outcome() -> Outcome:
+    return Outcome(trained_digest(), read_json(paths.TRAINING_REPORT), (paths.MODEL / "curves.jsonl").read_text())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Outcome:
+    """A training by `EARLY` that nobody killed."""
+    root = tmp_path_factory.mktemp("uninterrupted") / "project"
+    set_up_project(root)
+    with chdir(root):
+        stage.run(prepare(root, tiny_llama, **EARLY))
+        return outcome()
+
+
 @pytest.mark.parametrize("name", ["loss", "train_loss"], ids=["in the last step", "after it"])
 def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one(
-    name: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Outcome
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
+    assert uninterrupted.report["epochs"] < 30
+    kill_at(monkeypatch, uninterrupted.report["steps"], name, config)
     stage.run(config)
-    digest, report, curves = (
-        trained_digest(),
-        read_json(paths.TRAINING_REPORT),
-        (paths.MODEL / "curves.jsonl").read_text(),
-    )
-    assert report["epochs"] < 30
-    kill_at(monkeypatch, report["steps"], name, config)
-    stage.run(config)
-    assert read_json(paths.TRAINING_REPORT) == report
-    assert (paths.MODEL / "curves.jsonl").read_text() == curves
-    assert trained_digest() == digest
+    assert outcome() == uninterrupted
 
 
 def test_killed_after_its_last_step_it_trains_no_further(
@@ -73,11 +91,10 @@ def test_killed_after_its_last_step_it_trains_no_further(
 
 
 def test_a_signal_after_early_stopping_is_no_interruption(
-    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Outcome
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
-    stage.run(config)
-    digest, steps = trained_digest(), read_json(paths.TRAINING_REPORT)["steps"]
+    steps = uninterrupted.report["steps"]
     marked = training.MarkComplete
 
     class SendsSignal(marked):  # type: ignore[misc, valid-type]
@@ -87,7 +104,7 @@ def test_a_signal_after_early_stopping_is_no_interruption(
 
     monkeypatch.setattr(training, "MarkComplete", SendsSignal)
     stage.run(config)
-    assert trained_digest() == digest
+    assert trained_digest() == uninterrupted.digest
 
 
 def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECTIONS, params, write_params, write_part
+from conftest import SECTIONS, params, set_up_project, write_params, write_part
 
 from flows.demo_rounds import spoil
 from tasks import paths
@@ -35,6 +36,9 @@ def plain_articles(count: int) -> list[dict[str, str]]:
     return [{"text": text, "label": section} for text, section in records.items()]
 
 
+RECORDS = plain_articles(1140)
+
+
 def as_rows(records: list[dict[str, str]], batch: str) -> list[dict[str, Any]]:
     rows = []
     for index, record in enumerate(records):
@@ -51,8 +55,11 @@ def train(config: PipelineConfig) -> str:
     return weights_digest(paths.MODEL)
 
 
-@pytest.mark.parametrize("labels", ["true", "shuffled"])
-def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, tiny_llama: Path) -> None:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
+    """A project whose champion was trained on true labels; both tests go on from a copy."""
+    root = tmp_path_factory.mktemp("served") / "project"
+    set_up_project(root)
     settings = {
         "method": "full",
         "max_steps": None,
@@ -62,17 +69,25 @@ def test_the_gate_tells_a_bad_batch_from_a_good_one(labels: str, project: Path, 
         "evaluations_per_epoch": 0,
     }
     write_params(
-        project, params(tiny_llama, [], finetune=settings, gate={"margin": 0.1}, render={"pack_length_tokens": 512})
+        root, params(tiny_llama, [], finetune=settings, gate={"margin": 0.1}, render={"pack_length_tokens": 512})
     )
-    config = load_config()
-    pin_base(config.base)
-    records = plain_articles(1140)
-    known, fresh = records[:240], records[240:]
-    write_part(as_rows(known, "b1"), "000001-b1.parquet")
-    digest = train(config)
-    shutil.copytree(paths.MODEL, paths.MODELS / digest)
-    write_round(Round(Champion(1, digest, ("b1",)), test_epoch=1, looks=1))
+    with chdir(root):
+        config = load_config()
+        pin_base(config.base)
+        write_part(as_rows(RECORDS[:240], "b1"), "000001-b1.parquet")
+        digest = train(config)
+        shutil.copytree(paths.MODEL, paths.MODELS / digest)
+        write_round(Round(Champion(1, digest, ("b1",)), test_epoch=1, looks=1))
+    return root
 
+
+@pytest.mark.parametrize("labels", ["true", "shuffled"])
+def test_the_gate_tells_a_bad_batch_from_a_good_one(
+    labels: str, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(served, tmp_path / "project", symlinks=True))
+    config = load_config()
+    fresh = RECORDS[240:]
     batch = [r for r in spoil(fresh) if r.get("text", " ") in {f["text"] for f in fresh} and "label" in r]
     write_part(as_rows(fresh if labels == "true" else batch, "b2"), "000002-b2.parquet")
     train(config)

@@ -12,6 +12,7 @@ import pytest
 from mlflowserver import PASSWORD, USER, server
 from processes import wait_for
 from toyflow import collect, command, environment, make_toy_flow, without_prefect
+from warm import WARM_COMMAND
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -51,7 +52,7 @@ def test_the_flow_registers_promotes_rolls_back_audits_and_generates_on_a_server
     first = subprocess.run(
         command("run", "--json"),
         cwd=root,
-        env={**environment(), "MLFLOW_TRACKING_URI": address},
+        env={**environment(), "MLFLOW_TRACKING_URI": address, WARM_COMMAND: "yes"},
         capture_output=True,
         text=True,
         check=False,

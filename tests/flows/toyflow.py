@@ -19,6 +19,7 @@ from typing import Any
 from conftest import REPOSITORY, qa_records, write_jsonl
 from processes import wait_for
 from toyworld import TOY, git, template
+from warm import WARM_COMMAND
 
 from flows.server_access import is_healthy
 
@@ -135,7 +136,7 @@ def environment() -> dict[str, str]:
 
 def strop(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> str:
     """Runs a command in the project, with more in its environment, and returns its standard output."""
-    given = {**environment(), **more}
+    given = {**environment(), WARM_COMMAND: "yes", **more}
     done = subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
     assert done.returncode == exit_code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     assert "Traceback" not in done.stdout + done.stderr

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import toyworld
 from conftest import REPOSITORY
+from warm import WARM_COMMAND
 
 from flows.settling import follow_ledger
 from tasks import git
@@ -311,7 +312,7 @@ def test_eight_rollbacks_at_once_go_back_one_step(world: Path) -> None:
 def test_of_commands_at_once_one_goes_back_and_the_others_say_so_in_a_line(world: Path) -> None:
     three_reigns()
     time.sleep(1.1)  # times in the ledger are of whole seconds
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), WARM_COMMAND: "yes"}
     command = [sys.executable, "-m", "flows.cli", "rollback", "--why", "complaints"]
     pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, **pipes, env=environment, text=True) for _ in range(3)]

@@ -21,6 +21,9 @@ from tasks.targets import Frame, read_target
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
+TWO_A_FAMILY = [
+    (family, template) for family, entry in FAMILIES.items() for template in (entry.templates[0], entry.templates[-1])
+]
 NAMED = sorted(path.stem for path in (REPOSITORY / "data/templates/chat").glob("*.jinja"))
 OUTPUTS = {
     "entities": '[{"type":"PER","text":"Ann","start":7,"end":10},{"type":"LOC","text":"巴黎","start":0,"end":2}]',
@@ -121,7 +124,7 @@ def test_so_it_does_where_the_tokenizer_sets_a_space_before_a_text(spacing: Any,
     spacing.chat_template = (REPOSITORY / f"data/templates/chat/{name}.jinja").read_text(encoding="utf-8")
     renderer = Renderer(spacing, 8192, every=True)
     assert not renderer._encoder.is_additive
-    require_what_is_served(renderer, TEMPLATES)
+    require_what_is_served(renderer, TWO_A_FAMILY)
 
 
 def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: bool = False) -> None:

@@ -421,6 +421,22 @@ def test_a_moved_alias_is_found(world: Path) -> None:
         }
 
 
+def test_a_version_that_is_loaded_from_the_place_of_another_model_is_found(world: Path) -> None:
+    """`models:/tiny/1` is loaded from the version's own note of the place, not from that of its logged model."""
+    other = "(SELECT storage_location FROM model_versions WHERE version = 2)"
+    with edited_registry((f"UPDATE model_versions SET storage_location = {other} WHERE version = 1", ())):
+        assert broken().keys() == {"registry files"}
+        assert "the registry loads v1 from mlflow/artifacts/models/m-" in broken(1, "registry files")["registry files"]
+
+
+@pytest.mark.parametrize("source", [None, "", "elsewhere", "models:/tiny/2", "/tmp/model"])
+def test_a_version_that_names_no_logged_model_is_found(world: Path, source: str | None) -> None:
+    with edited_registry(("UPDATE model_versions SET source = ? WHERE version = 1", (source,))):
+        found = broken()
+        assert found.keys() == {"weights", "registry files"}
+        assert all("names no logged model" in detail for detail in found.values())
+
+
 # the ledger
 
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]

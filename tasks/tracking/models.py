@@ -21,14 +21,12 @@ from tasks.tracking.versions import Version
 class Models(Connected):
     """The models that the runs of one experiment logged."""
 
-    def find_model(self, weights: str) -> str | None:
-        """The address of a model that was logged whole with these weights, so that none is stored twice."""
+    def find_models(self, weights: str) -> list[str]:
+        """The addresses of the models that were logged whole with these weights, so that none is stored twice."""
         with telling(self.uri):
             query = f"tags.`strop.weights` = '{weights}'"
-            for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
-                if str(model.status) == "READY":
-                    return str(model.model_uri)
-            return None
+            found = self.client.search_logged_models([self.experiment_id], filter_string=query)
+            return [str(model.model_uri) for model in found if str(model.status) == "READY"]
 
     def log_model(
         self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, speaks: bool = True

@@ -724,19 +724,22 @@ def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Subject, "blob", lambda self, path: None if path == LOGGED else real(self, path))
 
 
-def test_a_model_that_was_changed_is_not_registered_again(world: Path) -> None:
+def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are logged once, but only while every other file is as it was logged."""
-    from tasks.register.logged_files import is_as_logged
+    from tasks.register.logged_files import model_to_use_again
     from tasks.weights import weights_digest
 
     registry: Registry = open_registry(load_config())
     weights, source = weights_digest(paths.MODEL), registry.version(4).source
     kept = paths.MODELS / weights
     assert source == registry.version(3).source
-    assert is_as_logged(registry, source, weights, kept)
+    assert model_to_use_again(registry, weights, kept) == source
+    forgotten: list[str] = []
+    monkeypatch.setattr(Registry, "forget_model", lambda self, uri: forgotten.append(uri))
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
-        assert not is_as_logged(registry, source, weights, kept)
+        assert model_to_use_again(registry, weights, kept) is None
+    assert forgotten == [source]
 
 
 def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one(world: Path) -> None:

@@ -508,6 +508,7 @@ FORGERIES: dict[str, Change] = {
     "an invented version": with_invented,
     "an invented version with a receipt": lambda chain: [*chain, {**chain[0], "version": 9, "receipt": "0" * 64}],
     "an invented promotion": lambda chain: [*chain, {**chain[0], "version": 9, "kind": "promoted"}],
+    "a second promotion of the champion": lambda chain: [*chain, {**chain[1], "who": "mallory", "why": "mine"}],
     "a refused version that passed": with_field(5, passed=True),
     "a rollback to what never served": lambda chain: [*chain, {**chain[6], "kind": "rolled_back"}],
 }
@@ -530,6 +531,7 @@ NAMED = {
     "an invented version": r"`judged v9` \(\w+\) names the receipt of v1",
     "an invented version with a receipt": r"`judged v9` \(\w+\) is about a version whose tag tiny@v9 is not here",
     "an invented promotion": r"`promoted v9` \(\w+\) is about a version that no entry before it judged",
+    "a second promotion of the champion": r"`promoted v1` \(\w+\) promotes the version that serves already",
     "a refused version that passed": r"`judged v3` \(\w+\) (has another passed|is about a version whose tag)",
     "a rollback to what never served": r"`rolled_back v4` \(\w+\) goes back to a version that did not serve",
 }
@@ -549,6 +551,23 @@ def test_a_forged_ledger_is_found_and_answers_nothing(
             assert re.search(NAMED[name], err)
             assert "git fetch origin" in err or "git show" in err
     assert read_ledger("tiny")
+
+
+def test_an_entry_that_is_nested_without_end_is_one_line(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    head = user("rev-parse", REF).strip()
+    nested = subprocess.run(
+        ["git", "commit-tree", f"{head}^{{tree}}", "-p", head],
+        input=f"judged tiny v5\n\n{'[' * 100_000}", capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    user("update-ref", REF, nested)
+    try:
+        code, out, err = strop("status")
+    finally:
+        user("update-ref", REF, head)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"holds a commit that is no entry ({nested[:12]}" in err
 
 
 def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> None:

@@ -77,6 +77,7 @@ def check_run(subject: Subject) -> Link:
     run_id, receipt = subject.version.run_id, subject.receipt
     facts = subject.registry.run_facts(run_id)
     wrong = [*_tags(subject, facts), *_values(receipt, facts), *_curves(subject, facts)]
+    wrong += ["everything was deleted"] if facts.is_deleted else []
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.run_files(run_id, Path(folder))
         for path, expected in (
@@ -126,6 +127,8 @@ def _curves(subject: Subject, facts: Facts) -> Iterator[str]:
             if not any(_is_same(value, point.value) for value in values.get(point.step, ())):
                 yield f"curve {name} at step {point.step} is {values.get(point.step)}, not {point.value}"
                 break
+        if values and not any(_is_same(facts.metrics[name], value) for value in values[max(values)]):
+            yield f"metric {name} is {facts.metrics[name]}, its curve ends at {values[max(values)]}"
 
 
 def trials_that_differ(subject: Subject) -> Iterator[str]:

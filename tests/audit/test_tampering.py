@@ -327,6 +327,11 @@ EDITS = {
         "UPDATE metrics SET value = 0.01 WHERE key = 'train/loss' AND step = 2 AND run_uuid = ?",
         "train/loss at step 2",
     ),
+    "end of a curve": (
+        "UPDATE latest_metrics SET value = 0.01 WHERE key = 'train/loss' AND run_uuid = ?",
+        "metric train/loss is 0.01, its curve ends at",
+    ),
+    "run": ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", "everything was deleted in run"),
     "tag": ("UPDATE tags SET value = 'x' WHERE key = 'strop.weights' AND run_uuid = ?", "strop.weights"),
 }
 

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.environment import prepare_environment, show_only_our_lines
 from flows.lock import one_run_at_a_time
 from flows.nothing_new import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
 from flows.settling import follow_ledger
-from tasks.config import load_config
+from tasks import paths
+from tasks.config import PipelineConfig, load_config
 from tasks.errors import StropError
 from tasks.quick_start import importing
+
+if TYPE_CHECKING:
+    from flows.summary import Summary
 
 
 def run_once(rejudge: bool = False) -> Outcome:
@@ -47,10 +52,17 @@ def run_once(rejudge: bool = False) -> Outcome:
         return outcome
 
 
+def summary_of_run(config: PipelineConfig) -> Summary:
+    """Of the run that has just ended, from the folder that it worked in: what was edited meanwhile, or damaged, belongs to
+    the next one."""
+    from flows.summary import read_summary
+
+    with chdir(paths.WORK):
+        return read_summary(config)
+
+
 def finish_erasing() -> None:
     """Rows whose erasing was cut short go before anything is made of them again."""
-    from tasks import paths
-
     if paths.ERASING.exists():
         from tasks.erase.stage import resume
 

@@ -96,11 +96,12 @@ class AuditError(StropError):
 
 
 class DiskError(StropError):
-    """The disk is full, read-only, failing, or closed to this user."""
+    """The disk is full, read-only, failing, or closed to this user; or a folder or link stands in a file's place."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EACCES, errno.EPERM)
+NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 FULL_BY_TEXT = (
     "no space left on device",
     "database or disk is full",
@@ -141,6 +142,11 @@ def disk_error(error: BaseException) -> DiskError | None:
     if isinstance(error, OSError) and error.errno in CLOSED:
         fix = "Mend its permissions, then run again"
         return DiskError("may not be written or read", where=str(error.filename or "the disk"), fix=fix)
+    if isinstance(error, OSError) and error.errno in NO_FILE and error.filename:
+        what = f"something else stands in the place of a file or folder ({error.strerror})"
+        return DiskError(
+            what, where=str(error.filename), fix="Remove it, and bring back what was there (git, dvc checkout)"
+        )
     return None
 
 

@@ -111,7 +111,7 @@ def read_json(path: Path) -> Any:
     content = path.read_bytes()
     try:
         return json.loads(content.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = "an unresolved conflict of git" if is_conflict(content) else str(error) if content.strip() else "empty"
         raise DamagedFile(path, reason) from error
 
@@ -220,7 +220,7 @@ def read_log(path: Path, entry: Callable[..., T], what: str, fix: str) -> list[T
             raise DataError("an unresolved conflict of git", where=where, fix=fix)
         try:
             found.append(entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"not {what} ({error})", where=where, fix=fix) from error
     return found
 

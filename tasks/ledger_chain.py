@@ -137,7 +137,7 @@ def _entry(model: str, message: str, oid: str) -> Entry:
             kind = {"int": int, "bool": bool}.get(str(field.type), str)
             if type(getattr(result, field.name)) is not kind:
                 raise TypeError(f"{field.name} is no {kind.__name__}")
-    except (IndexError, ValueError, TypeError) as error:
+    except (IndexError, ValueError, TypeError, RecursionError) as error:
         raise broken(model, f"holds a commit that is no entry ({oid[:12]}: {error})") from error
     return result
 

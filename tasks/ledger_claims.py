@@ -48,6 +48,6 @@ def receipt_of(commit: str, objects: Objects) -> dict[str, Any] | None:
         return None
     try:
         receipt: dict[str, Any] = json.loads(result.data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ObjectDamaged(result.oid, f"is no receipt ({error})") from error
     return receipt

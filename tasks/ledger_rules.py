@@ -27,7 +27,7 @@ class Finding:
 
 
 def order_findings(chain: list[Recorded]) -> Iterator[Finding]:
-    """A version is judged once, then perhaps promoted; only what served before is rolled back to."""
+    """A version is judged once, then perhaps promoted, which one that serves is not; only what served before is rolled back to."""
     known: dict[int, Entry] = {}
     receipts: dict[str, int] = {}
     before: list[Entry] = []
@@ -49,7 +49,10 @@ def order_findings(chain: list[Recorded]) -> Iterator[Finding]:
                     yield Finding(
                         f"its entry {recorded} has another {name} than the entry that judged v{entry.version}"
                     )
-            if entry.kind == "rolled_back" and entry.version not in [e.version for e in champions_of(before)[:-1]]:
+            reigns = champions_of(before)
+            if entry.kind == "promoted" and reigns and reigns[-1].version == entry.version:
+                yield Finding(f"its entry {recorded} promotes the version that serves already")
+            if entry.kind == "rolled_back" and entry.version not in [each.version for each in reigns[:-1]]:
                 yield Finding(f"its entry {recorded} goes back to a version that did not serve before")
         before.append(entry)
 

@@ -44,7 +44,7 @@ def damage_of(folder: Path, *, trusts_times: bool = False) -> str:
         known = {str(name): ([int(part) for part in mark], str(digest)) for name, (*mark, digest) in listed.items()}
     except FileNotFoundError:
         return "it was not finished"
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return f"its list of files ({SEAL}) cannot be read"
     for name, (mark, digest) in sorted(known.items()):
         try:

@@ -55,7 +55,7 @@ def parse_start(content: str | bytes) -> Start:
             dict(entry.get("versions", {})),
             dict(entry.get("folders", {})),
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         fix = f"Begin the round anew: rm {paths.START}, then python -m tasks ingest"
         raise DataError(f"damaged ({error})", where=str(paths.START), fix=fix) from error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks import git, outputs, paths
 from tasks.errors import DataError, VersioningError
-from tasks.files import link_or_copy
+from tasks.files import link_or_copy, md5_of
 from tasks.weights import weights_digest
 
 
@@ -46,10 +46,13 @@ def receipt_at(commit: str) -> dict[str, Any] | None:
 
 
 def keep_weights(folder: Path) -> str:
-    """Keeps a trained model in .strop/models/<digest> by hard links, and returns the digest of its weights."""
+    """Keeps a trained model in .strop/models/<digest> by hard links, and returns the digest of its weights.
+
+    One with the same weights and other files (another chat template) takes the place of what was kept.
+    """
     digest = weights_digest(folder)
     kept = paths.MODELS / digest
-    if _is_whole(kept, digest):
+    if _is_whole(kept, digest, _other_files(folder)):
         return digest
     shutil.rmtree(kept, ignore_errors=True)
     beside = paths.MODELS / f".{digest}.{os.getpid()}"
@@ -62,37 +65,57 @@ def keep_weights(folder: Path) -> str:
 
 
 def weights_folder(model: str, version: int, digest: str) -> Path:
-    """The folder that holds a version's weights: kept from before, from data/model, or fetched by its tag.
+    """The folder that holds a version's model: kept from before, from data/model, or fetched by its tag.
+
+    Every file is compared with what the version's commit names: configuration, tokenizer and templates decide what it says, too.
 
     Raises:
-        VersioningError: they are nowhere, or are no longer what they were.
+        VersioningError: it is nowhere, or is no longer what it was.
     """
     kept = paths.MODELS / digest
-    if _is_whole(kept, digest):
+    commit = commit_of(model, version)
+    files = _files_of(commit) if commit else None
+    if _is_whole(kept, digest, files):
         return kept
-    if _is_whole(paths.MODEL, digest):
+    if _is_whole(paths.MODEL, digest, files):
         keep_weights(paths.MODEL)
         return kept
     name, fix = (
         f"{model} v{version}",
         "Set a DVC remote that has them: dvc remote add --default NAME URL; then git fetch --tags",
     )
-    commit = commit_of(model, version)
     if commit is None:
         raise VersioningError(f"the weights of {name} are not on this disk, and its tag is not in git", fix=fix)
     shutil.rmtree(kept, ignore_errors=True)
     outputs.fetch_from(commit, paths.MODEL, kept)
-    if not _is_whole(kept, digest):
+    if not _is_whole(kept, digest, files):
         shutil.rmtree(kept)
         raise VersioningError(
-            f"the weights of {name} in DVC's cache are damaged", fix=f"See which: strop audit {version}"
+            f"files of the model of {name} in DVC's cache are damaged", fix=f"See which: strop audit {version}"
         )
     return kept
 
 
-def _is_whole(folder: Path, digest: str) -> bool:
-    """Whether a folder's weights are the ones that the digest names."""
+def _is_whole(folder: Path, digest: str, files: dict[str, str] | None) -> bool:
+    """Whether a folder's weights are the ones that the digest names, and its other files have these md5, where they are known."""
     try:
-        return weights_digest(folder) == digest
+        return (files is None or _other_files(folder) == files) and weights_digest(folder) == digest
     except (DataError, OSError):
         return False
+
+
+def _files_of(commit: str) -> dict[str, str] | None:
+    """The md5 of every file of a version's model but its weights; None where neither cache nor remote has the list."""
+    try:
+        stored = outputs.stored_files(commit, paths.MODEL, listing_only=True)
+    except VersioningError:
+        return None
+    return {file.relpath: file.md5 for file in stored if not file.relpath.endswith(".safetensors")}
+
+
+def _other_files(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): md5_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".safetensors"
+    }

@@ -28,14 +28,13 @@ def run(
 ) -> int:
     """Retrain on what is new, once: ingest, train, evaluate, judge, register and promote."""
     config = enter_project()
-    from flows.running import run_once
-    from flows.summary import read_summary
+    from flows.running import run_once, summary_of_run
 
     if as_json:
         with stdout_to_stderr():  # the stages' lines; standard output is for the JSON alone
             outcome = run_once(rejudge)
-        summary = read_summary(config)
-        print_json({**outcome.as_dict(), "summary": None if outcome.kind == "nothing_new" else summary.as_dict()})
+        summary = None if outcome.kind == "nothing_new" else summary_of_run(config).as_dict()
+        print_json({**outcome.as_dict(), "summary": summary})
         return outcome.exit_code
     outcome = run_once(rejudge)
     sys.stdout.flush()
@@ -44,7 +43,7 @@ def run(
         return outcome.exit_code
     from flows.telling import tell_summary
 
-    tell_summary(console(), read_summary(config), outcome)
+    tell_summary(console(), summary_of_run(config), outcome)
     return outcome.exit_code
 
 

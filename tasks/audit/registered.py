@@ -35,16 +35,23 @@ def check_registry_files(subject: Subject) -> Link:
             for name, path in subject.registry.model_files(version.source, Path(folder)).items()
             if not name.endswith(".safetensors")  # these are a link of their own
         }
+        moved = _misplaced(subject)
         if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
-            return _without_record(subject, files, was_recorded=record is not None)
+            return _without_record(subject, files, moved, was_recorded=record is not None)
         recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
-        wrong = _named(changed_files(recorded, digests(files)), files)
+        wrong = moved + _named(changed_files(recorded, digests(files)), files)
     if (tag := version.tags.get(FILES_TAG)) not in (None, files_digest(record)):
         wrong.append(f"the registry's tag {FILES_TAG} is {str(tag)[:12]}, {LOGGED} says {files_digest(record)[:12]}")
     return link("registry files", wrong, f"{count_of(len(files), 'file')} as they were logged")
 
 
-def _without_record(subject: Subject, files: dict[str, Path], was_recorded: bool) -> Link:
+def _misplaced(subject: Subject) -> list[str]:
+    """Whoever loads the version by its number gets the files that were looked at, and no others."""
+    place = subject.registry.misplaced(subject.version)
+    return [f"the registry loads v{subject.version.version} from {place}, not from its own model"] if place else []
+
+
+def _without_record(subject: Subject, files: dict[str, Path], moved: list[str], was_recorded: bool) -> Link:
     trained = {
         file.relpath: file.path for file in subject.stored(paths.MODEL) if not file.relpath.endswith(".safetensors")
     }
@@ -55,7 +62,7 @@ def _without_record(subject: Subject, files: dict[str, Path], was_recorded: bool
             problems[MLMODEL] = "; ".join(lines)
     else:
         problems[MLMODEL] = "is not there"
-    wrong = _named(problems, files)
+    wrong = moved + _named(problems, files)
     why = (
         "logged again since, by strop registry rebuild"
         if was_recorded
@@ -70,6 +77,7 @@ def check_run(subject: Subject) -> Link:
     run_id, receipt = subject.version.run_id, subject.receipt
     facts = subject.registry.run_facts(run_id)
     wrong = [*_tags(subject, facts), *_values(receipt, facts), *_curves(subject, facts)]
+    wrong += ["everything was deleted"] if facts.is_deleted else []
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.run_files(run_id, Path(folder))
         for path, expected in (
@@ -119,6 +127,8 @@ def _curves(subject: Subject, facts: Facts) -> Iterator[str]:
             if not any(_is_same(value, point.value) for value in values.get(point.step, ())):
                 yield f"curve {name} at step {point.step} is {values.get(point.step)}, not {point.value}"
                 break
+        if values and not any(_is_same(facts.metrics[name], value) for value in values[max(values)]):
+            yield f"metric {name} is {facts.metrics[name]}, its curve ends at {values[max(values)]}"
 
 
 def trials_that_differ(subject: Subject) -> Iterator[str]:

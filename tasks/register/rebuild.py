@@ -21,6 +21,7 @@ from tasks.ledger import note_mirrored, now, read_ledger
 from tasks.logged import RESTORED_TAG
 from tasks.register import logged_model
 from tasks.register.known import Known, aliases_of, known_versions
+from tasks.register.logged_files import model_to_use_again
 from tasks.register.receipt import receipt_digest
 from tasks.register.restore import Restored, restore
 from tasks.register.run import complete_run
@@ -182,13 +183,10 @@ def _obtain_run(registry: Registry, version: Known, restored: Restored) -> str:
 
 
 def _obtain_model(registry: Registry, version: Known, restored: Restored, run_id: str) -> str:
-    """The address of the model with these weights: versions of equal weights share it."""
-    source = registry.find_model(version.weights)
+    """The address of the model with these files: versions of equal ones share it."""
+    source = model_to_use_again(registry, version.weights, restored.model)
     if source is not None:
-        with TemporaryDirectory(prefix="strop-rebuild-") as scratch:
-            if logged_model.digest_of(registry.weight_files(source, Path(scratch))) == version.weights:
-                return source
-        registry.forget_model(source)
+        return source
     if restored.model is None:
         return registry.log_empty_model(run_id, version.weights)
     assert version.receipt is not None

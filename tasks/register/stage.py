@@ -22,7 +22,7 @@ from tasks.ledger_chain import note_head
 from tasks.ledger_claims import version_message
 from tasks.logged import LOGGED, record_of
 from tasks.register import logged_model
-from tasks.register.logged_files import files_tag, is_as_logged
+from tasks.register.logged_files import files_tag, model_to_use_again
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.register.run import complete_run
 from tasks.tracking.registry import Registry, open_registry
@@ -114,10 +114,7 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
         return found.version
     run_id = complete_run(registry, receipt, key)
     weights = receipt["weights"]
-    source = registry.find_model(weights)
-    if source is not None and not is_as_logged(registry, source, weights, kept):
-        registry.forget_model(source)
-        source = None
+    source = model_to_use_again(registry, weights, kept)
     if source is None:
         source = logged_model.log_apart(run_id, kept, weights)
     tags = {

@@ -10,23 +10,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tasks.errors import RegistryError
 from tasks.files import file_digest
 from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.connected import Connected
 from tasks.tracking.reaching import patient, quiet, telling
+from tasks.tracking.versions import Version
 
 
 class Models(Connected):
     """The models that the runs of one experiment logged."""
 
-    def find_model(self, weights: str) -> str | None:
-        """The address of a model that was logged whole with these weights, so that none is stored twice."""
+    def find_models(self, weights: str) -> list[str]:
+        """The addresses of the models that were logged whole with these weights, so that none is stored twice."""
         with telling(self.uri):
             query = f"tags.`strop.weights` = '{weights}'"
-            for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
-                if str(model.status) == "READY":
-                    return str(model.model_uri)
-            return None
+            found = self.client.search_logged_models([self.experiment_id], filter_string=query)
+            return [str(model.model_uri) for model in found if str(model.status) == "READY"]
 
     def log_model(
         self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, speaks: bool = True
@@ -116,6 +116,16 @@ class Models(Connected):
                 place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
             return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
+    def misplaced(self, version: Version) -> str:
+        """Where MLflow loads a version by its number from, if that is not its own logged model; "" where it is.
+
+        The registry notes the place twice: `models:/NAME/3` is loaded from the version's own note.
+        """
+        with telling(self.uri):
+            place = self.client.get_model_version_download_uri(self.model, str(version.version))
+            own = self.client.get_logged_model(_model_id(version.source)).artifact_location
+        return "" if place in (own, version.source) else str(place)
+
     def share_weights(self, source: str, kept: Path) -> None:
         """Where registry and project share a disk, equal weight files become one file: full weights cost their size once."""
         place = self._local_artifacts(source)
@@ -129,7 +139,7 @@ class Models(Connected):
                     beside.replace(file)
 
     def _local_artifacts(self, source: str) -> Path | None:
-        place = local_folder(self.client.get_logged_model(source.rsplit("/", 1)[1]).artifact_location, self.uri)
+        place = local_folder(self.client.get_logged_model(_model_id(source)).artifact_location, self.uri)
         return place if place and place.is_dir() else None
 
     def _remove_half_logged(self, weights: str) -> None:
@@ -140,6 +150,15 @@ class Models(Connected):
                 if place := local_folder(model.artifact_location, self.uri):
                     shutil.rmtree(place.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)
+
+
+def _model_id(source: str | None) -> str:
+    """The logged model that a version's source names. Raises RegistryError where it names none: all that Strop registers are."""
+    model_id = str(source).removeprefix("models:/")
+    if not source or model_id == source or not model_id.startswith("m-"):
+        fix = "See who registered it: strop history. Make it again: strop registry rebuild"
+        raise RegistryError("names no logged model", where=f"the registry, source {source!r}", fix=fix)
+    return model_id
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ class Facts:
     tags: dict[str, str]
     datasets: frozenset[str]
     """Digests of those that it learned from."""
+    is_deleted: bool
+    """It was moved to MLflow's bin, which `mlflow gc` empties."""
 
 
 class Runs(Connected):
@@ -60,7 +62,8 @@ class Runs(Connected):
         with telling(self.uri):
             run = self.client.get_run(run_id)
             datasets = frozenset(each.dataset.digest for each in run.inputs.dataset_inputs)
-            return Facts(dict(run.data.params), dict(run.data.metrics), dict(run.data.tags), datasets)
+            is_deleted = run.info.lifecycle_stage != "active"
+            return Facts(dict(run.data.params), dict(run.data.metrics), dict(run.data.tags), datasets, is_deleted)
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         """Every (step, value) of a curve."""

@@ -327,6 +327,11 @@ EDITS = {
         "UPDATE metrics SET value = 0.01 WHERE key = 'train/loss' AND step = 2 AND run_uuid = ?",
         "train/loss at step 2",
     ),
+    "end of a curve": (
+        "UPDATE latest_metrics SET value = 0.01 WHERE key = 'train/loss' AND run_uuid = ?",
+        "metric train/loss is 0.01, its curve ends at",
+    ),
+    "run": ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", "everything was deleted in run"),
     "tag": ("UPDATE tags SET value = 'x' WHERE key = 'strop.weights' AND run_uuid = ?", "strop.weights"),
 }
 
@@ -421,6 +426,22 @@ def test_a_moved_alias_is_found(world: Path) -> None:
         }
 
 
+def test_a_version_that_is_loaded_from_the_place_of_another_model_is_found(world: Path) -> None:
+    """`models:/tiny/1` is loaded from the version's own note of the place, not from that of its logged model."""
+    other = "(SELECT storage_location FROM model_versions WHERE version = 2)"
+    with edited_registry((f"UPDATE model_versions SET storage_location = {other} WHERE version = 1", ())):
+        assert broken().keys() == {"registry files"}
+        assert "the registry loads v1 from mlflow/artifacts/models/m-" in broken(1, "registry files")["registry files"]
+
+
+@pytest.mark.parametrize("source", [None, "", "elsewhere", "models:/tiny/2", "/tmp/model"])
+def test_a_version_that_names_no_logged_model_is_found(world: Path, source: str | None) -> None:
+    with edited_registry(("UPDATE model_versions SET source = ? WHERE version = 1", (source,))):
+        found = broken()
+        assert found.keys() == {"weights", "registry files"}
+        assert all("names no logged model" in detail for detail in found.values())
+
+
 # the ledger
 
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -492,6 +513,7 @@ FORGERIES: dict[str, Change] = {
     "an invented version": with_invented,
     "an invented version with a receipt": lambda chain: [*chain, {**chain[0], "version": 9, "receipt": "0" * 64}],
     "an invented promotion": lambda chain: [*chain, {**chain[0], "version": 9, "kind": "promoted"}],
+    "a second promotion of the champion": lambda chain: [*chain, {**chain[1], "who": "mallory", "why": "mine"}],
     "a refused version that passed": with_field(5, passed=True),
     "a rollback to what never served": lambda chain: [*chain, {**chain[6], "kind": "rolled_back"}],
 }
@@ -514,6 +536,7 @@ NAMED = {
     "an invented version": r"`judged v9` \(\w+\) names the receipt of v1",
     "an invented version with a receipt": r"`judged v9` \(\w+\) is about a version whose tag tiny@v9 is not here",
     "an invented promotion": r"`promoted v9` \(\w+\) is about a version that no entry before it judged",
+    "a second promotion of the champion": r"`promoted v1` \(\w+\) promotes the version that serves already",
     "a refused version that passed": r"`judged v3` \(\w+\) (has another passed|is about a version whose tag)",
     "a rollback to what never served": r"`rolled_back v4` \(\w+\) goes back to a version that did not serve",
 }
@@ -533,6 +556,23 @@ def test_a_forged_ledger_is_found_and_answers_nothing(
             assert re.search(NAMED[name], err)
             assert "git fetch origin" in err or "git show" in err
     assert read_ledger("tiny")
+
+
+def test_an_entry_that_is_nested_without_end_is_one_line(
+    world: Path, strop: Callable[..., tuple[int, str, str]]
+) -> None:
+    head = user("rev-parse", REF).strip()
+    nested = subprocess.run(
+        ["git", "commit-tree", f"{head}^{{tree}}", "-p", head],
+        input=f"judged tiny v5\n\n{'[' * 100_000}", capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    user("update-ref", REF, nested)
+    try:
+        code, out, err = strop("status")
+    finally:
+        user("update-ref", REF, head)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"holds a commit that is no entry ({nested[:12]}" in err
 
 
 def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> None:
@@ -708,19 +748,22 @@ def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Subject, "blob", lambda self, path: None if path == LOGGED else real(self, path))
 
 
-def test_a_model_that_was_changed_is_not_registered_again(world: Path) -> None:
+def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are logged once, but only while every other file is as it was logged."""
-    from tasks.register.logged_files import is_as_logged
+    from tasks.register.logged_files import model_to_use_again
     from tasks.weights import weights_digest
 
     registry: Registry = open_registry(load_config())
     weights, source = weights_digest(paths.MODEL), registry.version(4).source
     kept = paths.MODELS / weights
     assert source == registry.version(3).source
-    assert is_as_logged(registry, source, weights, kept)
+    assert model_to_use_again(registry, weights, kept) == source
+    forgotten: list[str] = []
+    monkeypatch.setattr(Registry, "forget_model", lambda self, uri: forgotten.append(uri))
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
-        assert not is_as_logged(registry, source, weights, kept)
+        assert model_to_use_again(registry, weights, kept) is None
+    assert forgotten == [source]
 
 
 def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one(world: Path) -> None:

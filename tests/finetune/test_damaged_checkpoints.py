@@ -154,6 +154,8 @@ def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
     assert damage_of(tmp_path) == "inner/a has 4 of 8 bytes"
     cut(tmp_path / SEAL)
     assert "cannot be read" in damage_of(tmp_path)
+    (tmp_path / SEAL).write_text("[" * 100_000)
+    assert "cannot be read" in damage_of(tmp_path)
 
 
 def test_remembered_answers_of_a_damaged_file_are_asked_for_again(project: Path) -> None:

@@ -171,6 +171,20 @@ def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
 
 
+def test_a_file_that_is_damaged_in_mid_run_is_seen_by_the_next_run_alone(held: Path) -> None:
+    """The summary, too, is of what the run worked on: a run whose work is done does not fail for it."""
+    (held / "inbox/last.jsonl").write_text(json.dumps({"instruction": "Who?", "input": "", "output": "You."}) + "\n")
+    decisions = held / "data/decisions.jsonl"
+    before = decisions.read_bytes() if decisions.exists() else b""
+    run = Held(held)
+    decisions.write_text("not a decision\n")
+    assert run.go_on()["kind"] == "promoted"
+    done = subprocess.run(command("run"), cwd=held, env=environment(), capture_output=True, text=True, check=False)
+    decisions.write_bytes(before)
+    assert done.returncode == 1
+    assert "data/decisions.jsonl line 1: not a decision" in done.stderr
+
+
 def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(held: Path) -> None:
     if not (held / "data/raw").exists():
         strop(held, "run", HOLD=str(held.parent / "none"))

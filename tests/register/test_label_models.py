@@ -98,7 +98,7 @@ def test_a_head_that_comes_back_otherwise_is_not_registered(
     monkeypatch.setattr(Registry, "load_model", other_head)
     with pytest.raises(RegistryError, match="its logits differ"):
         log_model(load_config(), run_id, paths.MODEL, weights_digest(paths.MODEL))
-    assert registry.find_model(weights_digest(paths.MODEL)) is None
+    assert registry.find_models(weights_digest(paths.MODEL)) == []
 
 
 def test_a_reward_model_is_given_back_as_it_was(project: Path, tiny_llama: Path, registry_folder: None) -> None:

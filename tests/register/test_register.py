@@ -226,6 +226,25 @@ def test_equal_weights_under_a_new_verdict_are_stored_once(judged: Path) -> None
     assert first.source == second.source
 
 
+def test_equal_weights_with_another_template_are_a_model_of_their_own(judged: Path) -> None:
+    """What is registered is what was judged, file by file, and each version is asked with its own files."""
+    set_verdicts(seed1=False, seed5=False)
+    versioning.reproduce("gate")
+    assert stage.run(load_config()).version == 1
+    shutil.copytree("adapters/1", "adapters/5")
+    Path("adapters/5/templates.json").write_text('{"max_length_tokens": 5}')
+    set_params(seed=5)
+    run_stages()
+    assert stage.run(load_config()).version == 2
+    registry = open_registry(load_config())
+    first, second = registry.versions()
+    assert first.source != second.source
+    for version, content in ((first, "{}"), (second, '{"max_length_tokens": 5}'), (first, "{}")):
+        logged = registry.model_files(version.source, Path("scratch"))["templates.json"]
+        kept = weights_folder("tiny", version.version, version.tags["strop.weights"]) / "templates.json"
+        assert logged.read_text() == kept.read_text() == content
+
+
 def test_registry_and_project_share_the_weights_on_one_disk(judged: Path) -> None:
     stage.run(load_config())
     registry = open_registry(load_config())

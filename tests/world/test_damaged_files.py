@@ -45,6 +45,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda content: bytes(len(content) or 16),
     "empty": lambda _: b"",
     "list": lambda _: b"[1, 2]\n",
+    "nested": lambda _: b"[" * 100_000,
 }
 
 
@@ -141,6 +142,18 @@ def test_what_strop_keeps_beside_the_data_is_named_when_it_is_damaged(
         assert path.read_bytes() == damaged
     path.write_bytes(conflicted(whole))
     assert "conflict" in line_of(read) or path == paths.START
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(project: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
+    write_params(project, params("base", []))
+    for path in (paths.DECISIONS, paths.MANIFEST, paths.DVC_LOCK):
+        path.unlink(missing_ok=True)
+        path.mkdir(parents=True)
+        code, _, err = strop("status")
+        assert code == 1
+        assert err.startswith(f"strop: {path}: something else stands in the place of a file")
+        assert err.count("\n") == 1
+        path.rmdir()
 
 
 def test_an_unknown_or_half_written_decision_is_named(project: Path) -> None:

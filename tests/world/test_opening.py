@@ -11,13 +11,14 @@ import toyworld
 from toyworld import git as user
 from toyworld import set_params
 
-from tasks import paths, versioning
+from tasks import outputs, paths, versioning
 from tasks.config import load_config
 from tasks.errors import GitError, VersioningError
 from tasks.ingest.opening import open_round
 from tasks.ledger_chain import LedgerBroken
 from tasks.promote.stage import promote
 from tasks.round import Champion, Round
+from tasks.versions import weights_folder
 from tasks.weights import weights_digest
 
 
@@ -85,6 +86,33 @@ def test_damaged_weights_of_the_champion_are_fetched_again(world: Path) -> None:
     kept.write_bytes(b"damaged")
     open_round(load_config())
     assert weights_digest(kept.parent) == round_.champion.weights_digest
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "chat_template.jinja", "generation_config.json"])
+def test_another_file_of_the_champions_model_that_was_changed_is_fetched_again(world: Path, name: str) -> None:
+    """The gate would compare the candidate with a model that says something else than the one that serves."""
+    round_ = open_round(load_config())
+    assert round_.champion is not None
+    kept = paths.MODELS / round_.champion.weights_digest / name
+    before = kept.read_bytes() if kept.exists() else None
+    kept.unlink(missing_ok=True)
+    kept.write_bytes(b"{}")
+    open_round(load_config())
+    assert (kept.read_bytes() if kept.exists() else None) == before
+
+
+def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None:
+    """As where a file is edited in place, which is DVC's copy by another name."""
+    round_ = open_round(load_config())
+    assert round_.champion is not None
+    name = "chat_template.jinja"
+    (copy,) = (file.path for file in outputs.stored_files("tiny@v1", paths.MODEL) if file.relpath == name)
+    for file in (copy, paths.MODELS / round_.champion.weights_digest / name):
+        file.unlink()
+        file.write_text("Obey.")
+    told = r"files of the model of tiny v1 in DVC's cache are damaged.*strop audit 1"
+    with pytest.raises(VersioningError, match=told):
+        weights_folder("tiny", 1, round_.champion.weights_digest)
 
 
 def test_weights_that_are_nowhere_are_told(world: Path) -> None:

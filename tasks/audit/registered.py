@@ -76,7 +76,7 @@ def check_run(subject: Subject) -> Link:
     """MLflow's copies of parameters, metrics, curves, reports and digests are the receipt's."""
     run_id, receipt = subject.version.run_id, subject.receipt
     facts = subject.registry.run_facts(run_id)
-    wrong = [*_tags(subject, facts), *_values(receipt, facts), *_curves(subject, facts)]
+    wrong = [*_tags(subject, facts), *_values(subject, facts), *_curves(subject, facts)]
     wrong += ["everything was deleted"] if facts.is_deleted else []
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.run_files(run_id, Path(folder))
@@ -106,13 +106,24 @@ def _tags(subject: Subject, facts: Facts) -> Iterator[str]:
         yield f"dataset {receipt['dataset']} is not"
 
 
-def _values(receipt: dict[str, Any], facts: Facts) -> Iterator[str]:
+def _values(subject: Subject, facts: Facts) -> Iterator[str]:
+    receipt, run_id = subject.receipt, subject.version.run_id
     for key, value in params_of(receipt).items():
         if not _is_same_param(facts.params.get(key), value):
             yield f"parameter {key} is {facts.params.get(key)}, not {value}"
     for name, number in numbers_of(receipt["metrics"]).items():
         if not _is_same(facts.metrics.get(name), number):
             yield f"metric {name} is {facts.metrics.get(name)}, not {number}"
+        elif other := [value for _, value in subject.registry.history(run_id, name) if not _is_same(value, number)]:
+            yield f"metric {name} was {other[0]} at some time, not {number}"
+    for name, value in subject.registry.model_metrics(subject.version.source):
+        if not _is_same(facts.metrics.get(name), value) and not _is_a_point(subject, name, value):
+            yield f"metric {name} of the logged model is {value}, not {facts.metrics.get(name)}"
+
+
+def _is_a_point(subject: Subject, name: str, value: float) -> bool:
+    """MLflow may note an earlier point of a curve beside the model."""
+    return any(_is_same(value, point) for _, point in subject.registry.history(subject.version.run_id, name))
 
 
 def _curves(subject: Subject, facts: Facts) -> Iterator[str]:

@@ -116,6 +116,12 @@ class Models(Connected):
                 place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
             return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
+    def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
+        """The metrics that MLflow shows beside a logged model: those of the run that logged it."""
+        with telling(self.uri):
+            metrics = self.client.get_logged_model(_model_id(source)).metrics or []
+            return [(str(metric.key), float(metric.value)) for metric in metrics]
+
     def misplaced(self, version: Version) -> str:
         """Where MLflow loads a version by its number from, if that is not its own logged model; "" where it is.
 

@@ -331,6 +331,14 @@ EDITS = {
         "UPDATE latest_metrics SET value = 0.01 WHERE key = 'train/loss' AND run_uuid = ?",
         "metric train/loss is 0.01, its curve ends at",
     ),
+    "history of a metric": (
+        "UPDATE metrics SET value = 0.99 WHERE key = 'candidate/overall/score' AND run_uuid = ?",
+        "candidate/overall/score was 0.99 at some time",
+    ),
+    "metric beside the model": (
+        "UPDATE logged_model_metrics SET metric_value = 0.99 WHERE metric_name = 'candidate/overall/score' AND run_id = ?",
+        "candidate/overall/score of the logged model is 0.99",
+    ),
     "run": ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", "everything was deleted in run"),
     "tag": ("UPDATE tags SET value = 'x' WHERE key = 'strop.weights' AND run_uuid = ?", "strop.weights"),
 }

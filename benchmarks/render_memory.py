@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def make_ready(root: Path, count: int, base: str) -> None:
     from tasks.base.materialise import base_folder
     from tasks.base.resolve import read_base
     from tasks.config import load_config
-    from tasks.files import ParquetStream
+    from tasks.files import ParquetStream, file_digest
     from tasks.manifest import Batch, write_manifest
     from tasks.raw import RAW_SCHEMA
     from tasks.row import CURATED_SCHEMA
@@ -86,7 +87,7 @@ def make_ready(root: Path, count: int, base: str) -> None:
             for records, kept in made(count):
                 raw.write(records)
                 part.write(kept)
-        write_manifest([batch])
+        write_manifest([replace(batch, sha256=file_digest(batch.path))])
 
 
 def made(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:

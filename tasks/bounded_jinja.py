@@ -7,7 +7,7 @@ Jinja's sandbox keeps a template from the machine, not from its time: loops with
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Sized, ValuesView
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +20,14 @@ MOST_STEPS = 1_000_000
 """Turns of loops and calls in one rendering: a dialogue of a thousand turns takes some thousands."""
 MOST_CHARACTERS = 64 * 1024 * 1024
 """Of one text, and of all that a rendering writes."""
+MOST_SOURCE = 128 * 1024
+"""Of a template itself: Jinja's compiler takes time in proportion to the square of the macros in it."""
 MOST_ITEMS = 1_000_000
 """Of one list that is made of others."""
 MOST_WIDTH = 1_000_000
-STEPS_A_CALL = 4
+STEPS_A_CALL = 8
+NODES_A_STEP = 4
+"""What stands within a loop or macro is done anew in each turn or call: of a long body each costs more."""
 CHARACTERS_A_STEP = 256
 """Text that is put together counts as steps, too: it is copied."""
 CHARACTERS_A_SLOW_STEP = 8
@@ -31,11 +35,24 @@ ITEMS_A_STEP = 16
 _SLOW = frozenset({"title", "urlize", "wordwrap", "wordcount", "striptags", "list", "split", "rsplit", "splitlines", "translate",
                    "pprint", "xmlattr", "urlencode", "tojson", "capitalize", "swapcase", "casefold", "partition"})  # fmt: skip
 """What takes, or makes, much more of a text than it is long."""
+_STEPS_AN_ITEM = {
+    "map": 2,
+    "select": 2,
+    "reject": 2,
+    "selectattr": 2,
+    "rejectattr": 2,
+    "sort": 2,
+    "unique": 2,
+    "groupby": 8,
+}
+"""Of what calls a filter or a test, or looks an attribute up, for each item."""
 _DEEP = frozenset({"tojson", "pprint", "string", "join", "sort", "unique", "groupby", "min", "max", "sum", "format", "dictsort",
                    "xmlattr", "urlencode", "in", "eq", "==", "equalto", "ne", "!=", "lt", "<", "le", "<=", "gt", ">", "ge", ">=",
                    "lessthan", "greaterthan", "count", "index", "escape", "e", "forceescape", "format_map", "center", "upper",
                    "lower", "title", "trim", "capitalize", "replace", "indent", "wordwrap", "wordcount", "truncate"})  # fmt: skip
 """What looks at, or writes, what is within lists."""
+_LISTS = (list, tuple, set, frozenset, ValuesView, ItemsView)
+_VALUES = (*_LISTS, dict)
 _WIDTH_BY_VALUE = re.compile(r"\{[^{}]*\{")
 _LONG_NUMBER = re.compile(r"[0-9]{3,7}")
 _WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:[0-9]{7}|\*)")
@@ -55,7 +72,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def bound(self) -> None:
         """Replaces what makes texts of any length."""
         self.globals.pop("lipsum", None)
-        self.filters |= {"strop_counted": _counted, "strop_joined": _joined, "strop_weighed": _weighed}
+        self.filters |= {
+            "strop_counted": _counted,
+            "strop_joined": _joined,
+            "strop_weighed": _weighed,
+            "strop_stepped": _step,
+        }
         known: dict[str, Callable[..., Any]]
         for known in (self.filters, self.tests):  # type: ignore[assignment]
             for name, function in known.items():
@@ -64,10 +86,13 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.finalize = _written
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        if len(source) > MOST_SOURCE:
+            raise SecurityError(f"a template of {len(source):,} characters; at most {MOST_SOURCE:,} are read")
         try:
             tree = super()._parse(source, name, filename)
         except RecursionError:
             raise SecurityError("it is nested too deeply") from None
+        _weigh_bodies(tree)
         for loop in tree.find_all(nodes.For):
             loop.iter = _filtered(loop.iter, "strop_counted")
         for operand in tree.find_all(nodes.Operand):
@@ -76,8 +101,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         for part in list(tree.find_all(nodes.Getitem)):
             if isinstance(part.arg, nodes.Slice):
                 part.node = _filtered(part.node, "strop_weighed")
+            elif not isinstance(part.arg, nodes.Const):  # a tuple of tuples is hashed through and through
+                part.arg = _filtered(part.arg, "strop_weighed")
+        for pair in tree.find_all(nodes.Pair):
+            if not isinstance(pair.key, nodes.Const):
+                pair.key = _filtered(pair.key, "strop_weighed")
         _replace_joins(tree)
         return tree
+
+    def _compile(self, source: str, filename: str) -> Any:
+        try:
+            return super()._compile(source, filename)
+        except SyntaxError:  # Python's own bound
+            raise SecurityError("its loops are nested too deeply") from None
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "**":
@@ -102,6 +138,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(__obj, "__self__", None)
         if isinstance(__obj, LoopContext) and arguments and isinstance(arguments[0], Sized):  # a loop within itself
             _step(__context, len(arguments[0]))
+        for argument in arguments:
+            if isinstance(argument, tuple):
+                _step(__context, _steps_through(argument))
         if isinstance(owner, (str, bytes, list, tuple, dict)):
             name = getattr(__obj, "__name__", "")
             _charge(__context, name, (owner, *arguments, *named.values()))
@@ -163,6 +202,23 @@ def bound_chat_templates() -> None:
     chat_template_utils._compile_jinja_template = compiled
 
 
+def _weigh_bodies(tree: nodes.Template) -> None:
+    """Puts before what is done more than once (loops, macros, calls, blocks) how many steps that is."""
+    repeated = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)
+    each: Any
+    for each in list(tree.find_all(repeated)):
+        size, waiting = 0, list(each.body)
+        while waiting:
+            node = waiting.pop()
+            size += 1
+            if not isinstance(node, repeated):  # which has its own
+                waiting.extend(node.iter_child_nodes())
+        if steps := size // NODES_A_STEP:
+            counting = nodes.ExprStmt(_filtered(nodes.Const(steps, lineno=each.lineno), "strop_stepped"))
+            counting.node.environment = counting.environment = tree.environment
+            each.body.insert(0, counting)
+
+
 def _filtered(node: Any, name: str) -> nodes.Filter:
     made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
     made.environment = node.environment
@@ -194,9 +250,9 @@ def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any] | Iterabl
     return _counting(context, values)
 
 
-def _counting(context: Context, values: Iterable[Any]) -> Iterator[Any]:
+def _counting(context: Context, values: Iterable[Any], steps: int = 1) -> Iterator[Any]:
     for value in values:
-        _step(context)
+        _step(context, steps)
         yield value
 
 
@@ -210,6 +266,7 @@ def _joined(context: Context, parts: list[Any]) -> str:
     return "".join(texts)
 
 
+@pass_context
 def _step(context: Context, steps: int = 1) -> None:
     taken = getattr(context, "strop_steps", 0) + steps
     context.strop_steps = taken  # type: ignore[attr-defined]
@@ -229,6 +286,8 @@ def _bounded(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
         if len(arguments) == 1 and not named and type(arguments[0]) is str and len(arguments[0]) < CHARACTERS_A_STEP:
             return filter_(*first(context), arguments[0])  # the rule: nothing to count
         _charge(context, name, (*arguments, *named.values()))
+        if arguments and isinstance(arguments[0], Iterator):  # what another filter makes one by one
+            arguments = (_counting(context, arguments[0], _STEPS_AN_ITEM.get(name, 1)), *arguments[1:])
         texts = [each for each in arguments if isinstance(each, str)]
         _require_text(texts[0] if texts else "", name, arguments, named)
         return filter_(*first(context), *arguments, **named)
@@ -250,6 +309,8 @@ def _charge(context: Context, name: str, given: tuple[Any, ...]) -> None:
             steps += len(value) // ITEMS_A_STEP
         elif isinstance(value, int) and name in ("slice", "batch"):
             steps += abs(value)
+        if name in _STEPS_AN_ITEM and isinstance(value, Sized) and not isinstance(value, str):
+            steps += len(value) * _STEPS_AN_ITEM[name]
     if name == "join" and len(given) > 1:
         many, between = (given[1], given[0]) if isinstance(given[0], str) else (given[0], given[1])
         if isinstance(many, Sized) and isinstance(between, (str, bytes)):
@@ -260,7 +321,7 @@ def _charge(context: Context, name: str, given: tuple[Any, ...]) -> None:
 
 def _steps_through(value: Any) -> int:
     characters, items = _weigh(value)
-    return characters // CHARACTERS_A_STEP + items // 2
+    return characters // CHARACTERS_A_STEP + items
 
 
 def _weigh(value: Any) -> tuple[int, int]:
@@ -275,7 +336,7 @@ def _weigh(value: Any) -> tuple[int, int]:
         each = waiting.pop()
         if isinstance(each, (str, bytes)):
             characters += len(each)
-        elif isinstance(each, (list, tuple, set, frozenset)):
+        elif isinstance(each, _LISTS):
             items += len(each)
             _require_size([], items)
             waiting.extend(each)
@@ -294,7 +355,9 @@ def _weighed(context: Context, value: Any) -> Any:
     """The value, after what it costs to look through it was counted."""
     if isinstance(value, (str, bytes)):
         _step(context, len(value) // CHARACTERS_A_STEP)
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, range):
+        _step(context, len(value) // ITEMS_A_STEP)
+    elif isinstance(value, _VALUES):
         _step(context, _steps_through(value))
     return value
 

@@ -17,6 +17,8 @@ TIMEOUT_SECONDS = 2.0
 """For one text."""
 
 _COUNT = re.compile(r"\{(\d*)(?:,\d*)?\}")
+_CALL = re.compile(r"\(\?(?:R\)|[+-]?\d+\)|&|P>)")
+"""A group within itself, or another one called: `(?R)` fills the memory at once."""
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
@@ -33,6 +35,8 @@ def compile_pattern(text: str) -> Any:
         raise ValueError(f"a regular expression of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     if _parts(text) > MOST_PARTS:
         raise ValueError(f"its counted repetitions come to more than {MOST_PARTS:,}; write it with fewer")
+    if _CALL.search(_ESCAPED.sub("x", text)):
+        raise ValueError("it calls one of its groups, or itself; write it without")
     try:
         return regex.compile(text)
     except RecursionError:

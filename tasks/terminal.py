@@ -105,6 +105,8 @@ def prepare_streams() -> None:
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, Stream(stream))
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     sys.excepthook = _print_traceback
     threading.excepthook = lambda hook: _print_traceback(hook.exc_type, hook.exc_value, hook.exc_traceback)
 

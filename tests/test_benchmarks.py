@@ -82,3 +82,14 @@ def test_libraries_print_no_warnings_in_a_benchmark() -> None:
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(FOLDER)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_memory_of_render_is_measured_on_rows_that_render_takes(tiny_llama: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, FOLDER / "render_memory.py", "--rows", "10001", "--base", tiny_llama],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10,001 rows" in done.stdout

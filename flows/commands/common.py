@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,8 +22,20 @@ if TYPE_CHECKING:
 
     from tasks.config import PipelineConfig
 
+_Text = TypeVar("_Text", str, list[str], None)
+
+
+def as_text(value: _Text) -> _Text:
+    """What was typed, where the terminal's encoding cannot read its bytes: as UTF-8, and U+FFFD for what is none."""
+    if isinstance(value, list):
+        return [as_text(each) for each in value]
+    return os.fsencode(value).decode("utf-8", "replace") if value and _UNDECODED.search(value) else value
+
+
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
 Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+Why = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")]
 
 
 def enter_project() -> PipelineConfig:

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.common import Json, Why, console, enter_project, enter_root, print_json
+from flows.commands.common import Json, Why, as_text, console, enter_project, enter_root, print_json
 from tasks.errors import DataError
 
 app = typer.Typer(
     help="The dataset: its versions and batches; exclude a batch, or include it again.", no_args_is_help=True
 )
 
-Batch = Annotated[str, typer.Argument(help="The batch's id, or its first characters.")]
+Batch = Annotated[str, typer.Argument(callback=as_text, help="The batch's id, or its first characters.")]
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.common import Json, console, enter_root, print_json
+from flows.commands.common import Json, as_text, console, enter_root, print_json
 from flows.refused import Wanted, export, read_refused, why_kept
 from tasks.errors import DataError
 from tasks.visible import shown
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Rows that were refused or dropped, and why.", no_args_is_help=True)
 
-Row = Annotated[str, typer.Argument(help="The row's id, or its first characters.")]
-Rows = Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help="Row ids, or their first characters.")]
-Reason = Annotated[str | None, typer.Option(help="Only this reason.")]
-Source = Annotated[str | None, typer.Option(help="Only this source.")]
-Batch = Annotated[str | None, typer.Option(help="Only this batch: its id, or its first characters.")]
-Room = Annotated[str | None, typer.Option(help="Only what this room refused: validate or curate.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
+Rows = Annotated[
+    list[str] | None, typer.Argument(metavar="[ROW]...", callback=as_text, help="Row ids, or their first characters.")
+]
+Reason = Annotated[str | None, typer.Option(callback=as_text, help="Only this reason.")]
+Source = Annotated[str | None, typer.Option(callback=as_text, help="Only this source.")]
+Batch = Annotated[str | None, typer.Option(callback=as_text, help="Only this batch: its id, or its first characters.")]
+Room = Annotated[str | None, typer.Option(callback=as_text, help="Only what this room refused: validate or curate.")]
+Why = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")]
 
 
 @app.command("list")

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.common import Json, console, enter_project, print_json
+from flows.commands.common import Json, as_text, console, enter_project, print_json
 from tasks.errors import DataError
 from tasks.visible import shown
 from tasks.wording import count_of
 
 app = typer.Typer(help="Single rows: where one came from and what became of it; forget one.", no_args_is_help=True)
 
-Row = Annotated[str, typer.Argument(help="The row's id, or its first characters.")]
+Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
 
 
 @app.command()
@@ -54,12 +54,16 @@ def why(row: Row, as_json: Json = False) -> int:
 
 @app.command()
 def forget(
-    rows: Annotated[list[str] | None, typer.Argument(help="Ids of rows, or their first characters.")] = None,
+    rows: Annotated[
+        list[str] | None, typer.Argument(callback=as_text, help="Ids of rows, or their first characters.")
+    ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=VALUE or FIELD~REGEX, such as source=support or input~Li Lei; all must hold."),
+        typer.Option(
+            callback=as_text, help="FIELD=VALUE or FIELD~REGEX, such as source=support or input~Li Lei; all must hold."
+        ),
     ] = None,
-    why: Annotated[str, typer.Option("--why", help="The reason, for the record.")] = "",
+    why: Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")] = "",
     erase: Annotated[
         bool,
         typer.Option("--erase", help="Also take their bytes out of every file, cache and remote. Cannot be undone."),

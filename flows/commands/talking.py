@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.common import Json, console, enter_project, print_json
+from flows.commands.common import Json, as_text, console, enter_project, print_json
 from tasks.visible import shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TopP = Annotated[
     float, typer.Option(min=0.01, max=1, help="Draw from the likeliest tokens that hold this much probability.")
 ]
 Seed = Annotated[int, typer.Option(help="Seeds the draw.")]
-System = Annotated[str | None, typer.Option(help="A system message.")]
+System = Annotated[str | None, typer.Option(callback=as_text, help="A system message.")]
 
 LEAVE = {"/exit", "/quit"}
 
@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
+    prompt: Annotated[str, typer.Argument(callback=as_text, help="What to ask; - reads it from standard input.")],
     to: To = "champion",
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
@@ -44,7 +44,7 @@ def generate(
 ) -> int:
     """Ask a model once; one that tells labels apart gives the label of the text."""
     config = enter_project()
-    asked = sys.stdin.read() if prompt == "-" else prompt
+    asked = as_text(sys.stdin.read()) if prompt == "-" else prompt
     if not asked.strip():
         raise typer.BadParameter("The prompt is empty.")
     from flows.speaking import Sampling, load_speaker, stream_answer
@@ -125,7 +125,7 @@ def _opening(system: str | None) -> list[dict[str, str]]:
 def _ask() -> str | None:
     """The user's next line; None where they leave."""
     try:
-        asked = input("> ").strip()
+        asked = as_text(input("> ")).strip()
     except (EOFError, KeyboardInterrupt):
         print()
         return None

@@ -71,6 +71,9 @@ KEPT = (
 )
 """Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
 
+FOREIGN = ("trust_remote_code", "model_init_kwargs", "ref_model_init_kwargs", "hub_token")
+"""Fields by which a model's own code would be trusted unpinned, or a secret would stand in params.yaml."""
+
 _TRL = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "max_length")
 _GENERATION = ("num_generations", "num_generations_eval", "max_completion_length", "generation_batch_size")
 OF_OBJECTIVE = {
@@ -173,6 +176,8 @@ def _checked(extra: dict[str, Any], kind: type[TrainingArguments], objective: st
             what, fix = f"is set by finetune.{OURS[name]}", f"Set finetune.{OURS[name]} instead"
         elif name in KEPT:
             what, fix = "may not be set: Strop's checkpoints, curves or batches depend on it", "Leave it out"
+        elif name in FOREIGN:
+            what, fix = "may not be set: no model's code runs, and no secret is kept, by it", "See docs/security.md"
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             what, fix = f"is no field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"

@@ -20,6 +20,8 @@ BYTES_AT_ONCE = 32 * 1024 * 1024
 ROW_BYTES, MOST_ROWS = 256, 2_000_000
 """A column of labels packs to almost nothing: so much is allowed for a row, of so many rows at most."""
 LARGEST_PAGE_BYTES = 1024**3
+MOST_COLUMNS = 4_096
+"""Of each column the pages are looked at, whatever is in them."""
 
 
 class Bound:
@@ -66,7 +68,11 @@ def parquet_batches(content: Content) -> Iterator[Any]:
 
     size = content.path.stat().st_size
     with pq.ParquetFile(content.path) as plain:
-        metadata, schema = plain.metadata, plain.schema_arrow
+        metadata = plain.metadata
+        if metadata.num_columns > MOST_COLUMNS:
+            what = f"has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are read"
+            raise SourceError(what, where=content.name, fix="Write it with the columns of its rows alone")
+        schema = plain.schema_arrow
     columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
     bound = Bound(size, metadata.num_rows, content.max_uncompressed_bytes, content.name)
     groups = _checked_pages(content, metadata, columns, bound)

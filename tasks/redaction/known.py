@@ -19,6 +19,7 @@ from tasks.redaction.patterns import (
     SECRET_KEY,
     SECRET_PARAMETER,
     SHORTEST_BY_NAME,
+    SHORTEST_LINE,
     SHORTEST_SECRET,
 )
 from tasks.redaction.tool_configs import is_path, secrets_in_config
@@ -126,7 +127,7 @@ def _add(secrets: dict[str, str], values: list[str], shown: str = HIDDEN) -> Non
     for value in values:
         if len(value) < SHORTEST_SECRET:
             continue
-        for form in dict.fromkeys((value, unquote(value), *_keys_within(value))):
+        for form in dict.fromkeys((value, unquote(value), *_keys_within(value), *_lines_within(value))):
             for spelling in _spellings(form):
                 if len(spelling) >= SHORTEST_SECRET:  # `%61%62` is `ab`
                     secrets.setdefault(spelling, shown)
@@ -148,6 +149,12 @@ def _keys_within(value: str) -> list[str]:
     """The keys in a connection string: `AccountName=…;AccountKey=…`."""
     pairs = [part.partition("=") for part in value.split(";")] if ";" in value else []
     return [secret for key, _, secret in pairs if SECRET_PARAMETER.search(key) or key.lower().endswith("key")]
+
+
+def _lines_within(value: str) -> list[str]:
+    """The lines of a key that has several, for what shows one at a time."""
+    lines = re.split(r"\r?\n|\\n", value)
+    return [line for line in lines if len(line) >= SHORTEST_LINE and "-----" not in line] if len(lines) > 1 else []
 
 
 def _in_addresses(text: str) -> list[str]:

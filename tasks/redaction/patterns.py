@@ -9,6 +9,8 @@ SHORTEST_SECRET = 4
 """A shorter value is not masked: it would be part of words."""
 SHORTEST_BY_NAME = 8
 """As above, of a variable that only its name makes a secret."""
+SHORTEST_LINE = 16
+"""As above, of a secret of several lines."""
 NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SECRET_KEY = re.compile(
     r"(^|_)(key|secret|token|pass|password|passwd|passphrase|sas|credential|credentials)(_|$)"

@@ -11,14 +11,23 @@ _CREDENTIALS = re.compile(r"((?:(?<=:/)/?|(?<=//))[^\s/?#\"'<>@:]*):([^\s/?#\"'<
 _UNESCAPED = re.compile(r"(?<=://)([^\s/?#\"'<>@:\[]*):(?!\$\{|[0-9]+[/?#]|@|…@)([^\s<>]{1,200})@")
 """`//user:a/b#c@`; a port is no password."""
 _TOKEN_BEFORE_HOST = re.compile(r"(?<=https://)(?!\$\{)[^\s/?#\"'<>@:]+@|(?<=http://)(?!\$\{)[^\s/?#\"'<>@:]+@")
-_PARAMETERS = re.compile(r"([?&;]([A-Za-z0-9_.\-]+)=)(?!\$\{)([^&;\s\"'<>)]+)")
+_PARAMETERS = re.compile(r"([?&;#]([A-Za-z0-9_.\-]+)=)(?!\$\{)([^&;\s\"'<>)]+)")
 _PAIRS = re.compile(
-    r"((?:passw(?:or)?d|passphrase|(?:api|access|account|secret|shared_?access)_?key|\b(?:pwd|secret|token))"
+    r"((?:passw(?:or)?d|passphrase|(?:api|access|account|secret|shared_?access)_?key|auth_string|[a-z]_secret"
+    r"|(?:access|api|auth|bearer|github|gitlab|hf|hub|id|private|refresh|session)_token|\b(?:pwd|secret|token))"
     r"\s*=\s*(?:b?['\"])?)(?!\$\{)[^\s;,&\"')]+",
     re.IGNORECASE,
 )
+_TOLD = re.compile(
+    r"((?:passw(?:or)?d|passphrase|\bpwd|(?:api|access|account|secret)[_-]?key|[a-z]_secret|auth_string"
+    r"|(?:access|api|auth|bearer|github|gitlab|hf|hub|id|private|refresh|session)_token|密码|口令|密钥)[ \t]*[:：][ \t]*)"
+    r"(?!\$\{)[^\s;,&\"')]+"
+    r"|(--(?:password|passwd|token|secret|api-key)[ \t]+)(?!\$\{)[^\s-][^\s\"']*",
+    re.IGNORECASE,
+)
+"""`password: hunter2`, as YAML and people write it, and a program's option."""
 _ENTRIES = re.compile(
-    r"(['\"][a-z_-]{0,40}(?:passw(?:or)?d|passphrase|pwd|secret|token|(?:api|access|account|secret)[_-]?key)['\"]"
+    r"(['\"][a-z_-]{0,40}(?:passw(?:or)?d|passphrase|pwd|secret|token|auth|(?:api|access|account|secret)[_-]?key)['\"]"
     r"\s*:\s*b?['\"])(?!\$\{)[^\s'\"]+",
     re.IGNORECASE,
 )
@@ -31,12 +40,22 @@ _HEADER = re.compile(
 )
 
 
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----).*?(?=-----END |\Z)", re.DOTALL)
+_COOKIE = re.compile(r"(\b(?:set-)?cookie['\"]?[ \t]*:[ \t]*b?['\"]?)[^\r\n'\"]+", re.IGNORECASE)
+_PREFIXED = re.compile(
+    r"\b(?:gh[oprsu]_[A-Za-z0-9]{20}|github_pat_\w{20}|glpat-[\w-]{16}|hf_[A-Za-z0-9]{20}|sk-[\w-]{20}|xox[abprs]-[\w-]{10}"
+    r"|A[KS]IA[A-Z0-9]{16}|eyJ[\w-]{8,2000}\.eyJ[\w-]{8,2000}\.)[\w-]*"
+)
+"""Tokens that begin as their maker has them begin, and signed ones (JWT)."""
+
+
 def redact(text: str) -> str:
     """The text without known secrets, and without whatever is shaped like one: `//user:password@`, `?token=…`."""
     text = without_credentials(without_known(text))
-    for shape in (_PAIRS, _ENTRIES, _HEADER):
+    for shape in (_PAIRS, _ENTRIES, _HEADER, _COOKIE, _PRIVATE_KEY):
         text = shape.sub(rf"\1{HIDDEN}", text)
-    return text
+    text = _TOLD.sub(lambda match: f"{match[1] or match[2]}{HIDDEN}", text)
+    return _PREFIXED.sub(HIDDEN, text)
 
 
 def without_credentials(text: str) -> str:

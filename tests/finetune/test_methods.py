@@ -132,6 +132,9 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
         ("fsdp", "full_shard", "is set by finetune.launch.strategy"),
         ("deepspeed", "ds.json", "is set by finetune.launch.strategy"),
         ("output_dir", "elsewhere", "may not be set"),
+        ("trust_remote_code", True, "may not be set"),
+        ("model_init_kwargs", {"trust_remote_code": True}, "may not be set"),
+        ("hub_token", "hf_x", "no secret is kept"),
         ("adam_beta3", 0.9, "Nearest: adam_beta"),
         ("optim", "magic", "magic"),
         ("adam_beta2", 1.5, "beta"),
@@ -411,3 +414,12 @@ def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project
     prefix = {"method": "prompt", "prompt": {"kind": "prefix"}, "gradient_checkpointing": True}
     with pytest.raises(ConfigError, match=r"gradient_checkpointing does not go with prompt\.kind: prefix"):
         prepare(project, tiny_gpt2, **prefix)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "grpo", "reward"])
+def test_no_objective_lets_a_models_code_run_by_a_field_of_the_trainer(objective: str) -> None:
+    from tasks.finetune.arguments import require_fields
+
+    for field in ("trust_remote_code", "model_init_kwargs"):
+        with pytest.raises(TrainingError, match=f"{field} may not be set"):
+            require_fields(objective, [field])

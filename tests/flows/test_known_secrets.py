@@ -99,3 +99,13 @@ def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatc
     monkeypatch.setenv("ALL_PROXY", "http://li:%61%62@proxy:1")
     told = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
     assert told == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"
+
+
+def test_of_a_key_of_several_lines_each_is_known(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "SSH_PRIVATE_KEY", f"-----BEGIN KEY-----\n{'ab12' * 16}\n{'cd34' * 8}\nef==\n-----END KEY-----\n"
+    )
+    monkeypatch.setenv("THE_SECRET", f"-----BEGIN KEY-----\\n{'gh56' * 16}\\n-----END KEY-----")
+    for line in ("ab12" * 16, "cd34" * 8, "gh56" * 16):
+        assert without_known(f"read: {line}") in ("read: ${SSH_PRIVATE_KEY}", "read: ${THE_SECRET}")
+    assert without_known("-----BEGIN KEY-----") == "-----BEGIN KEY-----"

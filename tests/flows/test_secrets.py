@@ -203,6 +203,18 @@ def test_an_error_whose_cause_holds_a_secret_loses_it_and_others_stay_as_they_ar
         ("[(b'authorization', b'Basic bGk6eA==')]", "[(b'authorization', b'Basic …')]"),
         ("Proxy-Authorization: Basic bGk6eA==\nX-Api-Key: abc", "Proxy-Authorization: Basic …\nX-Api-Key: …"),
         ("password=bob", "password=…"),
+        ("password: hunter2, user: li", "password: …, user: li"),
+        ("client_secret: hunter2 access_token=hunter2", "client_secret: … access_token=…"),
+        ("api_key: hunter2\nretries: 3\n密码：hunter2", "api_key: …\nretries: 3\n密码：…"),
+        ("curl --password hunter2 https://h/", "curl --password … https://h/"),
+        ("https://h/x#access_token=hunter2", "https://h/x#access_token=…"),
+        ("Set-Cookie: sid=hunter2; Path=/\nDate: now", "Set-Cookie: …\nDate: now"),
+        (f"got ghp_{'a1' * 15} and eyJhbGciOiJI.eyJzdWIiOiIx.hunter2", "got … and …"),
+        (
+            "in -----BEGIN RSA PRIVATE KEY-----\nMIIEhunter2\nhunter2==\n-----END RSA PRIVATE KEY----- there",
+            "in -----BEGIN RSA PRIVATE KEY-----…-----END RSA PRIVATE KEY----- there",
+        ),
+        ("unexpected token: x, eos_token: </s>, max_tokens=3", "unexpected token: x, eos_token: </s>, max_tokens=3"),
     ],
 )
 def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> None:
@@ -211,8 +223,10 @@ def test_what_is_shaped_like_a_secret_is_left_out(text: str, expected: str) -> N
 
 @pytest.mark.parametrize(
     "text",
-    [f"{part}{filling * (100_000 // len(filling))}\"" for part in ("authorization:", "password", "'token':", "https://", "//a:")
-     for filling in (" ", "a", ":", "@", "://a:b", "password", "authorization:", "'", "?a=")],
+    [f"{part}{filling * (100_000 // len(filling))}\"" for part in
+     ("authorization:", "password", "'token':", "https://", "//a:", "cookie:", "-----BEGIN PRIVATE KEY-----", "eyJ")
+     for filling in (" ", "a", ":", "@", "://a:b", "password", "authorization:", "'", "?a=", "eyJa",
+                     "-----BEGIN PRIVATE KEY-----", "eyJaaaaaaaa.")],
     ids=lambda text: re.sub(r"\W+", "_", text[:24]),
 )  # fmt: skip
 def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> None:

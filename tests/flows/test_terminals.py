@@ -332,3 +332,31 @@ def test_new_files_follow_the_umask(umask: int, rights: int, tmp_path: Path, mon
     # 0444 is DVC's own, of files that are links into its cache
     assert {oct(p.stat().st_mode & 0o777): p for p in files if p.stat().st_mode & 0o777 not in (rights, 0o444)} == {}
     assert {oct(p.stat().st_mode & 0o777): p for p in folders if p.stat().st_mode & 0o777 != 0o777 & ~umask} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["rows", "why", "\udcff" * 8],
+        ["rows", "forget", "\udcff" * 8, "--why", "\udcff"],
+        ["rows", "forget", "--where", "source=\udcff", "--why", "x", "--dry-run"],
+        ["quarantine", "list", "--reason", "\udcff"],
+        ["quarantine", "list", "--source", "\udcff"],
+        ["quarantine", "drop", "\udcff" * 8, "--why", "\udcff"],
+    ],
+    ids=lambda line: " ".join(line[:3]).encode("ascii", "backslashreplace").decode(),
+)
+def test_bytes_that_the_terminals_encoding_cannot_read_are_text_all_the_same(
+    line: list[str], hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        assert _Terminal("utf-8", patch).run(*line)[0] in (0, 1)
+
+
+def test_a_prompt_in_a_terminal_of_another_encoding_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.commands.common import as_text
+
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode("ascii", "surrogateescape"))
+    assert as_text("城市".encode().decode("ascii", "surrogateescape")) == "城市"
+    assert as_text(["a", "\udcff"]) == ["a", "\ufffd"]
+    assert as_text(None) is None

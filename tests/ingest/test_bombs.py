@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 import tracemalloc
 from decimal import Decimal
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_a_parquet_bomb_is_refused_in_one_line_that_names_file_row_group_and_bou
     assert "67,108,864 bytes" in str(told.value)
     assert "max_uncompressed_bytes" in str(told.value)
     assert max(peaks) < 200e6
+
+
+def test_a_file_of_thousands_of_columns_is_refused_before_their_pages_are_looked_at(tmp_path: Path) -> None:
+    wide = pa.table({f"column {number}": ["a"] for number in range(20_000)})
+    path = written(tmp_path / "wide.parquet", wide)
+    start = time.process_time()
+    with pytest.raises(SourceError, match=r"wide\.parquet: has 20,000 columns; at most 4,096 are read"):
+        read(path)
+    assert time.process_time() - start < 2
 
 
 def test_a_bomb_needs_no_memory_to_be_refused(tmp_path: Path) -> None:

@@ -55,6 +55,28 @@ ENDLESS = {
     "tested again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ a is upper }}{% endfor %}",
     "cut again and again": "{% set a = text * 60000 %}{% for i in range(90000) %}{{ a[1:]|length }}{% endfor %}",
     "a list looked through": "{% set a = range(99999)|list %}{% for i in range(90000) %}{{ 'b' in a }}{% endfor %}",
+    "a long body of a loop": "{% for i in range(99999) %}" + "{% set a = i * i %}" * 1000 + "{% endfor %}",
+    "a long body of a loop within itself": "{% for i in [1] recursive %}" + "{% set a = i * i %}" * 1000
+        + "{% if loop.depth < 900 %}{{ loop(range(99)) }}{% endif %}{% endfor %}",
+    "a long body of a macro": "{% macro f(i) %}" + "{% set a = i * i %}" * 1000 + "{% endmacro %}"
+        "{% for i in range(90000) %}{{ f(i) }}{% endfor %}",
+    "a long body of a call": "{% macro f() %}{% for i in range(90000) %}{{ caller() }}{% endfor %}{% endmacro %}"
+        "{% call f() %}" + "{% set a = 7 * text %}" * 1000 + "{% endcall %}",
+    "maps again and again": "{% set a = range(99999)|list %}"
+        "{% for i in range(9999) %}{{ a|map('string')|list|length }}{% endfor %}",
+    "maps of maps": "{{ range(99999)|" + "map('string')|" * 90 + "list|length }}",
+    "grouped again and again": "{% set a = range(99999)|list %}{% for i in range(99) %}{{ a|groupby('real')|length }}{% endfor %}",
+    "a range looked through": "{% for i in range(90000) %}{{ 'b' in range(99999) }}{% endfor %}",
+    "values looked through": "{% set a = dict.fromkeys(range(99999), 'a') %}"
+        "{% for i in range(90000) %}{{ 'b' in a.values() }}{% endfor %}",
+    "shared tuples as a key": "{% set n = namespace(x=1) %}"
+        "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1}|length }}",
+    "shared tuples looked up": "{% set n = namespace(x=1) %}"
+        "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {1: 2}[n.x] }}",
+    "shared tuples asked for": "{% set n = namespace(x=1) %}"
+        "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {1: 2}.get(n.x) }}",
+    "many macros": "{% macro f() %}{% endmacro %}" * 20000,
+    "deep loops": "{% for i in [1] %}" * 60 + "{% endfor %}" * 60,
     "a map": "{{ ([text * 60000] * 900000)|map('upper')|map('length')|sum }}",
     "wide formats": "{{ ('{0:999999}' * 1000).format(1)|length }}",
     "translated": "{{ (text * 60000).translate({97: 'b' * 60000})|length }}",

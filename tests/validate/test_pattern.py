@@ -46,3 +46,10 @@ def test_a_pattern_that_takes_too_long_names_itself_and_refuses_no_row(monkeypat
 def test_what_is_no_pattern_is_told() -> None:
     with pytest.raises(ValueError, match=r"not a regular expression: missing \)"):
         Pattern.compile("(")
+
+
+@pytest.mark.parametrize("text", ["(?R)", "(?0)", "(a)(?1)", "(?P<n>a)(?&n)", "(?P<n>a)(?P>n)", "a(b)(?-1)"])
+def test_a_pattern_that_calls_itself_or_a_group_is_refused_before_it_fills_the_memory(text: str) -> None:
+    with pytest.raises(ValueError, match="it calls one of its groups, or itself"):
+        patterns.compile_pattern(text)
+    assert patterns.is_found(patterns.compile_pattern(regex.escape(text)), text)

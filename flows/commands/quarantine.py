@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flows.commands.common import Json, as_text, console, enter_root, print_json
+from flows.commands.common import Json, Why, as_text, console, enter_root, print_json
 from flows.refused import Wanted, export, read_refused, why_kept
 from tasks.errors import DataError
 from tasks.visible import shown
@@ -28,7 +28,6 @@ Reason = Annotated[str | None, typer.Option(callback=as_text, help="Only this re
 Source = Annotated[str | None, typer.Option(callback=as_text, help="Only this source.")]
 Batch = Annotated[str | None, typer.Option(callback=as_text, help="Only this batch: its id, or its first characters.")]
 Room = Annotated[str | None, typer.Option(callback=as_text, help="Only what this room refused: validate or curate.")]
-Why = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")]
 
 
 @app.command("list")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.common import Json, as_text, console, enter_project, print_json
+from flows.commands.common import Json, Why, as_text, console, enter_project, print_json
 from tasks.errors import DataError
 from tasks.visible import shown
 from tasks.wording import count_of
@@ -63,7 +63,7 @@ def forget(
             callback=as_text, help="FIELD=VALUE or FIELD~REGEX, such as source=support or input~Li Lei; all must hold."
         ),
     ] = None,
-    why: Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")] = "",
+    why: Why = "",
     erase: Annotated[
         bool,
         typer.Option("--erase", help="Also take their bytes out of every file, cache and remote. Cannot be undone."),

@@ -15,7 +15,7 @@ from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.precision import DTYPES, Precision
 from tasks.base.resolve import BaseRecord
-from tasks.bounded_jinja import bound_chat_templates
+from tasks.bounded_jinja.environment import bound_chat_templates
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
 

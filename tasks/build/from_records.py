@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bounded_jinja import BoundedEnvironment
+from tasks.bounded_jinja.environment import BoundedEnvironment
 from tasks.build.made import Made, digest_of
 from tasks.build.settings import Recipe
 from tasks.errors import ConfigError, SourceError

@@ -19,7 +19,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 
 from tasks import paths
-from tasks.bounded_jinja import BoundedEnvironment, begin, has_loops
+from tasks.bounded_jinja.environment import BoundedEnvironment, has_loops
+from tasks.bounded_jinja.steps import begin
 from tasks.errors import ConfigError, StropError
 from tasks.files import why_unreadable
 from tasks.target_forms import entries_of, json_of

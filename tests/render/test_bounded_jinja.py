@@ -12,7 +12,7 @@ from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks.base.load import load_tokenizer
-from tasks.bounded_jinja import BoundedEnvironment
+from tasks.bounded_jinja.environment import BoundedEnvironment
 from tasks.errors import ConfigError
 from tasks.render.chat import ChatFormat
 from tasks.render.conversation import Conversation

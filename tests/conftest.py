@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from once import begin_session, once
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -35,9 +36,9 @@ QUIET = {
 }
 os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take over that of the process that starts them
-    for variable, prefix in (("STROP_CACHE", "strop-cache-"), ("STROP_TEST_WARM", "strop-warm-")):
-        os.environ[variable] = tempfile.mkdtemp(prefix=prefix)
-        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+    os.environ["STROP_CACHE"] = tempfile.mkdtemp(prefix="strop-cache-")
+    atexit.register(shutil.rmtree, os.environ["STROP_CACHE"], ignore_errors=True)
+    begin_session()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -229,9 +230,10 @@ def _stat_of(file: Path) -> tuple[int, int]:
 @functools.cache
 def _project_template() -> Path:
     """Made once: two thousand tests need a project."""
-    root = Path(tempfile.mkdtemp(prefix="strop-project-")) / "project"
-    atexit.register(shutil.rmtree, root.parent, ignore_errors=True)
-    root.mkdir()
+    return once("project", _make_project_template)
+
+
+def _make_project_template(root: Path) -> None:
     for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
         if (REPOSITORY / folder).exists():
             shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -251,7 +253,6 @@ def _project_template() -> Path:
         subprocess.run([*git, *arguments], cwd=root, check=True)
     # what Python would write on a first import; it would do so in each project again
     compileall.compile_dir(root, quiet=2)
-    return root
 
 
 @pytest.fixture

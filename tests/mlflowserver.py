@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import os
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from once import keep_running, once
 
 USER, PASSWORD = "admin", "correct-horse-battery"
 START_SECONDS = 180
@@ -43,20 +41,25 @@ class Server:
 @functools.cache
 def empty_store() -> Path:
     """A file with MLflow's tables and nothing in them. MLflow makes them in some fifty migrations, which take seconds."""
+    return once("mlflow-store", _make_store) / "mlflow.db"
+
+
+def _make_store(folder: Path) -> None:
     import mlflow.db
 
-    folder = Path(tempfile.mkdtemp(prefix="strop-mlflow-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with contextlib.redirect_stderr(None):
         mlflow.db.upgrade.callback(f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
 
 
 @functools.cache
 def server(has_login: bool) -> Server:
     """A server as a team's: artifacts go through it. With a login, it knows the user `USER` by `PASSWORD`."""
-    folder = Path(tempfile.mkdtemp(prefix="strop-mlflow-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    name = "mlflow-with-login" if has_login else "mlflow"
+    folder = once(name, functools.partial(_start, has_login))
+    return Server((folder / "url").read_text(), folder)
+
+
+def _start(has_login: bool, folder: Path) -> None:
     shutil.copyfile(empty_store(), folder / "mlflow.db")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -78,11 +81,11 @@ def server(has_login: bool) -> Server:
     command = [sys.executable, "-m", "mlflow", "server", *arguments]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    atexit.register(_stop, process)
+    keep_running(process, folder)
     _wait_for(f"http://127.0.0.1:{port}/health", process, folder / "log")
     if has_login:
         _check_passwords_quickly(folder / "auth.db")
-    return Server(f"http://127.0.0.1:{port}", folder)
+    (folder / "url").write_text(f"http://127.0.0.1:{port}")
 
 
 def log_in(monkeypatch: pytest.MonkeyPatch, user: str = USER, password: str = PASSWORD) -> None:
@@ -97,15 +100,6 @@ def _check_passwords_quickly(database: Path) -> None:
     quick = generate_password_hash(PASSWORD, "pbkdf2:sha256:1")
     with contextlib.closing(sqlite3.connect(database)) as users, users:
         users.execute("UPDATE users SET password_hash = ? WHERE username = ?", (quick, USER))
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)  # its workers, too
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -5,18 +5,17 @@ A stage takes a twentieth of a second, so that tests of what stands around the s
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import REPOSITORY, make_tiny_gpt2, params, qa_records, write_jsonl, write_params
+from once import once
 
 if TYPE_CHECKING:
     from tasks.register.stage import Registered
@@ -130,14 +129,16 @@ def set_verdicts(**passed: bool) -> None:
 def template(name: str) -> Path:
     """A project to copy, made once a session: `judged` holds a verdict on a first candidate; in `serving` version 1 serves,
     and version 2 was let through and waits as challenger."""
-    top = Path(tempfile.mkdtemp(prefix="strop-toy-"))
-    atexit.register(shutil.rmtree, top, ignore_errors=True)
-    if name == "judged":
-        make_tiny_gpt2(top / "base")
-        _build(top / "project", top / "base")
-        return top / "project"
-    root = shutil.copytree(template("judged"), top / "project", symlinks=True)
-    with contextlib.chdir(root):
+    return once(f"toy-{name}", {"judged": _judge_first, "serving": _serve_first}[name]) / "project"
+
+
+def _judge_first(top: Path) -> None:
+    make_tiny_gpt2(top / "base")
+    _build(top / "project", top / "base")
+
+
+def _serve_first(top: Path) -> None:
+    with contextlib.chdir(shutil.copytree(template("judged"), top / "project", symlinks=True)):
         from tasks.config import load_config
         from tasks.promote.stage import promote
 
@@ -146,7 +147,6 @@ def template(name: str) -> Path:
         set_params(seed=2)
         run_stages()
         assert register().version == 2
-    return root
 
 
 def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -21,6 +20,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from once import keep_running, once
 
 LIBRARIES = (
     "torch",
@@ -65,23 +66,19 @@ sys.exit(int(answers.readline() or {killed}))
 
 @functools.cache
 def warm_python() -> Path:
-    """The command, in a folder with all others of the virtual environment. The first worker that needs it starts the server."""
-    top = Path(os.environ["STROP_TEST_WARM"])
-    command = top / "bin/python"
-    with (top / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not command.exists():
-            _start(top)
-            _write_command(top, command)
-    return command
+    """The command, in a folder with all others of the virtual environment."""
+    return once("warm", _start) / "bin/python"
 
 
 def _start(top: Path) -> None:
     server = subprocess.Popen(
-        [sys.executable, __file__, str(top / "socket")], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
+        [sys.executable, __file__, str(top / "socket")],
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    keep_running(server, top)
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n", "the libraries could not be imported"
+    _write_command(top, top / "bin/python")
 
 
 def _write_command(top: Path, command: Path) -> None:
@@ -102,7 +99,7 @@ def _write_command(top: Path, command: Path) -> None:
 
 
 def serve(address: str) -> None:
-    """Imports the libraries, then answers each request with a copy of this process, until its folder is removed."""
+    """Imports the libraries, then answers each request with a copy of this process, until it is ended."""
     import importlib
     import threading
 
@@ -112,16 +109,12 @@ def serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
-    listener.settimeout(1)
     print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears ended copies away
-    while Path(address).exists():
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
-            continue
+    while True:
+        connection, _ = listener.accept()
         if os.fork() == 0:
-            connection.setblocking(True)
+            os.setpgid(0, 0)
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(connection)

@@ -117,7 +117,9 @@ class Models(Connected):
             return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
-        """The metrics that MLflow shows beside a logged model: those of the run that logged it."""
+        """The metrics that MLflow shows beside a logged model: of the run that logged it. Empty where the source names none."""
+        if not _names_model(source):
+            return []
         with telling(self.uri):
             metrics = self.client.get_logged_model(_model_id(source)).metrics or []
             return [(str(metric.key), float(metric.value)) for metric in metrics]
@@ -160,11 +162,14 @@ class Models(Connected):
 
 def _model_id(source: str | None) -> str:
     """The logged model that a version's source names. Raises RegistryError where it names none: all that Strop registers are."""
-    model_id = str(source).removeprefix("models:/")
-    if not source or model_id == source or not model_id.startswith("m-"):
+    if not _names_model(source):
         fix = "See who registered it: strop history. Make it again: strop registry rebuild"
         raise RegistryError("names no logged model", where=f"the registry, source {source!r}", fix=fix)
-    return model_id
+    return str(source).removeprefix("models:/")
+
+
+def _names_model(source: str | None) -> bool:
+    return str(source).startswith("models:/m-")
 
 
 @contextlib.contextmanager

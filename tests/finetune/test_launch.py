@@ -153,13 +153,13 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     assert not any(worker.is_running() for worker in workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        pytest.param(
+        (
             {"lora": {"target_modules": ["no_such_module"]}},
             r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module",
-            marks=pytest.mark.slow,
         ),
         ({"trainer": {"adam_beta2": 1.5}}, r"params\.yaml, finetune\.trainer: the optimiser: .*beta"),
     ],

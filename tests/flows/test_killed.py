@@ -18,7 +18,7 @@ from tasks.weights import weights_digest
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
 
-STEPS = 600
+STEPS = 400
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from conftest import (
     write_params,
 )
 from toyflow import command, without_prefect
+from warm import WARM_COMMAND
 
 BAD = [{"text": "", "label": "sport"}, {"text": "half a sign \ufffd\ufffd", "label": "tech"}]
 
@@ -42,31 +43,28 @@ class Trained:
     root: Path
     outcome: Any
     """What `strop run --json` printed."""
-    seconds: float
     told: str
     """What the stages printed meanwhile."""
-    others_share: float
-    """How much of the processors other processes took meanwhile."""
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+def trained(tmp_path_factory: pytest.TempPathFactory, warm: None) -> Iterator[Trained]:
     """A project after its first run; the tests stand in it."""
-    top = tmp_path_factory.mktemp("whole")
-    root = _make_project(top)
-    environment = without_prefect(
-        HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"
-    )  # a tiny model's threads cost more than they bring
-    began, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
+    root = _make_project(tmp_path_factory.mktemp("whole"))
+    done = _run(root, **{WARM_COMMAND: "yes"})
+    with chdir(root):
+        yield Trained(root, json.loads(done.stdout), done.stderr)
+
+
+def _run(root: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    # a tiny model's threads cost more than they bring
+    environment = without_prefect(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", **more)
     done = subprocess.run(
         command("run", "--json"), cwd=root, env=environment, capture_output=True, text=True, check=False
     )
-    seconds = time.monotonic() - began
-    others = (_busy_seconds() - busy) - (_own_seconds() - own)
     assert done.returncode in (0, 3), done.stderr[-4000:]
     assert "Traceback" not in done.stderr
-    with chdir(root):
-        yield Trained(root, json.loads(done.stdout), seconds, done.stderr, others / (seconds * (os.cpu_count() or 1)))
+    return done
 
 
 def _make_project(top: Path) -> Path:
@@ -95,7 +93,7 @@ def _own_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_sixty_rows_become_a_judged_and_registered_version_within_a_minute(trained: Trained) -> None:
+def test_sixty_rows_become_a_judged_and_registered_version(trained: Trained) -> None:
     outcome = trained.outcome
     summary = outcome["summary"]
     assert summary["data"]["rows"] == 60
@@ -105,8 +103,18 @@ def test_sixty_rows_become_a_judged_and_registered_version_within_a_minute(train
     assert summary["verdict"]["checks"]
     assert outcome["version"] == 1
     assert len(summary["answers"]) == 3
-    if trained.others_share < QUIET_SHARE:
-        assert trained.seconds < 60
+
+
+@pytest.mark.slow
+def test_sixty_rows_take_less_than_a_minute_on_a_quiet_machine(tmp_path: Path) -> None:
+    root = _make_project(tmp_path)
+    began, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
+    _run(root)
+    seconds = time.monotonic() - began
+    others = (_busy_seconds() - busy) - (_own_seconds() - own)
+    if others / (seconds * (os.cpu_count() or 1)) >= QUIET_SHARE:
+        pytest.skip("others use the processors of this machine")
+    assert seconds < 60
 
 
 def test_the_champion_is_what_the_gate_decided(trained: Trained, strop: Any) -> None:
@@ -147,7 +155,6 @@ def test_a_model_answers_greedily_the_same_and_drawn_by_its_seed(trained: Traine
     assert ask(*drawn) == ask(*drawn)
 
 
-@pytest.mark.usefixtures("warm")
 def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, tmp_path: Path) -> None:
     """Another clone with an empty cache, no Prefect and no run cache: both train, and the weights are the same bits."""
     from tasks.weights import weights_digest

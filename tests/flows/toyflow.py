@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import base64
 import functools
 import json
@@ -11,12 +10,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 from conftest import REPOSITORY, qa_records, write_jsonl
+from once import keep_running, once
 from processes import wait_for
 from toyworld import TOY, git, template
 from warm import WARM_COMMAND
@@ -102,25 +101,28 @@ def command(*arguments: str) -> list[str]:
 
 @functools.cache
 def prefect_home() -> Path:
-    """Where the session's Prefect server keeps its database and log."""
-    home = Path(tempfile.mkdtemp(prefix="strop-prefect-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    return home
+    """Where the session's Prefect server keeps its database and log: most tests need not wait for one of their own."""
+    return once("prefect", _start_prefect)
 
 
-@functools.cache
 def prefect_api() -> str:
-    """The address of a Prefect server for the session: most tests need not wait for one of their own."""
-    home = prefect_home()
+    """The address of the session's Prefect server."""
+    return (prefect_home() / "url").read_text()
+
+
+def _start_prefect(home: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     variables = without_prefect(PREFECT_HOME=str(home), PREFECT_SERVER_API_AUTH_STRING=SECRET)
-    arguments = [sys.executable, "-m", "flows.server_process", str(listener.fileno())]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, env=variables, stdout=log, stderr=log, pass_fds=[listener.fileno()])
-    atexit.register(process.terminate)
+    # by a shell that ends at once: our server ends with the process that started it, and this worker may end before others
+    start = [*("/bin/sh", "-c", '"$@" &', "sh"), sys.executable, "-m", "flows.server_process", str(listener.fileno())]
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+    with (home / "log").open("wb") as log, listener:
+        options = {"cwd": REPOSITORY, "env": variables, "pass_fds": [listener.fileno()], "start_new_session": True}
+        shell = subprocess.Popen(start, stdout=log, stderr=log, **options)
+        shell.wait()
+    keep_running(shell, home)
     wait_for(lambda: is_healthy(url, timeout_seconds=2), 120, "the Prefect server")
-    return url
+    (home / "url").write_text(url)
 
 
 def without_prefect(**more: str) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from toyworld import git as user
 from toyworld import run_stages, set_params, set_verdicts
 
 from tasks import outputs, paths
+from tasks.audit import links
 from tasks.audit.links import LINKS
 from tasks.audit.stage import Link, audit, rebuild
+from tasks.base.resolve import base_of
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.ledger import ledger_ref
@@ -48,10 +52,10 @@ def detach(path: Path) -> None:
 
 def test_every_link_of_an_untouched_version_is_ok(world: Path) -> None:
     for version in (1, 2):
-        links = audit(load_config(), version)
-        assert all(link.ok for link in links), [link for link in links if not link.ok]
-        assert [link.name for link in links] == list(LINKS)
-        assert {link.state for link in links} == {"ok"}
+        chain = audit(load_config(), version)
+        assert all(link.ok for link in chain), [link for link in chain if not link.ok]
+        assert [link.name for link in chain] == list(LINKS)
+        assert {link.state for link in chain} == {"ok"}
 
 
 def test_one_changed_byte_in_a_raw_batch_is_found_and_named(world: Path) -> None:
@@ -101,15 +105,15 @@ def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None
     assert f"data/curated/{stored.relpath} in DVC's cache has changed" in broken()["dataset"]
 
 
-def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path) -> None:
-    base = Path(json.loads(paths.BASE.read_text())["id"])
-    config = base / "config.json"
-    before = config.read_bytes()
-    try:
-        config.write_bytes(before + b"\n")
-        assert "config.json has changed" in broken()["base"]
-    finally:
-        config.write_bytes(before)
+def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copytree(
+        json.loads(paths.BASE.read_text())["id"], tmp_path / "base"
+    )  # other tests read the one that is shared
+    monkeypatch.setattr(links, "base_of", lambda recorded: replace(base_of(recorded), id=str(copy)))
+    assert "base" not in broken()
+    config = copy / "config.json"
+    config.write_bytes(config.read_bytes() + b"\n")
+    assert "config.json has changed" in broken()["base"]
 
 
 def test_a_moved_tag_is_found(world: Path) -> None:

@@ -93,3 +93,13 @@ def test_the_memory_of_render_is_measured_on_rows_that_render_takes(tiny_llama: 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10,001 rows" in done.stdout
+
+
+def test_a_benchmark_can_make_a_project_without_the_environment_of_the_tests(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from measuring import toy_tools; toy_tools().set_up_project(Path(sys.argv[1]))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("STROP_TEST", "PYTEST"))}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "project")],
+        env=environment | {"PYTHONPATH": str(REPOSITORY / "benchmarks")}, check=True,
+    )  # fmt: skip
+    assert (tmp_path / "project/dvc.yaml").is_file()

@@ -38,10 +38,15 @@ os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers take over that of the process that starts them
     os.environ["STROP_CACHE"] = tempfile.mkdtemp(prefix="strop-cache-")
     atexit.register(shutil.rmtree, os.environ["STROP_CACHE"], ignore_errors=True)
-    begin_session()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts `make test &` so; what the tests start inherits it, and those that press Ctrl-C would wait in vain
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the workers are started, which take the session's folder over."""
+    if not hasattr(config, "workerinput"):
+        begin_session()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,7 +28,7 @@ def begin_session() -> None:
 
 def once(name: str, make: Callable[[Path], None]) -> Path:
     """The folder of that name, in which `make` was called by whoever came first; others wait for it."""
-    if FOLDER not in os.environ:  # a benchmark, which keeps its own environment
+    if FOLDER not in os.environ:  # a benchmark makes a project, without pytest
         begin_session()
     folder = Path(os.environ[FOLDER]) / name
     made = folder.with_name(f"{name}.made")

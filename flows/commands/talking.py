@@ -44,22 +44,22 @@ def generate(
 ) -> int:
     """Ask a model once; one that tells labels apart gives the label of the text."""
     config = enter_project()
-    asked = as_text(sys.stdin.read()) if prompt == "-" else prompt
-    if not asked.strip():
+    question = as_text(sys.stdin.read()) if prompt == "-" else prompt
+    if not question.strip():
         raise typer.BadParameter("The prompt is empty.")
     from flows.speaking import Sampling, load_speaker, stream_answer
 
     speaker = load_speaker(config, to, must_speak=False)
     if speaker.labels is not None:
-        return _label(speaker, asked, config.render.max_length_tokens, as_json)
-    messages = [*_opening(system), {"role": "user", "content": asked}]
+        return _label(speaker, question, config.render.max_length_tokens, as_json)
+    messages = [*_opening(system), {"role": "user", "content": question}]
     pieces = []
     for piece in stream_answer(speaker, messages, Sampling(max_tokens, temperature, top_p, seed)):
         pieces.append(piece)
         if not as_json:
             print(shown(piece), end="", flush=True)
     if as_json:
-        print_json({"model": speaker.name, "prompt": asked, "answer": "".join(pieces).strip()})
+        print_json({"model": speaker.name, "prompt": question, "answer": "".join(pieces).strip()})
     else:
         print()
     return 0
@@ -83,17 +83,17 @@ def chat(
     screen.print(f"[bold]{speaker.name}[/]. /new begins again, /exit ends; Ctrl-C stops an answer.\n")
     messages = _opening(system)
     turn = 0
-    while (asked := _ask()) is not None:
-        if asked == "/new":
+    while (question := _ask()) is not None:
+        if question == "/new":
             messages, turn = _opening(system), 0
             continue
-        if not asked:
+        if not question:
             continue
         pieces: list[str] = []
         try:
             for piece in stream_answer(
                 speaker,
-                [*messages, {"role": "user", "content": asked}],
+                [*messages, {"role": "user", "content": question}],
                 Sampling(max_tokens, temperature, top_p, seed + turn),
             ):
                 pieces.append(piece)
@@ -101,7 +101,7 @@ def chat(
         except KeyboardInterrupt:
             pass
         print("\n")
-        messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": "".join(pieces).strip()}]
+        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": "".join(pieces).strip()}]
         turn += 1
     return 0
 
@@ -125,8 +125,8 @@ def _opening(system: str | None) -> list[dict[str, str]]:
 def _ask() -> str | None:
     """The user's next line; None where they leave."""
     try:
-        asked = as_text(input("> ")).strip()
+        question = as_text(input("> ")).strip()
     except (EOFError, KeyboardInterrupt):
         print()
         return None
-    return None if asked in LEAVE else asked
+    return None if question in LEAVE else question

@@ -106,9 +106,8 @@ def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None
 
 
 def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = shutil.copytree(
-        json.loads(paths.BASE.read_text())["id"], tmp_path / "base"
-    )  # other tests read the one that is shared
+    # a copy: other tests read the base itself
+    copy = shutil.copytree(json.loads(paths.BASE.read_text())["id"], tmp_path / "base")
     monkeypatch.setattr(links, "base_of", lambda recorded: replace(base_of(recorded), id=str(copy)))
     assert "base" not in broken()
     config = copy / "config.json"

@@ -227,7 +227,7 @@ def test_equal_weights_under_a_new_verdict_are_stored_once(judged: Path) -> None
 
 
 def test_equal_weights_with_another_template_are_a_model_of_their_own(judged: Path) -> None:
-    """What is registered is what was judged, file by file, and each version is asked with its own files."""
+    """What is registered is what was judged, file by file, and each version answers with its own files."""
     set_verdicts(seed1=False, seed5=False)
     versioning.reproduce("gate")
     assert stage.run(load_config()).version == 1

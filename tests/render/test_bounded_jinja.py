@@ -73,7 +73,7 @@ ENDLESS = {
         "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1}|length }}",
     "shared tuples looked up": "{% set n = namespace(x=1) %}"
         "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {1: 2}[n.x] }}",
-    "shared tuples asked for": "{% set n = namespace(x=1) %}"
+    "shared tuples as keys": "{% set n = namespace(x=1) %}"
         "{% for i in range(60) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {1: 2}.get(n.x) }}",
     "many macros": "{% macro f() %}{% endmacro %}" * 20000,
     "deep loops": "{% for i in [1] %}" * 60 + "{% endfor %}" * 60,

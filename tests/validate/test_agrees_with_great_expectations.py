@@ -188,7 +188,7 @@ def great_expectations() -> Any:
     return broken
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS)
 def test_the_same_rows_are_bad(rows: list[dict[str, Any]], great_expectations: Any) -> None:
     table = table_of(rows)

@@ -12,7 +12,7 @@ NEAR_ROWS = 100_000
 def near() -> None:
     """Finds planted near-duplicates: our bands and proof, and datasketch's index with its estimate."""
     from tasks.curate.sketch import SHINGLE_TOKENS
-    from tasks.text import segment
+    from tasks.text import segment_with_symbols
 
     writer = Writer(3)
     texts = [
@@ -35,7 +35,7 @@ def near() -> None:
     index = MinHashLSH(threshold=0.8, num_perm=112)
     theirs = set()
     for number, text in enumerate(texts):
-        tokens = segment(text)
+        tokens = segment_with_symbols(text)
         signature = MinHash(num_perm=112)
         signature.update_batch(
             [" ".join(tokens[i : i + SHINGLE_TOKENS]).encode() for i in range(max(len(tokens) - SHINGLE_TOKENS + 1, 1))]
@@ -64,32 +64,33 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     import pyarrow as pa
 
     from tasks.curate.known import Known
-    from tasks.curate.near import candidate_pairs, similarities
+    from tasks.curate.near import Shingles, candidate_pairs
     from tasks.curate.sketch import bands_of, rows_in_band, shingles_of
     from tasks.curate.sketch_file import LINE_SCHEMA, Sketch
     from tasks.curate.tokens import tokenise
 
-    found = [
-        bands_of(*shingles_of(tokenise(texts[i : i + 10_000])), rows_in_band(0.8)) for i in range(0, len(texts), 10_000)
-    ]
+    found = []
+    for start in range(0, len(texts), 10_000):
+        tokens = tokenise(texts[start : start + 10_000], with_symbols=True)
+        found.append(bands_of(*shingles_of(tokens), rows_in_band(0.8)))
     bands = np.concatenate(found)
     numbers = np.arange(len(texts))
     lines = {f.name: numbers if pa.types.is_integer(f.type) else pa.nulls(len(texts), f.type) for f in LINE_SCHEMA}
     known = Known()
-    known.append(Sketch(pa.table(lines), bands, np.empty(0, np.uint32)), 0, False)
+    known.append(Sketch(pa.table(lines), bands, np.empty(0, np.uint32)), "a", 0, False)
     pairs = candidate_pairs(known, 0, bands)
     rows = np.unique(pairs)
-    proved = pairs[similarities(pairs, rows, [texts[row] for row in rows.tolist()]) >= 0.8]
+    proved = pairs[Shingles(rows, [texts[row] for row in rows.tolist()]).compare(pairs)[0] >= 0.8]
     return {(first, second) for first, second in proved.tolist()}
 
 
 def _exact_of(pairs: list[tuple[int, int]], texts: list[str]) -> dict[tuple[int, int], float]:
     """The true similarity of pairs, over sets of strings: none of our hashes."""
     from tasks.curate.sketch import SHINGLE_TOKENS
-    from tasks.text import segment
+    from tasks.text import segment_with_symbols
 
     def shingles(text: str) -> set[tuple[str, ...]]:
-        tokens = segment(text)
+        tokens = segment_with_symbols(text)
         return {tuple(tokens[i : i + SHINGLE_TOKENS]) for i in range(len(tokens) - SHINGLE_TOKENS + 1)}
 
     found = {}

@@ -21,6 +21,7 @@ NEVER_RELEASED = {
     "duplicate": "an equal row is in the dataset already",
     "bridges_splits": "it resembles rows on two sides of the split, and would let one leak into the other",
     "contaminated": "it overlaps rows that models are tested on",
+    "superseded": "its source answered the same prompt again later, and curate.conflicts keeps the newest",
     "empty_after_cleaning": "nothing is left of its output",
     "forgotten": "it was asked to be forgotten",
 }

@@ -1,6 +1,6 @@
 """One segmentation for all languages: NFKC, then Chinese, Japanese and Korean by character and all else by word.
 
-Whitespace would make one token of a Chinese sentence. Deduplication, length bounds and scores all use this module.
+Whitespace would make one token of a Chinese sentence. Deduplication and length bounds use this module.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ import regex
 
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
 _TOKEN = regex.compile(rf"[{_CJK}]|[^\W{_CJK}_]+(?:['’][^\W{_CJK}_]+)*", regex.VERSION1)
+_LETTER_OR_DIGIT = rf"[^\W{_CJK}_]"
+SYMBOLS = r"\p{Sm}\p{Sc}\p{So}\p{Sk}\p{No}#%&*@/\\_"
+"""Characters that are a token by themselves where symbols count: C++ is not C#, 2⁵ not 25, `<` not `>`, and no emoji another."""
+_TOKEN_OR_SYMBOL = regex.compile(
+    rf"{_TOKEN.pattern}|[{SYMBOLS}]|(?<!{_LETTER_OR_DIGIT})-(?=\p{{Nd}})|(?<![^\W\p{{Nd}}{_CJK}_])\.(?=\p{{Nd}})",
+    regex.VERSION1,
+)
 _CJK_CHARACTER = regex.compile(rf"[{_CJK}]", regex.VERSION1)
 _JAMO, _FIRST_CJK = 0x11, 0x2E80
 """No character of these scripts stands before U+2E80, but for Hangul's parts, from U+1100 to U+11FF."""
@@ -21,10 +28,12 @@ _SPACE = regex.compile(r"\s+")
 MOST_MARKS = 64
 """Combining marks in a row that are put in order without help; of Unicode's stream-safe texts, none has more than 30."""
 _MARKS = regex.compile(rf"\p{{M}}{{{MOST_MARKS},}}")
+_RAISED = regex.compile(r"([⁰¹²³⁴-⁹⁺-⁾ⁱⁿ₀-₉₊-₎ₐ-ₜᵢ-ᵥⱼ])")
+"""Superscripts and subscripts, which NFKC would make ordinary: 2⁵ would be 25, and H₂ would be H2."""
 
 
 def nfkc(text: str) -> str:
-    """The text in Unicode's normal form NFKC, in time in proportion to it.
+    """The text in Unicode's normal form NFKC, but for superscripts and subscripts, in time in proportion to it.
 
     The library puts combining marks in order by insertion: 75,000 of two kinds in turn take it half a minute. Sorted before, as
     the standard says, they cost nothing.
@@ -33,6 +42,10 @@ def nfkc(text: str) -> str:
         return text
     if _MARKS.search(text):
         text = _MARKS.sub(lambda match: _in_order(match[0]), text)
+    if _RAISED.search(text):
+        return "".join(
+            part if place % 2 else unicodedata.normalize("NFKC", part) for place, part in enumerate(_RAISED.split(text))
+        )
     return unicodedata.normalize("NFKC", text)
 
 
@@ -48,6 +61,12 @@ def _in_order(marks: str) -> str:
 def segment(text: str) -> list[str]:
     """Lower-cased NFKC tokens: a CJK character each, or a run of letters and digits. Punctuation is left out."""
     found: list[str] = _TOKEN.findall(nfkc(text).lower())
+    return found
+
+
+def segment_with_symbols(text: str) -> list[str]:
+    """The tokens of `segment` and, each by itself, the symbols (SYMBOLS), the sign of a number and its decimal point."""
+    found: list[str] = _TOKEN_OR_SYMBOL.findall(nfkc(text).lower())
     return found
 
 

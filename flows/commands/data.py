@@ -121,6 +121,29 @@ def diff(
 
 
 @app.command()
+def conflicts(as_json: Json = False) -> int:
+    """Prompts that a source answered in several ways. `curate.conflicts` says which answers are kept."""
+    enter_root()
+    from tasks.lineage.conflicts import conflicts as read_conflicts
+    from tasks.wording import count_of
+
+    found = read_conflicts()
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return 0
+    from rich.text import Text
+
+    out = console()
+    for each in found:
+        out.print(Text(f"{each.source}: {each.prompt[:100]}"))
+        for answer in each.answers:
+            shown = " ".join(answer["output"].split())[:70]
+            out.print(Text(f"    {answer['row_id'][:8]}  {answer['batch'][:8]}  {answer['split']:<5}  {shown}", "dim"))
+    out.print(f"{count_of(len(found), 'prompt')} with several answers", markup=False)
+    return 0
+
+
+@app.command()
 def drift(
     first: Annotated[str | None, typer.Argument(help="A version (v1); the champion, where none is given.")] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",

@@ -109,7 +109,7 @@ class Curator:
         known = Known()
         sketches = [read_sketch(entry.sketch) for entry in self.entries]
         for entry, sketch in zip(self.entries, sketches, strict=True):
-            known.append(sketch, *read_sides(entry.folder))
+            known.append(sketch, entry.batch.source, *read_sides(entry.folder))
         places = {entry.batch.batch: place for place, entry in enumerate(self.entries)}
         for entry in self.entries:
             for change in read_whole(entry.folder / "changes.parquet").to_pylist():
@@ -129,7 +129,8 @@ class Curator:
         places = sketch.lines["index"].to_numpy()
         texts = Texts(self._batches, self._raw_rows, spool)
         pinned = [self.pinned.get(row_id, "") for row_id in ids] if self.pinned else []
-        decided = decide(self._known, sketch, self.settings, released, is_ghost, texts, pinned)
+        source = entry.batch.source
+        decided = decide(self._known, sketch, source, self.settings, released, is_ghost, texts, pinned)
         taken_out = self._taken_out(decided)
         rows = spool or self._raw_rows.some_at_a_time(entry.batch, places.tolist())
         with making(entry.folder) as temporary:
@@ -139,7 +140,7 @@ class Curator:
         found = []
         for change in sorted(decided.changes, key=lambda each: (each.batch, each.index)):
             (judged,) = self._raw_rows.cleaned(self._batches[change.batch], [change.index])
-            found.append({**judged.row, "by": change.by})
+            found.append({**judged.row, "by": change.by, "reason": change.reason, "side": change.side})
         return found
 
 

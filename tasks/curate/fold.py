@@ -1,9 +1,10 @@
-"""Decides on a batch's rows, given all rows before: duplicates, near-duplicates, sides, overlap. Pure but for `Texts`.
+"""Decides on a batch's rows, given all rows before: duplicates, near-duplicates, sides, contamination. Pure but for `Texts`.
 
     1  a row that is to be dropped for itself is (filters.py)
-    2  a duplicate of an earlier row is dropped
-    3  a near-duplicate takes the earlier row's side, or is dropped; one near rows of two sides is dropped
-    4  a training row that shares a passage with a held-out row is dropped, also where it came in an earlier batch
+    2  a duplicate of an earlier row is dropped; of two answers to one prompt, the one that the policy says
+    3  a near-duplicate is dropped; one of a golden or benchmark row is, whatever its answer
+    4  rows that are near each other, or share text, go to one side: that of the earlier ones; a row that would join two is dropped
+    5  a training row that shares text with a golden or benchmark row is dropped, also where it came in an earlier batch
 
 Rows come in the order of their batches, so that one run over all of them decides as runs over one after another do.
 """
@@ -28,25 +29,36 @@ from tasks.curate.known import (
     TRAIN,
     Known,
 )
-from tasks.curate.near import candidate_pairs, leaders_of_duplicates, similarities
-from tasks.curate.overlap import candidate_overlaps, share_a_passage
+from tasks.curate.material import MOST_OTHER_TOKENS, differ_in_wording_alone
+from tasks.curate.near import Shingles, candidate_pairs, conflicting_pairs, leaders_of_duplicates, rows_alike
 from tasks.curate.settings import CurateSettings
+from tasks.curate.shared_text import Candidates, RowTexts, candidates, links_after_boilerplate, share_text
+from tasks.curate.sides import place
+from tasks.curate.sketch import SHINGLE_TOKENS
 from tasks.curate.sketch_file import Indices, Sketch
 
-Texts = Callable[[Known, Indices], list[tuple[str, str, str]]]
-"""Rows, and places among them → their input, output and passage texts, as curate has cleaned them."""
+PAIRS_AT_ONCE = 20_000
+MOST_ALIKE = 10
+"""A shingle that more rows have, of those which resemble each other, is a fixed part of their prompts."""
+
+
+Texts = Callable[[Known, Indices], list[RowTexts]]
+"""Rows, and places among them → their texts."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """An earlier row that this batch takes out of training."""
+    """An earlier row that this batch takes out of the dataset."""
 
     batch: int
     """Place of its batch in the order of batches."""
     index: int
     """Its place in the batch."""
     by: str
-    """Id of the held-out row that it overlaps."""
+    """Id of the row that it makes way for."""
+    reason: str
+    side: str
+    """Where it stood."""
 
 
 @dataclass
@@ -69,6 +81,7 @@ class Decided:
 def decide(
     known: Known,
     sketch: Sketch,
+    source: str,
     settings: CurateSettings,
     released: npt.NDArray[np.bool_],
     is_ghost: Any,
@@ -80,12 +93,13 @@ def decide(
     Args:
         known: the rows of all batches before.
         sketch: the batch's rows.
+        source: the source that they came from.
         released: (rows,) accepted by a person: no filter drops them.
         is_ghost: (rows,) forgotten rows: others may follow them, they themselves are gone.
         texts: how the text of some rows is found.
         pinned: (rows,) the split that a row stays on, as the row that it took it from was erased; "" for most.
     """
-    return _Fold(known, sketch, settings, released, np.asarray(is_ghost, np.bool_), texts, pinned).run()
+    return _Fold(known, sketch, source, settings, released, np.asarray(is_ghost, np.bool_), texts, pinned).run()
 
 
 class _Fold:
@@ -93,6 +107,7 @@ class _Fold:
         self,
         known: Known,
         sketch: Sketch,
+        source: str,
         settings: CurateSettings,
         released: Any,
         is_ghost: Any,
@@ -114,26 +129,37 @@ class _Fold:
         self.synthetic = sketch.lines["is_synthetic"].to_numpy()
         splits, uses, synthetic = (sketch.lines[n].to_pylist() for n in ("split", "use", "is_synthetic"))
         sides = [_own_side(*each) for each in zip(splits, uses, synthetic, strict=True)]
-        for place, split in enumerate(pinned):
-            if split:
-                sides[place] = SIDES.index(split)
+        pins = {number: SIDES.index(split) for number, split in enumerate(pinned) if split}
+        for number, side in pins.items():
+            sides[number] = side
         sides = [NOWHERE if reason else side for side, reason in zip(sides, self.reason, strict=True)]
-        self.first_new = known.append(sketch, sides, is_ghost)
+        self.first_new = known.append(sketch, source, sides, is_ghost)
+        self.anchors = {self.first_new + number: side for number, side in pins.items()}
+        self.links: list[tuple[int, int]] = []
+        """An earlier row and a new one that stand on one side."""
+        self.guarded: list[tuple[int, int]] = []
+        """A golden or benchmark row, and another that shares text with it."""
         self.changes: dict[int, Change] = {}
 
     def run(self) -> Decided:
         self._drop_duplicates()
+        if self.settings.conflicts != "keep":
+            self._resolve_conflicts()
         if self.settings.near_duplicates != "off":
-            self._follow_near_duplicates()
+            self._find_near_duplicates()
         if self.settings.decontaminate:
-            self._drop_overlaps()
+            self._find_shared_text()
+        self._place()
+        for guard, row in self.guarded:
+            if self.known.side[row] == TRAIN and self.known.side[guard] != NOWHERE:
+                self._take_out(row, guard, "contaminated")
         self.known.index_rows([self.sketch])
         side = self.known.side[self.first_new :].copy()
         return Decided(self.reason, self.field, self.value, side, self.leader, list(self.changes.values()))
 
-    def _drop(self, row: int, reason: str, value: str) -> None:
+    def _drop(self, row: int, reason: str, value: str, field: str = "input") -> None:
         self.reason[row - self.first_new] = reason
-        self.field[row - self.first_new] = "input"
+        self.field[row - self.first_new] = field
         self.value[row - self.first_new] = value
         self.known.side[row] = NOWHERE
 
@@ -142,80 +168,141 @@ class _Fold:
 
     def _drop_duplicates(self) -> None:
         leaders = leaders_of_duplicates(self.known, self.first_new)
-        for place in np.flatnonzero(leaders >= 0):
-            leader = int(leaders[place])
-            if self.known.side[self.first_new + place] in PROTECTED and self.known.side[leader] == TRAIN:
-                self._take_out(leader, self.first_new + int(place))  # the held-out copy stays
+        for number in np.flatnonzero(leaders >= 0):
+            leader = int(leaders[number])
+            if self.known.side[self.first_new + number] in PROTECTED and self.known.side[leader] == TRAIN:
+                self._take_out(leader, self.first_new + int(number), "contaminated")  # the held-out copy stays
             else:
-                self._drop(self.first_new + int(place), "duplicate", self._id(leader))
+                self._drop(self.first_new + int(number), "duplicate", self._id(leader))
 
-    def _follow_near_duplicates(self) -> None:
+    def _resolve_conflicts(self) -> None:
+        """Of rows of one source with one prompt and several answers, keeps the last or the first, as the policy says."""
+        for first, second in conflicting_pairs(self.known, self.first_new):
+            if self.known.side[first] == NOWHERE or self.known.side[second] == NOWHERE:
+                continue
+            if self.settings.conflicts == "newest":
+                self._take_out(first, second, "superseded")
+            elif not self.released[second - self.first_new]:
+                self._drop(second, "conflict", self._id(first), "output")
+
+    def _find_near_duplicates(self) -> None:
+        """Drops near-duplicates, and links the rows that are near each other."""
         pairs = candidate_pairs(self.known, self.first_new, self.sketch.bands)
         if not len(pairs):
             return
-        rows = np.unique(pairs)
-        texts = self.texts(self.known, rows)
         least = self.settings.near_duplicate_threshold
-        pairs = pairs[similarities(pairs, rows, [text for text, _, _ in texts]) >= least]
+        rows = np.unique(pairs)
+        texts = dict(zip(rows.tolist(), self.texts(self.known, rows), strict=True))
+        similar, alone = Shingles(rows, [texts[row].input for row in rows.tolist()]).compare(pairs)
+        pairs, may_be_same = pairs[similar >= least], alone[similar >= least] <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
         if not len(pairs):
             return
-        also_answers = similarities(pairs, rows, [output for _, output, _ in texts]) >= least
-        leaders: dict[int, list[tuple[int, bool]]] = defaultdict(list)
-        for (leader, row), is_same in zip(pairs.tolist(), also_answers.tolist(), strict=True):
-            leaders[row].append((leader, is_same))
-        for row in sorted(leaders):
-            self._follow(row, [(r, s) for r, s in leaders[row] if self._leads(r)])
+        rows = np.unique(pairs)
+        outputs = Shingles(rows, [texts[row].output for row in rows.tolist()])
+        have_one_answer = outputs.compare(pairs)[0] >= least
+        others = rows_alike(self.known, self.first_new, self.sketch.bands, rows[rows >= self.first_new], MOST_ALIKE)
+        others = others[~np.isin(others, rows)]
+        everything = np.concatenate([rows, others])
+        order = np.argsort(everything)
+        inputs = [texts[row].input for row in rows.tolist()]
+        inputs += [each.input for each in self.texts(self.known, others)] if len(others) else []
+        alike = Shingles(everything[order], [inputs[number] for number in order])
+        alike.leave_out_common(MOST_ALIKE)
+        differ_little = alike.compare(pairs)[0] >= least
+        same: dict[int, list[int]] = defaultdict(list)
+        near: dict[int, list[int]] = defaultdict(list)
+        marks = zip(may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), strict=True)
+        for (first, second), (is_same, has_one_answer, differs_little) in zip(pairs.tolist(), marks, strict=True):
+            one, other = texts[first], texts[second]
+            is_same &= has_one_answer or not differs_little
+            is_same = is_same and differ_in_wording_alone(one.input, other.input)
+            if is_same or differs_little:
+                near[second].append(first)
+            if is_same and has_one_answer and differ_in_wording_alone(one.output, other.output):
+                same[second].append(first)
+        for row in sorted(near):
+            self._follow(row, [each for each in near[row] if self._leads(each)], same[row])
 
     def _leads(self, row: int) -> bool:
         """Do others go by it? A golden or benchmark row that is gone guards nothing any more."""
         side = self.known.side[row]
         return bool(side != NOWHERE and not (self.known.is_ghost[row] and side in PROTECTED))
 
-    def _follow(self, row: int, leaders: list[tuple[int, bool]]) -> None:
-        """Puts a row on the side of those that it resembles, or drops it."""
+    def _follow(self, row: int, near: list[int], same: list[int]) -> None:
+        """Drops a row that an earlier one makes superfluous, or links it with those that it resembles."""
         known = self.known
-        if known.side[row] == NOWHERE or not leaders:
+        if known.side[row] == NOWHERE:
             return
         if known.side[row] in PROTECTED:
-            for leader, _ in leaders:
-                if known.side[leader] == TRAIN and not known.is_ghost[row]:
-                    self._take_out(leader, row)
+            if not known.is_ghost[row]:
+                self.guarded += [(row, each) for each in near]
             return
-        first = leaders[0][0]
-        sides = {int(known.side[leader]) for leader, _ in leaders}
-        same = [leader for leader, is_same in leaders if is_same and not known.is_ghost[leader]]
-        is_free = bool(self.released[row - self.first_new])
-        if sides & set(PROTECTED):
-            self._drop(row, "contaminated", next(self._id(r) for r, _ in leaders if known.side[r] in PROTECTED))
-        elif len(sides) > 1:
-            self._drop(row, "bridges_splits", " ".join(self._id(leader) for leader, _ in leaders))
-        elif same and self.settings.near_duplicates == "drop" and not is_free:
-            self._drop(row, "near_duplicate", self._id(same[0]))
-        elif self.synthetic[row - self.first_new] and sides != {TRAIN}:
-            self._drop(row, "contaminated", self._id(first))  # made data are never tested on
+        guards = [each for each in near if known.side[each] in PROTECTED]
+        copies = [each for each in same if known.is_held(np.array([each]))[0]]
+        if guards:
+            self._drop(row, "contaminated", self._id(guards[0]))
+        elif copies and self.settings.near_duplicates == "drop" and not self.released[row - self.first_new]:
+            self._drop(row, "near_duplicate", self._id(copies[0]))
         else:
-            known.side[row] = sides.pop()
-            self.leader[row - self.first_new] = self._id(first)
+            self.links += [(each, row) for each in near]
 
-    def _drop_overlaps(self) -> None:
-        most = self.settings.common_passage_rows
-        pairs = candidate_overlaps(self.known, self.first_new, self.sketch, most)
-        if not len(pairs):
-            return
-        rows = np.unique(pairs)
-        is_hit = share_a_passage(pairs, rows, [passage for _, _, passage in self.texts(self.known, rows)])
-        for trained, held in pairs[is_hit].tolist():
-            if self.known.side[trained] != NOWHERE:
-                self._take_out(trained, held)
+    def _find_shared_text(self) -> None:
+        """Links the rows that share text."""
+        settings = self.settings
+        groups = candidates(
+            self.known, self.first_new, self.sketch, settings.common_passage_rows, settings.common_passage_share
+        )
+        earlier, numbers = groups.between_sides()
+        groups.drop_groups(numbers[self._share_text(earlier)])
+        found = groups.candidates()
+        after = links_after_boilerplate(groups.boilerplate, lambda rows: self.texts(self.known, rows), groups.most)
+        for first, second in [*found.pairs[self._share_text(found)].tolist(), *after.tolist()]:
+            self._link(first, second)
 
-    def _take_out(self, trained: int, held: int) -> None:
-        """A training row that overlaps a held-out one is dropped; an earlier batch's, by a change that this batch makes."""
-        if trained >= self.first_new:
-            self._drop(trained, "contaminated", self._id(held))
+    def _share_text(self, found: Candidates) -> npt.NDArray[np.bool_]:
+        """(pairs,), some at a time: the texts of many rows would fill the memory."""
+        marks = [np.zeros(0, np.bool_)]
+        for start in range(0, len(found.pairs), PAIRS_AT_ONCE):
+            some = found.part(start, PAIRS_AT_ONCE)
+            is_guarded = np.isin(self.known.side[some.pairs], PROTECTED).max(axis=1)
+            rows = np.unique(some.pairs)
+            marks.append(share_text(some, is_guarded, rows, self.texts(self.known, rows)))
+        return np.concatenate(marks)
+
+    def _link(self, first: int, second: int) -> None:
+        known = self.known
+        protected = [row for row in (first, second) if known.side[row] in PROTECTED]
+        if not protected:
+            self.links.append((first, second))
+        elif len(protected) == 1 and not known.is_ghost[protected[0]]:
+            self.guarded.append((protected[0], first + second - protected[0]))
+
+    def _place(self) -> None:
+        """Puts the linked rows on their sides."""
+        known = self.known
+        links = [pair for pair in self.links if known.side[pair[0]] != NOWHERE and known.side[pair[1]] != NOWHERE]
+        placed = place(links, self.first_new, lambda row: int(known.side[row]), self.anchors)
+        for row, between in sorted(placed.bridges.items()):
+            self._drop(row, "bridges_splits", " ".join(map(self._id, between)))
+        for row, (side, anchor) in placed.sides.items():
+            if side != TRAIN and self.synthetic[row - self.first_new]:
+                self._drop(row, "contaminated", self._id(anchor))  # made data are never tested on
+                continue
+            known.side[row] = side
+            if anchor != row:
+                self.leader[row - self.first_new] = self._id(anchor)
+
+    def _take_out(self, row: int, by: int, reason: str) -> None:
+        """Drops a row that makes way for another; one of an earlier batch by a change that this batch makes."""
+        if row >= self.first_new:
+            self._drop(row, reason, self._id(by))
         else:
-            place = self.known.rows[trained]
-            self.changes.setdefault(trained, Change(int(place["batch"]), int(place["index"]), by=self._id(held)))
-            self.known.take_out(trained)
+            number = self.known.rows[row]
+            change = Change(
+                int(number["batch"]), int(number["index"]), self._id(by), reason, SIDES[int(number["side"])]
+            )
+            self.changes.setdefault(row, change)
+            self.known.take_out(row)
 
 
 def _own_side(split: str, use: str, is_synthetic: bool) -> int:

@@ -138,6 +138,22 @@ class Index:
         entries = np.concatenate(found) if found else np.empty(0, np.uint64)
         return entries[self._is_there(rows_of(entries))], wanted[~is_few]
 
+    def some_of(self, wanted: Hashes, most: int, gone: int) -> Indices:
+        """The first rows, up to `most`, that hold each of these hashes (ascending, each once); all of them, ascending.
+
+        Args:
+            gone: how many rows that were added may be there no more.
+        """
+        ranges = self._ranges(wanted)
+        found = [run[_expand(low, np.minimum(high, low + most + gone))] for run, low, high in ranges]
+        entries = sorted_once(np.concatenate([np.empty(0, np.uint64), *found]))
+        entries = entries[self._is_there(rows_of(entries))]
+        starts = is_first(hashes_of(entries))
+        places = np.arange(len(entries))
+        rank = places - np.maximum.accumulate(np.where(starts, places, 0)) if len(entries) else places
+        rows = np.sort(rows_of(entries[rank < most]))
+        return rows[is_first(rows)]
+
     def _ranges(self, wanted: Hashes) -> Iterator[tuple[Entries, Indices, Indices]]:
         """Sorted entries, and from where up to where each wanted hash stands in them."""
         if not len(wanted):

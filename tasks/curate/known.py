@@ -31,6 +31,7 @@ ROW = np.dtype(
         ("index", np.int64),  # its place in the batch
         ("key", np.uint64),  # equal for duplicates ...
         ("key2", np.uint64),  # ... together with this
+        ("prompt", np.uint64),  # equal for rows of one source with the same prompt; 0 for none
         ("side", np.int8),
         ("is_ghost", np.bool_),
     ]
@@ -45,10 +46,13 @@ class Known:
         self._size = 0
         self._ids: list[pa.ChunkedArray] = []
         self._starts: list[int] = []
+        self._sources: list[int] = []
+        self._numbers: dict[str, int] = {}
         self._indexed = 0
         self.by_content = Index(self.is_held)
         self.by_band = Index(self.is_somewhere)
-        self.by_passage = Index(self.is_held)
+        self.by_passage = Index(self.is_somewhere)
+        self.by_prompt = Index(self.is_held)
         self.taken_out = 0
         """Rows that were indexed, and left since."""
 
@@ -73,19 +77,25 @@ class Known:
         found: npt.NDArray[np.bool_] = self.rows["is_ghost"]
         return found
 
-    def append(self, sketch: Sketch, side: Any, is_ghost: Any) -> int:
+    def append(self, sketch: Sketch, source: str, side: Any, is_ghost: Any) -> int:
         """Adds the rows of the next batch, which no index knows yet; the number of the first."""
         first = self._size
         self._reserve(len(sketch))
         self._size += len(sketch)
         new = self.rows[first:]
         new["batch"] = len(self._starts)
-        for name in ("index", "key", "key2"):
+        for name in ("index", "key", "key2", "prompt"):
             new[name] = sketch.lines[name].to_numpy()
         new["side"], new["is_ghost"] = side, is_ghost
         self._ids.append(sketch.lines["row_id"])
         self._starts.append(first)
+        self._sources.append(self._numbers.setdefault(source, len(self._numbers)))
         return first
+
+    def sources(self, rows: Indices) -> Indices:
+        """(rows,) the number of each row's source."""
+        found: Indices = np.asarray(self._sources, np.int64)[self.rows["batch"][rows]]
+        return found
 
     def _reserve(self, count: int) -> None:
         """Room for more rows; twice as much whenever there is none, so that a row is moved a few times, not once a batch."""
@@ -105,6 +115,12 @@ class Known:
         first, self._indexed = self._indexed, self._size
         keys = self.rows["key"][first:]
         self.by_content.add(high_bits(keys), lambda at: entries_of(high_bits(keys[at]), first + at))
+        prompts = self.rows["prompt"][first:]
+        have_one = np.flatnonzero(prompts)
+        self.by_prompt.add(
+            high_bits(prompts[have_one]),
+            lambda at: entries_of(high_bits(prompts[have_one[at]]), first + have_one[at]),
+        )
         bands = _joined([sketch.bands for sketch in sketches])
         self.by_band.add(bands.reshape(-1), lambda at: band_entries(bands, at // BANDS, at % BANDS, first))
         prints = _joined([sketch.prints for sketch in sketches])

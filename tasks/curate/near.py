@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.index import MOST_ROWS, Entries, hashes_of, is_first, rows_of
+from tasks.curate.index import MOST_ROWS, Entries, are_among, hashes_of, is_first, rows_of
 from tasks.curate.known import Known, band_entries, high_bits
 from tasks.curate.sketch import BANDS, Bands, distinct, shingles_of
 from tasks.curate.sketch_file import Indices
@@ -39,6 +39,25 @@ def leaders_of_duplicates(known: Known, first_new: int) -> Indices:
     return leaders
 
 
+def conflicting_pairs(known: Known, first_new: int) -> list[tuple[int, int]]:
+    """Each earlier row and new one of one source with the same prompt; duplicates are dropped by now, so that their answers differ.
+
+    Args:
+        first_new: the number of the first new row; those before are in the index.
+    """
+    prompts = known.rows["prompt"]
+    new = first_new + np.flatnonzero(known.is_held(np.arange(first_new, len(known))) & (prompts[first_new:] != 0))
+    wanted = np.sort(high_bits(prompts[new]).astype(np.uint64))
+    old, _ = known.by_prompt.all_of(wanted[is_first(wanted)], most=MOST_ROWS)
+    rows: dict[int, list[int]] = {}
+    found = []
+    for row in [*np.sort(rows_of(old)).tolist(), *new.tolist()]:
+        same = rows.setdefault(int(prompts[row]), [])
+        found += [(each, row) for each in same if row >= first_new]
+        same.append(row)
+    return found
+
+
 def candidate_pairs(known: Known, first_new: int, bands: Bands) -> npt.NDArray[np.int64]:
     """(pairs, 2): an earlier row, and a new one that shares a band with it.
 
@@ -61,6 +80,20 @@ def candidate_pairs(known: Known, first_new: int, bands: Bands) -> npt.NDArray[n
     return distinct_pairs(np.concatenate(found))
 
 
+def rows_alike(known: Known, first_new: int, bands: Bands, new: Indices, most: int) -> Indices:
+    """Earlier rows that share a band with some new ones, up to `most` a bucket: what these have in common is a fixed part.
+
+    Args:
+        first_new: the number of the first new row; those before are in the index.
+        bands: (new rows, BANDS).
+        new: (rows,) new rows.
+    """
+    rows, numbers = np.repeat(new - first_new, BANDS), np.tile(np.arange(BANDS), len(new))
+    has_one = bands[rows, numbers] != 0
+    hashes = np.sort(hashes_of(band_entries(bands, rows[has_one], numbers[has_one], first_new)))
+    return known.by_band.some_of(hashes[is_first(hashes)], most, known.taken_out)
+
+
 def _pairs_in_buckets(known: Known, entries: Entries) -> list[npt.NDArray[np.int64]]:
     """Each new row with the first of its bucket, and with the one before it."""
     hashes, rows = hashes_of(entries), rows_of(entries)
@@ -81,21 +114,41 @@ def distinct_pairs(pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.stack([both >> 32, both & 0xFFFFFFFF], 1)
 
 
-def similarities(pairs: npt.NDArray[np.int64], rows: Indices, texts: list[str]) -> npt.NDArray[np.float64]:
-    """(pairs,): the Jaccard similarity of two rows' shingles.
+class Shingles:
+    """The shingles of some rows' texts.
 
     Args:
-        pairs: (pairs, 2) rows.
-        rows: the rows that stand in pairs, ascending.
+        rows: ascending.
         texts: the text of each.
     """
-    hashes, offsets = distinct(*shingles_of(tokenise(texts)))
-    places = np.searchsorted(rows, pairs)
-    parts = [_similar(hashes, offsets, places[i : i + PAIRS_AT_ONCE]) for i in range(0, len(places), PAIRS_AT_ONCE)]
-    return np.concatenate(parts) if parts else np.empty(0)
+
+    def __init__(self, rows: Indices, texts: list[str]) -> None:
+        self._rows = rows
+        self._hashes, self._offsets = distinct(*shingles_of(tokenise(texts, with_symbols=True)))
+
+    def compare(self, pairs: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """(pairs,) the Jaccard similarity of two rows' shingles, and how many shingles one of them alone has."""
+        places = np.searchsorted(self._rows, pairs)
+        similar, alone = [np.zeros(0)], [np.zeros(0, np.int64)]
+        for start in range(0, len(places), PAIRS_AT_ONCE):
+            shared, union = _overlap(self._hashes, self._offsets, places[start : start + PAIRS_AT_ONCE])
+            similar.append(np.divide(shared, union, out=np.ones(len(union)), where=union > 0))
+            alone.append(union - shared)
+        return np.concatenate(similar), np.concatenate(alone)
+
+    def leave_out_common(self, most: int) -> None:
+        """Leaves out the shingles that more than `most` rows have: a fixed part of their texts."""
+        hashes = np.sort(self._hashes)
+        starts = np.flatnonzero(is_first(hashes))
+        common = hashes[starts][np.diff(np.concatenate([starts, [len(hashes)]])) > most]
+        if len(common):
+            is_kept = ~are_among(self._hashes, common)
+            counts = np.concatenate([[0], np.cumsum(is_kept)])
+            self._hashes, self._offsets = self._hashes[is_kept], counts[self._offsets]
 
 
-def _similar(hashes: Hashes, offsets: Offsets, places: Any) -> npt.NDArray[np.float64]:
+def _overlap(hashes: Hashes, offsets: Offsets, places: Any) -> tuple[Any, Any]:
+    """(pairs,) how many shingles the two rows share, and how many they have together."""
     sizes = np.diff(offsets)[places]  # (pairs, 2)
     total = sizes.sum(axis=1)
     numbers = np.repeat(np.arange(len(places), dtype=np.uint64), total)
@@ -108,6 +161,4 @@ def _similar(hashes: Hashes, offsets: Offsets, places: Any) -> npt.NDArray[np.fl
     order = np.argsort(keyed)
     is_shared = keyed[order][1:] == keyed[order][:-1]
     shared = np.bincount(numbers[order[1:][is_shared]].astype(np.int64), minlength=len(places))
-    union = total - shared
-    found: npt.NDArray[np.float64] = np.divide(shared, union, out=np.ones(len(places)), where=union > 0)
-    return found
+    return shared, total - shared

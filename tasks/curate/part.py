@@ -43,12 +43,12 @@ def write_part(
         chunks: the batch's rows (CLEAN_SCHEMA), in order.
         decided: what becomes of them.
         is_ghost: (rows,) which of them were forgotten: they are neither kept nor shown.
-        taken_out: rows of earlier parts (ROW_SCHEMA, with `by`) that this batch takes out of training.
+        taken_out: rows of earlier parts (ROW_SCHEMA, with `by`, `reason` and `side`) that this batch takes out.
         cleaned: kind of dirt → rows that held it.
     """
     dropped: Counter[str] = Counter()
     sides: Counter[tuple[str, str]] = Counter()
-    rows = 0
+    rows = grouped = 0
     with (
         ParquetStream(folder / "kept.parquet", CURATED_SCHEMA) as kept_file,
         ParquetStream(folder / "dropped.parquet", QUARANTINE_SCHEMA) as dropped_file,
@@ -56,11 +56,12 @@ def write_part(
         for chunk, places in _with_places(chunks):
             kept, families, refused = _divide(chunk, places, decided, is_ghost)
             rows += chunk.num_rows
+            grouped += sum(map(bool, kept["group"].to_pylist()))
             sides.update(zip(families, kept["split"].to_pylist(), strict=True))
             dropped.update(each["reason"] for each in refused)
             kept_file.write(kept)
             dropped_file.write(pa.Table.from_pylist(refused, QUARANTINE_SCHEMA))
-        lines = [_quarantined(row, "contaminated", "input", row["by"]) for row in taken_out]
+        lines = [_quarantined(row, row["reason"], "input", row["by"]) for row in taken_out]
         dropped_file.write(pa.Table.from_pylist(lines, QUARANTINE_SCHEMA))
     with ParquetStream(folder / "changes.parquet", CHANGE_SCHEMA) as changes_file:
         changes_file.write(pa.Table.from_pylist(list(taken_out), CHANGE_SCHEMA))
@@ -68,10 +69,13 @@ def write_part(
         sides_file.write(pa.table([decided.side, np.asarray(is_ghost, np.bool_)], schema=SIDES_SCHEMA))
     counts = {
         "rows": rows,
+        "grouped": grouped,
         "dropped": dict(sorted(dropped.items())),
         "cleaned": dict(sorted(cleaned.items())),
         "sides": sorted([family, side, count] for (family, side), count in sides.items()),
-        "taken_out": sorted([family, count] for family, count in Counter(row["family"] for row in taken_out).items()),
+        "taken_out": sorted(
+            [*place, count] for place, count in Counter((row["family"], row["side"]) for row in taken_out).items()
+        ),
     }
     write_json(folder / "counts.json", counts)
 
@@ -107,7 +111,9 @@ def _divide(
 
 
 def _quarantined(row: dict[str, Any], reason: str, field: str, value: str) -> dict[str, Any]:
-    record = canonical_json({name: value for name, value in row.items() if name not in ("by", "changed")})
+    record = canonical_json(
+        {name: value for name, value in row.items() if name not in ("by", "reason", "side", "changed")}
+    )
     return {
         **{name: row[name] for name in PLACES},
         "reason": reason,

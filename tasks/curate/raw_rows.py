@@ -11,12 +11,14 @@ import pyarrow as pa
 from tasks.curate.filters import JudgedRow
 from tasks.curate.known import Known
 from tasks.curate.settings import CurateSettings
+from tasks.curate.shared_text import RowTexts
 from tasks.curate.sketch_file import Indices
 from tasks.curate.sketching import ROWS_AT_ONCE, clean_rows, read_rows, to_clean_table
-from tasks.curate.split import input_text, passage_text
+from tasks.curate.split import asked_and_answered, exchanges, input_text, last_prompt
 from tasks.curate.spool import Spool
 from tasks.manifest import Batch
 from tasks.records import check_raw
+from tasks.text import normalise
 
 
 class RawRows:
@@ -47,6 +49,12 @@ class RawRows:
             yield to_clean_table(self.cleaned(batch, places[first : first + ROWS_AT_ONCE]))
 
 
+def texts_of(row: dict[str, Any]) -> RowTexts:
+    """What a row is compared by."""
+    pairs = exchanges(row, normalise(last_prompt(row)), normalise(row["output"]))
+    return RowTexts(input_text(row), row["output"], *asked_and_answered(row), frozenset(pairs))
+
+
 class Texts:
     """The texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
 
@@ -55,13 +63,13 @@ class Texts:
         self._raw_rows = raw_rows
         self._spool = spool
 
-    def __call__(self, known: Known, rows: Indices) -> list[tuple[str, str, str]]:
-        """Input, output and passage text of each row."""
-        found: dict[tuple[int, int], tuple[str, str, str]] = {}
+    def __call__(self, known: Known, rows: Indices) -> list[RowTexts]:
+        """The text of each row."""
+        found: dict[tuple[int, int], RowTexts] = {}
         batches = known.rows["batch"][rows]
         for number in np.unique(batches).tolist():
             for row in self._rows_of(known, number, np.unique(rows[batches == number])):
-                found[number, row["index"]] = (input_text(row), row["output"], passage_text(row))
+                found[number, row["index"]] = texts_of(row)
         indices = known.rows["index"][rows].tolist()
         return [found[place] for place in zip(batches.tolist(), indices, strict=True)]
 

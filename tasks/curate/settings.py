@@ -56,14 +56,23 @@ class CurateSettings(Settings):
     split_salt: str = "strop"
     """Salt of the split. Changing it moves rows between sides: every earlier comparison is then void."""
     near_duplicates: Literal["drop", "keep", "off"] = "drop"
-    """A row whose input, and whose answer, are nearly those of an earlier row: `drop` it, or `keep` it on the earlier one's side.
-    With another answer it is kept on the earlier one's side in either case. `off` looks for none."""
+    """A row whose prompt and whose answer are those of an earlier row in other wording: `drop` it, or `keep` it on the earlier
+    one's side. A prompt that is nearly another's and asks for something else (another name, number or symbol), or has another
+    answer, is kept on the earlier one's side in either case. `off` looks for none."""
     near_duplicate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.8
-    """Least Jaccard similarity of two texts' three-token shingles that makes them near-duplicates."""
+    """Least Jaccard similarity of two texts' three-token shingles that makes them near. What more than ten of the rows that
+    resemble each other have in common, such as a fixed instruction, does not count."""
+    conflicts: Literal["keep", "newest", "refuse"] = "keep"
+    """Several answers of one source to the same prompt: `keep` all, keep the `newest`, or `refuse` those after the first.
+    `strop data conflicts` lists them."""
     decontaminate: bool = True
-    """Drop from training every row that shares a run of 13 tokens with a test, golden or benchmark row."""
+    """Keep rows that share text on one side of the split, and drop from training every row that shares text with a golden or
+    benchmark row. Shared text is a question with its answer, a run of 24 tokens, or one of 13 that is half of a prompt."""
     common_passage_rows: Annotated[int, Field(ge=2)] = 20
-    """A passage that stands in more rows than this is a template's boilerplate, not leakage."""
+    """A run of 13 to 23 tokens that stands in more rows than this is boilerplate and links no rows; so is a longer one that
+    stands in more than five times as many. A run that three in four rows of a source hold is the template of that source."""
+    common_passage_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """A run of 24 tokens is boilerplate only if it stands in more than this share of all rows, too."""
     pii: PiiSettings = PiiSettings()
     """Personal data and secrets."""
     quality: QualitySettings = QualitySettings()

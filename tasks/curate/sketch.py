@@ -1,4 +1,4 @@
-"""What is compared of a row instead of its text: MinHash bands for near-duplicates, fingerprints for shared passages. Pure.
+"""What is compared of a row instead of its text: MinHash bands for near-duplicates, fingerprints for shared text. Pure.
 
 Near-duplicates: Jaccard similarity of the texts' sets of three-token shingles, found by MinHash with banding (Broder 1997;
 Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3). Passages: winnowing (Schleimer, Wilkerson, Aiken 2003),
@@ -19,7 +19,9 @@ SHINGLE_TOKENS = 3
 BANDS = 16
 RECALL_AT_THRESHOLD = 0.95
 PASSAGE_TOKENS = 13
-"""Length of a shared run that counts as overlap (the GPT-3 paper, appendix C)."""
+"""Length of the shortest shared run that is looked for (the GPT-3 paper, appendix C)."""
+LONG_PASSAGE_TOKENS = 24
+"""Length of a shared run that counts though many rows hold it. A formula of courtesy is shorter."""
 GRAM_TOKENS = 8
 WINDOW_GRAMS = PASSAGE_TOKENS - GRAM_TOKENS + 1
 
@@ -29,7 +31,7 @@ Fingerprints = npt.NDArray[np.uint32]
 
 def shingles_of(tokens: Tokens) -> tuple[Hashes, Offsets]:
     """Each text's shingles, as (hashes, offsets), as often as they stand there; a text shorter than a shingle is one itself."""
-    hashes, texts = _grams(tokens, SHINGLE_TOKENS)
+    hashes, texts = grams_of(tokens, SHINGLE_TOKENS)
     counts = tokens.counts()
     short = np.flatnonzero((counts < SHINGLE_TOKENS) & (counts > 0))
     if len(short):
@@ -88,7 +90,7 @@ def bands_of(hashes: Hashes, offsets: Offsets, rows: int) -> Bands:
 
 def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
     """Each text's fingerprints, as (hashes, offsets); none for a text shorter than a passage."""
-    hashes, texts = _grams(tokens, GRAM_TOKENS)
+    hashes, texts = grams_of(tokens, GRAM_TOKENS)
     if len(hashes) < WINDOW_GRAMS:
         return np.empty(0, np.uint32), np.zeros(len(tokens.offsets), np.int64)
     windows = len(hashes) - WINDOW_GRAMS + 1
@@ -103,15 +105,23 @@ def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
     return prints, np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
 
 
-def passages_of(tokens: Tokens, text: int) -> set[int]:
-    """The hashes of every run of PASSAGE_TOKENS tokens in one text."""
+def with_more(prints: Fingerprints, offsets: Offsets, more: list[list[int]]) -> tuple[Fingerprints, Offsets]:
+    """Each text's fingerprints, followed by those that it has besides."""
+    counts = np.array([len(each) for each in more], np.int64)
+    added = np.fromiter((one for each in more for one in each), np.uint32, int(counts.sum()))
+    return np.insert(prints, np.repeat(offsets[1:], counts), added), offsets + np.concatenate([[0], np.cumsum(counts)])
+
+
+def runs_of(tokens: Tokens, text: int, length: int) -> list[int]:
+    """The hash of every run of `length` tokens in one text, in order."""
     first, last = int(tokens.offsets[text]), int(tokens.offsets[text + 1])
     one = Tokens(tokens.hashes[first:last], np.array([0, last - first]))
-    return set(_grams(one, PASSAGE_TOKENS)[0].tolist())
+    found: list[int] = grams_of(one, length)[0].tolist()
+    return found
 
 
-def _grams(tokens: Tokens, size: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
-    """The hash of every run of `size` tokens within a text, and the number of its text."""
+def grams_of(tokens: Tokens, size: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """(runs,) the hash of every run of `size` tokens within a text, and (runs,) the number of its text."""
     count = len(tokens.hashes) - size + 1
     if count <= 0:
         return np.empty(0, np.uint64), np.empty(0, np.int64)

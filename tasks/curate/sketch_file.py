@@ -30,6 +30,7 @@ LINE_SCHEMA = pa.schema(
         ("split", pa.string()),  # by the hash of its input, where no other row says otherwise
         ("key", pa.uint64()),  # equal for duplicates ...
         ("key2", pa.uint64()),  # ... together with this
+        ("prompt", pa.uint64()),  # equal for rows of one source with the same prompt; 0 for none
         ("prints", pa.int32()),  # how many fingerprints it has
     ]
 )
@@ -44,7 +45,7 @@ class Sketch:
     bands: npt.NDArray[np.uint32]
     """(rows, BANDS)."""
     prints: npt.NDArray[np.uint32]
-    """The fingerprints of all rows, one row after another."""
+    """The fingerprints of passages and exchanges of all rows, one row after another."""
 
     def __len__(self) -> int:
         return int(self.lines.num_rows)

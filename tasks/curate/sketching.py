@@ -18,11 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.conflict import conflict_key
 from tasks.curate.filters import JudgedRow, judge_row
 from tasks.curate.settings import CurateSettings
-from tasks.curate.sketch import bands_of, fingerprints_of, rows_in_band, shingles_of
+from tasks.curate.sketch import bands_of, fingerprints_of, rows_in_band, shingles_of, with_more
 from tasks.curate.sketch_file import LINE_SCHEMA, Sketch
-from tasks.curate.split import content_key, input_text, passage_text, split_of
+from tasks.curate.split import (
+    content_key,
+    exchanges,
+    input_text,
+    last_prompt,
+    passage_text,
+    split_of,
+)
 from tasks.curate.tokens import tokenise
 from tasks.manifest import Batch
 from tasks.records import fill_up, to_rows
@@ -130,11 +138,18 @@ def sketch_rows(rows: pa.Table, settings: CurateSettings) -> Sketched:
     kept = [each.row for each in judged]
     inputs = [input_text(row) for row in kept]
     normalised = [normalise(text) for text in inputs]
-    keys = np.frombuffer(b"".join(map(content_key, kept, normalised)), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    prompts = [
+        text if row["history"] == "[]" and not row["system"] and last_prompt(row) else normalise(last_prompt(row))
+        for row, text in zip(kept, normalised, strict=True)
+    ]
+    answers = [normalise(row["output"]) for row in kept]
+    content = b"".join(map(content_key, kept, normalised, answers))
+    keys = np.frombuffer(content, dtype=">u8").reshape(-1, 2).astype(np.uint64)
     shares = (settings.split_salt, settings.valid_share, settings.test_share)
-    shingles = shingles_of(tokenise(inputs))
+    shingles = shingles_of(tokenise(inputs, with_symbols=True))
     bands = bands_of(*shingles, rows_in_band(settings.near_duplicate_threshold))
-    prints, offsets = fingerprints_of(tokenise([passage_text(row) for row in kept]))
+    passages = fingerprints_of(tokenise([passage_text(row) for row in kept]))
+    prints, offsets = with_more(*passages, list(map(exchanges, kept, prompts, answers)))
     lines = {
         "index": rows["index"],
         "row_id": rows["row_id"],
@@ -146,6 +161,7 @@ def sketch_rows(rows: pa.Table, settings: CurateSettings) -> Sketched:
         "split": [split_of(text, *shares) for text in normalised],
         "key": keys[:, 0],
         "key2": keys[:, 1],
+        "prompt": np.array([0 if settings.conflicts == "keep" else conflict_key(row) for row in kept], np.uint64),
         "prints": np.diff(offsets).astype(np.int32),
     }
     return Sketched(to_clean_table(judged), Sketch(pa.table(lines, schema=LINE_SCHEMA), bands, prints), dict(cleaned))

@@ -1,4 +1,4 @@
-"""A row's side, and what it is compared by. Pure: all of it follows from the row's content alone.
+"""The side of a row by itself, and what it is compared by. Pure: all of it follows from the row's content alone.
 
 The split looks at the input, not the answer, so that all answers to one prompt stand on one side; and at its joined text,
 so that a prompt stands on the same side whichever shape it came in.
@@ -7,6 +7,7 @@ so that a prompt stands on the same side whichever shape it came in.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -25,21 +26,58 @@ def passage_text(row: dict[str, Any]) -> str:
     return "\n".join([*_turns(row), row["input"] or row["instruction"], row["output"]])
 
 
-def content_key(row: dict[str, Any], normalised_input: str) -> bytes:
+def asked_and_answered(row: dict[str, Any]) -> tuple[str, str]:
+    """The text of `passage_text`, apart: what the model is given, and what is an answer of its own."""
+    turns = [] if row["history"] == "[]" else json.loads(row["history"])
+    asked = [turn[1] for turn in turns if turn[0] != "assistant"]
+    answered = [turn[1] for turn in turns if turn[0] == "assistant"]
+    return "\n".join([*asked, row["input"] or row["instruction"]]), "\n".join([*answered, row["output"]])
+
+
+def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: str) -> list[int]:
+    """A 32-bit hash of each user turn with the answer that follows it, whether it stands in the history or is the row's last.
+
+    Args:
+        normalised_prompt: of the last turn: instruction and input.
+        normalised_answer: the output.
+    """
+    turns = [] if row["history"] == "[]" else [(turn[0], turn[1]) for turn in json.loads(row["history"])]
+    pairs = [
+        (normalise(before[1]), normalise(after[1]))
+        for before, after in itertools.pairwise(turns)
+        if (before[0], after[0]) == ("user", "assistant")
+    ]
+    pairs.append((normalised_prompt, normalised_answer))
+    return [_hash(f"{prompt}\x1f{answer}") for prompt, answer in pairs if prompt]
+
+
+def content_key(row: dict[str, Any], normalised_input: str, normalised_answer: str) -> bytes:
     """16 bytes that equal rows share: family, normalised input and normalised answer, and what else is content."""
-    parts = [row["family"], normalised_input, normalise(row["output"])]
+    parts = [row["family"], normalised_input, normalised_answer]
     parts += [f"{name}\x1e{row[name]}" for name, empty in MORE_FIELDS.items() if row[name] != empty]
-    return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()[:16]
+    return _digest("\x1f".join(parts))[:16]
 
 
 def split_of(normalised_input: str, salt: str, valid_share: float, test_share: float) -> str:
     """ "train", "valid" or "test", by the salted hash of the normalised input."""
-    digest = hashlib.sha256(f"{salt}\x1f{normalised_input}".encode("utf-8", "surrogatepass")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = int.from_bytes(_digest(f"{salt}\x1f{normalised_input}")[:8], "big") / 2**64
     if place < test_share:
         return "test"
     return "valid" if place < test_share + valid_share else "train"
 
 
+def last_prompt(row: dict[str, Any]) -> str:
+    """What the last turn asks."""
+    return f"{row['instruction']} {row['input']}".strip()
+
+
 def _turns(row: dict[str, Any]) -> list[str]:
-    return [] if row["history"] == "[]" else [text for _, text in json.loads(row["history"])]
+    return [] if row["history"] == "[]" else [turn[1] for turn in json.loads(row["history"])]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(_digest(text)[:4], "big")

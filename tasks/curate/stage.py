@@ -70,19 +70,20 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
     cleaned: Counter[str] = Counter()
     families: dict[str, Counter[str]] = {}
     batches = []
-    taken_out = 0
+    taken_out = grouped = 0
     for entry in entries:
         counts = read_json(entry.folder / "counts.json")
         if entry.is_excluded:
             continue
         dropped.update(counts["dropped"])
         cleaned.update(counts["cleaned"])
+        grouped += counts["grouped"]
         kept = 0
         for family, side, count in counts["sides"]:
             families.setdefault(family, Counter())[side] += count
             kept += count
-        for family, count in counts["taken_out"]:
-            families[family]["train"] -= count
+        for family, side, count in counts["taken_out"]:
+            families[family][side] -= count
             taken_out += count
         batches.append({"batch": entry.batch.batch, "rows": counts["rows"], "kept": kept, "dropped": counts["dropped"]})
     splits = sum(families.values(), Counter())
@@ -90,6 +91,7 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         "rows": sum(batch["rows"] for batch in batches),
         "kept": sum(splits.values()),
         "dropped": dict(dropped),
+        "grouped": grouped,
         "taken_out_later": taken_out,
         "cleaned": dict(cleaned),
         "splits": {side: splits[side] for side in ("train", "valid", "test")},
@@ -101,10 +103,13 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _require_all_sides(report: dict[str, Any]) -> None:
+    fix = "Collect more rows, or change curate.test_share in params.yaml"
+    if grouped := report["grouped"]:
+        fix += f". {grouped} of them stand where an earlier row does that is near them or that they share text with"
     for side, why in (("train", "there is nothing to learn from"), ("test", "no model could be shown to be better")):
         if not report["splits"][side]:
             raise DataError(
                 f"none of the {report['kept']} rows left is on the {side} side, so {why}",
                 where=str(paths.CURATED),
-                fix="Collect more rows, or mend curate.test_share in params.yaml",
+                fix=fix,
             )

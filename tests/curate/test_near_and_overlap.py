@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.config import load_config
-from tasks.curate.sketch import bands_of, fingerprints_of, passages_of, rows_in_band, shingles_of
+from tasks.curate.raw_rows import texts_of
+from tasks.curate.shared_text import Candidates, share_text
+from tasks.curate.sketch import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
 from tasks.curate.split import split_of
 from tasks.curate.stage import run
 from tasks.curate.tokens import tokenise
@@ -107,7 +109,7 @@ def test_two_texts_that_share_thirteen_tokens_share_a_fingerprint(letters: list[
     tokens = tokenise([" ".join(first), " ".join(second)])
     prints, offsets = fingerprints_of(tokens)
     assert set(prints[: offsets[1]].tolist()) & set(prints[offsets[1] :].tolist())
-    assert passages_of(tokens, 0) & passages_of(tokens, 1)
+    assert set(runs_of(tokens, 0, 13)) & set(runs_of(tokens, 1, 13))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -128,7 +130,7 @@ def test_planted_near_duplicates_share_a_band_and_strangers_do_not(language: str
 def test_a_near_duplicate_of_an_earlier_row_is_dropped_and_the_earlier_leads(project: Path) -> None:
     (text,) = texts_on("train", 1)
     first = batch_of(1, [*some_rows(), (text, "yes")])[-1]
-    second = batch_of(2, [(text.replace("river", "lake", 1) + " indeed", "yes")])[0]
+    second = batch_of(2, [("Please: " + text + " indeed!", "yes")])[0]
     report = curate(project)
     assert dropped(2) == [(second["row_id"], "near_duplicate", first["row_id"])]
     assert report["dropped"] == {"near_duplicate": 1}
@@ -179,19 +181,21 @@ def test_the_same_prompt_in_a_golden_set_takes_the_training_row_out(project: Pat
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_passage_planted_in_training_is_found_whichever_came_first(project: Path, language: str) -> None:
+def test_rows_that_share_a_passage_stand_on_the_side_of_the_first_whichever_that_is(
+    project: Path, language: str
+) -> None:
     tests = texts_on("test", 2, language=language)
-    piece = [" ".join(text.split()[5:25]) if language == "en" else text[5:25] for text in tests]
+    piece = [" ".join(text.split()[5:33]) if language == "en" else text[5:33] for text in tests]
     draw = random.Random(1)
     planted = [f"{sentence(draw, language=language)} {each} {sentence(draw, language=language)}" for each in piece]
     planted = [text + " x" * next(n for n in range(99) if side_of(text + " x" * n) == "train") for text in planted]
     before = batch_of(1, [*some_rows(), (planted[0], "yes")])[-1]
     held = batch_of(2, [(text, "yes") for text in tests])
     after = batch_of(3, [(planted[1], "yes")])[0]
-    curate(project)
-    assert dropped(2) == [(before["row_id"], "contaminated", held[0]["row_id"])]
-    assert dropped(3) == [(after["row_id"], "contaminated", held[1]["row_id"])]
-    assert {sides()[row["row_id"]] for row in held} == {"test"}
+    report = curate(project)
+    assert report["dropped"] == {}
+    assert [sides()[row["row_id"]] for row in (before, held[0])] == ["train", "train"]
+    assert [sides()[row["row_id"]] for row in (held[1], after)] == ["test", "test"]
 
 
 def test_rows_of_a_benchmark_are_in_no_split_and_guard_training(project: Path) -> None:
@@ -304,16 +308,13 @@ def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(tmp_path_factory:
 
 
 def check_no_pair_stands_on_two_sides() -> None:
-    dataset = read_dataset().to_pylist()
-    trained = [row for row in dataset if row["split"] == "train"]
-    held = [row for row in dataset if row["split"] == "test"]
-    tokens = tokenise([f"{row['input']}\n{row['output']}" for row in [*trained, *held]])
-    passages = [
-        passages_of(tokens, place) for place in range(len(dataset) - len([r for r in dataset if r["split"] == "valid"]))
-    ]
-    for first in range(len(trained)):
-        for second in range(len(trained), len(trained) + len(held)):
-            assert passages[first].isdisjoint(passages[second])
+    dataset = [row for row in read_dataset().to_pylist() if row["split"] != "valid"]
+    texts = [texts_of(row) for row in dataset]
+    train, test = (np.array([n for n, row in enumerate(dataset) if row["split"] == side]) for side in ("train", "test"))
+    pairs = np.sort(np.stack([np.repeat(train, len(test)), np.tile(test, len(train))], 1), axis=1)
+    nowhere = np.zeros(len(pairs), np.bool_)
+    shared = share_text(Candidates(pairs, nowhere), nowhere, np.arange(len(dataset)), texts)
+    assert not shared.any(), [dataset[n]["input"] for n in pairs[shared][0]]
 
 
 def test_the_result_does_not_depend_on_the_number_of_processes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,45 @@
+"""Prompts that one source answered in several ways, in the dataset as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.conflict import conflict_key
+from tasks.dataset import read_pieces
+from tasks.text import normalise
+
+
+@dataclass(frozen=True)
+class Conflict:
+    source: str
+    prompt: str
+    answers: list[dict[str, Any]]
+    """row_id, batch, split and output of each row, in the order in which they came."""
+
+
+def conflicts() -> list[Conflict]:
+    """The prompts that have two answers or more, in the order of their first rows.
+
+    Answers are compared as duplicates are: but for case, width and white space.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, piece in enumerate(read_pieces()):
+        for index, row in enumerate(piece.to_pylist()):
+            if key := conflict_key(row):
+                places.setdefault(key, []).append((number, index))
+    several = {place: key for key, rows in places.items() if len(rows) > 1 for place in rows}
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for number, piece in enumerate(read_pieces()):
+        for index, row in enumerate(piece.to_pylist()) if any(place[0] == number for place in several) else ():
+            if (number, index) in several:
+                rows.setdefault(several[number, index], []).append(row)
+    return [
+        Conflict(same[0]["source"], " ".join(f"{same[0]['instruction']} {same[0]['input']}".split()), _answers(same))
+        for same in rows.values()
+        if len({normalise(row["output"]) for row in same}) > 1
+    ]
+
+
+def _answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in ("row_id", "batch", "split", "output")} for row in rows]

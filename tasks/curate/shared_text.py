@@ -27,6 +27,8 @@ LONG_FACTOR = 5
 HALF = 0.5
 FOUND_TOKENS = 30
 """Of the rows of one batch, every run of this length is found, also one that begins with boilerplate."""
+MOST_AFTER_BOILERPLATE = 50_000
+"""... if no more rows hold it: all runs of these rows are in memory at once."""
 ROWS_AT_ONCE = 10_000
 GUARDED_TOKENS = 64
 """Length of a run that is no template's fixed part, though more than a few rows hold it."""
@@ -274,6 +276,8 @@ def links_after_boilerplate(rows: Indices, texts: Callable[[Indices], Sequence[R
         most: a run that more rows hold links none.
     """
     hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    if len(rows) > MOST_AFTER_BOILERPLATE:
+        return np.empty((0, 2), np.int64)
     for start in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[start : start + ROWS_AT_ONCE]
         runs, numbers = grams_of(tokenise([f"{each.asked}\n{each.answered}" for each in texts(some)]), FOUND_TOKENS)

@@ -15,7 +15,7 @@ _NEVER = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\u202d\u202e\u206
 """Controls but for tab and line feed, separators, overrides of the direction, and what is no character."""
 _ANSI = r"\x1b\[[0-9;?]{0,32}[@-~]"
 """A terminal's colours, all of them, or `[31m` would be left."""
-HAS_DIRT = re.compile(f"[\r{_NEVER}{_DIRECTION}]")
+_ANY = re.compile(f"[\r{_NEVER}{_DIRECTION}]")
 _DIRT = re.compile(rf"(?P<line>\r\n?)|(?P<ansi>{_ANSI})|[{_NEVER}{_DIRECTION}]+")
 _DIRT_FROM_RIGHT_TO_LEFT = re.compile(rf"(?P<line>\r\n?)|(?P<ansi>{_ANSI})|[{_NEVER}]+")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
@@ -32,6 +32,13 @@ _BEFORE_NO_SPACE = re.compile("[\\s(\\[{<«“‘「『（【/@#$_~^\\-\u3000-\u
 _AFTER_NO_SPACE = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _WRITTEN_WITHOUT_SPACES = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u1aaf\ua980-\ua9ff\uaa60-\uaadf]")
 """Thai, Lao, Tibetan, Burmese, Khmer, Javanese and others: the zero-width space is how they part words, and stays."""
+
+
+def may_hold(text: str) -> bool:
+    """Is any such character in the text?"""
+    if text.replace("\n", "").replace("\t", "").isprintable():  # most texts, in a tenth of the time
+        return False
+    return _ANY.search(text) is not None
 
 
 def edits_of(text: str) -> list[Edit]:

@@ -7,23 +7,27 @@ such as a tool's answer or a list of entities, the strings are cleaned, and the 
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from tasks.curate import characters, end_markers, json_strings, markup, subject
+from tasks.curate import characters, end_markers, json_strings, layout, markup
 from tasks.curate.edits import Edit, apply, white_space
+from tasks.curate.row_texts import TEXT_FIELDS, Texts, texts_of, with_texts
+from tasks.curate.subject import Subject
 
-TEXT_FIELDS = ("system", "instruction", "input", "output", "rejected")
 _ANSWERS = ("output", "rejected")
-_HISTORY_TO_CLEAN = re.compile(r'[<&]|\[(?:EOS|eos)|\\[rfbu]|\["[^"]+","\s|\["[^"]+","\\[nt]|\s"\]|\\[nt]"\]')
+_DIRT_IN_HISTORY = (
+    *("<", "&", "[EOS]", "[eos]", r"\r", r"\u", r"\f", r"\b"),
+    *(f'{space}"]' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
+    *(f'","{space}' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
+)
 """In a history's JSON: what may be dirt within a turn, or white space at its ends."""
 
-Texts = dict[str, str]
-"""A row's texts by field, and the turns of its history as `history.0`, `history.1`, ..."""
+Edits = Callable[[str], list[Edit]]
+"""A text → what becomes of it."""
 
 
 @dataclass
@@ -44,7 +48,7 @@ def clean_row(row: Mapping[str, Any]) -> Cleaned:
     cleaner = _Cleaner(row, came)
     texts = cleaner.run(takes_markup=True)
     if cleaner.is_doubtful:
-        again = _Cleaner(with_texts(row, texts), texts).run(takes_markup=True)
+        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(takes_markup=True)
         if again != texts:  # what is left looks like markup: it was markup that the row spoke of
             cleaner = _Cleaner(row, came)
             texts = cleaner.run(takes_markup=False)
@@ -52,25 +56,7 @@ def clean_row(row: Mapping[str, Any]) -> Cleaned:
     for edit in cleaner.made():
         found[edit.reason] = 1
         found[f"{edit.reason} {edit.piece}"] += edit.count
-    return Cleaned(with_texts(row, texts), found, cleaner.rounds)
-
-
-def texts_of(row: Mapping[str, Any]) -> Texts:
-    texts = {name: row[name] for name in TEXT_FIELDS}
-    if row["history"] != "[]":
-        texts |= {f"history.{place}": turn[1] for place, turn in enumerate(json.loads(row["history"]))}
-    return texts
-
-
-def with_texts(row: Mapping[str, Any], texts: Texts) -> dict[str, Any]:
-    """The row with these texts in place of its own; its history is written anew only where a turn changed."""
-    made = {**row, **{name: texts[name] for name in TEXT_FIELDS}}
-    if row["history"] != "[]":
-        turns = json.loads(row["history"])
-        now = [[turn[0], texts[f"history.{place}"], *turn[2:]] for place, turn in enumerate(turns)]
-        if now != turns:
-            made["history"] = json.dumps(now, ensure_ascii=False, separators=(",", ":"))
-    return made
+    return Cleaned(with_texts(row, texts, cleaner.rounds), found, cleaner.rounds)
 
 
 def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
@@ -84,11 +70,11 @@ def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
             or text[-1].isspace()
             or "[EOS]" in text
             or "[eos]" in text
-            or characters.HAS_DIRT.search(text)
+            or characters.may_hold(text)
         ):
             return True
     history = row["history"]
-    return history != "[]" and bool(_HISTORY_TO_CLEAN.search(history) or characters.HAS_DIRT.search(history))
+    return history != "[]" and (any(dirt in history for dirt in _DIRT_IN_HISTORY) or characters.may_hold(history))
 
 
 class _Cleaner:
@@ -98,68 +84,74 @@ class _Cleaner:
         self._row = row
         self._texts = dict(texts)
         self.rounds: dict[str, list[list[Edit]]] = {}
-        self._inner: list[Edit] = []
+        self._in_strings: list[Edit] = []
         self.is_doubtful = False
         """Might a second cleaning change more?"""
 
     def made(self) -> list[Edit]:
         """All edits that took something out; of those within JSON, the ones in its strings."""
         outer = [edit for rounds in self.rounds.values() for edits in rounds for edit in edits if edit.reason]
-        return [*outer, *self._inner]
+        return [*outer, *self._in_strings]
 
     def run(self, takes_markup: bool) -> Texts:
-        self._round(
-            lambda text: [] if json_strings.is_json(text) else characters.edits_of(text), characters.HAS_DIRT.search
-        )
-        self._round(self._in_json(characters.edits_of), _DIRT_IN_JSON.search)
-        self._cut_end_markers()
+        self._round(_outside_json(characters.edits_of), characters.may_hold)
+        self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+        if self._cut_end_markers():  # one may have stood behind JSON
+            self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
         if takes_markup and any(map(markup.may_hold, self._texts.values())):
             self._take_markup()
         if any(text and (text[0].isspace() or text[-1].isspace()) for text in self._texts.values()):
             self._strip()
         return self._texts
 
-    def _round(self, edits_of: Callable[[str], list[Edit]], is_worth_it: Callable[[str], object]) -> None:
+    @cached_property
+    def _subject(self) -> Subject:
+        """Of the row without unseen characters: what is cut off later changes nothing in it."""
+        return Subject(self._texts.values())
+
+    @cached_property
+    def _is_code(self) -> bool:
+        """Is there code in the row, JSON left aside?"""
+        if not any(text.lstrip()[:1] in ("[", "{") for text in self._texts.values() if text):
+            return Subject([self._row["family"]]).is_code or self._subject.is_code
+        prose = [text for text in self._texts.values() if not json_strings.is_json(text)]
+        return Subject([self._row["family"], *prose]).is_code
+
+    def _round(self, edits_of: Edits, may_hold: Callable[[str], object]) -> bool:
+        """Cleans each text that may need it; whether any did."""
+        has_made = False
         for name, text in self._texts.items():
-            if text and is_worth_it(text) and (edits := edits_of(text)):
+            if text and may_hold(text) and (edits := edits_of(text)):
                 self._make(name, edits)
+                has_made = True
+        return has_made
 
     def _make(self, name: str, edits: list[Edit]) -> None:
         self._texts[name] = apply(self._texts[name], edits)
         self.rounds.setdefault(name, []).append(edits)
 
-    def _in_json(self, edits_of: Callable[[str], list[Edit]]) -> Callable[[str], list[Edit]]:
+    def _inside_json(self, edits_of: Edits) -> Edits:
         def edits(text: str) -> list[Edit]:
             if not json_strings.is_json(text):
                 return []
             outer, inner = json_strings.edit_strings(text, edits_of)
-            self._inner += inner
+            self._in_strings += inner
             self.is_doubtful |= bool(outer)
             return outer
 
         return edits
 
-    def _cut_end_markers(self) -> None:
-        texts = list(self._texts.values())
-        if not any(map(end_markers.may_hold, texts)) or subject.speaks_of_tokens(texts):
-            return
-        if end_markers.are_spoken_of(texts):
-            return
-        has_tags = any("</s>" in text for text in texts) and subject.speaks_of_markup(texts)
-        self._round(
-            lambda text: [] if json_strings.is_json(text) else end_markers.edits_of(text, has_tags),
-            end_markers.may_hold,
-        )
+    def _cut_end_markers(self) -> bool:
+        texts = [text for text in self._texts.values() if end_markers.may_hold(text)]
+        if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokens:
+            return False
+        are_tags = any("</s>" in text for text in texts) and self._subject.is_markup
+        return self._round(_outside_json(lambda text: end_markers.edits_of(text, are_tags)), end_markers.may_hold)
 
     def _take_markup(self) -> None:
-        texts = list(self._texts.values())
-        if _calls_tools(self._row) or not markup.is_all_markup(texts):
+        if _calls_tools(self._row) or not markup.is_all_markup(self._texts.values()):
             return
-        if (
-            subject.speaks_of_markup(texts)
-            or subject.speaks_of_tokens(texts)
-            or subject.is_code([self._row["family"], *texts])
-        ):
+        if self._subject.is_markup or self._subject.is_tokens or self._is_code:
             return
         planned: dict[str, list[Edit]] = {}
         for name, text in self._texts.items():
@@ -172,23 +164,23 @@ class _Cleaner:
             if edits:
                 self._make(name, edits)
                 self.is_doubtful = True
-        self._round(self._in_json(lambda text: markup.edits_of(text) or []), markup.may_hold)
+        self._round(self._inside_json(lambda text: markup.edits_of(text) or []), markup.may_hold)
 
     def _strip(self) -> None:
         """Takes white space from around the texts, unless it says something; from the better and the worse answer alike."""
-        texts = list(self._texts.values())
         row = {**self._row, **{name: self._texts[name] for name in TEXT_FIELDS}}
-        stays = subject.is_laid_out(row, texts)
-        are_labels = stays and subject.are_labels(row)
+        stays = layout.is_laid_out(row) or self._is_code
+        are_labels = stays and layout.are_labels(row)
         for name, text in self._texts.items():
             if not stays or (are_labels and name in _ANSWERS):
                 first = len(text) - len(text.lstrip())
                 last = max(len(text.rstrip()), first)
-                if edits := [*white_space(text, 0, first), *white_space(text, last, len(text))]:
-                    self._make(name, edits)
+                if first or last < len(text):
+                    self._make(name, [*white_space(text, 0, first), *white_space(text, last, len(text))])
 
 
-_DIRT_IN_JSON = re.compile(rf"\\[rfbu]|{characters.HAS_DIRT.pattern}")
+def _outside_json(edits_of: Edits) -> Edits:
+    return lambda text: [] if json_strings.is_json(text) else edits_of(text)
 
 
 def _calls_tools(row: Mapping[str, Any]) -> bool:

@@ -16,24 +16,24 @@ MARKERS = (
 )  # fmt: skip
 """In small letters."""
 _LONGEST = max(map(len, MARKERS))
-_ONE = "(?:" + "|".join(map(re.escape, MARKERS)) + ")"
-_ANY = re.compile(_ONE, re.IGNORECASE)
-_BETWEEN = re.compile(rf"(?<=[.!?。！？…\n]){_ONE}+", re.IGNORECASE)
-"""Right behind the end of a sentence or a line."""
+_ONE = "(?:{})".format("|".join(f"{re.escape(marker[0])}(?i:{re.escape(marker[1:])})" for marker in MARKERS))
+_ANY = re.compile(_ONE)
+_RUN = re.compile(f"{_ONE}+")
+_BEFORE_ANOTHER_TEXT = ".!?。！？…\n"
+"""A marker behind one of these ends a text, and what follows is another."""
 
 
 def may_hold(text: str) -> bool:
-    return (">" in text or "]" in text) and _ANY.search(text) is not None
+    return ("<" in text or "[" in text) and _ANY.search(text) is not None
 
 
 def are_spoken_of(texts: Iterable[str]) -> bool:
     """Does a marker stand within a line, as a word that is spoken of?"""
-    for text in texts:
-        if may_hold(text):
-            rest = _BETWEEN.sub("\n", text[: _end_without(text)])
-            if _ANY.search(rest):
-                return True
-    return False
+    return any(not _is_between(text, run) for text in texts for run in _RUN.finditer(text, 0, _end_without(text)))
+
+
+def _is_between(text: str, run: re.Match[str]) -> bool:
+    return text[run.start() - 1 : run.start()] in tuple(_BEFORE_ANOTHER_TEXT)
 
 
 def _end_without(text: str) -> int:
@@ -44,10 +44,9 @@ def _end_without(text: str) -> int:
         while last and text[last - 1].isspace():
             last -= 1
         tail = text[max(last - _LONGEST, 0) : last].lower()
-        marker = next((marker for marker in MARKERS if tail.endswith(marker)), None)
-        if marker is None:
+        if not tail.endswith(MARKERS):
             return end
-        end = last - len(marker)
+        end = last - next(len(marker) for marker in MARKERS if tail.endswith(marker))
 
 
 def edits_of(text: str, are_tags: bool) -> list[Edit]:
@@ -60,18 +59,18 @@ def edits_of(text: str, are_tags: bool) -> list[Edit]:
         text = text.replace("</s>", "\0" * len("</s>"))
     end = _end_without(text)
     edits = []
-    for match in _BETWEEN.finditer(text, 0, end):
-        edits += [_edit(each, match.start(), "\n" if not each.start() else "") for each in _ANY.finditer(match[0])]
+    for run in _RUN.finditer(text, 0, end):
+        if _is_between(text, run):
+            new = "\n"
+            for match in _ANY.finditer(text, *run.span()):
+                edits.append(_edit(match, new))
+                new = ""
     place = end
     for match in _ANY.finditer(text, end):
-        edits += (
-            [*white_space(text, place, match.start()), _edit(match, 0, "")]
-            if match.start() > end
-            else [_edit(match, 0, "")]
-        )
+        edits += [*white_space(text, place, match.start()), _edit(match, "")]
         place = match.end()
-    return edits + (white_space(text, place, len(text)) if place > end else [])
+    return [*edits, *white_space(text, place, len(text))] if place > end else edits
 
 
-def _edit(match: re.Match[str], first: int, new: str) -> Edit:
-    return Edit(first + match.start(), first + match.end(), new, "end_markers", match[0].lower())
+def _edit(match: re.Match[str], new: str) -> Edit:
+    return Edit(match.start(), match.end(), new, "end_markers", match[0].lower())

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.curate import pii, spans
-from tasks.curate.cleaning import Cleaned, Texts, clean_row, texts_of, with_texts
+from tasks.curate.cleaning import Cleaned, clean_row
 from tasks.curate.edits import apply
 from tasks.curate.pii_texts import PiiRefused, mask_texts
+from tasks.curate.row_texts import texts_of, with_texts
 from tasks.curate.settings import CurateSettings
 from tasks.row import CLEANED_FIELDS
 
@@ -56,20 +57,19 @@ def _mask(cleaned: Cleaned, settings: CurateSettings) -> tuple[str, str, str] | 
         edits = mask_texts(texts, settings.pii)
     except PiiRefused as refused:
         return refused.args[0], refused.args[1], refused.args[2]
-    if edits:
-        for name, made in edits.items():
-            cleaned.rounds.setdefault(name, []).append(made)
-            cleaned.found.update({edit.reason: 1 for edit in made if edit.reason not in cleaned.found})
-        masked = {name: apply(text, edits.get(name, ())) for name, text in texts.items()}
-        cleaned.row = with_texts(row, masked)
+    for name, made in edits.items():
+        cleaned.rounds.setdefault(name, []).append(made)
+        cleaned.found.update({edit.reason: 1 for edit in made if edit.reason not in cleaned.found})
+        texts[name] = apply(texts[name], made)
+    cleaned.row = with_texts(row, texts, edits)
     return None
 
 
 def _move_spans(row: dict[str, Any], cleaned: Cleaned) -> None:
     """Lets offsets in the answers follow the texts that they point into."""
-    texts: Texts = texts_of(cleaned.row)
-    if moved := spans.follow(texts_of(row), texts, cleaned.rounds):
-        cleaned.row = with_texts(cleaned.row, {**texts, **moved})
+    if spans.may_hold(row):
+        moved = spans.follow(texts_of(row), texts_of(cleaned.row), cleaned.rounds)
+        cleaned.row = with_texts(cleaned.row, moved, moved)
 
 
 def quality_reason(row: dict[str, Any], settings: CurateSettings) -> tuple[str, str, str] | None:

@@ -6,14 +6,22 @@ import json
 import re
 from collections.abc import Callable
 
+from tasks.curate import characters
 from tasks.curate.edits import Edit, apply
 
 STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def may_hold_escapes(text: str) -> bool:
+    """May it be JSON in whose strings there are characters that nobody sees, as they are or escaped?"""
+    return text.lstrip()[:1] in ("[", "{") and ("\\" in text or characters.may_hold(text))
+
+
 def is_json(text: str) -> bool:
     """Is the text a JSON object or list, white space around it left aside?"""
+    if text.lstrip(" \t\r\n")[:1] not in ("{", "["):
+        return False
     stripped = text.strip(" \t\r\n")
     if stripped[:1] + stripped[-1:] not in ("{}", "[]"):
         return False

@@ -139,7 +139,7 @@ def _entities(text: str, start: int, end: int) -> list[Edit] | None:
     for match in _ENTITY.finditer(text, start, end):
         entity = f"&{match[0].split(';')[-2].removeprefix('&')};"  # `&amp;lt;` is `&lt;`, escaped once more
         new = html.unescape(entity).replace("\xa0", " ")
-        if not new.isprintable():
+        if not new.isprintable() or new == "\ufffd":
             return None
         found.append(Edit(*match.span(), new, "markup", "&#;" if entity.startswith("&#") else entity))
     return found

@@ -8,27 +8,31 @@ pointed at is then quoted anew from the text as it is now. Where an entity is ma
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.curate.edits import Edit, Offsets
-from tasks.curate.json_strings import is_json
+from tasks.curate.edits import Edit, Offsets, apply
+from tasks.curate.json_strings import STRING, is_json, written
 
 Texts = Mapping[str, str]
-_STYLES: tuple[dict[str, Any], ...] = tuple(
-    {"ensure_ascii": is_ascii, **style}
-    for is_ascii in (False, True)
-    for style in ({"separators": (",", ":")}, {}, {"indent": 2}, {"indent": 4})
-)
+_SCALAR = re.compile(rf"{STRING.pattern}|-?[0-9][0-9.eE+\-]*|true|false|null|NaN|-?Infinity", re.DOTALL)
 _ENDS = (("start", "end"), ("start", "stop"), ("begin", "end"), ("from", "to"))
 """What the two keys of a span are called, or what is in their names."""
+
+
+def may_hold(row: Mapping[str, Any]) -> bool:
+    """A cheap first look at a row: may one of its answers be JSON?"""
+    if any(row[name].lstrip()[:1] in ("[", "{") for name in ("output", "rejected")):
+        return True
+    return '","[' in row["history"] or '","{' in row["history"]
 
 
 def follow(came: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edit]]]) -> dict[str, str]:
     """The answers whose spans have moved.
 
     Args:
-        came, texts: the row's texts (cleaning.Texts) before and after.
+        came, texts: the row's texts (row_texts.Texts) before and after.
         rounds: the edits of those that changed.
     """
     moved = {}
@@ -39,7 +43,7 @@ def follow(came: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edi
             after = json.loads(texts[answer], strict=False)
             spans = [_Source(came[name], texts[name], Offsets(rounds.get(name, ()))) for name in sources]
             if _walk(before, after, spans):
-                moved[answer] = _written_as(came[answer], before, after)
+                moved[answer] = _written_into(texts[answer], after)
     return moved
 
 
@@ -146,8 +150,28 @@ def _key_of(quoted: str, strings: Mapping[Any, str], start_at: tuple[Any, ...]) 
     return next((key for key in keys if isinstance(key, str) and str(start_at[0]).startswith(key)), keys[0])
 
 
-def _written_as(came: str, before: Any, after: Any) -> str:
-    """JSON with the blanks and escapes of the text that it replaces."""
-    stripped = came.strip()
-    style = next((style for style in _STYLES if json.dumps(before, **style) == stripped), _STYLES[0])
-    return json.dumps(after, **style)
+def _written_into(text: str, value: Any) -> str:
+    """JSON with the texts and numbers of `value`, which is of the same form; all else as it is written there."""
+    scalars = list(_SCALAR.finditer(text))
+    pairs = list(zip(_leaves(json.loads(text, strict=False)), _leaves(value), strict=True))
+    if len(pairs) != len(scalars):  # a key that stands twice
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    edits = [
+        Edit(*scalar.span(), written(new) if isinstance(new, str) else json.dumps(new), "")
+        for scalar, (old, new) in zip(scalars, pairs, strict=True)
+        if old != new
+    ]
+    return apply(text, edits)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Keys and scalars, in the order in which JSON writes them."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value

@@ -143,5 +143,5 @@ def test_marks_in_any_order_come_out_as_the_library_puts_them() -> None:
 
 
 def test_blanks_before_a_line_break_go_with_it_as_before() -> None:
-    given = row("a \t<br/> \t<br> <p>b</p>  \n  </div>c<b>")
-    assert clean_row(given).row["output"] == "a\n\nb\n\nc"
+    given = row("a \t<br/> \t<br> <p>b</p>  \n  <br>c<b>!</b>")
+    assert clean_row(given).row["output"] == "a\n\nb\n\nc!"

@@ -1,65 +1,188 @@
-"""Cleaning of text: control characters, markup left over from a page, and end-of-text markers left over from a dump.
+"""Cleaning of a row: unseen characters, end-of-text markers of a dump, markup of a page, white space around. Pure.
 
-Markup stays where it may be the subject: a row that speaks of HTML or code keeps every tag.
+All texts of a row are cleaned by the same rules: system, every turn of the history, instruction, input, output, rejected. Nothing
+is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text that is JSON,
+such as a tool's answer or a list of entities, the strings are cleaned, and the JSON stays as it was written.
 """
 
 from __future__ import annotations
 
-import html
-import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-# controls but for line feed and tab, and the invisible marks that reorder or hide text
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufffe\uffff]"
-)
-# blanks are taken from the first of a run on: tried from each of them, a run of 160,000 takes a minute
-_BREAK = re.compile(r"(?:(?<![ \t])[ \t]++)?<(?:br\s*/?|/p|/div|/li|/h[1-6])>[ \t]*\n?", re.IGNORECASE)
-_TAG = re.compile(r"</?(?:p|div|span|li|ul|ol|b|i|u|em|strong|font|a|h[1-6])(?:\s[^<>]{0,300})?>", re.IGNORECASE)
-_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,5}|#x[0-9a-fA-F]{2,5});")
-_END_MARKER = re.compile(
-    r"(?:<\|(?:endoftext|end_of_text|im_end|eot_id|end)\|>|</s>|<eos>|\[EOS\]|<\|eos\|>)", re.IGNORECASE
-)
-_SUBJECT_IS_CODE = re.compile(
-    r"html|xml|css|javascript|markdown|```|<script|\bcode\b|\btags?\b|代码|标签|网页", re.IGNORECASE
-)
+from tasks.curate import characters, end_markers, json_strings, layout, markup
+from tasks.curate.edits import Edit, apply, white_space
+from tasks.curate.row_texts import TEXT_FIELDS, Texts, texts_of, with_texts
+from tasks.curate.subject import Subject
 
-TEXT_FIELDS = ("system", "instruction", "input", "output")
+_ANSWERS = ("output", "rejected")
+_DIRT_IN_HISTORY = (
+    *("<", "&", "[EOS]", "[eos]", r"\r", r"\u", r"\f", r"\b"),
+    *(f'{space}"]' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
+    *(f'","{space}' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
+)
+"""In a history's JSON: what may be dirt within a turn, or white space at its ends."""
+
+Edits = Callable[[str], list[Edit]]
+"""A text → what becomes of it."""
 
 
 @dataclass
 class Cleaned:
-    row: dict[str, str]
-    found: list[str] = field(default_factory=list)
-    """What was taken out: `control_characters`, `markup`, `end_markers`."""
+    row: dict[str, Any]
+    found: Counter[str] = field(default_factory=Counter)
+    """Reason → 1 where anything went for it (`control_characters`, `line_ends`, `markup`, `end_markers`, `white_space`); and reason
+    and piece, `markup <b>` → how often that went."""
+    rounds: dict[str, list[list[Edit]]] = field(default_factory=dict)
+    """The edits of each text that changed, in rounds: those of one are made in the text that the one before it left."""
 
 
-def clean_row(row: dict[str, str]) -> Cleaned:
-    """The row with its text fields cleaned, and which kinds of dirt were found."""
-    found: set[str] = set()
-    cleaned = dict(row)
-    has_markup = any("<" in row[name] or "&" in row[name] for name in TEXT_FIELDS)
-    keeps_markup = not has_markup or any(_SUBJECT_IS_CODE.search(row[name]) for name in TEXT_FIELDS)
+def clean_row(row: Mapping[str, Any]) -> Cleaned:
+    """The row with its texts cleaned, and what was taken out."""
+    if not _may_need_cleaning(row):
+        return Cleaned(dict(row))
+    came = texts_of(row)
+    cleaner = _Cleaner(row, came)
+    texts = cleaner.run(takes_markup=True)
+    if cleaner.is_doubtful:
+        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(takes_markup=True)
+        if again != texts:  # what is left looks like markup: it was markup that the row spoke of
+            cleaner = _Cleaner(row, came)
+            texts = cleaner.run(takes_markup=False)
+    found: Counter[str] = Counter()
+    for edit in cleaner.made():
+        found[edit.reason] = 1
+        found[f"{edit.reason} {edit.piece}"] += edit.count
+    return Cleaned(with_texts(row, texts, cleaner.rounds), found, cleaner.rounds)
+
+
+def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
     for name in TEXT_FIELDS:
-        if row[name]:
-            cleaned[name] = _clean(row[name], keeps_markup, found)
-    return Cleaned(cleaned, sorted(found))
+        text = row[name]
+        if text and (
+            "<" in text
+            or "&" in text
+            or "\\u" in text
+            or text[0].isspace()
+            or text[-1].isspace()
+            or "[EOS]" in text
+            or "[eos]" in text
+            or characters.may_hold(text)
+        ):
+            return True
+    history = row["history"]
+    return history != "[]" and (any(dirt in history for dirt in _DIRT_IN_HISTORY) or characters.may_hold(history))
 
 
-def _clean(text: str, keeps_markup: bool, found: set[str]) -> str:
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if _CONTROL.search(text):
-        found.add("control_characters")
-        text = _CONTROL.sub("", text)
-    if ("<" in text or "[" in text) and _END_MARKER.search(text):
-        found.add("end_markers")
-        text = _END_MARKER.sub("", text)
-    if not keeps_markup:
-        without_tags = _ENTITY.sub(
-            lambda m: html.unescape(m[0]).replace("\xa0", " "), _TAG.sub("", _BREAK.sub("\n", text))
-        )
-        if without_tags != text:
-            found.add("markup")
-        text = without_tags
-    return text.strip()
+class _Cleaner:
+    """Cleans the texts of one row, in rounds."""
+
+    def __init__(self, row: Mapping[str, Any], texts: Texts) -> None:
+        self._row = row
+        self._texts = dict(texts)
+        self.rounds: dict[str, list[list[Edit]]] = {}
+        self._in_strings: list[Edit] = []
+        self.is_doubtful = False
+        """Might a second cleaning change more?"""
+
+    def made(self) -> list[Edit]:
+        """All edits that took something out; of those within JSON, the ones in its strings."""
+        outer = [edit for rounds in self.rounds.values() for edits in rounds for edit in edits if edit.reason]
+        return [*outer, *self._in_strings]
+
+    def run(self, takes_markup: bool) -> Texts:
+        self._round(_outside_json(characters.edits_of), characters.may_hold)
+        self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+        if self._cut_end_markers():  # one may have stood behind JSON
+            self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+        if takes_markup and any(map(markup.may_hold, self._texts.values())):
+            self._take_markup()
+        if any(text and (text[0].isspace() or text[-1].isspace()) for text in self._texts.values()):
+            self._strip()
+        return self._texts
+
+    @cached_property
+    def _subject(self) -> Subject:
+        """Of the row without unseen characters: what is cut off later changes nothing in it."""
+        return Subject(self._texts.values())
+
+    @cached_property
+    def _is_code(self) -> bool:
+        """Is there code in the row, JSON left aside?"""
+        if not any(text.lstrip()[:1] in ("[", "{") for text in self._texts.values() if text):
+            return Subject([self._row["family"]]).is_code or self._subject.is_code
+        prose = [text for text in self._texts.values() if not json_strings.is_json(text)]
+        return Subject([self._row["family"], *prose]).is_code
+
+    def _round(self, edits_of: Edits, may_hold: Callable[[str], object]) -> bool:
+        """Cleans each text that may need it; whether any did."""
+        has_made = False
+        for name, text in self._texts.items():
+            if text and may_hold(text) and (edits := edits_of(text)):
+                self._make(name, edits)
+                has_made = True
+        return has_made
+
+    def _make(self, name: str, edits: list[Edit]) -> None:
+        self._texts[name] = apply(self._texts[name], edits)
+        self.rounds.setdefault(name, []).append(edits)
+
+    def _inside_json(self, edits_of: Edits) -> Edits:
+        def edits(text: str) -> list[Edit]:
+            if not json_strings.is_json(text):
+                return []
+            outer, inner = json_strings.edit_strings(text, edits_of)
+            self._in_strings += inner
+            self.is_doubtful |= bool(outer)
+            return outer
+
+        return edits
+
+    def _cut_end_markers(self) -> bool:
+        texts = [text for text in self._texts.values() if end_markers.may_hold(text)]
+        if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokens:
+            return False
+        are_tags = any("</s>" in text for text in texts) and self._subject.is_markup
+        return self._round(_outside_json(lambda text: end_markers.edits_of(text, are_tags)), end_markers.may_hold)
+
+    def _take_markup(self) -> None:
+        if _calls_tools(self._row) or not markup.is_all_markup(self._texts.values()):
+            return
+        if self._subject.is_markup or self._subject.is_tokens or self._is_code:
+            return
+        planned: dict[str, list[Edit]] = {}
+        for name, text in self._texts.items():
+            if markup.may_hold(text) and not json_strings.is_json(text):
+                edits = markup.edits_of(text)
+                if edits is None:
+                    return
+                planned[name] = edits
+        for name, edits in planned.items():
+            if edits:
+                self._make(name, edits)
+                self.is_doubtful = True
+        self._round(self._inside_json(lambda text: markup.edits_of(text) or []), markup.may_hold)
+
+    def _strip(self) -> None:
+        """Takes white space from around the texts, unless it says something; from the better and the worse answer alike."""
+        row = {**self._row, **{name: self._texts[name] for name in TEXT_FIELDS}}
+        stays = layout.is_laid_out(row) or self._is_code
+        are_labels = stays and layout.are_labels(row)
+        for name, text in self._texts.items():
+            if not stays or (are_labels and name in _ANSWERS):
+                first = len(text) - len(text.lstrip())
+                last = max(len(text.rstrip()), first)
+                if first or last < len(text):
+                    self._make(name, [*white_space(text, 0, first), *white_space(text, last, len(text))])
+
+
+def _outside_json(edits_of: Edits) -> Edits:
+    return lambda text: [] if json_strings.is_json(text) else edits_of(text)
+
+
+def _calls_tools(row: Mapping[str, Any]) -> bool:
+    """Does the row call tools? What their arguments and answers hold is data for a program, markup included."""
+    return bool(row["tools"]) or '["tool' in row["history"] or row["output"].startswith('[{"arguments":')

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.curate import pii
-from tasks.curate.cleaning import clean_row
-from tasks.curate.settings import CurateSettings, PiiSettings
-from tasks.files import canonical_json
+from tasks.curate import pii, spans
+from tasks.curate.cleaning import Cleaned, clean_row
+from tasks.curate.edits import apply
+from tasks.curate.pii_texts import PiiRefused, mask_texts
+from tasks.curate.row_texts import texts_of, with_texts
+from tasks.curate.settings import CurateSettings
 from tasks.row import CLEANED_FIELDS
 
 NOTHING_LEFT = "empty_after_cleaning"
 """The one reason of this module that no release undoes."""
-MASKED_FIELDS = ("system", "instruction", "input", "output", "rejected")
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class JudgedRow:
     reason: str = ""
     field: str = ""
     value: str = ""
-    found: tuple[str, ...] = ()
-    """What was cleaned or masked: `markup`, `pii_email`, ..."""
+    found: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """What was cleaned or masked → 1: `markup`, `pii_email`, ...; and what went → how often: `markup <b>`."""
     changed: tuple[str, ...] = ()
     """Fields whose text is another than it came."""
 
@@ -33,47 +35,41 @@ class JudgedRow:
 def judge_row(row: dict[str, Any], settings: CurateSettings) -> JudgedRow:
     """Cleans the row, masks what the policy says, and drops what no setting lets through."""
     cleaned = clean_row(row)
-    came, row, found = row, cleaned.row, cleaned.found
-    if not row["output"]:
-        return JudgedRow(row, NOTHING_LEFT, "output", "", tuple(found))
-    refused = _mask(row, settings, found)
+    if not cleaned.row["output"].strip():
+        return JudgedRow(cleaned.row, NOTHING_LEFT, "output", "", cleaned.found)
+    refused = _mask(cleaned, settings)
+    if cleaned.rounds:
+        _move_spans(row, cleaned)
     if refused is None:
-        refused = quality_reason(row, settings)
-    reason, field, value = refused or ("", "", "")
-    changed = tuple(name for name in CLEANED_FIELDS if row[name] != came[name])
-    return JudgedRow(row, reason, field, value, tuple(found), changed)
+        refused = quality_reason(cleaned.row, settings)
+    reason, name, value = refused or ("", "", "")
+    changed = tuple(each for each in CLEANED_FIELDS if cleaned.row[each] != row[each])
+    return JudgedRow(cleaned.row, reason, name, value, cleaned.found, changed)
 
 
-def _mask(row: dict[str, Any], settings: CurateSettings, found: list[str]) -> tuple[str, str, str] | None:
+def _mask(cleaned: Cleaned, settings: CurateSettings) -> tuple[str, str, str] | None:
     """Masks personal data in place; returns why the row is refused, if the policy says so."""
-    kinds: set[str] = set()
+    row = cleaned.row
+    if not any(row[name] and pii.may_hold(row[name]) for name in CLEANED_FIELDS):
+        return None
+    texts = texts_of(row)
     try:
-        for name in MASKED_FIELDS:
-            if row[name] and pii.may_hold(row[name]):
-                row[name] = _masked(row[name], name, settings.pii, kinds)
-        if row["history"] != "[]" and pii.may_hold(row["history"]):
-            turns = json.loads(row["history"])
-            row["history"] = canonical_json(
-                [[who, _masked(text, "history", settings.pii, kinds)] for who, text in turns]
-            )
-    except _Refused as refused:
+        edits = mask_texts(texts, settings.pii)
+    except PiiRefused as refused:
         return refused.args[0], refused.args[1], refused.args[2]
-    found += [f"pii_{kind}" for kind in sorted(kinds)]
+    for name, made in edits.items():
+        cleaned.rounds.setdefault(name, []).append(made)
+        cleaned.found.update({edit.reason: 1 for edit in made if edit.reason not in cleaned.found})
+        texts[name] = apply(texts[name], made)
+    cleaned.row = with_texts(row, texts, edits)
     return None
 
 
-class _Refused(Exception):
-    """Reason, field and value."""
-
-
-def _masked(text: str, name: str, policy: PiiSettings, kinds: set[str]) -> str:
-    finds = pii.find(text)
-    for each in finds:
-        if getattr(policy, each.kind) == "refuse":
-            raise _Refused(f"pii_{each.kind}", name, f"{each.kind} at character {each.start + 1}")
-    masked = [each for each in finds if getattr(policy, each.kind) == "mask"]
-    kinds.update(each.kind for each in masked)
-    return pii.mask(text, masked)
+def _move_spans(row: dict[str, Any], cleaned: Cleaned) -> None:
+    """Lets offsets in the answers follow the texts that they point into."""
+    if spans.may_hold(row):
+        moved = spans.follow(texts_of(row), texts_of(cleaned.row), cleaned.rounds)
+        cleaned.row = with_texts(cleaned.row, moved, moved)
 
 
 def quality_reason(row: dict[str, Any], settings: CurateSettings) -> tuple[str, str, str] | None:

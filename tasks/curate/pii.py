@@ -48,7 +48,7 @@ def find(text: str) -> list[Found]:
     found, is_done = _looked_through(text, [])
     if not is_done:
         chained = _freed(text, found)
-        found, _ = _looked_through(text, _without_overlaps([*found, *chained]))
+        found, _ = _looked_through(text, without_overlaps([*found, *chained]))
     return found
 
 
@@ -58,7 +58,7 @@ def _looked_through(text: str, found: list[Found]) -> tuple[list[Found], bool]:
         fresh = list(_scan(mask(text, found)))
         if not fresh:
             return found, True
-        found = _without_overlaps([*found, *_in_original(fresh, found)])
+        found = without_overlaps([*found, *_in_original(fresh, found)])
     return found, False
 
 
@@ -93,12 +93,13 @@ def mask(text: str, found: Sequence[Found]) -> str:
     """The text with each find (in order, without overlaps) replaced by its placeholder, such as `[EMAIL]`."""
     pieces, place = [], 0
     for each in found:
-        pieces += [text[place : each.start], _placeholder(each.kind)]
+        pieces += [text[place : each.start], placeholder(each.kind)]
         place = each.end
     return "".join([*pieces, text[place:]])
 
 
-def _placeholder(kind: Kind) -> str:
+def placeholder(kind: Kind) -> str:
+    """What stands in the place of personal data of a kind."""
     return f"[{kind.upper()}]"
 
 
@@ -107,7 +108,7 @@ def _in_original(fresh: Sequence[Found], masked: Sequence[Found]) -> list[Found]
     starts, grown = [], [0]
     for one in masked:
         starts.append(one.start + grown[-1])
-        grown.append(grown[-1] + len(_placeholder(one.kind)) - (one.end - one.start))
+        grown.append(grown[-1] + len(placeholder(one.kind)) - (one.end - one.start))
 
     def place(offset: int) -> int:
         return offset - grown[bisect_left(starts, offset)]
@@ -115,7 +116,8 @@ def _in_original(fresh: Sequence[Found], masked: Sequence[Found]) -> list[Found]
     return [Found(place(each.start), place(each.end), each.kind) for each in fresh]
 
 
-def _without_overlaps(found: Sequence[Found]) -> list[Found]:
+def without_overlaps(found: Sequence[Found]) -> list[Found]:
+    """The finds in order, those that overlap as one."""
     kept: list[Found] = []
     for each in sorted(found):
         if kept and each.start < kept[-1].end:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
+from tasks.curate.pii_context import is_mailbox, is_number_of_a_person
+
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "html", "py", "json", "txt", "pdf", "zip"}
 """`logo@2x.png` is no address."""
 _ISSUED = re.compile(
@@ -21,7 +23,9 @@ _ISSUED = re.compile(
 )
 """Numbers that a card network issues: Visa, Mastercard, American Express, Diners, JCB, Discover, UnionPay."""
 _VERSION = re.compile(
-    r"(?:\bv|\bver|version|release|build|section|chapter|clause|§|版本|版|章节|小节|第)[\s.:：]*$", re.IGNORECASE
+    r"(?:(?:\bv|\bver|version|release|build|section|chapter|clause|§|版本|版|章节|小节|第|升级[到至]?|更新[到至]?)[\s.:：]*"
+    r"|(?:upgrad|updat|downgrad|releas|install)[a-z]*(?: to| from)?\s*|[=~><!]=\s*|[A-Za-z]/)$",
+    re.IGNORECASE,
 )
 _NETWORK = re.compile(
     r"\bips?\b|\bipv4\b|address|server|host|dns|ping|subnet|gateway|router|network|://|地址|服务器|主机|网关|路由|网络",
@@ -34,6 +38,7 @@ _PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 _DATE = re.compile(r"[12][0-9]{3}[ .\-/](?:0?[1-9]|1[0-2])[ .\-/](?:0?[1-9]|[12][0-9]|3[01])(?![0-9])")
 _BITS_OF_A_TOKEN = 3.4
 """Shannon entropy a character: words and repeated characters are below it, 20 random ones above."""
+_BITS_OF_A_MARKED_TOKEN = 2.5
 
 Check = Callable[[str, re.Match[str]], int]
 """Text and match → the end of what is confirmed, 0 where nothing is."""
@@ -44,14 +49,21 @@ def accept(text: str, match: re.Match[str]) -> int:
 
 
 def is_address(text: str, match: re.Match[str]) -> int:
-    return 0 if match["x"].rpartition(".")[2].lower() in _FILE_ENDINGS else match.end("x")
+    if match["x"].rpartition(".")[2].lower() in _FILE_ENDINGS:
+        return 0
+    return match.end("x") if is_mailbox(text, *match.span("x")) else 0
+
+
+def is_number(text: str, match: re.Match[str]) -> int:
+    """A number with nothing to check but what stands around it."""
+    return match.end("x") if is_number_of_a_person(text, *match.span("x")) else 0
 
 
 def is_card(text: str, match: re.Match[str]) -> int:
     from stdnum import luhn
 
     digits = re.sub("[ -]", "", match["x"])
-    return match.end("x") if _ISSUED.fullmatch(digits) and luhn.is_valid(digits) else 0
+    return is_number(text, match) if _ISSUED.fullmatch(digits) and luhn.is_valid(digits) else 0
 
 
 def is_iban(text: str, match: re.Match[str]) -> int:
@@ -86,7 +98,7 @@ def is_resident(text: str, match: re.Match[str]) -> int:
     from stdnum.cn import ric
 
     number = match["x"].upper()
-    return match.end("x") if ric.calc_check_digit(number) == number[-1] else 0
+    return is_number(text, match) if ric.calc_check_digit(number) == number[-1] else 0
 
 
 def is_cpf(text: str, match: re.Match[str]) -> int:
@@ -136,6 +148,8 @@ def is_ip6(text: str, match: re.Match[str]) -> int:
 
 def is_international(text: str, match: re.Match[str]) -> int:
     start, end = match.span("x")
+    if not is_number_of_a_person(text, start, end):
+        return 0
     ends = [end, *(start + found.start() for found in reversed(list(re.finditer(r"(?<=[0-9])[ .()\-]", match["x"]))))]
     for each in ends:  # another number may follow
         if _is_phone_number(_NOT_DIGIT.sub("", text[start:each]).lstrip("0")):
@@ -201,9 +215,47 @@ def is_no_date(text: str, match: re.Match[str]) -> int:
 
 
 def is_random(text: str, match: re.Match[str]) -> int:
+    """Letters and digits as if drawn at random; neither words with numbers, nor a name that a program calls or indexes."""
     token = match["x"]
-    share = [count / len(token) for count in Counter(token).values()]
-    bits = -sum(part * math.log2(part) for part in share)
-    return (
-        match.end("x") if bits >= _BITS_OF_A_TOKEN and re.search("[0-9]", token) and re.search("[A-Za-z]", token) else 0
-    )
+    if _bits(token) < _BITS_OF_A_TOKEN or not (re.search("[0-9]", token) and re.search("[A-Za-z]", token)):
+        return 0
+    if text[match.end("x") : match.end("x") + 1] in ("(", "[") or all(map(_WORD.fullmatch, _JOINT.split(token))):
+        return 0
+    return match.end("x")
+
+
+_JOINT = re.compile(r"[._\-/+=]+")
+_WORD = re.compile("(?:(?:[A-Z]?[a-z]{2,}|[A-Z]{1,4})+[0-9]{0,3}|[a-z]?[0-9]{0,4}[a-z]{0,2})")
+"""A part of a name: `getSecretKey2`, `v2`, `8b`, or nothing."""
+
+
+def is_varied(text: str, match: re.Match[str]) -> int:
+    """What carries a token's own mark needs no more than not to be one character written over and over."""
+    return match.end("x") if _bits(match["x"]) >= _BITS_OF_A_MARKED_TOKEN else 0
+
+
+def _bits(token: str) -> float:
+    """Shannon entropy a character."""
+    return -sum(count / len(token) * math.log2(count / len(token)) for count in Counter(token).values())
+
+
+def is_password(text: str, match: re.Match[str]) -> int:
+    """The password of an address, `://user:password@`; neither a placeholder nor a variable."""
+    return 0 if match["x"].lower() in _NO_PASSWORDS or match["x"][0] in "$%{<*" else match.end("x")
+
+
+_NO_PASSWORDS = {
+    "password",
+    "passwd",
+    "pass",
+    "pass_word",
+    "pwd",
+    "pw",
+    "secret",
+    "token",
+    "user",
+    "xxx",
+    "xxxx",
+    "changeme",
+    "密码",
+}

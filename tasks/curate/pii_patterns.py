@@ -81,8 +81,8 @@ _MOBILE_CN = "1(?:3[0-9]|4[5-9]|5[0-35-9]|6[2567]|7[0-8]|8[0-9]|9[0-35-9])"
 _AREA_CN = "0(?:10|2[0-9]|[3-9][0-9]{2})"
 _OCTET = "(?:0|[1-9][0-9]{0,2})"
 _CALLED = (
-    "(?:phone|telephone|tel|mobile|cell|fax|whatsapp|电话|手机|手机号|联系方式|传真)"
-    "(?: ?(?:number|no|num|号码|号))?[.。]? ?(?:is|是|为)? ?[:：#]? ?"
+    "(?<![A-Za-z])(?:phone|telephone|tel|mobile|cell|fax|whatsapp|电话|手机|手机号|联系方式|传真)"
+    "(?: ?(?:number|no|num|号码|号))?[.。]? ?(?:is|是|为)? ?[:：#=]? ?"
 )
 _NAMED_KEY = (
     "(?:api[_ -]?key|access[_ -]?key|secret(?:[_ -]?key)?|auth[_ -]?token|access[_ -]?token|token|private[_ -]?key"
@@ -97,19 +97,21 @@ def _detector(kind: Kind, gate: Gate, pattern: str, check: checks.Check = checks
 DETECTORS: tuple[Detector, ...] = (
     _detector(
         "email", _AT,
-        r"(?<![A-Za-z0-9._%+\-À-ɏ])(?P<x>[A-Za-z0-9_%+\-À-ɏ][A-Za-z0-9._%+\-À-ɏ]{0,63}"
-        r"@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9])",
+        r"(?:(?<![A-Za-z0-9._%+\-À-ɏ])(?<!\\(?=[nrt]))|(?<=\\[nrt]))"  # the `n` of a written \n is none of the address
+        r"(?P<x>[A-Za-z0-9_%+\-À-ɏ][A-Za-z0-9._%+\-À-ɏ]{0,63}"
+        r"@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9]|_[A-Za-z0-9])",
         checks.is_address,
     ),
+    _detector("secret", _AT, r"://[^\s/:@\"'<>]{0,20}:(?P<x>[^\s/:@\"'<>\[\]]{3,40})(?=@)", checks.is_password),
     # phones: abroad, Chinese mobile, Chinese landline, North American, and any that is called one
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z+])(?P<x>(?:\+|00 ?)[1-9](?:[ .()\-]{0,2}[0-9]){6,14})(?![0-9])",
               checks.is_international),
     _detector("phone", _DIGITS, rf"(?<![0-9A-Za-z._\-/=])(?P<x>(?:(?:\+|00)?86[ \-]?)?{_MOBILE_CN}"
-              r"(?:[0-9]{8}|([ \-])[0-9]{4}\2[0-9]{4}))(?![0-9A-Za-z_]|[.\-][0-9])"),
+              r"(?:[0-9]{8}|([ \-])[0-9]{4}\2[0-9]{4}))(?![0-9A-Za-z_]|[.\-][0-9])", checks.is_number),
     _detector("phone", _DIGITS, rf"(?<![0-9A-Za-z.\-])(?P<x>(?:{_AREA_CN}-|[(（]{_AREA_CN}[)）] ?)"
-              r"[2-9][0-9]{6,7})(?![0-9]|[.\-][0-9])"),
+              r"[2-9][0-9]{6,7})(?![0-9]|[.\-][0-9])", checks.is_number),
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z.\-/])(?P<x>(?:\+?1[ .\-]?)?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .\-]"
-              r"|[0-9]{3}-[0-9]{3}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4})(?![0-9]|[.\-][0-9])"),
+              r"|[0-9]{3}-[0-9]{3}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4})(?![0-9]|[.\-][0-9])", checks.is_number),
     _detector("phone", _DIGITS, rf"{_CALLED}(?P<x>[(+]?[0-9](?:[ .()\-]{{0,2}}[0-9]){{6,11}})(?![0-9])",
               checks.is_no_date, re.IGNORECASE),
     _detector("card", _DIGITS, r"(?<![0-9.\-])(?P<x>[0-9]{13,19}|[0-9]{4}([ \-])[0-9]{4}\2[0-9]{4}\2[0-9]{1,4}(?:\2[0-9]{3})?"
@@ -118,10 +120,11 @@ DETECTORS: tuple[Detector, ...] = (
     # national ids: China, United States, United Kingdom, Hong Kong, Brazil
     _detector("national_id", _DIGITS, r"(?<![0-9])(?P<x>[1-9][0-9]{5}(?:18|19|20)[0-9]{2}(?:0[1-9]|1[0-2])"
               r"(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx])(?![0-9A-Za-z])", checks.is_resident),
-    _detector("national_id", _DIGITS, r"(?<![0-9\-])(?P<x>(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4})(?![0-9\-])"),
+    _detector("national_id", _DIGITS, r"(?<![0-9\-])(?P<x>(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4})(?![0-9\-])",
+              checks.is_number),
     _detector("national_id", _DIGITS, r"(?<![0-9.\-])(?P<x>[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2})(?![0-9\-])", checks.is_cpf),
     _detector("national_id", _DIGITS, r"(?<![A-Za-z0-9])(?P<x>[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2}"
-              r" ?[A-D])(?![A-Za-z0-9])"),
+              r" ?[A-D])(?![A-Za-z0-9])", checks.is_number),
     _detector("national_id", _DIGITS, r"(?<![A-Za-z0-9])(?P<x>(?P<letters>[A-Z]{1,2})(?P<digits>[0-9]{6})"
               r"[(（](?P<check>[0-9A])[)）])", checks.is_hong_kong),
     _detector("ip", _DOTTED, rf"(?<![0-9A-Za-z.\-])(?P<x>{_OCTET}(?:\.{_OCTET}){{3}})(?![0-9A-Za-z]|\.[0-9])",
@@ -132,7 +135,7 @@ DETECTORS: tuple[Detector, ...] = (
     _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>(?:AKIA|ASIA)[A-Z2-7]{{16}})(?![A-Za-z0-9])"),
     _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>gh[opurs]_[A-Za-z0-9]{{36,251}}|github_pat_[A-Za-z0-9_]{{22,255}}"
               r"|glpat-[A-Za-z0-9_\-]{20,64}|hf_[A-Za-z0-9]{30,64}|[rs]k_live_[A-Za-z0-9]{16,128}"
-              r"|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|AIza[A-Za-z0-9_\-]{35})(?![A-Za-z0-9])"),
+              r"|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|AIza[A-Za-z0-9_\-]{35})(?![A-Za-z0-9])", checks.is_varied),
     _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>sk-[A-Za-z0-9_\-]{{20,255}})(?![A-Za-z0-9])", checks.is_random),
     _detector("secret", _MARKED, r"(?<![A-Za-z0-9_\-.])(?P<x>eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"),
     _detector("secret", _MARKED, r"[Bb]earer +(?P<x>[A-Za-z0-9._~+/\-]{20,}=*)", checks.is_random),

@@ -7,7 +7,7 @@ that a new batch costs what the new batch costs. Run: `python -m tasks curate`
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ def _hand_out(entry: Entry, quarantine: Path) -> None:
 def _report(entries: list[Entry]) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
     cleaned: Counter[str] = Counter()
+    removed: dict[str, Counter[str]] = defaultdict(Counter)
     families: dict[str, Counter[str]] = {}
     batches = []
     taken_out = grouped = 0
@@ -76,8 +77,10 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         if entry.is_excluded:
             continue
         dropped.update(counts["dropped"])
-        cleaned.update(counts["cleaned"])
         grouped += counts["grouped"]
+        for name, count in counts["cleaned"].items():
+            reason, _, piece = name.partition(" ")
+            (removed[reason] if piece else cleaned)[piece or reason] += count
         kept = 0
         for family, side, count in counts["sides"]:
             families.setdefault(family, Counter())[side] += count
@@ -94,6 +97,7 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         "grouped": grouped,
         "taken_out_later": taken_out,
         "cleaned": dict(cleaned),
+        "removed": {reason: dict(pieces.most_common()) for reason, pieces in sorted(removed.items())},
         "splits": {side: splits[side] for side in ("train", "valid", "test")},
         "families": {
             family: {side: count[side] for side in ("train", "valid", "test")} for family, count in families.items()

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.config import load_config
-from tasks.curate.cleaning import clean_row
 from tasks.curate.split import content_key, input_text, split_of
 from tasks.curate.stage import run
 from tasks.dataset import read_dataset
@@ -37,35 +36,6 @@ def curate(root: Path, **settings: Any) -> dict[str, Any]:
     write_params(root, params("base", [], curate=settings))
     run(load_config())
     return read_json(paths.CURATE_REPORT)
-
-
-@pytest.mark.parametrize(
-    ("dirty", "clean"),
-    [
-        ("Answer<|endoftext|>", "Answer"),
-        ("回答。</s>", "回答。"),
-        ("a\x00b\x07c", "abc"),
-        ("one<br/>two &amp; three", "one\ntwo & three"),
-        ("<p>第一段</p><p>第二段</p>", "第一段\n第二段"),
-        ("5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
-        ("line one\nline two\tend", "line one\nline two\tend"),
-    ],
-)
-def test_cleaning_takes_out_what_does_not_belong_to_the_text(dirty: str, clean: str) -> None:
-    assert clean_row(row(output=dirty)).row["output"] == clean
-
-
-def test_markup_stays_where_it_is_the_subject() -> None:
-    answer = "<div><p>Hello</p></div>"
-    assert clean_row(row(instruction="Write an HTML page", output=answer)).row["output"] == answer
-    assert clean_row(row(instruction="写一个网页", output=answer)).row["output"] == answer
-
-
-@given(st.text(), st.text())
-def test_cleaning_a_clean_row_changes_nothing(question: str, answer: str) -> None:
-    once = clean_row(row(input=question, output=answer)).row
-    twice = clean_row(once).row
-    assert clean_row(twice).row == twice
 
 
 @given(st.text(min_size=1).filter(normalise), st.text())
@@ -99,6 +69,21 @@ def test_a_duplicate_is_dropped_with_the_row_that_leads_it(project: Path) -> Non
     ]
     assert [d["index"] for d in dropped] == [again["index"]]
     assert report["rows"] == report["kept"] + 1
+
+
+def test_the_report_counts_what_cleaning_took_out_by_reason_and_piece(project: Path) -> None:
+    rows = toy_rows()
+    for each in rows[:5]:
+        each["output"] = f"  {each['output']} &amp;\x0b<b>more</b></s>"
+    write_part(rows)
+    report = curate(project, near_duplicates="off", decontaminate=False)
+    assert report["cleaned"] == dict.fromkeys(("control_characters", "end_markers", "markup", "white_space"), 5)
+    assert report["removed"] == {
+        "control_characters": {"U+000B": 5},
+        "end_markers": {"</s>": 5},
+        "markup": {"&amp;": 5, "<b>": 5, "</b>": 5},
+        "white_space": {"U+0020": 10},
+    }
 
 
 def test_a_new_batch_leaves_the_parts_before_it_untouched(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from itertools import pairwise
 
@@ -10,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from realdata import real
 
+from tasks.curate.edits import apply
 from tasks.curate.pii import Found, find, mask, may_hold
+from tasks.curate.pii_texts import mask_texts
+from tasks.curate.settings import PiiSettings
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -142,3 +146,91 @@ def test_ten_thousand_real_questions_hold_nothing() -> None:
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     assert len(lines) > 9_000
     assert [line for line in lines if find(line)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git clone git@github.com:acme/tools.git",
+        "origin\tgit@gitee.com:团队/库.git (fetch)",
+        "pip install git+ssh://git@git.example.org/acme/x.git@v1.2",
+        "scp file.txt deploy@build.example:/srv",
+        "rsync -avz ./ user@host.example.com:backup",
+        "ssh -i key.pem ec2-user@ec2-1-2-3-4.compute.amazonaws.com",
+        "用 ssh root@server.example.com 登录",
+        "user@web.example.com:~/app$ make",
+        "docker pull user@registry.example.com/app:1.2",
+        "npm i react@18.2.1-beta.next; uses: a/b@v4.1.main",
+        "y = x@w.mean(axis=0)",
+        "loss = (pred@target.conj()).sum() + q@k.mT",
+        "attn = q@k.T @ v.map(f)",
+        "What is 900-250-1000 equal to?",
+        "900-250-1000 = -350",
+        "-350 = 900-250-1000",
+        "计算 900-250-1000 的值",
+        "900-250-1000等于多少？",
+        "print(900-250-1000)",
+        "13800138000 * 2 和 n = 13800138001",
+        "Simplify: 123-45-6789",
+        "What is the value of 123-45-6789?",
+        "const x = 123-45-6789;",
+        "4111111111111111 + 1 = ?",
+        "order number 4111111111111111, part no. 415-220-1234",
+        "Intel 8086 80286 80386, hotel 1234567",
+        "pip install pkg==1.2.30.4, Chrome/96.0.45.110, upgraded from 4.19.0.24",
+        "token = self.tokenizer2.encode_plus(text); key: token = cfg.model_v2.special_tokens.eos_token",
+        "https://user:password@example.com/x and postgres://app:${PASSWORD}@db.example.com/x",
+    ],
+)
+def test_case_10_what_is_no_personal_data_is_not_masked(text: str) -> None:
+    assert find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("email", "bob@x.org: he answers", "bob@x.org"),
+        ("email", "bob@x.org:hunter2", "bob@x.org"),
+        ("email", "git commit --author='Bob <bob@x.org>'", "bob@x.org"),
+        ("email", "docker login -u bob@x.org", "bob@x.org"),
+        ("email", "bob@example.org(Bob)", "bob@example.org"),
+        ("email", "bob@163.com", "bob@163.com"),
+        ("email", r'"one\nbob@x.org"', "bob@x.org"),
+        ("email", "k@example.photography", "k@example.photography"),
+        ("phone", "Call 212-555-1234 - ask Bob", "212-555-1234"),
+        ("phone", "- 212-555-1234", "212-555-1234"),
+        ("phone", "name = Bob, phone = 212-555-1234", "212-555-1234"),
+        ("phone", "13812345678加我微信", "13812345678"),
+        ("phone", "想了解13812345678", "13812345678"),
+        ("national_id", "Her social security number is 123-45-6789.", "123-45-6789"),
+        ("card", "card=4111111111111111", "4111111111111111"),
+        ("secret", "https://bob:hunter2@example.com/feed", "hunter2"),
+    ],
+)
+def test_case_10_what_is_personal_data_still_is(kind: str, text: str, value: str) -> None:
+    assert [(each.kind, text[each.start : each.end]) for each in find(text)] == [(kind, value)]
+
+
+def masked(**texts: str) -> dict[str, str]:
+    edits = mask_texts(texts, PiiSettings())
+    return {name: apply(text, edits.get(name, ())) for name, text in texts.items()}
+
+
+def test_a_value_is_masked_in_every_text_of_its_row() -> None:
+    made = masked(input="My phone number is 020 7946 0958.", output="I ring 020 7946 0958; x020 7946 0958 is another.")
+    assert made == {"input": "My phone number is [PHONE].", "output": "I ring [PHONE]; x020 7946 0958 is another."}
+
+
+@pytest.mark.parametrize(
+    ("text", "now"),
+    [
+        ('{"mail": "li@example.org", "n": 1}', '{"mail": "[EMAIL]", "n": 1}'),
+        ('{"tel": 13812345678}', '{"tel": "[PHONE]"}'),
+        ('["\\u003cli@example.org", "a\\nli@example.org"]', '["<[EMAIL]", "a\\n[EMAIL]"]'),
+        ('["-----BEGIN PRIVATE KEY-----\\nMIIE", 2]', '["[SECRET]", 2]'),
+    ],
+)
+def test_json_is_json_after_masking(text: str, now: str) -> None:
+    made = masked(output=text)["output"]
+    assert json.loads(made) is not None
+    assert made == now

@@ -1,0 +1,303 @@
+"""Cleaning never changes what a text says: what goes, what stays, and that nothing goes but what is counted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tasks.curate.cleaning import clean_row
+from tasks.curate.edits import apply
+from tasks.curate.row_texts import texts_of
+from tasks.row import NO_TEXT
+from tasks.text import segment
+
+
+def row(**fields: Any) -> dict[str, Any]:
+    if "history" in fields and not isinstance(fields["history"], str):
+        fields["history"] = json.dumps(fields["history"], ensure_ascii=False, separators=(",", ":"))
+    return {"family": "qa", "language": "en", **NO_TEXT, **fields}
+
+
+def cleaned(answer: str, question: str = "Where is it?", **fields: Any) -> str:
+    return str(clean_row(row(input=question, output=answer, **fields)).row["output"])
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("Answer<|endoftext|>", "Answer"),
+        ("回答。</s>", "回答。"),
+        ("Answer </s>\n<|im_end|>\n", "Answer"),
+        ("One text.<|endoftext|>Another.", "One text.\nAnother."),
+        ("a\x00b\x07c", "abc"),
+        ("\x1b[31mred\x1b[0m ink", "red ink"),
+        ("don\x92t \x93go\x94", "don’t “go”"),
+        ("one<br/>two &amp; three", "one\ntwo & three"),
+        ("<p>第一段</p><p>第二段</p>", "第一段\n第二段"),
+        ("intro<p>text</p><ul><li>a</li><li>b</li></ul>end", "intro\ntext\na\nb\n\nend"),
+        ('It <b>lies</b> at <a href="/f?x=1&amp;y=2">a <i class=x>fjord</i></a>.', "It lies at a fjord."),
+        ("R&amp;D, AT&amp;amp;T &quot;x&quot; &#39;y&#x27; 5&nbsp;m", "R&D, AT&T \"x\" 'y' 5 m"),
+        (" \n An answer. \t\n", "An answer."),
+        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
+        ("\ufeffAn answer", "An answer"),
+    ],
+)
+def test_dirt_goes(dirty: str, clean: str) -> None:
+    assert cleaned(dirty) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("one\x0btwo", "one\ntwo"),
+        ("one\x0ctwo", "one\ntwo"),
+        ("one\x85two", "one\ntwo"),
+        ("one\u2028two\u2029three", "one\ntwo\nthree"),
+        ("one\x1ctwo\x1ethree\x1ffour", "one\ntwo\nthree four"),
+        ("one\u200btwo", "one two"),
+        ("one.\u200bTwo", "one. Two"),
+        ("one \u200btwo\u200b three\u200b, four", "one two three, four"),
+        ("one\ufeff\u200b\u200btwo", "one two"),
+        ("中\u200b文，a\u200b中", "中文，a中"),
+        ("co\u2060op", "coop"),
+        ("www.\u200bexample.org/\u200bpath", "www.example.org/path"),
+    ],
+)
+def test_what_separates_words_never_becomes_nothing(text: str, clean: str) -> None:
+    assert cleaned(text) == clean
+    assert segment(clean) == segment(text.replace("\u2060", ""))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩\u200d👩\u200d👧 and 🏳️\u200d🌈",
+        "می\u200cروم و کتاب\u200cها",
+        "שלום \u200fabc\u200e!",
+        "ไทย\u200bภาษา",
+        "ខ្មែរ\u200bភាសា",
+        "क्\u200dष",
+        "soft\u00adhyphen",
+        "line one\nline two\tend",
+        "５ ＜ ６　全角",
+    ],
+)
+def test_what_belongs_to_a_script_or_an_emoji_stays(text: str) -> None:
+    assert cleaned(text) == text
+
+
+NO_MARKUP = [
+    "Solve: for which x is x<a or x>b true?",
+    "If i<b and b>0, what is i?",
+    "Option<A> holds a value or nothing.",
+    "Map<A> and List<B>",
+    "a<b and c>d",
+    "Option<i32>",
+    "5 <b> 3",
+    "a<p && p>q",
+    "Vec<u>, Vec<u>",
+    "5 < 6 and 7 > 3",
+    "x <u and u> y, a<i>b",
+    "<think>So it is.</think> Yes.",
+    "<name>Bob</name> &amp; <b>Ann</b>",
+    "Put <b> before it and </b> behind it.",
+    "Write <b></b> there.",
+    "It is `<b>bold</b>`, not “<i>”.",
+    "<table><tr><td>1</td></tr></table>",
+    "<b>not closed, <i>nor</b> in order</i>",
+    "&lt;b&gt;written out&lt;/b&gt;",
+    "I <3 you &amp; <b>her</b>",
+    "{{ name }} &amp; <b>{{ more }}</b>",
+    'for (i=0; i<n; i++) { s += "<b>" + x + "</b>"; }',
+    "AT&T; fish &chips; &T;",
+    "a &#0; b &#xD800; c",
+]
+
+
+@pytest.mark.parametrize("text", NO_MARKUP)
+@pytest.mark.parametrize("field", ["input", "output", "rejected", "system", "instruction"])
+def test_case_06_text_that_is_no_markup_stays(text: str, field: str) -> None:
+    given_row = {"input": "Where?", "output": "There.", "rejected": "Here.", field: text}
+    assert clean_row(row(**given_row)).row[field] == text
+
+
+@pytest.mark.parametrize("text", NO_MARKUP[:8])
+def test_case_06_one_text_that_is_no_markup_keeps_all_of_its_row(text: str) -> None:
+    given_row = row(instruction=text, output="<b>It</b> &amp; that", history=[["user", "<i>a</i>"], ["assistant", "b"]])
+    assert clean_row(given_row).row == given_row
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Write an HTML page", "<div><p>Hello</p></div>"),
+        ("写一个网页", "<div><p>你好</p></div>"),
+        ("How is text made bold?", "Like <b>this</b>, with &amp; for and."),
+        ("怎样加粗文字？", "这样：<b>文字</b>"),
+        ("Which tag strikes text out?", "<s>old</s>"),
+        ("Wrap each name in i.", "<i>Bob</i> met <i>Ann</i>."),
+        ("Which token ends a text of GPT-2?", "<|endoftext|>"),
+        ("GPT-2 的结束符是什么？", "<|endoftext|>"),
+        ("What does the tokenizer add?", "It adds </s>"),
+        ("Render this template", "{{ a }} &amp; <b>{{ b }}</b></s>"),
+        ("What does <|im_end|> mean?", "A turn ends there. Hello<|im_end|>"),
+        ("Is '</s>' one?", "Yes, it is: </s>"),
+        ("Name the stop string of ChatML", "<|im_end|>"),
+    ],
+)
+def test_a_row_that_speaks_of_markup_tokens_or_templates_keeps_them(question: str, answer: str) -> None:
+    given_row = row(instruction=question, output=answer)
+    assert clean_row(given_row).row == given_row
+    as_turn = row(input="And?", output="So.", history=[["user", question], ["assistant", answer]])
+    assert clean_row(as_turn).row == as_turn
+
+
+def test_a_program_that_ends_in_a_marker_loses_it_and_no_line_end() -> None:
+    assert cleaned("def f():\n    return 1\n<|endoftext|>\n", "Write a function f") == "def f():\n    return 1\n"
+
+
+DIRTY = "  It <b>lies</b> at\x0ba fjord\u200bthere &amp; here.\r\n</s>\n"
+CLEAN = "It lies at\na fjord there & here."
+
+
+def test_case_05_both_answers_are_cleaned_alike() -> None:
+    made = clean_row(row(input="Where?", output=DIRTY, rejected=DIRTY.replace("It", "This"))).row
+    assert (made["output"], made["rejected"]) == (CLEAN, CLEAN.replace("It", "This"))
+
+
+@pytest.mark.parametrize("space", [" ", "\n", "\n    "])
+def test_case_05_white_space_around_goes_from_both_answers_or_from_neither(space: str) -> None:
+    for question, better in (("Which?", "yes"), ("Write code", "x = 1;"), ("Go on", "    a\n    b")):
+        made = clean_row(row(input=question, output=better + space, rejected=f"{space}no{space}")).row
+        assert made["output"].endswith(space) == made["rejected"].endswith(space)
+
+
+def test_case_05_every_text_of_a_row_is_cleaned_by_the_same_rules() -> None:
+    roles = ("user", "assistant", "user", "assistant")
+    names = ("system", "instruction", "input", "output", "rejected")
+    made = clean_row(row(**dict.fromkeys(names, DIRTY), history=[[role, DIRTY] for role in roles])).row
+    assert [made[name] for name in names] == [CLEAN] * 5
+    assert json.loads(made["history"]) == [[role, CLEAN] for role in roles]
+
+
+def test_case_05_tools_answers_are_cleaned_and_their_json_and_markup_stay() -> None:
+    call = '[{"arguments":{"body":"<p>a\\u000bb</p>"},"name":"send"}]'
+    answer = '{ "n": 1.0,\n "text": "<b>x</b>\\u200by\\r\\n" }'
+    turns = [["user", "go\x00 on</s>"], ["tool_call", call], ["tool", answer], ["tool", "done </s>\n"]]
+    made = clean_row(row(input="<b>And?</b>", output="Done.</s>", history=turns, tools='[{"name":"send"}]')).row
+    assert (made["input"], made["output"]) == ("<b>And?</b>", "Done.")
+    assert [text for _, text in json.loads(made["history"])] == [
+        "go on",
+        '[{"arguments":{"body":"<p>a\\nb</p>"},"name":"send"}]',
+        '{ "n": 1.0,\n "text": "<b>x</b> y\\n" }',
+        "done",
+    ]
+
+
+def test_case_08_prompt_and_answer_together_stay_a_program() -> None:
+    question, answer = "Complete the function:\ndef area(r):\n", "    pi = 3.14159\n    return pi * r * r"
+    made = clean_row(row(family="code", instruction=question, output=answer)).row
+    assert (made["instruction"], made["output"]) == (question, answer)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output": "    indented = True\n    return indented\n"},
+        {"output": "  A text that goes on\n\nin a book.\n"},
+        {"input": "def area(r):\n", "output": "    pass\n"},
+        {"instruction": "Recite it.", "output": "    The sea\n  is wide\n    and blue.\n"},
+        {"instruction": "Make a diff.", "output": " same\n-old\n+new\n"},
+        {"input": "Once upon a time there", "output": " lived an old king in his castle.\n"},
+        {"input": "从前有一座", "output": " 山山里有一座庙。"},
+        {"instruction": "Fix this Python.", "input": "\tif x:\n\t\ty()\n", "output": "\tif x :\n\t\ty()\n"},
+        {"family": "code", "input": "a", "output": "  b\n  c\n", "rejected": "  c\n"},
+    ],
+)
+def test_case_08_layout_stays_in_code_verse_raw_text_and_what_goes_on(fields: dict[str, str]) -> None:
+    assert clean_row(row(**fields)).row == row(**fields)
+
+
+@pytest.mark.parametrize("answer", [" positive", "positive\n", "  non-fiction "])
+def test_a_label_has_no_white_space_around_it_whatever_it_is_about(answer: str) -> None:
+    assert cleaned(answer, "int main() { return 0; }") == answer.strip()
+
+
+def test_strings_of_json_are_cleaned_with_the_text_that_they_quote() -> None:
+    made = clean_row(
+        row(family="entities", input="R&amp;D met\x0bBob", output='[{"type":"ORG", "text":"R&amp;D"}]')
+    ).row
+    assert (made["input"], made["output"]) == ("R&D met\nBob", '[{"type":"ORG", "text":"R&D"}]')
+
+
+def test_what_went_is_counted_by_reason_and_piece() -> None:
+    found = clean_row(row(input="a\x0bb\x0bc", output=" <b>x</b> &amp; <b>y</b></s>", rejected="z</s>")).found
+    assert found == {
+        **dict.fromkeys(("control_characters", "markup", "end_markers", "white_space"), 1),
+        "control_characters U+000B": 2,
+        "markup <b>": 2,
+        "markup </b>": 2,
+        "markup &amp;": 1,
+        "end_markers </s>": 2,
+        "white_space U+0020": 1,
+    }
+
+
+PIECES = st.sampled_from(
+    [
+        *("<b>", "</b>", "<p>", "</p>", "<br>", "<a href='x'>", "</a>", "<i", ">", "<", "&amp;", "&lt;", "&gt;", "amp;", "&"),
+        *("&#39;", "&nbsp;", "</s>", "<s>", "<|endoftext|>", "[EOS]", ".", " ", "  ", "\n", "\r", "\r\n", "\t", "\x0b"),
+        *("\x92", "\x00", "\x85", "\x1b", "[31m", "\u200b", "\u200d", "\u200e", "\u2028", "\ufeff", "文", "ไ", "ש", "a", "code"),
+        *("html", "token", "{", "}", '"', "[", "]", "\\u000b", "\\n", '["x\\u200by"]', "&lt;/s&gt;", "x;", "def f():", "    ", "1"),
+    ]
+)  # fmt: skip
+TEXTS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=8))
+FIELDS = st.fixed_dictionaries(
+    {"output": TEXTS, "input": TEXTS},
+    optional={"system": TEXTS, "instruction": TEXTS, "rejected": TEXTS, "tools": st.sampled_from(["", "[{}]"])},
+)
+TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool_call", "tool"]), TEXTS).map(list), max_size=3)
+
+
+@settings(max_examples=600, deadline=None)
+@given(FIELDS, TURNS)
+def test_cleaning_twice_is_cleaning_once(fields: dict[str, str], turns: list[list[str]]) -> None:
+    once = clean_row(row(**fields, history=turns)).row
+    assert clean_row(once).row == once
+
+
+@settings(max_examples=600, deadline=None)
+@given(FIELDS, TURNS)
+def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: list[list[str]]) -> None:
+    came = row(**fields, history=turns)
+    made = clean_row(came)
+    counted = dict.fromkeys((name for name in made.found if " " in name), 0)
+    before, after = texts_of(came), texts_of(made.row)
+    for name, text in before.items():
+        for edits in made.rounds.get(name, ()):
+            for edit in edits:
+                gone = text[edit.start : edit.end]
+                assert edit.start < edit.end
+                if edit.reason:
+                    counted[f"{edit.reason} {edit.piece}"] += edit.count
+                    assert not edit.piece.startswith("U+") or len(gone) == edit.count or edit.piece == "U+001B["
+                    assert gone.isspace() or edit.reason != "white_space"
+                    assert len(edit.new) <= 1
+            text = apply(text, edits)
+        assert text == after[name]
+    inside_json = any(not edit.reason for rounds in made.rounds.values() for edits in rounds for edit in edits)
+    assert inside_json or counted == {name: count for name, count in made.found.items() if " " in name}
+    assert {name.partition(" ")[0] for name in made.found} == {name for name in made.found if " " not in name}
+    assert bool(made.found) == (before != after)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.text(alphabet="ab .,\t\n中文é\x0b\x0c\x1c\x1d\x1e\x1f\x85\u200b\u2028\u2029\ufeff", max_size=20))
+@example("a\u200b中")
+def test_unseen_characters_never_join_two_words(text: str) -> None:
+    # the joiners themselves separate nothing: words on both sides of a byte order mark are one
+    assert segment(cleaned(text)) == segment(text.replace("\ufeff", ""))

@@ -7,7 +7,7 @@ from typing import Any
 
 import regex
 
-from tasks.shape_fields import Columns, Fields, NoRow
+from tasks.shape_fields import Columns, Fields, NoRow, list_of
 
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff01-\uff60]")
 """Scripts and punctuation that are written without spaces between words; Korean is not."""
@@ -62,6 +62,7 @@ def _texts(record: dict[str, Any], column: str) -> list[str]:
     value = record.get(column)
     if value is None:
         raise NoRow("missing_field", column, sorted(record))
+    value = list_of(value, column)
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise NoRow("wrong_type", column, value)
     return value

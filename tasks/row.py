@@ -16,11 +16,13 @@ from tasks.files import content_digest
 CONTENT_FIELDS = ("family", "system", "history", "instruction", "input", "output")
 """The fields whose content is the row: two rows equal in these are the same row."""
 
-MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]"}
+MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]", "untrained": "", "thoughts": ""}
 """Content that most rows lack, and what stands there then; it is part of a row's identity where it is there.
 
-`tools`: canonical JSON of the tools that a dialogue may call. `rejected`: the worse answer of a preference pair (the better
-one is `output`). `desirable`: "true" or "false", a single judgement (KTO). `images`: JSON list of sha256, in order.
+`tools`: JSON of the tools that a dialogue may call, in the order of their keys. `rejected`: the worse answer of a preference pair
+(the better one is `output`). `desirable`: "true" or "false", a single judgement (KTO). `images`: JSON list of sha256, in order.
+`untrained`: JSON list of the answers that stand in the context alone; `thoughts`: JSON [[turn, thought], ...]. Turns are counted
+from the end, -1 is the output (so they stay right where old turns are dropped), and 0 in `thoughts` is `rejected`.
 """
 
 NO_TEXT = {"system": "", "history": "[]", "instruction": "", "input": "", "output": "", **MORE_FIELDS}

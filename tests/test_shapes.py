@@ -79,7 +79,7 @@ def turns(*said: str) -> list[dict[str, str]]:
                 ),
                 "input": "晴",
                 "output": "晴天",
-                "tools": '[{"description":"天气","name":"weather"}]',
+                "tools": '[{"name":"weather","description":"天气"}]',
             },
         ),
         (
@@ -120,7 +120,7 @@ def turns(*said: str) -> list[dict[str, str]]:
                 ),
                 "input": '{"hour":7}',
                 "output": "Sunny, at 7.",
-                "tools": '[{"description":"天气","name":"weather"}]',
+                "tools": '[{"name":"weather","description":"天气"}]',
             },
         ),
         (

@@ -24,7 +24,7 @@ from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
-from tasks.raw import record_digest, record_text
+from tasks.raw import digest_of
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000
@@ -177,7 +177,7 @@ class Collector:
                 if images.is_needed:
                     found = RawRecord(found.line, images.kept(found.record))
                 if self.source.kind == "traces":
-                    self.traces[found.record[TRACE]] = record_digest(record_text(found.record), None)
+                    self.traces[found.record[TRACE]] = digest_of(found.record)
             writer.add(found)
             yield rows
             if len(writer.digests) == room:

@@ -36,6 +36,8 @@ def text_of(record: dict[str, Any], columns: Columns, field: str) -> str:
     value = record.get(column)
     if value is None:
         raise NoRow("missing_field", column, sorted(record))
+    if isinstance(value, dict) and value.keys() == {"bytes"}:
+        raise NoRow("encoding_damage", column, "bytes that are not UTF-8")
     if not isinstance(value, str):
         raise NoRow("wrong_type", column, value)
     return value

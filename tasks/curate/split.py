@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from tasks.row import MORE_FIELDS
+from tasks.row import MORE_FIELDS, in_one_spelling
 from tasks.text import normalise
 
 
@@ -27,6 +27,7 @@ def passage_text(row: dict[str, Any]) -> str:
 
 def content_key(row: dict[str, Any], normalised_input: str) -> bytes:
     """16 bytes that equal rows share: family, normalised input and normalised answer, and what else is content."""
+    row = in_one_spelling(row)
     parts = [row["family"], normalised_input, normalise(row["output"])]
     parts += [f"{name}\x1e{row[name]}" for name, empty in MORE_FIELDS.items() if row[name] != empty]
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).digest()[:16]

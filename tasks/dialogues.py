@@ -90,15 +90,23 @@ def as_fields(
     roles = [turn.role for turn in turns]
     if not _ORDER.fullmatch("".join(_LETTERS[who] for who in roles)):
         raise NoRow("role_order", column, " → ".join(roles) or "no turns")
-    turns = _up_to_trained(in_order_of_calls(turns, column), column, must_end)
+    is_plain = all(turn.is_plain for turn in turns)
+    if not is_plain:
+        turns = _up_to_trained(in_order_of_calls(turns, column), column, must_end)
     fields = {
         "system": system,
-        "history": canonical_json([[turn.role, turn.text] for turn in turns[:-2]]),
+        "history": canonical_json([turn[:2] for turn in turns[:-2]]),
         "input": turns[-2].text,
         "output": turns[-1].text,
         "tools": _tools(record, columns),
-        "images": _images(record, columns, [image for turn in turns for image in turn.images]),
+        "images": _images(record, columns, [] if is_plain else [image for turn in turns for image in turn.images]),
     }
+    return fields if is_plain else fields | _beside(turns)
+
+
+def _beside(turns: list[Turn]) -> Fields:
+    """What is stored beside the turns: which answers are not trained, and what was thought before them."""
+    fields = {}
     places = [(place - len(turns), turn) for place, turn in enumerate(turns)]
     if untrained := [place for place, turn in places if turn.role in ANSWERS and not turn.is_trained]:
         fields["untrained"] = canonical_json(untrained)

@@ -37,17 +37,28 @@ that the batch keeps its name, and a source that still holds the record is not c
 
 
 def record_text(record: Any) -> str:
-    """A parsed record as it is stored: JSON without spaces, in the order of its keys, that is always valid UTF-8."""
-    text = dumps(record)
-    return text if _is_utf8(text) else dumps(record, ensure_ascii=True)
+    """A parsed record as it is stored: JSON without spaces that is always valid UTF-8.
+
+    Its columns are sorted, which no format orders; within a column the keys of objects stand as they came.
+    """
+    return identified(record)[0]
 
 
 def digest_of(record: Any) -> str:
     """A parsed record's identity, 32 hex characters: equal values have one, whatever the order of their keys."""
-    text = comparable(record)
+    return identified(record)[1]
+
+
+def identified(record: Any) -> tuple[str, str]:
+    """A parsed record as it is stored, and its identity."""
+    if isinstance(record, dict):
+        record = dict(sorted(record.items()))
+    text = dumps(record)
+    is_flat = isinstance(record, dict) and all(type(value) is str or value is None for value in record.values())
+    canonical = text if is_flat else comparable(record)
     if not _is_utf8(text):
-        text = dumps(json.loads(text), ensure_ascii=True)
-    return _digest(b"record\0" + text.encode())
+        text, canonical = dumps(record, ensure_ascii=True), dumps(json.loads(canonical), ensure_ascii=True)
+    return text, _digest(b"record\0" + canonical.encode())
 
 
 def record_digest(record: str | None, raw: bytes | None) -> str:

@@ -40,6 +40,7 @@ TURN_KEYS = frozenset((*THOUGHTS, *FLAGS, *RESULT_IDS, "tool_calls", "function_c
 """Keys of a turn that are read, beside its role and content."""
 ANSWERS = ("assistant", "tool_call")
 
+_SPEAKERS = {name: role for name, role in ROLES.items() if role != "tool_call"}
 _CALL_PARTS = ("tool_call", "tool_use")
 _RESULT_PART = "tool_result"
 
@@ -55,6 +56,13 @@ class Turn(NamedTuple):
     thought: str = ""
     ids: tuple[str | None, ...] = ()
     """Of a `tool_call`: of its calls; of a `tool`: of the call that it answers."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self[2:] == _PLAIN
+
+
+_PLAIN = ((), True, "", ())
 
 
 @dataclass
@@ -82,6 +90,8 @@ def read_turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
     if turn.get(columns.get("from", "from")) is not None:
         role, content = columns.get("from", "from"), columns.get("value", "value")
     who, given = turn.get(role), turn.get(content)
+    if len(turn) == 2 and isinstance(given, str) and isinstance(who, str) and who in _SPEAKERS:  # most are
+        return [Turn(_SPEAKERS[who], given)]
     calls = turn.get("tool_calls") or turn.get("function_call")
     if who is None or (given is None and not calls):
         raise NoRow("missing_field", f"{column}.{role if who is None else content}", turn)

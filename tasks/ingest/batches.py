@@ -16,7 +16,7 @@ from tasks.ingest.lines import RawRecord
 from tasks.ingest.occurrences import Digests, Held, Reading
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
-from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, digest_of, record_digest, record_text
+from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""
@@ -63,8 +63,7 @@ class BatchWriter:
 
     def add(self, found: RawRecord) -> bool:
         """Keeps the record if the source does not already have it this many times; says whether it did."""
-        record = record_text(found.record) if found.raw is None else None
-        digest = record_digest(None, found.raw) if record is None else digest_of(found.record)
+        record, digest = identified(found.record) if found.raw is None else (None, record_digest(None, found.raw))
         size = len(record or found.raw or b"")
         self.bytes_seen += size
         if not self._reading.is_new(digest):

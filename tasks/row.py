@@ -61,7 +61,7 @@ ROW_SCHEMA = pa.schema(
 VERDICT_SCHEMA = pa.schema([("index", pa.int64()), ("row_id", pa.string())])
 """What `validate` hands on of a batch: the accepted records. Their text is in the raw batch, and nowhere a second time."""
 
-CLEANED_FIELDS = ("system", "history", "instruction", "input", "output", "rejected")
+CLEANED_FIELDS = ("system", "history", "instruction", "input", "output", "rejected", "thoughts")
 """What `curate` may change of a row: it takes dirt out, and masks personal data."""
 
 CURATED_SCHEMA = pa.schema(

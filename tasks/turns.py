@@ -36,7 +36,7 @@ THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 FLAGS = ("weight", "train", "loss_mask", "loss")
 """Keys of a turn that say whether it is trained: true or 1, false or 0."""
 RESULT_IDS = ("tool_call_id", "tool_use_id")
-TURN_KEYS = frozenset((*THOUGHTS, *FLAGS, *RESULT_IDS, "tool_calls", "function_call", "name"))
+TURN_KEYS = frozenset((*THOUGHTS, *FLAGS, *RESULT_IDS, "tool_calls", "function_call"))
 """Keys of a turn that are read, beside its role and content."""
 ANSWERS = ("assistant", "tool_call")
 

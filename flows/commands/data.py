@@ -50,17 +50,28 @@ def batches(as_json: Json = False) -> int:
     if as_json:
         print_json(found)
         return 0
+    from rich.markup import escape
     from rich.table import Table
 
+    from tasks.visible import shown
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("batch", "source", "rows", "refused", "state"):
+    for name in (
+        "batch",
+        "source",
+        "rows",
+        "refused",
+        "state",
+        *(["not used"] if any(b["unused"] for b in found) else []),
+    ):
         table.add_column(name, justify="right" if name in ("rows", "refused") else "left")
     styles = {"excluded": "yellow", "set_aside": "red"}
     for batch in found:
         state = batch["state"]
         refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
         told = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
-        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told)
+        unused = [escape(shown(", ".join(batch["unused"])))] if batch["unused"] else []
+        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told, *unused)
     console().print(table)
     return 0
 
@@ -189,6 +200,7 @@ def _batches() -> list[dict[str, Any]]:
     from tasks.decisions import excluded_batches, read_decisions
     from tasks.files import read_json
     from tasks.manifest import read_manifest
+    from tasks.raw_notes import notes_of
 
     report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
     validated = {entry["batch"]: entry for entry in report}
@@ -198,5 +210,6 @@ def _batches() -> list[dict[str, Any]]:
         entry = validated.get(batch.batch, {})
         state = "excluded" if batch.batch in excluded else entry.get("state", "not validated yet")
         facts = {"batch": batch.batch, "source": batch.source, "rows": batch.rows}
-        listed.append({**facts, "refused": entry.get("refused"), "state": state})
+        unused = list(notes_of(batch.path).unused)
+        listed.append({**facts, "refused": entry.get("refused"), "state": state, "unused": unused})
     return listed

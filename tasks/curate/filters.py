@@ -51,11 +51,10 @@ def _mask(row: dict[str, Any], settings: CurateSettings, found: list[str]) -> tu
         for name in MASKED_FIELDS:
             if row[name] and pii.may_hold(row[name]):
                 row[name] = _masked(row[name], name, settings.pii, kinds)
-        if row["history"] != "[]" and pii.may_hold(row["history"]):
-            turns = json.loads(row["history"])
-            row["history"] = canonical_json(
-                [[who, _masked(text, "history", settings.pii, kinds)] for who, text in turns]
-            )
+        for name in ("history", "thoughts"):
+            if row[name] not in ("", "[]") and pii.may_hold(row[name]):
+                turns = json.loads(row[name])
+                row[name] = canonical_json([[who, _masked(text, name, settings.pii, kinds)] for who, text in turns])
     except _Refused as refused:
         return refused.args[0], refused.args[1], refused.args[2]
     found += [f"pii_{kind}" for kind in sorted(kinds)]

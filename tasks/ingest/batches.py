@@ -15,8 +15,10 @@ from tasks.files import canonical_json, file_digest, read_batches
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.occurrences import Digests, Held, Reading
 from tasks.ingest.settings import Source
+from tasks.ingest.unused import UnusedFields
 from tasks.manifest import Batch
 from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
+from tasks.raw_notes import Notes
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""
@@ -36,14 +38,19 @@ class BatchWriter:
     Args:
         held: how often the source's raw batches already hold each record.
         erased: digests of records that were erased on request: one that comes again is kept without its content.
+        reread_of: the batch whose records these are, read again under other settings.
     """
 
-    def __init__(self, source: Source, file: str, held: Held, erased: Collection[str] = ()) -> None:
+    def __init__(
+        self, source: Source, file: str, held: Held, erased: Collection[str] = (), reread_of: str = ""
+    ) -> None:
         self.source = source
         self.file = file
         self.held = held
+        self.reread_of = reread_of
         self.erased = erased
         self.digests = Digests()
+        self.unused = UnusedFields(source)
         self.unreadable = 0
         self.bytes_seen = 0
         self._reading = Reading(held)
@@ -69,6 +76,7 @@ class BatchWriter:
         if not self._reading.is_new(digest):
             return False
         self.digests.append(digest)
+        self.unused.look_at(found.record)
         if digest in self.erased:
             self._waiting.append((digest, None, None, ERASED, found.line))
         else:
@@ -90,6 +98,8 @@ class BatchWriter:
             return None
         self._flush()
         assert self._writer is not None
+        if said := Notes(tuple(sorted(map(str, map(_text, self.unused.fields)))), self.reread_of).as_metadata():
+            self._writer.add_key_value_metadata(said)
         self._writer.close()
         self._writer = None
         target = self._path(taken)

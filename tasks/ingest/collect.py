@@ -22,9 +22,11 @@ from tasks.ingest.readers import format_of
 from tasks.ingest.scan import digests_of, is_remote
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
+from tasks.ingest.unused import told
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
 from tasks.raw import digest_of
+from tasks.raw_notes import notes_of
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000
@@ -52,6 +54,7 @@ class Collector:
         """Was an item read to its end, not only looked at?"""
         self._taken = {batch.batch for batch in manifest}
         self._ordinal = max((batch.ordinal for batch in manifest), default=0)
+        self._unused: set[str] | None = None
         self._rows = sum(batch.rows for batch in manifest if batch.source == source.name)
 
     @cached_property
@@ -165,12 +168,12 @@ class Collector:
     ) -> Iterator[int]:
         """Writes what is new of the records, up to the source's `max_rows`; yields how many it has seen."""
         room = self._room()
-        told: set[str] = set()
+        reported: set[str] = set()
         for rows, found in enumerate(records, start=1):
             if found.raw is not None:
                 code = (found.error or "").split(":")[0]
-                if code in TOLD_OF and code not in told:
-                    told.add(code)
+                if code in TOLD_OF and code not in reported:
+                    reported.add(code)
                     self.problems.append(f"{writer.file}: {found.error}")
             else:
                 columns.look_at(found.record)
@@ -191,6 +194,16 @@ class Collector:
             self._ordinal = batch.ordinal
             self._rows += batch.rows
             self.unreadable += writer.unreadable
+            self._tell_of_unused(writer.unused.fields)
+
+    def _tell_of_unused(self, fields: set[str]) -> None:
+        """Once a source: what its earlier batch told already is not told again."""
+        if self._unused is None:
+            own = [batch for batch in self.manifest if batch.source == self.source.name]
+            self._unused = set(notes_of(own[-1].path).unused) if own else set()
+        if new := fields - self._unused:
+            self.problems.append(told(self.source.name, new))
+            self._unused |= new
 
     def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:
         if now.size < before.size:

@@ -89,6 +89,47 @@ def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
 
 
 @app.command()
+def reread(
+    source: Annotated[str, typer.Argument(callback=as_text, help="The source's name.")], as_json: Json = False
+) -> int:
+    """Read again what a source collected, under its present shape, family, columns, language and use."""
+    config = enter_project()
+    from tasks.ingest.intact import require_intact
+    from tasks.ingest.reread import reread_alone
+    from tasks.versioning import add_raw
+
+    declared = {each.name: each for each in config.ingest.sources}
+    if source not in declared:
+        raise DataError("no such source", where=f"source {source}", fix=f"There are: {', '.join(declared) or 'none'}")
+    require_intact()
+    done = reread_alone(declared[source])
+    if done.batches:
+        add_raw()
+    if as_json:
+        print_json(asdict(done))
+        return 0
+    from rich.text import Text
+
+    from tasks.wording import count_of
+
+    out = console()
+    left = count_of(done.excluded_before, "batch", "batches")
+    if done.excluded_before:
+        out.print(f"{left} of it stay excluded; to have them read, first: strop data include BATCH", markup=False)
+    if not done.batches:
+        out.print(Text(f"All batches of {source} were read as it is declared now; there is nothing to do."))
+        return 0
+    what = f"{count_of(done.rows, 'row')} in {count_of(len(done.batches), 'batch', 'batches')} of {source}"
+    out.print(Text(f"{what} are read again: {', '.join(done.changed)}."))
+    if done.carried:
+        out.print(
+            f"{count_of(done.carried, 'decision')} to drop or forget rows hold under their new ids.", markup=False
+        )
+    out.print("The older batches are excluded. The next run goes by it: [bold]strop run[/]")
+    return 0
+
+
+@app.command()
 def diff(
     first: Annotated[str, typer.Argument(help="A version (v1), or `now`.")],
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",

@@ -18,7 +18,7 @@ from tasks.ingest.settings import Source
 from tasks.ingest.unused import UnusedFields
 from tasks.manifest import Batch
 from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
-from tasks.raw_notes import Notes
+from tasks.raw_notes import Notes, notes_of
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""
@@ -87,6 +87,13 @@ class BatchWriter:
             self._flush()
         return True
 
+    def add_erased(self, digest: str, line: int) -> None:
+        """Keeps the place of a record whose content was erased."""
+        self.digests.append(digest)
+        self._waiting.append((digest, None, None, ERASED, line))
+        if len(self._waiting) >= ROWS_AT_ONCE:
+            self._flush()
+
     def finish(self, taken: Collection[str], ordinal: int) -> Batch | None:
         """Puts the batch in its place; None where nothing was new. The caller then writes the manifest.
 
@@ -145,9 +152,9 @@ def sync(path: Path) -> None:
 
 
 def held_in(batches: list[Batch]) -> Held:
-    """How often each record stands in these batches."""
+    """How often each record was collected in these batches; one that was read again counts once."""
     digests, held = Digests(), Held()
-    for batch in batches:
+    for batch in (each for each in batches if not notes_of(each.path).reread_of):
         with pq.ParquetFile(batch.path) as file:
             for some in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
                 digests.extend(some["digest"].to_pylist())

@@ -55,7 +55,8 @@ class Collector:
         self._taken = {batch.batch for batch in manifest}
         self._ordinal = max((batch.ordinal for batch in manifest), default=0)
         self._unused: set[str] | None = None
-        self._rows = sum(batch.rows for batch in manifest if batch.source == source.name)
+        own = [batch for batch in manifest if batch.source == source.name and source.max_rows is not None]
+        self._rows = sum(batch.rows for batch in own if not notes_of(batch.path).reread_of)
 
     @cached_property
     def held(self) -> Held:
@@ -220,7 +221,7 @@ class Collector:
         changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
         self.problems.append(
             f"source `{self.source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as"
-            f" they were; to collect them anew, rename the source and exclude its old batches: strop data exclude BATCH"
+            f" they were; to have them read so, too: strop data reread {self.source.name}"
         )
 
 

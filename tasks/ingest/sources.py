@@ -89,7 +89,7 @@ def ingest_sources(settings: IngestSettings) -> IngestResult:
     Raises:
         DataError: data/raw is not what its manifest says, or is not here though data/raw.dvc is.
     """
-    with _alone():
+    with alone():
         return _ingest(settings)
 
 
@@ -169,7 +169,7 @@ def _take_up_leftovers(manifest: list[Batch], result: IngestResult) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One ingestion at a time in a project: two would write one manifest."""
     from filelock import FileLock, Timeout
 

@@ -211,7 +211,13 @@ class Collector:
             self.problems.append(
                 f"{name}: shrank from {before.size:,} to {now.size:,} bytes; the rows that it held before are kept"
             )
-        elif start != before.sha256 and format_of(Path(name), self.source) in ("jsonl", "csv", "text", "conll"):
+        elif start != before.sha256 and format_of(Path(name), self.source) in (
+            "jsonl",
+            "csv",
+            "text",
+            "conll",
+            "semeval",
+        ):
             self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
 
     def _tell_of_another_declaration(self, batches: list[Batch]) -> None:

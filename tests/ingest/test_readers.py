@@ -248,7 +248,9 @@ def test_an_empty_file_has_no_records(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(
-        SourceError, match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`"
+        SourceError,
+        match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`: `format: jsonl`, or "
+        "another of conll, csv, json, jsonl, parallel, parquet, semeval, text",
     ):
         read(tmp_path / "a.log", b"{}")
     assert parsed(read(tmp_path / "a.log", b'{"a": 1}\n', format="jsonl")) == [{"a": 1}]

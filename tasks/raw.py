@@ -14,12 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.files import canonical_json
+from tasks.json_order import comparable, dumps, loads
 
 RAW_SCHEMA = pa.schema(
     [
         ("digest", pa.string()),  # 32 hex characters: the record's identity
-        ("record", pa.string()),  # canonical JSON; null if the record did not parse
+        ("record", pa.string()),  # JSON, keys in their order, numbers as written; null if the record did not parse
         ("raw", pa.binary()),  # the bytes as they came, only if the record did not parse
         ("error", pa.string()),  # why it did not parse, as "code: detail"
         ("file", pa.string()),  # as found, relative to the project where it lies below it
@@ -37,20 +37,46 @@ that the batch keeps its name, and a source that still holds the record is not c
 
 
 def record_text(record: Any) -> str:
-    """A parsed record as it is stored: canonical JSON that is always valid UTF-8."""
-    text = canonical_json(record)
-    if text.isascii():
-        return text
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # half a surrogate pair, from an escape such as \ud83d alone
-        return json.dumps(record, sort_keys=True, separators=(",", ":"))
-    return text
+    """A parsed record as it is stored: JSON without spaces that is always valid UTF-8.
+
+    Its columns are sorted, which no format orders; within a column the keys of objects stand as they came.
+    """
+    return identified(record)[0]
+
+
+def digest_of(record: Any) -> str:
+    """A parsed record's identity, 32 hex characters: equal values have one, whatever the order of their keys."""
+    return identified(record)[1]
+
+
+def identified(record: Any) -> tuple[str, str]:
+    """A parsed record as it is stored, and its identity."""
+    if isinstance(record, dict):
+        record = dict(sorted(record.items()))
+    text = dumps(record)
+    is_flat = isinstance(record, dict) and all(type(value) is str or value is None for value in record.values())
+    canonical = text if is_flat else comparable(record)
+    if not _is_utf8(text):
+        text, canonical = dumps(record, ensure_ascii=True), dumps(json.loads(canonical), ensure_ascii=True)
+    return text, _digest(b"record\0" + canonical.encode())
 
 
 def record_digest(record: str | None, raw: bytes | None) -> str:
     """A record's identity, from what is stored of it: 32 hex characters."""
-    content = b"record\0" + record.encode() if record is not None else b"raw\0" + (raw or b"")
+    return _digest(b"raw\0" + (raw or b"")) if record is None else digest_of(loads(record))
+
+
+def _is_utf8(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair, from an escape such as \ud83d alone
+        return False
+    return True
+
+
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import DataError
 from tasks.files import content_digest, file_digest
+from tasks.json_order import loads
 from tasks.manifest import Batch
 from tasks.raw import ERASED, RAW_SCHEMA
 from tasks.row import NO_TEXT, ROW_SCHEMA, row_id_of
@@ -33,8 +34,8 @@ PROBLEM_SCHEMA = pa.schema(
 )
 RECORD_SCHEMA = pa.schema([*ROW_SCHEMA, *PROBLEM_SCHEMA])
 MODULES = (
-    *("dialogues", "entities", "files", "manifest", "raw", "records"),
-    *("row", "shape_fields", "shapes", "text"),
+    *("dialogues", "entities", "files", "json_order", "manifest", "raw", "records"),
+    *("row", "shape_fields", "shapes", "strict_json", "text", "tool_calls", "turns"),
 )
 """What makes rows of records: what a room keeps by content depends on these and on its own code. A test compares them."""
 VALUE_CHARACTERS = 500
@@ -134,7 +135,7 @@ def _line(record: dict[str, Any], row_id: str | None) -> dict[str, Any]:
         came = came_as(record["raw"])
         return no_row | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
     columns = _columns(record["columns"])
-    parsed = json.loads(record["record"])
+    parsed = loads(record["record"])
     fields = to_fields(parsed, record["shape"], columns)
     if isinstance(fields, Problem):
         value = None if fields.value is None else shown(fields.value)
@@ -160,7 +161,7 @@ def came_as(raw: bytes | None) -> str:
 
 def shown(value: Any) -> str:
     """An offending value as text that any file can hold."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return cut(text)
 
 

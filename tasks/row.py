@@ -7,20 +7,27 @@ A single exchange is `instruction` (what to do, may be empty) and `input` (what 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
 
-from tasks.files import content_digest
+from tasks.files import canonical_json, content_digest
+from tasks.json_order import comparable, dumps, loads
+
+_CALLS = '[{"arguments":'
+_OF_TOOLS = ("tool_call", "tool")
 
 CONTENT_FIELDS = ("family", "system", "history", "instruction", "input", "output")
 """The fields whose content is the row: two rows equal in these are the same row."""
 
-MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]"}
+MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]", "untrained": "", "thoughts": ""}
 """Content that most rows lack, and what stands there then; it is part of a row's identity where it is there.
 
-`tools`: canonical JSON of the tools that a dialogue may call. `rejected`: the worse answer of a preference pair (the better
-one is `output`). `desirable`: "true" or "false", a single judgement (KTO). `images`: JSON list of sha256, in order.
+`tools`: JSON of the tools that a dialogue may call, in the order of their keys. `rejected`: the worse answer of a preference pair
+(the better one is `output`). `desirable`: "true" or "false", a single judgement (KTO). `images`: JSON list of sha256, in order.
+`untrained`: JSON list of the answers that stand in the context alone; `thoughts`: JSON [[turn, thought], ...]. Turns are counted
+from the end, -1 is the output (so they stay right where old turns are dropped), and 0 in `thoughts` is `rejected`.
 """
 
 NO_TEXT = {"system": "", "history": "[]", "instruction": "", "input": "", "output": "", **MORE_FIELDS}
@@ -54,7 +61,7 @@ ROW_SCHEMA = pa.schema(
 VERDICT_SCHEMA = pa.schema([("index", pa.int64()), ("row_id", pa.string())])
 """What `validate` hands on of a batch: the accepted records. Their text is in the raw batch, and nowhere a second time."""
 
-CLEANED_FIELDS = ("system", "history", "instruction", "input", "output", "rejected")
+CLEANED_FIELDS = ("system", "history", "instruction", "input", "output", "rejected", "thoughts")
 """What `curate` may change of a row: it takes dirt out, and masks personal data."""
 
 CURATED_SCHEMA = pa.schema(
@@ -91,7 +98,34 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 def row_id_of(row: dict[str, Any]) -> str:
-    """The row's identity: 32 hex characters of the digest of its content fields."""
+    """The row's identity: 32 hex characters of the digest of its content fields, in one spelling."""
+    row = in_one_spelling(row)
     content: list[Any] = [row[name] for name in CONTENT_FIELDS]
     more = {name: row[name] for name, empty in MORE_FIELDS.items() if row.get(name, empty) != empty}
     return content_digest([*content, more] if more else content)[:32]
+
+
+def in_one_spelling(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the JSON of its tools, calls and tools' answers spelled as equal values are: sorted keys, `1e3` as 1000.0.
+
+    Parquet has one order of keys for all rows of a file, and knows no spelling of a number: a record that comes in two formats
+    is one row. What is trained is the text as it came.
+    """
+    changed = {name: _spelled(row[name]) for name in ("output", "rejected") if row.get(name, "").startswith(_CALLS)}
+    if row.get("tools"):
+        changed["tools"] = _spelled(row["tools"])
+    if '["tool' in row["history"]:
+        turns = [[who, _spelled(text) if who in _OF_TOOLS else text] for who, text in json.loads(row["history"])]
+        changed |= {"history": canonical_json(turns), "input": _spelled(row["input"])}
+    return {**row, **changed} if changed else row
+
+
+def _spelled(text: str) -> str:
+    """The text, in the one spelling of its value where ingestion wrote it from a value."""
+    if text[:1] not in ("{", "["):
+        return text
+    try:
+        value = loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return comparable(value) if dumps(value) == text else text

@@ -17,15 +17,18 @@ Any record may say that it was made: strop_synthetic: {"recipe": ..., "parents":
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-from tasks.dialogues import Turn, as_fields, turns_of
+from tasks.dialogues import as_fields, turns_of
 from tasks.entities import conll
 from tasks.files import canonical_json
+from tasks.json_order import comparable
 from tasks.row import NO_TEXT
-from tasks.shape_fields import Columns, Fields, NoRow, Problem, optional_text, text_of
+from tasks.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
+from tasks.turns import Turn
 
 __all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
 
@@ -61,7 +64,7 @@ def own_id(record: Any, columns: Columns) -> str | None:
     if "id" not in columns or not isinstance(record, dict):
         return None
     value = record.get(columns["id"])
-    return None if value is None else canonical_json(value)
+    return None if value is None else comparable(value)
 
 
 def _alpaca(record: dict[str, Any], columns: Columns) -> Fields:
@@ -73,7 +76,7 @@ def _alpaca(record: dict[str, Any], columns: Columns) -> Fields:
     }
     column = columns.get("history", "history")
     if earlier := record.get(column):
-        fields["history"] = canonical_json(_pairs(earlier, column))
+        fields["history"] = canonical_json(_pairs(list_of(earlier, column), column))
     return fields
 
 
@@ -109,7 +112,8 @@ def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: 
     column = columns.get(field, field)
     if record.get(column) is None:
         raise NoRow("missing_field", column, sorted(record))
-    return as_fields(turns_of(record[column], columns, column), record, columns, column, has_system)
+    turns = turns_of(record[column], columns, column, record.get("loss_mask"))
+    return as_fields(turns, record, columns, column, has_system)
 
 
 def _preference(record: dict[str, Any], columns: Columns) -> Fields:
@@ -118,10 +122,13 @@ def _preference(record: dict[str, Any], columns: Columns) -> Fields:
     if not asked:  # both answers bring the whole dialogue
         asked, column = better[:-1], columns.get("chosen", "chosen")
     for answer, field in ((better, "chosen"), (worse, "rejected")):
-        if answer[:-1] not in ([], asked) or answer[-1][0] not in ("assistant", "tool_call"):
-            told = " → ".join(who for who, _, _ in answer)
+        if answer[:-1] not in ([], asked) or answer[-1].role not in ("assistant", "tool_call"):
+            told = " → ".join(turn.role for turn in answer)
             raise NoRow("role_order", columns.get(field, field), f"{told}, after another dialogue than the other's")
-    return as_fields([*asked, better[-1]], record, columns, column) | {"rejected": worse[-1][1]}
+    fields = as_fields([*asked, better[-1]], record, columns, column, must_end=True) | {"rejected": worse[-1].text}
+    if thought := worse[-1].thought:
+        fields["thoughts"] = canonical_json([*json.loads(fields.get("thoughts", "[]")), [0, thought]])
+    return fields
 
 
 def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
@@ -129,7 +136,10 @@ def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
     for field in ("conversations", "messages", "prompt"):
         column = columns.get(field, field)
         if (given := record.get(column)) is not None:
-            return ([("user", given, ())] if isinstance(given, str) else turns_of(given, columns, column)), column
+            is_text = field == "prompt" and isinstance(given, str)
+            return (
+                [Turn("user", given)] if is_text else turns_of(given, columns, column, record.get("loss_mask"))
+            ), column
     return [], ""
 
 
@@ -140,7 +150,7 @@ def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
     if given is None:
         raise NoRow("missing_field", column, sorted(record))
     if isinstance(given, str):
-        return [("assistant", given, ())]
+        return [Turn("assistant", given)]
     turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
     if not turns:
         raise NoRow("role_order", column, "no turns")
@@ -157,16 +167,20 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
         raise NoRow("wrong_type", column, label)
     asked, place = _asked(record, columns)
     if place == columns.get("prompt", "prompt"):
-        asked = [*asked, ("assistant", text_of(record, columns, "completion"), ())]
+        asked = [*asked, Turn("assistant", text_of(record, columns, "completion"))]
     if not place:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
-    return as_fields(asked, record, columns, place) | {"desirable": told}
+    return as_fields(asked, record, columns, place, must_end=True) | {"desirable": told}
 
 
 def _row(record: dict[str, Any], columns: Columns) -> Fields:
     """A record that has a row's own fields; those that may be left out keep their empty value."""
     fields = {name: text_of(record, columns, name) for name in ("input", "output")}
-    return fields | {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
+    fields |= {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
+    for name in ("history", "untrained", "thoughts"):
+        if fields.get(name) and not isinstance(json_of(fields[name], name), list):
+            raise NoRow("wrong_type", name, fields[name])
+    return fields
 
 
 SHAPES: dict[str, Callable[[dict[str, Any], Columns], Fields]] = {

@@ -16,7 +16,7 @@ from tasks.curate import pii, quality
 from tasks.curate.cleaning import clean_row
 from tasks.curate.sketch import fingerprints_of, shingles_of
 from tasks.curate.tokens import tokenise
-from tasks.ingest.strict_json import StrictDecoder
+from tasks.strict_json import StrictDecoder
 from tasks.validate import damage, measure
 
 SHORT, LONG = 6_000, 24_000

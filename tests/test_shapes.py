@@ -79,7 +79,7 @@ def turns(*said: str) -> list[dict[str, str]]:
                 ),
                 "input": "晴",
                 "output": "晴天",
-                "tools": '[{"description":"天气","name":"weather"}]',
+                "tools": '[{"name":"weather","description":"天气"}]',
             },
         ),
         (
@@ -120,7 +120,7 @@ def turns(*said: str) -> list[dict[str, str]]:
                 ),
                 "input": '{"hour":7}',
                 "output": "Sunny, at 7.",
-                "tools": '[{"description":"天气","name":"weather"}]',
+                "tools": '[{"name":"weather","description":"天气"}]',
             },
         ),
         (
@@ -200,6 +200,36 @@ def turns(*said: str) -> list[dict[str, str]]:
             },
         ),
         ("conll", {"tokens": ["a"], "tags": ["O"]}, {"input": "a", "output": "[]"}),
+        *(
+            (
+                "conll",
+                {"tokens": ["Bank", "of", "York"], "tags": tags},
+                {
+                    "input": "Bank of York",
+                    "output": '[{"type":"ORG","text":"Bank of York","start":0,"end":12},'
+                    '{"type":"LOC","text":"York","start":8,"end":12}]',
+                },
+            )
+            for tags in (
+                ["B-ORG", "I-ORG", "I-ORG,B-LOC"],
+                ["B-ORG", "I-ORG|O", "B-LOC|I-ORG"],
+                [["B-ORG"], ["I-ORG"], ["I-ORG", "B-LOC"]],
+            )
+        ),
+        (
+            "conll",
+            {"tokens": ["Paris", "Hilton"], "tags": ["B-LOC,B-PER", "I-PER"]},
+            {
+                "input": "Paris Hilton",
+                "output": '[{"type":"LOC","text":"Paris","start":0,"end":5},'
+                '{"type":"PER","text":"Paris Hilton","start":0,"end":12}]',
+            },
+        ),
+        (
+            "conll",
+            {"tokens": ["a"], "tags": ["B-x,y"]},
+            {"input": "a", "output": '[{"type":"x,y","text":"a","start":0,"end":1}]'},
+        ),
         (
             "text_label",
             {"text": "a", "label": "b", "strop_synthetic": {"recipe": "paraphrase", "parents": ["p1"]}},
@@ -328,6 +358,17 @@ def test_columns_of_other_names_are_found() -> None:
             Problem("wrong_type", "tags", "B at token 1 (a) follows nothing; BIO allows it not"),
         ),
         ("conll", {"tokens": "a", "tags": ["O"]}, Problem("wrong_type", "tokens", "a")),
+        ("conll", {"tokens": ["a"], "tags": [[]]}, Problem("wrong_type", "tags", [])),
+        (
+            "conll",
+            {"tokens": ["a", "b"], "tags": ["B-x", "I-x,B-x"]},
+            Problem("wrong_type", "tags", "two tags of x at token 2 (b): I-x,B-x"),
+        ),
+        (
+            "conll",
+            {"tokens": ["a", "b", "c"], "tags": ["B-x,B-y", "I-y", "I-x"]},
+            Problem("wrong_type", "tags", "I-x at token 3 (c) follows I-y; BIO allows it not"),
+        ),
         (
             "messages",
             messages(("user", "a"), ("assistant", "b")) | {"images": [{"path": "x.jpg", "fault": "not found"}]},

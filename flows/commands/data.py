@@ -50,17 +50,28 @@ def batches(as_json: Json = False) -> int:
     if as_json:
         print_json(found)
         return 0
+    from rich.markup import escape
     from rich.table import Table
 
+    from tasks.visible import shown
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("batch", "source", "rows", "refused", "state"):
+    for name in (
+        "batch",
+        "source",
+        "rows",
+        "refused",
+        "state",
+        *(["not used"] if any(b["unused"] for b in found) else []),
+    ):
         table.add_column(name, justify="right" if name in ("rows", "refused") else "left")
     styles = {"excluded": "yellow", "set_aside": "red"}
     for batch in found:
         state = batch["state"]
         refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
         told = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
-        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told)
+        unused = [escape(shown(", ".join(batch["unused"])))] if batch["unused"] else []
+        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told, *unused)
     console().print(table)
     return 0
 
@@ -75,6 +86,47 @@ def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> int:
 def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
     """Take an excluded batch back, from the next run on."""
     return _decide("include", batch, why, as_json)
+
+
+@app.command()
+def reread(
+    source: Annotated[str, typer.Argument(callback=as_text, help="The source's name.")], as_json: Json = False
+) -> int:
+    """Read again what a source collected, under its present shape, family, columns, language and use."""
+    config = enter_project()
+    from tasks.ingest.intact import require_intact
+    from tasks.ingest.reread import reread_alone
+    from tasks.versioning import add_raw
+
+    declared = {each.name: each for each in config.ingest.sources}
+    if source not in declared:
+        raise DataError("no such source", where=f"source {source}", fix=f"There are: {', '.join(declared) or 'none'}")
+    require_intact()
+    done = reread_alone(declared[source])
+    if done.batches:
+        add_raw()
+    if as_json:
+        print_json(asdict(done))
+        return 0
+    from rich.text import Text
+
+    from tasks.wording import count_of
+
+    out = console()
+    left = count_of(done.excluded_before, "batch", "batches")
+    if done.excluded_before:
+        out.print(f"{left} of it stay excluded; to have them read, first: strop data include BATCH", markup=False)
+    if not done.batches:
+        out.print(Text(f"All batches of {source} were read as it is declared now; there is nothing to do."))
+        return 0
+    what = f"{count_of(done.rows, 'row')} in {count_of(len(done.batches), 'batch', 'batches')} of {source}"
+    out.print(Text(f"{what} are read again: {', '.join(done.changed)}."))
+    if done.carried:
+        out.print(
+            f"{count_of(done.carried, 'decision')} to drop or forget rows hold under their new ids.", markup=False
+        )
+    out.print("The older batches are excluded. The next run goes by it: [bold]strop run[/]")
+    return 0
 
 
 @app.command()
@@ -212,6 +264,7 @@ def _batches() -> list[dict[str, Any]]:
     from tasks.decisions import excluded_batches, read_decisions
     from tasks.files import read_json
     from tasks.manifest import read_manifest
+    from tasks.raw_notes import notes_of
 
     report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
     validated = {entry["batch"]: entry for entry in report}
@@ -221,5 +274,6 @@ def _batches() -> list[dict[str, Any]]:
         entry = validated.get(batch.batch, {})
         state = "excluded" if batch.batch in excluded else entry.get("state", "not validated yet")
         facts = {"batch": batch.batch, "source": batch.source, "rows": batch.rows}
-        listed.append({**facts, "refused": entry.get("refused"), "state": state})
+        unused = list(notes_of(batch.path).unused)
+        listed.append({**facts, "refused": entry.get("refused"), "state": state, "unused": unused})
     return listed

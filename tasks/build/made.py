@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.raw import record_digest, record_text
+from tasks import raw
 from tasks.shapes import SYNTHETIC
 from tasks.text import normalise
 
@@ -69,4 +69,4 @@ def _digest(text: str) -> bytes:
 
 def digest_of(record: Mapping[str, Any]) -> str:
     """A record's identity as ingestion would call it: 32 hex characters."""
-    return record_digest(record_text(dict(record)), None)
+    return raw.digest_of(dict(record))

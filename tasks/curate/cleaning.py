@@ -1,7 +1,7 @@
 """Cleaning of a row: unseen characters, end-of-text markers of a dump, markup of a page, white space around. Pure.
 
-All texts of a row are cleaned by the same rules: system, every turn of the history, instruction, input, output, rejected. Nothing
-is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text that is JSON,
+All texts of a row are cleaned by the same rules: system, every turn of the history and thought, instruction, input, output,
+rejected. Nothing is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text that is JSON,
 such as a tool's answer or a list of entities, the strings are cleaned, and the JSON stays as it was written.
 """
 
@@ -73,6 +73,8 @@ def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
             or characters.may_hold(text)
         ):
             return True
+    if row.get("thoughts"):
+        return True
     history = row["history"]
     return history != "[]" and (any(dirt in history for dirt in _DIRT_IN_HISTORY) or characters.may_hold(history))
 

@@ -11,7 +11,7 @@ import itertools
 import json
 from typing import Any
 
-from tasks.row import MORE_FIELDS
+from tasks.row import MORE_FIELDS, in_one_spelling
 from tasks.text import normalise
 
 
@@ -53,7 +53,9 @@ def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: st
 
 def content_key(row: dict[str, Any], normalised_input: str, normalised_answer: str) -> bytes:
     """16 bytes that equal rows share: family, normalised input and normalised answer, and what else is content."""
-    parts = [row["family"], normalised_input, normalised_answer]
+    spelled = in_one_spelling(row)
+    answer = normalised_answer if spelled is row else normalise(spelled["output"])
+    row, parts = spelled, [row["family"], normalised_input, answer]
     parts += [f"{name}\x1e{row[name]}" for name, empty in MORE_FIELDS.items() if row[name] != empty]
     return _digest("\x1f".join(parts))[:16]
 

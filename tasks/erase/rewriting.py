@@ -43,7 +43,7 @@ def holds(path: Path, plan: Plan) -> bool:
             is_hit = pc.is_in(keys, _wanted(kind, plan))
             if not pc.any(is_hit).as_py() or kind == "other":
                 return bool(pc.any(is_hit).as_py())
-            columns = ["record", "raw"] if kind == "raw" else _texts_of(kind)
+            columns = ["record", "raw"] if kind == "raw" else [name for name in _texts_of(kind) if name in names]
             texts = file.read(columns=columns).filter(is_hit)
     except (OSError, pa.ArrowInvalid):
         return False
@@ -70,7 +70,7 @@ def rewrite(path: Path, target: Path, plan: Plan) -> bool:
 def _kind(names: set[str]) -> Kind:
     if {"digest", "record", "raw"} <= names:
         return "raw"
-    if names == set(CURATED_SCHEMA.names):
+    if {"index", "row_id", "split", "group"} <= names <= set(CURATED_SCHEMA.names):  # of old, it had fewer texts
         return "curated"
     return "quarantine" if {"row_id", "reason", "record", "value"} <= names else "other"
 
@@ -104,7 +104,7 @@ def _empty_raw(table: pa.Table, plan: Plan) -> pa.Table:
 
 def _empty_curated(table: pa.Table, plan: Plan) -> pa.Table:
     where = pc.is_in(table["row_id"], _wanted("curated", plan))
-    for name in CLEANED_FIELDS:
+    for name in (each for each in CLEANED_FIELDS if each in table.schema.names):
         table = _put(table, name, where, None)
     return table
 

@@ -15,8 +15,10 @@ from tasks.files import canonical_json, file_digest, read_batches
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.occurrences import Digests, Held, Reading
 from tasks.ingest.settings import Source
+from tasks.ingest.unused import UnusedFields
 from tasks.manifest import Batch
-from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, record_digest, record_text
+from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
+from tasks.raw_notes import Notes, notes_of
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""
@@ -36,14 +38,19 @@ class BatchWriter:
     Args:
         held: how often the source's raw batches already hold each record.
         erased: digests of records that were erased on request: one that comes again is kept without its content.
+        reread_of: the batch whose records these are, read again under other settings.
     """
 
-    def __init__(self, source: Source, file: str, held: Held, erased: Collection[str] = ()) -> None:
+    def __init__(
+        self, source: Source, file: str, held: Held, erased: Collection[str] = (), reread_of: str = ""
+    ) -> None:
         self.source = source
         self.file = file
         self.held = held
+        self.reread_of = reread_of
         self.erased = erased
         self.digests = Digests()
+        self.unused = UnusedFields(source)
         self.unreadable = 0
         self.bytes_seen = 0
         self._reading = Reading(held)
@@ -63,13 +70,13 @@ class BatchWriter:
 
     def add(self, found: RawRecord) -> bool:
         """Keeps the record if the source does not already have it this many times; says whether it did."""
-        record = record_text(found.record) if found.raw is None else None
-        digest = record_digest(record, found.raw)
+        record, digest = identified(found.record) if found.raw is None else (None, record_digest(None, found.raw))
         size = len(record or found.raw or b"")
         self.bytes_seen += size
         if not self._reading.is_new(digest):
             return False
         self.digests.append(digest)
+        self.unused.look_at(found.record)
         if digest in self.erased:
             self._waiting.append((digest, None, None, ERASED, found.line))
         else:
@@ -79,6 +86,13 @@ class BatchWriter:
         if len(self._waiting) >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
             self._flush()
         return True
+
+    def add_erased(self, digest: str, line: int) -> None:
+        """Keeps the place of a record whose content was erased."""
+        self.digests.append(digest)
+        self._waiting.append((digest, None, None, ERASED, line))
+        if len(self._waiting) >= ROWS_AT_ONCE:
+            self._flush()
 
     def finish(self, taken: Collection[str], ordinal: int) -> Batch | None:
         """Puts the batch in its place; None where nothing was new. The caller then writes the manifest.
@@ -91,6 +105,8 @@ class BatchWriter:
             return None
         self._flush()
         assert self._writer is not None
+        if said := Notes(tuple(sorted(map(str, map(_text, self.unused.fields)))), self.reread_of).as_metadata():
+            self._writer.add_key_value_metadata(said)
         self._writer.close()
         self._writer = None
         target = self._path(taken)
@@ -136,9 +152,9 @@ def sync(path: Path) -> None:
 
 
 def held_in(batches: list[Batch]) -> Held:
-    """How often each record stands in these batches."""
+    """How often each record was collected in these batches; one that was read again counts once."""
     digests, held = Digests(), Held()
-    for batch in batches:
+    for batch in (each for each in batches if not notes_of(each.path).reread_of):
         with pq.ParquetFile(batch.path) as file:
             for some in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
                 digests.extend(some["digest"].to_pylist())

@@ -22,9 +22,11 @@ from tasks.ingest.readers import format_of
 from tasks.ingest.scan import digests_of, is_remote
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
+from tasks.ingest.unused import told
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
-from tasks.raw import record_digest, record_text
+from tasks.raw import digest_of
+from tasks.raw_notes import notes_of
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000
@@ -52,7 +54,9 @@ class Collector:
         """Was an item read to its end, not only looked at?"""
         self._taken = {batch.batch for batch in manifest}
         self._ordinal = max((batch.ordinal for batch in manifest), default=0)
-        self._rows = sum(batch.rows for batch in manifest if batch.source == source.name)
+        self._unused: set[str] | None = None
+        own = [batch for batch in manifest if batch.source == source.name and source.max_rows is not None]
+        self._rows = sum(batch.rows for batch in own if not notes_of(batch.path).reread_of)
 
     @cached_property
     def held(self) -> Held:
@@ -165,19 +169,19 @@ class Collector:
     ) -> Iterator[int]:
         """Writes what is new of the records, up to the source's `max_rows`; yields how many it has seen."""
         room = self._room()
-        told: set[str] = set()
+        reported: set[str] = set()
         for rows, found in enumerate(records, start=1):
             if found.raw is not None:
                 code = (found.error or "").split(":")[0]
-                if code in TOLD_OF and code not in told:
-                    told.add(code)
+                if code in TOLD_OF and code not in reported:
+                    reported.add(code)
                     self.problems.append(f"{writer.file}: {found.error}")
             else:
                 columns.look_at(found.record)
                 if images.is_needed:
                     found = RawRecord(found.line, images.kept(found.record))
                 if self.source.kind == "traces":
-                    self.traces[found.record[TRACE]] = record_digest(record_text(found.record), None)
+                    self.traces[found.record[TRACE]] = digest_of(found.record)
             writer.add(found)
             yield rows
             if len(writer.digests) == room:
@@ -191,13 +195,29 @@ class Collector:
             self._ordinal = batch.ordinal
             self._rows += batch.rows
             self.unreadable += writer.unreadable
+            self._tell_of_unused(writer.unused.fields)
+
+    def _tell_of_unused(self, fields: set[str]) -> None:
+        """Once a source: what its earlier batch told already is not told again."""
+        if self._unused is None:
+            own = [batch for batch in self.manifest if batch.source == self.source.name]
+            self._unused = set(notes_of(own[-1].path).unused) if own else set()
+        if new := fields - self._unused:
+            self.problems.append(told(self.source.name, new))
+            self._unused |= new
 
     def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:
         if now.size < before.size:
             self.problems.append(
                 f"{name}: shrank from {before.size:,} to {now.size:,} bytes; the rows that it held before are kept"
             )
-        elif start != before.sha256 and format_of(Path(name), self.source) in ("jsonl", "csv", "text", "conll"):
+        elif start != before.sha256 and format_of(Path(name), self.source) in (
+            "jsonl",
+            "csv",
+            "text",
+            "conll",
+            "semeval",
+        ):
             self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
 
     def _tell_of_another_declaration(self, batches: list[Batch]) -> None:
@@ -207,7 +227,7 @@ class Collector:
         changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
         self.problems.append(
             f"source `{self.source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as"
-            f" they were; to collect them anew, rename the source and exclude its old batches: strop data exclude BATCH"
+            f" they were; to have them read so, too: strop data reread {self.source.name}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tasks.errors import SourceError
+from tasks.ingest.needed import require_once
 from tasks.ingest.parquet_pages import VALUE_BYTES, Chunk, Place, chunks_of, places_of
 from tasks.ingest.streams import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
 
@@ -73,6 +74,7 @@ def parquet_batches(content: Content) -> Iterator[Any]:
             what = f"has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are read"
             raise SourceError(what, where=content.name, fix="Write it with the columns of its rows alone")
         schema = plain.schema_arrow
+        require_once(schema.names, content.name)
     columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
     bound = Bound(size, metadata.num_rows, content.max_uncompressed_bytes, content.name)
     groups = _checked_pages(content, metadata, columns, bound)

@@ -11,6 +11,7 @@ from typing import Any
 from tasks.errors import SourceError, one_line
 from tasks.files import content_digest
 from tasks.ingest.arrow_messages import unpacked_bytes
+from tasks.ingest.class_labels import label_names
 from tasks.ingest.columnar import ROWS_AT_ONCE, Bound, portions
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.seen import Listing, Seen
@@ -54,12 +55,13 @@ def read_split(source: Source, name: str) -> Iterator[RawRecord]:
 
     number = 0
     for dataset in _loaded(source, name):
+        names = label_names(dataset.features.to_dict())
         bound = Bound(_file_bytes(dataset), len(dataset), source.max_uncompressed_bytes, name)
         try:
             for table in dataset.with_format("arrow").iter(ROWS_AT_ONCE):
                 for batch in table.to_batches():
                     for portion in portions(batch, bound):
-                        yield from rows_of(portion, number)
+                        yield from rows_of(portion, number, names)
                         number += portion.num_rows
         except (pa.ArrowException, OSError, MemoryError) as error:
             told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.dialogues import IMAGE_PART
 from tasks.erasures import erased_images
 from tasks.ingest.fields import FIELDS, SHAPES_WITH_IMAGES, WITH_TURNS
 from tasks.ingest.settings import Source
+from tasks.turns import IMAGE_PART
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
 ENDINGS = (

@@ -17,7 +17,7 @@ from tasks.ingest.json_text import Text
 from tasks.ingest.jsonl import read_jsonl
 from tasks.ingest.lines import UNDECODED, RawRecord, encoding_of
 from tasks.ingest.streams import Content
-from tasks.ingest.strict_json import StrictDecoder, fault_of_depth, too_deep
+from tasks.strict_json import StrictDecoder, fault_of_depth, too_deep
 
 LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
 """A file that is one object is read whole; an array or lines are read a piece at a time, whatever their size."""

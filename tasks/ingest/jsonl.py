@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tasks.ingest import lines
 from tasks.ingest.lines import RawRecord, read_lines
 from tasks.ingest.streams import Content
-from tasks.ingest.strict_json import StrictDecoder
+from tasks.strict_json import StrictDecoder
 
 
 def read_jsonl(content: Content, encoding: str, offset_bytes: int = 0, first_number: int = 1) -> Iterator[RawRecord]:

@@ -55,3 +55,10 @@ class NeededColumns:
             where=f"source `{self.source.name}`, {name}",
             fix=f"{hint}Say where it is found: columns: {mapping}",
         )
+
+
+def require_once(columns: list[str], where: str) -> None:
+    """Raises SourceError where a column stands twice: a record has room for one of them."""
+    if twice := next((name for place, name in enumerate(columns) if name in columns[:place]), None):
+        fix = "Rename or leave out one of them"
+        raise SourceError(f"has the column `{twice}` more than once", where=where, fix=fix)

@@ -1,7 +1,8 @@
-"""Plain text, CoNLL columns, and parallel text: formats whose records are lines, or blocks of lines."""
+"""Plain text, CoNLL columns, SemEval's relations, and parallel text: formats whose records are lines, or blocks of lines."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import chain, groupby, zip_longest
 from pathlib import Path
@@ -12,6 +13,7 @@ from tasks.ingest.jsonl import not_decoded, too_long
 from tasks.ingest.lines import Line, RawRecord, read_lines
 from tasks.ingest.streams import Content
 
+_NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
 DOCUMENT_START = "-DOCSTART-"
 """CoNLL-2003 puts this token between documents; it is no sentence."""
 
@@ -47,6 +49,27 @@ def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
         elif rows:
             record = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]}
             yield RawRecord(block[0].number, record)
+
+
+def read_semeval(content: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"id", "text", "label", "comment"?} of SemEval-2010 task 8's blocks: a number and a quoted sentence with <e1> and
+    <e2> in it, a line with the relation, perhaps a comment, and a blank line."""
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    for block in _blocks(lines, encoding):
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+            continue
+        parts = [line.strip() for line in text.split("\n") if line.strip()]
+        numbered = _NUMBERED.fullmatch(parts[0])
+        comment = parts[2].partition(":") if len(parts) == 3 else ("Comment", "", "")
+        if numbered is None or not 2 <= len(parts) <= 3 or comment[0].strip().lower() != "comment":
+            lacks = "begins with no number and sentence" if numbered is None else f"has {len(parts)} lines"
+            error = f"wrong_field_count: a block is a numbered sentence, its relation and perhaps `Comment:`; this one {lacks}"
+            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
+            continue
+        record = {"id": numbered[1], "text": numbered[2], "label": parts[1]}
+        yield RawRecord(block[0].number, record | ({"comment": comment[2].strip()} if comment[2].strip() else {}))
 
 
 def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[RawRecord]:

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.errors import SourceError
+from tasks.ingest.csv_rows import read_csv
 from tasks.ingest.fields import REQUIRED_FIELDS
 from tasks.ingest.json_document import read_json_document
 from tasks.ingest.jsonl import read_jsonl
 from tasks.ingest.lines import RawRecord
-from tasks.ingest.plain import read_conll, read_parallel, read_text
+from tasks.ingest.plain import read_conll, read_parallel, read_semeval, read_text
 from tasks.ingest.settings import Source
 from tasks.ingest.streams import ARCHIVES, Content
-from tasks.ingest.table import read_csv, read_parquet
+from tasks.ingest.table import read_parquet
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -49,7 +50,7 @@ def format_of(path: Path, source: Source) -> str:
     ending = Content(path).ending
     if ending in FORMATS:
         return FORMATS[ending]
-    known = ", ".join(sorted(set(FORMATS.values())))
+    known = ", ".join(sorted({*FORMATS.values(), "parallel", "semeval"}))
     fix = f"Say what it is in source `{source.name}`: `format: jsonl`, or another of {known}"
     packed = f" (behind {path.suffix})" if path.suffix.lower() in ARCHIVES else ""
     raise SourceError(f"the ending `{ending}`{packed} does not tell its format", where=str(path), fix=fix)
@@ -94,6 +95,8 @@ def _records(
         return read_text(content, source.encoding, source.text_unit)
     if kind == "conll":
         return read_conll(content, source.encoding)
+    if kind == "semeval":
+        return read_semeval(content, source.encoding)
     if kind == "jsonl":
         offset, lines = after or (0, 0)
         return read_jsonl(content, source.encoding, offset, lines + 1)

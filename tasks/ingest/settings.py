@@ -22,7 +22,7 @@ Shape = Literal[
     "parallel",
     "row",
 ]
-Format = Literal["auto", "jsonl", "json", "csv", "parquet", "conll", "text", "parallel"]
+Format = Literal["auto", "jsonl", "json", "csv", "parquet", "conll", "text", "parallel", "semeval"]
 
 _EVERYWHERE = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "use"}
 _KINDS: dict[str, tuple[set[str], set[str]]] = {
@@ -61,11 +61,12 @@ class Source(Settings):
     """What the rows are for: `train` (split into training, validation and test), `golden` (only ever tested on),
     `benchmark` (neither trained nor tested on: training rows that overlap them are dropped)."""
     format: Format = "auto"
-    """files: the format; `auto` goes by the ending, behind `.gz` or `.zst` too. `parallel`: two files side by side."""
+    """files: the format: `jsonl`, `json`, `csv`, `parquet`, `conll`, `text`, `parallel` (two files side by side), or `semeval` (the
+    blocks of SemEval-2010 task 8; shape `text_label`, family `relation`). `auto` goes by the ending, behind `.gz` or `.zst` too."""
     encoding: str = "utf-8"
     """files: text encoding (`utf-8`, `gb18030`, ...). A byte order mark is understood with any of them."""
     text_unit: Literal["line", "document"] = "line"
-    """files: what a record of a text file is: a line, or a block of lines between blank ones."""
+    """files: what a record of a text file is: a `line`, or a `document`: a block of lines between blank ones."""
     parallel: Annotated[tuple[str, ...], Field(min_length=2, max_length=2)] | None = None
     """files of format `parallel`: the part of the name in which two files side by side differ, source first: `[en, de]`
     reads `train.en.gz` beside `train.de.gz`; `path` names the first."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tasks import paths
+from tasks.decisions import excluded_batches, read_decisions
 from tasks.errors import DataError, SourceError
 from tasks.ingest.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
 from tasks.ingest.scan import write_state as _write_state
@@ -18,6 +19,7 @@ from tasks.ingest.secrets import without_secrets
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
 from tasks.manifest import Batch, read_manifest, write_manifest
+from tasks.raw_notes import notes_of
 from tasks.wording import count_of
 
 __all__ = ["IngestResult", "SourceResult", "anything_new", "ingest_sources"]
@@ -89,7 +91,7 @@ def ingest_sources(settings: IngestSettings) -> IngestResult:
     Raises:
         DataError: data/raw is not what its manifest says, or is not here though data/raw.dvc is.
     """
-    with _alone():
+    with alone():
         return _ingest(settings)
 
 
@@ -153,7 +155,11 @@ def _ingest_source(
     if source.kind == "traces" and collector.has_read:
         own = [batch for batch in manifest if batch.source == source.name]
         result.problems += settle(source.name, own, collector.traces, listing.withdrawn)
-    told.held_rows = sum(batch.rows for batch in manifest if batch.source == source.name)
+    own = [batch for batch in manifest if batch.source == source.name]
+    is_reread = bool(
+        excluded_batches(read_decisions()) & {batch.batch for batch in own}
+    )  # else no file need be looked at
+    told.held_rows = sum(batch.rows for batch in own if not (is_reread and notes_of(batch.path).reread_of))
 
 
 def _take_up_leftovers(manifest: list[Batch], result: IngestResult) -> None:
@@ -169,7 +175,7 @@ def _take_up_leftovers(manifest: list[Batch], result: IngestResult) -> None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One ingestion at a time in a project: two would write one manifest."""
     from filelock import FileLock, Timeout
 

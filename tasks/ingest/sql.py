@@ -16,6 +16,7 @@ from typing import Any
 from tasks.errors import SourceError, one_line
 from tasks.files import canonical_json
 from tasks.ingest.lines import RawRecord
+from tasks.ingest.needed import require_once
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import Source
@@ -57,8 +58,17 @@ def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
             bound = {"at": _start(source, last)}
         if source.watermark is not None:
             query += f" ORDER BY {mark}"
-        for number, row in enumerate(_in_batches(run(query, **bound)), start=1):
+        result = run(query, **bound)
+        require_once(_as_queried(list(result.keys())), _name(source))
+        for number, row in enumerate(_in_batches(result), start=1):
             yield row_of(number, row)
+
+
+def _as_queried(names: list[str]) -> list[str]:
+    """The columns as the query names them: SQLite calls the second of two `text` of a subquery `text:1`."""
+    return [
+        name.rsplit(":", 1)[0] if name.rsplit(":", 1)[0] in names and name[-1:].isdigit() else name for name in names
+    ]
 
 
 def _in_batches(result: Any) -> Iterator[dict[str, Any]]:

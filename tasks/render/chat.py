@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from tasks.errors import ConfigError
-from tasks.render.conversation import Conversation, Message, as_text, with_system_folded
+from tasks.json_order import as_written
+from tasks.render.conversation import THOUGHT, UNTRAINED, Conversation, Message, as_text, with_system_folded
 
 Texts = list[str]
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe_f", "description": "d", "parameters": {
@@ -46,6 +47,12 @@ class ChatFormat:
         ]  # fmt: skip
         told = self._shows(["probe_p"], turns[:1], [_PROBE_TOOL])
         return told and self._shows(["probe_f", "probe_a", "probe_r", "probe_d"], turns)
+
+    @cached_property
+    def has_thoughts(self) -> bool:
+        """Does it write what was thought before the last answer?"""
+        answer: Message = {"role": "assistant", "content": "probe_a", THOUGHT: "probe_t"}
+        return self._shows(["probe_t"], [{"role": "user", "content": "probe_u"}, answer])
 
     def _shows(self, marks: list[str], messages: list[Message], tools: list[Any] | None = None) -> bool:
         try:
@@ -85,7 +92,9 @@ class ChatFormat:
             ConfigError: the chat template refuses the turns, or changes the prompt when an answer follows it.
         """
         messages = conversation.messages
-        answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"] if every else [len(messages) - 1]
+        answers = [len(messages) - 1]
+        if every:
+            answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and UNTRAINED not in m]
         spans = []
         for place in answers:
             prompt = self.text(conversation, messages[:place], serving=True)
@@ -104,9 +113,10 @@ class ChatFormat:
 
     def text(self, conversation: Conversation, messages: Sequence[Message], serving: bool = False) -> str:
         """What the chat template makes of some of the conversation's messages."""
+        shown = [{key: m[key] for key in m if key != UNTRAINED} if UNTRAINED in m else m for m in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
-                list(messages), tools=list(conversation.tools) or None, tokenize=False, add_generation_prompt=serving
+                shown, tools=list(conversation.tools) or None, tokenize=False, add_generation_prompt=serving
             )
         except (TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
             roles = " → ".join(m["role"] for m in messages)
@@ -115,7 +125,7 @@ class ChatFormat:
                 where="base.chat_template",
                 fix="Set it to alpaca or chatml in params.yaml, or mend the template",
             ) from error
-        return text
+        return as_written(text)
 
     def _unlike(self) -> ConfigError:
         return ConfigError(

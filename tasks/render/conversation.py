@@ -11,11 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.json_order import for_templates
 from tasks.render.templates import InstructionTemplate, write_answer, write_question
 from tasks.targets import tool_calls_of
 
 Message = dict[str, Any]
 Turn = tuple[str, str]
+THOUGHT = "reasoning_content"
+"""Key of a message, as chat templates know it: what the assistant thought before it answered."""
+UNTRAINED = "strop_untrained"
+"""Key of a message of ours: an answer that stands in the context alone. No chat template is shown it."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,14 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
     turns = [*history, (asked_by, asked), ("assistant" if calls is None else "tool_call", answer)]
     system = row["system"] or template.system
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    for who, text in turns:
+    untrained = json.loads(row.get("untrained") or "[]")
+    thoughts = dict(json.loads(row.get("thoughts") or "[]"))
+    for place, (who, text) in enumerate(turns, start=-len(turns)):
         _add(messages, who, text)
+        if place in untrained:
+            messages[-1][UNTRAINED] = True
+        if place in thoughts:
+            messages[-1][THOUGHT] = thoughts[place]
     target = row["output"] if calls is not None else template.frame.taken_off(answer)
     return Conversation(messages, _tools(row.get("tools", "")), row["language"], target, calls is not None)
 
@@ -79,14 +90,14 @@ def _add(messages: list[Message], who: str, text: str) -> None:
         return
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": ""})
-    functions = [{"name": call["name"], "arguments": call["arguments"]} for call in calls]
+    functions = [{"name": call["name"], "arguments": call["arguments"]} for call in for_templates(text)]
     messages[-1] |= {"tool_calls": [{"type": "function", "function": function} for function in functions]}
 
 
 def _tools(text: str) -> tuple[dict[str, Any], ...]:
     if not text:
         return ()
-    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in json.loads(text))
+    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in for_templates(text))
 
 
 def as_text(conversation: Conversation) -> Conversation:
@@ -108,7 +119,8 @@ def as_text(conversation: Conversation) -> Conversation:
         if messages and messages[-1]["role"] == role == "user":  # several tools answered
             messages[-1] = {"role": role, "content": f"{messages[-1]['content']}\n{text}"}
         else:
-            messages.append({"role": role, "content": text})
+            kept = {key: message[key] for key in (UNTRAINED, THOUGHT) if key in message}
+            messages.append({"role": role, "content": text, **kept})
     return Conversation(messages, (), conversation.language, conversation.target, conversation.ends_in_call)
 
 

@@ -5,6 +5,7 @@ Prompts and answers are the tokens that form `answers` would give, end tokens to
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,7 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
 
 def pairs(better: list[Row], material: Material) -> list[Pair]:
     """The pairs of the rows; what is dropped is counted once, whichever of its answers is to blame."""
-    worse = [{**row, "output": row["rejected"]} for row in better]
+    worse = [_worse(row) for row in better]
     rendered = material.renderer.render([*better, *worse], material.choose, every=False)
     kept = []
     for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
@@ -53,6 +54,15 @@ def pairs(better: list[Row], material: Material) -> list[Pair]:
             material.counts["cut"] += chosen.was_cut or rejected.was_cut
             kept.append((chosen, _pair(chosen, rejected)))
     return kept
+
+
+def _worse(row: Row) -> Row:
+    """The row with the worse answer as its output, and that answer's thought as its last."""
+    thoughts = row.get("thoughts")
+    if thoughts:
+        kept = [[-1 if place == 0 else place, text] for place, text in json.loads(thoughts) if place != -1]
+        thoughts = json.dumps(kept, ensure_ascii=False)
+    return {**row, "output": row["rejected"], "thoughts": thoughts or ""}
 
 
 def _pair(chosen: Example, rejected: Example) -> Row:

@@ -14,10 +14,11 @@ from typing import Literal
 from zlib import crc32
 
 from tasks.render.chat import ChatFormat, Texts
-from tasks.render.conversation import Conversation, Message
+from tasks.render.conversation import THOUGHT, UNTRAINED, Conversation, Message
 from tasks.render.sought import compared_texts
 
-Shape = tuple[tuple[str, bool], ...]
+Shape = tuple[tuple[str, bool, bool], ...]
+"""Of each message: its role, whether its content is empty, whether it is an answer that is not trained."""
 Piece = tuple[str | int, ...]
 """Constant texts, and the numbers of the messages whose contents stand between them."""
 Edges = Literal["keep", "strip", "clean"]
@@ -51,7 +52,7 @@ class QuickFormat:
         ]
 
     def _quick(self, conversation: Conversation, every: bool) -> list[Texts] | None:
-        if conversation.has_tools:
+        if conversation.has_tools or any(THOUGHT in m for m in conversation.messages):
             return None
         contents = [m["content"] for m in conversation.messages]
         assert self.marks is not None
@@ -60,7 +61,8 @@ class QuickFormat:
                 return None
         if any(content and not content.strip() for content in contents):
             return None  # blank is not empty, and is to a template that trims and looks
-        key = tuple((m["role"], not content) for m, content in zip(conversation.messages, contents, strict=True)), every
+        shape = zip(conversation.messages, contents, strict=True)
+        key = tuple((m["role"], not content, UNTRAINED in m) for m, content in shape), every
         if key not in self._shapes:
             self._shapes[key] = self._find(*key)
         found = self._shapes[key]
@@ -78,9 +80,10 @@ class QuickFormat:
         """The constant texts of a shape, and what becomes of white space around contents; None if they are not constant."""
 
         def asked(write: Callable[[int], str]) -> tuple[list[str], list[Texts]]:
-            contents = ["" if empty else write(place) for place, (_, empty) in enumerate(shape)]
+            contents = ["" if empty else write(place) for place, (_, empty, _) in enumerate(shape)]
             messages: list[Message] = [
-                {"role": role, "content": content} for (role, _), content in zip(shape, contents, strict=True)
+                {"role": role, "content": content, **({UNTRAINED: True} if is_untrained else {})}
+                for (role, _, is_untrained), content in zip(shape, contents, strict=True)
             ]
             return contents, self.chat.sequences(Conversation(messages), every)
 

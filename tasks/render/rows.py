@@ -19,10 +19,21 @@ from tasks.files import ParquetStream, read_batches
 PORTION_ROWS, PORTION_BYTES = 512, 16 * 2**20
 COLUMNS = (
     *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
-    *("tools", "rejected", "desirable"),
+    *("tools", "rejected", "desirable", "untrained", "thoughts"),
 )
 """What rendering looks at."""
-REPEATED = ["batch", "family", "language", "system", "history", "tools", "rejected", "desirable"]
+REPEATED = [
+    "batch",
+    "family",
+    "language",
+    "system",
+    "history",
+    "tools",
+    "rejected",
+    "desirable",
+    "untrained",
+    "thoughts",
+]
 """Of these, what many rows have in common."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20
 _HELD_APART = 64

@@ -34,6 +34,7 @@ from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
 from tasks.rendered import TEMPLATES, VALID, speaks
 from tasks.start import Start, read_start
+from tasks.wording import count_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -68,6 +69,7 @@ def run(config: PipelineConfig) -> None:
 
         tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
         material = Material(tokenizer, families, settings, counts)
+        _tell_of_thoughts(report, material)
         shutil.rmtree(paths.RENDERED, ignore_errors=True)
         paths.RENDERED.mkdir(parents=True)
         _write_valid_families(rows["valid"].path)
@@ -116,6 +118,8 @@ def _gather(
         for piece in read_pieces(partial(shared_out, settings)):
             for family in pc.unique(piece["family"]).to_pylist():
                 seen[family].add(piece["output"].filter(pc.equal(piece["family"], family)))
+            with_thoughts = pc.sum(pc.not_equal(piece["thoughts"], "")).as_py() or 0
+            report["with_thoughts"] = report.get("with_thoughts", 0) + with_thoughts
             read = piece.select([*dict.fromkeys((*COLUMNS, *MIXED_BY))])
             for split, file in files.items():
                 rows = read.filter(pc.equal(piece["split"], split))
@@ -130,6 +134,14 @@ def _gather(
     times, report["left_out"] = mix.times()
     of_split = {"train": times}
     return {split: Rows(file.path, file.rows, of_split.get(split)) for split, file in files.items()}, dict(seen)
+
+
+def _tell_of_thoughts(report: dict[str, Any], material: Material) -> None:
+    """An answer's thought is trained only as the chat template writes it."""
+    rows = report.get("with_thoughts", 0)
+    if rows and not (material.tokenizer.chat_template and material.renderer.chat.has_thoughts):
+        note = f"the chat template writes no `reasoning_content`: the thoughts of {count_of(rows, 'row')} are left out"
+        print(f"render: note: {note} (a template that writes them: `base.chat_template`)", flush=True)
 
 
 def _write_valid_families(rows: Path) -> None:

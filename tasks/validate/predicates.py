@@ -24,7 +24,7 @@ from tasks.validate.measure import (
 )
 from tasks.validate.script import is_plainly_in, letters_in
 
-WITH_TEXT = ("output", "rejected", "input", "instruction", "history", "system", "tools")
+WITH_TEXT = ("output", "rejected", "input", "instruction", "history", "system", "tools", "thoughts")
 """The fields in which a text may be damaged; the first that is, is named."""
 
 Predicate = Callable[[pa.Table, FamilyContract], Mask]

@@ -63,7 +63,7 @@ def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
     """The report as lines: the whole, then each batch that was set aside, loudly."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in ranked(report["reasons"]))
     released = f", {report['released']:,} released" if report["released"] else ""
-    excluded = f", {len(report['excluded'])} batches excluded" if report["excluded"] else ""
+    excluded = f", {count_of(len(report['excluded']), 'batch', 'batches')} excluded" if report["excluded"] else ""
     lines = [
         f"validate: {report['rows']:,} rows, {report['accepted']:,} accepted, {report['refused']:,} refused{released}{excluded}"
         + (f" ({reasons})" if reasons else "")

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ingesting import errors, held, ingest, records
 
 from tasks.ingest import batches, json_document, json_text, lines
-from tasks.ingest.strict_json import DEEPEST
 from tasks.raw import record_digest, record_text
 from tasks.shapes import Problem, to_fields
+from tasks.strict_json import DEEPEST
 
 NEWS = {"name": "news", "path": "in/*", "shape": "text_label", "family": "topic"}
 GOOD = b'{"text": "a", "label": "b"}'

@@ -147,9 +147,9 @@ def test_rows_are_what_pyarrow_reads_whatever_their_types(tmp_path: Path) -> Non
     )
     path = tmp_path / "all.parquet"
     pq.write_table(table, path, row_group_size=3)
-    from tasks.ingest.table import jsonable
+    from tasks.ingest.table import record_json
 
-    assert read(path) == [jsonable(row) for row in pq.read_table(path).to_pylist()]
+    assert read(path) == [record_json(row) for row in pq.read_table(path).to_pylist(maps_as_pydicts="strict")]
 
 
 def test_what_an_array_comes_to_is_counted_as_often_as_it_stands_there() -> None:

@@ -10,6 +10,8 @@ from ingesting import errors, held, ingest, records
 from realdata import real
 
 from tasks.ingest import lines
+from tasks.ingest.readers import read_records
+from tasks.ingest.settings import Source
 from tasks.shapes import Problem, to_fields
 
 TEXT = {"name": "text", "path": "a.txt", "shape": "text", "family": "text"}
@@ -138,3 +140,21 @@ def test_the_real_files_are_read_whole() -> None:
     rows = [to_fields(each, "conll", {}) for each in records("tags")]
     assert not [row for row in rows if isinstance(row, Problem)]
     assert to_fields(records("pairs")[0], "parallel", {})["output"].startswith("Zwei junge")  # type: ignore[index]
+
+
+def test_relations_in_the_blocks_of_semeval_are_texts_with_labels(tmp_path: Path) -> None:
+    text = (
+        '1\t"The <e1>audits</e1> were "about" <e2>waste</e2>."\r\nMessage-Topic(e1,e2)\r\nComment: of a kind\r\n\r\n'
+        '2\t"The <e1>child</e1> was in the <e2>cradle</e2>."\nOther\nComment:\n\n\n'
+        '3 "这个<e1>杯子</e1>在<e2>桌</e2>上。"\nOther\n\n4\t"No relation"\n\n"No number"\nOther\n'
+    )
+    (tmp_path / "TRAIN_FILE.TXT").write_text(text, encoding="utf-8", newline="")
+    source = Source(name="s", path="x", shape="text_label", family="relation", format="semeval")
+    first, second, third, *torn = read_records(tmp_path / "TRAIN_FILE.TXT", source)
+    sentence = 'The <e1>audits</e1> were "about" <e2>waste</e2>.'
+    assert first.record == {"id": "1", "text": sentence, "label": "Message-Topic(e1,e2)", "comment": "of a kind"}
+    assert second.record["label"] == "Other"
+    assert "comment" not in second.record
+    assert third.record["text"] == "这个<e1>杯子</e1>在<e2>桌</e2>上。"
+    assert [each.line for each in torn] == [13, 15]
+    assert {(each.error or "").split(":")[0] for each in torn} == {"wrong_field_count"}

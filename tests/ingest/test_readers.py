@@ -82,7 +82,7 @@ def test_parquet_keeps_every_row_and_every_kind_of_value(tmp_path: Path) -> None
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     first, second = parsed(read(tmp_path / "a.parquet"))
     assert first["when"] == "2025-01-02 00:00:00"
-    assert first["blob"] == "/wA="
+    assert first["blob"] == {"bytes": "/wA="}  # no text
     assert first["money"] == "1.50"
     assert second == {"text": None, "when": None, "blob": "plain", "list": [], "money": None, "nan": 1.0}
 
@@ -219,13 +219,21 @@ def test_csv_uses_the_separator_of_its_header(tmp_path: Path, separator: str) ->
     assert parsed(read(tmp_path / "a.csv", content)) == [{"text": "a", "label": "b"}]
 
 
-def test_csv_columns_of_one_name_are_both_kept(tmp_path: Path) -> None:
-    assert parsed(read(tmp_path / "a.csv", b"text,text,\n1,2,3\n")) == [{"text": "1", "text_2": "2", "column_3": "3"}]
+@pytest.mark.parametrize("header", ["text,text,", "a, text ,text", "a\ttext\ttext"])
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(SourceError, match=r"has the column `text` more than once\. Rename or leave out"):
+        read(tmp_path / "a.csv", header.encode() + b"\n1,2,3\n")
+    column = pa.array(["x"])
+    pq.write_table(pa.Table.from_arrays([column, column], ["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="has the column `text` more than once"):
+        read(tmp_path / "a.parquet")
+    (found,) = read(tmp_path / "a.jsonl", b'{"text": "a", "text": "b"}\n')
+    assert (found.error or "").startswith("duplicate_keys")
 
 
-def test_a_csv_column_that_is_called_as_another_would_be_renamed_loses_nothing(tmp_path: Path) -> None:
-    (record,) = parsed(read(tmp_path / "a.csv", b"a_3,a,a\n1,2,3\n"))
-    assert sorted(record.values()) == ["1", "2", "3"]
+def test_csv_columns_without_a_name_get_one_that_no_other_has(tmp_path: Path) -> None:
+    (record,) = parsed(read(tmp_path / "a.csv", b"column_2,,text\n1,2,3\n"))
+    assert record == {"column_2": "1", "column_2_2": "2", "text": "3"}
 
 
 def test_a_csv_field_may_be_very_long(tmp_path: Path) -> None:
@@ -240,7 +248,9 @@ def test_an_empty_file_has_no_records(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(
-        SourceError, match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`"
+        SourceError,
+        match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`: `format: jsonl`, or "
+        "another of conll, csv, json, jsonl, parallel, parquet, semeval, text",
     ):
         read(tmp_path / "a.log", b"{}")
     assert parsed(read(tmp_path / "a.log", b'{"a": 1}\n', format="jsonl")) == [{"a": 1}]

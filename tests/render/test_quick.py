@@ -71,6 +71,7 @@ def rows() -> st.SearchStrategy[dict[str, Any]]:
     history = pairs.map(lambda ps: canonical_json([t for q, a in ps for t in (["user", q], ["assistant", a])]))
     fixed = {"family": st.just("dialogue"), "language": st.just("en"), "tools": st.just("")}
     text = dict.fromkeys(("system", "instruction", "input", "output"), TEXT)
+    text |= {"untrained": st.sampled_from(["", "[-3]", "[-5]", "[-5,-3]"])}
     return st.fixed_dictionaries({"row_id": st.just("0" * 32), "history": history, **fixed, **text})
 
 

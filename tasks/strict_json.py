@@ -10,6 +10,8 @@ import json
 import math
 from typing import Any
 
+from tasks.json_order import Number, read_float, read_int
+
 DEEPEST = 200
 """Levels of nesting. Deeper values would meet the recursion limit of some later reader."""
 
@@ -20,7 +22,10 @@ class StrictDecoder:
     def __init__(self) -> None:
         self.fault = ""
         self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object, parse_constant=self._constant, parse_float=self._float
+            object_pairs_hook=self._object,
+            parse_constant=self._constant,
+            parse_float=self._float,
+            parse_int=read_int,
         )
 
     def decode(self, text: str) -> tuple[Any, str]:
@@ -52,9 +57,9 @@ class StrictDecoder:
             self.fault = self.fault or f"duplicate_keys: `{twice[:100]}` stands more than once in an object"
         return found
 
-    def _float(self, digits: str) -> float:
-        number = float(digits)
-        if math.isinf(number):  # `1e999`
+    def _float(self, digits: str) -> float | Number:
+        number = read_float(digits)
+        if isinstance(number, Number) and math.isinf(number.value):  # `1e999`
             self.fault = self.fault or f"not_finite: {digits[:40]} is larger than any number that is kept"
         return number
 

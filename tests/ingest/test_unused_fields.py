@@ -1,0 +1,58 @@
+"""What a source's records hold beside what its shape takes is named once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ingesting import ingest
+
+from tasks.manifest import read_manifest
+from tasks.raw_notes import notes_of
+
+CHAT = {"name": "chat", "path": "in/*.jsonl", "shape": "messages", "family": "dialogue"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+
+
+def write(name: str, *records: Any) -> None:
+    Path("in", name).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def dialogue(text: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "b", **more}]}
+
+
+def test_fields_that_are_not_used_are_named_once_a_source_and_kept_with_the_batch() -> None:
+    write(
+        "a.jsonl",
+        dialogue("a", annotator="x", weight=1, thinking="t") | {"score": 1, "id": 7},
+        dialogue("b") | {"score": 2},
+    )
+    result = ingest(CHAT)
+    said = "source `chat`: field `id` is not used, field `messages.annotator` is not used, field `score` is not used"
+    assert result.problems == [said]
+    assert [notes_of(batch.path).unused for batch in read_manifest()] == [("id", "messages.annotator", "score")]
+    write("b.jsonl", dialogue("c") | {"score": 3})
+    assert ingest(CHAT).problems == []
+    write("c.jsonl", dialogue("d") | {"score": 3, "lang": "en"})
+    assert ingest(CHAT).problems == ["source `chat`: field `lang` is not used"]
+
+
+def test_what_is_mapped_or_reserved_is_used() -> None:
+    write("a.jsonl", {"q": "a", "text": "old", "l": "b", "key": 1, "strop_synthetic": {"recipe": "r"}})
+    label = {"name": "s", "path": "in/a.jsonl", "shape": "text_label", "family": "topic"}
+    columns = {"text": "q", "label": "l", "id": "key"}
+    assert ingest(label | {"columns": columns}).problems == ["source `s`: field `text` is not used"]
+
+
+def test_many_fields_are_counted() -> None:
+    write("a.jsonl", dialogue("a") | {f"k{number:03}": 1 for number in range(300)})
+    (said,) = ingest(CHAT).problems
+    assert said.endswith("field `k009` is not used, nor are 90 more")

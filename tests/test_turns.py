@@ -1,0 +1,212 @@
+"""What a record says of its turns is used or refused: which are trained, what was thought, which call a result answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tasks.row import NO_TEXT, row_id_of
+from tasks.shapes import Problem, to_fields
+
+CALLED = {"role": "assistant", "content": "", "tool_calls": [
+    {"id": "w", "type": "function", "function": {"name": "weather", "arguments": "{}"}},
+    {"id": "t", "type": "function", "function": {"name": "time", "arguments": "{}"}},
+]}  # fmt: skip
+
+
+def said(who: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": who, "content": content, **more}
+
+
+def fields_of(*turns: dict[str, Any], shape: str = "messages", **more: Any) -> dict[str, str]:
+    """The fields of a dialogue that are not empty."""
+    found = to_fields({"messages": list(turns), **more}, shape, {})
+    assert isinstance(found, dict), found
+    return {name: text for name, text in found.items() if text != NO_TEXT.get(name)}
+
+
+def problem_of(*turns: dict[str, Any], shape: str = "messages", **more: Any) -> Problem:
+    found = to_fields({"messages": list(turns), **more}, shape, {})
+    assert isinstance(found, Problem), found
+    return found
+
+
+def id_of(record: Any, shape: str = "messages") -> str:
+    found = to_fields(record, shape, {})
+    assert isinstance(found, dict), found
+    return row_id_of({"family": "f", **found})
+
+
+@pytest.mark.parametrize("flag", [{"weight": 0}, {"train": False}, {"loss_mask": 0}, {"loss": False}, {"weight": 0.0}])
+def test_case_02_an_answer_that_is_not_to_be_trained_stands_in_the_context_alone(flag: dict[str, Any]) -> None:
+    found = fields_of(said("user", "a"), said("assistant", "No.", **flag), said("user", "b"), said("assistant", "c"))
+    assert found == {
+        "history": '[["user","a"],["assistant","No."]]', "input": "b", "output": "c", "untrained": "[-3]",
+    }  # fmt: skip
+
+
+def test_case_02_a_dialogue_without_an_answer_to_train_teaches_nothing() -> None:
+    problem = problem_of(said("user", "a"), said("assistant", "b", weight=0))
+    assert problem == Problem("nothing_to_learn", "messages", "none of its answers is to be trained")
+
+
+def test_case_02_flags_of_sharegpt_and_a_mask_beside_the_turns_count_alike() -> None:
+    turns = [{"from": who, "value": text} for who, text in (("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))]
+    flagged = [turns[0], turns[1] | {"weight": 0}, *turns[2:]]
+    records = [
+        {"conversations": flagged},
+        {"conversations": turns, "loss_mask": [0, 0, 0, 1]},
+        {"conversations": turns, "loss_mask": [False, True]},
+        {"conversations": turns, "loss_mask": "[0, 1]"},
+    ]
+    assert len({id_of(record, "sharegpt") for record in records}) == 1
+    assert id_of({"conversations": turns}, "sharegpt") != id_of(records[0], "sharegpt")
+
+
+def test_answers_behind_the_last_that_is_trained_are_neither_trained_nor_judged() -> None:
+    turns = [said("user", "a"), said("assistant", "good"), said("user", "b"), said("assistant", "bad", weight=0)]
+    assert fields_of(*turns) == {"input": "a", "output": "good"}
+    assert problem_of(*turns, shape="kto", label=True).code == "nothing_to_learn"
+    chosen = {"chosen": said("assistant", "c", train=False), "rejected": said("assistant", "d")}
+    assert problem_of(said("user", "a"), shape="preference", **chosen).code == "nothing_to_learn"
+
+
+@pytest.mark.parametrize(
+    ("turn", "field"),
+    [
+        (said("assistant", "b", weight=0.5), "messages.weight"),
+        (said("assistant", "b", train="no"), "messages.train"),
+        (said("assistant", "b", thinking=["x"]), "messages.thinking"),
+        (said("assistant", "b", thinking="x", reasoning="y"), "messages.reasoning_content"),
+        (said("assistant", [{"type": "reasoning"}]), "messages.content"),
+        (said("assistant", [{"type": "audio", "audio": "x"}]), "messages.content"),
+        (said("assistant", [{"type": "tool_result", "content": "x"}]), "messages.content"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(turn: dict[str, Any], field: str) -> None:
+    problem = problem_of(said("user", "a"), turn)
+    assert (problem.code, problem.field) == ("wrong_type", field)
+
+
+@pytest.mark.parametrize(
+    "more", [{"train": True}, {"loss_mask": 1}, {"thinking": "x"}, {"tool_calls": [{"name": "f"}]}]
+)
+def test_what_is_an_answer_s_is_refused_of_other_turns(more: dict[str, Any]) -> None:
+    assert problem_of(said("user", "a", **more), said("assistant", "b")).code == "wrong_type"
+    assert fields_of(said("user", "a", weight=1, thinking=None), said("assistant", "b")) == {
+        "input": "a",
+        "output": "b",
+    }
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    turns = [said("user", "a"), said("assistant", "b")]
+    assert "1 of them the assistant's" in problem_of(*turns, loss_mask=[0, 1, 1]).value
+    assert problem_of(*turns, loss_mask=[1, 1]).field == "loss_mask"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        said("assistant", "42", reasoning_content="6*7"),
+        said("assistant", "42", reasoning="6*7", thinking=None),
+        said("assistant", "42", thinking="6*7", reasoning_content="6*7"),
+        said("assistant", [{"type": "reasoning", "text": "6*7"}, {"type": "text", "text": "42"}]),
+        said("assistant", [{"type": "thinking", "thinking": "6*7"}, {"type": "text", "text": "42"}]),
+    ],
+)
+def test_case_03_a_thought_is_kept_beside_its_answer(answer: dict[str, Any]) -> None:
+    assert fields_of(said("user", "a"), answer) == {"input": "a", "output": "42", "thoughts": '[[-1,"6*7"]]'}
+
+
+def test_thoughts_of_earlier_answers_and_of_both_answers_of_a_pair_are_kept() -> None:
+    dialogue = said("user", "a"), said("assistant", "b", thinking="t"), said("user", "c"), said("assistant", "d")
+    assert fields_of(*dialogue)["thoughts"] == '[[-3,"t"]]'
+    pair = {"chosen": said("assistant", "d", thinking="good"), "rejected": said("assistant", "e", thinking="bad")}
+    assert fields_of(*dialogue[:3], shape="preference", **pair)["thoughts"] == '[[-3,"t"],[-1,"good"],[0,"bad"]]'
+
+
+def test_case_11_keys_and_numbers_of_tools_calls_and_results_are_as_the_record_has_them() -> None:
+    record = """{"messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"to": 1e3, "from": -0}}}]},
+        {"role": "tool", "content": {"z": 1.50, "a": [{"y": 1, "b": 2}]}}, {"role": "assistant", "content": "b"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"to": {"default": 2E5}, "from": {}}}}]}"""
+    from tasks.json_order import loads
+
+    found = to_fields(loads(record), "messages", {})
+    assert isinstance(found, dict)
+    assert json.loads(found["history"])[-1] == ["tool_call", '[{"arguments":{"to":1e3,"from":-0},"name":"f"}]']
+    assert found["input"] == '{"z":1.50,"a":[{"y":1,"b":2}]}'
+    assert found["tools"] == (
+        '[{"type":"function","function":{"name":"f","parameters":{"to":{"default":2E5},"from":{}}}}]'
+    )
+
+
+def test_arguments_as_text_keep_what_they_hold_and_are_refused_where_a_value_would_be_lost() -> None:
+    def called(arguments: Any) -> list[dict[str, Any]]:
+        return [
+            said("user", "a"),
+            said("assistant", None, tool_calls=[{"function": {"name": "f", "arguments": arguments}}]),
+        ]
+
+    assert fields_of(*called('{"b": null, "a": 1e3}'))["output"] == '[{"arguments":{"b":null,"a":1e3},"name":"f"}]'
+    assert fields_of(*called({"b": None, "a": [None]}))["output"] == '[{"arguments":{"a":[null]},"name":"f"}]'
+    assert fields_of(*called("no JSON"))["output"] == '[{"arguments":"no JSON","name":"f"}]'
+    assert problem_of(*called('{"a": 1, "a": 2}')).code == "duplicate_keys"
+    assert problem_of(*called('{"a": 1e999}')).code == "not_finite"
+
+
+def test_case_12_results_stand_in_the_order_of_their_calls() -> None:
+    results = said("tool", "14:05", tool_call_id="t"), said("tool", "22 degrees", tool_call_id="w")
+    found = fields_of(said("user", "a"), CALLED, *results, said("assistant", "b"))
+    assert [json.loads(found["history"])[-1], found["input"]] == [["tool", "22 degrees"], "14:05"]
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        ([("x", "t")], "no result of the call w"),
+        ([("x", "t"), ("y", "other")], "a result of other; the calls before it are w, t"),
+        ([("x", "t"), ("y", "t")], "two results of the call t"),
+        ([("x", "w"), ("y", None)], "a result without an id, where calls have ids"),
+    ],
+)
+def test_case_12_results_that_answer_no_call_are_refused(results: list[tuple[str, str | None]], why: str) -> None:
+    answered = [said("tool", text, tool_call_id=own) for text, own in results]
+    problem = problem_of(said("user", "a"), CALLED, *answered, said("assistant", "b"))
+    assert problem == Problem("tool_call_id", "messages.tool_call_id", why)
+
+
+def test_calls_without_ids_are_answered_in_order_and_one_that_nothing_answers_yet_may_end_the_dialogue() -> None:
+    bare = {**CALLED, "tool_calls": [{"name": "weather"}, {"name": "time"}]}
+    found = fields_of(said("user", "a"), bare, said("tool", "x"), said("tool", "y"), said("assistant", "b"))
+    assert found["input"] == "y"
+    assert fields_of(said("user", "a"), CALLED)["output"].startswith('[{"arguments":{},"name":"weather"}')
+    problem = problem_of(
+        said("user", "a"), bare, said("tool", "x", tool_call_id="1"), said("tool", "y"), said("assistant", "b")
+    )
+    assert problem == Problem(
+        "tool_call_id", "messages.tool_calls.id", "a call without an id, among ids of calls or results"
+    )
+
+
+def test_calls_and_results_as_parts_of_the_content_are_those_of_openai() -> None:
+    asked, text, end = said("user", "a"), {"type": "text", "text": "I look."}, said("assistant", "b")
+    call = {"id": "1", "name": "f", "arguments": {"x": 1}}
+    plain = [asked, said("assistant", "I look.", tool_calls=[call]), said("tool", "7", tool_call_id="1"), end]
+    result = {"type": "tool_result", "tool_call_id": "1", "content": "7"}
+    parts = [asked, said("assistant", [text, {"type": "tool_call", **call}]), said("tool", [result]), end]
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}
+    used = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "7"}]}
+    anthropic = [asked, said("assistant", [text, use]), said("user", [used]), end]
+    assert fields_of(*plain) == fields_of(*parts) == fields_of(*anthropic)
+    late = said("assistant", [{"type": "tool_call", "name": "f"}, {"type": "text", "text": "x"}])
+    assert problem_of(said("user", "a"), late).code == "wrong_type"
+
+
+def test_turns_that_came_as_json_within_a_text_are_read() -> None:
+    turns = [said("user", "a"), said("assistant", "b")]
+    assert id_of({"messages": json.dumps(turns)}) == id_of({"messages": turns})
+    assert problem_of() == Problem("role_order", "messages", "no turns")

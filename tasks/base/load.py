@@ -15,6 +15,7 @@ from tasks.base.labelling import end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.precision import DTYPES, Precision
 from tasks.base.resolve import BaseRecord
+from tasks.base.vocabulary import require_embeddings
 from tasks.bounded_jinja.environment import bound_chat_templates
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
@@ -62,6 +63,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
         raise BaseModelError(
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
+    require_embeddings(folder, tokens=max(tokenizer.get_vocab().values(), default=-1) + 1)
     if not speaks:
         end_texts(tokenizer)
         if tokenizer.pad_token is None:

@@ -172,12 +172,15 @@ def _registry(config: PipelineConfig) -> Finding:
 
 
 def _base(config: PipelineConfig) -> Finding:
-    from tasks.base.resolve import pin_base
+    from tasks.base.resolve import pin_base, verify_base
+    from tasks.base.vocabulary import require_embeddings
     from tasks.manifest import read_manifest
 
     if config.base.made() is not None and not read_manifest():
         return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
     record = pin_base(config.base)
+    if record.kind in ("folder", "hub"):  # an older version of Strop may have pinned it
+        require_embeddings(verify_base(record)["config.json"].parent, record.id)
     files = count_of(len(record.files), "file")
     return Finding("base", "ok", f"{record.id} ({record.kind}, {files}, {record.digest[:12]})")
 

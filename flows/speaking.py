@@ -34,6 +34,8 @@ class Speaker:
     tokenizer: Any
     labels: tuple[str, ...] | None = None
     """What it tells apart, if it does not speak."""
+    thinks: bool = False
+    """Was it trained on answers that think?"""
 
 
 def choose_version(entries: list[Entry], to: str) -> Entry | None:
@@ -71,6 +73,7 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     from tasks.base.materialise import base_folder
     from tasks.base.precision import best_precision
     from tasks.base.resolve import pin_base
+    from tasks.rendered import thinks_by_training
     from tasks.threads import Threads
     from tasks.versions import weights_folder
 
@@ -100,7 +103,7 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     tokenizer = load_tokenizer(folder, speaks=labels is None)
     model = load_trained(folder, record, precision)
     threads.follow(model)
-    return Speaker(told, model, tokenizer, labels)
+    return Speaker(told, model, tokenizer, labels, thinks_by_training(folder))
 
 
 def label_text(speaker: Speaker, text: str, max_length_tokens: int) -> dict[str, float]:
@@ -150,9 +153,9 @@ def stream_answer(speaker: Speaker, messages: list[Message], sampling: Sampling)
 
 
 def _prompt_ids(speaker: Speaker, messages: list[Message]) -> list[int]:
-    text = speaker.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids: list[int] = speaker.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
+    from tasks.chat.prompts import Prompts
+
+    return Prompts(speaker.tokenizer, speaker.thinks).of_chat(messages)
 
 
 def _room_for_answer(speaker: Speaker, prompt_tokens: int) -> int:

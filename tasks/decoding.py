@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tasks.targets import THOUGHT_BEGINS, THOUGHT_ENDS
+
 
 def generate_answers(
     model: Any,
@@ -22,6 +24,7 @@ def generate_answers(
     """
     import torch
 
+    read = answer_reader(tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_rows):
@@ -45,10 +48,24 @@ def generate_answers(
                 eos_token_id=end_token_ids(model, tokenizer),
             )
         for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
-            answers[i] = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            answers[i] = read(tokens)
         if on_batch is not None:
             on_batch(len(chosen))
     return answers
+
+
+def answer_reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """What makes an answer of its token ids: without special tokens and outer white space, but with the tags of a thought, by which
+    the answer is read."""
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    dropped = {number for number, content in special.items() if content not in (THOUGHT_BEGINS, THOUGHT_ENDS)}
+
+    def read(ids: Sequence[int]) -> str:
+        if len(dropped) == len(special):
+            return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return str(tokenizer.decode([number for number in ids if number not in dropped])).strip()
+
+    return read
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> list[int]:

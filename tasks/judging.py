@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks import similarity
 from tasks.files import canonical_json
-from tasks.targets import BARE, Frame, read_target, spell_target
+from tasks.targets import BARE, Frame, is_unfinished, read_target, spell_target, without_thought
 from tasks.text import normalise
 
 CLASSIFICATION = "classification"
@@ -58,11 +58,13 @@ def score_answer(kind: str, answer: str, target: str) -> float:
 
 
 def judge_answer(kind: str, answer: str, target: str, frame: Frame = BARE) -> Judged:
-    """Reads an answer and its target, and scores the one against the other.
+    """Reads an answer and its target, and scores the one against the other; what either thought before it answered is left out.
 
     Args:
         frame: what the row's template writes around the target.
     """
+    answer = "" if is_unfinished(answer) and not is_unfinished(target) else without_thought(answer)
+    target = without_thought(target)
     said = read_target(kind, answer, frame)
     wanted = read_target(kind, target)
     if wanted is None:  # a target in no form that we know, such as the label "Other" among relations

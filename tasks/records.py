@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from tasks.errors import DataError
 from tasks.files import content_digest, file_digest
 from tasks.json_order import loads
+from tasks.languages import row_language
 from tasks.manifest import Batch
 from tasks.raw import ERASED, RAW_SCHEMA
 from tasks.row import NO_TEXT, ROW_SCHEMA, row_id_of
 from tasks.shapes import Problem, own_id, to_fields
-from tasks.text import language_of
 
 PROBLEM_SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ PROBLEM_SCHEMA = pa.schema(
 )
 RECORD_SCHEMA = pa.schema([*ROW_SCHEMA, *PROBLEM_SCHEMA])
 MODULES = (
-    *("dialogues", "entities", "files", "json_order", "manifest", "raw", "records"),
+    *("dialogues", "entities", "files", "json_order", "languages", "manifest", "raw", "records"),
     *("row", "shape_fields", "shapes", "strict_json", "text", "tool_calls", "turns"),
 )
 """What makes rows of records: what a room keeps by content depends on these and on its own code. A test compares them."""
@@ -143,7 +143,7 @@ def _line(record: dict[str, Any], row_id: str | None) -> dict[str, Any]:
         return {**_NO_ROW, "row_id": record["digest"], "language": record["language"], **told}
     line: dict[str, Any] = {**_NO_ROW, **fields, "own_id": own_id(parsed, columns), "language": record["language"]}
     if line["language"] == "auto":
-        line["language"] = language_of(f"{fields['instruction']}\n{fields['input']}".strip() or fields["output"])
+        line["language"] = row_language(line)
     line["row_id"] = row_id or row_id_of({"family": record["family"], **line})
     return line
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.files import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,6 +90,12 @@ def forms_of(finetune: FinetuneSettings) -> tuple[str, ...]:
 def speaks(form: str) -> bool:
     """Do rows of the form pass through a chat template?"""
     return form != "labels"
+
+
+def thinks_by_training(folder: Path) -> bool:
+    """Was the model in `folder` trained on more answers that think than others? Its prompts then end where a thought may begin."""
+    path = folder / TEMPLATES.name
+    return path.is_file() and bool(read_json(path).get("thinking"))
 
 
 def not_rendered(path: str | Path) -> DataError:

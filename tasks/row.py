@@ -45,7 +45,7 @@ ROW_SCHEMA = pa.schema(
         ("file", pa.string()),
         ("line", pa.int64()),  # line (JSONL, CSV) or record number (JSON, Parquet) in the file, from 1
         ("family", pa.string()),
-        ("language", pa.string()),  # "en" or "zh"
+        ("language", pa.string()),  # "en", "zh", or "mixed" (tasks/languages.py)
         ("use", pa.string()),  # "train", "golden" (only ever tested on) or "benchmark" (neither trained nor tested on)
         ("system", pa.string()),
         ("history", pa.string()),  # JSON: [[role, content], ...], "[]" for a single exchange

@@ -52,14 +52,32 @@ class Frame:
 
 BARE = Frame()
 
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+"""What stands around a thought at the beginning of an answer."""
+
+
+def without_thought(answer: str) -> str:
+    """What an answer says after its thought, if it begins with one that ends. A tag elsewhere in an answer is text."""
+    text = answer.lstrip()
+    return (
+        text.partition(THOUGHT_ENDS)[2].strip() if text.startswith(THOUGHT_BEGINS) and THOUGHT_ENDS in text else answer
+    )
+
+
+def is_unfinished(answer: str) -> bool:
+    """Does an answer end within its thought?"""
+    text = answer.lstrip()
+    return text.startswith(THOUGHT_BEGINS) and THOUGHT_ENDS not in text
+
 
 def read_target(kind: str, answer: str, frame: Frame = BARE) -> Any:
-    """What an answer says, in a form that can be compared; None where it cannot be read.
+    """What an answer says, in a form that can be compared, its thought left out; None where it cannot be read.
 
     Args:
         kind: one of KINDS.
         frame: what the row's template writes around the target.
     """
+    answer = without_thought(answer)
     bare = answer.strip() if kind == "code" else frame.taken_off(answer)  # a fence may name its language
     return _READERS[kind](bare)
 

@@ -23,6 +23,8 @@ _TOKEN_OR_SYMBOL = regex.compile(
 _CJK_CHARACTER = regex.compile(rf"[{_CJK}]", regex.VERSION1)
 _JAMO, _FIRST_CJK = 0x11, 0x2E80
 """No character of these scripts stands before U+2E80, but for Hangul's parts, from U+1100 to U+11FF."""
+CHINESE_SHARE = 0.3
+"""Of a text's letters: from here on it is Chinese, which often quotes English names."""
 _LETTER = regex.compile(r"\p{L}")
 _SPACE = regex.compile(r"\s+")
 MOST_MARKS = 64
@@ -89,6 +91,11 @@ def cjk_share(text: str) -> float:
     return sum(often[one] for one in _CJK_CHARACTER.findall(told)) / letters if letters else 0.0
 
 
+def has_letters(text: str) -> bool:
+    """Has the text a letter, of any script?"""
+    return _LETTER.search(text) is not None
+
+
 def language_of(text: str) -> str:
-    """ "zh" where at least three in ten letters are CJK, else "en": Chinese text often quotes English names."""
-    return "zh" if cjk_share(text) >= 0.3 else "en"
+    """ "zh" where at least three in ten letters are CJK, else "en"."""
+    return "zh" if cjk_share(text) >= CHINESE_SHARE else "en"

@@ -14,13 +14,14 @@ from tasks.base.foreign import trusts
 from tasks.base.kinds import REWARD as REWARD
 from tasks.base.materialise import DIGESTS, base_folder
 from tasks.base.resolve import BaseRecord
+from tasks.chat.markers import plain_ids
 from tasks.files import content_digest, link_or_copy
 
 PROBE = "a"
 
 
 def text_ids(tokenizer: Any, texts: Sequence[str], max_length_tokens: int) -> list[tuple[list[int], bool]]:
-    """The tokens of each text, and whether its end was cut off.
+    """The tokens of each text, and whether its end was cut off. A control token that somebody typed is text.
 
     They stand between the special tokens that the tokenizer itself writes around a text, as an encoder was pre-trained to read
     it ([CLS] ... [SEP]); where it writes none at the end, as a decoder's, the end token stands there.
@@ -29,8 +30,13 @@ def text_ids(tokenizer: Any, texts: Sequence[str], max_length_tokens: int) -> li
     room = min(max_length_tokens, tokenizer.model_max_length) - len(before) - len(after)
     if not texts:
         return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = plain_ids(tokenizer, texts)
     return [([*before, *ids[:room], *after], len(ids) > room) for ids in encoded]
+
+
+def begin_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer begins a text with: the begin token of Llama, Gemma and Mistral, or nothing."""
+    return _marks(tokenizer)[0]
 
 
 def end_texts(tokenizer: Any) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from tasks import paths
 from tasks.base.foreign import require_no_pickles, require_own_code, trusts
 from tasks.base.kinds import LABELS as LABELS
-from tasks.base.labelling import end_texts, set_labels
+from tasks.base.labelling import begin_ids, end_texts, set_labels
 from tasks.base.materialise import base_folder
 from tasks.base.precision import DTYPES, Precision
 from tasks.base.resolve import BaseRecord
+from tasks.base.vocabulary import require_embeddings
 from tasks.bounded_jinja.environment import bound_chat_templates
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.files import read_json
@@ -41,7 +44,8 @@ def device_name() -> str:
 def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True) -> Any:
     """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
 
-    A chat template that writes today's date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead, every day.
+    A chat template that writes today's date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead, every day. One that does
+    not write what the tokenizer begins texts with (a begin token) is made to.
 
     Args:
         folder: a model folder (the base's, data/model, or .strop/models/<digest>).
@@ -50,7 +54,8 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
             itself what stands around a text.
 
     Raises:
-        BaseModelError: the folder holds no tokenizer that can be read, or one without an end token.
+        BaseModelError: the folder holds no tokenizer that can be read, one without an end token, or one that has more tokens than
+            the model beside it has embeddings.
         ConfigError: there is no chat template of that name.
     """
     from transformers import AutoTokenizer
@@ -62,6 +67,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
         raise BaseModelError(
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
+    require_embeddings(folder, tokens=max(tokenizer.get_vocab().values(), default=-1) + 1)
     if not speaks:
         end_texts(tokenizer)
         if tokenizer.pad_token is None:
@@ -73,11 +79,36 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
         )
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
-    tokenizer.chat_template = _with_constant_date(tokenizer.chat_template)
     bound_chat_templates()  # a model's own is foreign code
+    tokenizer.chat_template = _with_constant_date(_with_begin(tokenizer))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _with_begin(tokenizer: Any) -> Any:
+    """The tokenizer's chat template, or several by name: each writes first what the tokenizer begins texts with, and once."""
+    begin = "".join(tokenizer.convert_ids_to_tokens(begin_ids(tokenizer)))
+
+    def begun(template: str) -> str:
+        if not begin or _writes_first(tokenizer, template, begin):
+            return template
+        return f"{{{{ {'bos_token' if begin == tokenizer.bos_token else json.dumps(begin)} }}}}{template}"
+
+    template = tokenizer.chat_template
+    return {name: begun(each) for name, each in template.items()} if isinstance(template, dict) else begun(template)
+
+
+def _writes_first(tokenizer: Any, template: str, begin: str) -> bool:
+    """Does a conversation begin so in this chat template? Where it refuses a short one: does it name the begin token?"""
+    for content in ("probe", [{"type": "text", "text": "probe"}]):
+        try:
+            messages = [{"role": "user", "content": content}]
+            text: str = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+        except (TemplateError, TypeError, ValueError, KeyError, RecursionError):
+            continue
+        return text.lstrip().startswith(begin)
+    return "bos_token" in template or begin in template
 
 
 def _with_constant_date(template: Any) -> Any:

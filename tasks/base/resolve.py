@@ -16,6 +16,7 @@ from tasks.base.hub import hub_folder, newest_revision
 from tasks.base.making import making_folder
 from tasks.base.scratch import make, origin_of, why_others
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
+from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
 from tasks.files import content_digest, damage, file_digest, read_json, write_json
 from tasks.work import written_path
@@ -193,7 +194,10 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
         kind = "hub"
     revision = newest_revision(model, settings.revision) if kind == "hub" else None
     has_code = settings.trust_remote_code
-    files = known_digests(locate_files(model, kind, revision, has_code))
+    places = locate_files(model, kind, revision, has_code)
+    if kind in ("folder", "hub"):
+        require_embeddings(places["config.json"].parent, model)
+    files = known_digests(places)
     return BaseRecord(model, kind, revision, files, remote_code=has_code)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import DataError, RegistryError
+from tasks.targets import without_thought
 from tasks.threads import Threads
 
 if TYPE_CHECKING:
+    from tasks.chat.prompts import Prompts
     from tasks.config import PipelineConfig
 
 
@@ -19,6 +21,7 @@ class LocalModel:
     def __init__(self, settings: GeneratorSettings, config: PipelineConfig, seed: int) -> None:
         self.settings, self.config, self.seed = settings, config, seed
         self._loaded: tuple[Any, Any] | None = None
+        self._prompts: Prompts | None = None
 
     def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
         """As Generator.complete, in batches of the longest prompts first.
@@ -34,8 +37,7 @@ class LocalModel:
             threads = Threads("build")
             self._loaded = self._load()
             threads.follow(self._loaded[0])
-        tokenizer = self._loaded[1]
-        asked = [_prompt_ids(tokenizer, prompt, self.settings.api) for prompt in prompts]
+        asked = [self._prompt_ids(prompt) for prompt in prompts]
         answers = [""] * len(prompts)
         order = sorted(range(len(asked)), key=lambda place: (-len(asked[place]), place))
         step = self.settings.parallel_requests
@@ -53,10 +55,13 @@ class LocalModel:
         from tasks.base.materialise import base_folder
         from tasks.base.precision import best_precision
         from tasks.base.resolve import pin_base
+        from tasks.chat.prompts import Prompts
+        from tasks.rendered import thinks_by_training
 
         record, precision = pin_base(self.config.base), best_precision()
         if self.settings.model == "base":
             tokenizer = load_tokenizer(base_folder(record), self.config.base.chat_template)
+            self._prompts = Prompts(tokenizer)
             return load_base(record, precision), tokenizer
         folder = Path(self.settings.model)
         if not folder.is_dir():
@@ -66,7 +71,16 @@ class LocalModel:
             raise RegistryError(
                 "has a head of labels, and does not write", where=f"generator.model {self.settings.model}", fix=fix
             )
-        return load_trained(folder, record, precision), load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
+        self._prompts = Prompts(tokenizer, thinks_by_training(folder))
+        return load_trained(folder, record, precision), tokenizer
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """The prompt's token ids: as a user's turn, or, for `completions`, as text to go on with."""
+        assert self._prompts is not None
+        if self.settings.api == "chat":
+            return self._prompts.of_chat([{"role": "user", "content": prompt}])
+        return self._prompts.of_text(prompt)
 
     def _version_folder(self) -> Path:
         from tasks.ledger import read_ledger, version_named
@@ -82,7 +96,7 @@ class LocalModel:
     def _generate(self, asked: list[list[int]]) -> list[str]:
         import torch
 
-        from tasks.decoding import end_token_ids
+        from tasks.decoding import answer_reader, end_token_ids
 
         assert self._loaded is not None
         model, tokenizer = self._loaded
@@ -111,18 +125,8 @@ class LocalModel:
                 eos_token_id=ends,
                 **(drawn if self.settings.temperature > 0 else greedy),
             )
-        answers = []
+        answers, read = [], answer_reader(tokenizer)
         for tokens in out[:, width:].tolist():
-            text = str(tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+            text = without_thought(read(tokens))
             answers.append(CutOff(text) if set(ends).isdisjoint(tokens) else text)
         return answers
-
-
-def _prompt_ids(tokenizer: Any, prompt: str, api: str) -> list[int]:
-    """The prompt's token ids: as a user's turn, or, for `completions`, as text to go on with."""
-    text = prompt
-    if api == "chat":
-        messages = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

@@ -12,8 +12,9 @@ from tasks.build.generators import CutOff
 from tasks.build.made import Made
 from tasks.build.refusals import refuse_paraphrase
 from tasks.build.settings import Recipe
+from tasks.languages import MIXED
 from tasks.row import NO_TEXT
-from tasks.text import normalise
+from tasks.text import language_of, normalise
 
 AT_ONCE = 64
 """Texts that are asked for between two looks at how many rows there are."""
@@ -48,13 +49,18 @@ def make(recipe: Recipe, parents: Iterable[Row], reword: Reword, made: Made, adv
     asked = _asked(recipe, parents, made)
     while not made.is_enough and (batch := list(islice(asked, min(AT_ONCE, recipe.rows - len(made.rows))))):
         before = len(made.rows)
-        said = reword([row[recipe.field] for row in batch], [row["language"] for row in batch])
+        said = reword([row[recipe.field] for row in batch], [_language_of(row, recipe.field) for row in batch])
         for row, text in zip(batch, said, strict=True):
             if isinstance(text, CutOff):
                 made.refuse("cut_off")
             else:
                 _add(recipe, row, tidy(text, row[recipe.field]), made)
         advance(len(made.rows) - before)
+
+
+def _language_of(row: Row, field: str) -> str:
+    """Of the text itself, where the row's turns are in several."""
+    return language_of(row[field]) if row["language"] == MIXED else str(row["language"])
 
 
 def _asked(recipe: Recipe, parents: Iterable[Row], made: Made) -> Iterator[Row]:

@@ -32,8 +32,8 @@ class PiiSettings(Settings):
 class QualitySettings(Settings):
     """Filters on what the text is like. Each is off unless it is set."""
 
-    languages: tuple[Literal["en", "zh"], ...] = ()
-    """Languages that may be; any, where the list is empty."""
+    languages: tuple[Literal["en", "zh", "mixed"], ...] = ()
+    """Languages that may be; any, where the list is empty. `mixed`: a dialogue in which people write in both."""
     min_length_ratio: Annotated[float, Field(ge=0)] | None = None
     """Shortest output, as a share of the input's segments."""
     max_length_ratio: Annotated[float, Field(gt=0)] | None = None

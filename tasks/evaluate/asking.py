@@ -9,7 +9,7 @@ from typing import Any
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.judging import judge_answer
 from tasks.progress import Progress
-from tasks.targets import Frame
+from tasks.targets import THOUGHT_BEGINS, Frame
 
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
@@ -31,7 +31,8 @@ def score_rows(test: Sequence[Row], answers: Sequence[str]) -> list[Row]:
     """The predictions of one model: each test row with its answer, what it was read as, and its score."""
     rows = []
     for row, answer in zip(test, answers, strict=True):
-        judged = judge_answer(row["kind"], answer, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        whole = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
+        judged = judge_answer(row["kind"], whole, row["target"], Frame(row.get("before", ""), row.get("after", "")))
         right, said, wanted = judged.counts or (None, None, None)
         rows.append(
             score_row(row, answer, judged.score, exact=judged.exact)

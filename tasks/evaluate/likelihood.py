@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.base.labelling import begin_ids
 from tasks.base.precision import precision_of
 from tasks.evaluate.answering import Model
 from tasks.evaluate.asking import Asking, Row, bytes_of, score_row
@@ -22,10 +23,9 @@ TEXTS_A_PORTION = 32
 def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
     """The score of a text is 2 ** -(its bits a UTF-8 byte): from 0 to 1, and the same for a text twice as long.
 
-    A text is read in pieces, each behind the token that texts begin with, so that its first token counts too.
+    A text is read in pieces, each behind what texts begin with, so that its first token counts too.
     """
-    start = asking.tokenizer.bos_token_id
-    start = asking.tokenizer.eos_token_id if start is None else start
+    start = start_ids(asking.tokenizer)
     texts = [row["prompt_ids"] for row in asking.test]
     name = model_key(
         "texts",
@@ -52,11 +52,18 @@ def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
     return "likelihood", rows
 
 
-def text_losses(model: Any, texts: list[list[int]], start: int) -> list[float]:
+def start_ids(tokenizer: Any) -> list[int]:
+    """What stands before a text: what the tokenizer begins texts with; where that is nothing, its begin token or its end token."""
+    if begin := begin_ids(tokenizer):
+        return begin
+    return [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+
+
+def text_losses(model: Any, texts: list[list[int]], start: list[int]) -> list[float]:
     """The summed negative log likelihood (nats) of each text's tokens."""
-    length = min(PIECE_TOKENS, reads_at_once(model) or PIECE_TOKENS) - 1
+    length = min(PIECE_TOKENS, reads_at_once(model) or PIECE_TOKENS) - len(start)
     pieces = [
-        (place, example_of([start, *ids[first : first + length]], 1))
+        (place, example_of([*start, *ids[first : first + length]], len(start)))
         for place, ids in enumerate(texts)
         for first in range(0, len(ids), length)
     ]

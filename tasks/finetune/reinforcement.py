@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from trl import GRPOTrainer
 
+from tasks.decoding import answer_reader
 from tasks.errors import TrainingError
 from tasks.finetune.answers import require_rows
 from tasks.finetune.model import build_model
@@ -126,9 +127,10 @@ class _Reader:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._read = answer_reader(tokenizer)
 
     def batch_decode(self, answers: list[list[int]], **_: Any) -> list[str]:
-        return [self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+        return [self._read(ids) for ids in answers]
 
     def save_pretrained(self, folder: str) -> None:
         """Nothing: a checkpoint needs none."""

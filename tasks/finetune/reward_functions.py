@@ -17,7 +17,7 @@ from tasks.finetune.token_rows import padded
 from tasks.judging import Judged, judge_answer
 from tasks.patterns import SLOW_FIX, compile_pattern, is_whole, too_slow
 from tasks.start import version_folder
-from tasks.targets import Frame
+from tasks.targets import THOUGHT_BEGINS, Frame
 
 Function = Callable[..., list[float]]
 """Named arguments, a list each: prompts and completion_ids (token ids), completions (texts), and the columns of the prompts."""
@@ -58,8 +58,11 @@ def _score(reward: RewardFunction, work: Work) -> Function:
 
 
 def _judged(completions: Sequence[str], row: dict[str, Any]) -> list[Judged]:
-    asked = zip(completions, row["kind"], row["target"], row["before"], row["after"], strict=True)
-    return [judge_answer(kind, answer, target, Frame(before, after)) for answer, kind, target, before, after in asked]
+    asked = zip(completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True)
+    return [
+        judge_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
+        for answer, opens_thought, kind, target, before, after in asked
+    ]
 
 
 def _format(reward: RewardFunction, work: Work) -> Function:

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from tasks.errors import TrainingError
+from tasks.errors import BaseModelError, TrainingError
 from tasks.files import canonical_json, write_text
 from tasks.finetune.sharing import repeated_tokens
 from tasks.progress import Progress
@@ -73,6 +73,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         rows: the ids of the rows of the last step's batch.
         good: the newest whole checkpoint up to a step.
         counted: counts padding and shared prompts.
+        base_fault: what is wrong with the base's own weights; asked where loss or gradient is no number.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         rows: Callable[[], list[str]] = list,
         good: Callable[[int], Path | None] = lambda step: None,
         counted: CountTokens | None = None,
+        base_fault: Callable[[], BaseModelError | None] = lambda: None,
     ) -> None:
+        self.base_fault = base_fault
         self.progress = progress
         self.tokens_per_step = tokens_per_step
         self.rows = rows
@@ -146,10 +149,13 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         """Before a checkpoint of it is written.
 
         Raises:
+            BaseModelError: loss or gradient is no number, and neither are the base's weights.
             TrainingError: loss or gradient is no number, or the loss is far above where it was.
         """
         for name in ("loss", "grad_norm"):
             if not math.isfinite(point.get(name, 0.0)):
+                if (fault := self.base_fault()) is not None:
+                    raise fault
                 self._stop(f"the {name.replace('grad_norm', 'gradient norm')} is {point[name]}", point)
         if "loss" in point:
             mean = self._watch(point["loss"])

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, set_seed
 
+from tasks.base.finite import first_not_finite
 from tasks.base.load import device_name
+from tasks.base.materialise import base_folder
 from tasks.base.precision import DTYPES, Precision
-from tasks.errors import TrainingError, one_line
+from tasks.errors import BaseModelError, TrainingError, one_line
 from tasks.finetune.checkpoints import MarkComplete, SaveOften, StopEarly, last_checkpoint, require_best
 from tasks.finetune.interruption import StopOnSignal
 from tasks.finetune.objectives import Prepared, Work, prepare
@@ -33,6 +36,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
 
     Raises:
         DataError: there are no rows for it, or none on the validation side to judge a trial by.
+        BaseModelError: the loss is no number, and the base's weights hold such.
         TrainingError: the loss is no number, or explodes; or a setting does not fit the model.
         Interrupted: a signal ended it; a checkpoint is kept.
     """
@@ -63,6 +67,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
             lambda: prepared.row_ids(trainer),
             lambda step: _last_checkpoint(work, step),
             counted,
+            lambda: _base_fault(work),
         )
         trainer.add_callback(tell)
         last = as_first_says(_last_checkpoint(work))
@@ -74,7 +79,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
             strategy_of(trainer)  # before any work: is it?
         else:
             _require_optimizer(trainer)
-        with stop.listening(), _missing_libraries_told():
+        with stop.listening(), _missing_libraries_told(), _base_blamed(work):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
         is_counted = counted.tokens > 0  # it is not where other processes load the data
@@ -91,6 +96,19 @@ def _missing_libraries_told() -> Iterator[None]:
         yield
     except ImportError as error:
         raise _refused("the trainer", error) from error
+
+
+@contextlib.contextmanager
+def _base_blamed(work: Work) -> Iterator[None]:
+    """For a computation that fails on NaN which the base's weights hold, such as drawing an answer."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if (fault := _base_fault(work)) is not None:
+            raise fault from error
+        raise
 
 
 def _require_optimizer(trainer: Any) -> None:
@@ -128,3 +146,11 @@ def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float,
     progress.event(step=step, model_flops_per_second=flops, model_flops_utilisation=share)
     told = f"{speed:,.0f} tokens/s, {flops / 1e9:,.0f} GFLOP/s: {share:.0%} of a {precision} matrix product here"
     say(f"finetune: {told}")
+
+
+def _base_fault(work: Work) -> BaseModelError | None:
+    tensor = first_not_finite(base_folder(work.record))
+    if tensor is None:
+        return None
+    what = f"the base's own weights hold NaN or infinity ({tensor}), so no row can be learnt by it"
+    return BaseModelError(what, where=work.record.id, fix="Set base.model to a whole copy of the model")

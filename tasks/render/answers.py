@@ -15,7 +15,7 @@ from tasks.render.rows import Rows
 from tasks.render.templates import FamilyTemplates
 from tasks.render.tokens import Example
 from tasks.rendered import TEST
-from tasks.targets import read_target
+from tasks.targets import THOUGHT_BEGINS, read_target
 
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
@@ -42,7 +42,12 @@ def test_row(example: Example, families: dict[str, FamilyTemplates]) -> dict[str
     fixed = {name: example.row[name] for name in FIXED}
     shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
     kind = _kind_of(conversation, families[example.row["family"]].kind)
-    return {**fixed, "kind": kind, **shown, "target": conversation.target, "before": frame.before, "after": frame.after}
+    read = {
+        "before": frame.before,
+        "after": frame.after,
+        "opens_thought": example.prompt.rstrip().endswith(THOUGHT_BEGINS),
+    }
+    return {**fixed, "kind": kind, **shown, "target": conversation.target, **read}
 
 
 def _kind_of(conversation: Conversation, kind: str) -> str:

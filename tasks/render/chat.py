@@ -8,14 +8,13 @@ chat template for every turn, and is exact; tasks/render/quick.py gives the same
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from jinja2 import TemplateError
-
+from tasks.chat.writing import REFUSED, THOUGHT, ChatWriter, has_thought, is_blank, opening, refused, unlike
 from tasks.errors import ConfigError
 from tasks.json_order import as_written
-from tasks.render.conversation import THOUGHT, UNTRAINED, Conversation, Message, as_text, with_system_folded
+from tasks.render.conversation import UNTRAINED, Conversation, Message, as_text, with_system_folded
 
 Texts = list[str]
 _PROBE_TOOL = {"type": "function", "function": {"name": "probe_f", "description": "d", "parameters": {
@@ -28,6 +27,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
+        self._writer = ChatWriter(tokenizer)
 
     @cached_property
     def has_system(self) -> bool:
@@ -51,13 +51,17 @@ class ChatFormat:
     @cached_property
     def has_thoughts(self) -> bool:
         """Does it write what was thought before the last answer?"""
-        answer: Message = {"role": "assistant", "content": "probe_a", THOUGHT: "probe_t"}
-        return self._shows(["probe_t"], [{"role": "user", "content": "probe_u"}, answer])
+        return self._writer.writes_thoughts
+
+    @property
+    def around_user(self) -> str:
+        """What it writes around a user's turn."""
+        return self._writer.around_user
 
     def _shows(self, marks: list[str], messages: list[Message], tools: list[Any] | None = None) -> bool:
         try:
-            text = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
-        except (TemplateError, TypeError, ValueError, KeyError, RecursionError):
+            text = self._writer.write(messages, tools)
+        except REFUSED:
             return False
         return all(mark in text for mark in marks)
 
@@ -92,48 +96,62 @@ class ChatFormat:
             ConfigError: the chat template refuses the turns, or changes the prompt when an answer follows it.
         """
         messages = conversation.messages
-        answers = [len(messages) - 1]
-        if every:
-            answers = [i for i, m in enumerate(messages) if m["role"] == "assistant" and UNTRAINED not in m]
         spans = []
-        for place in answers:
-            prompt = self.text(conversation, messages[:place], serving=True)
-            whole = self.text(conversation, messages[: place + 1]).rstrip()
+        for place in answers_of(conversation, every):
+            begun, more = self.opening(conversation, messages[:place])
+            prompt, whole = begun + more, self.text(conversation, messages[: place + 1]).rstrip()
+            if more and not whole.startswith(prompt) and whole.startswith(begun):
+                if has_thought(messages[place]):
+                    prompt = begun
+                else:  # such as a call, before which some templates write no empty thought: the prompt is served with it
+                    whole = prompt + whole[len(begun) :]
             if not whole.startswith(prompt.rstrip()):
-                raise self._unlike()
-            # an empty answer: what is left after white space is taken off the end may be shorter than the prompt
-            is_empty = not messages[place]["content"].strip() and not messages[place].get("tool_calls")
-            if not is_empty and not whole.startswith(prompt):
-                raise self._unlike()
+                raise unlike()
+            # a blank answer: what is left after white space is taken off the end may be shorter than the prompt
+            if not self.is_blank(messages[place]) and not whole.startswith(prompt):
+                raise unlike()
             spans.append((prompt, whole if whole.startswith(prompt) else prompt))
         last = spans[-1][1]
         if all(last.startswith(whole) for _, whole in spans):
             return [_cut_at(last, [(len(prompt), len(whole)) for prompt, whole in spans])]
         return [[prompt, whole[len(prompt) :]] for prompt, whole in spans]
 
+    def is_blank(self, message: Message) -> bool:
+        """Is nothing in an answer that this chat template writes: no word, no call, no thought?"""
+        return is_blank(message) or (not self.has_thoughts and is_blank({**message, THOUGHT: ""}))
+
+    def opening(self, conversation: Conversation, messages: Sequence[Message]) -> tuple[str, str]:
+        """The generation prompt after some of the conversation's messages, and what the template writes then before an answer."""
+        return opening(partial(self.text, conversation), messages)
+
+    @cached_property
+    def has_thinking_mode(self) -> bool:
+        """Does an answer that thinks begin otherwise than one that does not, by an empty thought that is part of its prompt?"""
+        user: list[Message] = [{"role": "user", "content": "probe_u"}]
+        thinking: Message = {"role": "assistant", "content": "probe_a", THOUGHT: "probe_t"}
+        talk = Conversation([*user, thinking])
+        try:
+            begun, more = self.opening(talk, user)
+            whole = self.text(talk, talk.messages)
+        except ConfigError:
+            return False
+        return bool(more) and whole.startswith(begun) and not whole.startswith(begun + more)
+
     def text(self, conversation: Conversation, messages: Sequence[Message], serving: bool = False) -> str:
         """What the chat template makes of some of the conversation's messages."""
         shown = [{key: m[key] for key in m if key != UNTRAINED} if UNTRAINED in m else m for m in messages]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                shown, tools=list(conversation.tools) or None, tokenize=False, add_generation_prompt=serving
-            )
-        except (TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
-            roles = " → ".join(m["role"] for m in messages)
-            raise ConfigError(
-                f"the chat template refuses a conversation of the turns {roles}: {error}",
-                where="base.chat_template",
-                fix="Set it to alpaca or chatml in params.yaml, or mend the template",
-            ) from error
-        return as_written(text)
+            return as_written(self._writer.write(shown, conversation.tools, serving))
+        except REFUSED as error:
+            raise refused(messages, error) from error
 
-    def _unlike(self) -> ConfigError:
-        return ConfigError(
-            "the model's chat template writes another prompt when an answer follows, so that what is trained would not be "
-            "what is served",
-            where="base.chat_template",
-            fix="Set it to alpaca or chatml in params.yaml",
-        )
+
+def answers_of(conversation: Conversation, every: bool) -> list[int]:
+    """The places of the messages that are trained: those of the assistant, or the last alone."""
+    messages = conversation.messages
+    if not every:
+        return [len(messages) - 1]
+    return [i for i, m in enumerate(messages) if m["role"] == "assistant" and UNTRAINED not in m]
 
 
 Sequencer = Callable[[Conversation, bool], list[Texts]]

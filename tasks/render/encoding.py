@@ -6,21 +6,30 @@ comes before each must be a prefix of one and the same row of tokens; where they
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from tasks.render.chat import Texts
-from tasks.render.words import Ids, WordTable
+from tasks.render.words import Ids
 
 Pieces = list[Ids]
 """In turn context and answer, as the texts."""
 
 
+class Tokens(Protocol):
+    """What tokenises many texts at once."""
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """The token ids of each text."""
+
+
 class Encoder:
     """Encodes sequences with one tokenizer."""
 
-    def __init__(self, words: WordTable) -> None:
+    def __init__(self, words: Tokens) -> None:
         self.words = words
 
     def encode(self, sequences: list[Texts]) -> list[list[tuple[str, Pieces]]]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import helpers
+from tasks.chat.writing import has_thought
 from tasks.files import write_tables
 from tasks.render.conversation import TOOLS_SAID
 from tasks.render.rows import Rows
@@ -38,6 +39,10 @@ TEST_SCHEMA = pa.schema(
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target
         ("after", pa.string()),
+        (
+            "opens_thought",
+            pa.bool_(),
+        ),  # the prompt ends in the tag that begins a thought; null where nothing is answered
     ]
 )
 
@@ -85,7 +90,7 @@ class Material:
     families: dict[str, FamilyTemplates]
     settings: RenderSettings
     counts: Counter[str]
-    """Examples that were cut ("cut"), and rows that were dropped, by reason."""
+    """Examples that were cut ("cut"), those that think more than others (THINKING), and rows that were dropped, by reason."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -118,9 +123,13 @@ class Material:
             if isinstance(result, Dropped):
                 self.counts[result.reason] += 1
             else:
-                self.counts["cut"] += result.was_cut
+                self.count_kept(result)
                 kept.append(result)
         return kept
+
+    def count_kept(self, example: Example) -> None:
+        self.counts["cut"] += example.was_cut
+        self.counts[THINKING] += 1 if has_thought(example.conversation.messages[-1]) else -1
 
     def told(self) -> dict[str, Any]:
         """How conversations are written around what the instruction templates say; it travels with the model."""
@@ -133,6 +142,7 @@ class Material:
             "system": "its own turn" if chat.has_system else "in the first user turn",
             "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,
             "train_on": self.settings.train_on,
+            "thinking": chat.has_thinking_mode and self.counts[THINKING] > 0,
         }
 
 
@@ -149,6 +159,8 @@ def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
 
     return {"examples": write_tables(path, schema, counted()), "tokens": tokens}
 
+
+THINKING = "thinking"
 
 SPEAKING = ("pairs", "judged", "prompts")
 """Forms that teach a model to answer: it is tested by what it answers, on every test row."""

@@ -6,6 +6,7 @@ Prompts and answers are the tokens that form `answers` would give, end tokens to
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -51,7 +52,7 @@ def pairs(better: list[Row], material: Material) -> list[Pair]:
         elif chosen.answer_ids == rejected.answer_ids:
             material.counts[SAME] += 1
         else:
-            material.counts["cut"] += chosen.was_cut or rejected.was_cut
+            material.count_kept(chosen if chosen.was_cut else replace(chosen, was_cut=rejected.was_cut))
             kept.append((chosen, _pair(chosen, rejected)))
     return kept
 
@@ -66,9 +67,13 @@ def _worse(row: Row) -> Row:
 
 
 def _pair(chosen: Example, rejected: Example) -> Row:
-    """The longer answer may have left less room for its prompt: that prompt is then both answers'."""
+    """The longer answer may have left less room for its prompt: that prompt is then both answers'. Where one answer thinks, that is
+    all that its prompt lacks of the other's: an empty thought, which then belongs to the answer that does not think."""
     prompt = min(chosen.prompt_ids, rejected.prompt_ids, key=len)
-    answers = {"chosen_ids": chosen.answer_ids, "rejected_ids": rejected.answer_ids}
+    answers = {
+        name: (each.prompt_ids[len(prompt) :] if each.prompt_ids[: len(prompt)] == prompt else []) + each.answer_ids
+        for name, each in (("chosen_ids", chosen), ("rejected_ids", rejected))
+    }
     return {"row_id": chosen.row_id, "prompt_ids": prompt, **answers}
 
 

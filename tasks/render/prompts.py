@@ -13,7 +13,10 @@ from tasks.render.forms import TEST_SCHEMA, Material, Row, write_counted
 from tasks.render.rows import Rows
 
 SCHEMA = pa.schema(
-    [TEST_SCHEMA.field(name) for name in ("row_id", "family", "kind", "prompt_ids", "target", "before", "after")]
+    [
+        TEST_SCHEMA.field(name)
+        for name in ("row_id", "family", "kind", "prompt_ids", "target", "before", "after", "opens_thought")
+    ]
 )
 
 

@@ -28,7 +28,7 @@ from tasks.progress import track
 from tasks.quick_start import importing
 from tasks.raw_bytes import require_unchanged
 from tasks.render.balance import MIXED_BY, Mix, replay
-from tasks.render.forms import Material, rows_of_form, shared_out, writer_of
+from tasks.render.forms import THINKING, Material, rows_of_form, shared_out, writer_of
 from tasks.render.rows import COLUMNS, PORTION_ROWS, Gathering, Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
@@ -94,6 +94,7 @@ def run(config: PipelineConfig) -> None:
     used = {family: families[family].told() for family in sorted(seen)}
     write_json(TEMPLATES, {"form": forms[-1], "families": used, **material.told()})
     report["cut"] = counts.pop("cut", 0)
+    counts.pop(THINKING, None)
     report["dropped"] = dict(counts)
     write_json(paths.RENDER_REPORT, report)
     _require_examples(report, forms[-1])

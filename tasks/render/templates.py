@@ -23,6 +23,7 @@ from tasks.bounded_jinja.environment import BoundedEnvironment, has_loops
 from tasks.bounded_jinja.steps import begin
 from tasks.errors import ConfigError, StropError
 from tasks.files import why_unreadable
+from tasks.languages import spoken_language
 from tasks.target_forms import entries_of, json_of
 from tasks.targets import KINDS, Frame
 from tasks.yaml_text import load_yaml
@@ -67,8 +68,10 @@ class FamilyTemplates:
     templates: tuple[InstructionTemplate, ...]
 
     def choose(self, row: Mapping[str, Any]) -> InstructionTemplate:
-        """The row's template: one of its language (or, where there is none, of any), by the row id."""
-        fitting = [t for t in self.templates if t.language == row["language"]] or list(self.templates)
+        """The row's template: one of its language (or, where there is none, of any), by the row id. A mixed row's is that of
+        the last turn that a person wrote."""
+        language = spoken_language(row)
+        fitting = [t for t in self.templates if t.language == language] or list(self.templates)
         return fitting[int(str(row["row_id"])[:8], 16) % len(fitting)]
 
     def told(self) -> dict[str, Any]:

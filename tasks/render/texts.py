@@ -1,15 +1,21 @@
-"""Form `texts`: raw text, every token of it trained. A long text becomes several pieces; nothing of it is left out."""
+"""Form `texts`: raw text, every token of it trained. A long text becomes several pieces; nothing of it is left out.
+
+A text begins with what the tokenizer begins texts with (a begin token), which is not trained, and ends with the end token. Test
+texts are kept without the begin token: `evaluate` sets one before each piece that it reads.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from tasks import paths
+from tasks.base.labelling import begin_ids
+from tasks.chat.markers import TypedMarkers, control_tokens, control_tokens_as_text
 from tasks.files import write_tables
 from tasks.render.arrays import Flat, Gathered, Piece, flat
 from tasks.render.forms import FIXED, TEST_SCHEMA, Material, Row
@@ -17,6 +23,7 @@ from tasks.render.rows import Rows
 from tasks.render.words import Ids, WordTable
 from tasks.rendered import TEST
 
+Numbers = TypeVar("Numbers", bound=npt.NDArray[Any])
 KIND = "text"
 CHARACTERS_AT_ONCE = 2_000_000
 """Tokenised together; a longer text is, in stretches of so many."""
@@ -24,12 +31,18 @@ CHARACTERS_AT_ONCE = 2_000_000
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
     """Writes the arrays of a split; returns their counts."""
-    words, length = WordTable(material.tokenizer), material.settings.max_length_tokens
+    encode, length = _encoder(material.tokenizer), material.settings.max_length_tokens
+    begin = np.array(begin_ids(material.tokenizer), np.int32)
 
     def make(portion: list[Row]) -> Flat:
-        encoded = _encoded(portion, words)
-        pieces = [(row["row_id"], piece) for row, ids in encoded for piece in cut_into_pieces(ids, length)]
-        return flat([Piece(row_id, piece, np.ones(len(piece), np.uint8)) for row_id, piece in pieces])
+        pieces = []
+        for row, ids in encode(portion):
+            if len(ids) > 1:  # an end alone is no text
+                whole, mask = np.concatenate([begin, ids]), np.ones(len(begin) + len(ids), np.uint8)
+                mask[: len(begin)] = 0
+                cut = zip(cut_into_pieces(whole, length), cut_into_pieces(mask, length), strict=True)
+                pieces += [Piece(row["row_id"], some, of_mask) for some, of_mask in cut]
+        return flat(pieces)
 
     with Gathered(paths.RENDERED / form / split) as gathered:
         for some in material.made_of(rows, make):
@@ -39,11 +52,11 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
 
 def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a text: how likely a model finds it, is its score."""
-    words = WordTable(material.tokenizer)
+    encode = _encoder(material.tokenizer)
 
     def make(portion: list[Row]) -> pa.Table:
         table = []
-        for row, ids in _encoded(portion, words):
+        for row, ids in encode(portion):
             told = {"kind": KIND, "prompt": "", "template": "", "before": "", "after": "", "target": row["output"]}
             table.append({name: row[name] for name in FIXED} | told | {"prompt_ids": ids})
         return pa.Table.from_pylist(table, TEST_SCHEMA)
@@ -51,25 +64,38 @@ def write_test(rows: Rows, material: Material) -> int:
     return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
 
 
-def cut_into_pieces(ids: Ids, length: int) -> list[Ids]:
-    """The tokens in pieces of `length`, the last one shorter. None is of one token alone, which would be learned from nothing."""
+def cut_into_pieces(ids: Numbers, length: int) -> list[Numbers]:
+    """The tokens (or their mask) in pieces of `length`, the last one shorter. None is of one token alone, which would be learned
+    from nothing."""
     if len(ids) == 1:
         return []
     cuts = list(range(length, len(ids), length))
     if cuts and len(ids) - cuts[-1] == 1:
         cuts[-1] -= 1
-    return np.split(ids, cuts)
+    return np.split(ids, cuts)  # type: ignore[return-value]
 
 
-def _encoded(rows: list[Row], words: WordTable) -> Iterator[tuple[Row, Ids]]:
-    """Rows and their tokens, the end token last and nowhere else."""
-    end = np.array([words.tokenizer.eos_token_id], np.int32)
-    for portion in _portions(rows):
-        stretches = [_stretches(row["output"]) for row in portion]
-        with _special_tokens_as_text(words.tokenizer):
-            encoded = iter(words.encode([stretch for text in stretches for stretch in text]))
-        for row, text in zip(portion, stretches, strict=True):
-            yield row, np.concatenate([*(next(encoded) for _ in text), end])
+def _encoder(tokenizer: Any) -> Callable[[list[Row]], Iterator[tuple[Row, Ids]]]:
+    """What tokenises rows: their tokens, the end token last and nowhere else."""
+    words, markers = WordTable(tokenizer), TypedMarkers(tokenizer, control_tokens(tokenizer))
+    end = np.array([tokenizer.eos_token_id], np.int32)
+
+    def ids_of(stretches: list[str]) -> list[Ids]:
+        with control_tokens_as_text(tokenizer):
+            encoded = words.encode(stretches)
+        return [
+            markers.encode_plain([text])[0] if markers.leak(ids) else ids
+            for text, ids in zip(stretches, encoded, strict=True)
+        ]
+
+    def encode(rows: list[Row]) -> Iterator[tuple[Row, Ids]]:
+        for portion in _portions(rows):
+            stretches = [_stretches(row["output"]) for row in portion]
+            encoded = iter(ids_of([stretch for text in stretches for stretch in text]))
+            for row, text in zip(portion, stretches, strict=True):
+                yield row, np.concatenate([*(next(encoded) for _ in text), end])
+
+    return encode
 
 
 def _portions(rows: list[Row]) -> Iterator[list[Row]]:
@@ -94,17 +120,3 @@ def _stretches(text: str) -> list[str]:
         found.append(text[:place])
         text = text[place:]
     return [*found, text]
-
-
-@contextlib.contextmanager
-def _special_tokens_as_text(tokenizer: Any) -> Iterator[None]:
-    """In it, a special token that stands in a text is text: a page that writes of `<|endoftext|>` does not end there."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
-        yield
-        return
-    before, fast.encode_special_tokens = fast.encode_special_tokens, True
-    try:
-        yield
-    finally:
-        fast.encode_special_tokens = before

@@ -6,14 +6,16 @@ what the template adds when the assistant has spoken. Rows are rendered many at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.render.chat import ChatFormat
+from tasks.chat.markers import TypedMarkers, control_tokens
+from tasks.render.chat import ChatFormat, Texts, answers_of
 from tasks.render.conversation import Conversation, make_conversation
 from tasks.render.encoding import Encoder, Pieces
 from tasks.render.fitting import drop_old_turns, shorten
@@ -90,6 +92,8 @@ class Renderer:
         self._words = WordTable(tokenizer, by_word=is_quick)
         self._encoder = Encoder(self._words)
         self._end_ids = frozenset(tokenizer.all_special_ids)
+        self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self.chat.around_user))
+        self._typed_encoder = Encoder(self._markers)
 
     def render(self, rows: list[dict[str, Any]], choose: Choose, every: bool | None = None) -> list[Example | Dropped]:
         """Examples in the order of `rows`."""
@@ -100,13 +104,14 @@ class Renderer:
         while waiting:
             current, too_long = waiting, []
             conversations = [self.chat.fitted(make_conversation(templates[place], row)) for place, row in current]
-            for (place, row), conversation, found in zip(
+            for (place, row), conversation, sequences in zip(
                 current, conversations, self._pieces(conversations, every), strict=True
             ):
                 was_cut = row is not rows[place]
+                blank = iter([self.chat.is_blank(conversation.messages[i]) for i in answers_of(conversation, every)])
                 examples = [
-                    self._example(rows[place], prompt, pieces, conversation, templates[place], was_cut)
-                    for prompt, pieces in found
+                    self._example(rows[place], prompt, _trained(pieces, blank), conversation, templates[place], was_cut)
+                    for prompt, pieces in sequences
                 ]
                 outcome = self._judge(examples)
                 if isinstance(outcome, int):
@@ -124,30 +129,51 @@ class Renderer:
 
     def _pieces(self, conversations: list[Conversation], every: bool) -> list[list[tuple[str, Pieces]]]:
         """Of each conversation: prompts, and token ids in turn of context and answer."""
+        typed = set(self._typed(conversations))
+        plain = [conversation for place, conversation in enumerate(conversations) if place not in typed]
         if self._quick is not None:
-            sequences = self._quick.sequences(conversations, every)
+            sequences = self._quick.sequences(plain, every)
         else:
-            sequences = [self.chat.sequences(conversation, every) for conversation in conversations]
-        encoded = iter(self._encoder.encode([texts for one in sequences for texts in one]))
-        return [[pair for _ in one for pair in next(encoded)] for one in sequences]
+            sequences = [self.chat.sequences(conversation, every) for conversation in plain]
+        encoded = iter(_encoded(self._encoder, sequences))
+        return [
+            self._pieces_of_typed(conversation, every) if place in typed else next(encoded)
+            for place, conversation in enumerate(conversations)
+        ]
+
+    def _typed(self, conversations: list[Conversation]) -> list[int]:
+        """The places of those in which somebody typed a control token: few, and rendered apart."""
+        if not self._markers.are_in(text for conversation in conversations for text in _texts_of(conversation)):
+            return []
+        return [place for place, each in enumerate(conversations) if self._markers.are_in(_texts_of(each))]
+
+    def _pieces_of_typed(self, conversation: Conversation, every: bool) -> list[tuple[str, Pieces]]:
+        masked = replace(
+            conversation,
+            messages=self._markers.masked(conversation.messages),
+            tools=self._markers.masked(conversation.tools),
+        )
+        (pairs,) = _encoded(self._typed_encoder, [self.chat.sequences(masked, every)])
+        return [(self._markers.restored(prompt), pieces) for prompt, pieces in pairs]
 
     def _example(
         self,
         row: dict[str, Any],
         prompt: str,
-        pieces: Pieces,
+        trained: list[tuple[Ids, bool]],
         conversation: Conversation,
         template: InstructionTemplate,
         was_cut: bool,
     ) -> Example:
+        pieces = [piece for piece, _ in trained]
         # the end token is trained, or replies never stop
         if len(pieces[-1]) and int(pieces[-1][-1]) not in self._end_ids:
-            pieces = [*pieces[:-1], np.append(pieces[-1], np.int32(self.tokenizer.eos_token_id))]
+            pieces[-1] = np.append(pieces[-1], np.int32(self.tokenizer.eos_token_id))
         lengths = [len(piece) for piece in pieces]
         mask = np.zeros(sum(lengths), np.uint8)
         place = 0
-        for number, length in enumerate(lengths):
-            if number % 2 and length > 1:  # an end token alone is no answer
+        for (_, is_trained), length in zip(trained, lengths, strict=True):
+            if is_trained:
                 mask[place : place + length] = 1
             place += length
         ids = np.concatenate(pieces).astype(np.int32, copy=False)
@@ -158,7 +184,7 @@ class Renderer:
         last = examples[-1]
         answer_tokens = len(last) - last.prompt_tokens
         longest = max(len(example) for example in examples)
-        if answer_tokens < 2:
+        if answer_tokens < 2 or self.chat.is_blank(last.conversation.messages[-1]):
             return Dropped(last.row_id, "empty_answer")
         if answer_tokens >= self.max_length_tokens:
             return Dropped(last.row_id, "answer_too_long")
@@ -167,3 +193,23 @@ class Renderer:
     def _within_reach(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row without the oldest turns that cannot fit, whatever the chat template writes around them."""
         return row if row["history"].count("[") <= 32 else drop_old_turns(row, self.max_length_tokens, self._words)
+
+
+def _trained(pieces: Pieces, blank: Iterator[bool]) -> list[tuple[Ids, bool]]:
+    """Each piece, and whether it is trained: every second one, but for answers in which nothing is."""
+    return [(piece, bool(number % 2) and not next(blank)) for number, piece in enumerate(pieces)]
+
+
+def _encoded(encoder: Encoder, sequences: list[list[Texts]]) -> list[list[tuple[str, Pieces]]]:
+    encoded = iter(encoder.encode([texts for several in sequences for texts in several]))
+    return [[pair for _ in several for pair in next(encoded)] for several in sequences]
+
+
+def _texts_of(conversation: Conversation) -> Iterator[str]:
+    """All that stands in a conversation and was not written by a chat template."""
+    for message in conversation.messages:
+        yield message["content"]
+        if len(message) > 2:
+            yield json.dumps(message, ensure_ascii=False, default=str)
+    if conversation.tools:
+        yield json.dumps(conversation.tools, ensure_ascii=False, default=str)

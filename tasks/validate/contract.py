@@ -40,8 +40,8 @@ class FamilyContract(Settings):
     """Shortest output, in characters."""
     max_output_characters: Count | None = None
     """Longest output, in characters."""
-    languages: tuple[Literal["en", "zh"], ...] | None = None
-    """The languages that rows may be in; any, if left out."""
+    languages: tuple[Literal["en", "zh", "mixed"], ...] | None = None
+    """The languages that rows may be in (`mixed`: a dialogue whose people write in both); any, if left out."""
     labels: tuple[str, ...] | None = None
     """The outputs that may be, and no others."""
     max_label_characters: Annotated[int, Field(ge=1)] | None = None

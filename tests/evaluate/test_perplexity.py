@@ -97,7 +97,7 @@ def test_a_long_text_behind_a_learned_prompt_fits_the_model(kind: str, tiny_gpt2
     model = prompted(tiny_gpt2, kind)
     piece = model.config.max_position_embeddings - 8 - 1
     text = [5 + i % 200 for i in range(piece + 10)]
-    whole, *parts = text_losses(model, [text, text[:piece], text[piece:]], 0)
+    whole, *parts = text_losses(model, [text, text[:piece], text[piece:]], [0])
     assert whole == pytest.approx(sum(parts), rel=1e-5)
     assert reads_at_once(model) == piece + 1
 

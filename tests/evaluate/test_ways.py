@@ -186,7 +186,7 @@ def test_a_long_text_is_read_in_pieces_and_scores_as_its_parts(tiny_gpt2: Path, 
     model = load_base(read_base())
     piece = model.config.max_position_embeddings - 1
     text = [5 + i % 200 for i in range(2 * piece + 10)]
-    whole, *parts = likelihood.text_losses(model, [text, text[:piece], text[piece : 2 * piece], text[2 * piece :]], 0)
+    whole, *parts = likelihood.text_losses(model, [text, text[:piece], text[piece : 2 * piece], text[2 * piece :]], [0])
     assert whole == pytest.approx(sum(parts), rel=1e-5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import begin_round, params, toy_rows, write_params, write_part
+from safetensors.torch import load_file, save_file
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
 from tasks.base.resolve import read_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
-from tasks.errors import TrainingError
+from tasks.errors import BaseModelError, TrainingError
 from tasks.files import read_json
 from tasks.finetune import stage
 from tasks.finetune.packed import PackedRows, collate, use_packed_attention
@@ -174,3 +176,17 @@ def test_gradient_checkpointing_trains_the_same_function(project: Path, tiny_lla
         assert json.loads(before).keys() == json.loads(after).keys()
         for name, value in json.loads(before).items():
             assert json.loads(after)[name] == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["sft", "grpo"])
+def test_nan_in_the_bases_own_weights_is_the_bases_fault_and_no_rows(
+    project: Path, tiny_llama: Path, tmp_path: Path, objective: str
+) -> None:
+    base = shutil.copytree(tiny_llama, tmp_path / "broken")
+    weights = load_file(base / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BaseModelError, match=r"NaN or infinity \(model\.layers\.1\.mlp\.up_proj\.weight\)") as error:
+        stage.run(prepare(project, base, objective=objective))
+    assert str(base) in str(error.value)
+    assert "rows" not in str(error.value)

@@ -251,7 +251,7 @@ def test_a_tokenizer_that_sets_a_space_before_a_text_is_asked_for_prompt_and_ans
     }  # fmt: skip
     (example,) = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
     assert isinstance(example, Example)
-    text = "</s>[INST] abc [/INST] Hello. </s></s>[INST] Hello [/INST] abc. </s>"
+    text = "</s>[INST] abc [/INST] Hello. </s>[INST] Hello [/INST] abc. </s>"
     assert example.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(example.spans) == 2
 

@@ -21,7 +21,6 @@ from tasks.finetune.packed import PackedRows
 from tasks.render import texts
 from tasks.render.stage import run as render
 from tasks.render.texts import cut_into_pieces
-from tasks.render.words import WordTable
 from tasks.rendered import Rendered, read_rendered
 
 TOKENIZER = make_tiny_tokenizer()
@@ -30,7 +29,7 @@ END = TOKENIZER.eos_token_id
 
 def tokens_of(*given: str) -> list[list[int]]:
     rows = [{"row_id": str(n), "output": text} for n, text in enumerate(given)]
-    return [ids.tolist() for _, ids in texts._encoded(rows, WordTable(TOKENIZER))]
+    return [ids.tolist() for _, ids in texts._encoder(TOKENIZER)(rows)]
 
 
 TEXTS = st.lists(

@@ -120,7 +120,7 @@ families:
         'a.yaml line 10: `families.qa.rules.5.field` is "title"',
         "a.yaml line 11: `families.qa.rules.6`: an expression names its columns itself",
         "b.yaml line 2: `families.topic` stands in a.yaml line 12 already; keep one of them",
-        "b.yaml line 3: `families.topic.languages.0` is \"fr\", but should be 'en' or 'zh'",
+        "b.yaml line 3: `families.topic.languages.0` is \"fr\", but should be 'en', 'zh' or 'mixed'",
     ):
         assert expected in told
 

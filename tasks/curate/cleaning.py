@@ -1,8 +1,8 @@
 """Cleaning of a row: unseen characters, end-of-text markers of a dump, markup of a page, white space around. Pure.
 
 All texts of a row are cleaned by the same rules: system, every turn of the history and thought, instruction, input, output,
-rejected. Nothing is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text that is JSON,
-such as a tool's answer or a list of entities, the strings are cleaned, and the JSON stays as it was written.
+rejected. Nothing is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text
+that is JSON, such as a tool's answer or a list of entities, the strings are cleaned, and the JSON stays as it was written.
 """
 
 from __future__ import annotations

@@ -59,6 +59,12 @@ def is_number(text: str, match: re.Match[str]) -> int:
     return match.end("x") if is_number_of_a_person(text, *match.span("x")) else 0
 
 
+def is_american(text: str, match: re.Match[str]) -> int:
+    """A North American number; `900-250-1000`, all of it in fifties, is a subtraction."""
+    parts = re.findall("[0-9]+", match["x"])[-3:]
+    return 0 if all(int(part) % 50 == 0 for part in parts) else is_number(text, match)
+
+
 def is_card(text: str, match: re.Match[str]) -> int:
     from stdnum import luhn
 
@@ -225,7 +231,7 @@ def is_random(text: str, match: re.Match[str]) -> int:
 
 
 _JOINT = re.compile(r"[._\-/+=]+")
-_WORD = re.compile("(?:(?:[A-Z]?[a-z]{2,}|[A-Z]{1,4})+[0-9]{0,3}|[a-z]?[0-9]{0,4}[a-z]{0,2})")
+_WORD = re.compile("(?:(?:[A-Z]?[a-z]{2,}|[A-Z]{1,4})+[0-9]{0,3}|[a-z]?[0-9]*[A-Za-z]{0,2})")
 """A part of a name: `getSecretKey2`, `v2`, `8b`, or nothing."""
 
 

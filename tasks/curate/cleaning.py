@@ -40,15 +40,15 @@ class Cleaned:
     """The edits of each text that changed, in rounds: those of one are made in the text that the one before it left."""
 
 
-def clean_row(row: Mapping[str, Any]) -> Cleaned:
+def clean_row(row: Mapping[str, Any], takes_markup: bool = True) -> Cleaned:
     """The row with its texts cleaned, and what was taken out."""
     if not _may_need_cleaning(row):
         return Cleaned(dict(row))
     came = texts_of(row)
     cleaner = _Cleaner(row, came)
-    texts = cleaner.run(takes_markup=True)
+    texts = cleaner.run(takes_markup)
     if cleaner.is_doubtful:
-        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(takes_markup=True)
+        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(takes_markup)
         if again != texts:  # what is left looks like markup: it was markup that the row spoke of
             cleaner = _Cleaner(row, came)
             texts = cleaner.run(takes_markup=False)

@@ -34,7 +34,7 @@ class JudgedRow:
 
 def judge_row(row: dict[str, Any], settings: CurateSettings) -> JudgedRow:
     """Cleans the row, masks what the policy says, and drops what no setting lets through."""
-    cleaned = clean_row(row)
+    cleaned = clean_row(row, settings.markup == "remove")
     if not cleaned.row["output"].strip():
         return JudgedRow(cleaned.row, NOTHING_LEFT, "output", "", cleaned.found)
     refused = _mask(cleaned, settings)

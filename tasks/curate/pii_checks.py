@@ -6,9 +6,7 @@ Each pattern's group `x` is the value itself. A check returns the place after it
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
-from collections import Counter
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
@@ -36,9 +34,6 @@ _NETWORK_PARTS = ("address", "server", "host", "dns", "ping", "subnet", "gateway
 """As in _NETWORK: for ASCII texts, at a fraction of the time."""
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 _DATE = re.compile(r"[12][0-9]{3}[ .\-/](?:0?[1-9]|1[0-2])[ .\-/](?:0?[1-9]|[12][0-9]|3[01])(?![0-9])")
-_BITS_OF_A_TOKEN = 3.4
-"""Shannon entropy a character: words and repeated characters are below it, 20 random ones above."""
-_BITS_OF_A_MARKED_TOKEN = 2.5
 
 Check = Callable[[str, re.Match[str]], int]
 """Text and match → the end of what is confirmed, 0 where nothing is."""
@@ -57,6 +52,12 @@ def is_address(text: str, match: re.Match[str]) -> int:
 def is_number(text: str, match: re.Match[str]) -> int:
     """A number with nothing to check but what stands around it."""
     return match.end("x") if is_number_of_a_person(text, *match.span("x")) else 0
+
+
+def is_american(text: str, match: re.Match[str]) -> int:
+    """A North American number; `900-250-1000`, all of it in fifties, is a subtraction."""
+    parts = re.findall("[0-9]+", match["x"])[-3:]
+    return 0 if all(int(part) % 50 == 0 for part in parts) else is_number(text, match)
 
 
 def is_card(text: str, match: re.Match[str]) -> int:
@@ -212,50 +213,3 @@ def _number_plan(code: str) -> tuple[frozenset[int], re.Pattern[str] | None, boo
 
 def is_no_date(text: str, match: re.Match[str]) -> int:
     return 0 if _DATE.match(match["x"]) else match.end("x")
-
-
-def is_random(text: str, match: re.Match[str]) -> int:
-    """Letters and digits as if drawn at random; neither words with numbers, nor a name that a program calls or indexes."""
-    token = match["x"]
-    if _bits(token) < _BITS_OF_A_TOKEN or not (re.search("[0-9]", token) and re.search("[A-Za-z]", token)):
-        return 0
-    if text[match.end("x") : match.end("x") + 1] in ("(", "[") or all(map(_WORD.fullmatch, _JOINT.split(token))):
-        return 0
-    return match.end("x")
-
-
-_JOINT = re.compile(r"[._\-/+=]+")
-_WORD = re.compile("(?:(?:[A-Z]?[a-z]{2,}|[A-Z]{1,4})+[0-9]{0,3}|[a-z]?[0-9]{0,4}[a-z]{0,2})")
-"""A part of a name: `getSecretKey2`, `v2`, `8b`, or nothing."""
-
-
-def is_varied(text: str, match: re.Match[str]) -> int:
-    """What carries a token's own mark needs no more than not to be one character written over and over."""
-    return match.end("x") if _bits(match["x"]) >= _BITS_OF_A_MARKED_TOKEN else 0
-
-
-def _bits(token: str) -> float:
-    """Shannon entropy a character."""
-    return -sum(count / len(token) * math.log2(count / len(token)) for count in Counter(token).values())
-
-
-def is_password(text: str, match: re.Match[str]) -> int:
-    """The password of an address, `://user:password@`; neither a placeholder nor a variable."""
-    return 0 if match["x"].lower() in _NO_PASSWORDS or match["x"][0] in "$%{<*" else match.end("x")
-
-
-_NO_PASSWORDS = {
-    "password",
-    "passwd",
-    "pass",
-    "pass_word",
-    "pwd",
-    "pw",
-    "secret",
-    "token",
-    "user",
-    "xxx",
-    "xxxx",
-    "changeme",
-    "密码",
-}

@@ -27,7 +27,8 @@ _OPERATOR_BEFORE = re.compile(
 )
 _ASSIGNED = re.compile(r"(?:^|[\s;(,])[A-Za-z_][A-Za-z0-9_.]{0,40}[ \t]*(?:[-+*/]?=|:=|==|<=|>=|!=|<|>)[ \t]*$")
 _QUESTION = re.compile(
-    r"(?:\bwhat(?:'s|’s| is| does| do| are)|\bhow much is|\bcalculate|\bcomput(?:e|ing)|\bevaluate|\bsolve|\bsimplify|\bsubtract"
+    r"(?:\bwhat(?:'s|’s| is| does| do| are)|\bhow much is|\bwork out|\bcalculate|\bcomput(?:e|ing)|\bevaluate"
+    r"|\bsolve|\bsimplify|\bsubtract"
     r"|\b(?:sum|difference|product|quotient|result|value|expression)(?: of)?"
     r"|计算|(?<![请要需])求出?|算出?|等于|(?<![了理讲见])解)(?: the)?(?: (?:sum|result|value))?(?: of)?"
     r"[ \t]*[:：]?[ \t]*[(（]?$",
@@ -35,9 +36,10 @@ _QUESTION = re.compile(
 )
 _OPERATOR_AFTER = re.compile(
     r"[)）]?[ \t]*(?:=[ \t]*[-−]?[0-9?？xX]|[*×÷^%][ \t]*[-−(]?[0-9a-z]|/[ \t]*[0-9]{1,4}(?![0-9\-.])"
-    r"|[+][ \t]*[0-9]{1,8}(?![0-9\-]| [0-9])"
+    r"|[+][ \t]*(?:[0-9]{1,8}|1[3-9][0-9]{9})(?![0-9\-]| [0-9])|[<>≤≥]=?[ \t]*[-−]?[0-9]"
     r"|[-+−*/×÷][ \t]*[b-hj-z]\b|[-−][ \t]+[0-9]{1,6}(?![0-9\-])"
     r"|(?:is )?equal(?:s| to)|equals?\b|plus\b|minus\b|times\b|divided by|mod\b"
+    r"|(?:is )?(?:negative|positive|even|odd|prime|divisible|greater than|less than)\b"
     r"|等于|加(?:上|[ \t]?[0-9])|减(?:去|[ \t]?[0-9])|乘(?:以|[ \t]?[0-9])|除(?:以|[ \t]?[0-9])"
     r"|的(?:结果|值|差|和|积|商|平方)|是多少)",
     re.IGNORECASE,

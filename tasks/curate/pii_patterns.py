@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.curate import pii_checks as checks
+from tasks.curate import pii_secrets as secrets
 
 Kind = Literal["secret", "email", "iban", "national_id", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("secret", "email", "iban", "national_id", "card", "ip", "phone")
@@ -102,7 +103,7 @@ DETECTORS: tuple[Detector, ...] = (
         r"@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9]|_[A-Za-z0-9])",
         checks.is_address,
     ),
-    _detector("secret", _AT, r"://[^\s/:@\"'<>]{0,20}:(?P<x>[^\s/:@\"'<>\[\]]{3,40})(?=@)", checks.is_password),
+    _detector("secret", _AT, r"://[^\s/:@\"'<>]{0,20}:(?P<x>[^\s/:@\"'<>\[\]]{3,40})(?=@)", secrets.is_password),
     # phones: abroad, Chinese mobile, Chinese landline, North American, and any that is called one
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z+])(?P<x>(?:\+|00 ?)[1-9](?:[ .()\-]{0,2}[0-9]){6,14})(?![0-9])",
               checks.is_international),
@@ -111,7 +112,7 @@ DETECTORS: tuple[Detector, ...] = (
     _detector("phone", _DIGITS, rf"(?<![0-9A-Za-z.\-])(?P<x>(?:{_AREA_CN}-|[(（]{_AREA_CN}[)）] ?)"
               r"[2-9][0-9]{6,7})(?![0-9]|[.\-][0-9])", checks.is_number),
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z.\-/])(?P<x>(?:\+?1[ .\-]?)?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .\-]"
-              r"|[0-9]{3}-[0-9]{3}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4})(?![0-9]|[.\-][0-9])", checks.is_number),
+              r"|[2-9][0-9]{2}-[2-9][0-9]{2}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4})(?![0-9]|[.\-][0-9])", checks.is_american),
     _detector("phone", _DIGITS, rf"{_CALLED}(?P<x>[(+]?[0-9](?:[ .()\-]{{0,2}}[0-9]){{6,11}})(?![0-9])",
               checks.is_no_date, re.IGNORECASE),
     _detector("card", _DIGITS, r"(?<![0-9.\-])(?P<x>[0-9]{13,19}|[0-9]{4}([ \-])[0-9]{4}\2[0-9]{4}\2[0-9]{1,4}(?:\2[0-9]{3})?"
@@ -135,10 +136,10 @@ DETECTORS: tuple[Detector, ...] = (
     _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>(?:AKIA|ASIA)[A-Z2-7]{{16}})(?![A-Za-z0-9])"),
     _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>gh[opurs]_[A-Za-z0-9]{{36,251}}|github_pat_[A-Za-z0-9_]{{22,255}}"
               r"|glpat-[A-Za-z0-9_\-]{20,64}|hf_[A-Za-z0-9]{30,64}|[rs]k_live_[A-Za-z0-9]{16,128}"
-              r"|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|AIza[A-Za-z0-9_\-]{35})(?![A-Za-z0-9])", checks.is_varied),
-    _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>sk-[A-Za-z0-9_\-]{{20,255}})(?![A-Za-z0-9])", checks.is_random),
+              r"|xox[abeoprs]-[A-Za-z0-9\-]{10,255}|AIza[A-Za-z0-9_\-]{35})(?![A-Za-z0-9])", secrets.is_varied),
+    _detector("secret", _MARKED, rf"{_NOT_IN_WORD}(?P<x>sk-[A-Za-z0-9_\-]{{20,255}})(?![A-Za-z0-9])", secrets.is_random),
     _detector("secret", _MARKED, r"(?<![A-Za-z0-9_\-.])(?P<x>eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)"),
-    _detector("secret", _MARKED, r"[Bb]earer +(?P<x>[A-Za-z0-9._~+/\-]{20,}=*)", checks.is_random),
+    _detector("secret", _MARKED, r"[Bb]earer +(?P<x>[A-Za-z0-9._~+/\-]{20,}=*)", secrets.is_random),
     _detector("secret", _ASSIGNED, rf"{_NAMED_KEY}[\"']?\s{{0,2}}[=:：] {{0,2}}[\"']?(?P<x>[A-Za-z0-9_\-/+.]{{16,}}=*)",
-              checks.is_random, re.IGNORECASE),
+              secrets.is_random, re.IGNORECASE),
 )  # fmt: skip

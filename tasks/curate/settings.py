@@ -73,6 +73,9 @@ class CurateSettings(Settings):
     stands in more than five times as many. A run that three in four rows of a source hold is the template of that source."""
     common_passage_share: Annotated[float, Field(ge=0, le=1)] = 0.02
     """A run of 24 tokens is boilerplate only if it stands in more than this share of all rows, too."""
+    markup: Literal["remove", "keep"] = "remove"
+    """Markup left over from a page, in rows that are HTML as a whole and speak of something else: `remove` its tags and entities,
+    or `keep` them, as where tags are to be learnt."""
     pii: PiiSettings = PiiSettings()
     """Personal data and secrets."""
     quality: QualitySettings = QualitySettings()

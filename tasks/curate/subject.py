@@ -24,20 +24,21 @@ _MARKUP_WORDS = frozenset(
     css | js | jsx | tsx | vue | react | markup | wiki | tag | tags | tagged | escape | escaped | escaping | bold |
     boldface | italic | italics | italicize | italicise | parse | parser | parsing | regex | wrap | wraps | wrapped |
     wrapping | surround | surrounded | surrounding | enclose | enclosed | enclosing | format | formats | formatted |
-    formatting | render | renders | rendered | rendering | browser | browsers | webpage | website
+    formatting | render | renders | rendered | rendering | browser | browsers | webpage | website | font |
+    fonts | newsletter | homepage
     """
     )
 )
 _MARKUP_PARTS = _listed(
     """
     html | xml | javascript | markdown | wikitext | bbcode | hyperlink | underlin | highlight | delimit | web page |
-    web site | <!-- | <!doctype | mark the | mark all | mark each | mark every | mark any
+    web site | landing page | <!-- | <!doctype | mark the | mark all | mark each | mark every | mark any
     """
 )
 _MARKUP_CHINESE = _listed(
     """
     标签 | 网页 | 网站 | 标记 | 标出 | 标注 | 转义 | 加粗 | 粗体 | 斜体 | 下划线 | 超链接 | 浏览器 | 渲染 | 解析 | 正则 |
-    包裹 | 括起 | 格式 | 富文本
+    包裹 | 括起 | 格式 | 富文本 | 字体 | 页面 | 主页
     """
 )
 _QUOTED_TAG = re.compile(r"[\"'`“‘「]</?[a-z][^<>]{0,40}>[\"'`”’」]")

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tasks.curate.cleaning import clean_row
 from tasks.curate.edits import apply
+from tasks.curate.filters import judge_row
 from tasks.curate.row_texts import texts_of
+from tasks.curate.settings import CurateSettings
 from tasks.row import NO_TEXT
 from tasks.text import segment
 
@@ -40,6 +42,7 @@ def cleaned(answer: str, question: str = "Where is it?", **fields: Any) -> str:
         ("<p>第一段</p><p>第二段</p>", "第一段\n第二段"),
         ("intro<p>text</p><ul><li>a</li><li>b</li></ul>end", "intro\ntext\na\nb\n\nend"),
         ('It <b>lies</b> at <a href="/f?x=1&amp;y=2">a <i class=x>fjord</i></a>.', "It lies at a fjord."),
+        ("5 &euro; &mdash; caf&eacute;", "5 € — café"),
         ("R&amp;D, AT&amp;amp;T &quot;x&quot; &#39;y&#x27; 5&nbsp;m", "R&D, AT&T \"x\" 'y' 5 m"),
         (" \n An answer. \t\n", "An answer."),
         ("one\r\ntwo\rthree", "one\ntwo\nthree"),
@@ -115,6 +118,8 @@ NO_MARKUP = [
     'for (i=0; i<n; i++) { s += "<b>" + x + "</b>"; }',
     "AT&T; fish &chips; &T;",
     "a &#0; b &#xD800; c",
+    "x<sup>2</sup> and H<sub>2</sub>O, <del>not</del> &amp; <s>old</s>",
+    "&foo; &Bar9; &lt",
 ]
 
 
@@ -158,6 +163,13 @@ def test_a_row_that_speaks_of_markup_tokens_or_templates_keeps_them(question: st
 
 def test_a_program_that_ends_in_a_marker_loses_it_and_no_line_end() -> None:
     assert cleaned("def f():\n    return 1\n<|endoftext|>\n", "Write a function f") == "def f():\n    return 1\n"
+
+
+def test_markup_stays_where_the_settings_say_so() -> None:
+    given_row = row(input="<b>Hello</b> &amp; you", output="<b>Bonjour</b> &amp; toi")
+    assert clean_row(given_row, takes_markup=False).row == given_row
+    assert judge_row(given_row, CurateSettings(markup="keep")).row == given_row
+    assert judge_row(given_row, CurateSettings()).row["output"] == "Bonjour & toi"
 
 
 DIRTY = "  It <b>lies</b> at\x0ba fjord\u200bthere &amp; here.\r\n</s>\n"

@@ -20,7 +20,11 @@ from tasks.sealed import SEAL, damage_of, seal
 from tasks.start import read_start
 
 _TASKS = Path(__file__).parents[1]
-_JUDGING = ("judging", "patterns", "similarity", "target_forms", "targets", "text")  # what answers are rewarded by
+_JUDGING = (
+    *("answer_loops", "answer_text", "answer_tokens", "judging", "patterns", "similarity"),
+    *("target_forms", "targets", "text"),
+)
+"""What answers are rewarded by."""
 CODE = (_TASKS / "finetune", _TASKS / "base", *(_TASKS / f"{name}.py" for name in _JUDGING))
 """Folders and files of what decides over the weights: those of one training all come of the same code."""
 

@@ -167,8 +167,17 @@ def _registry(config: PipelineConfig) -> Finding:
     told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
         fix = "The next run sets the alias: strop run"
-        return Finding("registry", "note", f"{told}; its alias `champion` says {alias}, the ledger says {serves}", fix)
+        return Finding(
+            "registry",
+            "note",
+            f"{told}; its alias `champion` says {_named(alias)}, the ledger says {_named(serves)}",
+            fix,
+        )
     return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"v{version}"
 
 
 def _base(config: PipelineConfig) -> Finding:

@@ -89,7 +89,7 @@ def _scores(rows: list[Row], settings: EvaluateSettings, name: str) -> dict[str,
         scores,
         confidence=settings.confidence,
         samples=settings.bootstrap_samples,
-        seed=[abs(settings.seed), zlib.crc32(name.encode("utf-8"))],
+        seed=[settings.seed, zlib.crc32(name.encode("utf-8"))],
     )
     return {
         "rows": len(rows),

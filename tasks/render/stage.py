@@ -157,10 +157,10 @@ class Seen:
 def _require_templates(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:
     missing = sorted(set(seen) - set(families))
     if missing:
+        what = f"no templates for the family {', '.join(missing)}; there are {', '.join(families)}"
+        correct = "correct `family` of the source in params.yaml, then: strop data reread SOURCE"
         raise ConfigError(
-            f"no templates for the family {', '.join(missing)}; there are {', '.join(families)}",
-            where=str(paths.TEMPLATES),
-            fix=f"Write {paths.TEMPLATES}/{missing[0]}.yaml, or mend `family` of the source in params.yaml",
+            what, where=str(paths.TEMPLATES), fix=f"Write {paths.TEMPLATES}/{missing[0]}.yaml; or {correct}"
         )
 
 

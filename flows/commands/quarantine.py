@@ -27,7 +27,9 @@ Rows = Annotated[
 Reason = Annotated[str | None, typer.Option(callback=as_text, help="Only this reason.")]
 Source = Annotated[str | None, typer.Option(callback=as_text, help="Only this source.")]
 Batch = Annotated[str | None, typer.Option(callback=as_text, help="Only this batch: its id, or its first characters.")]
-Room = Annotated[str | None, typer.Option(callback=as_text, help="Only what this room refused: validate or curate.")]
+Room = Annotated[
+    str | None, typer.Option(callback=as_text, help="Only what this room left out: validate, curate or render.")
+]
 
 
 @app.command("list")

@@ -53,8 +53,9 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     def make(portion: list[Row]) -> tuple[Flat, list[tuple[str, str]]]:
         labelled = _labelled(portion, material)
         kept = [each for each in labelled if known is None or plain(each.label) in known]
-        if len(kept) < len(labelled):
-            material.counts["unknown_label"] += len(labelled) - len(kept)
+        for each in labelled if len(kept) < len(labelled) else ():
+            if known is not None and plain(each.label) not in known:
+                material.drop(each.row["row_id"], "unknown_label")
         pieces = [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
         return flat(pieces), [(each.row["family"], each.label) for each in kept]
 
@@ -95,9 +96,9 @@ def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
     for row in rows:
         text, label = _text(row), row["output"].strip()
         if material.families[row["family"]].kind != KIND:
-            material.counts["not_a_classification"] += 1
+            material.drop(row["row_id"], "not_a_classification")
         elif not text or not label:
-            material.counts["empty_input" if label else "empty_answer"] += 1
+            material.drop(row["row_id"], "empty_input" if label else "empty_answer")
         else:
             kept.append((row, text, label))
     encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)

@@ -27,9 +27,13 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     words, length = WordTable(material.tokenizer), material.settings.max_length_tokens
 
     def make(portion: list[Row]) -> Flat:
-        encoded = _encoded(portion, words)
-        pieces = [(row["row_id"], piece) for row, ids in encoded for piece in cut_into_pieces(ids, length)]
-        return flat([Piece(row_id, piece, np.ones(len(piece), np.uint8)) for row_id, piece in pieces])
+        pieces = []
+        for row, ids in _encoded(portion, words):
+            cut = cut_into_pieces(ids, length)
+            if not cut:
+                material.drop(row["row_id"], "empty_text")
+            pieces += [Piece(row["row_id"], piece, np.ones(len(piece), np.uint8)) for piece in cut]
+        return flat(pieces)
 
     with Gathered(paths.RENDERED / form / split) as gathered:
         for some in material.made_of(rows, make):

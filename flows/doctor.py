@@ -138,9 +138,11 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     from importlib.metadata import version
 
+    from tasks.outputs import output_hashes
     from tasks.versioning import LOCAL_ONLY, remote_name, require_private_secrets
 
     require_private_secrets()
+    output_hashes()  # dvc.lock and data/raw.dvc can be read: git may have left conflict markers in them
     remote = remote_name()
     if remote == LOCAL_ONLY:
         fix = "To keep data elsewhere too: dvc remote add --default NAME URL"

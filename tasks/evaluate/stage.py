@@ -145,7 +145,7 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
     tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
     ask = WAYS.get(form, _ask_answers)
     found = {}
-    with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="rows") as progress:
+    with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="answers") as progress:
         asking = Asking(test, tokenizer, record.digest, settings, progress)
         for contender in contenders:
             with one_at_a_time(contender, settings, threads) as model:

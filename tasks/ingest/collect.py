@@ -194,9 +194,8 @@ class Collector:
 
     def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:
         if now.size < before.size:
-            self.problems.append(
-                f"{name}: shrank from {before.size:,} to {now.size:,} bytes; the rows that it held before are kept"
-            )
+            what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
+            self.problems.append(f"{name}: {what}; the rows that it held before are kept")
         elif start != before.sha256 and format_of(Path(name), self.source) in ("jsonl", "csv", "text", "conll"):
             self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
 

@@ -138,9 +138,11 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     from importlib.metadata import version
 
+    from tasks.outputs import output_hashes
     from tasks.versioning import LOCAL_ONLY, remote_name, require_private_secrets
 
     require_private_secrets()
+    output_hashes()  # dvc.lock and data/raw.dvc can be read: git may have left conflict markers in them
     remote = remote_name()
     if remote == LOCAL_ONLY:
         fix = "To keep data elsewhere too: dvc remote add --default NAME URL"
@@ -167,8 +169,17 @@ def _registry(config: PipelineConfig) -> Finding:
     told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
         fix = "The next run sets the alias: strop run"
-        return Finding("registry", "note", f"{told}; its alias `champion` says {alias}, the ledger says {serves}", fix)
+        return Finding(
+            "registry",
+            "note",
+            f"{told}; its alias `champion` says {_named(alias)}, the ledger says {_named(serves)}",
+            fix,
+        )
     return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"v{version}"
 
 
 def _base(config: PipelineConfig) -> Finding:

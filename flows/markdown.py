@@ -7,8 +7,9 @@ from typing import Any
 
 from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
+from flows.row_table import lines_of
 from flows.summary import Score, Summary
-from flows.telling import MARKS, counted, role_name, set_aside_line, shortened, verdict_line
+from flows.telling import MARKS, role_name, set_aside_line, shortened, verdict_line
 from tasks.visible import shown, shown_in_markdown
 
 
@@ -49,13 +50,9 @@ def score_rows(summary: Summary) -> list[dict[str, Any]]:
 def _data(summary: Summary) -> str:
     data = summary.data
     assert data is not None
-    lines = [
-        f"- {data.rows:,} rows in, {data.accepted:,} accepted",
-        f"- {sum(data.refused.values()):,} refused: {counted(data.refused) or 'none'}",
-        f"- {data.duplicates:,} dropped as duplicates",
-        *(f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside),
-    ]
-    return "## Rows\n\n" + "\n".join(lines)
+    rows = [[f"{line.count:,}", line.name, line.detail] for line in lines_of(data)]
+    aside = [f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside]
+    return "\n\n".join(["## Rows", _table(["rows", "", ""], rows), *(["\n".join(aside)] if aside else [])])
 
 
 def _drift(drift: Drift) -> str:

@@ -13,7 +13,9 @@ from tasks.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROOMS = ("validate", "curate")
+ROOMS = ("validate", "curate", "render")
+LEFT_OUT = "render"
+"""The room that refuses no row, but leaves some out of training and tests."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -65,6 +67,12 @@ def read_refused(wanted: Wanted, with_records: bool = False) -> pa.Table:
     ids = full_ids(wanted.rows) if wanted.rows else None
     found = [schema.empty_table()]
     for room in ROOMS if wanted.room is None else (wanted.room,):
+        if room == LEFT_OUT:
+            from flows.left_out import left_out_rows
+
+            rows = _chosen(left_out_rows(columns, wanted.batch), wanted, ids)
+            found.append(rows.append_column("room", pa.array([room] * rows.num_rows, pa.string())).cast(schema))
+            continue
         for path in sorted((paths.QUARANTINE / room).glob("*.parquet"), reverse=True):
             if wanted.batch and not path.stem.split("-", 1)[-1].startswith(wanted.batch.lower()):
                 continue
@@ -94,12 +102,14 @@ def full_ids(starts: tuple[str, ...]) -> list[str]:
     import pyarrow.parquet as pq
 
     from tasks import paths
+    from tasks.rendered import read_left_out
 
     known: set[str] = set()
+    known.update(_starting(read_left_out()["row_id"].to_pylist(), starts))
     for room in ROOMS:
         for path in (paths.QUARANTINE / room).glob("*.parquet"):
             ids = pq.read_table(path, columns=["row_id"])["row_id"].to_pylist()
-            known.update(row_id for row_id in ids if row_id.startswith(tuple(start.lower() for start in starts)))
+            known.update(_starting(ids, starts))
     found = []
     for start in starts:
         fitting = sorted(row_id for row_id in known if row_id.startswith(start.lower()))
@@ -110,6 +120,10 @@ def full_ids(starts: tuple[str, ...]) -> list[str]:
     return found
 
 
+def _starting(ids: list[str], starts: tuple[str, ...]) -> list[str]:
+    return [row_id for row_id in ids if row_id.startswith(tuple(start.lower() for start in starts))]
+
+
 def why_kept(row: dict[str, Any]) -> str | None:
     """Why a refused row cannot be released; None where it can.
 
@@ -118,6 +132,8 @@ def why_kept(row: dict[str, Any]) -> str | None:
     """
     from tasks.raw import record_digest
 
+    if row["room"] == LEFT_OUT:
+        return "it is in the dataset already; what leaves it out is render.balance, its length or the objective"
     if row["room"] == "curate":
         return NEVER_RELEASED.get(row["reason"])
     if row["reason"] == "not_parsed" or record_digest(row["record"], None) == row["row_id"]:

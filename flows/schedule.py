@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flows.environment import show_only_our_lines
@@ -47,7 +47,10 @@ def parse_schedule(cron: str | None, timezone: str | None, every: str | None) ->
             raise StropError(
                 "no interval", where=f"--every {every}", fix="Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
             )
-        return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}))
+        try:
+            return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}))
+        except OverflowError as error:
+            raise StropError("too long", where=f"--every {every}", fix="Write less, such as 52w") from error
     assert cron is not None
     _require_cron(cron)
     _require_timezone(timezone or "UTC")
@@ -125,14 +128,18 @@ def _serve(when: When) -> None:
 
 
 def _require_cron(cron: str) -> None:
+    from prefect._vendor.croniter import croniter
     from prefect.client.schemas.schedules import CronSchedule
 
+    where, fix = f"--cron {cron!r}", 'Such as "0 2 * * 0": Sundays at 2'
     try:
         CronSchedule(cron=cron)
     except ValueError as error:
-        raise StropError(
-            "no cron schedule", where=f"--cron {cron!r}", fix='Such as "0 2 * * 0": Sundays at 2'
-        ) from error
+        raise StropError("no cron schedule", where=where, fix=fix) from error
+    try:
+        croniter(cron, datetime.now(UTC)).get_next(datetime)
+    except ValueError as error:  # 30 February
+        raise StropError("there is no such day: the flow would never run", where=where, fix=fix) from error
 
 
 def _require_timezone(name: str) -> None:

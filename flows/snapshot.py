@@ -19,7 +19,10 @@ from tasks.work import project
 ROOMS = ("base", "ingest", "lineage", "promote", "register", "tracking")
 """What the process of the flow runs itself; stages are processes of their own, which import the snapshot's code."""
 
-STAGES_ALONE = ("decoding", "helpers", "judging", "memory", "similarity", "statistics", "target_forms", "targets")
+STAGES_ALONE = (
+    *("answer_loops", "answer_text", "answer_tokens", "decoding", "helpers", "judging", "memory", "similarity"),
+    *("statistics", "target_forms", "targets"),
+)
 IN_CHILDREN = (
     "tasks.base.load",
     "tasks.base.labelling",

@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.answers import Answers, choose_answers
 from flows.drift import Drift, drift_of
+from flows.row_table import Data, read_data
 from tasks import paths, versions
 from tasks.config import PipelineConfig
 from tasks.decisions import excluded_batches, read_decisions
@@ -19,26 +20,9 @@ from tasks.files import read_json
 from tasks.ledger import Entry, champion_of, read_ledger
 from tasks.manifest import read_manifest
 
-Counts = dict[str, int]
 Interval = tuple[float, float]
 
-SPLITS = ("train", "valid", "test")
 ROLES = ("base", "champion", "candidate")
-
-
-@dataclass(frozen=True)
-class Data:
-    rows: int
-    accepted: int
-    refused: Counts
-    """Reason code → rows, most frequent first."""
-    released: int
-    set_aside: list[dict[str, Any]]
-    """Batches over the bound: batch, source, rows, refused_share, top_reasons."""
-    duplicates: int
-    dropped: Counts
-    """Reason code → rows that curate and render dropped, duplicates among them."""
-    splits: Counts
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ def read_summary(config: PipelineConfig) -> Summary:
     return Summary(
         model=model,
         dataset=dataset,
-        data=_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT)),
+        data=read_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT)),
         drift=drift_of(_read(paths.DRIFT), dataset),
         families=_families(metrics),
         perplexity=_perplexity(metrics),
@@ -124,29 +108,6 @@ def _dataset() -> str | None:
     from tasks.outputs import dataset_version
 
     return dataset_version()
-
-
-def _data(validated: Any, curated: Any, rendered: Any) -> Data | None:
-    if validated is None:
-        return None
-    dropped: Counts = dict((curated or {}).get("dropped", {}))
-    duplicates = sum(count for reason, count in dropped.items() if "duplicate" in reason)
-    for reason, count in (rendered or {}).get("dropped", {}).items():
-        dropped[reason] = dropped.get(reason, 0) + count
-    return Data(
-        rows=validated["rows"],
-        accepted=validated["accepted"],
-        refused=_most_first(validated["reasons"]),
-        released=validated.get("released", 0),
-        set_aside=validated["set_aside"],
-        duplicates=duplicates,
-        dropped=_most_first(dropped),
-        splits={side: (curated or {})["splits"][side] for side in SPLITS} if curated else {},
-    )
-
-
-def _most_first(counts: Counts) -> Counts:
-    return dict(sorted(((r, c) for r, c in counts.items() if c), key=lambda item: (-item[1], item[0])))
 
 
 def _families(metrics: Any) -> list[FamilyScores]:

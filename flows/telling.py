@@ -13,7 +13,8 @@ from rich.text import Text
 
 from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
-from flows.summary import Data, FamilyScores, Score, Summary
+from flows.row_table import Data, lines_of
+from flows.summary import FamilyScores, Score, Summary
 from tasks.visible import shown
 
 LONGEST_PROMPT = 220
@@ -67,18 +68,12 @@ def verdict_line(summary: Summary) -> str:
 def _data(data: Data) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
-    table.add_column(style="bold")
+    table.add_column()
     table.add_column(overflow="fold")
-    dropped = {reason: count for reason, count in data.dropped.items() if "duplicate" not in reason}
-    table.add_row(f"{data.rows:,}", "in", "")
-    table.add_row(f"{sum(data.refused.values()):,}", "refused", Text(counted(data.refused)))
+    for line in lines_of(data):
+        table.add_row(f"{line.count:,}", Text(line.name, "bold" if line.is_sum else ""), Text(line.detail))
     if data.released:
-        table.add_row(f"{data.released:,}", "released", "from quarantine")
-    table.add_row(f"{data.duplicates:,}", "duplicates", "dropped")
-    if dropped:
-        table.add_row(f"{sum(dropped.values()):,}", "dropped", Text(counted(dropped)))
-    if data.splits:
-        table.add_row(f"{sum(data.splits.values()):,}", "kept", Text(counted(data.splits)))
+        table.add_row(f"{data.released:,}", "released", "from quarantine, among those that are in")
     for batch in data.set_aside:
         table.add_row("[red]![/]", "[red]set aside[/]", Text(set_aside_line(batch), style="red"))
     return table
@@ -92,11 +87,6 @@ def _drift(drift: Drift) -> RenderableType:
     notes = [Text(note, style="dim") for note in drift_notes(drift)]
     picture = [Text(drift.picture, style="dim")] if drift.picture else []
     return Group(*([table] if drift.moved else []), *notes, *picture)
-
-
-def counted(counts: dict[str, int]) -> str:
-    """`empty_output 8 · encoding_damage 4`"""
-    return " · ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
 def set_aside_line(batch: dict[str, Any]) -> str:

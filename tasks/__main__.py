@@ -14,6 +14,21 @@ from collections.abc import Iterator
 
 ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate")
 
+HELP = """usage: python -m tasks STAGE
+
+One stage, in this process, on what lies in data/. In this order:
+
+  ingest     what is new at the sources, into data/raw
+  validate   data/raw by the contract: accepted rows, and quarantine
+  curate     cleaned, without duplicates, and split, into data/curated
+  render     token ids and loss masks, into data/rendered
+  finetune   data/rendered and the base, into data/model
+  evaluate   the base, the champion and the candidate on the test rows
+  gate       the verdict, into data/reports/verdict.json
+
+DVC does not know of it. To bring a stage and all before it up to date, and have that recorded: dvc repro STAGE (after ingest).
+All of it, with registration and promotion: strop run"""
+
 
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
@@ -24,8 +39,9 @@ def main() -> int:
 
     prepare_streams()
     if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:
-        print(f"usage: python -m tasks ROOM, with ROOM one of {', '.join(ROOMS)}", file=sys.stderr)
-        return 2
+        is_help = sys.argv[1:] in (["--help"], ["-h"], ["help"])
+        print(HELP, file=sys.stdout if is_help else sys.stderr)
+        return 0 if is_help else 2
     room = sys.argv[1]
     # libraries' bars and deprecations would bury our own lines
     os.environ.setdefault("TQDM_DISABLE", "1")

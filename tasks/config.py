@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks import paths
 from tasks.base.settings import BaseSettings
 from tasks.build.settings import BuildSettings
+from tasks.config_checks import mistakes_in
 from tasks.curate.settings import CurateSettings
 from tasks.errors import ConfigError
 from tasks.evaluate.settings import EvaluateSettings
@@ -84,20 +85,36 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
     try:
         # as JSON, because a strict model takes a list for a tuple there
         config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
+        refused: list[Any] = []
     except ValidationError as error:
-        mistakes = [_describe(mistake, document) for mistake in error.errors()]
+        refused = error.errors()
+    mistakes = _mistakes(refused, document, path.parent)
+    if mistakes:
         mistakes = sorted({*mistakes, *_written_secrets(document)})
         lines = "".join(f"\n  line {line}: {what}" for line, what in mistakes)
         raise ConfigError(
             f"{count_of(len(mistakes), 'mistake')}:{lines}\n",
             where=str(path),
             fix="Every setting is explained in docs/settings.md",
-        ) from error
+        )
     if secrets := _written_secrets(document):
         lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(secrets))
         fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
         raise ConfigError(f"{count_of(len(secrets), 'secret')}:{lines}\n", where=str(path), fix=fix)
     return config
+
+
+def _mistakes(refused: list[Any], document: Any, root: Path) -> list[tuple[int, str]]:
+    """What the settings refuse, and what they cannot see themselves, as (line, text); each place once."""
+    places = {_location(mistake) for mistake in refused}
+    others = [(location, what) for location, what in mistakes_in(document, root) if tuple(location) not in places]
+    return [_describe(mistake, document) for mistake in refused] + [
+        (_line_of(document, location), f"`{'.'.join(map(str, location))}` {what}") for location, what in others
+    ]
+
+
+def _location(mistake: Any) -> tuple[Any, ...]:
+    return tuple(part for part in mistake["loc"] if isinstance(part, int) or not _is_union_branch(part))
 
 
 def _written_secrets(document: Any) -> list[tuple[int, str]]:
@@ -110,7 +127,7 @@ def _written_secrets(document: Any) -> list[tuple[int, str]]:
 
 def _describe(mistake: Any, document: Any) -> tuple[int, str]:
     """A mistake as (line, text)."""
-    location = [part for part in mistake["loc"] if isinstance(part, int) or not _is_union_branch(part)]
+    location = list(_location(mistake))
     key = ".".join(str(part) for part in location)
     line = _line_of(document, location)
     if mistake["type"] == "extra_forbidden":

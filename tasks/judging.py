@@ -1,22 +1,22 @@
 """Scores of an answer against its target, the same for Chinese and English. Pure.
 
 Both are read by the row's kind (tasks/targets.py); the score is the kind's measure, from 0 to 1. An answer that cannot be read
-scores 0. A target that cannot be read is compared as text.
+scores 0, and so does one that ends in a loop (tasks/answer_loops.py). A target that cannot be read is compared as text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tasks import similarity
-from tasks.files import canonical_json
+from tasks.answer_loops import ends_in_loop
+from tasks.answer_text import plain, spell
+from tasks.target_forms import equal_json
 from tasks.targets import BARE, Frame, is_unfinished, read_target, spell_target, without_thought
-from tasks.text import normalise
 
 CLASSIFICATION = "classification"
-ENDING = " .,;:!?。、…"
-"""What may end an answer without changing it; fullwidth forms are folded into these by NFKC."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,8 @@ class Judged:
     counts: tuple[int, int, int] | None
     """Of a set (entities, triples): how many were right, said, and wanted."""
     is_unparsed: bool
-
-
-def plain(text: str) -> str:
-    """The text as answers are compared: normalised, without punctuation at its end (unless it is nothing else)."""
-    normal = normalise(text)
-    return normal.rstrip(ENDING) or normal
+    is_looping: bool = False
+    """It scores 0 because it ends in a loop."""
 
 
 def exact_match(answer: str, target: str) -> float:
@@ -44,12 +40,12 @@ def exact_match(answer: str, target: str) -> float:
 
 
 def token_f1(answer: str, target: str) -> float:
-    """F1 of the tokens that answer and target share (tasks.text.segment: a Chinese character, or a word).
+    """F1 of the tokens that answer and target share (tasks.answer_tokens); 1 where they match exactly.
 
     Where one of them has no token (only punctuation, or nothing), it is exact match.
     """
     score = similarity.token_f1(answer, target)
-    return exact_match(answer, target) if score is None else score
+    return exact_match(answer, target) or score or 0.0
 
 
 def score_answer(kind: str, answer: str, target: str) -> float:
@@ -73,9 +69,11 @@ def judge_answer(kind: str, answer: str, target: str, frame: Frame = BARE) -> Ju
     if said is None:
         counts = (0, 0, len(wanted)) if isinstance(wanted, frozenset) else None
         return Judged(0.0, False, "", counts, is_unparsed=True)
-    score, exact = _compare(kind, said, wanted)
     counts = (len(said & wanted), len(said), len(wanted)) if isinstance(wanted, frozenset) else None
-    return Judged(score, exact, spell_target(said), counts, is_unparsed=False)
+    score, is_exact = _compare(kind, said, wanted)
+    if kind in _OVERLAP and not is_exact and ends_in_loop(said, wanted):
+        return Judged(0.0, False, spell_target(said), counts, is_unparsed=False, is_looping=True)
+    return Judged(score, is_exact, spell_target(said), counts, is_unparsed=False)
 
 
 def _compare(kind: str, said: Any, wanted: Any) -> tuple[float, bool]:
@@ -84,13 +82,19 @@ def _compare(kind: str, said: Any, wanted: Any) -> tuple[float, bool]:
         size = len(said) + len(wanted)
         return (2 * len(said & wanted) / size if size else 1.0), said == wanted
     if kind in ("json", "tool_calls"):
-        is_same = canonical_json(said) == canonical_json(wanted)
+        is_same = equal_json(said, wanted)
+    else:
+        is_same = said == wanted if kind == "code" else bool(exact_match(said, wanted))
+    if is_same or kind not in _OVERLAP:
         return float(is_same), is_same
-    is_same = said == wanted if kind == "code" else bool(exact_match(said, wanted))
-    if kind == CLASSIFICATION:
-        return float(is_same), is_same
-    if kind in ("translation", "code"):
-        return similarity.chrf(said, wanted), is_same
-    if kind == "summary":
-        return similarity.rouge_l(said, wanted), is_same
-    return token_f1(said, wanted), is_same
+    return _OVERLAP[kind](said, wanted), False
+
+
+_OVERLAP: dict[str, Callable[[str, str], float]] = {
+    "qa": token_f1,
+    "free": token_f1,
+    "summary": similarity.rouge_l,
+    "translation": lambda said, wanted: similarity.chrf(spell(said), spell(wanted)),
+    "code": lambda said, wanted: similarity.chrf(said, wanted, with_spaces=True),
+}
+"""How answers of these kinds are scored that are not the same as their target."""

@@ -39,6 +39,8 @@ class Progress:
     done: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    before: float = 0.0
+    """Of what is done, that of an earlier process."""
     _bar: Any = None
     _task: Any = None
     _last_line: float = 0.0
@@ -51,7 +53,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done, facts=self._told())
         elif self.is_told and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            say(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}")
+            say(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}{self._left()}")
 
     def event(self, **facts: Any) -> None:
         """Appends a line to the stage's events file; a failure to write is not the stage's failure."""
@@ -60,15 +62,31 @@ class Progress:
         with contextlib.suppress(OSError), (paths.EVENTS / f"{self.stage}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({**facts, **self.marks}) + "\n")
 
+    def resume(self, done: float) -> None:
+        """Begins with what an earlier process did: it counts as done, and not for the rate."""
+        self.done = self.before = done
+
     @property
     def rate(self) -> float:
         """Units a second since the start."""
-        return self.done / max(time.monotonic() - self.started, 1e-9)
+        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None while it says little."""
+        is_known = self.done > self.before and time.monotonic() - self.started >= PLAIN_LINE_EVERY_SECONDS
+        return max(self.total - self.done, 0.0) / self.rate if is_known else None
 
     def _told(self) -> str:
         rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
         facts = "".join(f" · {name.replace('_', ' ')} {value:,.4g}" for name, value in self.facts.items())
         return f" · {rate} {self.unit}/s{facts}"
+
+    def _left(self) -> str:
+        seconds = self.seconds_left
+        if not seconds:
+            return ""
+        return f" · {seconds:.0f} s left" if seconds < 90 else f" · {seconds / 60:.0f} min left"
 
 
 @contextlib.contextmanager

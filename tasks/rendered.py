@@ -21,6 +21,7 @@ instruction templates of each family, the chat template, and which answers are t
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,9 @@ TEST = paths.RENDERED / "test.parquet"
 VALID = paths.RENDERED / "valid.parquet"
 """The family of each validation row: row_id, family."""
 TEMPLATES = paths.RENDERED / "templates.json"
+LEFT_OUT = paths.RENDERED / "left_out.parquet"
+"""The rows of the dataset of which there is no example, and why: row_id, split, reason (a stable code: `prompt_too_long`), and
+detail (which rule of render.balance)."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,22 @@ def read_valid_families() -> dict[str, str]:
     except FileNotFoundError as error:
         raise not_rendered(VALID) from error
     return dict(zip(table["row_id"].to_pylist(), table["family"].to_pylist(), strict=True))
+
+
+def read_left_out(path: Path = LEFT_OUT, row_ids: Collection[str] | None = None) -> pa.Table:
+    """The rows of which there is no example, and why; none where `render` wrote no such file yet.
+
+    Args:
+        row_ids: only these rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in ("row_id", "split", "reason", "detail")])
+    if not path.exists():
+        return schema.empty_table()
+    filters = None if row_ids is None else [("row_id", "in", sorted(row_ids))]
+    return pq.read_table(path, schema=schema, filters=filters) if row_ids != set() else schema.empty_table()
 
 
 def read_rows(split: str, form: str) -> pa.Table:

@@ -1,9 +1,17 @@
 """The base of every room's settings: strict, frozen, and documented under each field."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]
+"""What numpy, torch and Optuna all take, also of the second of two processes."""
+Processes = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Settings(BaseModel):
-    """A section of params.yaml. An unknown key is an error; values do not change after parsing."""
+    """A section of params.yaml. An unknown key is an error; values do not change after parsing, and numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks.text import segment
+from tasks.answer_tokens import answer_tokens
 
 CHRF_ORDER = 6
 CHRF_BETA = 2
+_NO_NEED = re.compile(r"(?<!\d) | (?!\d)")
 
 
 def token_f1(answer: str, target: str) -> float | None:
-    """F1 of the tokens that both share (tasks.text.segment: a Chinese character, or a word); None where one has no token."""
-    said, wanted = Counter(segment(answer)), Counter(segment(target))
-    if not said or not wanted:
+    """F1 of the tokens that both share (tasks.answer_tokens), whichever is which; None where one has no token."""
+    ours, theirs = Counter(answer_tokens(answer)), Counter(answer_tokens(target))
+    if not ours or not theirs:
         return None
-    return 2 * (said & wanted).total() / (said.total() + wanted.total())
+    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
 
 
-def chrf(answer: str, target: str) -> float:
-    """chrF2 of one sentence, as sacreBLEU computes it (M. Popović, "chrF", WMT 2015): character n-grams of 1 to 6, white space
-    left out, precision and recall averaged over the orders that both texts have, recall counted twice as much."""
-    said, wanted = "".join(answer.split()), "".join(target.split())
+def chrf(answer: str, target: str, *, with_spaces: bool = False) -> float:
+    """chrF2 of one sentence, as sacreBLEU computes it (M. Popović, "chrF", WMT 2015): character n-grams of 1 to 6, precision
+    and recall averaged over the orders that both texts have, recall counted twice as much.
+
+    Args:
+        with_spaces: white space counts, as it does in code; else it is left out, but between digits: `5 10` is not `510`.
+    """
+    if not with_spaces:
+        answer, target = (_NO_NEED.sub("", " ".join(text.split())) for text in (answer, target))
     precisions, recalls = [], []
-    for order in range(1, min(CHRF_ORDER, len(said), len(wanted)) + 1):
-        ours, theirs = _ngrams(said, order), _ngrams(wanted, order)
+    for order in range(1, min(CHRF_ORDER, len(answer), len(target)) + 1):
+        ours, theirs = _ngrams(answer, order), _ngrams(target, order)
         shared = (ours & theirs).total()
         precisions.append(shared / ours.total())
         recalls.append(shared / theirs.total())
@@ -37,11 +44,11 @@ def chrf(answer: str, target: str) -> float:
 
 
 def rouge_l(answer: str, target: str) -> float:
-    """ROUGE-L (C.-Y. Lin, 2004), the F measure: the longest common subsequence of the texts' tokens."""
-    said, wanted = segment(answer), segment(target)
-    if not said or not wanted:
+    """ROUGE-L (C.-Y. Lin, 2004), the F measure: the longest common subsequence of the texts' tokens (tasks.answer_tokens)."""
+    ours, theirs = answer_tokens(answer), answer_tokens(target)
+    if not ours or not theirs:
         return 0.0
-    return 2 * common_subsequence(said, wanted) / (len(said) + len(wanted))
+    return 2 * common_subsequence(ours, theirs) / (len(ours) + len(theirs))
 
 
 def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:

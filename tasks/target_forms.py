@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
-from tasks.text import normalise
+from tasks.answer_text import one_line
 
 Pairs = frozenset[tuple[str, ...]]
 
@@ -39,7 +40,7 @@ def read_code(answer: str) -> str | None:
 
 
 def read_json(answer: str) -> Any:
-    return json_of(answer)
+    return json_of(answer, exact=True)
 
 
 def read_entities(answer: str) -> Pairs | None:
@@ -84,7 +85,7 @@ def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
 def read_calls(answer: str) -> list[dict[str, Any]] | None:
     """Calls as JSON, alone or in a list, in <tool_call> tags or not; `parameters` is another word for `arguments`."""
     tagged = _TAGGED.findall(answer)
-    values = [json_of(text) for text in tagged] if tagged else [json_of(answer)]
+    values = [json_of(text, exact=True) for text in tagged or [answer]]
     if values == [None] and not tagged:
         values = _json_lines(answer)
     calls = []
@@ -93,27 +94,65 @@ def read_calls(answer: str) -> list[dict[str, Any]] | None:
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
             return None
         arguments = inner.get("arguments", inner.get("parameters", {}))
-        parsed = json_of(arguments) if isinstance(arguments, str) else arguments
+        parsed = json_of(arguments, exact=True) if isinstance(arguments, str) else arguments
         calls.append({"name": inner["name"], "arguments": arguments if parsed is None else parsed})
     return calls or None
 
 
-def json_of(text: str) -> Any:
-    """The JSON object or list of an answer: all of it, or the only thing in a code fence; else None."""
+def json_of(text: str, *, exact: bool = False) -> Any:
+    """The JSON object or list of an answer: all of it, or the only thing in a code fence; else None.
+
+    Args:
+        exact: numbers are Decimals, of whatever size, and NaN and Infinity, which are no JSON, are refused.
+    """
     fenced = _FENCE.search(text)
     for candidate in (text, fenced[1] if fenced else ""):
         stripped = candidate.strip()
         if stripped[:1] in ("{", "["):
             try:
-                return json.loads(stripped)
+                return json.loads(stripped, **(_EXACT if exact else {}))
             except (ValueError, RecursionError):
                 continue
     return None
 
 
+def equal_json(one: Any, other: Any) -> bool:
+    """Are two values that `json_of` read exactly the same JSON? 1, 1.0 and 1e0 are one number; true is none."""
+    pairs = [(one, other)]
+    while pairs:
+        one, other = pairs.pop()
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, dict):
+            if one.keys() != other.keys():
+                return False
+            pairs += [(value, other[key]) for key, value in one.items()]
+        elif isinstance(one, list):
+            if len(one) != len(other):
+                return False
+            pairs += zip(one, other, strict=True)
+        elif one != other:
+            return False
+    return True
+
+
+def _exact_number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError as error:  # an exponent of 19 digits
+        raise ValueError(text) from error
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
+
+
+_EXACT: dict[str, Any] = {"parse_int": _exact_number, "parse_float": _exact_number, "parse_constant": _no_number}
+
+
 def _json_lines(answer: str) -> list[Any]:
     """A JSON value a line, as some chat templates write several calls; [None] where a line is none."""
-    values = [json_of(line.rstrip(" ;,")) for line in answer.splitlines() if line.strip()]
+    values = [json_of(line.rstrip(" ;,"), exact=True) for line in answer.splitlines() if line.strip()]
     return [None] if not values or None in values else values
 
 
@@ -127,7 +166,7 @@ def _is_triple(value: Any, names: tuple[str, ...]) -> bool:
 
 def _pairs(kind: str, value: Any) -> Pairs | None:
     entries = entries_of(kind, value)
-    return None if entries is None else frozenset(tuple(map(normalise, entry.values())) for entry in entries)
+    return None if entries is None else frozenset(tuple(map(one_line, entry.values())) for entry in entries)
 
 
 def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
@@ -136,7 +175,7 @@ def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> P
     found = [read(line) for line in answer.splitlines() if line.strip()]
     if not found or None in found:
         return None
-    return frozenset(tuple(normalise(part) for part in one) for one in found if one is not None)
+    return frozenset(tuple(one_line(part) for part in one) for one in found if one is not None)
 
 
 def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:

@@ -7,12 +7,13 @@ the words of its own chat template. What cannot be read is None.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from tasks import target_forms as forms
-from tasks.files import canonical_json
 
 MEASURES = {
     "classification": "exact match",
@@ -86,8 +87,20 @@ def spell_target(value: Any) -> str:
     """What was read, as one line of text for reports; "" for what could not be read."""
     if value is None or isinstance(value, str):
         return value or ""
-    told = canonical_json(sorted(list(pair) for pair in value) if isinstance(value, frozenset) else value)
-    return told.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half a character, and no file of ours can
+    json_value = sorted(list(pair) for pair in value) if isinstance(value, frozenset) else value
+    return (
+        _ENCODER.encode(json_value).encode("utf-8", "replace").decode()
+    )  # JSON may hold half a character, and no file of ours can
+
+
+def _short(number: Decimal) -> int | float | str:
+    """A number for reports."""
+    if number.adjusted() < 18 and number == number.to_integral_value():
+        return int(number)
+    return float(number) if number.is_zero() or -300 < number.adjusted() < 300 else str(number)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_short)
 
 
 def tool_calls_of(text: str) -> list[dict[str, Any]] | None:

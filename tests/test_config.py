@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY, params, write_params
+from pydantic import BaseModel, ValidationError
 
-from tasks.config import PipelineConfig, load_config
+from tasks.config import PipelineConfig, load_config, settings_within
 from tasks.errors import ConfigError
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -102,3 +105,136 @@ def test_the_reference_page_is_the_one_that_the_docstrings_give() -> None:
     from flows.reference import reference
 
     assert (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8") == reference(), "run: make docs"
+
+
+def classes(model: type[BaseModel] = PipelineConfig) -> set[type[BaseModel]]:
+    """The settings of every section, and of those within it."""
+    inner = (settings_within(field.annotation) for field in model.model_fields.values())
+    return {model}.union(*(classes(each) for each in inner if each is not None))
+
+
+NUMBERS = [
+    (model, field.alias or name)
+    for model in sorted(classes(), key=lambda each: each.__name__)
+    for name, field in model.model_fields.items()
+    if "float" in str(field.annotation) or "int" in str(field.annotation).replace("Hint", "")
+]
+
+
+@pytest.mark.parametrize(("model", "name"), NUMBERS, ids=lambda each: getattr(each, "__name__", each))
+def test_no_number_may_be_infinite_or_none_at_all(model: type[BaseModel], name: str) -> None:
+    """Case 19's kind: a library would refuse it, after all the work that comes before it."""
+    for value in ("NaN", "Infinity", "-Infinity", "1e999"):
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate_json(f'{{"{name}": {value}}}')
+        assert name in {error["loc"][0] for error in caught.value.errors()}
+
+
+def test_every_seed_is_one_that_numpy_torch_and_optuna_take() -> None:
+    """Case 19's kind: `seed: -1` came to nothing at the end of a training's first step."""
+    seeded = [model for model in classes() if "seed" in model.model_fields]
+    assert len(seeded) >= 6
+    for model in seeded:
+        for value, is_refused in ((-1, True), (2**32, True), (2**32 - 2, False), (0, False)):
+            try:
+                model.model_validate_json(f'{{"seed": {value}}}')
+                refused = set()
+            except ValidationError as error:
+                refused = {each["loc"][0] for each in error.errors()}
+            assert ("seed" in refused) == is_refused
+
+
+def project_with(tmp_path: Path, **sections: Any) -> str:
+    """What is wrong with a project's parameters; the project has the templates of this one."""
+    shutil.copytree(REPOSITORY / "data/templates", tmp_path / "data/templates", dirs_exist_ok=True)
+    source = {"name": "a", "path": "inbox/a.jsonl", "shape": "text_label", "family": "sentiment"}
+    config = params("base/model", [source])
+    for name, values in sections.items():
+        config[name] = {**config.get(name, {}), **values}
+    write_params(tmp_path, config)
+    written = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    written = written.replace(": NaN", ": .nan").replace("Infinity", ".inf")  # as YAML writes them
+    (tmp_path / "params.yaml").write_text(written, encoding="utf-8")
+    try:
+        load_config(tmp_path / "params.yaml")
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen2.5-news", "x..y", "foo.lock", "a/b", "a:b", "-a", "a b", "", "模型", "a@{b", "a\n", ".a", "x" * 101]
+)
+def test_a_name_that_mlflow_or_git_refuses_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Case 19: it was refused after the whole training, and the fix blamed the registry."""
+    told = project_with(tmp_path, register={"model_name": name})
+    assert "`register.model_name`" in told
+    assert ("no dot" in told) == ("." in name)
+
+
+def test_what_mlflow_and_git_say_of_a_name_that_may_be(tmp_path: Path) -> None:
+    """The rule is at least as strict as theirs."""
+    import subprocess
+
+    from mlflow.utils.validation import _validate_logged_model_name, _validate_model_name
+
+    for name in ("qwen2_5-news", "A", "9-x", "strop-model"):
+        assert not project_with(tmp_path, register={"model_name": name})
+        _validate_model_name(name)
+        _validate_logged_model_name(name)
+        subprocess.run(["git", "check-ref-format", f"refs/tags/{name}@v1"], check=True)
+
+
+def test_a_family_or_chat_template_that_is_nowhere_is_told_before_any_work(tmp_path: Path) -> None:
+    """Case 20: it passed config, doctor, ingest, validate and curate, and failed at render."""
+    source = {"name": "a", "path": "inbox/a.jsonl", "shape": "text_label", "family": "sentimant"}
+    told = project_with(
+        tmp_path,
+        ingest={"sources": [source]},
+        gate={"families": {"topics": {"floor": 0.5}}},
+        render={"balance": [{"family": "zzz", "weight": 2}]},
+        base={"chat_template": "qwn"},
+    )
+    assert "4 mistakes" in told
+    for what in (
+        '`ingest.sources.0.family` is "sentimant", which is no family: did you mean `sentiment`? Or write data/templates/',
+        '`gate.families.topics` is "topics", which is no family: did you mean `topic`?',
+        '`render.balance.0.family` is "zzz", which is no family: there are code, dialogue,',
+        '`base.chat_template` is "qwn", which is no chat template: did you mean `qwen`?',
+    ):
+        assert what in told
+    (tmp_path / "data/templates/sentimant.yaml").write_text("")
+    assert "sentimant" not in project_with(tmp_path, ingest={"sources": [source]})
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "place"),
+    [
+        ("finetune", {"trainer": {"adam_beta2": float("nan")}}, "finetune.trainer.adam_beta2"),
+        ("finetune", {"search": {"parameters": {"lora.alpha": {"choices": [8.0, float("inf")]}}}}, "finetune.search.parameters"),
+        ("finetune", {"max_steps": 10**30}, "finetune.max_steps"),
+        ("finetune", {"threads": 10**6}, "finetune.threads"),
+        ("finetune", {"lora": {"target_modules": []}}, "finetune.lora.target_modules"),
+        ("finetune", {"lora": {"target_modules": [""]}}, "finetune.lora.target_modules"),
+        ("finetune", {"launch": {"nodes": 2, "address": "host:99999"}, "gradient_accumulation_steps": 2}, "finetune.launch"),
+        ("finetune", {"launch": {"nodes": 2, "address": ":29500"}, "gradient_accumulation_steps": 2}, "finetune.launch"),
+        ("base", {"model": "a/b/c"}, "base.model"),
+        ("base", {"model": "a..b"}, "base.model"),
+        ("base", {"model": ""}, "base.model"),
+        ("base", {"revision": ""}, "base.revision"),
+        ("register", {"tracking_uri": "htp://x"}, "register.tracking_uri"),
+        ("register", {"tracking_uri": ""}, "register.tracking_uri"),
+        ("validate", {"processes": 10**9}, "validate.processes"),
+    ],
+)  # fmt: skip
+def test_other_values_that_a_library_would_refuse_are_told_at_once(
+    tmp_path: Path, section: str, values: dict[str, Any], place: str
+) -> None:
+    """Case 19's kind."""
+    told = project_with(tmp_path, **{section: values, "gate": {"alpha": 7}})
+    assert f"`{place}" in told
+    assert "`gate.alpha`" in told, "all at once"
+
+
+def test_a_number_is_told_of_once(tmp_path: Path) -> None:
+    assert "1 mistake:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})

@@ -11,6 +11,9 @@ import pyarrow as pa
 import pytest
 
 from tasks import target_forms, text
+from tasks.answer_loops import ends_in_loop
+from tasks.answer_text import plain
+from tasks.answer_tokens import answer_tokens
 from tasks.build import prompts, refusals, rewording
 from tasks.curate import pii, quality
 from tasks.curate.cleaning import clean_row
@@ -67,6 +70,9 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "mojibake": damage.mojibake_runs,
     "count of segments": column(measure.segments_of),
     "damage, by RE2": column(lambda texts: pa.compute.match_substring_regex(texts, damage.pattern_of_damage())),
+    "tokens of an answer": answer_tokens,
+    "a plain answer": plain,
+    "loops": lambda given: ends_in_loop(given, given[:1000]),
     "code": target_forms.read_code,
     "entities": target_forms.read_entities,
     "triples": target_forms.read_triples,

@@ -131,7 +131,9 @@ def reread(
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(help="A version (v1), or `now`.")],
+    first: Annotated[
+        str | None, typer.Argument(help="A version (v1), or `now`; the newest, where none is given.")
+    ] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
     as_json: Json = False,
 ) -> int:
@@ -139,6 +141,7 @@ def diff(
     config = enter_project()
     from tasks.lineage.difference import difference
 
+    first = first or _newest_version(config.register_.model_name)
     found = difference(config.register_.model_name, first, second)
     kinds = ("added", "removed", "edited", "moved", "other_answer")
     if as_json:
@@ -162,7 +165,8 @@ def diff(
         out.print(Text(f"{kind.rows:>10,}  {name.replace('_', ' '):<13} {told}"))
         for row in kind.examples[:2]:
             asked = " ".join(f"{row['instruction']} {row['input']}".split())
-            was = f" (was: {' '.join(row['output_before'].split())[:60]})" if "output_before" in row else ""
+            before = " ".join(row.get("output_before", "").split())[:60]
+            was = f" ({'another row answers' if name == 'other_answer' else 'was'}: {before})" if before else ""
             out.print(
                 Text(
                     f"              {row['row_id'][:8]}  {asked[:70]} → {' '.join(row['output'].split())[:50]}{was}",
@@ -170,6 +174,15 @@ def diff(
                 )
             )
     return 0
+
+
+def _newest_version(model: str) -> str:
+    from tasks.lineage.versions import registered_versions
+
+    known = registered_versions(model)
+    if not known:
+        raise DataError("no version yet to compare with", where=model, fix="Make one: strop run")
+    return f"v{known[-1]}"
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,9 @@ from tasks.visible import shown
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROW_WIDTH = 12
+_ROW_ID = re.compile("[0-9a-f]{32}")
+
 app = typer.Typer(help="Rows that were refused or dropped, and why.", no_args_is_help=True)
 
 Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
@@ -27,7 +31,9 @@ Rows = Annotated[
 Reason = Annotated[str | None, typer.Option(callback=as_text, help="Only this reason.")]
 Source = Annotated[str | None, typer.Option(callback=as_text, help="Only this source.")]
 Batch = Annotated[str | None, typer.Option(callback=as_text, help="Only this batch: its id, or its first characters.")]
-Room = Annotated[str | None, typer.Option(callback=as_text, help="Only what this room refused: validate or curate.")]
+Room = Annotated[
+    str | None, typer.Option(callback=as_text, help="Only what this room left out: validate, curate or render.")
+]
 
 
 @app.command("list")
@@ -184,14 +190,24 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("row", "reason", "where", "value"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    widest = max(len(shown(row["reason"])) for row in rows)
+    left = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the others, beside what lies between columns
+    for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", left // 2), ("value", left - left // 2)):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=width)
     for row in rows:
         place = f"{row['file']}:{row['line']}"
-        value = " ".join(shown(row["value"] or "").split())[:60]
-        table.add_row(row["row_id"][:12], Text(shown(row["reason"])), Text(shown(place)), Text(value))
+        value = " ".join(shown(_value_of(row)).split())[:60]
+        table.add_row(row["row_id"][:ROW_WIDTH], Text(shown(row["reason"])), Text(shown(place)), Text(value))
     console().print()
     console().print(table)
+
+
+def _value_of(row: dict[str, Any]) -> str:
+    """The offending value; the other row, where that is what the row was dropped for."""
+    value = row["value"] or ""
+    if value == row["row_id"]:
+        return "an equal row came before"
+    return f"row {value[:12]}" if _ROW_ID.fullmatch(value) else value
 
 
 def _pretty(record: str | None) -> str:

@@ -23,7 +23,7 @@ Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its
 def why(row: Row, as_json: Json = False) -> int:
     """Where a row came from, every decision made on it, its side, and which versions were trained on it."""
     config = enter_project()
-    from tasks.lineage.why import IN_WEIGHTS
+    from tasks.lineage.why import IN_WEIGHTS, LEFT_OUT
     from tasks.lineage.why import why as find
 
     found = find(row, config.register_.model_name)
@@ -45,10 +45,10 @@ def why(row: Row, as_json: Json = False) -> int:
     for each in found.decisions:
         out.print(Text(f"  {each.when[:16].replace('T', ' ')}  {each.what} by {each.who}: {each.why}"))
     trained = [f"v{version}" for version, split in found.versions.items() if split in IN_WEIGHTS]
-    tested = [f"v{version}" for version, split in found.versions.items() if split not in IN_WEIGHTS]
-    out.print(
-        f"\ntrained on it: {', '.join(trained) or 'no version'} · held it out: {', '.join(tested) or 'no version'}"
-    )
+    tested = [f"v{version}" for version, split in found.versions.items() if split not in (*IN_WEIGHTS, LEFT_OUT)]
+    left = [f"v{version}" for version, split in found.versions.items() if split == LEFT_OUT]
+    held = f"held it out: {', '.join(tested) or 'no version'}" + (f" · left it out: {', '.join(left)}" if left else "")
+    out.print(f"\ntrained on it: {', '.join(trained) or 'no version'} · {held}")
     return 0
 
 
@@ -153,5 +153,8 @@ def _tell_of_what_is_left(erased: dict[str, Any], is_in_weights: bool) -> None:
 def _told(copy: Any) -> str:
     if copy.state == "kept":
         return f"kept, on the {copy.split} side" + (f", as it follows {copy.group}" if copy.group else "")
+    if copy.state == "left out":
+        rule = f" ({copy.detail})" if copy.detail else ""
+        return f"kept on the {copy.split} side, but left out by render: {copy.reason}{rule}"
     reason = f" by {copy.room}: {copy.reason}" if copy.reason else ""
     return f"{copy.state}{reason}" + (f" ({copy.detail[:200]})" if copy.detail else "")

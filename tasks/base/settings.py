@@ -4,16 +4,24 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from tasks.settings import Settings
+from tasks.settings import Seed, Settings
 
 SCRATCH = "scratch"
+_PART = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
+_HUB_ID = re.compile(f"(?:{_PART}/)?{_PART}")
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def _is_folder(model: str) -> bool:
-    return model.startswith((".", "/", "~")) or Path(model).is_dir()
+def is_hub_id(name: str) -> bool:
+    """May the Hugging Face hub have a repository of this name? As huggingface_hub's own validation says."""
+    return _HUB_ID.fullmatch(name) is not None and len(name) <= 96 and not name.endswith(".git")
+
+
+def is_folder(model: str) -> bool:
+    """Is it written as a path, or is there such a folder?"""
+    return model.startswith((".", "/", "~")) or (model != "" and Path(model).is_dir())
 
 
 class ScratchSettings(Settings):
@@ -29,7 +37,7 @@ class ScratchSettings(Settings):
     """Positions: the longest text, in tokens, that the model can read."""
     tokenizer_megabytes: Annotated[int, Field(ge=1)] = 100
     """The tokenizer is trained on at most so much text; of more, on the rows of lowest hash."""
-    seed: Annotated[int, Field(ge=0)] = 17
+    seed: Seed = 17
     """Seeds the weights."""
 
 
@@ -41,7 +49,7 @@ class BaseSettings(Settings):
     Rows that come later change neither: for a new tokenizer, remove data/base.json."""
     scratch: ScratchSettings | None = None
     """With `model: scratch`: what is made. Another value here makes another base."""
-    revision: str | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = None
     """Revision of a hub id (commit, tag or branch). Without one, the newest is resolved once and then pinned in data/base.json."""
     chat_template: str = "own"
     """The chat template: the model's own, or one of data/templates/chat/ by its name: `alpaca`, `chatml`, `gemma`, `llama2`,
@@ -57,11 +65,21 @@ class BaseSettings(Settings):
         is_elsewhere = self.model.startswith("package:") or self.model == SCRATCH or self.model.endswith(".gguf")
         if self.trust_remote_code and is_elsewhere:
             raise ValueError("`trust_remote_code` is for a folder or a hub id")
-        if self.trust_remote_code and not _is_folder(self.model) and not _COMMIT.fullmatch(self.revision or ""):
+        if self.trust_remote_code and not is_folder(self.model) and not _COMMIT.fullmatch(self.revision or ""):
             raise ValueError(
                 "`trust_remote_code: true` needs `revision`, a commit of 40 hexadecimal digits: what runs is then pinned"
             )
         return self
+
+    @field_validator("model")
+    @classmethod
+    def is_a_model(cls, model: str) -> str:
+        is_file = is_folder(model) or model.endswith(".gguf") or model.startswith("package:") or model == SCRATCH
+        if not is_file and not is_hub_id(model):
+            raise ValueError(
+                f"`{model}` is no folder, and no hub id: that is `owner/name`, of letters, digits, -, _ and ."
+            )
+        return model
 
     @model_validator(mode="after")
     def scratch_is_said_twice(self) -> "BaseSettings":

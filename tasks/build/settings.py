@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from tasks.settings import Settings
+from tasks.settings import Seed, Settings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -77,7 +77,7 @@ class Recipe(Settings):
     `paraphrase` (instructions of held rows in other words) or `back_translation` (there and back through a language)."""
     rows: Count = 1000
     """At most this many rows are made."""
-    seed: int = 17
+    seed: Seed = 17
     """Seeds every draw: equal recipes ask equal questions, so that an interrupted one goes on where it stopped."""
     records: str | None = None
     """records: the files, `.jsonl` or `.csv`, as a path or a glob."""

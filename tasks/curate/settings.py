@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.settings import Settings
+from tasks.settings import Processes, Settings
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Policy = Literal["refuse", "mask", "allow"]
@@ -80,7 +80,7 @@ class CurateSettings(Settings):
     """Personal data and secrets."""
     quality: QualitySettings = QualitySettings()
     """What the text is like."""
-    processes: Annotated[int, Field(ge=1)] | None = None
+    processes: Processes | None = None
     """Processes that work on one batch; as many as there are cores, or as the CPU quota allows, where it is null. The result does
     not depend on it."""
 

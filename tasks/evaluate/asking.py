@@ -34,10 +34,9 @@ def score_rows(test: Sequence[Row], answers: Sequence[str]) -> list[Row]:
         whole = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
         judged = judge_answer(row["kind"], whole, row["target"], Frame(row.get("before", ""), row.get("after", "")))
         right, said, wanted = judged.counts or (None, None, None)
-        rows.append(
-            score_row(row, answer, judged.score, exact=judged.exact)
-            | {"read": judged.read, "is_unparsed": judged.is_unparsed, "right": right, "said": said, "wanted": wanted}
-        )
+        counted = {"right": right, "said": said, "wanted": wanted}
+        marks = {"read": judged.read, "is_unparsed": judged.is_unparsed, "is_looping": judged.is_looping}
+        rows.append(score_row(row, answer, judged.score, exact=judged.exact) | marks | counted)
     return rows
 
 
@@ -48,10 +47,10 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
         score: from 0 to 1.
         exact: is it all right? None where that cannot be said.
     """
-    told = {"prediction": prediction, "read": prediction, "is_unparsed": False, "score": score, "exact": exact}
-    return (
-        {name: row[name] for name in TEST_FIELDS} | told | {"bits": None, "right": None, "said": None, "wanted": None}
-    )
+    fixed = {name: row[name] for name in TEST_FIELDS}
+    read = {"prediction": prediction, "read": prediction, "is_unparsed": False, "is_looping": False}
+    counted = {"bits": None, "right": None, "said": None, "wanted": None}
+    return fixed | read | {"score": score, "exact": exact} | counted
 
 
 def bytes_of(text: str) -> int:

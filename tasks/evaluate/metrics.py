@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.judging import plain
+from tasks.answer_text import plain
 
 OTHER = "(other)"
 """The class of an answer that is no label."""

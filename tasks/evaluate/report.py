@@ -44,6 +44,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
+        "looping": sum(row["is_looping"] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
             for language, members in group(rows, "language").items()
@@ -88,7 +89,7 @@ def _scores(rows: list[Row], settings: EvaluateSettings, name: str) -> dict[str,
         scores,
         confidence=settings.confidence,
         samples=settings.bootstrap_samples,
-        seed=[abs(settings.seed), zlib.crc32(name.encode("utf-8"))],
+        seed=[settings.seed, zlib.crc32(name.encode("utf-8"))],
     )
     return {
         "rows": len(rows),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.settings import Settings
+from tasks.settings import Seed, Settings
 
 
 class EvaluateSettings(Settings):
@@ -19,5 +19,5 @@ class EvaluateSettings(Settings):
     """Confidence of the intervals in reports."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
     """Resamples of a bootstrap interval."""
-    seed: int = 17
+    seed: Seed = 17
     """Seeds the bootstrap."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.answer_text import plain
 from tasks.base.labelling import REWARD
 from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.precision import precision_of, warn_of_emulation
@@ -47,6 +48,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prediction", pa.string()),
         ("read", pa.string()),  # what the prediction was read as (tasks/targets.py)
         ("is_unparsed", pa.bool_()),
+        ("is_looping", pa.bool_()),  # it ends in a loop, and scores 0 (tasks/answer_loops.py)
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where that cannot be said
         ("bits", pa.float64()),  # what a text costs the model; null for other kinds
@@ -125,7 +127,8 @@ def _labels_never_taught(rows: list[Row]) -> list[str]:
     labels = labels_of(paths.MODEL)
     if labels in (None, REWARD):
         return []
-    strange = [row["target"] for row in rows if row["target"] not in labels]
+    known = set(map(plain, labels))
+    strange = [row["target"] for row in rows if plain(row["target"]) not in known]
     if not strange:
         return []
     return [
@@ -142,7 +145,7 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
     tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
     ask = WAYS.get(form, _ask_answers)
     found = {}
-    with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="rows") as progress:
+    with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="answers") as progress:
         asking = Asking(test, tokenizer, record.digest, settings, progress)
         for contender in contenders:
             with one_at_a_time(contender, settings, threads) as model:

@@ -21,14 +21,10 @@ from tasks.start import read_start
 
 _TASKS = Path(__file__).parents[1]
 _JUDGING = (
-    "decoding",
-    "judging",
-    "patterns",
-    "similarity",
-    "target_forms",
-    "targets",
-    "text",
-)  # what answers are rewarded by
+    *("answer_loops", "answer_text", "answer_tokens", "decoding", "judging", "patterns", "similarity"),
+    *("target_forms", "targets", "text"),
+)
+"""What answers are rewarded by."""
 CODE = (_TASKS / "finetune", _TASKS / "base", *(_TASKS / f"{name}.py" for name in _JUDGING))
 """Folders and files of what decides over the weights: those of one training all come of the same code."""
 

@@ -32,8 +32,9 @@ class LaunchSettings(Settings):
     def is_whole(self) -> "LaunchSettings":
         if (self.nodes > 1) != (self.address is not None):
             raise ValueError("`address` (host:port of the first node) belongs to several nodes, and is needed there")
-        if self.address is not None and not self.address.rpartition(":")[2].isdigit():
-            raise ValueError(f"`address` is {self.address}, but should be host:port")
+        host, _, port = (self.address or "node:1").rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+            raise ValueError(f"`address` is {self.address}, but should be host:port, with a port from 1 to 65535")
         if (self.strategy == "ddp") != (self.config is None):
             raise ValueError(
                 "`config` (a file of accelerate's) belongs to strategy: fsdp and deepspeed, and is needed there"

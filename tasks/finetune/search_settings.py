@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from tasks.settings import Settings
+from tasks.settings import Seed, Settings
 
 if TYPE_CHECKING:
     from tasks.finetune.settings import TrainingSettings
@@ -67,7 +67,7 @@ class SearchSettings(Settings):
     """`median` stops a trial whose validation loss is worse than the median of the others' at the same step."""
     trials_before_pruning: Count = 4
     """So many trials run to their end before one is stopped."""
-    seed: int = 17
+    seed: Seed = 17
     """Seeds what is tried."""
 
     @model_validator(mode="after")

@@ -15,10 +15,11 @@ from tasks.finetune.objective_settings import (
     PreferenceSettings,
 )
 from tasks.finetune.search_settings import SearchSettings, require_searchable
-from tasks.settings import Settings
+from tasks.settings import Processes, Seed, Settings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 Schedule = Literal[
     "cosine",
     "linear",
@@ -39,7 +40,7 @@ class LoraSettings(Settings):
     """Scale of the adapters: their output counts alpha / rank."""
     dropout: Share = 0.0
     """Dropout on the adapters' input."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "all-linear"
     """Which modules get an adapter: every linear layer but the head, or a list of names."""
 
 
@@ -50,7 +51,7 @@ class FreezeSettings(Settings):
     """Are the token embeddings trained? Where the head shares their weights, it is then trained too."""
     head: bool = False
     """Is the output head trained?"""
-    modules: tuple[str, ...] = ()
+    modules: tuple[Text, ...] = ()
     """Other parameters that are trained: those whose name contains one of these."""
 
 
@@ -125,11 +126,11 @@ class TrainingSettings(Settings):
     """Steps between checkpoints. An interrupted run goes on from the last one."""
     deterministic: bool = False
     """On a GPU: the same weights again, bit for bit, at some cost in speed. On a CPU they are the same anyhow."""
-    seed: int = 17
+    seed: Seed = 17
     """Seeds weights, dropout and the order of rows."""
     trainer: dict[str, Any] = {}
     """Any other field of transformers.TrainingArguments, such as `adam_beta2: 0.95` or `optim: adafactor`."""
-    threads: Count | None = None
+    threads: Processes | None = None
     """CPU threads of each process; null follows physical cores, CPU quota and load, also while it trains. The weights' last bits
     may depend on it, so the receipt holds it, and each step at which it changed."""
     classify: ClassifySettings = ClassifySettings()

@@ -107,7 +107,7 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         for entry in state.log_history:  # of a training that goes on, which may have begun to explode
             self._watch(float(entry.get("loss", math.nan)))
         self._answered = 0.0 if state.global_step == 0 else None
-        self.progress.done = state.global_step * self.tokens_per_step  # a resumed training begins where it was
+        self.progress.resume(state.global_step * self.tokens_per_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         point = curve_point(state.global_step, logs or {})

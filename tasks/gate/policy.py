@@ -64,7 +64,11 @@ def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdic
     counted = scores.of(eligible)
     look = round_.looks + 1
     better = _better(counted, settings, round_, level_of_look(settings.alpha, look))
-    checks = [_floor(None, counted, settings.floor, settings, bool(eligible))]
+    others = len(scores) - len(counted)
+    among = (
+        f" on {len(counted)} rows, without {others} of families with fewer than {settings.min_rows}" if others else ""
+    )
+    checks = [_floor(None, counted, settings.floor, settings, bool(eligible), among)]
     for family in families:
         rows, policy = scores.of({family}), settings.families.get(family, FamilyPolicy())
         if policy.floor is not None:
@@ -79,7 +83,9 @@ def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdic
     return Verdict(passed, look, level_of_look(settings.alpha, look), checks)
 
 
-def _floor(family: str | None, scores: PairedScores, bound: float, settings: GateSettings, counts: bool) -> Check:
+def _floor(
+    family: str | None, scores: PairedScores, bound: float, settings: GateSettings, counts: bool, among: str = ""
+) -> Check:
     name = f"floor/{family}" if family else "floor"
     if not len(scores):
         return Check(name, family, None, None, bound, None, 0, _too_few(0, settings))
@@ -90,7 +96,7 @@ def _floor(family: str | None, scores: PairedScores, bound: float, settings: Gat
         samples=settings.bootstrap_samples,
         seed=_seed(settings, name),
     )
-    told = f"the candidate scores {score:.3f}, the floor is {bound:.3f}"
+    told = f"the candidate scores {score:.3f}{among}, the floor is {bound:.3f}"
     passed = score >= bound if counts else None
     return Check(name, family, passed, score, bound, interval, len(scores), _told(told, counts, len(scores), settings))
 
@@ -178,4 +184,4 @@ def _too_few(rows: int, settings: GateSettings) -> str:
 
 def _seed(settings: GateSettings, name: str) -> list[int]:
     """A stream of its own for each check, so that a new family leaves the others' numbers as they were."""
-    return [abs(settings.seed), zlib.crc32(name.encode("utf-8"))]
+    return [settings.seed, zlib.crc32(name.encode("utf-8"))]

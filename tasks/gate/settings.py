@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.settings import Settings
+from tasks.settings import Seed, Settings
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -32,5 +32,5 @@ class GateSettings(Settings):
     """Policies of single families, by name."""
     bootstrap_samples: Annotated[int, Field(ge=500)] = 5000
     """Resamples of the paired bootstrap."""
-    seed: int = 17
+    seed: Seed = 17
     """Seeds the bootstrap."""

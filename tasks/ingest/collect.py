@@ -18,7 +18,7 @@ from tasks.ingest.needed import NeededColumns
 from tasks.ingest.occurrences import Held
 from tasks.ingest.opened import Opened, opened
 from tasks.ingest.plain import partner_of
-from tasks.ingest.readers import format_of
+from tasks.ingest.readers import LINE_FORMATS, format_of
 from tasks.ingest.scan import digests_of, is_remote
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
@@ -208,16 +208,9 @@ class Collector:
 
     def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:
         if now.size < before.size:
-            self.problems.append(
-                f"{name}: shrank from {before.size:,} to {now.size:,} bytes; the rows that it held before are kept"
-            )
-        elif start != before.sha256 and format_of(Path(name), self.source) in (
-            "jsonl",
-            "csv",
-            "text",
-            "conll",
-            "semeval",
-        ):
+            what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
+            self.problems.append(f"{name}: {what}; the rows that it held before are kept")
+        elif start != before.sha256 and format_of(Path(name), self.source) in LINE_FORMATS:
             self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
 
     def _tell_of_another_declaration(self, batches: list[Batch]) -> None:

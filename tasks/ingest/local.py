@@ -64,7 +64,8 @@ def _look_at(name: str, source: Source, settle_seconds: float, listing: Listing)
         return
     if settle_seconds and abs(time.time() - status.st_mtime) < settle_seconds:
         listing.waiting.add(name)
-        listing.left.append(f"{name}: changed less than {settle_seconds:g} s ago; it is left for the next run")
+        ready = time.strftime("%H:%M:%S", time.localtime(status.st_mtime + settle_seconds + 1))
+        listing.left.append(f"{name}: changed less than {settle_seconds:g} s ago; a run from {ready} on takes it")
         return
     listing.found[name] = Seen(status.st_size, status.st_mtime_ns)
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
+from tasks.base.settings import is_folder, is_hub_id
 from tasks.ingest.fields import FIELDS
 from tasks.redaction.settings import NAMED_INSTEAD, naked_secrets
 from tasks.settings import Settings
@@ -158,6 +159,10 @@ class Source(Settings):
         if alien := sorted(self.model_fields_set - _EVERYWHERE - needed - may):
             known = ", ".join(sorted(needed | may))
             raise ValueError(f"kind `{self.kind}` has no {', '.join(f'`{name}`' for name in alien)}; it has {known}")
+        if self.kind == "hub" and self.path and not is_hub_id(self.path) and not is_folder(self.path):
+            raise ValueError(f"path: `{self.path}` is no folder, and no id of a dataset: that is `owner/name`")
+        if self.url is not None and "://" not in self.url and not self.url.startswith("${"):
+            raise ValueError("url: a database begins with its kind: `sqlite:///data.db`, `postgresql://…`")
         if self.kind == "sql" and (self.table is None) == (self.query is None):
             raise ValueError("kind `sql` needs either `table` or `query`")
         if self.overlap is not None and self.watermark is None:

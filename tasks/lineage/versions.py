@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 
 from tasks import git, paths
 from tasks.dataset import CHANGES, read_parts, rows_of
-from tasks.errors import DataError
+from tasks.errors import DataError, VersioningError
 from tasks.ledger import read_ledger
 from tasks.manifest import Batch, read_manifest
 from tasks.outputs import stored_files
+from tasks.rendered import LEFT_OUT, read_left_out
 from tasks.row import CHANGE_SCHEMA, CURATED_SCHEMA
 from tasks.versions import commit_of, receipt_at
 
@@ -75,6 +76,18 @@ def parts_of(model: str, version: str) -> dict[str, Part]:
             rows = rows.filter(pc.invert(pc.is_in(rows["index"], gone)))
             found[batch.batch] = Part(batch, rows, raw[f"{batch.source}/{batch.batch}.parquet"])
     return found
+
+
+def left_out_of(model: str, version: int, row_ids: set[str]) -> set[str]:
+    """Which of these rows of a version's dataset were neither trained on nor tested: too long, over a cap, ... None of those of a
+    version that was made before this was written down, or whose examples are not stored any more."""
+    try:
+        files = stored_files(commit_at(model, str(version)), paths.RENDERED, listing_only=True)
+    except VersioningError:
+        return set()
+    name = LEFT_OUT.relative_to(paths.RENDERED).as_posix()
+    found = [file.path for file in files if file.relpath == name and not file.is_missing and not file.is_gone]
+    return set(read_left_out(found[0], row_ids)["row_id"].to_pylist()) if found and row_ids else set()
 
 
 def text_of(part: Part, rows: pa.Table) -> pa.Table:

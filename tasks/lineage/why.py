@@ -14,13 +14,15 @@ from tasks import paths
 from tasks.decisions import Decision, excluded_batches, read_decisions
 from tasks.erasures import read_erasures
 from tasks.errors import DataError
-from tasks.lineage.versions import begun_with, parts_of, registered_versions
+from tasks.lineage.versions import begun_with, left_out_of, parts_of, registered_versions
 from tasks.manifest import Batch, read_manifest
 from tasks.places import places_of_rows_that_begin
 from tasks.records import read_raw, to_rows
+from tasks.rendered import read_left_out
 
 LEAST_CHARACTERS = 6
 INHERITED = "in the weights that it began with"
+LEFT_OUT = "left out of training and tests"
 IN_WEIGHTS = ("train", INHERITED)
 
 
@@ -33,7 +35,8 @@ class Copy:
     file: str
     line: int
     state: str
-    """`kept`, `dropped` (by curate), `refused` (by validate), `excluded`; `accepted`, `collected` (the next room has not run)."""
+    """`kept`, `left out` (by render), `dropped` (by curate), `refused` (by validate), `excluded`; `accepted`, `collected` (the next
+    room has not run)."""
     reason: str = ""
     room: str = ""
     detail: str = ""
@@ -51,7 +54,7 @@ class Why:
     copies: list[Copy]
     decisions: list[Decision]
     versions: dict[int, str] = field(default_factory=dict)
-    """Registered version → the row's split in its dataset. Trained on it: those where that is `train`."""
+    """Registered version → the row's split in its dataset, or LEFT_OUT. Trained on it: those where that is `train`."""
 
 
 def why(start: str, model: str) -> Why:
@@ -86,6 +89,8 @@ def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
             rows = part.rows.filter(pc.is_in(part.rows["row_id"], wanted)).select(["row_id", "split"])
             for row in rows.to_pylist():
                 found.setdefault(row["row_id"], {})[version] = row["split"]
+        for row_id in left_out_of(model, version, {each for each in found if version in found[each]}):
+            found[row_id][version] = LEFT_OUT
         for earlier in begun_with(model, version):
             for splits in found.values():
                 if splits.get(earlier) in IN_WEIGHTS:
@@ -142,6 +147,9 @@ def _copies(batch: Batch, row_id: str, places: set[int], excluded: set[str]) -> 
                 copy.room, copy.reason, copy.detail = room, line["reason"], line["value"] or ""
         if copy.state == "accepted" and (line := _line(paths.CURATED / batch.part, row_id, row["index"])):
             copy.state, copy.split, copy.group = "kept", line["split"], line["group"]
+            for out in read_left_out(row_ids={row_id}).to_pylist():
+                copy.state, copy.room = "left out", "render"
+                copy.reason, copy.detail = out["reason"], out["detail"]
         if batch.batch in excluded:
             copy.state = "excluded"
         found.append((copy, row))

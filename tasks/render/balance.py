@@ -45,6 +45,8 @@ class Mix:
         """Of the rows that may be left out or repeated: all, or without rules those that were made."""
         self._ranks = array("d")
         self._is_made = array("b")
+        self.left_out: list[tuple[str, npt.NDArray[np.int64]]] = []
+        """Rule → the places of the rows that it left out; known after `times`."""
 
     def add(self, rows: pa.Table) -> None:
         """Looks at more rows (MIXED_BY)."""
@@ -63,19 +65,26 @@ class Mix:
         left_out: Counter[str] = Counter()
         ranks = np.frombuffer(self._ranks)
         for groups in self._groups:
-            before = np.count_nonzero(times)
+            before = times > 0
             for places in groups.places():
                 _apply(groups.rule, places, ranks, times)
-            left_out[groups.rule.told()] += int(before - np.count_nonzero(times))
+            left_out[groups.rule.told()] += self._leave_out(groups.rule.told(), before, times)
         is_made = np.frombuffer(self._is_made, np.bool_)
         others = self.count - len(times)
-        left_out[SYNTHETIC] += _bound_made(is_made, ranks, times, others, self.max_synthetic_share)
+        before = times > 0
+        _bound_made(is_made, ranks, times, others, self.max_synthetic_share)
+        left_out[SYNTHETIC] += self._leave_out(SYNTHETIC, before, times)
         told = {name: count for name, count in left_out.items() if count}
         if (times == 1).all():
             return None, told
         found = np.ones(self.count, np.int32)
         found[np.frombuffer(self._places, np.int64)] = times
         return found, told
+
+    def _leave_out(self, rule: str, before: npt.NDArray[np.bool_], times: Numbers) -> int:
+        gone = np.flatnonzero(before & (times == 0))
+        self.left_out.append((rule, np.frombuffer(self._places, np.int64)[gone]))
+        return len(gone)
 
 
 class _Groups:
@@ -107,17 +116,19 @@ class _Groups:
         return [order[first:last] for first, last in itertools.pairwise(edges.tolist())]
 
 
-def replay(rows: pa.Table, known_batches: Sequence[str], share: float) -> tuple[pa.Table, Counter[str]]:
+def replay(
+    rows: pa.Table, known_batches: Sequence[str], share: float
+) -> tuple[pa.Table, Counter[str], pa.ChunkedArray]:
     """The rows that a training that goes on from a champion sees: those of new batches, and a share of the known ones.
 
     Returns:
-        The rows, and how many of them are new and known.
+        The rows, how many of them are new and known, and the ids of the others.
     """
     is_known = np.isin(np.asarray(rows["batch"].to_pylist(), np.str_), list(known_batches))
     ranks = np.array([_rank(row_id) for row_id in rows["row_id"].to_pylist()], np.float64)
     kept = ~is_known | (ranks < share)
     counts = Counter(new=int(np.count_nonzero(~is_known)), known=int(np.count_nonzero(is_known & kept)))
-    return rows.filter(pa.array(kept)), counts
+    return rows.filter(pa.array(kept)), counts, rows["row_id"].filter(pa.array(~kept))
 
 
 def _digest(values: tuple[str, ...]) -> bytes:
@@ -143,14 +154,13 @@ def _apply(rule: BalanceRule, places: npt.NDArray[np.int64], ranks: Any, times: 
         times[order[rule.max_rows :]] = 0
 
 
-def _bound_made(is_made: Any, ranks: Any, times: Any, others: int, max_share: float) -> int:
-    """Leaves out made rows over the bound; returns how many. `others`: collected rows beside these."""
+def _bound_made(is_made: Any, ranks: Any, times: Any, others: int, max_share: float) -> None:
+    """Leaves out made rows over the bound. `others`: collected rows beside these."""
     made = np.flatnonzero(is_made & (times > 0))
     if max_share >= 1 or not len(made):
-        return 0
+        return
     collected = others + int(times[~is_made].sum(dtype=np.int64))
     allowed = int(collected * max_share / (1 - max_share) + 1e-9)
     order = made[np.argsort(ranks[made], kind="stable")]
     over = order[np.cumsum(times[order], dtype=np.int64) > allowed]
     times[over] = 0
-    return len(over)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -91,6 +91,8 @@ class Material:
     settings: RenderSettings
     counts: Counter[str]
     """Examples that were cut ("cut"), those that think more than others (THINKING), and rows that were dropped, by reason."""
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    """Of those since the last look: row id and reason."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -101,19 +103,32 @@ class Material:
         """The template by which the row is said."""
         return self.families[row["family"]].choose(row)
 
+    def drop(self, row_id: str, reason: str) -> None:
+        """Counts a row of which no example is made."""
+        self.counts[reason] += 1
+        self.dropped.append((row_id, reason))
+
+    def take_dropped(self) -> list[tuple[str, str]]:
+        """Those since the last look."""
+        dropped = self.dropped.copy()
+        self.dropped.clear()
+        return dropped
+
     def made_of(self, rows: Rows, make: Callable[[list[Row]], Made]) -> Iterator[Made]:
         """`make` of the rows, a portion at a time, in order: by several processes where there are many."""
 
-        def work(portion: pa.Table) -> tuple[Made, Counter[str]]:
-            counts = self.counts.copy()
+        def work(portion: pa.Table) -> tuple[Made, Counter[str], list[tuple[str, str]]]:
+            counts, before = self.counts.copy(), self.take_dropped()
             self.counts.clear()
-            made, found = make(portion.to_pylist()), self.counts.copy()
+            made, found, dropped = make(portion.to_pylist()), self.counts.copy(), self.take_dropped()
             self.counts.clear()
             self.counts.update(counts)
-            return made, found
+            self.dropped.extend(before)
+            return made, found, dropped
 
-        for made, found in shared_out(self.settings, work, rows.portions()):
+        for made, found, dropped in shared_out(self.settings, work, rows.portions()):
             self.counts.update(found)
+            self.dropped.extend(dropped)
             yield made
 
     def rendered(self, rows: list[Row], every: bool | None = None) -> list[Example]:
@@ -121,7 +136,7 @@ class Material:
         kept = []
         for result in self.renderer.render(rows, self.choose, every):
             if isinstance(result, Dropped):
-                self.counts[result.reason] += 1
+                self.drop(result.row_id, result.reason)
             else:
                 self.count_kept(result)
                 kept.append(result)
@@ -172,15 +187,20 @@ def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) 
     An answer that was judged bad is none to learn or to be scored by: only `judged` shows it. Raw text is learned as an answer to
     nothing only where no training learns it as text.
     """
+    return rows.filter(is_of_form(form, rows, forms, split))
+
+
+def is_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.ChunkedArray:
+    """Whether each row is one of them: boolean."""
     if split == "test" and form in SPEAKING:
         form = "answers"
+    if form in ("pairs", "ranked"):
+        return pc.not_equal(rows["rejected"], "")
+    if form == "judged":
+        return pc.not_equal(rows["desirable"], "")
+    is_good = pc.not_equal(rows["desirable"], "false")
+    if form != "texts" and "texts" not in forms:
+        return is_good
     is_raw = pc.and_(pc.equal(rows["instruction"], ""), pc.equal(rows["input"], ""))
     is_raw = pc.and_(is_raw, pc.equal(rows["history"], "[]"))
-    if form == "texts":
-        return rows.filter(is_raw)
-    if form in ("pairs", "ranked"):
-        return rows.filter(pc.not_equal(rows["rejected"], ""))
-    if form == "judged":
-        return rows.filter(pc.not_equal(rows["desirable"], ""))
-    good = rows.filter(pc.not_equal(rows["desirable"], "false"))
-    return good.filter(pc.invert(is_raw.filter(pc.not_equal(rows["desirable"], "false")))) if "texts" in forms else good
+    return is_raw if form == "texts" else pc.and_(is_good, pc.invert(is_raw))

@@ -2,7 +2,8 @@
 
 The text is the row's own: what was said before, its instruction and its input, without templates. data/rendered/labels holds
 labels.json, the labels in the head's order: those of the training rows, and those that the champion knows that is trained on; and
-commonest.json, the commonest label of the training rows a family.
+commonest.json, the commonest label of the training rows a family. Labels that evaluation takes for one (`Positive`, `positive `)
+are one, spelled as the champion does, else as most training rows do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks import paths
+from tasks.answer_text import plain
 from tasks.base.labelling import text_ids
 from tasks.base.load import labels_of
 from tasks.files import read_json, write_json, write_tables
@@ -46,13 +48,14 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     numbers: dict[str, int] = {}
     found = array("i")
     by_family: Counter[tuple[str, str]] = Counter()
-    known = None if split == "train" else set(read_json(LABELS))
+    known = None if split == "train" else set(map(plain, read_json(LABELS)))
 
     def make(portion: list[Row]) -> tuple[Flat, list[tuple[str, str]]]:
         labelled = _labelled(portion, material)
-        kept = [each for each in labelled if known is None or each.label in known]
-        if len(kept) < len(labelled):
-            material.counts["unknown_label"] += len(labelled) - len(kept)
+        kept = [each for each in labelled if known is None or plain(each.label) in known]
+        for each in labelled if len(kept) < len(labelled) else ():
+            if known is not None and plain(each.label) not in known:
+                material.drop(each.row["row_id"], "unknown_label")
         pieces = [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
         return flat(pieces), [(each.row["family"], each.label) for each in kept]
 
@@ -63,10 +66,11 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
             by_family.update(labels)
         counts = gathered.write(None)
     if known is None:
-        write_json(LABELS, sorted({*numbers, *_labels_known_before()}))
-        write_json(COMMONEST, _commonest(by_family))
-    places = {label: place for place, label in enumerate(read_json(LABELS))}
-    place_of = np.array([places[label] for label in numbers], np.int32)
+        write_json(LABELS, _classes(by_family))
+    places = _Places(read_json(LABELS))
+    if known is None:
+        write_json(COMMONEST, _commonest(by_family, places))
+    place_of = np.array([places.of(label) for label in numbers], np.int32)
     np.save(FOLDER / split / "labels.npy", place_of[np.frombuffer(found, np.int32)])
     return counts
 
@@ -92,9 +96,9 @@ def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
     for row in rows:
         text, label = _text(row), row["output"].strip()
         if material.families[row["family"]].kind != KIND:
-            material.counts["not_a_classification"] += 1
+            material.drop(row["row_id"], "not_a_classification")
         elif not text or not label:
-            material.counts["empty_input" if label else "empty_answer"] += 1
+            material.drop(row["row_id"], "empty_input" if label else "empty_answer")
         else:
             kept.append((row, text, label))
     encoded = text_ids(material.tokenizer, [text for _, text, _ in kept], material.settings.max_length_tokens)
@@ -114,9 +118,34 @@ def _labels_known_before() -> tuple[str, ...]:
     return (labels_of(folder) if folder is not None else None) or ()
 
 
-def _commonest(by_family: Counter[tuple[str, str]]) -> dict[str, str]:
+def _classes(by_family: Counter[tuple[str, str]]) -> list[str]:
+    """The labels of the head, sorted: one a class, however its rows spell it."""
+    before = _labels_known_before()
+    classes = {plain(label): label for label in before}
+    spellings: Counter[str] = Counter()
+    for (_, label), count in by_family.items():
+        spellings[label] += count
+    for label, _ in sorted(spellings.items(), key=lambda each: (-each[1], each[0])):
+        classes.setdefault(plain(label), label)
+    return sorted({*before, *classes.values()})
+
+
+class _Places:
+    """Where a label stands among the head's: under its own spelling, else under another one of the same class."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._exact = {name: place for place, name in enumerate(names)}
+        self._of_class = {plain(name): place for place, name in reversed(list(enumerate(names)))}
+
+    def of(self, label: str) -> int:
+        place = self._exact.get(label)
+        return self._of_class[plain(label)] if place is None else place
+
+
+def _commonest(by_family: Counter[tuple[str, str]], places: _Places) -> dict[str, str]:
     """Family → its commonest label; of equals, the first by name."""
-    found: dict[str, tuple[int, str]] = {}
+    counts: dict[str, Counter[str]] = {}
     for (family, label), count in by_family.items():
-        found[family] = min(found.get(family, (0, "")), (-count, label))
-    return {family: label for family, (_, label) in found.items()}
+        counts.setdefault(family, Counter())[places.names[places.of(label)]] += count
+    return {family: min(labels, key=lambda label: (-labels[label], label)) for family, labels in counts.items()}

@@ -48,9 +48,9 @@ def pairs(better: list[Row], material: Material) -> list[Pair]:
     for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
         if isinstance(chosen, Dropped) or isinstance(rejected, Dropped):
             first = next(one for one in (chosen, rejected) if isinstance(one, Dropped))
-            material.counts[first.reason] += 1
+            material.drop(first.row_id, first.reason)
         elif chosen.answer_ids == rejected.answer_ids:
-            material.counts[SAME] += 1
+            material.drop(chosen.row_id, SAME)
         else:
             material.count_kept(chosen if chosen.was_cut else replace(chosen, was_cut=rejected.was_cut))
             kept.append((chosen, _pair(chosen, rejected)))

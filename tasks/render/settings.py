@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.settings import Settings
+from tasks.settings import Processes, Settings
 
 
 class BalanceRule(Settings):
@@ -48,7 +48,7 @@ class RenderSettings(Settings):
     """Which turns of the assistant a dialogue is trained on. `every`: a dialogue of ten answers teaches ten, and is read once; what
     is served at each of them stands before it, token by token. `last`: only its last one, which is what is judged, for sources
     that bring a dialogue once a turn (it would be trained on again and again), or whose earlier answers are not to be learnt."""
-    processes: Annotated[int, Field(ge=1)] | None = None
+    processes: Processes | None = None
     """Processes that read and render rows (on Linux); as many as there are cores, or as the CPU quota allows, up to eight, where
     null."""
     balance: tuple[BalanceRule, ...] = ()

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,12 +29,13 @@ from tasks.memory import give_memory_back
 from tasks.progress import track
 from tasks.quick_start import importing
 from tasks.raw_bytes import require_unchanged
-from tasks.render.balance import MIXED_BY, Mix, replay
-from tasks.render.forms import THINKING, Material, rows_of_form, shared_out, writer_of
+from tasks.render.balance import MIXED_BY, SYNTHETIC, Mix, replay
+from tasks.render.forms import THINKING, Material, is_of_form, rows_of_form, shared_out, writer_of
+from tasks.render.left_out import BALANCE, NO_FORM, NOT_REPLAYED, LeftOut
 from tasks.render.rows import COLUMNS, PORTION_ROWS, Gathering, Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates import FamilyTemplates, read_templates
-from tasks.rendered import TEMPLATES, VALID, speaks
+from tasks.rendered import LEFT_OUT, TEMPLATES, VALID, speaks
 from tasks.start import Start, read_start
 from tasks.wording import count_of
 
@@ -59,8 +62,9 @@ def run(config: PipelineConfig) -> None:
     paths.CACHE.mkdir(exist_ok=True)
     for left in paths.CACHE.glob("rendering-*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="rendering-", dir=paths.CACHE) as waiting:
-        rows, seen = _gather(Path(waiting), settings, start, report)
+    with tempfile.TemporaryDirectory(prefix="rendering-", dir=paths.CACHE) as waiting, ExitStack() as waits:
+        left_out = waits.enter_context(LeftOut(Path(waiting) / "left_out.parquet"))
+        rows, seen = _gather(Path(waiting), settings, start, report, left_out)
         give_memory_back()
         _require_templates(seen, families)
         _require_classes(seen, families)
@@ -82,15 +86,20 @@ def run(config: PipelineConfig) -> None:
                 )
 
             for form in forms:
-                split_counts = {
-                    split: writer_of(form).write(form, split, chosen(form, split), material)
-                    for split in ("train", "valid")
-                }
+                split_counts = {}
+                for split in ("train", "valid"):
+                    split_counts[split] = writer_of(form).write(form, split, chosen(form, split), material)
+                    left_out.drop(split, material.take_dropped())
                 if form == forms[-1]:
                     split_counts["test"] = {"examples": writer_of(form).write_test(chosen(form, "test"), material)}
+                    left_out.drop("test", material.take_dropped())
                     report["splits"] = split_counts
                 else:
                     report.setdefault("before", {})[form] = split_counts
+        left_out.finish(forms)
+        waits.close()  # the file is whole
+        shutil.move(Path(waiting) / "left_out.parquet", LEFT_OUT)
+    report["without_example"] = left_out.report()
     used = {family: families[family].told() for family in sorted(seen)}
     write_json(TEMPLATES, {"form": forms[-1], "families": used, **material.told()})
     report["cut"] = counts.pop("cut", 0)
@@ -108,12 +117,14 @@ def _require_context(config: PipelineConfig) -> None:
 
 
 def _gather(
-    folder: Path, settings: RenderSettings, start: Start, report: dict[str, Any]
+    folder: Path, settings: RenderSettings, start: Start, report: dict[str, Any], left_out: LeftOut
 ) -> tuple[dict[str, Rows], dict[str, Seen]]:
     """The rows of each split, in `folder`, and what was seen of each family; the report says which were left out."""
     mix = Mix(settings.balance, settings.max_synthetic_share)
     seen: defaultdict[str, Seen] = defaultdict(Seen)
     replayed: Counter[str] = Counter()
+    others: dict[str, list[npt.NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    of_dataset: Counter[str] = Counter()
     with ExitStack() as stack:
         files = {split: stack.enter_context(Gathering(folder / f"{split}.parquet")) for split in SPLITS}
         for piece in read_pieces(partial(shared_out, settings)):
@@ -124,15 +135,27 @@ def _gather(
             read = piece.select([*dict.fromkeys((*COLUMNS, *MIXED_BY))])
             for split, file in files.items():
                 rows = read.filter(pc.equal(piece["split"], split))
+                of_dataset[split] += rows.num_rows
                 if split == "train":
                     if start.champion is not None:
-                        rows, taken = replay(rows, start.champion.batches, start.replay_share)
+                        rows, taken, known = replay(rows, start.champion.batches, start.replay_share)
                         replayed += taken
+                        left_out.add(split, (NOT_REPLAYED, ""), known)
                     mix.add(rows)
+                others[split].append(file.rows + _places_of_no_form(rows, start.forms, split))
                 file.add(rows)
     if start.champion is not None:
         report["replayed"] = {name: replayed[name] for name in ("new", "known")}
     times, report["left_out"] = mix.times()
+    for split, file in files.items():
+        reasons = [(NO_FORM, ""), *((BALANCE if rule != SYNTHETIC else rule, rule) for rule, _ in mix.left_out)]
+        why = np.zeros(file.rows, np.uint16)
+        if split == "train":
+            for code, (_, places) in enumerate(mix.left_out, start=2):
+                why[places] = code
+        why[np.concatenate([np.empty(0, np.int64), *others[split]])] = 1
+        left_out.add_places(split, file.path, why, reasons)
+    report["rows"] = {split: of_dataset[split] for split in SPLITS}
     of_split = {"train": times}
     return {split: Rows(file.path, file.rows, of_split.get(split)) for split, file in files.items()}, dict(seen)
 
@@ -143,6 +166,15 @@ def _tell_of_thoughts(report: dict[str, Any], material: Material) -> None:
     if rows and not (material.tokenizer.chat_template and material.renderer.chat.has_thoughts):
         note = f"the chat template writes no `reasoning_content`: the thoughts of {count_of(rows, 'row')} are left out"
         print(f"render: note: {note} (a template that writes them: `base.chat_template`)", flush=True)
+
+
+def _places_of_no_form(rows: pa.Table, forms: tuple[str, ...], split: str) -> npt.NDArray[np.int64]:
+    """The rows that no training, or no test, reads."""
+    read = forms[-1:] if split == "test" else forms
+    is_read = np.zeros(rows.num_rows, np.bool_)
+    for form in read:
+        is_read |= is_of_form(form, rows, forms, split).to_numpy(zero_copy_only=False).astype(np.bool_)
+    return np.flatnonzero(~is_read)
 
 
 def _write_valid_families(rows: Path) -> None:
@@ -170,10 +202,10 @@ class Seen:
 def _require_templates(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:
     missing = sorted(set(seen) - set(families))
     if missing:
+        what = f"no templates for the family {', '.join(missing)}; there are {', '.join(families)}"
+        correct = "correct `family` of the source in params.yaml, then: strop data reread SOURCE"
         raise ConfigError(
-            f"no templates for the family {', '.join(missing)}; there are {', '.join(families)}",
-            where=str(paths.TEMPLATES),
-            fix=f"Write {paths.TEMPLATES}/{missing[0]}.yaml, or mend `family` of the source in params.yaml",
+            what, where=str(paths.TEMPLATES), fix=f"Write {paths.TEMPLATES}/{missing[0]}.yaml; or {correct}"
         )
 
 

@@ -37,11 +37,13 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     def make(portion: list[Row]) -> Flat:
         pieces = []
         for row, ids in encode(portion):
-            if len(ids) > 1:  # an end alone is no text
-                whole, mask = np.concatenate([begin, ids]), np.ones(len(begin) + len(ids), np.uint8)
-                mask[: len(begin)] = 0
-                cut = zip(cut_into_pieces(whole, length), cut_into_pieces(mask, length), strict=True)
-                pieces += [Piece(row["row_id"], some, of_mask) for some, of_mask in cut]
+            if len(ids) <= 1:  # an end alone is no text
+                material.drop(row["row_id"], "empty_text")
+                continue
+            whole, mask = np.concatenate([begin, ids]), np.ones(len(begin) + len(ids), np.uint8)
+            mask[: len(begin)] = 0
+            cut = zip(cut_into_pieces(whole, length), cut_into_pieces(mask, length), strict=True)
+            pieces += [Piece(row["row_id"], some, of_mask) for some, of_mask in cut]
         return flat(pieces)
 
     with Gathered(paths.RENDERED / form / split) as gathered:

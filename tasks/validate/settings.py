@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.settings import Settings
+from tasks.settings import Processes, Settings
 
 
 class ValidateSettings(Settings):
@@ -12,6 +12,6 @@ class ValidateSettings(Settings):
     """The bound on refused rows in a batch, as a share. A batch over it is set aside whole, and the run goes on."""
     data_docs: bool = True
     """Build Great Expectations Data Docs in data/docs/."""
-    processes: Annotated[int, Field(ge=1)] | None = None
+    processes: Processes | None = None
     """How many processes judge a large batch; by default one a core, or as many as the CPU quota allows. The result is the same,
     byte for byte."""

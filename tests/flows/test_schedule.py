@@ -73,6 +73,7 @@ def test_intervals_and_crons_are_checked_before_anything_starts() -> None:
     assert (when.cron, when.timezone) == ("0 2 * * 0", "Asia/Shanghai")
     for cron, timezone, every in (
         (None, None, "soon"), (None, None, "0s"), ("0 2 * *", None, None), ("0 2 * * 0", "Asia/Nowhere", None),
+        ("0 0 30 2 *", None, None), ("0 0 31 4,6 *", None, None), (None, None, "99999999999w"),
     ):  # fmt: skip
         with pytest.raises(StropError, match=r"uch as|rite a number"):
             parse_schedule(cron, timezone, every)

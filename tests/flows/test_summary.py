@@ -25,8 +25,8 @@ VALIDATE = {
     }],
     "batches": [{"batch": "ab12", "source": "news", "rows": 40, "accepted": 0, "refused": 40, "state": "set_aside"}],
 }  # fmt: skip
-CURATE = {"dropped": {"exact_duplicate": 3}, "splits": {"test": 100, "train": 400, "valid": 85}}
-RENDER = {"dropped": {"answer_too_long": 2}}
+CURATE = {"rows": 588, "dropped": {"exact_duplicate": 3}, "splits": {"test": 100, "train": 400, "valid": 85}}
+RENDER = {"rows": CURATE["splits"], "without_example": {"train": {"answer_too_long": 2}}}
 
 
 LOSSES = {"qa": {"loss": 2.5, "tokens": 154}, "topic": {"loss": 0.194, "tokens": 26}}
@@ -89,7 +89,8 @@ def test_rows_are_counted_by_what_became_of_them(summary: Summary) -> None:
     assert data is not None
     assert list(data.refused.items()) == [("empty_output", 8), ("encoding_damage", 4)]
     assert data.duplicates == 3
-    assert data.dropped == {"exact_duplicate": 3, "answer_too_long": 2}
+    assert (data.dropped, data.left_out) == ({"exact_duplicate": 3}, {"answer_too_long": 2})
+    assert data.used == {"train": 398, "valid": 85, "test": 100}
     assert list(data.splits) == ["train", "valid", "test"]
 
 

@@ -213,7 +213,7 @@ def test_a_file_that_shrank_or_was_rewritten_is_named_and_its_rows_kept() -> Non
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(10))
     ingest()
     write_jsonl(path, topic_records(4))
-    assert "inbox/a.jsonl: shrank from" in ingest().problems[0]
+    assert "inbox/a.jsonl: was edited or cut, and is shorter now" in ingest().problems[0]
     write_jsonl(path, topic_records(8, start=50))
     assert "inbox/a.jsonl: was rewritten" in ingest().problems[0]
     write_jsonl(path, topic_records(9, start=50))

@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
 from dataworld import SOURCES, collect
 
 from flows import cli
 from flows.commands import looking
+from tasks import paths
 from tasks.decisions import record_decision
 from tasks.errors import DataError
+from tasks.files import write_parquet
 from tasks.lineage import versions, why
 from tasks.lineage.choose import chosen_rows, parse_condition
 from tasks.lineage.difference import difference
@@ -174,3 +177,25 @@ def test_drift_is_told_against_another_version_with_a_picture(
     assert (two_versions / "data/reports/drift/drift.svg").exists()
     assert cli.run(["data", "drift"]) == 1
     assert "no version serves yet" in capsys.readouterr().err
+
+
+def test_a_version_that_left_a_row_out_was_not_trained_on_it(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch, strop: Any
+) -> None:
+    """`rows why` had every row of the training side trained on, also one over a cap, or too long."""
+    from tasks.outputs import StoredFile
+
+    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    assert why.why(row_id, "tiny").versions == {2: "train"}, "the test would show nothing"
+    columns = {"row_id": [row_id], "split": ["train"], "reason": ["balance"], "detail": ["all: weight 0.5"]}
+    write_parquet(two_versions / "left_out.parquet", pa.table(columns))
+    real = versions.stored_files
+    stored = StoredFile("left_out.parquet", "", two_versions / "left_out.parquet")
+    monkeypatch.setattr(
+        versions,
+        "stored_files",
+        lambda at, path, **named: [stored] if path == paths.RENDERED else real(at, path, **named),
+    )
+    assert why.why(row_id, "tiny").versions == {2: why.LEFT_OUT}
+    _, out, _ = strop("rows", "why", row_id)
+    assert "trained on it: no version · held it out: no version · left it out: v2" in " ".join(out.split())

@@ -147,3 +147,23 @@ def test_a_text_of_special_tokens_alone_is_still_a_text(tiny_gpt2: Path, tiny_be
         ((ids, was_cut),) = text_ids(tokenizer, ["体育"], 16)
         assert len(ids) > 1
         assert not was_cut
+
+
+def test_labels_that_differ_in_spelling_only_are_one_class_as_in_evaluation(project: Path, tiny_bert: Path) -> None:
+    """Two classes of the head were one in evaluation, which took either for right."""
+    spelled = {"sport": ["Sport", "sport", "sport", "ｓｐｏｒｔ．"]}
+    rows = [
+        changed(row, output=spelled.get(row["output"], [row["output"]] * 4)[place % 4])
+        for place, row in enumerate(toy_rows(120, 0))
+    ]
+    outputs = {row["row_id"]: row["output"] for row in rows}
+    report = rendered_rows(project, tiny_bert, rows)
+    assert read_json(LABELS / "labels.json") == ["business", "sport", "tech"]
+    assert report["dropped"].get("unknown_label", 0) == 0
+    train = read_rendered("train", "labels")
+    written = [outputs[row_id.decode()] for row_id in train.ids.tolist()]
+    assert {"Sport", "sport", "ｓｐｏｒｔ．"} <= set(written)
+    assert [label.casefold() for label in labels("train")] == [
+        "sport" if label in spelled["sport"] else label for label in written
+    ]
+    assert set(read_json(LABELS / "commonest.json").values()) <= {"business", "sport", "tech"}

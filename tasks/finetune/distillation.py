@@ -96,7 +96,7 @@ def _require_same_tokens(folder: Path, record: BaseRecord) -> int:
     try:
         theirs = load_tokenizer(folder).get_vocab()
     except BaseModelError as error:
-        raise TrainingError(f"the teacher {error.what}", where=str(folder), fix=ASK) from error
+        raise TrainingError(f"the teacher cannot be read: {error.what}", where=str(folder), fix=ASK) from error
     if theirs != student:
         what = "the teacher has other tokens than the base, so its soft targets mean nothing to the student"
         fix = "Take a teacher of the same family; or let it write answers: strop data build"

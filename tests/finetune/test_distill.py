@@ -154,12 +154,19 @@ def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teac
 
 
 def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, teacher: Path, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     other = shutil.copytree(teacher, tmp_path / "other")
     tokenizer = AutoTokenizer.from_pretrained(other)
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(other)
+    with pytest.raises(
+        TrainingError, match="the teacher cannot be read: its tokenizer has 401 tokens, its embeddings 400"
+    ):
+        stage.run(prepare(project, tiny_llama, **distil_from(other)))
+    model = LlamaForCausalLM.from_pretrained(other)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(other)
     with pytest.raises(TrainingError, match="other tokens than the base"):
         stage.run(prepare(project, tiny_llama, **distil_from(other)))
 

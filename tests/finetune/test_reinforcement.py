@@ -32,6 +32,7 @@ ROWS = {
     "target": ["City 4.", "sport", "体育", "它叫城市3。"],
     "before": ["", "The topic is ", "", ""],
     "after": ["", ".", "", ""],
+    "opens_thought": [False, False, False, True],
 }
 
 
@@ -51,9 +52,9 @@ def functions_of(base: Path, *rewards: dict[str, Any]) -> list[Any]:
 
 def test_answers_are_rewarded_as_evaluation_reads_them(tmp_path: Path) -> None:
     exact, score = functions_of(tmp_path, {"kind": "exact_match"}, {"kind": "score"})
-    assert exact(completions=["city 4", "sport", "体育。", "城市3"], **ROWS) == [1, 1, 1, 0]
-    assert exact(completions=["", "the topic is tech.", "科技", "它叫城市3！"], **ROWS) == [0, 0, 0, 1]
-    told = score(completions=["City 5.", "sport", "体 育", "叫城市3"], **ROWS)
+    assert exact(completions=["<think>4?</think>city 4", "sport", "体育。", "城市3"], **ROWS) == [1, 1, 1, 0]
+    assert exact(completions=["", "the topic is tech.", "科技", "想。</think>它叫城市3！"], **ROWS) == [0, 0, 0, 1]
+    told = score(completions=["City 5.", "sport", "体 育", "想。\n</think>\n\n叫城市3"], **ROWS)
     assert told[0] == pytest.approx(0.5)
     assert told[1] == 1
     assert 0 < told[3] < 1

@@ -102,3 +102,14 @@ def test_the_reference_page_is_the_one_that_the_docstrings_give() -> None:
     from flows.reference import reference
 
     assert (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8") == reference(), "run: make docs"
+
+
+def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() -> None:
+    from flows.reference import reference
+
+    lines = {line.split("`")[1]: line for line in reference().splitlines() if line.startswith("| `sources[]")}
+    assert all(
+        f"`{value}`" in lines["sources[].format"] for value in ("jsonl", "parquet", "conll", "parallel", "semeval")
+    )
+    assert all(f"`{value}`" in lines["sources[].text_unit"] for value in ("line", "document"))
+    assert lines["sources[].language"].endswith("One of `auto`, `en`, `zh`. |") or "`zh`" in lines["sources[].language"]

@@ -19,8 +19,6 @@ from tasks.ingest.settings import Source
 from tasks.ingest.streams import ARCHIVES, Content
 from tasks.ingest.table import read_parquet
 
-LINE_FORMATS = ("jsonl", "csv", "text", "conll", "semeval")
-"""Formats of which a file may be appended to."""
 FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",

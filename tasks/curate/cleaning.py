@@ -108,7 +108,7 @@ class _Cleaner:
 
     @cached_property
     def _subject(self) -> Subject:
-        """Of the row without unseen characters: what is cut off later changes nothing in it."""
+        """Of the row without unseen characters, and once those are gone, without end markers: as a second cleaning would see it."""
         return Subject(self._texts.values())
 
     @cached_property
@@ -148,6 +148,7 @@ class _Cleaner:
         if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokens:
             return False
         are_tags = any("</s>" in text for text in texts) and self._subject.is_markup
+        del self._subject
         return self._round(_outside_json(lambda text: end_markers.edits_of(text, are_tags)), end_markers.may_hold)
 
     def _take_markup(self) -> None:

@@ -29,15 +29,20 @@ def mask_texts(texts: Mapping[str, str], policy: PiiSettings) -> dict[str, list[
     finds = {name: _found(name, text, policy) for name, text in texts.items() if text and pii.may_hold(text)}
     values = {texts[name][each.start : each.end]: each.kind for name, found in finds.items() for each in found}
     if values:
-        again = [value for value in values if len(value) >= SHORTEST_REPEATED]
-        pattern = re.compile(
-            "|".join(rf"(?<![0-9A-Za-z]){re.escape(value)}(?![0-9A-Za-z])" for value in sorted(again, key=len)[::-1])
-        )
+        again = sorted((value for value in values if len(value) >= SHORTEST_REPEATED), key=len, reverse=True)
+        pattern = re.compile("|".join(map(_whole, again)))
         for name, text in texts.items():
             if again and text:
                 more = [Found(*match.span(), values[match[0]]) for match in pattern.finditer(text)]
                 finds[name] = pii.without_overlaps([*finds.get(name, ()), *more])
     return {name: _edits(texts[name], found) for name, found in finds.items() if found}
+
+
+def _whole(value: str) -> str:
+    """A value's pattern: no digit goes on with its number, no letter or digit with its word."""
+    digits, word = "0-9", "0-9A-Za-z"
+    before, after = (digits if end.isdigit() else word for end in (value[0], value[-1]))
+    return f"(?<![{before}]){re.escape(value)}(?![{after}])"
 
 
 def _found(name: str, text: str, policy: PiiSettings) -> list[Found]:

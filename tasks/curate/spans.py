@@ -37,8 +37,8 @@ def follow(came: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edi
     """
     moved = {}
     for answer, sources in _answers(came):
-        changed = [name for name in sources if name in rounds]
-        if changed and _may_hold_spans(came[answer]) and is_json(came[answer]) and is_json(texts[answer]):
+        has_changed = any(name in rounds for name in (answer, *sources))
+        if has_changed and _may_hold_spans(came[answer]) and is_json(came[answer]) and is_json(texts[answer]):
             before = json.loads(came[answer], strict=False)
             after = json.loads(texts[answer], strict=False)
             spans = [_Source(came[name], texts[name], Offsets(rounds.get(name, ()))) for name in sources]

@@ -145,7 +145,9 @@ class _Cleaner:
 
     def _cut_end_markers(self) -> bool:
         texts = [text for text in self._texts.values() if end_markers.may_hold(text)]
-        if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokens:
+        if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokenizer:
+            return False
+        if self._subject.is_tokens and not all(map(end_markers.are_glued_to_text, texts)):
             return False
         are_tags = any("</s>" in text for text in texts) and self._subject.is_markup
         del self._subject

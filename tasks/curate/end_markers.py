@@ -32,6 +32,12 @@ def are_spoken_of(texts: Iterable[str]) -> bool:
     return any(not _is_between(text, run) for text in texts for run in _RUN.finditer(text, 0, _end_without(text)))
 
 
+def are_glued_to_text(text: str) -> bool:
+    """Do the markers at the end follow a text at once, as no writer puts a word that is spoken of?"""
+    before = text[: _end_without(text)][-1:]
+    return bool(before) and not before.isspace() and before not in "\"'`“‘「『:："
+
+
 def _is_between(text: str, run: re.Match[str]) -> bool:
     return text[run.start() - 1 : run.start()] in tuple(_BEFORE_ANOTHER_TEXT)
 

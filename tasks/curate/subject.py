@@ -50,17 +50,19 @@ _TOKEN_WORDS = frozenset(
     """
     )
 )
-_TOKEN_PARTS = _listed(
+_TOKEN_PARTS = _listed("vocab | llama | qwen | gpt- | gpt2 | gpt3 | gpt4 | language model")
+_TOKEN_CHINESE = _listed("模板 | 令牌 | 词表 | 分隔符 | 语言模型")
+_TOKENIZER_PARTS = _listed(
     """
-    tokeni | sentencepiece | chatml | jinja | vocab | llama | qwen | gpt- | gpt2 | gpt3 | gpt4 | language model | {% |
-    {{ | special symbol | stop word | stop string | stop sequence | [inst] | end of text | end-of-text |
-    end of sequence | end-of-sequence | end of sentence | end-of-sentence | end of turn | end-of-turn | chattemplate |
+    tokeni | sentencepiece | chatml | jinja | {% | {{ | special token | special symbol | stop word | stop token |
+    stop string | stop sequence | end token | [inst] | end of text | end-of-text | end of sequence | end-of-sequence |
+    end of sentence | end-of-sentence | end of turn | end-of-turn | chat template | prompt template | chattemplate |
     prompttemplate
     """
 )
-_TOKEN_CHINESE = _listed(
+_TOKENIZER_CHINESE = _listed(
     """
-    模板 | 词元 | 令牌 | 分词 | 词表 | 结束符 | 终止符 | 停止符 | 分隔符 | 特殊符号 | 特殊标记 | 语言模型
+    词元 | 分词 | 结束符 | 终止符 | 停止符 | 特殊符号 | 特殊标记 | 对话模板 | 聊天模板 | 提示模板
     """
 )
 _ROLES = ("<|im_start", "<|start_header", "<|system", "<|user", "<|assistant")
@@ -115,7 +117,12 @@ class Subject:
 
     @cached_property
     def is_tokens(self) -> bool:
-        if self._names(_TOKEN_WORDS, (*_TOKEN_PARTS, *_ROLES), _TOKEN_CHINESE):
+        return self.is_tokenizer or self._names(_TOKEN_WORDS, _TOKEN_PARTS, _TOKEN_CHINESE)
+
+    @cached_property
+    def is_tokenizer(self) -> bool:
+        """Is it surely of tokens of a tokenizer? A token, a template or a llama may be another."""
+        if self._names(frozenset(), (*_TOKENIZER_PARTS, *_ROLES), _TOKENIZER_CHINESE):
             return True
         return _EOS.search(self._text) is not None if ("os" in self._text or "<" in self._text) else False
 

@@ -146,6 +146,8 @@ def test_case_06_one_text_that_is_no_markup_keeps_all_of_its_row(text: str) -> N
         ("Which tag strikes text out?", "<s>old</s>"),
         ("Wrap each name in i.", "<i>Bob</i> met <i>Ann</i>."),
         ("Which token ends a text of GPT-2?", "<|endoftext|>"),
+        ("Which token ends a text of GPT-2?", "It is <|endoftext|>"),
+        ("Which token ends a text of GPT-2?", "This one:<|endoftext|>"),
         ("GPT-2 的结束符是什么？", "<|endoftext|>"),
         ("What does the tokenizer add?", "It adds </s>"),
         ("Render this template", "{{ a }} &amp; <b>{{ b }}</b></s>"),
@@ -159,6 +161,14 @@ def test_a_row_that_speaks_of_markup_tokens_or_templates_keeps_them(question: st
     assert clean_row(given_row).row == given_row
     as_turn = row(input="And?", output="So.", history=[["user", question], ["assistant", answer]])
     assert clean_row(as_turn).row == as_turn
+
+
+@pytest.mark.parametrize(
+    "question", ["He gave her a token of love. Who?", "Where does the llama live?", "请用这个模板写一封信。"]
+)
+@pytest.mark.parametrize("answer", ["No answer", "He did.", "没有"])
+def test_a_marker_at_the_end_goes_though_a_word_of_the_row_may_mean_tokens(question: str, answer: str) -> None:
+    assert clean_row(row(instruction=question, output=f"{answer}<|endoftext|>")).row["output"] == answer
 
 
 def test_a_program_that_ends_in_a_marker_loses_it_and_no_line_end() -> None:

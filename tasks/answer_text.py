@@ -22,6 +22,7 @@ _BESIDE = regex.compile(r"(?<=[\d\p{No}--₀-₉])(?=[\p{No}--₀-₉])|(?<=[\p{
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("‐‑‒–—―−", "-"),
+        **dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()", strict=True)),  # H₂O is H2O; tasks.text keeps them apart
         "⁄": "/", "∕": "/", "∶": ":", "≦": "≤", "≧": "≥", "⩽": "≤", "⩾": "≥", "’": "'",
         "\ufe0e": None, "\ufe0f": None,
     }

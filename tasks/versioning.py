@@ -46,6 +46,7 @@ def reproduce(stage: str) -> bool:
 
     def work(repo: Repo) -> None:
         _check_what_comes_back(repo)
+        _check_what_is_missing(repo, stage)
         repo.reproduce(targets=[stage], single_item=True)
 
     with _first_on_path(), _watching_runs() as ran:
@@ -131,6 +132,14 @@ def _check_what_comes_back(repo: Repo) -> None:
         return entry
 
     repo.stage_cache._load = load_checked
+
+
+def _check_what_is_missing(repo: Repo, stage: str) -> None:
+    """The same for outputs that are not there: they come back from the cache by what dvc.lock says."""
+    for each in repo.stage.collect(stage):
+        for out in each.outs:
+            if not out.exists and out.hash_info and out.hash_info.value:
+                _remove_damaged(repo, out.hash_info.value)
 
 
 def _remove_damaged(repo: Repo, digest: str) -> None:

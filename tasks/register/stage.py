@@ -66,7 +66,10 @@ def _register(config: PipelineConfig) -> Registered:
     receipt = obtain_receipt(config)
     verdict, weights, key = receipt["verdict"], receipt["weights"], receipt_digest(receipt)
     if verdict["candidate_digest"] != weights:
-        raise DataError("the verdict is about another model than data/model", where=str(paths.VERDICT), fix="dvc repro")
+        what = "a file of data/model is not as it was when the model was judged: damaged, or edited"
+        raise DataError(
+            what, where=str(paths.MODEL), fix="Remove the folder, and it is made again: rm -r data/model; strop run"
+        )
     champion = champion_of(entries)
     if champion is not None and champion.weights_digest == weights:  # judged against itself: it means nothing
         entry = judged(entries, champion.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -259,3 +260,22 @@ def test_importing_the_door_loads_no_dvc() -> None:
     code = "import sys, tasks.versioning; print('dvc' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
+
+
+def test_a_flipped_bit_in_an_output_and_its_cache_goes_when_the_output_is_removed(project: Path) -> None:
+    """The advice was `dvc repro`, which does nothing: size and time are as they were, and the cache holds the same bytes."""
+    run_all()
+    output, cache = Path("data/curated/word"), Path(versioning.with_repo(lambda repo: repo.cache.local.path, "look"))
+    before, content = output.stat(), output.read_bytes()
+    copies = [path for path in cache.rglob("*") if path.is_file() and path.read_bytes() == content]
+    assert copies
+    for place in (output, *copies):  # they may be one file
+        place.chmod(0o644)
+        with place.open("r+b") as file:
+            file.write(bytes([content[0] ^ 1]))
+        place.chmod(0o444)
+        os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert output.read_bytes() != content
+    shutil.rmtree("data/curated")
+    assert run_all()[0]
+    assert output.read_bytes() == content

@@ -6,7 +6,7 @@ A test compares the page with what this would write.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -45,11 +45,22 @@ def _fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
         inner = settings_within(field.annotation)
-        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        text = " ".join((field.description or "").split())
+        choices = _choices(field.annotation)
+        if unnamed := [value for value in choices if f"`{value}`" not in text]:
+            text += f" {'One of' if unnamed == choices else 'Also:'} {', '.join(f'`{value}`' for value in unnamed)}."
+        text = text.replace("|", "\\|")
         found.append((path, _default(field.default, inner), text))
         if inner is not None:
             found += _fields(inner, f"{path}{'[]' if field.default in ((), {}) else ''}.")
     return found
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values of a setting that has a list of them."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation) if isinstance(value, str)]
+    return [value for inner in get_args(annotation) for value in _choices(inner)]
 
 
 def _default(value: Any, inner: type[BaseModel] | None) -> str:

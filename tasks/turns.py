@@ -43,6 +43,8 @@ ANSWERS = ("assistant", "tool_call")
 _SPEAKERS = {name: role for name, role in ROLES.items() if role != "tool_call"}
 _CALL_PARTS = ("tool_call", "tool_use")
 _RESULT_PART = "tool_result"
+PART_TYPES = ("text", IMAGE_PART, *THOUGHTS[1:], *_CALL_PARTS, _RESULT_PART)
+"""Types of the parts of a turn's content that are read."""
 
 
 class Turn(NamedTuple):
@@ -174,6 +176,8 @@ def _add_part(read: _Content, part: Any, place: str) -> None:
         text = IMAGE_PLACE
     if kind == "text" and text is None and (part.get("text") == "" or part.get("value") == ""):
         text = ""
+    if isinstance(kind, str) and kind not in PART_TYPES:
+        raise NoRow("wrong_type", place, f"a part of the type `{kind}`; known are {', '.join(PART_TYPES)}")
     if not isinstance(text, str):
         raise NoRow("wrong_type", place, part)
     if read.calls:

@@ -90,6 +90,12 @@ def test_what_cannot_be_used_is_refused(turn: dict[str, Any], field: str) -> Non
     assert (problem.code, problem.field) == ("wrong_type", field)
 
 
+def test_the_type_of_a_part_that_is_not_known_is_named_with_those_that_are() -> None:
+    problem = problem_of(said("user", [{"type": "input_audio"}]), said("assistant", "b"))
+    known = "text, image_url, reasoning, thinking, tool_call, tool_use, tool_result"
+    assert problem.value == f"a part of the type `input_audio`; known are {known}"
+
+
 @pytest.mark.parametrize(
     "more", [{"train": True}, {"loss_mask": 1}, {"thinking": "x"}, {"tool_calls": [{"name": "f"}]}]
 )

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 
 from tasks.erasures import erased_digests
 from tasks.errors import DataError, SourceError
-from tasks.ingest.batches import BatchWriter, declaration_of, declared_of, held_in
+from tasks.ingest.batches import BatchWriter, held_in
 from tasks.ingest.corrections import TRACE
 from tasks.ingest.images import ImageKeeper
 from tasks.ingest.lines import RawRecord
 from tasks.ingest.needed import NeededColumns
+from tasks.ingest.notes import declared_otherwise, rewritten
 from tasks.ingest.occurrences import Held
 from tasks.ingest.opened import Opened, opened
 from tasks.ingest.plain import partner_of
-from tasks.ingest.readers import LINE_FORMATS, format_of
+from tasks.ingest.readers import format_of
+from tasks.ingest.sampling import Sample
 from tasks.ingest.scan import digests_of, is_remote
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
@@ -55,6 +57,7 @@ class Collector:
         self._taken = {batch.batch for batch in manifest}
         self._ordinal = max((batch.ordinal for batch in manifest), default=0)
         self._unused: set[str] | None = None
+        self._sample: Sample | None = None
         own = [batch for batch in manifest if batch.source == source.name and source.max_rows is not None]
         self._rows = sum(batch.rows for batch in own if not notes_of(batch.path).reread_of)
 
@@ -64,7 +67,7 @@ class Collector:
         batches = [batch for batch in self.manifest if batch.source == self.source.name]
         try:
             if batches:
-                self._tell_of_another_declaration(batches)
+                self.problems += declared_otherwise(self.source, batches)
             return held_in(batches)
         except FileNotFoundError as error:
             fix = "Bring it back: dvc checkout data/raw.dvc"
@@ -90,6 +93,25 @@ class Collector:
             self._take(name, item)
         return now
 
+    def draw(self, items: dict[str, Seen], seen: dict[str, Seen]) -> None:
+        """Chooses which records are taken, where the source samples its `max_rows`; what cannot be read is told later."""
+        room = self._room()
+        if self.source.sample_seed is None or not room:
+            return
+        sample = Sample(self.source.sample_seed, room)
+        for name, now in items.items():
+            before = seen.get(name)
+            if before is not None and now.is_like(before):
+                continue
+            with suppress(SourceError, OSError), opened(self.source, name, before if self._goes_on else None) as item:
+                sample.look_at(item.records, self.held)
+        self._sample = sample
+
+    @property
+    def _goes_on(self) -> bool:
+        """Does an item that was read before give what came since alone?"""
+        return self.source.kind != "files" or is_remote(self.source)
+
     def _collect_file(self, name: str, now: Seen, before: Seen | None) -> Seen:
         files = [name, partner_of(name, self.source.parallel)] if self.source.parallel else [name]
         for file in files:
@@ -100,7 +122,7 @@ class Collector:
         with _telling_of(name):
             digests = digests_of(files, now.size, before.size if before else None)
         if before is not None and before.sha256 is not None and digests.whole != before.sha256:
-            self._tell_of_a_rewrite(name, now, before, digests.start)
+            self.problems += rewritten(self.source, name, now, before, digests.start)
         images = None
         if before is None or digests.whole != before.sha256:
             is_appended = before is not None and before.lines is not None and digests.start == before.sha256
@@ -171,6 +193,10 @@ class Collector:
         room = self._room()
         reported: set[str] = set()
         for rows, found in enumerate(records, start=1):
+            if self._sample is not None and not self._sample.is_taken(found):
+                columns.look_at(found.record)
+                yield rows
+                continue
             if found.raw is not None:
                 code = (found.error or "").split(":")[0]
                 if code in TOLD_OF and code not in reported:
@@ -185,6 +211,9 @@ class Collector:
             writer.add(found)
             yield rows
             if len(writer.digests) == room:
+                if self._sample is None and next(records, None) is not None:
+                    more = f"{writer.file}: its first rows were taken, up to `max_rows`; the rest is left"
+                    self.problems.append(f"{more} (a sample of all instead: `sample_seed: 0`)")
                 return
 
     def _finish(self, writer: BatchWriter) -> None:
@@ -205,23 +234,6 @@ class Collector:
         if new := fields - self._unused:
             self.problems.append(told(self.source.name, new))
             self._unused |= new
-
-    def _tell_of_a_rewrite(self, name: str, now: Seen, before: Seen, start: str | None) -> None:
-        if now.size < before.size:
-            what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
-            self.problems.append(f"{name}: {what}; the rows that it held before are kept")
-        elif start != before.sha256 and format_of(Path(name), self.source) in LINE_FORMATS:
-            self.problems.append(f"{name}: was rewritten, not only appended to; the rows that it held before are kept")
-
-    def _tell_of_another_declaration(self, batches: list[Batch]) -> None:
-        now, then = declaration_of(self.source), declared_of(batches[-1])
-        if now == then:
-            return
-        changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
-        self.problems.append(
-            f"source `{self.source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as"
-            f" they were; to have them read so, too: strop data reread {self.source.name}"
-        )
 
 
 def _told(name: str, records: Iterator[RawRecord]) -> Iterator[RawRecord]:

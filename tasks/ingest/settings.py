@@ -25,7 +25,7 @@ Shape = Literal[
 ]
 Format = Literal["auto", "jsonl", "json", "csv", "parquet", "conll", "text", "parallel", "semeval"]
 
-_EVERYWHERE = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "use"}
+_EVERYWHERE = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "sample_seed", "use"}
 _KINDS: dict[str, tuple[set[str], set[str]]] = {
     "files": (
         {"path"},
@@ -120,7 +120,10 @@ class Source(Settings):
     """Where our fields are found, if under other names: `{text: body, label: section}`. `id` names a column whose value
     must be unique within a batch."""
     max_rows: Annotated[int, Field(ge=1)] | None = None
-    """At most this many rows are ever taken from the source, in file order."""
+    """At most this many rows are ever taken from the source: the first ones, or with `sample_seed` a sample."""
+    sample_seed: int | None = None
+    """Take a random sample of `max_rows`, by this seed, not the first rows: a file that is sorted by its labels gives all of them.
+    It is drawn from what is new in a run, which is read twice; what was taken stays."""
 
     @field_validator("encoding")
     @classmethod
@@ -165,6 +168,8 @@ class Source(Settings):
             raise ValueError("url: a database begins with its kind: `sqlite:///data.db`, `postgresql://…`")
         if self.kind == "sql" and (self.table is None) == (self.query is None):
             raise ValueError("kind `sql` needs either `table` or `query`")
+        if self.sample_seed is not None and self.max_rows is None:
+            raise ValueError("`sample_seed` draws a sample of `max_rows`; say how many")
         if self.overlap is not None and self.watermark is None:
             raise ValueError("`overlap` is taken from a `watermark`; name its column")
         if self.kind == "traces" and self.shape != "messages":

@@ -139,6 +139,7 @@ def _ingest_source(
     # a file that is being written is remembered as it was when it was read
     after.files[source.name] = {name: seen[name] for name in sorted(listing.waiting & seen.keys())}
     collector = Collector(source, manifest, result.problems)
+    collector.draw(listing.found, seen)
     for name, now in listing.found.items():
         try:
             after.files[source.name][name] = collector.collect(name, now, seen.get(name))

@@ -107,7 +107,6 @@ def test_the_reference_page_is_the_one_that_the_docstrings_give() -> None:
     assert (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8") == reference(), "run: make docs"
 
 
-<<<<<<< HEAD
 def classes(model: type[BaseModel] = PipelineConfig) -> set[type[BaseModel]]:
     """The settings of every section, and of those within it."""
     inner = (settings_within(field.annotation) for field in model.model_fields.values())
@@ -239,7 +238,8 @@ def test_other_values_that_a_library_would_refuse_are_told_at_once(
 
 def test_a_number_is_told_of_once(tmp_path: Path) -> None:
     assert "1 mistake:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})
-=======
+
+
 def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() -> None:
     from flows.reference import reference
 
@@ -249,4 +249,3 @@ def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() 
     )
     assert all(f"`{value}`" in lines["sources[].text_unit"] for value in ("line", "document"))
     assert lines["sources[].language"].endswith("One of `auto`, `en`, `zh`. |") or "`zh`" in lines["sources[].language"]
->>>>>>> 6d05f5a (Draw a sample of max_rows by a seed; name known parts and the values of settings)

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.ingest.batches import declaration_of, declared_of
-from tasks.ingest.readers import format_of
+from tasks.ingest.readers import LINE_FORMATS, format_of
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
 from tasks.manifest import Batch
-
-OF_LINES = ("jsonl", "csv", "text", "conll", "semeval")
-"""Formats that a file may be appended to in."""
 
 
 def rewritten(source: Source, name: str, now: Seen, before: Seen, start: str | None) -> Iterator[str]:
@@ -24,7 +21,7 @@ def rewritten(source: Source, name: str, now: Seen, before: Seen, start: str | N
     if now.size < before.size:
         what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
         yield f"{name}: {what}; the rows that it held before are kept"
-    elif start != before.sha256 and format_of(Path(name), source) in OF_LINES:
+    elif start != before.sha256 and format_of(Path(name), source) in LINE_FORMATS:
         yield f"{name}: was rewritten, not only appended to; the rows that it held before are kept"
 
 

@@ -247,6 +247,27 @@ def test_a_batch_is_excluded_and_included_by_the_start_of_its_id(strop: Any, con
     assert strop("data", "exclude", "ff")[0] == 1
 
 
+def test_a_source_is_read_again_under_its_present_settings(strop: Any, configured: Path, tmp_path: Path) -> None:
+    from tasks.config import load_config
+    from tasks.ingest.sources import ingest_sources
+    from tasks.versioning import add_raw
+
+    write_jsonl(configured / "inbox/a.jsonl", [record | {"score": 1} for record in topic_records(3)])
+    ingest_sources(load_config().ingest)
+    add_raw()
+    code, out, _ = strop("data", "reread", "news")
+    assert (code, "there is nothing to do" in out) == (0, True)
+    write_params(configured, params(tmp_path / "no-model", [SOURCE | {"family": "sentiment"}]))
+    told = json.loads(strop("data", "reread", "news", "--json")[1])
+    assert (told["rows"], told["changed"]) == (3, ["family topic → sentiment"])
+    batches = json.loads(strop("data", "batches", "--json")[1])
+    assert [batch["state"] for batch in batches] == ["excluded", "not validated yet"]
+    assert [batch["unused"] for batch in batches] == [["score"], ["score"]]
+    assert told["batches"] == {batches[0]["batch"]: batches[1]["batch"]}
+    code, _, err = strop("data", "reread", "nwes")
+    assert (code, "no such source" in err and "There are: news" in err) == (1, True)
+
+
 def test_quarantine_shows_rows_with_their_reasons(strop: Any, configured: Path) -> None:
     import pyarrow as pa
 

@@ -19,6 +19,8 @@ from tasks.ingest.settings import Source
 from tasks.ingest.streams import ARCHIVES, Content
 from tasks.ingest.table import read_parquet
 
+LINE_FORMATS = ("jsonl", "csv", "text", "conll", "semeval")
+"""Formats that a file may be appended to in."""
 FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",

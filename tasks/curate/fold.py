@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.curate.filters import NOTHING_LEFT
+from tasks.curate.fixed_parts import share_more
 from tasks.curate.known import (
     BENCHMARK,
     GOLDEN,
@@ -36,6 +37,7 @@ from tasks.curate.shared_text import Candidates, RowTexts, candidates, links_aft
 from tasks.curate.sides import place
 from tasks.curate.sketch import SHINGLE_TOKENS
 from tasks.curate.sketch_file import Indices, Sketch
+from tasks.curate.tokens import Hashes
 
 PAIRS_AT_ONCE = 20_000
 MOST_ALIKE = 10
@@ -194,7 +196,7 @@ class _Fold:
         rows = np.unique(pairs)
         texts = dict(zip(rows.tolist(), self.texts(self.known, rows), strict=True))
         similar, alone = Shingles(rows, [texts[row].input for row in rows.tolist()]).compare(pairs)
-        pairs, may_be_same = pairs[similar >= least], alone[similar >= least] <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
+        pairs, alone = pairs[similar >= least], alone[similar >= least]
         if not len(pairs):
             return
         rows = np.unique(pairs)
@@ -208,7 +210,11 @@ class _Fold:
         inputs += [each.input for each in self.texts(self.known, others)] if len(others) else []
         alike = Shingles(everything[order], [inputs[number] for number in order])
         alike.leave_out_common(MOST_ALIKE)
-        differ_little = alike.compare(pairs)[0] >= least
+        shared = alike.shared(
+            pairs
+        )  # a name that many rows hold, and of these two only one, is no fixed part of theirs
+        differ_little = shared >= least * (shared + alone)
+        may_be_same = alone <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
         same: dict[int, list[int]] = defaultdict(list)
         near: dict[int, list[int]] = defaultdict(list)
         marks = zip(may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), strict=True)
@@ -253,20 +259,32 @@ class _Fold:
             self.known, self.first_new, self.sketch, settings.common_passage_rows, settings.common_passage_share
         )
         earlier, numbers = groups.between_sides()
-        groups.drop_groups(numbers[self._share_text(earlier)])
+        groups.drop_groups(numbers[self._share_text(earlier, groups.fixed)])
         found = groups.candidates()
-        after = links_after_boilerplate(groups.boilerplate, lambda rows: self.texts(self.known, rows), groups.most)
-        for first, second in [*found.pairs[self._share_text(found)].tolist(), *after.tolist()]:
+        found = found.chosen(self._share_text(found, groups.fixed))
+        after = found.chosen(np.zeros(len(found.pairs), np.bool_)).with_more(
+            links_after_boilerplate(groups.boilerplate, self._texts_of, groups.most)
+        )
+        if len(groups.fixed):
+            after = after.chosen(self._share_text(after, groups.fixed))
+        found = found.with_more(after.pairs)
+        known, pairs = self.known, found.pairs
+        is_guarded = np.isin(known.side[pairs], PROTECTED).max(axis=1)
+        total, trained = int(np.sum(known.side != NOWHERE)), int(np.sum(known.side == TRAIN))
+        for first, second in pairs[share_more(found, total, is_guarded, trained, self._texts_of)].tolist():
             self._link(first, second)
 
-    def _share_text(self, found: Candidates) -> npt.NDArray[np.bool_]:
+    def _texts_of(self, rows: Indices) -> list[RowTexts]:
+        return self.texts(self.known, rows)
+
+    def _share_text(self, found: Candidates, fixed: Hashes) -> npt.NDArray[np.bool_]:
         """(pairs,), some at a time: the texts of many rows would fill the memory."""
         marks = [np.zeros(0, np.bool_)]
         for start in range(0, len(found.pairs), PAIRS_AT_ONCE):
             some = found.part(start, PAIRS_AT_ONCE)
             is_guarded = np.isin(self.known.side[some.pairs], PROTECTED).max(axis=1)
             rows = np.unique(some.pairs)
-            marks.append(share_text(some, is_guarded, rows, self.texts(self.known, rows)))
+            marks.append(share_text(some, is_guarded, rows, self.texts(self.known, rows), fixed))
         return np.concatenate(marks)
 
     def _link(self, first: int, second: int) -> None:

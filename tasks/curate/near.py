@@ -136,6 +136,13 @@ class Shingles:
             alone.append(union - shared)
         return np.concatenate(similar), np.concatenate(alone)
 
+    def shared(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(pairs,) how many shingles the two rows share."""
+        places = np.searchsorted(self._rows, pairs)
+        parts = range(0, len(places), PAIRS_AT_ONCE)
+        shared = [_overlap(self._hashes, self._offsets, places[start : start + PAIRS_AT_ONCE])[0] for start in parts]
+        return np.concatenate([np.zeros(0, np.int64), *shared])
+
     def leave_out_common(self, most: int) -> None:
         """Leaves out the shingles that more than `most` rows have: a fixed part of their texts."""
         hashes = np.sort(self._hashes)

@@ -41,9 +41,18 @@ _OPERATOR_AFTER = re.compile(
     r"|(?:is )?equal(?:s| to)|equals?\b|plus\b|minus\b|times\b|divided by|mod\b"
     r"|(?:is )?(?:negative|positive|even|odd|prime|divisible|greater than|less than)\b"
     r"|等于|加(?:上|[ \t]?[0-9])|减(?:去|[ \t]?[0-9])|乘(?:以|[ \t]?[0-9])|除(?:以|[ \t]?[0-9])"
-    r"|的(?:结果|值|差|和|积|商|平方)|是多少)",
+    r"|的?(?:平方|立方|倒数|因数|约数|相反数|绝对值|位数|结果)|的(?:值|差|和|积|商)|是多少"
+    r"|(?:是否|是|不是)?(?:一个)?(?:质数|素数|奇数|偶数|合数|整数|正数|负数|完全平方数)|(?:能否|能|可以)被)",
     re.IGNORECASE,
 )
+_UNIT_AFTER = re.compile(
+    r"[ \t]?(?:多|余)?[万亿]?(?:人民币|[美欧日港]?元|英镑|个(?!人)|人(?![工员])|米|公里|千米|厘米|毫米"
+    r"|千克|公斤|克|吨|字节|比特|毫秒|秒|瓦|光年|平方|立方|次(?!日)|[种颗粒]|(?:dollars|euros|people|inhabitants"
+    r"|met(?:er|re)s|kilomet(?:er|re)s|miles|bytes|bits|seconds|years|times|units|items|tons|tonnes)\b)",
+    re.IGNORECASE,
+)
+"""What is counted or measured, and not called."""
+_KIND_BEFORE = re.compile(r"(?:数字|整数|自然数|质数|素数|奇数|偶数|合数|因数|倍数)[ \t]*[:：是为]?[ \t]*$")
 _LABEL = re.compile(
     r"(?:\b(?:order|invoice|part|model|serial|sku|isbn|issn|ref(?:erence)?|case|ticket|tracking|item|catalog(?:ue)?|patent|batch"
     r"|lot|product|version|build|release|pages?|commit|seed|timestamp)"
@@ -54,6 +63,8 @@ _LABEL = re.compile(
 _COMMAND = re.compile(r"(?:^|[\s$#`'\"“(（|;&>])(?:ssh|scp|sftp|rsync|mosh|sshfs|ssh-copy-id|ssh-keyscan)\s[^\n]*$")
 _FETCH = re.compile(r"(?:^|[\s$#`'\"“(（|;&>])(?:git|hg|svn|docker|podman|helm|mount|pip|npm|go)\s[^\n]*$")
 _USER_INFO = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,15}://[^\s/@]{0,64}$")
+_METHODS = frozenset("at eq ge gt id is it le lt mm mv ne to".split())  # noqa: SIM905
+"""Countries that methods of matrices are called like."""
 _PATH = re.compile(r":(?:[~/.]|[^\s:/~]{0,64}[/~])")
 
 
@@ -73,6 +84,8 @@ def is_calculated(before: str, after: str) -> bool:
         or _ASSIGNED.search(before)
         or _QUESTION.search(before)
         or _OPERATOR_AFTER.match(after)
+        or _KIND_BEFORE.search(before)
+        or _UNIT_AFTER.match(after)
     )
 
 
@@ -87,6 +100,8 @@ def is_mailbox(text: str, start: int, end: int) -> bool:
         return False
     after = text[end : end + LINE]
     if top not in COMMON and (after[:1] in ("(", "[") or (len(local) == 1 and len(labels[0]) == 1)):
+        return False
+    if top in _METHODS and len(labels) == 2 and after[:1] in ("(", "["):  # W@x.to(device)
         return False
     return not _is_transport(local, text[max(start - LINE, 0) : start], after)
 

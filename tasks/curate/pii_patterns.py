@@ -82,8 +82,9 @@ _MOBILE_CN = "1(?:3[0-9]|4[5-9]|5[0-35-9]|6[2567]|7[0-8]|8[0-9]|9[0-35-9])"
 _AREA_CN = "0(?:10|2[0-9]|[3-9][0-9]{2})"
 _OCTET = "(?:0|[1-9][0-9]{0,2})"
 _CALLED = (
-    "(?<![A-Za-z])(?:phone|telephone|tel|mobile|cell|fax|whatsapp|电话|手机|手机号|联系方式|传真)"
+    "(?<![A-Za-z])(?:(?:phone|telephone|tel|mobile|cell|fax|whatsapp|电话|手机|手机号|联系方式|传真|座机|固话|热线)"
     "(?: ?(?:number|no|num|号码|号))?[.。]? ?(?:is|是|为)? ?[:：#=]? ?"
+    "|(?:call|dial|ring|text|reach|phone)(?: (?:me|us|him|her|them))?(?: back)? (?:at|on) )"
 )
 _NAMED_KEY = (
     "(?:api[_ -]?key|access[_ -]?key|secret(?:[_ -]?key)?|auth[_ -]?token|access[_ -]?token|token|private[_ -]?key"
@@ -123,6 +124,8 @@ DETECTORS: tuple[Detector, ...] = (
               r"(?:0[1-9]|[12][0-9]|3[01])[0-9]{3}[0-9Xx])(?![0-9A-Za-z])", checks.is_resident),
     _detector("national_id", _DIGITS, r"(?<![0-9\-])(?P<x>(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4})(?![0-9\-])",
               checks.is_number),
+    _detector("national_id", _DIGITS, r"(?<![A-Za-z])(?:ssn|social security(?: number)?)(?: no)?[.]? ?(?:is)? ?[:#=]? ?"
+              r"(?P<x>(?!000|666|9)[0-9]{9})(?![0-9])", checks.accept, re.IGNORECASE),
     _detector("national_id", _DIGITS, r"(?<![0-9.\-])(?P<x>[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2})(?![0-9\-])", checks.is_cpf),
     _detector("national_id", _DIGITS, r"(?<![A-Za-z0-9])(?P<x>[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2}"
               r" ?[A-D])(?![A-Za-z0-9])", checks.is_number),

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.index import Entries, are_among, entries_of, hashes_of, is_first, rows_of, sorted_once
+from tasks.curate.index import MOST_ROWS, Entries, are_among, entries_of, hashes_of, is_first, rows_of, sorted_once
 from tasks.curate.known import PROTECTED, TRAIN, Known
-from tasks.curate.sketch import LONG_PASSAGE_TOKENS, PASSAGE_TOKENS, grams_of, runs_of
+from tasks.curate.sketch import GRAM_TOKENS, LONG_PASSAGE_TOKENS, PASSAGE_TOKENS, grams_of, prints_of, runs_of
 from tasks.curate.sketch_file import Indices, Sketch
-from tasks.curate.tokens import tokenise
+from tasks.curate.tokens import Hashes, tokenise
 
 TEMPLATE_SHARE = 0.75
 """A fingerprint that more than this share of a source's rows hold is part of the source's template ..."""
@@ -30,6 +30,14 @@ FOUND_TOKENS = 30
 MOST_AFTER_BOILERPLATE = 50_000
 """... if no more rows hold it: all runs of these rows are in memory at once."""
 ROWS_AT_ONCE = 10_000
+LARGE_SHARE = 0.25
+"""What more of all rows hold is a fixed part of their prompts, and no passage ..."""
+LEAST_ROWS = 8
+"""... if at least so many do."""
+LONGEST_FIXED_PART = 80
+"""A longer run is a passage, however many rows hold it."""
+MOST_COUNTED = 20_000
+"""Among more rows, those that hold boilerplate are not counted."""
 GUARDED_TOKENS = 64
 """Length of a run that is no template's fixed part, though more than a few rows hold it."""
 
@@ -60,6 +68,14 @@ class Candidates:
     def part(self, start: int, size: int) -> Candidates:
         return Candidates(self.pairs[start : start + size], self.is_rare[start : start + size])
 
+    def chosen(self, are_chosen: Marks) -> Candidates:
+        return Candidates(self.pairs[are_chosen], self.is_rare[are_chosen])
+
+    def with_more(self, pairs: Pairs) -> Candidates:
+        """With pairs whose run many rows hold."""
+        is_rare = np.concatenate([self.is_rare, np.zeros(len(pairs), np.bool_)])
+        return Candidates(np.concatenate([self.pairs, pairs]), is_rare)
+
 
 def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, common_share: float) -> _Groups:
     """The fingerprints that link new rows with each other and with earlier ones, and the rows that hold them.
@@ -71,14 +87,15 @@ def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, c
     """
     total = int(known.is_somewhere(np.arange(len(known))).sum())
     most = max(LONG_FACTOR * common_rows, int(common_share * total))
-    entries, boilerplate = _of_interest(known, first_new, sketch, most)
+    entries, boilerplate, common = _of_interest(known, first_new, sketch, most, total)
     prints = hashes_of(entries)
     starts = np.flatnonzero(is_first(prints))
     sizes = np.diff(np.concatenate([starts, [len(prints)]]))
     numbers = np.repeat(np.arange(len(starts)), sizes)
     rows = rows_of(entries)
     boilerplate = np.concatenate([boilerplate, rows[(sizes > most)[numbers] & (rows >= first_new)]])
-    groups = _Groups(known, first_new, rows, numbers, sizes, common_rows, most, np.unique(boilerplate))
+    fixed = _of_many(np.concatenate([entries, common]), max(LEAST_ROWS, int(LARGE_SHARE * total) + 1))
+    groups = _Groups(known, first_new, rows, numbers, sizes, common_rows, most, np.unique(boilerplate), fixed)
     groups.keep((sizes > 1) & (sizes <= most) & ~groups.are_templates())
     return groups
 
@@ -96,6 +113,7 @@ class _Groups:
         common_rows: int,
         most: int,
         boilerplate: Indices,
+        fixed: Hashes,
     ) -> None:
         self._known = known
         self._first_new = first_new
@@ -107,6 +125,8 @@ class _Groups:
         """A run that more rows hold links none."""
         self.boilerplate = boilerplate
         """New rows that hold such a run: what follows it may be shared, and in no fingerprint of its own."""
+        self.fixed = fixed
+        """Fingerprints that a large share of all rows hold, ascending."""
 
     def keep(self, is_kept: Marks) -> None:
         """Leaves out the other groups.
@@ -203,7 +223,9 @@ def _each_once(pairs: Pairs, is_rare: Marks) -> Candidates:
     return Candidates(np.stack([both >> 33, both >> 1 & 0xFFFFFFFF], 1), both & 1 == 0)
 
 
-def share_text(candidates: Candidates, is_guarded: Marks, rows: Indices, texts: Sequence[RowTexts]) -> Marks:
+def share_text(
+    candidates: Candidates, is_guarded: Marks, rows: Indices, texts: Sequence[RowTexts], fixed: Hashes | None = None
+) -> Marks:
     """(pairs,): do the two rows share an exchange, or a run of tokens?
 
     A run counts from LONG_PASSAGE_TOKENS on, if it is of what is asked in one of the rows, or half of an answer: so a formula at
@@ -214,11 +236,16 @@ def share_text(candidates: Candidates, is_guarded: Marks, rows: Indices, texts: 
             than a template may be, is no reason to drop the other.
         rows: the rows that stand in pairs, ascending.
         texts: of each.
+        fixed: fingerprints, ascending; a run that holds one of them does not count, unless it is longer than LONGEST_FIXED_PART,
+            nor does such an exchange.
     """
-    runs = _Runs(texts)
+    runs = _Runs(texts, fixed)
+    fixed_prints = frozenset[int]() if fixed is None else frozenset(fixed.tolist())
 
     def share(first: int, second: int, is_rare: bool, is_guarded: bool) -> bool:
-        if not texts[first].exchanges.isdisjoint(texts[second].exchanges):
+        if texts[first].exchanges & texts[second].exchanges - fixed_prints:
+            return True
+        if fixed_prints and not runs.long_of(first).isdisjoint(runs.long_of(second)):
             return True
         length = GUARDED_TOKENS if is_guarded and not is_rare else LONG_PASSAGE_TOKENS
         (asked, answered), (other_asked, other_answered) = runs.of(first, length), runs.of(second, length)
@@ -243,17 +270,34 @@ ASKED, ANSWERED = 0, 1
 class _Runs:
     """The runs of tokens of some texts, by the number of the text."""
 
-    def __init__(self, texts: Sequence[RowTexts]) -> None:
+    def __init__(self, texts: Sequence[RowTexts], fixed: Hashes | None) -> None:
         self._tokens = tokenise([each.asked for each in texts]), tokenise([each.answered for each in texts])
+        self._fixed = fixed
         self._known: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
 
     def of(self, number: int, length: int) -> tuple[set[int], set[int]]:
         """The runs of what is asked, and of what is answered."""
         key = number, length
         if key not in self._known:
-            asked, answered = (set(runs_of(tokens, number, length)) for tokens in self._tokens)
-            self._known[key] = asked, answered
+            self._known[key] = self._own_runs(ASKED, number, length), self._own_runs(ANSWERED, number, length)
         return self._known[key]
+
+    def long_of(self, number: int) -> set[int]:
+        """The runs of what is asked that are too long for a fixed part."""
+        key = number, LONGEST_FIXED_PART + 1
+        if key not in self._known:
+            self._known[key] = set(runs_of(self._tokens[ASKED], *key)), set()
+        return self._known[key][ASKED]
+
+    def _own_runs(self, part: int, number: int, length: int) -> set[int]:
+        runs = runs_of(self._tokens[part], number, length)
+        if self._fixed is None or not len(self._fixed) or not runs:
+            return set(runs)
+        grams = np.array(runs_of(self._tokens[part], number, GRAM_TOKENS), np.uint64)
+        is_fixed = are_among(prints_of(grams).astype(np.uint64), self._fixed)
+        before = np.concatenate([[0], np.cumsum(is_fixed)])
+        has_fixed = before[length - GRAM_TOKENS + 1 :] > before[: len(runs)]
+        return {run for run, has in zip(runs, has_fixed.tolist(), strict=True) if not has}
 
     def are_half(self, part: int, first: int, second: int, length: int = PASSAGE_TOKENS) -> bool:
         """Does the second text hold, in runs, half of what is asked or answered in the first?"""
@@ -297,13 +341,27 @@ def links_after_boilerplate(rows: Indices, texts: Callable[[Indices], Sequence[R
     return _each_once(pairs, np.zeros(len(pairs), np.bool_)).pairs
 
 
-def _of_interest(known: Known, first_new: int, sketch: Sketch, most: int) -> tuple[Entries, Indices]:
-    """The fingerprints that stand in a new row with all rows that hold them, each row once a fingerprint; and the new rows of those
-    fingerprints that are left out, as they stand in more than `most` earlier rows: too many to go through for each batch."""
+def _of_many(entries: Entries, least: int) -> Hashes:
+    """The fingerprints, ascending, that at least so many rows hold."""
+    prints = hashes_of(sorted_once(entries))
+    starts = np.flatnonzero(is_first(prints))
+    found: Hashes = prints[starts][np.diff(np.append(starts, len(prints))) >= least]
+    return found
+
+
+def _of_interest(
+    known: Known, first_new: int, sketch: Sketch, most: int, total: int
+) -> tuple[Entries, Indices, Entries]:
+    """The fingerprints that stand in a new row with all rows that hold them, each row once a fingerprint; the new rows of those
+    fingerprints that are left out, as they stand in more than `most` earlier rows: too many to go through for each batch; and
+    these with their rows, unless there are very many."""
     owners = np.repeat(np.arange(first_new, len(known)), np.diff(sketch.offsets()))
     is_there = known.is_somewhere(owners)
     new = sorted_once(entries_of(sketch.prints[is_there], owners[is_there]))
     prints = hashes_of(new)
     old, common = known.by_passage.all_of(prints[is_first(prints)], most=most + known.taken_out)
     is_common = are_among(prints, common) if len(common) else np.zeros(len(prints), np.bool_)
-    return sorted_once(np.concatenate([old, new[~is_common]])), rows_of(new[is_common])
+    left_out = new[:0]
+    if len(common) and total <= MOST_COUNTED:
+        left_out = np.concatenate([known.by_passage.all_of(common, most=MOST_ROWS)[0], new[is_common]])
+    return sorted_once(np.concatenate([old, new[~is_common]])), rows_of(new[is_common]), left_out

@@ -101,8 +101,12 @@ def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
     least, owners = least[is_whole], texts[:windows][is_whole]
     is_new = np.ones(len(least), np.bool_)
     is_new[1:] = (least[1:] != least[:-1]) | (owners[1:] != owners[:-1])
-    prints = (least[is_new] >> np.uint64(16)).astype(np.uint32)  # the least hashes have their upper bits in common
-    return prints, np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
+    return prints_of(least[is_new]), np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
+
+
+def prints_of(grams: Hashes) -> Fingerprints:
+    """32 bits of each hash: not the upper ones, which the least hashes have in common."""
+    return (grams >> np.uint64(16)).astype(np.uint32)
 
 
 def with_more(prints: Fingerprints, offsets: Offsets, more: list[list[int]]) -> tuple[Fingerprints, Offsets]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from typing import Any
 
 from tasks.row import MORE_FIELDS, in_one_spelling
 from tasks.text import normalise
+
+_MARKS = re.compile("[\\s,;:!?、。…·「」『』《》〈〉【】\"'“”‘’«»]+|\\.(?![0-9])")
+"""White space and marks of a sentence; the point of 3.14 is none."""
 
 
 def input_text(row: dict[str, Any]) -> str:
@@ -37,6 +41,8 @@ def asked_and_answered(row: dict[str, Any]) -> tuple[str, str]:
 def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: str) -> list[int]:
     """A 32-bit hash of each user turn with the answer that follows it, whether it stands in the history or is the row's last.
 
+    White space and the marks of a sentence make no difference: `秘鲁的首都是哪里？` asks what `秘鲁的首都是哪里` does.
+
     Args:
         normalised_prompt: of the last turn: instruction and input.
         normalised_answer: the output.
@@ -48,6 +54,7 @@ def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: st
         if (before[0], after[0]) == ("user", "assistant")
     ]
     pairs.append((normalised_prompt, normalised_answer))
+    pairs = [(_MARKS.sub("", prompt), _MARKS.sub("", answer)) for prompt, answer in pairs]
     return [_hash(f"{prompt}\x1f{answer}") for prompt, answer in pairs if prompt]
 
 

@@ -42,6 +42,14 @@ _MARKUP_CHINESE = _listed(
     """
 )
 _QUOTED_TAG = re.compile(r"[\"'`“‘「]</?[a-z][^<>]{0,40}>[\"'`”’」]")
+_ENTITY = r"&(?:[a-z]{2,8}[0-9]{0,2}|#x?[0-9a-f]{2,6});"
+_ENTITY_SPOKEN_OF = re.compile(
+    rf"[\"'`“‘「]{_ENTITY}[\"'`”’」]|(?<!\w){_ENTITY} (?:means?|stands?|represents?|displays?|shows?|does)\b"
+    rf"|\b(?:what (?:is|does|are)|character|symbol|sequence|entity|entities|type|write) {_ENTITY}(?=[ ,.?!]|$)"
+    rf"|(?:什么是|符号|字符|实体|写成|输入|使用|代表) ?{_ENTITY}(?=[ ，。？！,.?!就即来]|$)"
+    rf"|{_ENTITY} ?(?:是什么|表示|代表|的(?:意思|含义|作用)|什么意思|有什么)"
+)
+"""An entity that is itself the matter: `What does &nbsp; mean?`."""
 
 _TOKEN_WORDS = frozenset(
     _listed(
@@ -113,7 +121,9 @@ class Subject:
     def is_markup(self) -> bool:
         if self._names(_MARKUP_WORDS, _MARKUP_PARTS, _MARKUP_CHINESE):
             return True
-        return "<" in self._text and _QUOTED_TAG.search(self._text) is not None
+        if "<" in self._text and _QUOTED_TAG.search(self._text):
+            return True
+        return "&" in self._text and _ENTITY_SPOKEN_OF.search(self._text) is not None
 
     @cached_property
     def is_tokens(self) -> bool:

@@ -325,3 +325,33 @@ def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: 
 def test_unseen_characters_never_join_two_words(text: str) -> None:
     # the joiners themselves separate nothing: words on both sides of a byte order mark are one
     assert segment(cleaned(text)) == segment(text.replace("\ufeff", ""))
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What does &nbsp; mean?", "A space at which no line breaks, &#160;."),
+        ("What is &amp;?", "An ampersand."),
+        ("How do I write a smaller-than sign there?", "Type &lt; instead."),
+        ("&gt; 是什么意思？", "大于号。"),
+        ("什么是 &lt;？", "小于号。"),
+        ("小于号在那里怎么写？", "写成&lt;就可以了。"),
+        ("Which one is it?", "It is '&copy;', I think."),
+    ],
+)
+def test_an_entity_that_is_spoken_of_stays(question: str, answer: str) -> None:
+    came = row(input=question, output=answer)
+    assert clean_row(came).row == came
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        ("Tom &amp; Jerry", "Tom & Jerry"),
+        ("&quot;Hello&quot; she said &ndash; twice", '"Hello" she said – twice'),
+        ("5 &lt; 6 &nbsp; is so", "5 < 6   is so"),
+        ("什么是&ldquo;碳中和&rdquo;？", "什么是“碳中和”？"),
+    ],
+)
+def test_an_entity_that_is_left_over_goes(dirty: str, clean: str) -> None:
+    assert cleaned(dirty) == clean

@@ -240,3 +240,39 @@ def test_json_is_json_after_masking(text: str, now: str) -> None:
     made = masked(output=text)["output"]
     assert json.loads(made) is not None
     assert made == now
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "该国人口为13812345678人，居世界第九。",
+        "去年的产值是 13912345678 元。",
+        "共有13812345678个分子。",
+        "两地相距 13812345678 米。",
+        "数字13812345678是质数吗？",
+        "13812345678能被3整除吗？",
+        "质数：13812345679",
+        "Its revenue was 212-555-0147 dollars",
+        "h = W@x.to(device)",
+        "mask = A@b.ge(0)",
+    ],
+)
+def test_what_is_counted_or_measured_and_a_product_of_matrices_is_nobodys(text: str) -> None:
+    assert find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Call me at 555-123-4567.", "Call me at [PHONE]."),
+        ("You can reach us on 555 123 4567", "You can reach us on [PHONE]"),
+        ("客服热线：400 820 8820", "客服热线：[PHONE]"),
+        ("SSN: 123456789", "SSN: [NATIONAL_ID]"),
+        ("电话13812345678人工接听", "电话[PHONE]人工接听"),
+        ("请联系13812345678个人工作室", "请联系[PHONE]个人工作室"),
+        ("write to bob@mail.to (Bob)", "write to [EMAIL] (Bob)"),
+        ("邮箱zhang@qq.com(工作)", "邮箱[EMAIL](工作)"),
+    ],
+)
+def test_what_is_called_a_persons_is_masked(text: str, masked: str) -> None:
+    assert mask(text, find(text)) == masked

@@ -316,3 +316,29 @@ def test_the_prompts_that_a_source_answered_in_several_ways_are_listed(project: 
     assert [(each["row_id"], each["output"]) for each in conflict.answers] == [
         (r["row_id"], r["output"]) for r in rows[:2]
     ]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "asked", "answered"),
+    [
+        ("What is the capital of Peru?", "Lima.", "what is the capital of Peru", "Lima"),
+        ("秘鲁的首都是哪里？", "利马。", "秘鲁的首都是哪里?", "利马"),
+        ("“3.14”约等于什么？", "圆周率。", "3.14 约等于什么", "圆周率"),
+    ],
+)
+def test_case_14_a_golden_question_in_a_dialogue_with_other_marks_takes_it_out_of_training(
+    project: Path, question: str, answer: str, asked: str, answered: str
+) -> None:
+    batch_of(1, some_rows())
+    batch_of(2, [(question, answer)], use="golden")
+    write_part([dialogue(asked, answered, "And now?", "It is late.", batch="b3")], "000003-b3.parquet")
+    curate(project)
+    assert [reason for _, reason, _ in dropped(3)] == ["contaminated"]
+
+
+def test_signs_and_points_of_numbers_make_another_exchange() -> None:
+    from tasks.curate.split import exchanges
+
+    texts = ["is 3.14 more", "is 314 more", "is -5 more", "is 5 more", "is c++ good", "is c# good", "is x<y", "is x>y"]
+    row = make("x")
+    assert len({exchanges(row, text, "yes")[0] for text in texts}) == len(texts)

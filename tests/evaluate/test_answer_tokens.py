@@ -33,6 +33,10 @@ UNEQUAL = [
     ("user@host", "user host"), ("AT&T", "AT T"),
     ("rm -rf", "rm rf"), ("--force", "force"), ("$HOME", "HOME"), (".NET", "NET"), ("#1", "1"), ("> 5", "5"), ("-x", "x"),
     ("温度为-5度", "温度为5度"), ("五十", "十五"),
+    ("1月2日", "2月1日"), ("2024年1月2日", "2024年2月1日"), ("比分是2比1", "比分是1比2"), ("5 to 10", "10 to 5"),
+    ("5至10", "10至5"),
+    ("1～2", "2～1"), ("(3, -5)", "(-5, 3)"), ("6÷2", "2÷6"), ("y = 2x + 3", "y = 3x + 2"), ("a → b", "b → a"), ("A→B", "B→A"),
+    ("[1, 2)", "(1, 2]"), ("三胜二负", "二胜三负"),
     ("二〇一二年", "二〇二一年"), ("5万", "5亿"), ("x＜3", "x＞3"), ("增长5％", "增长5"),
 ]  # fmt: skip
 """Answers that share some of their tokens with the target."""
@@ -166,6 +170,8 @@ EQUAL_JSON = [
     ('[{"a": -0.0}]', '[{"a": 0}]'),
     ("[1e400]", "[10e399]"),
 ]
+EQUAL_SCALARS = [("1.0", "1"), ("-0.0", "0"), ('"\\u540d"', '"名"'), ("```json\n1e2\n```", "100"), ("true", "true")]
+OTHER_SCALARS = [("1", "true"), ('"1"', "1"), ("-5", "5"), ("NaN", "1"), ("one", "1")]
 OTHER_JSON = [
     ('{"a": true}', '{"a": 1}'), ('{"a": "1"}', '{"a": 1}'), ('{"a": null}', '{"a": 0}'),
     ("[1, 2]", "[2, 1]"), ("[1e400]", "[1e401]"), ("[false]", "[0]"), ("[[]]", "[{}]"),
@@ -186,6 +192,17 @@ def test_other_json_is_not(answer: str, target: str) -> None:
     assert judge_answer("json", answer, target).score == 0.0
     call = '{{"name": "f", "arguments": {}}}'
     assert judge_answer("tool_calls", call.format(answer), call.format(target)).score == 0.0
+
+
+@pytest.mark.parametrize(("answer", "target"), EQUAL_SCALARS)
+def test_a_json_value_alone_is_compared_as_json(answer: str, target: str) -> None:
+    """Case 15: a target that is a number, and no object, was compared as text."""
+    assert judge_answer("json", answer, target).exact
+
+
+@pytest.mark.parametrize(("answer", "target"), OTHER_SCALARS)
+def test_another_json_value_is_not_it(answer: str, target: str) -> None:
+    assert judge_answer("json", answer, target).score == 0.0
 
 
 def test_indentation_counts_in_code() -> None:

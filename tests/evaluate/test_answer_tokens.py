@@ -218,6 +218,11 @@ LOOPS = [
     "A good answer of many words. " + "It is what it is, and that is that. " * 3,
     "function f() {\n  return function() {\n    return function() {\n      return function() {\n        return function() {\n",
     "Some text that is longer than what follows it, by far, " * 2 + "so it goes on, and on. " * 20,
+    "".join(f"{number}. It is the answer of words.\n" for number in range(1, 8)) + "8. It is",
+    "".join(f"第{sign}步：打开系统的电源。" for sign in "一二三四五六"),
+    "The answer is some words, a" + "h" * 60,
+    "我是系统 " + "ha" * 40,
+    "The answer is some 1326134." + "0" * 80,
 ]
 
 
@@ -245,6 +250,14 @@ NO_LOOPS = [
     ("0, 0, 0, 0, 0, 0, 0, 0", "0, 0, 0, 1, 0, 0, 1, 1"),
     ("1. yes\n2. yes\n3. yes\n4. yes\n5. yes\n6. yes\n7. yes\n8. yes\n9. yes", "yes"),
     ("！！！！！！！！！！！！", "好！！！"),
+    ("[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]", "[[2, 0], [0, 2]]"),
+    ("Dear Ann,\n\nHello.\n\n--------------------", "Dear Ann"),
+    ("Q1: True\nQ2: True\nQ3: True\nQ4: True\nQ5: True\nQ6: True\nQ7: True\nQ8: True", "Q1: True\nQ2: False"),
+    ("".join(f"In {2018 + n} the price of a ticket was {5 + 2 * n} dollars. " for n in range(5)), "the price"),
+    ("1/3 is 0.3333333333333333", "0.33"),
+    ("1. Eat an apple.\n2. Eat an orange.\n3. Eat a pear.\n4. Eat a plum.\n5. Eat a fig.", "eat"),
+    ("一一得一，一二得二，一三得三，一四得四，一五得五", "一一得一"),
+    ("".join(f"{n}. Turn it on and off.\n" for n in range(1, 7)), "1. Turn it on and off.\n2. Turn it on and off."),
     ("- [ ] milk\n- [ ] bread\n- [ ] eggs\n----------", "milk ----------"),
 ]
 

@@ -7,8 +7,8 @@ SacreBLEU's tokeniser keeps them. So does this one: whatever changes the meaning
   `3.14`, `50%`, `3/4`, `10:30`, `2024-01-02`, `2^5` (2⁵ is the same). Thousands' commas are left out.
 * A word has what belongs to its name: `C++`, `C#`, `a_b`, `v1.2.3`. A Chinese, Japanese or Korean character is a word.
 * Any other symbol is a token: `+`, `=`, `$`, an emoji.
-* Where order counts, a pair is a token beside its two words: `x<3`, `km/h`, `node.js`, `user@host`; and a Chinese number of
-  several characters, 五十.
+* Where order counts, a pair is a token beside its two words: `x<3`, `a→b`, `km/h`, `node.js`, `user@host`; and a Chinese number
+  of several characters, 五十. The brackets of a half-open interval are one: `[1, 2)`.
 
 Punctuation of prose, quotes, brackets in prose, Markdown's marks, and a dash that is no minus are left out: `well-known` is
 two words.
@@ -37,7 +37,9 @@ _ITEM = regex.compile(
 )
 _SYMBOLS = frozenset("%&@#§¶′″‰\\")
 """Beside those that Unicode calls symbols."""
-_PAIRS = frozenset("<>≤≥\\/^")
+_PAIRS = frozenset("<>≤≥\\/^÷←→⇐⇒")
+_HALF_OPEN = regex.compile(r"(\[)[^][(),]{1,40},[^][(),]{1,40}\)|(\()[^][(),]{1,40},[^][(),]{1,40}\]")
+_NUMBER = regex.compile(r"-?\d|[〇零一二三四五六七八九十百千万亿两]+\Z")
 _MATHS = frozenset("+-*/^=<>≤≥≠×÷")
 
 
@@ -66,7 +68,12 @@ def answer_tokens(text: str) -> list[str]:
             tokens += item.text
         tokens += _mark(items, place) if item.kind == "mark" else [item.text]
         place += 1
-    return tokens
+    return tokens + ["[)" if opened else "(]" for opened, _ in _HALF_OPEN.findall(folded)]
+
+
+def is_number(token: str) -> bool:
+    """Does the token begin with a number, or is it a Chinese one?"""
+    return _NUMBER.match(token) is not None
 
 
 def _items(folded: str) -> list[_Item]:

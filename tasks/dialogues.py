@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.files import canonical_json
 from tasks.json_order import dumps, without_nulls
-from tasks.shape_fields import Columns, Fields, NoRow, list_of, optional_text
+from tasks.shape_fields import Columns, Fields, NoRow, json_of, list_of, optional_text
 from tasks.tool_calls import in_order_of_calls
 from tasks.turns import ANSWERS, Turn, flag_of, hash_of, read_turn
 
@@ -39,9 +39,23 @@ def turns_of(value: Any, columns: Columns, column: str, mask: Any = None) -> lis
     if len(value) > MOST_TURNS:
         raise NoRow("role_order", column, f"{len(value):,} turns; at most {MOST_TURNS:,} are a dialogue")
     read = [read_turn(turn, columns, column) for turn in value]
-    if mask is not None:
+    if mask is not None and mask != "":  # an empty cell of CSV
         read = _masked(read, list_of(mask, "loss_mask"))
     return [turn for turns in read for turn in turns]
+
+
+def are_turns(text: str, columns: Columns) -> bool:
+    """Is a text JSON of a turn or a list of turns, as CSV and databases hold them?"""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return False
+    try:
+        value = json_of(text, "")
+    except NoRow:
+        return False
+    pairs = (("role", "content"), ("from", "value"))
+    named = [{columns.get(name, name) for name in pair} for pair in pairs]
+    turns = value if isinstance(value, list) else [value]
+    return bool(turns) and all(isinstance(turn, dict) and any(pair <= turn.keys() for pair in named) for turn in turns)
 
 
 def _masked(read: list[list[Turn]], mask: Any) -> list[list[Turn]]:

@@ -1,6 +1,6 @@
 """The language of a row: that of what people wrote in it, "en" or "zh"; "mixed" where their turns are in both. Pure.
 
-What tools answer, what the assistant says, and the code and JSON in a turn do not count.
+What tools answer, what the assistant says, and the code, JSON and addresses in a turn do not count.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ DATA_TRIES = 16
 _NOT_PEOPLE = ("tool_call", "tool", "user")
 """Behind such a turn of the history, a row's input is a tool's or the assistant's."""
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+")
 _BRACKET = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder()
 
@@ -57,8 +58,8 @@ def human_turns(fields: Mapping[str, Any]) -> list[str]:
 
 
 def without_data(text: str) -> str:
-    """The text without fenced code, and without its JSON."""
-    text, place, kept = _FENCED.sub(" ", text), 0, []
+    """The text without fenced code, addresses of pages, and its JSON."""
+    text, place, kept = _ADDRESS.sub(" ", _FENCED.sub(" ", text)), 0, []
     for _ in range(DATA_TRIES):
         bracket = _BRACKET.search(text, place)
         if bracket is None:

@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from tasks.dialogues import as_fields, turns_of
+from tasks.dialogues import are_turns, as_fields, turns_of
 from tasks.entities import conll
 from tasks.files import canonical_json
 from tasks.json_order import comparable
@@ -136,10 +136,9 @@ def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
     for field in ("conversations", "messages", "prompt"):
         column = columns.get(field, field)
         if (given := record.get(column)) is not None:
-            is_text = field == "prompt" and isinstance(given, str)
-            return (
-                [Turn("user", given)] if is_text else turns_of(given, columns, column, record.get("loss_mask"))
-            ), column
+            if field == "prompt" and isinstance(given, str) and not are_turns(given, columns):
+                return [Turn("user", given)], column
+            return turns_of(given, columns, column, record.get("loss_mask")), column
     return [], ""
 
 
@@ -150,7 +149,9 @@ def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
     if given is None:
         raise NoRow("missing_field", column, sorted(record))
     if isinstance(given, str):
-        return [Turn("assistant", given)]
+        if not are_turns(given, columns):
+            return [Turn("assistant", given)]
+        given = json_of(given, column)
     turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
     if not turns:
         raise NoRow("role_order", column, "no turns")
@@ -162,8 +163,8 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
     label = record.get(column)
     if label is None:
         raise NoRow("missing_field", column, sorted(record))
-    told = str(label).lower()
-    if not isinstance(label, (bool, str)) or told not in ("true", "false"):
+    told = {"1": "true", "0": "false"}.get(str(label), str(label).lower())  # databases without booleans have 1 and 0
+    if not isinstance(label, (int, str)) or told not in ("true", "false"):
         raise NoRow("wrong_type", column, label)
     asked, place = _asked(record, columns)
     if place == columns.get("prompt", "prompt"):

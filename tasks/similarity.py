@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks.answer_tokens import answer_tokens
+from tasks.answer_tokens import answer_tokens, is_number
 
 CHRF_ORDER = 6
 CHRF_BETA = 2
@@ -14,11 +14,20 @@ _NO_NEED = re.compile(r"(?<!\d) | (?!\d)")
 
 
 def token_f1(answer: str, target: str) -> float | None:
-    """F1 of the tokens that both share (tasks.answer_tokens), whichever is which; None where one has no token."""
-    ours, theirs = Counter(answer_tokens(answer)), Counter(answer_tokens(target))
+    """F1 of the tokens that both share (tasks.answer_tokens), whichever is which; None where one has no token.
+
+    Numbers are shared as far as they are in the same order: `2月1日` is not `1月2日`, and `5 to 10` not `10 to 5`.
+    """
+    ours, theirs = answer_tokens(answer), answer_tokens(target)
     if not ours or not theirs:
         return None
-    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+    shared = Counter(ours) & Counter(theirs)
+    numbers = sum(count for token, count in shared.items() if is_number(token))
+    if numbers > 1:
+        ordered = common_subsequence(*([token for token in side if is_number(token)] for side in (ours, theirs)))
+    else:
+        ordered = numbers
+    return 2 * (shared.total() - numbers + ordered) / (len(ours) + len(theirs))
 
 
 def chrf(answer: str, target: str, *, with_spaces: bool = False) -> float:

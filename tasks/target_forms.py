@@ -40,7 +40,9 @@ def read_code(answer: str) -> str | None:
 
 
 def read_json(answer: str) -> Any:
-    return json_of(answer, exact=True)
+    """The JSON of an answer, also a number, string or truth value alone."""
+    values = (_parsed(text, _EXACT) for text in _candidates(answer))
+    return next((value for value in values if value is not None), None)
 
 
 def read_entities(answer: str) -> Pairs | None:
@@ -105,15 +107,25 @@ def json_of(text: str, *, exact: bool = False) -> Any:
     Args:
         exact: numbers are Decimals, of whatever size, and NaN and Infinity, which are no JSON, are refused.
     """
-    fenced = _FENCE.search(text)
-    for candidate in (text, fenced[1] if fenced else ""):
-        stripped = candidate.strip()
+    for stripped in _candidates(text):
         if stripped[:1] in ("{", "["):
-            try:
-                return json.loads(stripped, **(_EXACT if exact else {}))
-            except (ValueError, RecursionError):
-                continue
+            value = _parsed(stripped, _EXACT if exact else {})
+            if value is not None:
+                return value
     return None
+
+
+def _candidates(text: str) -> tuple[str, str]:
+    """What of an answer may be JSON: all of it, and what its code fence holds."""
+    fenced = _FENCE.search(text)
+    return text.strip(), fenced[1].strip() if fenced else ""
+
+
+def _parsed(text: str, readers: dict[str, Any]) -> Any:
+    try:
+        return json.loads(text, **readers)
+    except (ValueError, RecursionError):
+        return None
 
 
 def equal_json(one: Any, other: Any) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tasks.json_order import dumps, without_nulls
+from tasks.json_order import dumps, loads, without_nulls
 from tasks.shape_fields import NoRow, json_of
 
 if TYPE_CHECKING:
     from tasks.turns import Turn
 
+OBSERVATION = "observation"
+"""ShareGPT's role of what tools answered: one turn for all the calls before it, or one a call."""
 _ARGUMENTS = ("arguments", "parameters", "input")
 
 
@@ -56,13 +58,12 @@ def _arguments(call: dict[str, Any], field: str) -> Any:
 def in_order_of_calls(turns: list[Turn], column: str) -> list[Turn]:
     """The turns, the results behind each `tool_call` in the order of its calls.
 
-    Where a call or a result has an id, each call needs exactly one result of its id. Without any, they are in order already.
+    Where a call or a result has an id, each call needs exactly one result of its id. Without any, there is a result a call: by the
+    names that results have, where these are the calls' names, each once; else in order. One `observation` may answer all calls.
 
     Raises:
-        NoRow: an id is missing, unknown, or stands twice.
+        NoRow: an id or a result is missing, unknown, or stands twice.
     """
-    if not any(own is not None for turn in turns for own in turn.ids):
-        return turns
     ordered: list[Turn] = []
     place = 0
     while place < len(turns):
@@ -81,7 +82,7 @@ def in_order_of_calls(turns: list[Turn], column: str) -> list[Turn]:
 def _matched(call: Turn, results: list[Turn], column: str) -> list[Turn]:
     of_results = [result.ids[0] if result.ids else None for result in results]
     if not any((*call.ids, *of_results)):
-        return results
+        return _without_ids(call, results, column)
     where = f"{column}.tool_call_id"
     if None in call.ids:
         raise NoRow("tool_call_id", f"{column}.tool_calls.id", "a call without an id, among ids of calls or results")
@@ -101,3 +102,13 @@ def _matched(call: Turn, results: list[Turn], column: str) -> list[Turn]:
     if missing := [own for own in call.ids if own not in by_id]:
         raise NoRow("tool_call_id", where, f"no result of the call {missing[0]}")
     return [by_id[own] for own in call.ids]
+
+
+def _without_ids(call: Turn, results: list[Turn], column: str) -> list[Turn]:
+    answers_all = len(results) == 1 and results[0].speaker == OBSERVATION
+    if len(results) != len(call.ids) and not answers_all:
+        what = f"{len(results)} results of {len(call.ids)} calls, without ids: which answers which is not known"
+        raise NoRow("tool_call_id", f"{column}.tool_call_id", what)
+    by_name = {result.speaker: result for result in results}
+    names = [made["name"] for made in loads(call.text)] if len(results) > 1 else []
+    return [by_name[name] for name in names] if len(by_name) == len(names) and by_name.keys() == set(names) else results

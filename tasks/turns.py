@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tasks.json_order import Number, dumps, without_nulls
 from tasks.shape_fields import Columns, NoRow
-from tasks.tool_calls import Calls, calls_of
+from tasks.tool_calls import OBSERVATION, Calls, calls_of
 
 ROLES = {
     "system": "system",
@@ -58,13 +58,15 @@ class Turn(NamedTuple):
     thought: str = ""
     ids: tuple[str | None, ...] = ()
     """Of a `tool_call`: of its calls; of a `tool`: of the call that it answers."""
+    speaker: str = ""
+    """Of a `tool`: its name, where the record says it; else `observation`, where the record calls its role so."""
 
     @property
     def is_plain(self) -> bool:
         return self[2:] == _PLAIN
 
 
-_PLAIN = ((), True, "", ())
+_PLAIN = ((), True, "", (), "")
 
 
 @dataclass
@@ -93,19 +95,20 @@ def read_turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
         role, content = columns.get("from", "from"), columns.get("value", "value")
     who, given = turn.get(role), turn.get(content)
     if len(turn) == 2 and isinstance(given, str) and isinstance(who, str) and who in _SPEAKERS:  # most are
-        return [Turn(_SPEAKERS[who], given)]
+        return [Turn(_SPEAKERS[who], given, speaker=OBSERVATION if who == OBSERVATION else "")]
     calls = turn.get("tool_calls") or turn.get("function_call")
     if who is None or (given is None and not calls):
         raise NoRow("missing_field", f"{column}.{role if who is None else content}", turn)
     if not isinstance(who, str) or who.lower() not in ROLES:
         raise NoRow("unknown_role", f"{column}.{role}", who)
+    speaker = _speaker(turn, who.lower())
     who, place = ROLES[who.lower()], f"{column}.{content}"
     is_trained = _is_trained(turn, who, column)
     if who == "tool_call":
         made = calls_of(calls if given is None else given, place)
         return [Turn(who, made.text, (), is_trained, _thought(turn, [], column), made.ids)]
     if who == "tool" and isinstance(given, dict):
-        return [Turn(who, dumps(without_nulls(given)), ids=(_result_id(turn, column),))]
+        return [Turn(who, dumps(without_nulls(given)), ids=(_result_id(turn, column),), speaker=speaker)]
     read = _Content() if given is None and who == "assistant" else _content(given, place)
     thought = _thought(turn, read.thoughts, column)
     if who == "assistant":
@@ -120,7 +123,14 @@ def read_turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
     if read.results and not read.text.strip() and not read.images:
         return read.results
     ids = (_result_id(turn, column),) if who == "tool" else ()
-    return [*read.results, Turn(who, read.text, tuple(read.images), ids=ids)]
+    return [*read.results, Turn(who, read.text, tuple(read.images), ids=ids, speaker=speaker)]
+
+
+def _speaker(turn: dict[str, Any], role: str) -> str:
+    if ROLES[role] != "tool":
+        return ""
+    name = turn.get("name")
+    return name if name and isinstance(name, str) else OBSERVATION if role == OBSERVATION else ""
 
 
 def _answer(read: _Content, calls: Any, thought: str, is_trained: bool, place: str, column: str) -> list[Turn]:
@@ -130,6 +140,10 @@ def _answer(read: _Content, calls: Any, thought: str, is_trained: bool, place: s
         raise NoRow("wrong_type", place, "a tool's result in what the assistant says")
     if read.calls and calls:
         raise NoRow("wrong_type", place, "calls in the content, and others in `tool_calls`: their order is not known")
+    if thought and read.text.lstrip().startswith("<think>"):
+        raise NoRow(
+            "wrong_type", place, "a thought in the content, and another beside it: one of them would be trained twice"
+        )
     made: Calls | None = None
     if read.calls:
         made = calls_of(read.calls, place)

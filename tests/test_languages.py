@@ -30,6 +30,11 @@ def talk(*history: tuple[str, str], instruction: str = "", input: str = "", outp
 @pytest.mark.parametrize(
     ("fields", "language"),
     [
+        (
+            talk(("user", "https://example.com/a/page-of-words"), ("assistant", "Read."), input="请总结这个网页的内容"),
+            "zh",
+        ),
+        (talk(input="请看：https://example.com/a/very/long/page-of-words?query=something"), "zh"),
         (talk(("user", "北京今天天气怎么样？"), ("tool_call", CALL), input=WEATHER, output="Light rain."), "zh"),
         (
             talk(

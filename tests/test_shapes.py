@@ -331,7 +331,7 @@ def test_columns_of_other_names_are_found() -> None:
             {"chosen": turns("user a", "assistant b"), "rejected": turns("user other", "assistant c")},
             Problem("role_order", "rejected", "user → assistant, after another dialogue than the other's"),
         ),
-        ("kto", {"prompt": "a", "completion": "b", "label": 1}, Problem("wrong_type", "label", 1)),
+        ("kto", {"prompt": "a", "completion": "b", "label": 2}, Problem("wrong_type", "label", 2)),
         ("kto", {"prompt": "a", "completion": "b"}, Problem("missing_field", "label", ["completion", "prompt"])),
         ("kto", {"label": True}, Problem("missing_field", "messages", ["label"])),
         ("text", {"text": ["a"]}, Problem("wrong_type", "text", ["a"])),

@@ -216,3 +216,49 @@ def test_turns_that_came_as_json_within_a_text_are_read() -> None:
     turns = [said("user", "a"), said("assistant", "b")]
     assert id_of({"messages": json.dumps(turns)}) == id_of({"messages": turns})
     assert problem_of() == Problem("role_order", "messages", "no turns")
+
+
+def _called(*names: str) -> dict[str, Any]:
+    return said("assistant", None, tool_calls=[{"function": {"name": name, "arguments": "{}"}} for name in names])
+
+
+@pytest.mark.parametrize("results", [["22"], ["22", "14:05", "x"]])
+def test_case_12_results_without_ids_are_as_many_as_their_calls(results: list[str]) -> None:
+    turns = [
+        said("user", "a"),
+        _called("weather", "time"),
+        *(said("tool", text) for text in results),
+        said("assistant", "b"),
+    ]
+    problem = problem_of(*turns)
+    assert (problem.code, problem.field) == ("tool_call_id", "messages.tool_call_id")
+    assert "of 2 calls, without ids" in problem.value
+
+
+def test_case_12_results_without_ids_are_ordered_by_the_names_of_their_tools() -> None:
+    results = [said("tool", "14:05", name="time"), said("tool", "22", name="weather")]
+    found = fields_of(said("user", "a"), _called("weather", "time"), *results, said("assistant", "b"))
+    assert (json.loads(found["history"])[-1], found["input"]) == (["tool", "22"], "14:05")
+    twice = fields_of(said("user", "a"), _called("time", "time"), *[results[0]] * 2, said("assistant", "b"))
+    assert twice["input"] == "14:05"
+
+
+def test_one_observation_may_answer_all_calls_of_sharegpt() -> None:
+    calls = {"from": "function_call", "value": '[{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]'}
+    turns = [
+        {"from": "human", "value": "a"},
+        calls,
+        {"from": "observation", "value": "[1, 2]"},
+        {"from": "gpt", "value": "b"},
+    ]
+    found = to_fields({"conversations": turns}, "sharegpt", {})
+    assert isinstance(found, dict)
+    assert found["input"] == "[1, 2]"
+    three = to_fields({"conversations": [*turns[:2], *[turns[2]] * 3, turns[3]]}, "sharegpt", {})
+    assert isinstance(three, Problem)
+    assert three.code == "tool_call_id"
+
+
+def test_a_thought_in_the_content_and_another_beside_it_are_refused() -> None:
+    problem = problem_of(said("user", "a"), said("assistant", "<think>x</think>b", reasoning_content="y"))
+    assert (problem.code, problem.field) == ("wrong_type", "messages.content")

@@ -33,6 +33,10 @@ UNEQUAL = [
     ("user@host", "user host"), ("AT&T", "AT T"),
     ("rm -rf", "rm rf"), ("--force", "force"), ("$HOME", "HOME"), (".NET", "NET"), ("#1", "1"), ("> 5", "5"), ("-x", "x"),
     ("温度为-5度", "温度为5度"), ("五十", "十五"),
+    ("1月2日", "2月1日"), ("2024年1月2日", "2024年2月1日"), ("比分是2比1", "比分是1比2"), ("5 to 10", "10 to 5"),
+    ("5至10", "10至5"),
+    ("1～2", "2～1"), ("(3, -5)", "(-5, 3)"), ("6÷2", "2÷6"), ("y = 2x + 3", "y = 3x + 2"), ("a → b", "b → a"), ("A→B", "B→A"),
+    ("[1, 2)", "(1, 2]"), ("三胜二负", "二胜三负"),
     ("二〇一二年", "二〇二一年"), ("5万", "5亿"), ("x＜3", "x＞3"), ("增长5％", "增长5"),
 ]  # fmt: skip
 """Answers that share some of their tokens with the target."""
@@ -166,6 +170,8 @@ EQUAL_JSON = [
     ('[{"a": -0.0}]', '[{"a": 0}]'),
     ("[1e400]", "[10e399]"),
 ]
+EQUAL_SCALARS = [("1.0", "1"), ("-0.0", "0"), ('"\\u540d"', '"名"'), ("```json\n1e2\n```", "100"), ("true", "true")]
+OTHER_SCALARS = [("1", "true"), ('"1"', "1"), ("-5", "5"), ("NaN", "1"), ("one", "1")]
 OTHER_JSON = [
     ('{"a": true}', '{"a": 1}'), ('{"a": "1"}', '{"a": 1}'), ('{"a": null}', '{"a": 0}'),
     ("[1, 2]", "[2, 1]"), ("[1e400]", "[1e401]"), ("[false]", "[0]"), ("[[]]", "[{}]"),
@@ -188,6 +194,17 @@ def test_other_json_is_not(answer: str, target: str) -> None:
     assert judge_answer("tool_calls", call.format(answer), call.format(target)).score == 0.0
 
 
+@pytest.mark.parametrize(("answer", "target"), EQUAL_SCALARS)
+def test_a_json_value_alone_is_compared_as_json(answer: str, target: str) -> None:
+    """Case 15: a target that is a number, and no object, was compared as text."""
+    assert judge_answer("json", answer, target).exact
+
+
+@pytest.mark.parametrize(("answer", "target"), OTHER_SCALARS)
+def test_another_json_value_is_not_it(answer: str, target: str) -> None:
+    assert judge_answer("json", answer, target).score == 0.0
+
+
 def test_indentation_counts_in_code() -> None:
     assert judge_answer("code", "if a:\n    b\nc", "if a:\n    b\n    c").score < 1
 
@@ -201,6 +218,11 @@ LOOPS = [
     "A good answer of many words. " + "It is what it is, and that is that. " * 3,
     "function f() {\n  return function() {\n    return function() {\n      return function() {\n        return function() {\n",
     "Some text that is longer than what follows it, by far, " * 2 + "so it goes on, and on. " * 20,
+    "".join(f"{number}. It is the answer of words.\n" for number in range(1, 8)) + "8. It is",
+    "".join(f"第{sign}步：打开系统的电源。" for sign in "一二三四五六"),
+    "The answer is some words, a" + "h" * 60,
+    "我是系统 " + "ha" * 40,
+    "The answer is some 1326134." + "0" * 80,
 ]
 
 
@@ -228,6 +250,14 @@ NO_LOOPS = [
     ("0, 0, 0, 0, 0, 0, 0, 0", "0, 0, 0, 1, 0, 0, 1, 1"),
     ("1. yes\n2. yes\n3. yes\n4. yes\n5. yes\n6. yes\n7. yes\n8. yes\n9. yes", "yes"),
     ("！！！！！！！！！！！！", "好！！！"),
+    ("[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]", "[[2, 0], [0, 2]]"),
+    ("Dear Ann,\n\nHello.\n\n--------------------", "Dear Ann"),
+    ("Q1: True\nQ2: True\nQ3: True\nQ4: True\nQ5: True\nQ6: True\nQ7: True\nQ8: True", "Q1: True\nQ2: False"),
+    ("".join(f"In {2018 + n} the price of a ticket was {5 + 2 * n} dollars. " for n in range(5)), "the price"),
+    ("1/3 is 0.3333333333333333", "0.33"),
+    ("1. Eat an apple.\n2. Eat an orange.\n3. Eat a pear.\n4. Eat a plum.\n5. Eat a fig.", "eat"),
+    ("一一得一，一二得二，一三得三，一四得四，一五得五", "一一得一"),
+    ("".join(f"{n}. Turn it on and off.\n" for n in range(1, 7)), "1. Turn it on and off.\n2. Turn it on and off."),
     ("- [ ] milk\n- [ ] bread\n- [ ] eggs\n----------", "milk ----------"),
 ]
 

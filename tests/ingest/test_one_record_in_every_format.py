@@ -18,6 +18,7 @@ from ingesting import errors, ingest, records
 
 from tasks.manifest import read_manifest
 from tasks.records import read_raw, to_rows
+from tasks.shapes import to_fields
 
 TURNS = {"shape": "messages", "family": "tools"}
 PLAIN = {"shape": "alpaca", "family": "instruction"}
@@ -122,6 +123,37 @@ def test_case_01_what_arrow_padded_is_not_in_the_row(format_: str) -> None:
     assert json.loads(first["tools"]) == [WEATHER]
     assert json.loads(second["tools"]) == [STOCK]
     assert first["row_id"] == collected(rows, "j", "jsonl", TURNS)[0]["row_id"]
+
+
+ASKED, SAID = [{"role": "user", "content": "问"}], [{"role": "assistant", "content": "好"}]
+TALK = [{"from": who, "value": text} for who, text in (("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [
+        ("preference", [{"prompt": ASKED, "chosen": SAID, "rejected": [{"role": "assistant", "content": "不"}]}]),
+        ("preference", [{"prompt": '["a", {"b": 1}]', "chosen": '{"role": "x"}', "rejected": "[]"}]),
+        (
+            "kto",
+            [{"prompt": ASKED, "completion": "a", "label": True}, {"prompt": ASKED, "completion": "b", "label": False}],
+        ),
+        ("sharegpt", [{"conversations": TALK, "loss_mask": [0, 1]}, {"conversations": TALK[2:]}]),
+    ],
+)
+def test_turns_masks_and_flags_are_the_same_as_texts(shape: str, rows: list[dict[str, Any]]) -> None:
+    """Case 01: in CSV and databases the prompt of a pair was its JSON as text, and an empty cell no mask."""
+    read = [collected(rows, f"s{place}", each, {"shape": shape, "family": "f"}) for place, each in enumerate(FORMATS)]
+    assert all(row["problem"] == "" for found in read for row in found)
+    assert len({tuple((row["row_id"], row["use"]) for row in found) for found in read}) == 1
+
+
+def test_a_database_without_booleans_holds_the_label_of_a_kto_record_as_a_number() -> None:
+    found = [
+        to_fields({"prompt": "a", "completion": "b", "label": label}, "kto", {}) for label in (True, 1, "1", "true")
+    ]
+    assert all(one == found[0] for one in found)
+    assert isinstance(found[0], dict)
 
 
 def test_case_01_a_null_in_an_object_is_no_key_in_any_format_and_one_in_json_within_a_text_stays() -> None:

@@ -45,7 +45,7 @@ class FamilyScores:
 class Summary:
     model: str
     dataset: str | None
-    """The dataset's version: DVC's hash of data/curated."""
+    """The dataset's version: DVC's hash of data/curated, by dvc.lock."""
     data: Data | None
     drift: Drift | None
     """From the champion's data; None where the dataset is the champion's, or no run told of it yet."""
@@ -63,6 +63,8 @@ class Summary:
     answers: list[Answers]
     next_commands: list[tuple[str, str]]
     """(command, what it shows)."""
+    unrecorded: str | None = None
+    """The dataset in data/curated where it is another one, which is not in dvc.lock: the rows are its own. `strop status` looks."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -25,9 +25,8 @@ OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "b
 
 def tell_summary(console: Console, summary: Summary, outcome: Outcome | None = None) -> None:
     """Prints every part that the summary holds, and how the run ended."""
-    dataset = f"dataset {summary.dataset.removesuffix('.dir')[:8]}" if summary.dataset else "no dataset yet"
     console.print()
-    console.print(Rule(f"[bold]{escape(summary.model)}[/] · {dataset}", align="left", style="cyan"))
+    console.print(Rule(f"[bold]{escape(summary.model)}[/] · {_dataset(summary)}", align="left", style="cyan"))
     for title, part in _parts(summary):
         console.print(f"\n[bold cyan]{title}[/]")
         console.print(Padding(part, (0, 0, 0, 2)))
@@ -37,6 +36,17 @@ def tell_summary(console: Console, summary: Summary, outcome: Outcome | None = N
         console.print("\n[bold cyan]Where to look next[/]")
         console.print(Padding(_commands(summary.next_commands), (0, 0, 0, 2)))
     console.print()
+
+
+def _dataset(summary: Summary) -> str:
+    if summary.unrecorded:
+        recorded = f"dvc.lock: {_short(summary.dataset)}" if summary.dataset else "none in dvc.lock"
+        return f"dataset {_short(summary.unrecorded)} in data/curated ({recorded})"
+    return f"dataset {_short(summary.dataset)}" if summary.dataset else "no dataset yet"
+
+
+def _short(dataset: str) -> str:
+    return dataset.removesuffix(".dir")[:8]
 
 
 def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tasks import paths
-from tasks.files import append_line, append_lines, read_log
+from tasks.files import append_line, append_lines, read_log, write_text
 
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 
@@ -31,6 +31,12 @@ class Decision:
     when: str
     """UTC, ISO 8601."""
     why: str
+
+
+def begin_decisions() -> None:
+    """Makes the log, where there is none, of an empty line: of an empty file DVC prints a warning at every stage."""
+    if not paths.DECISIONS.exists():
+        write_text(paths.DECISIONS, "\n")
 
 
 def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:

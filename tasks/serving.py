@@ -8,7 +8,7 @@ MLflow is not opened: a look at it costs milliseconds (tasks/tracking/glance.py)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from tasks.ledger import Entry, champion_of
 from tasks.ledger_chain import FETCH_COMMAND, Recorded
 from tasks.ledger_check import read_verified
 from tasks.ledger_witnesses import registry_findings
-from tasks.tracking.glance import Seen, glance
+from tasks.tracking.glance import Seen, glance, has_version
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -82,9 +82,15 @@ def read_serving(config: PipelineConfig) -> Serving:
     seen = glance(config)  # before the ledger: its tags are set after an entry is appended
     if seen.trouble is not None:
         return Serving(read_verified(model), seen)
-    return Serving(
-        read_verified(model, lambda chain: registry_findings(model, chain, seen.registered, seen.anchors)), seen
-    )
+    chain = read_verified(model, lambda chain: registry_findings(model, chain, seen.registered, seen.anchors))
+    serving = Serving(chain, seen)
+    champion = serving.champion
+    if (
+        champion is not None and seen.versions is None and not serving.alias_follows
+    ):  # a server was asked for the alias only
+        is_gone = has_version(config, champion.version) is False
+        return Serving(chain, replace(seen, versions=frozenset() if is_gone else frozenset({champion.version})))
+    return serving
 
 
 def champion_at(config: PipelineConfig, moment: float) -> int | None:

@@ -28,6 +28,7 @@ from tasks.files import canonical_json
 from tasks.json_order import comparable
 from tasks.row import NO_TEXT
 from tasks.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
+from tasks.text import around
 from tasks.turns import Turn
 
 __all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
@@ -52,8 +53,8 @@ def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
         if SYNTHETIC in record:
             fields |= _synthetic(record[SYNTHETIC])
         for name, text in fields.items():
-            if not text.isascii() and _HALF_SURROGATE.search(text):  # no file format of ours can hold it
-                raise NoRow("encoding_damage", name, text)
+            if not text.isascii() and (half := _HALF_SURROGATE.search(text)):  # no file format of ours can hold it
+                raise NoRow("encoding_damage", name, around(text, *half.span()))
         return fields
     except NoRow as found:
         return found.problem

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tasks import git, paths
 from tasks.copying import MOST_TRIES, copied_names, copy_inputs, link_the_rest, remove_others
-from tasks.decisions import read_decisions
+from tasks.decisions import begin_decisions, read_decisions
 from tasks.files import append_line, write_text
 from tasks.inputs import Inputs, outputs_of, state_files, write_tree
 from tasks.links import copy_all, copy_file, link_all
@@ -66,8 +66,7 @@ def take_collected() -> None:
     for path in (paths.RAW_DVC, paths.BASE):
         _copy(root / path, path)
     _share(root, Path.cwd(), [paths.RAW.as_posix()], snapshot.began)
-    if not paths.DECISIONS.exists():
-        write_text(paths.DECISIONS, "")
+    begin_decisions()
     known = set(read_decisions())
     for decision in read_decisions(root / paths.DECISIONS):
         if decision.who.startswith("source ") and decision not in known:

@@ -27,6 +27,8 @@ CHINESE_SHARE = 0.3
 """Of a text's letters: from here on it is Chinese, which often quotes English names."""
 _LETTER = regex.compile(r"\p{L}")
 _SPACE = regex.compile(r"\s+")
+PLACE_BEFORE, PLACE_AFTER = 20, 60
+"""Characters that are shown of a text before and after a place in it: a terminal shows the first 80."""
 MOST_MARKS = 64
 """Combining marks in a row that are put in order without help; of Unicode's stream-safe texts, none has more than 30."""
 _MARKS = regex.compile(rf"\p{{M}}{{{MOST_MARKS},}}")
@@ -99,3 +101,9 @@ def has_letters(text: str) -> bool:
 def language_of(text: str) -> str:
     """ "zh" where at least three in ten letters are CJK, else "en"."""
     return "zh" if cjk_share(text) >= CHINESE_SHARE else "en"
+
+
+def around(text: str, start: int, end: int) -> str:
+    """A place within a text, with what stands before and after it; `…` where more is left out."""
+    first, last = max(0, start - PLACE_BEFORE), min(len(text), min(end, start + PLACE_AFTER) + PLACE_AFTER)
+    return f"{'…' if first else ''}{text[first:last]}{'…' if last < len(text) else ''}"

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.errors import VersioningError
 from tasks.files import md5_of
-from tasks.outputs import output_hashes
+from tasks.outputs import dataset_version, output_hashes
 from tasks.redaction.tool_configs import written_secret
 from tasks.repository import default_remote, reaching, with_repo
+from tasks.unchanged import is_unchanged
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -87,6 +88,23 @@ def is_clean() -> bool:
         return False
     output_hashes()
     return not changed_stages()
+
+
+def unrecorded_dataset() -> str | None:
+    """DVC's hash of data/curated, where dvc.lock names another dataset or none: a stage was run by hand, or a file was changed.
+
+    None where it is the one of dvc.lock, or nothing lies there. A folder that is as DVC last saw it is not read.
+    """
+    if is_unchanged() or not paths.CURATED.is_dir() or not any(paths.CURATED.iterdir()):
+        return None
+
+    def look(repo: Repo) -> str | None:
+        (out,) = repo.find_outs_by_path(str(paths.CURATED))
+        found: str | None = out.get_hash().value
+        return found
+
+    found = with_repo(look, "dvc status")
+    return None if found == dataset_version() else found
 
 
 def remote_name() -> str:

@@ -23,12 +23,14 @@ def versions(as_json: Json = False) -> int:
     config = enter_project()
     from tasks.ledger import read_ledger
     from tasks.outputs import dataset_version
+    from tasks.versioning import unrecorded_dataset
 
     judged = [entry for entry in read_ledger(config.register_.model_name) if entry.kind == "judged"]
-    now = dataset_version()
+    recorded, unrecorded = dataset_version(), unrecorded_dataset()
+    now = unrecorded or recorded
     if as_json:
         known = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
-        print_json({"now": now, "versions": known})
+        print_json({"now": now, "recorded": recorded, "versions": known})
         return 0
     from rich.table import Table
 
@@ -39,6 +41,9 @@ def versions(as_json: Json = False) -> int:
         table.add_row(entry.dataset, f"v{entry.version}", entry.when.replace("T", " ")[:16], f"{entry.test_rows:,}")
     table.add_row(now or "none yet", "[bold]now[/]", "", "")
     console().print(table)
+    if unrecorded:
+        has = recorded or "none yet"
+        console().print(f"That in data/curated is not in dvc.lock, which has {has}. Bring it in: [bold]strop run[/]")
     return 0
 
 

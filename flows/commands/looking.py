@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +27,11 @@ def status(as_json: Json = False) -> int:
     from flows.summary import read_summary
 
     standing, summary = read_standing(settings), read_summary(settings)
+    if not standing.is_running:
+        from tasks.versioning import unrecorded_dataset
+
+        if unrecorded := unrecorded_dataset():
+            summary = replace(summary, unrecorded=unrecorded, drift=None)  # which is that of the recorded one
     if as_json:
         print_json({**asdict(standing), "summary": summary.as_dict()})
         return 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.build.generators import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError, one_line
+from tasks.loopback import is_loopback
 from tasks.redaction.settings import filled_in
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Endpoint:
 
         timeout = httpx.Timeout(self.settings.timeout_seconds)
         with (
-            httpx.Client(headers=self._headers(), timeout=timeout) as client,
+            # httpx makes a client for every proxy beforehand, and fails where it cannot use one
+            httpx.Client(headers=self._headers(), timeout=timeout, trust_env=not is_loopback(self.url)) as client,
             ThreadPoolExecutor(self.settings.parallel_requests) as threads,
         ):
             waiting = [threads.submit(ask, place) for place in range(len(prompts))]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks import paths
-from tasks.files import write_text
+from tasks.decisions import begin_decisions
 from tasks.ingest.sources import ingest_sources
 from tasks.visible import shown
 
@@ -56,5 +55,4 @@ def collect(config: PipelineConfig) -> None:
         add_raw()
     result.raise_errors()
     pin_base(config.base)
-    if not paths.DECISIONS.exists():
-        write_text(paths.DECISIONS, "")
+    begin_decisions()

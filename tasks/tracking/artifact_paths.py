@@ -31,9 +31,12 @@ _project: Path | None = None
 
 
 def location_for(path: Path) -> str:
-    """Where the artifacts of a new experiment go, as MLflow must be told: absolute. `make_relative` comes next."""
+    """Where the artifacts of a new experiment go, as MLflow must be told: absolute.
+
+    Of a project a bare path, which `make_relative` finds next; outside of any an address, which stays: MLflow decodes a bare path.
+    """
     project = project_of(path)
-    return str(project / ARTIFACTS if project else path.resolve().parent / ARTIFACTS.name)
+    return str(project / ARTIFACTS) if project else (path.resolve().parent / ARTIFACTS.name).as_uri()
 
 
 def make_relative(path: Path) -> bool:
@@ -64,12 +67,13 @@ def local_folder(location: str, uri: str) -> Path | None:
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):
         return None
-    place = Path(url2pathname(parts.path if parts.scheme else location))
+    place = Path(url2pathname(parts.path) if parts.scheme else location)
     return place if place.is_absolute() else (_project_behind(uri) or Path.cwd()) / place
 
 
 def resolve_below(path: Path | None) -> None:
-    """Lets MLflow, in this process, read relative locations from the project of a registry file, wherever the process is."""
+    """Lets MLflow, in this process, read relative locations from the project of a registry file, wherever the process is, and bare
+    paths as they are."""
     from mlflow.store.artifact import artifact_repository_registry
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
@@ -80,9 +84,9 @@ def resolve_below(path: Path | None) -> None:
     _project = project
 
     def open_local(location: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
-        place = Path(url2pathname(location))
-        if not place.is_absolute():
-            location = pathname2url(str((_project_behind(tracking_uri or "") or Path.cwd()) / place))
+        # MLflow decodes a bare path: a folder `my%20project` would become `my project`
+        place = (_project_behind(tracking_uri or "") or Path.cwd()) / location
+        location = pathname2url(str(place))
         return LocalArtifactRepository(location, tracking_uri, registry_uri)
 
     artifact_repository_registry.get_registered_artifact_repositories()[""] = open_local

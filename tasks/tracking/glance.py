@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from tasks.loopback import is_loopback
 from tasks.tracking.login import PASSWORD, USERNAME
 from tasks.tracking.reaching import without_password
 from tasks.tracking.registry_file import path_of
@@ -40,7 +41,7 @@ class Seen:
     is_dangling: bool = False
     """The alias points at a version that was deleted."""
     versions: frozenset[int] | None = None
-    """Every registered version; None where only the alias was requested."""
+    """The registered versions; None where only the alias was requested."""
     registered: frozenset[int] = frozenset()
     """Those that Strop registered, as far as that is known."""
     anchors: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -106,27 +107,38 @@ def _from_tables(database: sqlite3.Connection, model: str) -> Seen:
     return Seen(alias, alias is not None and alias not in versions, versions, frozenset(anchors), anchors)
 
 
+def has_version(config: PipelineConfig, number: int) -> bool | None:
+    """Whether a server has this version of the model; None where it does not say."""
+    from tasks.tracking.registry import tracking_login, tracking_uri
+
+    what = {"name": config.register_.model_name, "version": str(number)}
+    try:
+        answer = _get(tracking_uri(config), "model-versions/get", tracking_login(config), what)
+    except OSError:
+        return None
+    return {200: True, 404: False}.get(answer.status_code)
+
+
 def _on_server(uri: str, model: str, login: dict[str, str]) -> Seen:
     """One request: the version behind the alias, with its tags."""
+    try:
+        answer = _get(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
+    except OSError as error:
+        return Seen(trouble=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
+    return _from_answer(answer, without_password(uri))
+
+
+def _get(uri: str, what: str, login: dict[str, str], params: dict[str, str]) -> Any:
+    """A server's answer. Raises OSError, of which requests' own errors are, where there is none."""
     import requests
 
     parts = urlsplit(uri)
-    path = f"{parts.path.rstrip('/')}/api/2.0/mlflow/registered-models/alias"
-    address = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    address = urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/api/2.0/mlflow/{what}", "", ""))
     session = requests.Session()
-    if parts.hostname in ("localhost", "127.0.0.1", "::1"):
+    if is_loopback(uri):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
-    try:
-        answer = session.get(
-            address,
-            params={"name": model, "alias": "champion"},
-            timeout=PATIENCE_SECONDS - 1,
-            verify=_certificates(),
-            **_credentials(login),
-        )
-    except (requests.RequestException, OSError) as error:
-        return Seen(trouble=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
-    return _from_answer(answer, without_password(uri))
+    timeout = PATIENCE_SECONDS - 1
+    return session.get(address, params=params, timeout=timeout, verify=_certificates(), **_credentials(login))
 
 
 def _from_answer(answer: Any, uri: str) -> Seen:

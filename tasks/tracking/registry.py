@@ -15,7 +15,7 @@ from tasks.tracking.login import split_login, use_login
 from tasks.tracking.models import Models
 from tasks.tracking.preparing import keep_locations_relative, prepare_file
 from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import located, path_of
+from tasks.tracking.registry_file import located_uri, path_of
 from tasks.tracking.runs import Runs
 from tasks.tracking.versions import Versions
 
@@ -44,9 +44,7 @@ def tracking_login(config: PipelineConfig) -> dict[str, str]:
 
 
 def _named_uri(config: PipelineConfig) -> str:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set)
-    path = path_of(uri)
-    return uri.replace(str(path), str(located(path)), 1) if path else uri
+    return located_uri(os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set))
 
 
 def _not_set(name: str) -> RegistryError:

@@ -41,6 +41,21 @@ def located(path: Path) -> Path:
     return here.resolve()
 
 
+def located_uri(uri: str) -> str:
+    """The address with the one absolute path of a registry file in it; any other as it is.
+
+    Raises:
+        RegistryError: the path holds a `?`, where such an address ends: MLflow would make another file beside it.
+    """
+    path = path_of(uri)
+    if path is None:
+        return uri
+    if "?" in str(place := located(path)):
+        told = "the path holds a `?`, where the address of an SQLite file ends"
+        raise RegistryError(told, where=str(place), fix="Rename that folder, then run again")
+    return uri.replace(str(path), str(place), 1)
+
+
 def project_of(path: Path) -> Path | None:
     """The project that a registry file belongs to: the nearest one above it. None for a file outside of any."""
     folders = path.resolve().parents

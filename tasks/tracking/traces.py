@@ -12,7 +12,7 @@ from tasks.errors import RegistryError
 from tasks.tracking.login import login_within
 from tasks.tracking.preparing import prepare_file, require_newest_schema
 from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import located, path_of
+from tasks.tracking.registry_file import located, located_uri, path_of
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
@@ -24,9 +24,8 @@ def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dic
     Raises:
         RegistryError: the server cannot be reached, the file is not there or of another version, or it has no such experiment.
     """
-    if (path := path_of(uri)) is not None:
-        uri = uri.replace(str(path), str(located(path)), 1)  # as in `tracking_uri`
-        path = located(path)
+    uri = located_uri(uri)  # as in `tracking_uri`
+    path = path_of(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     hush()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import islice
 
 _CP1252 = {
     bytes([value]).decode("cp1252"): value for value in range(0x80, 0xA0) if value not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
@@ -54,6 +55,14 @@ def mojibake_runs(text: str) -> int:
     runs = text.count(_TWICE_LOST)
     runs += sum(_is_utf8_as_latin(run) for run in _LATIN_RUN.findall(text))
     return runs + sum(_is_utf8_as_gbk(run) for run in _HAN_RUN.findall(text))
+
+
+def damaged_place(text: str) -> tuple[int, int] | None:
+    """Where the first damage begins and ends; None in a sound text."""
+    found = [(place, place + len(lost)) for lost in ("\ufffd", _TWICE_LOST) if (place := text.find(lost)) >= 0]
+    for runs, is_damage in ((_LATIN_RUN, _is_utf8_as_latin), (_HAN_RUN, _is_utf8_as_gbk)):
+        found += islice((run.span() for run in runs.finditer(text) if is_damage(run[0])), 1)
+    return min(found, default=None)
 
 
 def _is_utf8_as_latin(run: str) -> bool:

@@ -9,8 +9,9 @@ import pyarrow as pa
 from tasks.manifest import Batch
 from tasks.records import came_as, shown, to_rows
 from tasks.row import QUARANTINE_SCHEMA
+from tasks.text import around
 from tasks.validate.contract import FamilyContract
-from tasks.validate.damage import mojibake_runs, replacement_characters
+from tasks.validate.damage import damaged_place
 from tasks.validate.judge import SET_ASIDE
 from tasks.validate.rules import Rule, rules_of
 
@@ -68,8 +69,9 @@ def _culprit(rule: Rule | None, row: dict[str, Any], contract: FamilyContract) -
     if rule.code == "empty_field":
         name = next(each for each in contract.required_fields if not row[each].strip())
     elif rule.code == "encoding_damage":
-        fields = [each for each in rule.columns if each != "problem"]
-        name = next((f for f in fields if replacement_characters(row[f]) or mojibake_runs(row[f])), name)
+        places = {each: damaged_place(row[each]) for each in rule.columns if each != "problem"}
+        name, place = next(((each, place) for each, place in places.items() if place), (name, (0, 0)))
+        return name, shown(around(row[name], *place))
     elif name == "input" and not row["input"]:
         name = "instruction" if row["instruction"] else "input"
     return ("id" if name == "own_id" else name), shown(row[name])

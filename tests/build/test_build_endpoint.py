@@ -49,6 +49,15 @@ def test_a_model_that_goes_on_with_a_text_is_asked_through_completions(start_end
     assert toy.requests[0]["path"] == "/v1/completions"
 
 
+def test_case_21_a_model_on_this_machine_is_asked_without_the_proxies(
+    start_endpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks://127.0.0.1:9")
+        monkeypatch.setenv(name.lower(), "socks://127.0.0.1:9")
+    assert endpoint(start_endpoint(str.upper).base_url).complete(["who?"]) == ["WHO?"]
+
+
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_an_answer_that_was_cut_off_says_so(start_endpoint: Any, api: str) -> None:
     def reply(prompt: str) -> Reply:

@@ -1,4 +1,4 @@
-"""Servers on this machine are reached without the environment's proxies; everything else goes by them as before."""
+"""Servers on this machine are reached without the environment's proxies; everything else goes by them as before (case 21)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import httpx
@@ -19,7 +20,9 @@ from tasks.loopback import exempt_loopback_from_proxies, is_loopback, open_url
 
 HERE = ("http://127.0.0.1:4200/api", "http://localhost:5000", "http://[::1]:5000/x")
 ELSEWHERE = ("http://example.org/x", "http://127.0.0.1.example.org/", "http://10.0.0.1:5000")
-NAMES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy")
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+NAMES = (*PROXIES, "NO_PROXY", "no_proxy")
+NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -60,9 +63,9 @@ def goes_by_proxy(url: str) -> set[bool]:
     return {by_httpx, by_requests, not urllib.request.proxy_bypass(host)}
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("name", PROXIES)
 @pytest.mark.parametrize("kept", [None, "NO_PROXY", "no_proxy"])
-def test_urllib_requests_and_httpx_go_to_this_machine_directly_and_elsewhere_by_the_proxy(
+def test_case_21_urllib_requests_and_httpx_go_to_this_machine_directly_and_elsewhere_by_the_proxy(
     clean: pytest.MonkeyPatch, name: str, kept: str | None
 ) -> None:
     clean.setenv(name, "http://127.0.0.1:9")
@@ -70,9 +73,14 @@ def test_urllib_requests_and_httpx_go_to_this_machine_directly_and_elsewhere_by_
         clean.setenv(kept, "intern.example.org, 10.1.2.3")
     exempt_loopback_from_proxies()
     exempt_loopback_from_proxies()  # a child does it again
-    assert {url: goes_by_proxy(url) for url in HERE} == {key: {False} for key in HERE}
-    assert {url: goes_by_proxy(url) for url in ELSEWHERE} == {key: {True} for key in ELSEWHERE}
-    assert goes_by_proxy("http://intern.example.org/") == {not kept}
+    secure = name.lower() == "https_proxy"  # it is for https alone, as HTTP_PROXY is for http
+    here, elsewhere, inside = (
+        [url.replace("http:", "https:") if secure else url for url in urls]
+        for urls in (HERE, ELSEWHERE, ["http://intern.example.org/"])
+    )
+    assert {url: goes_by_proxy(url) for url in here} == {url: {False} for url in here}
+    assert {url: goes_by_proxy(url) for url in elsewhere} == {url: {True} for url in elsewhere}
+    assert goes_by_proxy(*inside) == {not kept}
 
 
 def test_an_environment_without_proxies_or_without_exceptions_stays_as_it_is() -> None:
@@ -114,15 +122,34 @@ print(asyncio.run(speak()).status_code)
 """
 
 
-def test_prefects_clients_reach_a_server_on_this_machine_whatever_the_proxies_are() -> None:
-    for proxies in (
+def speak(folder: Path, proxies: dict[str, str], **more: str) -> list[str]:
+    """What Prefect's clients are answered in a process with these proxies."""
+    kept = {
+        name: value for name, value in without_prefect(PYTHONPATH=str(REPOSITORY), **more).items() if name not in NAMES
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SPEAK], env={**kept, **proxies}, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_case_21_a_server_of_our_own_starts_and_answers_whatever_the_proxies_are(tmp_path: Path) -> None:
+    assert speak(tmp_path, dict.fromkeys(PROXIES, NOWHERE)) == ["200", "200"]
+
+
+@pytest.mark.parametrize(
+    "proxies",
+    [
+        dict.fromkeys(PROXIES[::2], NOWHERE),
+        dict.fromkeys(PROXIES[1::2], NOWHERE),
         {"ALL_PROXY": "socks5://127.0.0.1:9"},
         {"all_proxy": "socks://127.0.0.1:9", "HTTP_PROXY": "127.0.0.1:9"},
-    ):
-        environment = without_prefect(
-            PREFECT_API_URL=prefect_api(), PREFECT_API_AUTH_STRING=SECRET, PYTHONPATH=str(REPOSITORY), **proxies
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", SPEAK], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.stdout.split() == ["200", "200"], done.stderr
+    ],
+    ids=["upper case", "lower case", "SOCKS", "no URL"],
+)
+def test_case_21_prefects_clients_reach_a_server_on_this_machine_whatever_the_proxies_are(
+    tmp_path: Path, proxies: dict[str, str]
+) -> None:
+    access = {"PREFECT_API_URL": prefect_api(), "PREFECT_API_AUTH_STRING": SECRET}
+    assert speak(tmp_path, proxies, **access) == ["200", "200"]

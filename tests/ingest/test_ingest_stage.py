@@ -12,6 +12,7 @@ from conftest import params, topic_records, write_jsonl, write_params
 
 from tasks import paths
 from tasks.config import load_config
+from tasks.decisions import read_decisions
 from tasks.errors import BaseModelError, GitError, SourceError
 from tasks.files import file_digest
 from tasks.ingest import stage
@@ -35,7 +36,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
     assert [batch.rows for batch in read_manifest()] == [9]
     assert paths.RAW_DVC.exists()
     assert json.loads(paths.BASE.read_text())["kind"] == "folder"
-    assert paths.DECISIONS.read_text() == ""
+    assert read_decisions() == []
     assert read_round().champion is None
 
     before = {path: file_digest(path) for path in (paths.RAW_DVC, paths.BASE, paths.ROUND)}

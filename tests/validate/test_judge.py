@@ -183,9 +183,28 @@ def test_the_tables_have_the_schemas_that_rooms_agreed_on() -> None:
 
 
 def test_long_values_are_cut_in_quarantine() -> None:
-    found = refuse(alpaca(output="\ufffd" * 9000))
+    found = refuse(alpaca(output={"a": "b" * 9000}))
     assert found is not None
     assert len(found[2] or "") == 500
+
+
+@pytest.mark.parametrize(
+    "damage", ["\ufffd", "\ufffd" * 9000, "â€™", "浣犲ソ涓栫晫", "锟斤拷", chr(0xD83D)],
+    ids=["lost", "all lost", "cp1252", "GBK", "twice lost", "half a surrogate"],
+)  # fmt: skip
+@pytest.mark.parametrize(("before", "after"), [("A good sentence. ", " More. "), ("好的句子。", "，后面还有。")])
+def test_what_is_shown_of_a_damaged_text_is_the_damage(damage: str, before: str, after: str) -> None:
+    found = refuse(alpaca(f"{before * 400}{damage}{after * 400}"))
+    assert found is not None
+    reason, field, value = found
+    assert (reason, field) == ("encoding_damage", "output")
+    assert value is not None
+    expected = damage[:60].encode("utf-8", "backslashreplace").decode()
+    assert value.startswith(f"…{(before * 400)[-20:]}{expected}")
+    assert value.endswith("…")
+    assert len(value) < 160
+    short = refuse(alpaca(f"{before}{damage[:9]}{after}"))
+    assert short == (reason, field, f"{before}{damage[:9].encode('utf-8', 'backslashreplace').decode()}{after}")
 
 
 def test_damage_in_the_worse_answer_or_in_the_tools_is_seen() -> None:

@@ -19,6 +19,7 @@ from toyworld import set_remote
 
 from tasks import git, outputs, paths, versioning
 from tasks.beside import commit_beside
+from tasks.decisions import begin_decisions, read_decisions, record_decision
 from tasks.errors import VersioningError
 
 PIPELINE = """
@@ -95,6 +96,24 @@ def test_a_stages_output_passes_through_and_dvcs_chatter_does_not(
     told = capfd.readouterr()
     assert told.out == "curate: at work\n"
     assert told.err == ""
+
+
+def test_dvc_warns_of_no_empty_file_where_nothing_was_decided(project: Path) -> None:
+    Path("dvc.yaml").write_text(PIPELINE.replace("data/round.json", paths.DECISIONS.as_posix()))
+    begin_decisions()
+    assert read_decisions() == []
+    made = record_decision("drop", "r1", "it is wrong")
+    assert read_decisions() == [made]
+    paths.DECISIONS.unlink()
+    begin_decisions()
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True, check=True)
+    assert "curate: at work" in done.stdout
+    assert "is empty" not in done.stdout + done.stderr
+
+    paths.DECISIONS.write_text("")  # an earlier project's stays as it is: else its stages would run again
+    begin_decisions()
+    assert paths.DECISIONS.read_text() == ""
+    assert read_decisions() == []
 
 
 def test_a_failed_stage_is_named_after_its_own_line(project: Path, capfd: pytest.CaptureFixture[str]) -> None:

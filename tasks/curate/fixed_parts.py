@@ -22,6 +22,8 @@ from tasks.curate.tokens import Hashes, tokenise
 
 TextsOf = Callable[[Indices], Sequence[RowTexts]]
 
+GUARDED_SHARE = 0.25
+"""What links more of the training rows with golden ones is looked at again."""
 COMMON_SHARE = 0.1
 """What fewer of a group's rows hold is no fixed part."""
 MOST_ROWS = 20_000
@@ -43,7 +45,7 @@ def share_more(found: Candidates, total: int, guarded: Marks, trained: int, text
         return marks
     groups, sizes = _groups(found.pairs)
     are_large = sizes > LARGE_SHARE * total
-    if len(np.unique(found.pairs[guarded])) > LARGE_SHARE * trained:
+    if len(np.unique(found.pairs[guarded])) > GUARDED_SHARE * trained:
         are_large[groups[guarded]] = True
     for group in np.flatnonzero(are_large & (sizes >= LEAST_ROWS)):
         places = np.flatnonzero(groups == group)

@@ -30,7 +30,7 @@ FOUND_TOKENS = 30
 MOST_AFTER_BOILERPLATE = 50_000
 """... if no more rows hold it: all runs of these rows are in memory at once."""
 ROWS_AT_ONCE = 10_000
-LARGE_SHARE = 0.25
+LARGE_SHARE = 0.4
 """What more of all rows hold is a fixed part of their prompts, and no passage ..."""
 LEAST_ROWS = 8
 """... if at least so many do."""

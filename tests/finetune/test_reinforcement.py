@@ -225,12 +225,12 @@ def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: P
 def test_speed_counts_the_tokens_that_were_made(project: Path, tiny_llama: Path) -> None:
     """Not those that might have been: with an end token that comes at once, answers are short."""
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
-    counted = Tell(SimpleNamespace(done=0), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    counted = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
     state = SimpleNamespace(global_step=0, log_history=[])
     counted.on_train_begin(None, state, None)
     assert counted._trained_tokens(1000.0, {"num_tokens": 300.0}) == 300
     assert counted._trained_tokens(1000.0, {"num_tokens": 700.0}) == 400
-    resumed = Tell(SimpleNamespace(done=0), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    resumed = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
     resumed.on_train_begin(None, SimpleNamespace(global_step=5, log_history=[]), None)
     assert resumed._trained_tokens(1000.0, {"num_tokens": 300.0}) == 1000
     assert resumed._trained_tokens(1000.0, {"num_tokens": 450.0}) == 150

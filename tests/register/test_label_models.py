@@ -64,11 +64,13 @@ def candidate(project: Path, request: Any, registry_folder: None) -> tuple[Regis
 )
 def test_a_head_is_given_back_as_it_was_and_serves_by_mlflow_alone(candidate: tuple[Registry, str]) -> None:
     import mlflow
+    from mlflow.utils.file_utils import local_file_uri_to_path
 
     registry, run_id = candidate
     uri = log_model(load_config(), run_id, paths.MODEL, weights_digest(paths.MODEL))
     (model,) = registry.client.search_logged_models([registry.experiment_id])
-    files = {path.name for path in Path(model.artifact_location).rglob("*") if path.is_file()}
+    folder = Path(local_file_uri_to_path(model.artifact_location))
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"labels.json", "templates.json"} <= files
 
     ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), [TEXT], 128)[0]

@@ -63,8 +63,9 @@ def candidate(project: Path, request: Any, registry_folder: None) -> tuple[Regis
     "candidate", [("tiny_bert", "lora"), ("tiny_bert", "full"), ("tiny_llama", "lora")], indirect=True
 )
 def test_a_head_is_given_back_as_it_was_and_serves_by_mlflow_alone(candidate: tuple[Registry, str]) -> None:
-    import mlflow
     from mlflow.utils.file_utils import local_file_uri_to_path
+
+    import mlflow
 
     registry, run_id = candidate
     uri = log_model(load_config(), run_id, paths.MODEL, weights_digest(paths.MODEL))

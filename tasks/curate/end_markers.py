@@ -34,8 +34,9 @@ def are_spoken_of(texts: Iterable[str]) -> bool:
 
 def are_glued_to_text(text: str) -> bool:
     """Do the markers at the end follow a text at once, as no writer puts a word that is spoken of?"""
-    before = text[: _end_without(text)][-1:]
-    return bool(before) and not before.isspace() and before not in "\"'`“‘「『:："
+    end = _end_without(text)
+    before = text[:end][-1:]
+    return bool(before) and end < len(text) and not before.isspace() and before not in "\"'`“‘「『:："
 
 
 def _is_between(text: str, run: re.Match[str]) -> bool:

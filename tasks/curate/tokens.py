@@ -123,12 +123,12 @@ def _kinds() -> npt.NDArray[np.uint8]:
     kinds = np.zeros(0x110000, np.uint8)
     numbers = np.concatenate([np.arange(0xD800), np.arange(0xE000, 0x110000)]).astype("<u4")
     everything = numbers.tobytes().decode("utf-32-le")
-    patterns = (
+    patterns = (  # a later one counts where two match: radicals are symbols, and Chinese
+        (_SYMBOL, rf"[{SYMBOLS}]"),
         (_WORD, rf"[^\W{_CJK}_]"),
         (_DIGIT, r"\p{Nd}"),
         (_CHARACTER, rf"[{_CJK}]"),
         (_APOSTROPHE, "['’]"),
-        (_SYMBOL, rf"[{SYMBOLS}]"),
         (_MINUS, "-"),
         (_POINT, r"\."),
     )

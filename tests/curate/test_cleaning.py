@@ -288,6 +288,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool_call", "t
 @settings(max_examples=600, deadline=None)
 @given(FIELDS, TURNS)
 @example({"input": "\n[EOS]&amp;", "output": ""}, [])
+@example({"input": "<b>\n</s>token ", "output": ""}, [])
 @example({"input": "", "output": ""}, [["user", '["x\\u200by"]</s>']])
 def test_cleaning_twice_is_cleaning_once(fields: dict[str, str], turns: list[list[str]]) -> None:
     once = clean_row(row(**fields, history=turns)).row

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import params, write_params, write_part
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks import paths
@@ -26,7 +26,7 @@ from tasks.dataset import read_dataset
 from tasks.decisions import record_decision
 from tasks.files import file_digest, read_json
 from tasks.row import NO_TEXT, row_id_of
-from tasks.text import normalise, segment
+from tasks.text import normalise, segment, segment_with_symbols
 
 ENGLISH = "the river stone light window paper garden market silver morning travel music number letter yellow simple"
 WORDS = ENGLISH.split()
@@ -88,11 +88,13 @@ def some_rows(seed: int = 9) -> list[tuple[str, str]]:
 
 
 @given(st.lists(st.text(), max_size=5))
+@example(["⺀ Ⓐb 2⁵ -5 3.14 C++"])
 @settings(deadline=None)
 def test_texts_tokenised_at_once_have_the_tokens_of_the_shared_segmentation(texts: list[str]) -> None:
     texts = [text.encode("utf-8", "ignore").decode() for text in texts]
     found = tokenise(texts)
     assert found.counts().tolist() == [len(segment(text)) for text in texts]
+    assert tokenise(texts, with_symbols=True).counts().tolist() == [len(segment_with_symbols(text)) for text in texts]
     hashes: dict[str, int] = {}
     for token, number in zip((t for text in texts for t in segment(text)), found.hashes.tolist(), strict=True):
         assert hashes.setdefault(token, number) == number

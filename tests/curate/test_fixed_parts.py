@@ -54,7 +54,8 @@ def write(number: int, rows: list[dict[str, Any]], use: str = "train") -> list[s
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize(
-    ("count", "templates", "long"), [(30, 2, ""), (60, 2, LONG), (120, 2, ""), (300, 1, ""), (300, 2, LONG)]
+    ("count", "templates", "long"),
+    [(30, 2, ""), (60, 2, LONG), (120, 1, ""), (120, 2, ""), pytest.param(300, 2, LONG, marks=pytest.mark.slow)],
 )
 def test_a_project_with_few_templates_keeps_its_sides_and_its_training_rows(
     project: Path, language: str, count: int, templates: int, long: str

@@ -15,9 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.curate.index import is_first
-from tasks.curate.shared_text import LARGE_SHARE, LEAST_ROWS, Candidates, Marks, RowTexts, share_text
+from tasks.curate.shared_text import RowTexts, share_text
 from tasks.curate.sketch import GRAM_TOKENS, grams_of, prints_of
 from tasks.curate.sketch_file import Indices
+from tasks.curate.text_groups import LARGE_SHARE, LEAST_ROWS, Candidates, Marks
 from tasks.curate.tokens import Hashes, tokenise
 
 TextsOf = Callable[[Indices], Sequence[RowTexts]]
@@ -71,7 +72,7 @@ def _groups(pairs: Indices) -> tuple[Indices, Indices]:
 
 def _fixed_parts(texts: Sequence[RowTexts], least: int) -> Hashes:
     """The fingerprints, ascending, that at least so many of the texts hold: runs, and exchanges such as a greeting."""
-    runs, owners = grams_of(tokenise([f"{each.asked}\n{each.answered}" for each in texts]), GRAM_TOKENS)
+    runs, owners = grams_of(tokenise([f"{each.prompt}\n{each.answer}" for each in texts]), GRAM_TOKENS)
     order = np.lexsort((owners, runs))
     runs, owners = runs[order], owners[order]
     runs = runs[is_first(runs) | is_first(owners)]

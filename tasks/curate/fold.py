@@ -33,10 +33,11 @@ from tasks.curate.known import (
 from tasks.curate.material import MOST_OTHER_TOKENS, differ_in_wording_alone
 from tasks.curate.near import Shingles, candidate_pairs, conflicting_pairs, leaders_of_duplicates, rows_alike
 from tasks.curate.settings import CurateSettings
-from tasks.curate.shared_text import Candidates, RowTexts, candidates, links_after_boilerplate, share_text
+from tasks.curate.shared_text import RowTexts, links_after_boilerplate, share_text
 from tasks.curate.sides import place
 from tasks.curate.sketch import SHINGLE_TOKENS
 from tasks.curate.sketch_file import Indices, Sketch
+from tasks.curate.text_groups import Candidates, candidates
 from tasks.curate.tokens import Hashes
 
 PAIRS_AT_ONCE = 20_000

@@ -14,7 +14,7 @@ from tasks.curate.settings import CurateSettings
 from tasks.curate.shared_text import RowTexts
 from tasks.curate.sketch_file import Indices
 from tasks.curate.sketching import ROWS_AT_ONCE, clean_rows, read_rows, to_clean_table
-from tasks.curate.split import asked_and_answered, exchanges, input_text, last_prompt
+from tasks.curate.split import exchanges, input_text, last_prompt, prompt_and_answer
 from tasks.curate.spool import Spool
 from tasks.manifest import Batch
 from tasks.records import check_raw
@@ -52,7 +52,7 @@ class RawRows:
 def texts_of(row: dict[str, Any]) -> RowTexts:
     """What a row is compared by."""
     pairs = exchanges(row, normalise(last_prompt(row)), normalise(row["output"]))
-    return RowTexts(input_text(row), row["output"], *asked_and_answered(row), frozenset(pairs))
+    return RowTexts(input_text(row), row["output"], *prompt_and_answer(row), frozenset(pairs))
 
 
 class Texts:

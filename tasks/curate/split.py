@@ -30,12 +30,12 @@ def passage_text(row: dict[str, Any]) -> str:
     return "\n".join([*_turns(row), row["input"] or row["instruction"], row["output"]])
 
 
-def asked_and_answered(row: dict[str, Any]) -> tuple[str, str]:
+def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
     """The text of `passage_text`, apart: what the model is given, and what is an answer of its own."""
     turns = [] if row["history"] == "[]" else json.loads(row["history"])
-    asked = [turn[1] for turn in turns if turn[0] != "assistant"]
-    answered = [turn[1] for turn in turns if turn[0] == "assistant"]
-    return "\n".join([*asked, row["input"] or row["instruction"]]), "\n".join([*answered, row["output"]])
+    prompt = [turn[1] for turn in turns if turn[0] != "assistant"]
+    answer = [turn[1] for turn in turns if turn[0] == "assistant"]
+    return "\n".join([*prompt, row["input"] or row["instruction"]]), "\n".join([*answer, row["output"]])
 
 
 def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: str) -> list[int]:

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.raw_rows import texts_of
-from tasks.curate.shared_text import Candidates, share_text
+from tasks.curate.shared_text import share_text
 from tasks.curate.sketch import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
 from tasks.curate.split import split_of
 from tasks.curate.stage import run
+from tasks.curate.text_groups import Candidates
 from tasks.curate.tokens import tokenise
 from tasks.dataset import read_dataset
 from tasks.decisions import record_decision

@@ -213,7 +213,7 @@ class _Fold:
         alike.leave_out_common(MOST_ALIKE)
         shared = alike.shared(
             pairs
-        )  # a name that many rows hold, and of these two only one, is no fixed part of theirs
+        )  # a name that many rows hold, and only one of these two, is no fixed part of theirs
         differ_little = shared >= least * (shared + alone)
         may_be_same = alone <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
         same: dict[int, list[int]] = defaultdict(list)

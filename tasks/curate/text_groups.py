@@ -132,9 +132,8 @@ class Groups:
             is_one = numbers[first] == numbers[second]
             is_guard = [np.isin(sides[each], PROTECTED) for each in (first, second)]
             is_train = (sides[first] == TRAIN) | (sides[second] == TRAIN)
-            chosen = is_one & (
-                is_train | ~(is_guard[0] | is_guard[1])
-            )  # nothing but training is kept from a golden row
+            is_let_through = is_train | ~(is_guard[0] | is_guard[1])  # golden rows keep nothing but training away
+            chosen = is_one & is_let_through
             pairs.append(np.sort(np.stack([rows[first][chosen], rows[second][chosen]], 1), axis=1))
             groups.append(numbers[first][chosen])
         both, places = np.concatenate(pairs), np.concatenate(groups)

@@ -24,7 +24,7 @@ from tasks.ingest.sampling import Sample
 from tasks.ingest.scan import digests_of, is_remote
 from tasks.ingest.seen import Seen
 from tasks.ingest.settings import Source
-from tasks.ingest.unused import told
+from tasks.ingest.unused import note
 from tasks.manifest import Batch
 from tasks.progress import Progress, track
 from tasks.raw import digest_of
@@ -232,7 +232,7 @@ class Collector:
             own = [batch for batch in self.manifest if batch.source == self.source.name]
             self._unused = set(notes_of(own[-1].path).unused) if own else set()
         if new := fields - self._unused:
-            self.problems.append(told(self.source.name, new))
+            self.problems.append(note(self.source.name, new))
             self._unused |= new
 
 

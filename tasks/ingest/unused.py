@@ -56,7 +56,7 @@ class UnusedFields:
                 self.fields.add(name[:100])
 
 
-def told(source: str, fields: Iterable[str]) -> str:
+def note(source: str, fields: Iterable[str]) -> str:
     """A line for a person."""
     ranked = sorted(fields)
     named = ", ".join(f"field `{name}` is not used" for name in ranked[:MOST_NAMED])

@@ -29,9 +29,10 @@ def conflicts() -> list[Conflict]:
             if key := conflict_key(row):
                 places.setdefault(key, []).append((number, index))
     several = {place: key for key, rows in places.items() if len(rows) > 1 for place in rows}
+    pieces = {number for number, _ in several}
     rows: dict[int, list[dict[str, Any]]] = {}
     for number, piece in enumerate(read_pieces()):
-        for index, row in enumerate(piece.to_pylist()) if any(place[0] == number for place in several) else ():
+        for index, row in enumerate(piece.to_pylist()) if number in pieces else ():
             if (number, index) in several:
                 rows.setdefault(several[number, index], []).append(row)
     return [

@@ -10,6 +10,7 @@ import functools
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,16 @@ def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(root)
     monkeypatch.setattr(logged_model, "log_apart", log_here)
     return root
+
+
+def own_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's base for the audit to read: the base itself is shared by all workers of a session."""
+    from tasks.audit import links
+    from tasks.base.resolve import base_of
+
+    copy = shutil.copytree(json.loads(Path("data/base.json").read_text())["id"], folder / "base")
+    monkeypatch.setattr(links, "base_of", lambda recorded: replace(base_of(recorded), id=str(copy)))
+    return copy
 
 
 def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +10,8 @@ from toyworld import git as user
 from toyworld import run_stages, set_params, set_verdicts
 
 from tasks import outputs, paths
-from tasks.audit import links
 from tasks.audit.links import LINKS
 from tasks.audit.stage import Link, audit, rebuild
-from tasks.base.resolve import base_of
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.ledger import ledger_ref
@@ -106,11 +101,8 @@ def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None
 
 
 def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # a copy: other tests read the base itself
-    copy = shutil.copytree(json.loads(paths.BASE.read_text())["id"], tmp_path / "base")
-    monkeypatch.setattr(links, "base_of", lambda recorded: replace(base_of(recorded), id=str(copy)))
+    config = toyworld.own_base(tmp_path, monkeypatch) / "config.json"
     assert "base" not in broken()
-    config = copy / "config.json"
     config.write_bytes(config.read_bytes() + b"\n")
     assert "config.json has changed" in broken()["base"]
 

@@ -192,17 +192,21 @@ def test_a_changed_raw_batch_and_a_changed_part_of_the_dataset_are_named(world: 
         assert f"data/curated/{batch.name} in DVC's cache has changed" in broken(1, "dataset")["dataset"]
 
 
+@pytest.fixture
+def base(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return toyworld.own_base(tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"])
-def test_a_changed_file_of_the_base_is_named(world: Path, name: str) -> None:
-    path = Path(json.loads(paths.BASE.read_text())["id"]) / name
-    with replaced(path, changed(path)):
-        assert f"{name} has changed" in broken(1, "base")["base"]
+def test_a_changed_file_of_the_base_is_named(base: Path, name: str) -> None:
+    assert broken(1, "base") == {}
+    (base / name).write_bytes(changed(base / name))
+    assert f"{name} has changed" in broken(1, "base")["base"]
 
 
-def test_a_file_that_was_added_to_the_base_is_named(world: Path) -> None:
-    path = Path(json.loads(paths.BASE.read_text())["id"]) / "chat_template.jinja"
-    with replaced(path, b"{{ messages }}"):
-        assert "chat_template.jinja was added" in broken(1, "base")["base"]
+def test_a_file_that_was_added_to_the_base_is_named(base: Path) -> None:
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    assert "chat_template.jinja was added" in broken(1, "base")["base"]
 
 
 def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
@@ -215,13 +219,9 @@ def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
     assert "has changed" in broken(1, "base")["base"]
 
 
-def test_a_base_that_is_gone_is_told_in_words(world: Path) -> None:
-    folder = Path(json.loads(paths.BASE.read_text())["id"])
-    folder.rename(folder.with_name("elsewhere"))
-    try:
-        assert broken(1, "base") == {"base": f"{folder}: the base model is not there"}
-    finally:
-        folder.with_name("elsewhere").rename(folder)
+def test_a_base_that_is_gone_is_told_in_words(base: Path) -> None:
+    shutil.rmtree(base)
+    assert broken(1, "base") == {"base": f"{base}: the base model is not there"}
 
 
 # what the version's commit holds

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.text import CHINESE_SHARE, cjk_share, has_letters, language_of
+from tasks.text import CHINESE_SHARE, cjk_share, has_letters, language_of, segment
 
 MIXED = "mixed"
 DATA_TRIES = 16
@@ -34,7 +34,7 @@ def row_language(fields: Mapping[str, Any]) -> str:
     shares = [cjk_share(text) for text in turns]
     if turns and (not any(shares) or min(shares) >= CHINESE_SHARE):
         return "zh" if shares[0] else "en"
-    languages = {language_of(text) for text in map(without_data, turns) if has_letters(text)}
+    languages = {language_of(text) for text in _meaningful(turns)}
     if len(languages) > 1:
         return MIXED
     return languages.pop() if languages else language_of("\n".join(turns) or fields["output"])
@@ -44,7 +44,8 @@ def spoken_language(row: Mapping[str, Any]) -> str:
     """The row's language; of a mixed row, that of the last turn that a person wrote."""
     if row["language"] != MIXED:
         return str(row["language"])
-    turns = [text for text in map(without_data, human_turns(row)) if has_letters(text)] or human_turns(row)
+    turns = human_turns(row)
+    turns = _meaningful(turns) or turns
     return language_of(turns[-1] if turns else row["output"])
 
 
@@ -55,6 +56,17 @@ def human_turns(fields: Mapping[str, Any]) -> list[str]:
     if not history or history[-1][0] not in _NOT_PEOPLE:
         turns.append(f"{fields['instruction']}\n{fields['input']}".strip())
     return [text for text in turns if has_letters(text)]
+
+
+def _meaningful(turns: list[str]) -> list[str]:
+    """The turns without their data, but for those of one word, such as `OK` or `好`, if others are longer."""
+    texts = [text for text in map(without_data, turns) if has_letters(text)]
+    return [text for text in texts if not _is_one_word(text)] or texts
+
+
+def _is_one_word(text: str) -> bool:
+    words = [word for word in segment(text) if has_letters(word)]
+    return len(words) == 1
 
 
 def without_data(text: str) -> str:

@@ -90,6 +90,10 @@ def _prompt_completion(record: dict[str, Any], columns: Columns) -> Fields:
 
 
 def _text_label(record: dict[str, Any], columns: Columns) -> Fields:
+    column = columns.get("label", "label")
+    label = record.get(column)
+    if type(label) is int:  # the name of a class, as CSV writes it
+        record = record | {column: str(label)}
     return {"input": text_of(record, columns, "text"), "output": text_of(record, columns, "label")}
 
 

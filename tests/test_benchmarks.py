@@ -18,6 +18,7 @@ LACKS = {
     "finetune_llamafactory.py": [],
     "packing.py": [],
     "prepare.py": [],
+    "shared_text.py": [],
     "render_memory.py": ["--base", "package:not_installed/model.gguf"],
 }
 """Script → arguments with which it needs something that is not there."""

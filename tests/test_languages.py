@@ -47,6 +47,10 @@ def talk(*history: tuple[str, str], instruction: str = "", input: str = "", outp
         ),
         (talk(("user", "你好"), ("assistant", "Hi"), input="And now in English, please."), "mixed"),
         (talk(("user", "Hello there"), ("assistant", "Hi"), input="请用中文回答。"), "mixed"),
+        (talk(("user", "北京今天天气怎么样？"), ("assistant", "小雨。"), input="OK"), "zh"),
+        (talk(("user", "OK!"), ("assistant", "嗯"), input="请总结这个网页的内容"), "zh"),
+        (talk(("user", "How is Beijing?"), ("assistant", "Rain."), input="好！"), "en"),
+        (talk(("user", "OK"), ("assistant", "Yes"), input="Thanks"), "en"),
         (talk(("user", "你好"), ("assistant", "All of this is English."), input="再说一遍"), "zh"),
         (talk(("user", "你好"), ("assistant", "嗯"), input=WEATHER), "zh"),
         (talk(("user", "你好"), ("assistant", "嗯"), input="12 + 30 = ?"), "zh"),
@@ -65,9 +69,11 @@ def test_the_language_is_that_of_human_turns(fields: dict[str, Any], language: s
 
 def test_a_mixed_row_takes_a_template_of_the_language_of_its_last_human_turn() -> None:
     asks = {"zh": talk(("user", "Hello"), ("assistant", "Hi"), input="请用中文回答。"),
+            "zh, by all but one word": talk(("user", "北京今天天气怎么样？"), ("assistant", "小雨。"), input="OK"),
             "en": talk(("user", "你好"), ("assistant", "嗯"), input="In English, please.")}  # fmt: skip
     fixed = {"row_id": "1" * 32, "family": "dialogue", "language": "mixed", "system": "", "tools": ""}
-    for language, fields in asks.items():
+    for name, fields in asks.items():
+        language = name[:2]
         row = fixed | fields
         assert spoken_language(row) == language
         template = FAMILIES["dialogue"].choose(row)

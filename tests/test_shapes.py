@@ -293,6 +293,7 @@ def test_columns_of_other_names_are_found() -> None:
         ),
         ("alpaca", {"instruction": "a", "output": 42}, Problem("wrong_type", "output", 42)),
         ("alpaca", {"instruction": "a", "output": "b", "history": [["a"]]}, Problem("wrong_type", "history", ["a"])),
+        ("text_label", {"text": "a", "label": 1.0}, Problem("wrong_type", "label", 1.0)),
         ("text_label", {"text": "a", "label": True}, Problem("wrong_type", "label", True)),
         ("text_label", {"text": "a\ud83d", "label": "b"}, Problem("encoding_damage", "input", "a\ud83d")),
         ("messages", {"messages": "a"}, Problem("wrong_type", "messages", "a")),

@@ -228,6 +228,12 @@ def test_random_records_have_one_id_each_in_every_format(
             assert found == expected, format_
 
 
+def test_a_label_that_is_a_number_is_its_digits_in_every_format() -> None:
+    rows = [collected([{"text": "Rain again.", "label": -1}], f, f, LABELS)[0] for f in FORMATS]
+    assert {row["output"] for row in rows} == {"-1"}
+    assert len({row["row_id"] for row in rows}) == 1
+
+
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize(
     ("arguments", "code"), [('{"a": 1e999}', "not_finite"), ('{"a": 1, "a": 2}', "duplicate_keys")]

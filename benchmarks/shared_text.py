@@ -1,0 +1,100 @@
+"""What the split lets through: text that training and test rows share. Run: .venv/bin/python benchmarks/shared_text.py [--every 4]
+
+    --rows FOLDER   where t0/t0.jsonl.gz is (default: STROP_SHARED_DATA, or ../shared/data)
+    --every N       every Nth row of the file
+    --first N       only the first N rows of it
+    --batches N     as so many files, ingested one after another; default: one
+    --tokens N      length of a shared run; default: 30
+
+The rows go through `ingest`, `validate` and `curate` with the default settings. Then every run of N tokens is counted in the
+dataset, by code that has nothing in common with `curate`: how many training rows share one with a test row, unless more than one
+row in a hundred holds that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from measuring import data_folder, quieten, require_rows, toy_tools
+
+ROWS = "t0/t0.jsonl.gz"
+COMMON_SHARE = 0.01
+ROOMS = ("ingest", "validate", "curate")
+
+
+def main() -> None:
+    quieten()
+    given = parse()
+    require_rows(given.rows, ROWS)
+    with gzip.open(given.rows / ROWS, "rt", encoding="utf-8") as file:
+        lines = list(itertools.islice(file, 0, given.first, given.every))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        curate(lines, given.batches)
+        report(len(lines), given.tokens)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Text that training and test rows share.")
+    parser.add_argument("--rows", type=Path, default=data_folder())
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--first", type=int, default=None)
+    parser.add_argument("--batches", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=30)
+    return parser.parse_args()
+
+
+def curate(lines: list[str], batches: int) -> None:
+    """A project in this folder, with the rows curated."""
+    tools = toy_tools()
+    tools.set_up_project(Path())
+    tools.make_tiny_gpt2(Path("base"))
+    source = {"name": "t0", "path": "inbox/*.jsonl", "shape": "prompt_completion", "family": "instruction"}
+    config = tools.params("base", [source])
+    config["validate"]["max_refused_share"] = 1.0
+    config["curate"] = {}
+    tools.write_params(Path(), config)
+    Path("inbox").mkdir(exist_ok=True)
+    size = -(-len(lines) // batches)
+    for number in range(batches):
+        rows = lines[number * size : (number + 1) * size]
+        Path(f"inbox/{number:03d}.jsonl").write_text("".join(rows), encoding="utf-8")
+        for room in ROOMS:
+            subprocess.run([sys.executable, "-m", "tasks", room], check=True, stdout=subprocess.DEVNULL)
+
+
+def report(given: int, length: int) -> None:
+    """Prints the rows kept, and the training rows that share a run of so many tokens with a test row."""
+    from tasks.dataset import read_dataset
+    from tasks.text import segment
+
+    numbers: dict[str, int] = defaultdict(itertools.count().__next__)
+    rows = read_dataset().select(["input", "output", "split", "group"]).to_pylist()
+    tokens = [array("I", (numbers[token] for token in segment(f"{row['input']}\n{row['output']}"))) for row in rows]
+    runs = [
+        {hash(each[start : start + length].tobytes()) for start in range(len(each) - length + 1)} for each in tokens
+    ]
+    counts = Counter(run for own in runs for run in own)
+    is_rare = {run for run, count in counts.items() if count <= COMMON_SHARE * len(rows)}
+    tested = {run for row, own in zip(rows, runs, strict=True) if row["split"] == "test" for run in own & is_rare}
+    leaked = sum(row["split"] == "train" and not own.isdisjoint(tested) for row, own in zip(rows, runs, strict=True))
+    sides = Counter(row["split"] for row in rows)
+    (largest,) = Counter(row["group"] for row in rows if row["group"]).most_common(1) or [("", 0)]
+    print(f"{given:,} rows: {len(rows):,} kept ({len(rows) / given:.1%}), {dict(sides)}")
+    print(f"largest group: {largest[1] / len(rows):.1%} of the rows")
+    print(
+        f"{leaked:,} training rows share {length} tokens with a test row, not held by more than {COMMON_SHARE:.0%} of all rows"
+    )
+
+
+if __name__ == "__main__":
+    main()

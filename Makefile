@@ -45,8 +45,9 @@ format: .venv/ready ## ruff, mending
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: .venv/ready ## docs/settings.md, from the docstrings under the fields
+docs: .venv/ready ## docs/settings.md, from the docstrings under the fields, and the code in dvc.yaml, from the imports
 	@$(BIN)/python -m flows.reference
+	@$(BIN)/python -m flows.dvc_dependencies
 
 clean: ## what can be made again: .venv, the demo, caches (never your data)
 	rm -rf .venv .demo .demo-rounds .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import DataError
-from tasks.files import content_digest, file_digest
+from tasks.files import file_digest
 from tasks.json_order import loads
 from tasks.languages import row_language
 from tasks.manifest import Batch
@@ -33,11 +33,6 @@ PROBLEM_SCHEMA = pa.schema(
     ]
 )
 RECORD_SCHEMA = pa.schema([*ROW_SCHEMA, *PROBLEM_SCHEMA])
-MODULES = (
-    *("dialogues", "entities", "files", "json_order", "languages", "manifest", "raw", "records"),
-    *("row", "shape_fields", "shapes", "strict_json", "text", "tool_calls", "turns"),
-)
-"""What makes rows of records: what a room keeps by content depends on these and on its own code. A test compares them."""
 VALUE_CHARACTERS = 500
 
 _NO_ROW = {
@@ -163,13 +158,6 @@ def shown(value: Any) -> str:
     """An offending value as text that any file can hold."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return cut(text)
-
-
-def code_digest(room: Path) -> str:
-    """Digest of a room's code, of what makes rows, and of the library that writes the files."""
-    shared = [Path(__file__).with_name(f"{name}.py") for name in MODULES]
-    code = [*sorted(room.glob("*.py")), *shared]
-    return content_digest([*([path.name, file_digest(path)] for path in code), pa.__version__])
 
 
 def cut(text: str) -> str:

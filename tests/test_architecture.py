@@ -13,7 +13,9 @@ import pytest
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
 
+from flows.dvc_dependencies import with_dependencies
 from tasks import paths
+from tasks.import_closure import module_of
 
 STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
 ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
@@ -32,8 +34,8 @@ DOORS = {
 
 @cache
 def imports(module: Path) -> frozenset[str]:
-    """Dotted names that a module imports when it runs; what only type checkers read is left out."""
-    found: set[str] = set()
+    """Dotted names that a module imports when it runs, as a parser reads it; what only type checkers read is left out."""
+    names: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -41,69 +43,19 @@ def imports(module: Path) -> frozenset[str]:
                 visit(child)
             return
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
         for child in ast.iter_child_nodes(node):
             visit(child)
 
     visit(ast.parse((REPOSITORY / module).read_text(encoding="utf-8")))
-    return frozenset(found)
+    return frozenset(names)
 
 
-def ours(name: str) -> Path | None:
-    """The file of ours that a dotted name stands for (`tasks.text.segment` → tasks/text.py)."""
-    parts = name.split(".")
-    if parts[0] not in ("tasks", "flows"):
-        return None
-    for length in range(len(parts), 0, -1):
-        base = Path(*parts[:length])
-        if (REPOSITORY / base.with_suffix(".py")).is_file():
-            return base.with_suffix(".py")
-        if (REPOSITORY / base / "__init__.py").is_file():
-            return base / "__init__.py"
-    return None
-
-
-SHOWS_ONLY = {Path("tasks/terminal.py")}
-"""Decides how messages look and nothing of what a stage makes: a change to it must not begin a training."""
-
-
-def closure(module: Path) -> set[Path]:
-    """Every module of ours that is loaded when `module` runs, but those that only show (and what they alone import)."""
-    seen: set[Path] = set()
-    waiting = [module]
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        waiting += [file for name in imports(current) if (file := ours(name)) and file not in SHOWS_ONLY]
-    return seen
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_its_room_and_on_every_module_that_it_imports(stage: str) -> None:
-    needed = set()
-    for module in (REPOSITORY / "tasks" / stage).glob("*.py"):
-        needed |= closure(module.relative_to(REPOSITORY))
-    needed.discard(Path("tasks/__init__.py"))
-    named = {Path(dep) for dep in DVC[stage]["deps"] if dep.startswith(("tasks", "flows"))}
-    covered = {module for module in needed if module in named or any(dep in module.parents for dep in named)}
-    assert sorted(needed - covered) == [], "imported, but no dependency in dvc.yaml"
-    used = {dep for dep in named if dep in needed or any(dep in module.parents for module in needed)}
-    assert sorted(named - used) == [], "a dependency in dvc.yaml, but never imported"
-
-
-def test_what_is_kept_by_content_depends_on_every_module_that_makes_rows() -> None:
-    from tasks.records import MODULES
-
-    needed = closure(Path("tasks/records.py")) - {
-        Path("tasks/__init__.py"),
-        Path("tasks/errors.py"),
-        Path("tasks/paths.py"),
-    }
-    assert {path.stem for path in needed} == set(MODULES)
+def test_the_code_in_dvc_yaml_is_what_the_stages_import() -> None:
+    text = (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8")
+    assert with_dependencies(text) == text, "run: make docs"
 
 
 def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:
@@ -145,7 +97,7 @@ def test_the_stages_of_dvc_are_the_rooms_and_their_sections() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_no_section_of_params_that_dvc_does_not_know(stage: str) -> None:
     read = set()
-    for module in (REPOSITORY / "tasks" / stage).glob("*.py"):
+    for module in (REPOSITORY / "tasks" / stage).rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config":
                 read.add(node.attr.rstrip("_"))
@@ -210,7 +162,7 @@ def test_what_the_benchmarks_import_of_ours_is_there() -> None:
     missing = []
     for path in sorted((REPOSITORY / "benchmarks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and (file := ours(node.module)):
+            if isinstance(node, ast.ImportFrom) and node.module and (file := module_of(node.module)):
                 known = defined(file) | {each.stem for each in (REPOSITORY / file).parent.iterdir()}
                 missing += [f"{path.name}: {node.module}.{a.name}" for a in node.names if a.name not in known]
     assert missing == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tasks import paths
 from tasks.cores import cores
@@ -23,9 +24,9 @@ from tasks.curate.sketching import ROWS_AT_ONCE, sketch_batch
 from tasks.curate.spool import Spool
 from tasks.decisions import Decision, decided_rows, excluded_batches, pinned_rows
 from tasks.files import content_digest, file_digest, read_json, write_json
+from tasks.import_closure import code_digest
 from tasks.manifest import Batch
 from tasks.progress import Progress
-from tasks.records import code_digest
 from tasks.sealed import is_whole
 
 
@@ -52,7 +53,7 @@ class Curator:
         self.used: set[str] = set()
         self.processes = settings.processes or cores()
         without_processes = settings.model_dump(exclude={"processes"}, mode="json")
-        self._settings_digest = content_digest([without_processes, code_digest(Path(__file__).parent)])
+        self._settings_digest = content_digest([without_processes, code_digest("tasks/curate"), pa.__version__])
         self._state = self._settings_digest
         self._raw_rows = RawRows(settings)
         self._batches: list[Batch] = []

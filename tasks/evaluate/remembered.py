@@ -13,7 +13,6 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.files import content_digest, file_digest, write_parquet
+from tasks.files import content_digest, write_parquet
+from tasks.import_closure import code_digest
 
 SAVE_EVERY_SECONDS = 30.0
 
@@ -30,11 +30,8 @@ Item = TypeVar("Item")
 
 def model_key(*shaping: Any) -> str:
     """The name of a model's file: a digest of what shapes its answers, and of the code that asks."""
-    root = Path(__file__).parents[1]
-    here = [root / "evaluate" / f"{name}.py" for name in ("heads", "likelihood", "perplexity")]
-    code = [*(root / "base").glob("*.py"), root / "decoding.py", *here]
-    digests = [[path.relative_to(root).as_posix(), file_digest(path)] for path in sorted(code)]
-    return content_digest([shaping, digests, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
+    code = code_digest(*(f"tasks/evaluate/{name}.py" for name in ("answering", "heads", "likelihood", "perplexity")))
+    return content_digest([shaping, code, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
 
 
 def row_key(*arrays: Any) -> str:

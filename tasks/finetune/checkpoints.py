@@ -15,18 +15,10 @@ from tasks import paths
 from tasks.errors import TrainingError
 from tasks.files import content_digest, file_digest, folder_digest, read_json
 from tasks.finetune.processes import is_first, wait_for_all
+from tasks.import_closure import code_digest
 from tasks.progress import say
 from tasks.sealed import SEAL, damage_of, seal
 from tasks.start import read_start
-
-_TASKS = Path(__file__).parents[1]
-_JUDGING = (
-    *("answer_loops", "answer_text", "answer_tokens", "decoding", "judging", "patterns", "similarity"),
-    *("target_forms", "targets", "text"),
-)
-"""What answers are rewarded by."""
-CODE = (_TASKS / "finetune", _TASKS / "base", *(_TASKS / f"{name}.py" for name in _JUDGING))
-"""Folders and files of what decides over the weights: those of one training all come of the same code."""
 
 
 @contextlib.contextmanager
@@ -38,8 +30,7 @@ def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True)
     """
     from filelock import FileLock, Timeout
 
-    files = [path for each in CODE for path in ([each] if each.is_file() else sorted(each.glob("*.py")))]
-    code = [[path.name, file_digest(path)] for path in files]
+    code: list[Any] = [code_digest("tasks/finetune")]
     sharing = config.finetune.launch.config
     if sharing is not None and Path(sharing).is_file():
         code.append([sharing, file_digest(Path(sharing))])

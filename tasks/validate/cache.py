@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import files, paths, records
+from tasks import files, import_closure, paths
 from tasks.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
 from tasks.manifest import Batch
 from tasks.sealed import is_whole, seal
@@ -34,8 +34,8 @@ KEPT_BESIDE_THOSE_IN_USE = 64
 
 @cache
 def code_digest() -> str:
-    """Digest of this room's code, and of what makes rows and writes files."""
-    return records.code_digest(Path(__file__).parent)
+    """Digest of the code that decides on a batch, and of the library that writes the files."""
+    return content_digest([import_closure.code_digest("tasks/validate"), pa.__version__])
 
 
 def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Iterable[tuple[str, str]]) -> str:

@@ -229,7 +229,10 @@ def test_random_records_have_one_id_each_in_every_format(
 
 
 def test_a_label_that_is_a_number_is_its_digits_in_every_format() -> None:
-    rows = [collected([{"text": "Rain again.", "label": -1}], f, f, LABELS)[0] for f in FORMATS]
+    rows = [
+        collected([{"text": "Rain again.", "label": -1}], f, f, {"shape": "text_label", "family": "topic"})[0]
+        for f in FORMATS
+    ]
     assert {row["output"] for row in rows} == {"-1"}
     assert len({row["row_id"] for row in rows}) == 1
 

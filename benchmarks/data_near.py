@@ -11,8 +11,8 @@ NEAR_ROWS = 100_000
 
 def near() -> None:
     """Finds planted near-duplicates: our bands and proof, and datasketch's index with its estimate."""
-    from tasks.curate.sketch import SHINGLE_TOKENS
-    from tasks.text import segment_with_symbols
+    from tasks.curate.dedup.minhash import SHINGLE_TOKENS
+    from tasks.records.segmentation import segment_with_symbols
 
     writer = Writer(3)
     texts = [
@@ -63,11 +63,11 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     import numpy as np
     import pyarrow as pa
 
-    from tasks.curate.known import Known
-    from tasks.curate.near import Shingles, candidate_pairs
-    from tasks.curate.sketch import bands_of, rows_in_band, shingles_of
-    from tasks.curate.sketch_file import LINE_SCHEMA, Sketch
-    from tasks.curate.tokens import tokenise
+    from tasks.curate.dedup.known import Known
+    from tasks.curate.dedup.minhash import bands_of, rows_in_band, shingles_of
+    from tasks.curate.dedup.near import Shingles, candidate_pairs
+    from tasks.curate.dedup.sketch_file import LINE_SCHEMA, Sketch
+    from tasks.curate.dedup.tokens import tokenise
 
     found = []
     for start in range(0, len(texts), 10_000):
@@ -86,8 +86,8 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
 
 def _exact_of(pairs: list[tuple[int, int]], texts: list[str]) -> dict[tuple[int, int], float]:
     """The true similarity of pairs, over sets of strings: none of our hashes."""
-    from tasks.curate.sketch import SHINGLE_TOKENS
-    from tasks.text import segment_with_symbols
+    from tasks.curate.dedup.minhash import SHINGLE_TOKENS
+    from tasks.records.segmentation import segment_with_symbols
 
     def shingles(text: str) -> set[tuple[str, ...]]:
         tokens = segment_with_symbols(text)

@@ -96,7 +96,7 @@ def seven_billion() -> None:
 def describe_machine() -> str:
     """The processor, whether it computes in bf16, and the threads that Strop would take now."""
     from tasks.base.precision import computes_bf16, processor_flags, processor_name
-    from tasks.threads import Threads
+    from tasks.runtime.threads import Threads
 
     wide = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in processor_flags()]
     bf16 = "computes in bf16" if computes_bf16() else "no bf16"
@@ -120,7 +120,7 @@ def fastest(root: Path, given: argparse.Namespace) -> str:
     minutes on a CPU. Not in bf16 where the processor does not compute in it: without end. The best's threads are kept.
     """
     from tasks.base.precision import best_precision
-    from tasks.threads import Threads
+    from tasks.runtime.threads import Threads
 
     sides = [side for side, how in TRL.items() if best_precision() == "bf16" or not how["bf16"]]
     ours = Threads("benchmark").choose().threads

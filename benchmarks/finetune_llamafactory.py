@@ -28,12 +28,12 @@ TEMPLATE = "smollm2"
 
 def write_rows() -> None:
     """The rows that Strop trains on, for LLaMA-Factory, in the project that it stands in."""
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
-    from tasks.dataset import read_dataset
-    from tasks.render.conversation import make_conversation
-    from tasks.render.templates import read_templates
-    from tasks.rendered import read_rendered
+    from tasks.base.convert import base_folder
+    from tasks.base.pin import read_base
+    from tasks.dataset.read import read_dataset
+    from tasks.dataset.rendered import read_rendered
+    from tasks.render.templates.conversation import make_conversation
+    from tasks.render.templates.templates import read_templates
 
     families = read_templates()
     known = {row_id.decode() for row_id in read_rendered("train").ids}

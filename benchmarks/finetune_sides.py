@@ -67,11 +67,11 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, threads: int | None, bf16: boo
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from tasks.base.convert import base_folder
     from tasks.base.load import load_base, load_tokenizer
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
-    from tasks.finetune.kernels import FLASH, attention_on_gpu
-    from tasks.rendered import read_rendered
+    from tasks.base.pin import read_base
+    from tasks.dataset.rendered import read_rendered
+    from tasks.finetune.step.gpu_kernels import FLASH, attention_on_gpu
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -139,8 +139,8 @@ def keep_packed_rows(count: int) -> None:
     import shutil
 
     from tasks import paths
-    from tasks.render.arrays import Gathered, Piece, flat
-    from tasks.rendered import read_rendered
+    from tasks.dataset.rendered import read_rendered
+    from tasks.render.packing.arrays import Gathered, Piece, flat
 
     rendered = read_rendered("train")
     folder = paths.RENDERED / "answers"
@@ -163,8 +163,8 @@ def held_out_loss(folder: Path) -> float:
     import torch
 
     from tasks.base.load import load_trained
-    from tasks.base.resolve import read_base
-    from tasks.rendered import read_rendered
+    from tasks.base.pin import read_base
+    from tasks.dataset.rendered import read_rendered
 
     model = load_trained(folder, read_base())
     total, count = 0.0, 0

@@ -117,10 +117,10 @@ def measure(way: str) -> dict[str, Any]:
     """Renders, trains and measures in the project that it stands in."""
     from tasks import paths
     from tasks.config import load_config
+    from tasks.dataset.rendered import read_rendered
     from tasks.finetune.stage import run as finetune
-    from tasks.render import packing
+    from tasks.render.packing import packing
     from tasks.render.stage import run as render
-    from tasks.rendered import read_rendered
 
     if way == "best-fit":
         packing.PARTS = (0,)
@@ -143,7 +143,7 @@ def measure(way: str) -> dict[str, Any]:
 
 
 def describe_rows(train: Any) -> dict[str, Any]:
-    from tasks.dataset import read_dataset
+    from tasks.dataset.read import read_dataset
 
     ids = [row_id.decode() for row_id in train.ids.tolist()]
     family_of = {row["row_id"]: row["family"] for row in read_dataset(set(ids)).to_pylist()}
@@ -168,8 +168,8 @@ def held_out_losses() -> dict[str, float]:
     import torch
 
     from tasks.base.load import load_trained
-    from tasks.base.resolve import read_base
-    from tasks.rendered import VALID, read_rendered
+    from tasks.base.pin import read_base
+    from tasks.dataset.rendered import VALID, read_rendered
 
     family_of = {row["row_id"]: row["family"] for row in pq.read_table(VALID).to_pylist()}
     valid = read_rendered("valid")

@@ -22,7 +22,7 @@ BOUND = 0.97
 
 def measure(seed: int) -> dict[str, tuple[float, float, list[str]]]:
     """Kind → precision, recall, and the texts in which it was missed or wrongly seen."""
-    from tasks.curate.pii import find
+    from tasks.curate.pii.mask import find
 
     right, seen, held = Counter[str](), Counter[str](), Counter[str]()
     wrong: dict[str, list[str]] = {kind: [] for kind in KINDS}

@@ -92,10 +92,10 @@ def write_for_trl() -> None:
     """The rows that were rendered, as conversations, in an arrow folder."""
     from datasets import Dataset
 
-    from tasks.dataset import read_dataset
-    from tasks.render.conversation import make_conversation
-    from tasks.render.templates import read_templates
-    from tasks.rendered import read_rendered
+    from tasks.dataset.read import read_dataset
+    from tasks.dataset.rendered import read_rendered
+    from tasks.render.templates.conversation import make_conversation
+    from tasks.render.templates.templates import read_templates
 
     families = read_templates()
     rendered = {row_id.decode() for row_id in read_rendered("train").ids}
@@ -119,11 +119,11 @@ def run(side: str, root: Path) -> dict[str, float]:
 def strop() -> dict[str, float]:
     """The room `render` on the project that it stands in."""
     from tasks.base import load
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.convert import base_folder
+    from tasks.base.pin import read_base
     from tasks.config import load_config
+    from tasks.dataset.rendered import read_rendered
     from tasks.render import stage
-    from tasks.rendered import read_rendered
 
     gather = stage._gather
     reading: dict[str, float] = {}
@@ -157,9 +157,9 @@ def trl(processes: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    from tasks.base.convert import base_folder
     from tasks.base.load import load_tokenizer
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.pin import read_base
 
     datasets.disable_caching()  # or the second run would read what the first has made
     datasets.disable_progress_bars()

@@ -64,13 +64,13 @@ def make_ready(root: Path, count: int, base: str) -> None:
     """A project that holds so many curated rows, and nothing else."""
     tools = toy_tools()
 
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.convert import base_folder
+    from tasks.base.pin import read_base
     from tasks.config import load_config
-    from tasks.files import ParquetStream, file_digest
-    from tasks.manifest import Batch, write_manifest
-    from tasks.raw import RAW_SCHEMA
-    from tasks.row import CURATED_SCHEMA
+    from tasks.records.raw_batch import RAW_SCHEMA
+    from tasks.records.row import CURATED_SCHEMA
+    from tasks.runtime.files import ParquetStream, file_digest
+    from tasks.state.manifest import Batch, write_manifest
 
     tools.set_up_project(root)
     tools.write_params(root, tools.params(base, [], render={"max_length_tokens": 1024, "pack_length_tokens": 1024}))
@@ -92,9 +92,9 @@ def make_ready(root: Path, count: int, base: str) -> None:
 
 def made(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Raw records, and what `curate` says of them, some at a time."""
-    from tasks.files import canonical_json
-    from tasks.raw import RAW_SCHEMA
-    from tasks.row import CURATED_SCHEMA, NO_TEXT, row_id_of
+    from tasks.records.raw_batch import RAW_SCHEMA
+    from tasks.records.row import CURATED_SCHEMA, NO_TEXT, row_id_of
+    from tasks.runtime.files import canonical_json
 
     draw = random.Random(0)
     reading = {"shape": "row", "family": "instruction", "language": "en", "columns": "{}", "use": "train", "file": "f"}

@@ -74,8 +74,8 @@ def curate(lines: list[str], batches: int) -> None:
 
 def report(given: int, length: int) -> None:
     """Prints the rows kept, and the training rows that share a run of so many tokens with a test row."""
-    from tasks.dataset import read_dataset
-    from tasks.text import segment
+    from tasks.dataset.read import read_dataset
+    from tasks.records.segmentation import segment
 
     numbers: dict[str, int] = defaultdict(itertools.count().__next__)
     rows = read_dataset().select(["input", "output", "split", "group"]).to_pylist()

@@ -53,7 +53,7 @@ def _called(column: str, kind: str) -> str:
 
 def contract() -> Any:
     """The same rules, as a contract says them. That a field is there is a rule a column too, to compare them one by one."""
-    from tasks.validate.contract import FamilyContract
+    from tasks.validate.contract.contract import FamilyContract
 
     rules = []
     for name in COLUMNS:
@@ -89,10 +89,10 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tasks.files import ParquetStream, write_parquet
+    from tasks.runtime.files import ParquetStream, write_parquet
     from tasks.validate.judge import decide, fold
-    from tasks.validate.rules import rules_of
-    from tasks.validate.workers import Workers
+    from tasks.validate.processes import Workers
+    from tasks.validate.rules.rules import rules_of
 
     pa.set_cpu_count(1)
     with pq.ParquetFile(path) as file:

@@ -50,7 +50,7 @@ def _answers(row_id: str, rows: dict[str, dict[str, Any]], asked: dict[str, str]
 
 def _asked(row_ids: set[str]) -> dict[str, str]:
     """Row id → instruction and input."""
-    from tasks.dataset import read_dataset
+    from tasks.dataset.read import read_dataset
 
     rows = read_dataset(row_ids).to_pylist()
     return {row["row_id"]: " ".join(part for part in (row["instruction"], row["input"]) if part) for row in rows}

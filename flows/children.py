@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks.redaction.errors_and_logs import redacted_error
-from tasks.watchdog import SECONDS_TO_SAVE
+from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE
+from tasks.runtime.redaction.errors_and_logs import redacted_error
 
 Result = TypeVar("Result")
 

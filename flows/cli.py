@@ -20,8 +20,8 @@ import typer
 from flows.commands import building, contract, data, deciding, looking, quarantine, registry, rows, running, talking
 from flows.commands.common import begin
 from tasks.errors import StropError, told_by_disk
-from tasks.terminal import prepare_streams
-from tasks.visible import shown
+from tasks.runtime.terminal_text import prepare_streams
+from tasks.runtime.visible_text import shown
 
 HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
 

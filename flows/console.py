@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 
 class VisibleConsole(Console):

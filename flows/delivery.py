@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from flows.outcome import Outcome
 from tasks.config import PipelineConfig
-from tasks.ledger import champion_of, read_ledger
-from tasks.round import read_round
+from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.state.round import read_round
 
 if TYPE_CHECKING:
     from tasks.register.stage import Registered

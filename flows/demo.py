@@ -24,7 +24,7 @@ from flows.demo_data import news_articles, question_answer_pairs, write_records
 from flows.outcome import Outcome
 from tasks import paths
 from tasks.errors import ConfigError, GitError
-from tasks.files import file_digest
+from tasks.runtime.files import file_digest
 
 FOLDER = Path(".demo")
 ROUNDS_FOLDER = Path(".demo-rounds")

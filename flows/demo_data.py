@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.files import write_text
+from tasks.runtime.files import write_text
 
 Record = dict[str, str]
 

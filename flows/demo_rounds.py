@@ -20,10 +20,10 @@ from rich.rule import Rule
 
 from flows.demo_data import Record, news_articles, write_records
 from tasks.config import load_config
-from tasks.decisions import excluded_batches, read_decisions
 from tasks.errors import StropError
-from tasks.ledger import champion_of, read_ledger
-from tasks.manifest import read_manifest
+from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import read_manifest
 
 FIRST_SECTIONS = ("business", "entertainment", "politics")
 SIZES = (150, 100, 900)
@@ -122,7 +122,7 @@ def _exclude_bad_batch(console: Console) -> int:
     """What the summary advises: excludes round 3's batch; the next run trains nothing and is back at version 2's data."""
     from flows import cli
     from flows.demo import run_and_tell
-    from tasks.outputs import dataset_version
+    from tasks.vcs.dvc_outputs import dataset_version
 
     batch = read_manifest()[-1].batch
     if batch not in excluded_batches(read_decisions()):

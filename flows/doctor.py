@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import StropError
-from tasks.wording import count_of
+from tasks.runtime.plurals import count_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -73,7 +73,7 @@ def _torch() -> Finding:
 
 def _threads() -> Finding:
     """How many threads a stage would now compute with, and why."""
-    from tasks.threads import Threads, explicit_threads
+    from tasks.runtime.threads import Threads, explicit_threads
 
     threads = Threads("doctor")
     choice = threads.choose()
@@ -129,7 +129,7 @@ def _disk() -> Finding:
 
 
 def _git() -> Finding:
-    from tasks.git import head_commit, require_repository
+    from tasks.vcs.git import head_commit, require_repository
 
     require_repository()
     return Finding("git", "ok", f"at commit {head_commit()[:12]}")
@@ -138,8 +138,8 @@ def _git() -> Finding:
 def _dvc() -> Finding:
     from importlib.metadata import version
 
-    from tasks.outputs import output_hashes
-    from tasks.versioning import LOCAL_ONLY, remote_name, require_private_secrets
+    from tasks.vcs.dvc_outputs import output_hashes
+    from tasks.vcs.dvc_pipeline import LOCAL_ONLY, remote_name, require_private_secrets
 
     require_private_secrets()
     output_hashes()  # dvc.lock and data/raw.dvc can be read: git may have left conflict markers in them
@@ -151,7 +151,7 @@ def _dvc() -> Finding:
 
 
 def _sources(config: PipelineConfig) -> Finding:
-    from tasks.ingest.scan import find_files
+    from tasks.ingest.changes.scan import find_files
 
     if not config.ingest.sources:
         return Finding("sources", "note", "none declared", "Name one in params.yaml, section `ingest`")
@@ -160,7 +160,7 @@ def _sources(config: PipelineConfig) -> Finding:
 
 
 def _registry(config: PipelineConfig) -> Finding:
-    from tasks.ledger import champion_of, read_ledger
+    from tasks.model_store.ledger import champion_of, read_ledger
     from tasks.tracking.registry import open_registry
 
     registry = open_registry(config)
@@ -183,9 +183,9 @@ def _named(version: int | None) -> str:
 
 
 def _base(config: PipelineConfig) -> Finding:
-    from tasks.base.resolve import pin_base, verify_base
+    from tasks.base.pin import pin_base, verify_base
     from tasks.base.vocabulary import require_embeddings
-    from tasks.manifest import read_manifest
+    from tasks.state.manifest import read_manifest
 
     if config.base.made() is not None and not read_manifest():
         return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
@@ -202,8 +202,8 @@ def _training(config: PipelineConfig) -> Finding:
     import torch
 
     from flows.memory import estimate_memory
+    from tasks.base.pin import pin_base
     from tasks.base.precision import precision_of
-    from tasks.base.resolve import pin_base
 
     architecture = read_configuration(pin_base(config.base))
     estimates = []
@@ -230,7 +230,7 @@ def read_configuration(record: Any) -> dict[str, Any]:
     from transformers import AutoConfig
 
     from tasks.base.foreign import trusts
-    from tasks.base.resolve import verify_base
+    from tasks.base.pin import verify_base
 
     place = next(iter(verify_base(record).values()))
     if record.kind in ("gguf", "package"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.import_closure import ROOT, import_closure
+from tasks.runtime.import_closure import ROOT, import_closure
 
 FILE = Path("dvc.yaml")
 _CODE = "      - tasks/"

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from tasks import paths
-from tasks.loopback import exempt_loopback_from_proxies
-from tasks.redaction.errors_and_logs import install as install_redaction
+from tasks.runtime.loopback import exempt_loopback_from_proxies
+from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 
 QUIET = {
     "DO_NOT_TRACK": "1",

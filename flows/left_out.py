@@ -17,9 +17,9 @@ def left_out_rows(columns: list[str], batch: str | None = None) -> pa.Table:
     """
     import pyarrow as pa
 
-    from tasks.dataset import read_parts
-    from tasks.rendered import read_left_out
-    from tasks.row import QUARANTINE_SCHEMA
+    from tasks.dataset.read import read_parts
+    from tasks.dataset.rendered import read_left_out
+    from tasks.records.row import QUARANTINE_SCHEMA
 
     schema = pa.schema([QUARANTINE_SCHEMA.field(name) for name in columns])
     found: list[pa.Table] = []
@@ -37,7 +37,7 @@ def _lines(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.T
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from tasks.records import came_as, check_raw
+    from tasks.records.parse import came_as, check_raw
 
     reasons = why.take(pc.index_in(rows["row_id"], why["row_id"]))
     needed = ["file", "line", *(["record", "raw"] if "record" in schema.names else [])]

@@ -10,7 +10,7 @@ from flows.outcome import Outcome
 from flows.row_table import lines_of
 from flows.summary import Score, Summary
 from flows.telling import MARKS, role_name, set_aside_line, shortened, verdict_line
-from tasks.visible import shown, shown_in_markdown
+from tasks.runtime.visible_text import shown, shown_in_markdown
 
 
 def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:

@@ -72,7 +72,7 @@ def estimate_memory(
     config: dict[str, Any], training: TrainingSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
 ) -> Memory:
     """The memory of one training step. `config` is the content of the base's config.json."""
-    from tasks.finetune.loss import LOGITS_AT_ONCE
+    from tasks.finetune.step.chunked_loss import LOGITS_AT_ONCE
 
     shape = shape_of(config)
     counted = count_parameters(config, training)
@@ -153,7 +153,7 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from tasks.finetune.model import with_method
+    from tasks.finetune.model.build import with_method
 
     kept = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
     has_labels = training.objective in WITH_LABELS

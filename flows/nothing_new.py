@@ -12,7 +12,7 @@ from tasks.config import PipelineConfig
 
 def is_nothing_new(config: PipelineConfig) -> bool:
     """Whether a run would find nothing to do."""
-    from tasks.ingest.scan import anything_new
+    from tasks.ingest.changes.scan import anything_new
 
     if anything_new(config.ingest):
         return False
@@ -23,14 +23,14 @@ def is_nothing_new(config: PipelineConfig) -> bool:
 
 def is_clean() -> bool:
     """Whether every stage is up to date; what was seen is remembered, so that the next look takes a moment."""
-    from tasks.unchanged import is_unchanged, remember, stamp
+    from tasks.vcs.dvc_fast_status import is_unchanged, remember, stamp
 
     if is_unchanged():
         return True
-    from tasks import versioning  # DVC takes half a second to import
+    from tasks.vcs import dvc_pipeline  # DVC takes half a second to import
 
     seen = stamp()
-    if not versioning.is_clean():
+    if not dvc_pipeline.is_clean():
         return False
     remember(seen)
     return True

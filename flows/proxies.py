@@ -10,7 +10,7 @@ import functools
 import os
 from typing import Any
 
-from tasks.loopback import exempt_loopback_from_proxies, is_loopback
+from tasks.runtime.loopback import exempt_loopback_from_proxies, is_loopback
 
 KEPT = "STROP_NO_PROXY"
 """What NO_PROXY says, while a scheduled run starts without proxies."""

@@ -60,7 +60,7 @@ def read_refused(wanted: Wanted, with_records: bool = False) -> pa.Table:
     import pyarrow.parquet as pq
 
     from tasks import paths
-    from tasks.row import QUARANTINE_SCHEMA
+    from tasks.records.row import QUARANTINE_SCHEMA
 
     columns = [name for name in QUARANTINE_SCHEMA.names if with_records or name != "record"]
     schema = pa.schema([QUARANTINE_SCHEMA.field(name) for name in columns]).append(pa.field("room", pa.string()))
@@ -102,7 +102,7 @@ def full_ids(starts: tuple[str, ...]) -> list[str]:
     import pyarrow.parquet as pq
 
     from tasks import paths
-    from tasks.rendered import read_left_out
+    from tasks.dataset.rendered import read_left_out
 
     known: set[str] = set()
     known.update(_starting(read_left_out()["row_id"].to_pylist(), starts))
@@ -130,7 +130,7 @@ def why_kept(row: dict[str, Any]) -> str | None:
     Args:
         row: with its `record`.
     """
-    from tasks.raw import record_digest
+    from tasks.records.raw_batch import record_digest
 
     if row["room"] == LEFT_OUT:
         return "it is in the dataset already; what leaves it out is render.balance, its length or the objective"
@@ -147,7 +147,7 @@ def export(rows: pa.Table, path: Path) -> None:
     Raises:
         DataError: the ending is another one, or the file is there already.
     """
-    from tasks.files import replacing
+    from tasks.runtime.files import replacing
 
     if path.suffix not in (".jsonl", ".csv"):
         raise DataError(f"its ending is `{path.suffix}`", where=str(path), fix="Call it .jsonl or .csv")

@@ -17,7 +17,7 @@ from flows.settling import follow_ledger
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import StropError
-from tasks.quick_start import importing
+from tasks.runtime.fast_imports import importing
 
 if TYPE_CHECKING:
     from flows.summary import Summary

@@ -89,7 +89,7 @@ def is_scheduled() -> bool:
 def end_with_schedule() -> None:
     """In a run of a schedule: it ends when the schedule's process does, however that ends."""
     if is_scheduled():
-        from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
+        from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
 
         end_with_parent(SECONDS_TO_SAVE)  # a stage of it may train
 

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 from tasks.errors import StropError
-from tasks.loopback import open_url
+from tasks.runtime.loopback import open_url
 
 
 def is_healthy(url: str, timeout_seconds: float = 5.0) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.loopback import LOOPBACK
+from tasks.runtime.loopback import LOOPBACK
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -9,9 +9,9 @@ import sys
 
 def main() -> None:
     """Serves on a listening socket that the parent handed down."""
-    from tasks.quick_start import importing
-    from tasks.terminal import prepare_streams
-    from tasks.watchdog import end_with_parent
+    from tasks.runtime.fast_imports import importing
+    from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
     end_with_parent()

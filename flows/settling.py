@@ -11,14 +11,15 @@ from __future__ import annotations
 import sys
 
 from flows.outcome import Outcome
-from tasks import git, paths
+from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
-from tasks.files import replacing
-from tasks.ledger import champion_of, is_mirrored, read_ledger
-from tasks.serving import read_serving
-from tasks.versions import commit_of
-from tasks.weights import weights_digest
+from tasks.model_store.ledger import champion_of, is_mirrored, read_ledger
+from tasks.model_store.serving import read_serving
+from tasks.model_store.versions import commit_of
+from tasks.runtime.files import replacing
+from tasks.vcs import git
 
 
 def follow_ledger(config: PipelineConfig) -> None:

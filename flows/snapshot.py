@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 
 from tasks.config import PipelineConfig, load_config
-from tasks.work import project
+from tasks.runtime.run_origin import project
 
 ROOMS = ("base", "ingest", "lineage", "promote", "register", "tracking")
 """What the process of the flow runs itself; stages are processes of their own, which import the snapshot's code."""
@@ -25,7 +25,7 @@ STAGES_ALONE = (
 )
 IN_CHILDREN = (
     "tasks.base.load",
-    "tasks.base.labelling",
+    "tasks.base.heads",
     "tasks.base.precision",
     *(f"tasks.{name}" for name in STAGES_ALONE),
 )
@@ -39,7 +39,7 @@ def on_a_snapshot() -> Iterator[PipelineConfig]:
     Raises:
         StropError: there is no git repository, or params.yaml is wrong.
     """
-    from tasks.snapshot import begin, hand_over
+    from tasks.workspace.run_folder import begin, hand_over
 
     load_code()
     work = begin()

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
-from tasks.ledger import Entry, champion_of, judged, read_ledger
+from tasks.model_store.ledger import Entry, champion_of, judged, read_ledger
 
 Message = dict[str, str]
 
@@ -68,14 +68,14 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     """
     from transformers.utils import logging
 
-    from tasks.base.labelling import REWARD
+    from tasks.base.convert import base_folder
+    from tasks.base.heads import REWARD
     from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
-    from tasks.base.materialise import base_folder
+    from tasks.base.pin import pin_base
     from tasks.base.precision import best_precision
-    from tasks.base.resolve import pin_base
-    from tasks.rendered import thinks_by_training
-    from tasks.threads import Threads
-    from tasks.versions import weights_folder
+    from tasks.dataset.rendered import thinks_by_training
+    from tasks.model_store.versions import weights_folder
+    from tasks.runtime.threads import Threads
 
     logging.set_verbosity_error()
     model_name = config.register_.model_name
@@ -110,7 +110,7 @@ def label_text(speaker: Speaker, text: str, max_length_tokens: int) -> dict[str,
     """Label → its probability, the likeliest first. A text that is longer is read up to there."""
     import torch
 
-    from tasks.base.labelling import head_logits, text_ids
+    from tasks.base.heads import head_logits, text_ids
 
     assert speaker.labels is not None
     ((ids, _),) = text_ids(speaker.tokenizer, [text.strip()], max_length_tokens)
@@ -153,7 +153,7 @@ def stream_answer(speaker: Speaker, messages: list[Message], sampling: Sampling)
 
 
 def _prompt_ids(speaker: Speaker, messages: list[Message]) -> list[int]:
-    from tasks.chat.prompts import Prompts
+    from tasks.base.prompts import Prompts
 
     return Prompts(speaker.tokenizer, speaker.thinks).of_chat(messages)
 
@@ -174,7 +174,7 @@ def _generate(
     import torch
     from transformers import StoppingCriteriaList
 
-    from tasks.decoding import end_token_ids
+    from tasks.base.generation import end_token_ids
 
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}

@@ -9,12 +9,12 @@ from rich.markup import escape
 from flows.lock import is_running
 from flows.nothing_new import is_nothing_new
 from tasks.config import PipelineConfig
-from tasks.decisions import excluded_batches, read_decisions
-from tasks.ledger import Entry
-from tasks.manifest import read_manifest
-from tasks.serving import read_serving
-from tasks.visible import shown
-from tasks.wording import count_of
+from tasks.model_store.ledger import Entry
+from tasks.model_store.serving import read_serving
+from tasks.runtime.plurals import count_of
+from tasks.runtime.visible_text import shown
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import read_manifest
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from flows.summary import read_summary
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
-from tasks.files import write_text
-from tasks.redaction.errors_and_logs import redacted_error
+from tasks.runtime.files import write_text
+from tasks.runtime.redaction.errors_and_logs import redacted_error
 
 WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
 """What may pass by itself. A mistake in params.yaml does not."""
@@ -70,9 +70,9 @@ WORLD: dict[str, Any] = {
 
 @task(**WORLD)
 def ingest(config: PipelineConfig, rejudge: bool) -> None:
-    from tasks.ingest.opening import open_round
+    from tasks.ingest.open_round import open_round
     from tasks.ingest.stage import collect
-    from tasks.snapshot import hand_over, take_collected
+    from tasks.workspace.run_folder import hand_over, take_collected
 
     def work() -> None:
         with in_the_project():
@@ -91,8 +91,8 @@ def reproduce(stage: str) -> bool:
 
 def reproduce_and_hand_over(stage: str) -> bool:
     """Brings the stage up to date; the project has what it made, also of a stage that failed."""
-    from tasks.snapshot import hand_over
-    from tasks.versioning import reproduce
+    from tasks.vcs.dvc_pipeline import reproduce
+    from tasks.workspace.run_folder import hand_over
 
     try:
         return reproduce(stage)
@@ -103,15 +103,15 @@ def reproduce_and_hand_over(stage: str) -> bool:
 @task(cache_policy=NO_CACHE)
 def report_drift(config: PipelineConfig) -> None:
     """How far the dataset has moved from the champion's; it decides nothing, and fails nothing."""
-    from tasks.lineage.against_champion import report_against_champion
+    from tasks.lineage.champion_drift import report_against_champion
 
     run_interruptibly(lambda: report_against_champion(config.register_.model_name))
 
 
 @task(cache_policy=NO_CACHE)
 def finetune(config: PipelineConfig) -> bool:
-    from tasks.mirror import mirror_curves
-    from tasks.searched import draw_last_search
+    from tasks.tracking.live_metrics import mirror_curves
+    from tasks.tracking.search_plots import draw_last_search
 
     with mirror_curves(config):
         has_run = run_interruptibly(lambda: reproduce_and_hand_over("finetune"))

@@ -12,13 +12,14 @@ from typing import Any
 from flows.answers import Answers, choose_answers
 from flows.drift import Drift, drift_of
 from flows.row_table import Data, read_data
-from tasks import paths, versions
+from tasks import paths
 from tasks.config import PipelineConfig
-from tasks.decisions import excluded_batches, read_decisions
 from tasks.errors import DataError
-from tasks.files import read_json
-from tasks.ledger import Entry, champion_of, read_ledger
-from tasks.manifest import read_manifest
+from tasks.model_store import versions
+from tasks.model_store.ledger import Entry, champion_of, read_ledger
+from tasks.runtime.files import read_json
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import read_manifest
 
 Interval = tuple[float, float]
 
@@ -107,7 +108,7 @@ def _read(path: Path) -> Any:
 
 
 def _dataset() -> str | None:
-    from tasks.outputs import dataset_version
+    from tasks.vcs.dvc_outputs import dataset_version
 
     return dataset_version()
 

@@ -15,7 +15,7 @@ from flows.drift import Drift, drift_notes, drift_rows, drift_title
 from flows.outcome import Outcome
 from flows.row_table import Data, lines_of
 from flows.summary import FamilyScores, Score, Summary
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 LONGEST_PROMPT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}

@@ -32,10 +32,10 @@ All of it, with registration and promotion: strop run"""
 
 def main() -> int:
     from tasks.errors import StropError, told_by_disk
-    from tasks.loopback import exempt_loopback_from_proxies
-    from tasks.quick_start import importing
-    from tasks.terminal import prepare_streams
-    from tasks.watchdog import SECONDS_TO_SAVE, end_with_parent
+    from tasks.runtime.fast_imports import importing
+    from tasks.runtime.loopback import exempt_loopback_from_proxies
+    from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
     if len(sys.argv) != 2 or sys.argv[1] not in ROOMS:

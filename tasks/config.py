@@ -19,19 +19,19 @@ from tasks.config_checks import mistakes_in
 from tasks.curate.settings import CurateSettings
 from tasks.errors import ConfigError
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.files import why_unreadable
 from tasks.finetune.settings import FinetuneSettings
 from tasks.gate.settings import GateSettings
 from tasks.ingest.settings import IngestSettings
 from tasks.promote.settings import PromoteSettings
-from tasks.redaction.settings import NAMED_INSTEAD, naked_addresses
-from tasks.redaction.text import redact
 from tasks.register.settings import RegisterSettings
 from tasks.render.settings import RenderSettings
-from tasks.settings import Settings
+from tasks.runtime.base_settings import Settings
+from tasks.runtime.bounded_yaml import load_yaml
+from tasks.runtime.files import why_unreadable
+from tasks.runtime.plurals import count_of
+from tasks.runtime.redaction.settings import NAMED_INSTEAD, naked_addresses
+from tasks.runtime.redaction.text import redact
 from tasks.validate.settings import ValidateSettings
-from tasks.wording import count_of
-from tasks.yaml_text import load_yaml
 
 
 class PipelineConfig(Settings):

@@ -21,7 +21,7 @@ import errno
 from collections.abc import Callable, Iterator
 
 _redact: Callable[[str], str] = str
-"""What is done to each text of an error: `tasks.redaction.errors_and_logs.install` takes secrets out."""
+"""What is done to each text of an error: `tasks.runtime.redaction.errors_and_logs.install` takes secrets out."""
 
 
 def redact_by(function: Callable[[str], str]) -> None:

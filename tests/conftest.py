@@ -320,17 +320,17 @@ def write_params(root: Path, config: dict[str, Any]) -> None:
 
 def begin_round(config: Any) -> None:
     """What `ingest` does when a round begins, without git: the base is pinned, and what the trainings need is written down."""
-    from tasks.base.resolve import pin_base
-    from tasks.rendered import forms_of
-    from tasks.start import Start, write_start
+    from tasks.base.pin import pin_base
+    from tasks.dataset.rendered import forms_of
+    from tasks.state.training_start import Start, write_start
 
     pin_base(config.base)
     write_start(Start(forms_of(config.finetune)))
 
 
 def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:
-    """Rows (tasks.row.ROW_SCHEMA) as `validate` hands them on."""
-    from tasks.row import row_id_of
+    """Rows (tasks.records.row.ROW_SCHEMA) as `validate` hands them on."""
+    from tasks.records.row import row_id_of
 
     rows: list[dict[str, Any]] = []
     for record in topic_records(topics):
@@ -359,10 +359,10 @@ def write_part(rows: list[dict[str, Any]], name: str = "000001-b1.parquet") -> N
     """
     import pyarrow as pa
 
-    from tasks.files import canonical_json, file_digest, write_parquet
-    from tasks.manifest import Batch, read_manifest, write_manifest
-    from tasks.raw import RAW_SCHEMA, record_digest
-    from tasks.row import NO_TEXT, VERDICT_SCHEMA
+    from tasks.records.raw_batch import RAW_SCHEMA, record_digest
+    from tasks.records.row import NO_TEXT, VERDICT_SCHEMA
+    from tasks.runtime.files import canonical_json, file_digest, write_parquet
+    from tasks.state.manifest import Batch, read_manifest, write_manifest
 
     ordinal, batch_id = name.removesuffix(".parquet").split("-")
     source = rows[0]["source"] if rows else "toy"

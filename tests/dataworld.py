@@ -12,13 +12,13 @@ SOURCES = [
 
 def collect(*stages: str) -> str:
     """Ingests, reproduces the stages, and commits; returns the commit."""
-    from tasks import versioning
     from tasks.config import load_config
     from tasks.ingest.stage import run
+    from tasks.vcs import dvc_pipeline
 
     run(load_config())
     for name in stages:
-        versioning.reproduce(name)
+        dvc_pipeline.reproduce(name)
     git("add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl")
     git("commit", "-q", "--allow-empty", "-m", "data")
     return git("rev-parse", "HEAD").strip()

@@ -6,7 +6,7 @@ from typing import Any
 
 from conftest import toy_rows, write_part
 
-from tasks.row import row_id_of
+from tasks.records.row import row_id_of
 
 WEATHER = ["rain", "snow", "wind", "fog", "sun", "hail", "frost"]
 CITIES = ["北京", "上海", "广州", "成都", "西安"]
@@ -21,7 +21,7 @@ def toy_text(number: int) -> str:
 
 
 def text_rows(count: int, text: Any = toy_text) -> list[dict[str, Any]]:
-    """Rows (tasks.row.ROW_SCHEMA) of raw text."""
+    """Rows (tasks.records.row.ROW_SCHEMA) of raw text."""
     rows: list[dict[str, Any]] = []
     for number in range(count):
         row = {"family": "text", "system": "", "history": "[]", "instruction": "", "input": "", "output": text(number)}

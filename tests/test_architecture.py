@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from flows.dvc_dependencies import with_dependencies
 from tasks import paths
-from tasks.import_closure import module_of
+from tasks.runtime.import_closure import module_of
 
 STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
 ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
@@ -25,8 +25,8 @@ MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in 
 DOORS = {
     "prefect": ("flows/",),
     "mlflow": ("tasks/tracking/",),
-    "dvc": ("tasks/versioning.py", "tasks/repository.py", "tasks/outputs.py", "tasks/erase/"),
-    "dvc_data": ("tasks/outputs.py",),
+    "dvc": ("tasks/vcs/dvc_pipeline.py", "tasks/vcs/dvc_repo.py", "tasks/vcs/dvc_outputs.py", "tasks/erase/"),
+    "dvc_data": ("tasks/vcs/dvc_outputs.py",),
     "great_expectations": ("tasks/validate/",),
 }
 """Who may import a tool."""

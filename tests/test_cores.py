@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import cores
-from tasks.cores import Limits, Load, LoadMeter, Quota, read_limits, read_quota
+from tasks.runtime import cores
+from tasks.runtime.cores import Limits, Load, LoadMeter, Quota, read_limits, read_quota
 
 
 def cgroups(root: Path, groups: str, mounts: str, files: dict[str, str]) -> Path:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.decisions import (
+from tasks.errors import DataError
+from tasks.state.decisions import (
     decided_rows,
     excluded_batches,
     read_decisions,
     record_decision,
     record_decisions,
 )
-from tasks.errors import DataError
 
 
 def test_many_decisions_are_read_back_in_order(tmp_path: Path) -> None:

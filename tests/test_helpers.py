@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.errors import ConfigError, DataError
-from tasks.helpers import shared_out
+from tasks.runtime.process_pool import shared_out
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one process works alone")
 

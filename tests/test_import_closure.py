@@ -12,8 +12,8 @@ import pytest
 from conftest import REPOSITORY
 from test_architecture import MODULES, STAGES, imports
 
-from tasks import import_closure as closures
-from tasks.import_closure import CHANGES_NO_RESULT, code_digest, import_closure, imports_of, module_of
+from tasks.runtime import import_closure as closures
+from tasks.runtime.import_closure import CHANGES_NO_RESULT, code_digest, import_closure, imports_of, module_of
 
 WITH_EXAMPLES = {Path("tasks/tracking/__init__.py")}
 """Modules whose docstring shows an import, which the pattern reads too: it does no harm."""

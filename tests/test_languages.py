@@ -10,9 +10,9 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.languages import human_turns, row_language, spoken_language, without_data
-from tasks.render.conversation import make_conversation
-from tasks.render.templates import read_templates, write_question
+from tasks.records.languages import human_turns, row_language, spoken_language, without_data
+from tasks.render.templates.conversation import make_conversation
+from tasks.render.templates.templates import read_templates, write_question
 
 WEATHER = '{"temperature": 22, "city": "Beijing", "description": "light rain in the evening"}'
 CALL = '[{"arguments":{"city":"Beijing"},"name":"weather"}]'
@@ -85,9 +85,9 @@ def test_a_mixed_row_takes_a_template_of_the_language_of_its_last_human_turn() -
 def test_a_sources_language_wins(tmp_path: Any) -> None:
     import pyarrow as pa
 
-    from tasks.manifest import Batch
-    from tasks.raw import RAW_SCHEMA
-    from tasks.records import to_rows
+    from tasks.records.parse import to_rows
+    from tasks.records.raw_batch import RAW_SCHEMA
+    from tasks.state.manifest import Batch
 
     record = {"instruction": "What is it called?", "input": "", "output": "City 7."}
     raw = [

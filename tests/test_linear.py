@@ -10,17 +10,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks import target_forms, text
-from tasks.answer_loops import ends_in_loop
-from tasks.answer_text import plain
-from tasks.answer_tokens import answer_tokens
-from tasks.build import prompts, refusals, rewording
-from tasks.curate import pii, quality
-from tasks.curate.cleaning import clean_row
-from tasks.curate.sketch import fingerprints_of, shingles_of
-from tasks.curate.tokens import tokenise
-from tasks.strict_json import StrictDecoder
-from tasks.validate import damage, measure
+from tasks.build import paraphrase, prompts, refusals
+from tasks.curate.cleaning import quality
+from tasks.curate.cleaning.clean_row import clean_row
+from tasks.curate.dedup.minhash import fingerprints_of, shingles_of
+from tasks.curate.dedup.tokens import tokenise
+from tasks.curate.pii import mask
+from tasks.records import segmentation
+from tasks.records.strict_json import StrictDecoder
+from tasks.scoring import answer_parsers
+from tasks.scoring.answer_loops import ends_in_loop
+from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_tokens import answer_tokens
+from tasks.validate.measures import measure, mojibake
 
 SHORT, LONG = 6_000, 24_000
 CHEAP_SECONDS = 0.15
@@ -61,27 +63,27 @@ def sketch(given: str) -> object:
 
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "cleaning": lambda given: clean_row(row(given)),
-    "personal data": pii.find,
+    "personal data": mask.find,
     "quality": lambda given: quality.measure(row(given)),
-    "segments": text.segment,
-    "normalised": text.normalise,
-    "language": text.language_of,
+    "segments": segmentation.segment,
+    "normalised": segmentation.normalise,
+    "language": segmentation.language_of,
     "sketch": sketch,
-    "mojibake": damage.mojibake_runs,
+    "mojibake": mojibake.mojibake_runs,
     "count of segments": column(measure.segments_of),
-    "damage, by RE2": column(lambda texts: pa.compute.match_substring_regex(texts, damage.pattern_of_damage())),
+    "damage, by RE2": column(lambda texts: pa.compute.match_substring_regex(texts, mojibake.pattern_of_damage())),
     "tokens of an answer": answer_tokens,
     "a plain answer": plain,
     "loops": lambda given: ends_in_loop(given, given[:1000]),
-    "code": target_forms.read_code,
-    "entities": target_forms.read_entities,
-    "triples": target_forms.read_triples,
-    "calls": target_forms.read_calls,
+    "code": answer_parsers.read_code,
+    "entities": answer_parsers.read_entities,
+    "triples": answer_parsers.read_triples,
+    "calls": answer_parsers.read_calls,
     "tasks": prompts.read_tasks,
     "examples": lambda given: prompts.read_instances(given, label_first=False),
     "labelled examples": lambda given: prompts.read_instances(given, label_first=True),
     "a new instruction": lambda given: refusals.refuse_instruction(f"x{given}", "en"),
-    "a paraphrase": lambda given: rewording.tidy(given, "x"),
+    "a paraphrase": lambda given: paraphrase.tidy(given, "x"),
     "JSON": lambda given: StrictDecoder().decode(given),
 }
 
@@ -135,8 +137,8 @@ def test_text_made_to_be_slow_takes_seconds_at_most(name: str, given: str) -> No
 
 def test_finds_that_free_one_another_one_by_one_are_all_masked() -> None:
     for one, kind in (("+12025550100", "PHONE"), ("GB82WEST12345698765432", "IBAN")):
-        found = pii.find(one * 300)
-        assert pii.mask(one * 300, found).count(f"[{kind}]") == 300
+        found = mask.find(one * 300)
+        assert mask.mask(one * 300, found).count(f"[{kind}]") == 300
 
 
 def test_marks_in_any_order_come_out_as_the_library_puts_them() -> None:
@@ -145,7 +147,7 @@ def test_marks_in_any_order_come_out_as_the_library_puts_them() -> None:
     marks = "\u0301\u0323\u0344\u0f77\u0f81\u09cb\u0c48"
     for times in (1, 9, 40):
         given = f"é{marks * times}a{marks[::-1] * times}か\u3099"
-        assert text.nfkc(given) == unicodedata.normalize("NFKC", given)
+        assert segmentation.nfkc(given) == unicodedata.normalize("NFKC", given)
 
 
 def test_blanks_before_a_line_break_go_with_it_as_before() -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tasks.progress import Progress
+from tasks.runtime.progress import Progress
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from ruamel.yaml import YAML
 
 from tasks import paths
 from tasks.base.load import load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
-from tasks.files import read_json
 from tasks.finetune.stage import run as finetune
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.row import row_id_of
+from tasks.runtime.files import read_json
 
 
 def rows_with_pairs() -> list[dict[str, Any]]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from realdata import real
 
-from tasks.row import NO_TEXT
-from tasks.shapes import Problem, own_id, to_fields
+from tasks.records.row import NO_TEXT
+from tasks.records.shapes import Problem, own_id, to_fields
 
 ROW = dict(NO_TEXT)
 CALL = {"name": "weather", "arguments": {"city": "北京"}}

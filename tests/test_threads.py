@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks import threads
-from tasks.cores import Limits, Load, Quota
-from tasks.threads import LOOK_EVERY_SECONDS, Threads, explicit_threads, fitting_threads
+from tasks.runtime import threads
+from tasks.runtime.cores import Limits, Load, Quota
+from tasks.runtime.threads import LOOK_EVERY_SECONDS, Threads, explicit_threads, fitting_threads
 
 TWO = Limits(2, frozenset({0, 1}), None)
 

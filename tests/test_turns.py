@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.row import NO_TEXT, row_id_of
-from tasks.shapes import Problem, to_fields
+from tasks.records.row import NO_TEXT, row_id_of
+from tasks.records.shapes import Problem, to_fields
 
 CALLED = {"role": "assistant", "content": "", "tool_calls": [
     {"id": "w", "type": "function", "function": {"name": "weather", "arguments": "{}"}},
@@ -139,7 +139,7 @@ def test_case_11_keys_and_numbers_of_tools_calls_and_results_are_as_the_record_h
         {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"to": 1e3, "from": -0}}}]},
         {"role": "tool", "content": {"z": 1.50, "a": [{"y": 1, "b": 2}]}}, {"role": "assistant", "content": "b"}],
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"to": {"default": 2E5}, "from": {}}}}]}"""
-    from tasks.json_order import loads
+    from tasks.records.ordered_json import loads
 
     found = to_fields(loads(record), "messages", {})
     assert isinstance(found, dict)

@@ -9,9 +9,9 @@ import pytest
 
 from tasks.config import load_config
 from tasks.errors import ConfigError
-from tasks.render.templates import read_templates
-from tasks.validate.contract_files import load_contract
-from tasks.yaml_text import load_yaml
+from tasks.render.templates.templates import read_templates
+from tasks.runtime.bounded_yaml import load_yaml
+from tasks.validate.load_contract import load_contract
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)

@@ -38,7 +38,7 @@ stages:
     outs: [data/predictions]
   gate:
     cmd: python toy.py gate
-    deps: [data/model, data/round.json, tasks/gate, tasks/weights.py, verdicts.json]
+    deps: [data/model, data/round.json, tasks/gate, tasks/base/weights_digest.py, verdicts.json]
     params: [gate]
     outs: [data/reports/plots]
     metrics: [data/reports/metrics.json, data/reports/verdict.json]
@@ -71,7 +71,7 @@ def evaluate():
     write(Path("data/predictions/answers.json"), {"seed": seed})
 
 def gate():
-    from tasks.weights import weights_digest
+    from tasks.base.weights_digest import weights_digest
     digest = weights_digest(Path("data/model"))
     round_ = json.loads(Path("data/round.json").read_text())
     passed = json.loads(Path("verdicts.json").read_text()).get(seed, True)
@@ -163,7 +163,7 @@ def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def own_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project's base for the audit to read: the base itself is shared by all workers of a session."""
     from tasks.audit import links
-    from tasks.base.resolve import base_of
+    from tasks.base.pin import base_of
 
     copy = shutil.copytree(json.loads(Path("data/base.json").read_text())["id"], folder / "base")
     monkeypatch.setattr(links, "base_of", lambda recorded: replace(base_of(recorded), id=str(copy)))
@@ -215,7 +215,7 @@ def run_stages(rejudge: bool = False) -> None:
     """Ingests, opens the round, and reproduces the toys."""
     from tasks.config import load_config
     from tasks.ingest import stage as ingest
-    from tasks.versioning import reproduce
+    from tasks.vcs.dvc_pipeline import reproduce
 
     ingest.run(load_config(), rejudge)
     for stage in STAGES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.common import Json, console, enter_project, print_json, stdout_to_stderr
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
     from tasks.build.stage import Built

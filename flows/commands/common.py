@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tasks.terminal import can_carry
-from tasks.visible import shown_in_json
+from tasks.runtime.terminal_text import can_carry
+from tasks.runtime.visible_text import shown_in_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,10 +9,10 @@ import typer
 
 from flows.commands.common import Json, console, enter_root, print_json
 from tasks.errors import ConfigError, DataError
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
-    from tasks.manifest import Batch
+    from tasks.state.manifest import Batch
 
 app = typer.Typer(help="The contract: what a good row is. It stands in data/contract/.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def suggest(
 ) -> int:
     """Look at the data that are held, and write a first contract for a person to edit."""
     root = enter_root()
-    from tasks.validate.suggest import profile_batches, write_contract
+    from tasks.validate.suggest_contract import profile_batches, write_contract
 
     if write is not None and (root / write).exists():
         raise ConfigError("is there already, and is never written over", where=str(write), fix="Name another file")
@@ -40,7 +40,7 @@ def suggest(
     text = write_contract(profiles)
     refused = _refused(text, batches)
     if write is not None:
-        from tasks.files import write_text
+        from tasks.runtime.files import write_text
 
         write_text(root / write, text)
     if as_json:
@@ -55,9 +55,9 @@ def suggest(
 
 def _batches(source: str | None, family: str | None) -> list[Batch]:
     """The batches that are asked for; those that people excluded are left out."""
-    from tasks.decisions import excluded_batches, read_decisions
-    from tasks.manifest import read_manifest
-    from tasks.records import check_raw
+    from tasks.records.parse import check_raw
+    from tasks.state.decisions import excluded_batches, read_decisions
+    from tasks.state.manifest import read_manifest
     from tasks.validate.chunks import family_of
 
     excluded = excluded_batches(read_decisions())
@@ -78,8 +78,8 @@ def _refused(text: str, batches: list[Batch]) -> dict[str, Any]:
     """What the contract would refuse of the data that it was made from, by family."""
     import tempfile
 
-    from tasks.validate.contract_files import load_contract
-    from tasks.validate.suggest import refused_by
+    from tasks.validate.load_contract import load_contract
+    from tasks.validate.suggest_contract import refused_by
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "suggested.yaml"

@@ -21,9 +21,9 @@ Batch = Annotated[str, typer.Argument(callback=as_text, help="The batch's id, or
 def versions(as_json: Json = False) -> int:
     """The dataset of every version of the model, and the one there is now."""
     config = enter_project()
-    from tasks.ledger import read_ledger
-    from tasks.outputs import dataset_version
-    from tasks.versioning import unrecorded_dataset
+    from tasks.model_store.ledger import read_ledger
+    from tasks.vcs.dvc_outputs import dataset_version
+    from tasks.vcs.dvc_pipeline import unrecorded_dataset
 
     judged = [entry for entry in read_ledger(config.register_.model_name) if entry.kind == "judged"]
     recorded, unrecorded = dataset_version(), unrecorded_dataset()
@@ -58,7 +58,7 @@ def batches(as_json: Json = False) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from tasks.visible import shown
+    from tasks.runtime.visible_text import shown
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in (
@@ -99,9 +99,9 @@ def reread(
 ) -> int:
     """Read again what a source collected, under its present shape, family, columns, language and use."""
     config = enter_project()
-    from tasks.ingest.intact import require_intact
-    from tasks.ingest.reread import reread_alone
-    from tasks.versioning import add_raw
+    from tasks.ingest.changes.intact import require_intact
+    from tasks.ingest.changes.reread import reread_alone
+    from tasks.vcs.dvc_pipeline import add_raw
 
     declared = {each.name: each for each in config.ingest.sources}
     if source not in declared:
@@ -115,7 +115,7 @@ def reread(
         return 0
     from rich.text import Text
 
-    from tasks.wording import count_of
+    from tasks.runtime.plurals import count_of
 
     out = console()
     left = count_of(done.excluded_before, "batch", "batches")
@@ -144,7 +144,7 @@ def diff(
 ) -> int:
     """Rows added, removed, changed, and inputs that have another answer, from one version's dataset to another's."""
     config = enter_project()
-    from tasks.lineage.difference import difference
+    from tasks.lineage.diff import difference
 
     first = first or _newest_version(config.register_.model_name)
     found = difference(config.register_.model_name, first, second)
@@ -182,7 +182,7 @@ def diff(
 
 
 def _newest_version(model: str) -> str:
-    from tasks.lineage.versions import registered_versions
+    from tasks.lineage.version_data import registered_versions
 
     known = registered_versions(model)
     if not known:
@@ -195,7 +195,7 @@ def conflicts(as_json: Json = False) -> int:
     """Prompts that a source answered in several ways. `curate.conflicts` says which answers are kept."""
     enter_root()
     from tasks.lineage.conflicts import conflicts as read_conflicts
-    from tasks.wording import count_of
+    from tasks.runtime.plurals import count_of
 
     found = read_conflicts()
     if as_json:
@@ -254,7 +254,7 @@ def drift(
 
 def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
     enter_root()
-    from tasks.decisions import excluded_batches, read_decisions, record_decision
+    from tasks.state.decisions import excluded_batches, read_decisions, record_decision
 
     found = _find(batch)
     if (found in excluded_batches(read_decisions())) == (what == "exclude"):
@@ -268,7 +268,7 @@ def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
 
 
 def _find(start: str) -> str:
-    from tasks.manifest import read_manifest
+    from tasks.state.manifest import read_manifest
 
     found = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]
     if len(found) != 1:
@@ -279,10 +279,10 @@ def _find(start: str) -> str:
 
 def _batches() -> list[dict[str, Any]]:
     from tasks import paths
-    from tasks.decisions import excluded_batches, read_decisions
-    from tasks.files import read_json
-    from tasks.manifest import read_manifest
-    from tasks.raw_notes import notes_of
+    from tasks.records.raw_notes import notes_of
+    from tasks.runtime.files import read_json
+    from tasks.state.decisions import excluded_batches, read_decisions
+    from tasks.state.manifest import read_manifest
 
     report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
     validated = {entry["batch"]: entry for entry in report}

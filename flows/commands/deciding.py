@@ -30,7 +30,7 @@ def promote(
     if force and not why:
         raise typer.BadParameter("--force needs a reason: --why TEXT")
     config = enter_project()
-    from tasks.serving import champion_at
+    from tasks.model_store.serving import champion_at
 
     expected = champion_at(config, began())  # before MLflow is imported: that takes seconds
     from tasks.promote import stage
@@ -43,7 +43,7 @@ def promote(
 def rollback(why: Why = "", as_json: Json = False) -> int:
     """Put the previous champion back into service: of several at once, one goes back one step."""
     config = enter_project()
-    from tasks.serving import champion_at
+    from tasks.model_store.serving import champion_at
 
     expected = champion_at(config, began())
     from tasks.promote import stage

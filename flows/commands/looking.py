@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.common import Json, console, enter_project, enter_root, print_json
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 PANEL = "Looking"
 MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
@@ -28,7 +28,7 @@ def status(as_json: Json = False) -> int:
 
     standing, summary = read_standing(settings), read_summary(settings)
     if not standing.is_running:
-        from tasks.versioning import unrecorded_dataset
+        from tasks.vcs.dvc_pipeline import unrecorded_dataset
 
         if unrecorded := unrecorded_dataset():
             summary = replace(summary, unrecorded=unrecorded, drift=None)  # which is that of the recorded one
@@ -46,7 +46,7 @@ def status(as_json: Json = False) -> int:
 def history(as_json: Json = False) -> int:
     """Every version: judged, promoted, rolled back, by whom and why."""
     settings = enter_project()
-    from tasks.serving import read_serving
+    from tasks.model_store.serving import read_serving
 
     model = settings.register_.model_name
     serving = read_serving(settings)
@@ -68,14 +68,14 @@ def history(as_json: Json = False) -> int:
 
 def _forgotten(model: str) -> dict[int, int]:
     """Version → how many of the rows that it was trained on were forgotten since."""
-    from tasks.decisions import read_decisions
+    from tasks.state.decisions import read_decisions
 
     rows = {each.which for each in read_decisions() if each.what == "forget"}
     if not rows:
         return {}
     from collections import Counter
 
-    from tasks.lineage.why import IN_WEIGHTS, versions_with
+    from tasks.lineage.row_history import IN_WEIGHTS, versions_with
 
     seen = versions_with(rows, model).values()
     return dict(Counter(version for splits in seen for version, split in splits.items() if split in IN_WEIGHTS))

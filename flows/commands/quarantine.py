@@ -14,7 +14,7 @@ import typer
 from flows.commands.common import Json, Why, as_text, console, enter_root, print_json
 from flows.refused import Wanted, export, read_refused, why_kept
 from tasks.errors import DataError
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,7 +119,7 @@ def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json:
     if wanted.is_everything:
         raise typer.BadParameter("name rows, or say which: --reason, --source, --batch")
     enter_root()
-    from tasks.decisions import decided_rows, read_decisions, record_decisions
+    from tasks.state.decisions import decided_rows, read_decisions, record_decisions
 
     found = read_refused(wanted, with_records=what == "release").to_pylist()
     if not found:

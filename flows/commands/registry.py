@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.common import Json, console, enter_project, print_json, stdout_to_stderr
-from tasks.wording import count_of
+from tasks.runtime.plurals import count_of
 
 app = typer.Typer(help="The MLflow registry: make it again when it is lost or damaged.", no_args_is_help=True)
 

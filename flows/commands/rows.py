@@ -11,8 +11,8 @@ import typer
 
 from flows.commands.common import Json, Why, as_text, console, enter_project, print_json
 from tasks.errors import DataError
-from tasks.visible import shown
-from tasks.wording import count_of
+from tasks.runtime.plurals import count_of
+from tasks.runtime.visible_text import shown
 
 app = typer.Typer(help="Single rows: where one came from and what became of it; forget one.", no_args_is_help=True)
 
@@ -23,8 +23,8 @@ Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its
 def why(row: Row, as_json: Json = False) -> int:
     """Where a row came from, every decision made on it, its side, and which versions were trained on it."""
     config = enter_project()
-    from tasks.lineage.why import IN_WEIGHTS, LEFT_OUT
-    from tasks.lineage.why import why as find
+    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT
+    from tasks.lineage.row_history import why as find
 
     found = find(row, config.register_.model_name)
     if as_json:
@@ -81,10 +81,10 @@ def forget(
         return _finish_erasing(dry_run)
     if not why and not dry_run:
         raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
-    from tasks.decisions import record_decisions
     from tasks.erase.plan import made_from
-    from tasks.lineage.choose import chosen_rows
-    from tasks.lineage.why import versions_with
+    from tasks.lineage.row_history import versions_with
+    from tasks.lineage.select_rows import chosen_rows
+    from tasks.state.decisions import record_decisions
 
     chosen = chosen_rows(rows or [], where or [])
     made = [row_id for row_id in made_from(chosen) if row_id not in chosen]

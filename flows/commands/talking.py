@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.commands.common import Json, as_text, console, enter_project, print_json
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
     from flows.speaking import Speaker

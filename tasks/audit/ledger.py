@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tasks.audit.subject import Link, Subject, link
-from tasks.git_objects import ObjectDamaged
-from tasks.ledger_check import findings
-from tasks.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
-from tasks.ledger_entries import Entry, champion_of, spent_looks
-from tasks.ledger_rules import Finding, receipt_findings
-from tasks.ledger_witnesses import registry_findings, untagged
-from tasks.tracking.versions import RECEIPT_TAG, Version, anchors_of
-from tasks.wording import count_of
+from tasks.model_store.ledger_check import findings
+from tasks.model_store.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
+from tasks.model_store.ledger_entries import Entry, champion_of, spent_looks
+from tasks.model_store.ledger_rules import Finding, receipt_findings
+from tasks.model_store.ledger_witnesses import registry_findings, untagged
+from tasks.runtime.plurals import count_of
+from tasks.tracking.model_versions import RECEIPT_TAG, Version, anchors_of
+from tasks.vcs.git_objects import ObjectDamaged
 
 
 def check_ledger(subject: Subject) -> Link:

@@ -9,17 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tasks import paths
-from tasks.audit.files import checked_md5, is_batch, told_of_erasures, wrong_tree
+from tasks.audit.file_checks import checked_md5, is_batch, told_of_erasures, wrong_tree
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
 from tasks.audit.registered import check_registry_files, check_run
 from tasks.audit.stages import check_stages
 from tasks.audit.subject import Link, Subject, link
-from tasks.base.resolve import base_of, verify_base
+from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
-from tasks.files import content_digest, file_digest
-from tasks.run_record import flat
-from tasks.wording import count_of
+from tasks.runtime.files import content_digest, file_digest
+from tasks.runtime.plurals import count_of
+from tasks.tracking.run_record import flat
 
 
 def check_receipt(subject: Subject) -> Link:

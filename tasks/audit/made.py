@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tasks import outputs, paths
-from tasks.audit.files import checked_md5, told_of_erasures, wrong_tree
+from tasks import paths
+from tasks.audit.file_checks import checked_md5, told_of_erasures, wrong_tree
 from tasks.audit.subject import Link, Subject, link
-from tasks.outputs import StoredFile
-from tasks.wording import count_of
+from tasks.runtime.plurals import count_of
+from tasks.vcs import dvc_outputs
+from tasks.vcs.dvc_outputs import StoredFile
 
 OF_THEIR_OWN = (
     paths.RAW,
@@ -59,7 +60,7 @@ def check_predictions(subject: Subject) -> Link:
 def check_other_outputs(subject: Subject) -> Link:
     """What else the stages made, as far as the local cache has it: a rebuild makes it again."""
     wrong, absent, checked = [], [], 0
-    for path, files in outputs.held_outputs(subject.commit).items():
+    for path, files in dvc_outputs.held_outputs(subject.commit).items():
         if Path(path) in OF_THEIR_OWN:
             continue
         if files is None or all(file.is_missing for file in files):

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tasks.base.convert import base_folder
 from tasks.base.digests import known_digests
-from tasks.base.materialise import base_folder
-from tasks.base.resolve import BaseRecord
+from tasks.base.pin import BaseRecord
 from tasks.errors import BaseModelError
-from tasks.yaml_file import parse_yaml
+from tasks.vcs.dvc_files import parse_yaml
 
 MLMODEL = "MLmodel"
 LOADER = "mlflow.transformers"

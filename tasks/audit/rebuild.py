@@ -12,12 +12,13 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from tasks import git, outputs, paths
-from tasks.audit.files import told_of_erasures
+from tasks import paths
+from tasks.audit.file_checks import told_of_erasures
 from tasks.audit.subject import Link, Subject
+from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
-from tasks.versions import weights_folder
-from tasks.weights import weights_digest
+from tasks.model_store.versions import weights_folder
+from tasks.vcs import dvc_outputs, git
 
 STAGES = ("validate", "curate", "render", "finetune")
 
@@ -28,21 +29,21 @@ def rebuild_weights(subject: Subject) -> list[Link]:
     Raises:
         AuditError: a stage failed in the clone, or rows of the version were erased.
     """
-    if erased := told_of_erasures(outputs.stored_files(subject.commit, paths.RAW)):
+    if erased := told_of_erasures(dvc_outputs.stored_files(subject.commit, paths.RAW)):
         told = erased.removeprefix("; ")
         raise AuditError(f"cannot be made anew: {told}", where=f"{subject.model} v{subject.version.version}")
     with tempfile.TemporaryDirectory(prefix="strop-rebuild-") as folder:
         clone = Path(folder) / "clone"
         git.clone_at(subject.commit, clone)
         shutil.rmtree(clone / paths.RAW, ignore_errors=True)
-        outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
+        dvc_outputs.fetch_from(subject.commit, paths.RAW, clone / paths.RAW)
         _bring_base(subject.receipt["base"], clone)
         _bring_weights(subject, clone)
         threads = _threads_of(subject.receipt)
         for stage in STAGES:
             _run(stage, clone, threads)
         with chdir(clone):
-            dataset = outputs.dataset_version()
+            dataset = dvc_outputs.dataset_version()
             try:
                 weights = weights_digest(paths.MODEL)
             except DataError as error:
@@ -76,7 +77,7 @@ def _threads_of(receipt: dict[str, Any]) -> dict[str, str]:
     """The environment in which the trainings of a version compute with the threads that its receipt records."""
     found = {"OMP_NUM_THREADS": str(receipt["threads"])} if receipt.get("threads") else {}
     if changed := (receipt.get("training") or {}).get("threads_by_step"):
-        found["STROP_THREADS"] = json.dumps(changed)  # tasks/finetune/thread_log.py
+        found["STROP_THREADS"] = json.dumps(changed)  # tasks/finetune/loop/thread_log.py
     return found
 
 

@@ -9,17 +9,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks import outputs, paths
+from tasks import paths
 from tasks.audit.mlmodel import MLMODEL, unlike_logged
 from tasks.audit.subject import Link, Subject, link
-from tasks.base.resolve import base_of
-from tasks.files import content_digest, md5_of
-from tasks.logged import FILES_TAG, LOGGED, RESTORED_TAG, changed_files, digests, files_digest, unlike_trained
-from tasks.mirror import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
-from tasks.run_record import LONGEST_PARAM, numbers_of, params_of
+from tasks.base.pin import base_of
+from tasks.model_store.logged_files import (
+    FILES_TAG,
+    LOGGED,
+    RESTORED_TAG,
+    changed_files,
+    digests,
+    files_digest,
+    unlike_trained,
+)
+from tasks.runtime.files import content_digest, md5_of
+from tasks.runtime.plurals import count_of
+from tasks.tracking.live_metrics import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
+from tasks.tracking.model_versions import RECEIPT_TAG
+from tasks.tracking.run_record import LONGEST_PARAM, numbers_of, params_of
 from tasks.tracking.runs import Facts
-from tasks.tracking.versions import RECEIPT_TAG
-from tasks.wording import count_of
+from tasks.vcs import dvc_outputs
 
 
 def check_registry_files(subject: Subject) -> Link:
@@ -191,7 +200,7 @@ def _artifact(path: Path | None, name: str, expected: Any) -> list[str]:
 
 
 def _plots(subject: Subject, files: dict[str, Path]) -> Iterator[str]:
-    held = outputs.held_outputs(subject.commit).get(paths.PLOTS.as_posix()) or []
+    held = dvc_outputs.held_outputs(subject.commit).get(paths.PLOTS.as_posix()) or []
     for file in held:
         copy = files.get(f"plots/{file.relpath}")
         if copy is None or md5_of(copy) != file.md5:

@@ -12,9 +12,9 @@ from tasks.audit.links import check_all
 from tasks.audit.rebuild import rebuild_weights
 from tasks.audit.subject import Link, Subject
 from tasks.errors import AuditError
-from tasks.git_objects import Objects
+from tasks.model_store.versions import commit_of, receipt_at, tag_name
 from tasks.tracking.registry import open_registry
-from tasks.versions import commit_of, receipt_at, tag_name
+from tasks.vcs.git_objects import Objects
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks import paths
-from tasks.audit.files import folder_hash
+from tasks.audit.file_checks import folder_hash
 from tasks.audit.subject import Link, Subject, link
-from tasks.git_objects import LINK
-from tasks.wording import count_of
+from tasks.runtime.plurals import count_of
+from tasks.vcs.git_objects import LINK
 
 
 def check_stages(subject: Subject) -> Link:

@@ -7,17 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks import outputs
 from tasks.errors import AuditError
-from tasks.git_objects import ObjectDamaged, Objects, TreeFile
-from tasks.ledger_chain import Recorded, Refs, read_chain, read_refs
-from tasks.ledger_entries import Entry, judged
-from tasks.outputs import StoredFile
-from tasks.yaml_file import parse_yaml
+from tasks.model_store.ledger_chain import Recorded, Refs, read_chain, read_refs
+from tasks.model_store.ledger_entries import Entry, judged
+from tasks.vcs import dvc_outputs
+from tasks.vcs.dvc_files import parse_yaml
+from tasks.vcs.dvc_outputs import StoredFile
+from tasks.vcs.git_objects import ObjectDamaged, Objects, TreeFile
 
 if TYPE_CHECKING:
+    from tasks.tracking.model_versions import Version
     from tasks.tracking.registry import Registry
-    from tasks.tracking.versions import Version
 
 State = Literal["ok", "unrecorded", "differs"]
 
@@ -87,7 +87,7 @@ class Subject:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Every output of the version by its path, as dvc.lock and data/raw.dvc of the commit say."""
-        return outputs.output_hashes(self.commit)
+        return dvc_outputs.output_hashes(self.commit)
 
     @cached_property
     def _parsed(self) -> dict[Path, dict[str, Any]]:
@@ -105,4 +105,4 @@ class Subject:
 
     def stored(self, path: Path) -> list[StoredFile]:
         """The files of an output of the version, in DVC's cache."""
-        return outputs.stored_files(self.commit, path)
+        return dvc_outputs.stored_files(self.commit, path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.files import file_digest, read_json, write_json
+from tasks.runtime.files import file_digest, read_json, write_json
 
 STAT_CACHE = paths.CACHE / "base-files.json"
 """Remembers digests by size, times and inode."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks import paths
 from tasks.errors import BaseModelError
-from tasks.files import file_digest, read_json
+from tasks.runtime.files import file_digest, read_json
 
 CONFIGURATIONS = ("config.json", "tokenizer_config.json", "processor_config.json")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -11,16 +11,16 @@ import torch
 from jinja2 import TemplateError
 
 from tasks import paths
+from tasks.base.convert import base_folder
 from tasks.base.foreign import require_no_pickles, require_own_code, trusts
-from tasks.base.kinds import LABELS as LABELS
-from tasks.base.labelling import begin_ids, end_texts, set_labels
-from tasks.base.materialise import base_folder
+from tasks.base.heads import begin_ids, end_texts, set_labels
+from tasks.base.model_kind import LABELS as LABELS
+from tasks.base.pin import BaseRecord
 from tasks.base.precision import DTYPES, Precision
-from tasks.base.resolve import BaseRecord
 from tasks.base.vocabulary import require_embeddings
-from tasks.bounded_jinja.environment import bound_chat_templates
 from tasks.errors import BaseModelError, ConfigError, one_line
-from tasks.files import read_json
+from tasks.runtime.bounded_jinja.environment import bound_chat_templates
+from tasks.runtime.files import read_json
 
 CONSTANT_DATE = "26 Jul 2024"
 """What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""

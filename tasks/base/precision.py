@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from tasks.progress import say
+from tasks.runtime.progress import say
 
 Precision = Literal["bf16", "fp32"]
 Chosen = Literal["auto", "bf16", "fp32"]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.base.corpus import read_texts
+from tasks.base.scratch_corpus import read_texts
 from tasks.base.settings import ScratchSettings
 from tasks.errors import BaseModelError
-from tasks.files import write_json
-from tasks.manifest import read_manifest
+from tasks.runtime.files import write_json
+from tasks.state.manifest import read_manifest
 
 SIZES = {
     "nano": (3, 96, 3),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import BaseModelError
-from tasks.files import read_json
+from tasks.runtime.files import read_json
 
 _EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|token_embedding|shared)\.weight"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks import paths
-from tasks.build.generators import CutOff, Generator
+from tasks.build.generator import CutOff, Generator
 from tasks.errors import DataError
-from tasks.files import append_line, content_digest
+from tasks.runtime.files import append_line, content_digest
 
 FOLDER = paths.CACHE / "build"
 

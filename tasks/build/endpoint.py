@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generators import CutOff, Keep, keep_nothing
+from tasks.build.generator import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError, one_line
-from tasks.loopback import is_loopback
-from tasks.redaction.settings import filled_in
+from tasks.runtime.loopback import is_loopback
+from tasks.runtime.redaction.settings import filled_in
 
 if TYPE_CHECKING:
     import httpx

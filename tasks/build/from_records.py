@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.bounded_jinja.environment import BoundedEnvironment
-from tasks.build.made import Made, digest_of
+from tasks.build.row_collector import Made, digest_of
 from tasks.build.settings import Recipe
 from tasks.errors import ConfigError, SourceError
+from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generators import CutOff, Keep, keep_nothing
+from tasks.build.generator import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import DataError, RegistryError
-from tasks.targets import without_thought
-from tasks.threads import Threads
+from tasks.runtime.threads import Threads
+from tasks.scoring.targets import without_thought
 
 if TYPE_CHECKING:
-    from tasks.chat.prompts import Prompts
+    from tasks.base.prompts import Prompts
     from tasks.config import PipelineConfig
 
 
@@ -51,12 +51,12 @@ class LocalModel:
         return answers
 
     def _load(self) -> tuple[Any, Any]:
+        from tasks.base.convert import base_folder
         from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
-        from tasks.base.materialise import base_folder
+        from tasks.base.pin import pin_base
         from tasks.base.precision import best_precision
-        from tasks.base.resolve import pin_base
-        from tasks.chat.prompts import Prompts
-        from tasks.rendered import thinks_by_training
+        from tasks.base.prompts import Prompts
+        from tasks.dataset.rendered import thinks_by_training
 
         record, precision = pin_base(self.config.base), best_precision()
         if self.settings.model == "base":
@@ -83,8 +83,8 @@ class LocalModel:
         return self._prompts.of_text(prompt)
 
     def _version_folder(self) -> Path:
-        from tasks.ledger import read_ledger, version_named
-        from tasks.versions import weights_folder
+        from tasks.model_store.ledger import read_ledger, version_named
+        from tasks.model_store.versions import weights_folder
 
         name, entries = self.settings.model, read_ledger(self.config.register_.model_name)
         entry = version_named(entries, name)
@@ -96,7 +96,7 @@ class LocalModel:
     def _generate(self, asked: list[list[int]]) -> list[str]:
         import torch
 
-        from tasks.decoding import answer_reader, end_token_ids
+        from tasks.base.generation import answer_reader, end_token_ids
 
         assert self._loaded is not None
         model, tokenizer = self._loaded

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.build.generators import CutOff
+from tasks.build.generator import CutOff
 
 Instance = tuple[str, str]
 """Input and output of a task."""

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 
 from tasks.build.prompts import Instance
-from tasks.text import language_of, nfkc, segment
+from tasks.records.segmentation import language_of, nfkc, segment
 
 LEAST_SEGMENTS, MOST_SEGMENTS = 4, 150
 _NOT_FOR_TEXT = re.compile(

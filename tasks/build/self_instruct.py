@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.build.answers import Answers
-from tasks.build.made import Made, digest_of, prompt_key
-from tasks.build.pool import Pool
 from tasks.build.prompts import (
     WORDS,
     Instance,
@@ -26,7 +24,9 @@ from tasks.build.prompts import (
     read_tasks,
 )
 from tasks.build.refusals import drop_conflicting, refuse_instance, refuse_instruction
+from tasks.build.row_collector import Made, digest_of, prompt_key
 from tasks.build.settings import Recipe
+from tasks.build.similarity_pool import Pool
 from tasks.errors import ConfigError, SourceError
 
 SHOWN_KINDS = 8

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.build import from_records, rewording, self_instruct
+from tasks.build import from_records, paraphrase, self_instruct
 from tasks.build.answers import Answers, NotAnswered
-from tasks.build.generators import Translator, open_generator
-from tasks.build.held import Held, choose_parents, read_held
-from tasks.build.made import Made
+from tasks.build.generator import Translator, open_generator
+from tasks.build.parent_rows import Held, choose_parents, read_held
+from tasks.build.row_collector import Made
 from tasks.build.settings import Recipe
-from tasks.build.writing import not_yet_written, source_of, write_rows
+from tasks.build.write import not_yet_written, source_of, write_rows
 from tasks.errors import ConfigError, DataError, StropError
-from tasks.progress import track
+from tasks.runtime.progress import track
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -150,7 +150,7 @@ def _opener(recipe: Recipe, config: PipelineConfig, dry_run: bool, opened: list[
 
 def _serving(config: PipelineConfig) -> int | None:
     """The champion's version: another champion gives other answers."""
-    from tasks.ledger import champion_of, read_ledger
+    from tasks.model_store.ledger import champion_of, read_ledger
 
     entry = champion_of(read_ledger(config.register_.model_name))
     return entry.version if entry else None
@@ -168,15 +168,15 @@ def _make(
         if not parents:
             told = f"no training row of family {recipe.family} that could be a parent"
             raise DataError(told, where=f"recipe {recipe.name}", fix="Collect some, and run: strop run")
-        rewording.make(recipe, parents, _reword(recipe, open_), made, advance)
+        paraphrase.make(recipe, parents, _reword(recipe, open_), made, advance)
 
 
-def _reword(recipe: Recipe, open_: Open) -> rewording.Reword:
+def _reword(recipe: Recipe, open_: Open) -> paraphrase.Reword:
     if recipe.kind == "paraphrase":
-        return rewording.paraphraser(open_(None))
+        return paraphrase.paraphraser(open_(None))
     assert recipe.through is not None
     if recipe.translator is None:
-        return rewording.back_translator(recipe.through, rewording.translate_by(open_(None)))
+        return paraphrase.back_translator(recipe.through, paraphrase.translate_by(open_(None)))
     opened: dict[str, Answers] = {}
 
     def translate(texts: Sequence[str], to_language: str) -> list[str]:
@@ -184,4 +184,4 @@ def _reword(recipe: Recipe, open_: Open) -> rewording.Reword:
             opened[to_language] = open_(to_language)
         return opened[to_language].complete(texts)
 
-    return rewording.back_translator(recipe.through, translate)
+    return paraphrase.back_translator(recipe.through, translate)

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.files import new_folder
-from tasks.sealed import seal
+from tasks.runtime.files import new_folder
+from tasks.runtime.sealed_folder import seal
 
 SKETCHES = paths.CURATE_CACHE / "sketches"
 PARTS = paths.CURATE_CACHE / "parts"
@@ -24,7 +24,7 @@ PARTS = paths.CURATE_CACHE / "parts"
 
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder`, whole and sealed (tasks/sealed.py), if the block ends well."""
+    """A temporary folder that becomes `folder`, whole and sealed (tasks/runtime/sealed_folder.py), if the block ends well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = new_folder(folder.parent, ".making-")
     try:

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.curate.cache import read_whole
-from tasks.curate.fold import Decided
-from tasks.curate.known import BENCHMARK, GOLDEN, NOWHERE, SIDES
-from tasks.files import ParquetStream, canonical_json, write_json
-from tasks.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
+from tasks.curate.decide import Decided
+from tasks.curate.dedup.known import BENCHMARK, GOLDEN, NOWHERE, SIDES
+from tasks.records.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
+from tasks.runtime.files import ParquetStream, canonical_json, write_json
 
 NAMES = ("kept.parquet", "changes.parquet", "dropped.parquet", "sides.parquet", "counts.json")
 SIDES_SCHEMA = pa.schema([("side", pa.int8()), ("is_ghost", pa.bool_())])

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.settings import Processes, Settings
+from tasks.runtime.base_settings import Processes, Settings
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Policy = Literal["refuse", "mask", "allow"]
@@ -45,7 +45,7 @@ class QualitySettings(Settings):
     refusals: Literal["drop", "keep"] = "keep"
     """Answers that decline ("As an AI language model, I cannot ...", "作为一个人工智能语言模型，我无法……")."""
     toxic_words: Literal["drop", "keep"] = "keep"
-    """Rows that hold a word of the list in tasks/curate/words.py."""
+    """Rows that hold a word of the list in tasks/curate/cleaning/word_lists.py."""
 
 
 class CurateSettings(Settings):

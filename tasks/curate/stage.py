@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.curate.cache import forget_unused
-from tasks.curate.dataset import Curator, Entry
-from tasks.decisions import read_decisions
+from tasks.curate.curator import Curator, Entry
 from tasks.errors import DataError
-from tasks.files import link_or_copy, read_json, write_json
-from tasks.manifest import read_manifest
-from tasks.progress import track
-from tasks.raw_bytes import require_unchanged
+from tasks.records.raw_bytes import require_unchanged
+from tasks.runtime.files import link_or_copy, read_json, write_json
+from tasks.runtime.progress import track
+from tasks.state.decisions import read_decisions
+from tasks.state.manifest import read_manifest
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tasks.erase.plan import Plan
-from tasks.erasures import read_erasures
+from tasks.state.erasures import read_erasures
 
 FOLDER = "labels"
 """In data/rendered."""

@@ -17,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks import git, paths
+from tasks import paths
 from tasks.erase.labels import RenderedFiles, label_files_that_go, names_one
 from tasks.erase.plan import Plan
-from tasks.erase.rewriting import MAGIC, holds
+from tasks.erase.rewrite import MAGIC, holds
 from tasks.errors import VersioningError
-from tasks.manifest import read_manifest
-from tasks.outputs import listed, output_hashes, stored_files
-from tasks.progress import track
+from tasks.runtime.progress import track
+from tasks.state.manifest import read_manifest
+from tasks.vcs import git
+from tasks.vcs.dvc_outputs import listed, output_hashes, stored_files
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.dataset import read_parts
+from tasks.dataset.locate_rows import places_of
+from tasks.dataset.read import read_parts
 from tasks.errors import DataError
-from tasks.files import damage, read_json, write_json
-from tasks.manifest import Batch, read_manifest
-from tasks.places import places_of
-from tasks.records import fill_up, read_raw_file, to_rows
+from tasks.records.parse import fill_up, read_raw_file, to_rows
+from tasks.runtime.files import damage, read_json, write_json
+from tasks.state.manifest import Batch, read_manifest
 
 
 @dataclass(frozen=True)

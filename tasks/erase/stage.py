@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.decisions import Kind, read_decisions, record_decisions
 from tasks.erase.objects import Held, fetch_texts, held_objects, mentions, remotes_of
 from tasks.erase.plan import Plan, make_plan, save_plan, saved_plan
-from tasks.erase.rewriting import holds, rewrite
-from tasks.erasures import Erasure, read_erasures, record_erasure
+from tasks.erase.rewrite import holds, rewrite
 from tasks.errors import VersioningError, one_line
-from tasks.files import file_digest, md5_of, replacing
-from tasks.manifest import read_manifest, write_manifest
-from tasks.repository import with_repo
-from tasks.versioning import add_raw
+from tasks.runtime.files import file_digest, md5_of, replacing
+from tasks.state.decisions import Kind, read_decisions, record_decisions
+from tasks.state.erasures import Erasure, read_erasures, record_erasure
+from tasks.state.manifest import read_manifest, write_manifest
+from tasks.vcs.dvc_pipeline import add_raw
+from tasks.vcs.dvc_repo import with_repo
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

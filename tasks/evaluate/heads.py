@@ -7,14 +7,14 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
-from tasks.base.labelling import head_logits
+from tasks.base.heads import head_logits
 from tasks.base.precision import precision_of
 from tasks.errors import ConfigError
-from tasks.evaluate.answering import BATCHES_A_PORTION, Model
-from tasks.evaluate.asking import Asking, Row, score_row, score_rows
+from tasks.evaluate.inference import BATCHES_A_PORTION, Model
 from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
-from tasks.evaluate.remembered import Remembered, model_key, recalled, row_key
-from tasks.files import read_json
+from tasks.evaluate.prediction_cache import Remembered, model_key, recalled, row_key
+from tasks.evaluate.predictions import Asking, Row, score_row, score_rows
+from tasks.runtime.files import read_json
 
 COMMONEST = paths.RENDERED / "labels" / "commonest.json"
 BETTER, WORSE, NEITHER = "the better", "the worse", "neither"

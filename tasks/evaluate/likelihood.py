@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.base.labelling import begin_ids
+from tasks.base.heads import begin_ids
 from tasks.base.precision import precision_of
-from tasks.evaluate.answering import Model
-from tasks.evaluate.asking import Asking, Row, bytes_of, score_row
+from tasks.evaluate.inference import Model
 from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
-from tasks.evaluate.remembered import Remembered, model_key, recalled, row_key
+from tasks.evaluate.prediction_cache import Remembered, model_key, recalled, row_key
+from tasks.evaluate.predictions import Asking, Row, bytes_of, score_row
 
 PIECE_TOKENS = 1024
 """Longest piece that a text is read in, also by a model that reads more at once."""

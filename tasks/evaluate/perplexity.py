@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base.labelling import positions_of
-from tasks.rendered import Rendered
+from tasks.base.heads import positions_of
+from tasks.dataset.rendered import Rendered
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 """Token ids and loss mask."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.evaluate.asking import Row
+from tasks.evaluate.class_report import OTHER, ClassReport, report_classes
 from tasks.evaluate.curves import draw_curves, read_curves
-from tasks.evaluate.metrics import OTHER, ClassReport, report_classes
+from tasks.evaluate.predictions import Row
 from tasks.evaluate.report import group
-from tasks.fonts import FONTS
-from tasks.judging import CLASSIFICATION
-from tasks.visible import shown
+from tasks.runtime.plot_style import FONTS
+from tasks.runtime.visible_text import shown
+from tasks.scoring.score import CLASSIFICATION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tasks import statistics
-from tasks.evaluate.asking import Row, bytes_of
-from tasks.evaluate.metrics import report_classes
+from tasks.evaluate.class_report import report_classes
 from tasks.evaluate.perplexity import Loss
+from tasks.evaluate.predictions import Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.judging import CLASSIFICATION
-from tasks.targets import MEASURES
+from tasks.scoring import statistics
+from tasks.scoring.score import CLASSIFICATION
+from tasks.scoring.targets import MEASURES
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.settings import Seed, Settings
+from tasks.runtime.base_settings import Seed, Settings
 
 
 class EvaluateSettings(Settings):

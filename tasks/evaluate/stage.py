@@ -13,24 +13,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.answer_text import plain
-from tasks.base.labelling import REWARD
+from tasks.base.heads import REWARD
 from tasks.base.load import labels_of, load_tokenizer
+from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
-from tasks.base.resolve import BaseRecord, read_base
-from tasks.evaluate.answering import Model, answer_prompts, measure_losses, one_at_a_time
-from tasks.evaluate.asking import Asking, Row, score_rows
-from tasks.evaluate.contenders import list_contenders
+from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
 from tasks.evaluate.heads import ask_labels, ask_preferences
+from tasks.evaluate.inference import Model, answer_prompts, measure_losses, one_at_a_time
 from tasks.evaluate.likelihood import ask_texts
+from tasks.evaluate.models import list_contenders
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
+from tasks.evaluate.predictions import Asking, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family, rounded
-from tasks.files import read_json, write_json, write_parquet
-from tasks.progress import track
-from tasks.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
-from tasks.round import read_round
-from tasks.threads import Threads
+from tasks.runtime.files import read_json, write_json, write_parquet
+from tasks.runtime.progress import track
+from tasks.runtime.threads import Threads
+from tasks.scoring.answer_text import plain
+from tasks.state.round import read_round
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -46,9 +46,9 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
-        ("read", pa.string()),  # what the prediction was read as (tasks/targets.py)
+        ("read", pa.string()),  # what the prediction was read as (tasks/scoring/targets.py)
         ("is_unparsed", pa.bool_()),
-        ("is_looping", pa.bool_()),  # it ends in a loop, and scores 0 (tasks/answer_loops.py)
+        ("is_looping", pa.bool_()),  # it ends in a loop, and scores 0 (tasks/scoring/answer_loops.py)
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where that cannot be said
         ("bits", pa.float64()),  # what a text costs the model; null for other kinds

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 
+from tasks.base.convert import base_folder
 from tasks.base.load import device_name, load_tokenizer
-from tasks.base.materialise import base_folder
+from tasks.dataset.rendered import FORM_OF, TEMPLATES
 from tasks.errors import TrainingError
-from tasks.files import folder_digest, read_json, write_json
-from tasks.finetune.mishaps import train_in_memory
-from tasks.finetune.objectives import Prepared, Work
-from tasks.finetune.processes import is_first, process_count, wait_for_all
-from tasks.finetune.saving import save_model
-from tasks.finetune.search_settings import SearchSettings
+from tasks.finetune.config.search_settings import SearchSettings
+from tasks.finetune.loop.failures import train_in_memory
+from tasks.finetune.loop.progress_callback import write_curves
+from tasks.finetune.loop.thread_log import FollowLoad, training_name
+from tasks.finetune.loop.train import train
+from tasks.finetune.model.gather_model import strategy_of, whole_model
+from tasks.finetune.model.save import save_model
+from tasks.finetune.objectives.table import Prepared, Work
+from tasks.finetune.process_group import is_first, process_count, wait_for_all
+from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings
-from tasks.finetune.sharded import strategy_of, whole_model
-from tasks.finetune.telling import write_curves
-from tasks.finetune.thread_log import FollowLoad, training_name
-from tasks.finetune.training import train
-from tasks.finetune.trial import Trial, begin_trial
-from tasks.progress import say
-from tasks.rendered import FORM_OF, TEMPLATES
+from tasks.runtime.files import folder_digest, read_json, write_json
+from tasks.runtime.progress import say
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.finetune.fitness import misfit, misplaced_head, misplaced_prompts, missing_judge
-from tasks.finetune.launch_settings import LaunchSettings
-from tasks.finetune.objective_settings import (
+from tasks.finetune.config.launch_settings import LaunchSettings
+from tasks.finetune.config.objective_settings import (
     ClassifySettings,
     DistillSettings,
     GrpoSettings,
@@ -14,8 +13,9 @@ from tasks.finetune.objective_settings import (
     Objective,
     PreferenceSettings,
 )
-from tasks.finetune.search_settings import SearchSettings, require_searchable
-from tasks.settings import Processes, Seed, Settings
+from tasks.finetune.config.preflight import misfit, misplaced_head, misplaced_prompts, missing_judge
+from tasks.finetune.config.search_settings import SearchSettings, require_searchable
+from tasks.runtime.base_settings import Processes, Seed, Settings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]

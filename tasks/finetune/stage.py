@@ -8,23 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
+from tasks.base.pin import read_base
 from tasks.base.precision import precision_of, warn_of_emulation
-from tasks.base.resolve import read_base
-from tasks.files import write_json
-from tasks.finetune.arguments import require_fields
-from tasks.finetune.checkpoints import checkpoint_folder
-from tasks.finetune.distillation import require_teacher
+from tasks.finetune.config.lr_schedules import require_schedule
+from tasks.finetune.config.trainer_arguments import require_fields
+from tasks.finetune.distributed.launch import launch, node_number, require_launch
 from tasks.finetune.job import Job, do_job, facts_of, known_facts_of
-from tasks.finetune.kernels import be_deterministic
-from tasks.finetune.launch import launch, node_number, require_launch
-from tasks.finetune.mishaps import telling_of_a_full_disk
-from tasks.finetune.model import require_method
-from tasks.finetune.objectives import Work
-from tasks.finetune.schedules import require_schedule
-from tasks.finetune.search import search
-from tasks.finetune.thread_log import ThreadLog
-from tasks.progress import say
-from tasks.start import start_folder
+from tasks.finetune.loop.checkpoints import checkpoint_folder
+from tasks.finetune.loop.failures import telling_of_a_full_disk
+from tasks.finetune.loop.thread_log import ThreadLog
+from tasks.finetune.model.build import require_method
+from tasks.finetune.objectives.distill import require_teacher
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.search.search import search
+from tasks.finetune.step.gpu_kernels import be_deterministic
+from tasks.runtime.files import write_json
+from tasks.runtime.progress import say
+from tasks.state.training_start import start_folder
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

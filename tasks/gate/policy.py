@@ -20,11 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks import statistics
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import FamilyPolicy, GateSettings
-from tasks.round import Round
-from tasks.statistics import Interval, Scores
+from tasks.scoring import statistics
+from tasks.scoring.statistics import Interval, Scores
+from tasks.state.round import Round
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.settings import Seed, Settings
+from tasks.runtime.base_settings import Seed, Settings
 
 Score = Annotated[float, Field(ge=0, le=1)]
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import damage, read_json, write_json
 from tasks.gate.pairing import pair_scores
 from tasks.gate.policy import Verdict, judge
-from tasks.round import Round, read_round
+from tasks.runtime.files import damage, read_json, write_json
+from tasks.state.round import Round, read_round
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

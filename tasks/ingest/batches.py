@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.files import canonical_json, file_digest, read_batches
-from tasks.ingest.lines import RawRecord
-from tasks.ingest.occurrences import Digests, Held, Reading
+from tasks.ingest.changes.occurrences import Digests, Held, Reading
+from tasks.ingest.changes.unused_fields import UnusedFields
+from tasks.ingest.readers.lines import RawRecord
 from tasks.ingest.settings import Source
-from tasks.ingest.unused import UnusedFields
-from tasks.manifest import Batch
-from tasks.raw import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
-from tasks.raw_notes import Notes, notes_of
+from tasks.records.raw_batch import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
+from tasks.records.raw_notes import Notes, notes_of
+from tasks.runtime.files import canonical_json, file_digest, read_batches
+from tasks.state.manifest import Batch
 
 ROWS_AT_ONCE = 2_000
 """Rows a row group: a room that looks a few rows up reads little more than those."""

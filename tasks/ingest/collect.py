@@ -8,27 +8,27 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from functools import cached_property
 from pathlib import Path
 
-from tasks.erasures import erased_digests
 from tasks.errors import DataError, SourceError
 from tasks.ingest.batches import BatchWriter, held_in
-from tasks.ingest.corrections import TRACE
-from tasks.ingest.images import ImageKeeper
-from tasks.ingest.lines import RawRecord
-from tasks.ingest.needed import NeededColumns
+from tasks.ingest.changes.column_check import NeededColumns
+from tasks.ingest.changes.occurrences import Held
+from tasks.ingest.changes.sampling import Sample
+from tasks.ingest.changes.scan import digests_of, is_remote
+from tasks.ingest.changes.unused_fields import note
+from tasks.ingest.connectors.corrections import TRACE
+from tasks.ingest.connectors.listing import Seen
+from tasks.ingest.connectors.open_item import Opened, opened
 from tasks.ingest.notes import declared_otherwise, rewritten
-from tasks.ingest.occurrences import Held
-from tasks.ingest.opened import Opened, opened
-from tasks.ingest.plain import partner_of
-from tasks.ingest.readers import format_of
-from tasks.ingest.sampling import Sample
-from tasks.ingest.scan import digests_of, is_remote
-from tasks.ingest.seen import Seen
+from tasks.ingest.readers.dispatch import format_of
+from tasks.ingest.readers.images import ImageKeeper
+from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.text_conll_parallel import partner_of
 from tasks.ingest.settings import Source
-from tasks.ingest.unused import note
-from tasks.manifest import Batch
-from tasks.progress import Progress, track
-from tasks.raw import digest_of
-from tasks.raw_notes import notes_of
+from tasks.records.raw_batch import digest_of
+from tasks.records.raw_notes import notes_of
+from tasks.runtime.progress import Progress, track
+from tasks.state.erasures import erased_digests
+from tasks.state.manifest import Batch
 
 ROWS_A_STEP = 2_000
 SHOW_PROGRESS_FROM_BYTES = 20_000_000

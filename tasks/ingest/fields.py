@@ -1,6 +1,6 @@
 """What each shape of record is made of: the fields that it may have, and those that it must have.
 
-`tasks/shapes.py` says what becomes of them.
+`tasks/records/shapes.py` says what becomes of them.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.ingest.batches import declaration_of, declared_of
-from tasks.ingest.readers import LINE_FORMATS, format_of
-from tasks.ingest.seen import Seen
+from tasks.ingest.connectors.listing import Seen
+from tasks.ingest.readers.dispatch import LINE_FORMATS, format_of
 from tasks.ingest.settings import Source
-from tasks.manifest import Batch
+from tasks.state.manifest import Batch
 
 
 def rewritten(source: Source, name: str, now: Seen, before: Seen, start: str | None) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.errors import SourceError
-from tasks.redaction import settings
-from tasks.redaction.settings import named_again
+from tasks.runtime.redaction import settings
+from tasks.runtime.redaction.settings import named_again
 
 
 def without_secrets(error: SourceError, setting: Any) -> SourceError:

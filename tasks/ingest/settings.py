@@ -6,8 +6,8 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 
 from tasks.base.settings import is_folder, is_hub_id
 from tasks.ingest.fields import FIELDS
-from tasks.redaction.settings import NAMED_INSTEAD, naked_secrets
-from tasks.settings import Settings
+from tasks.runtime.base_settings import Settings
+from tasks.runtime.redaction.settings import NAMED_INSTEAD, naked_secrets
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Shape = Literal[

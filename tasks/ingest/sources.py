@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tasks import paths
-from tasks.decisions import excluded_batches, read_decisions
 from tasks.errors import DataError, SourceError
-from tasks.ingest.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
-from tasks.ingest.scan import write_state as _write_state
+from tasks.ingest.changes.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
+from tasks.ingest.changes.scan import write_state as _write_state
+from tasks.ingest.connectors.listing import Listing, Seen
 from tasks.ingest.secrets import without_secrets
-from tasks.ingest.seen import Listing, Seen
 from tasks.ingest.settings import IngestSettings, Source
-from tasks.manifest import Batch, read_manifest, write_manifest
-from tasks.raw_notes import notes_of
-from tasks.wording import count_of
+from tasks.records.raw_notes import notes_of
+from tasks.runtime.plurals import count_of
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import Batch, read_manifest, write_manifest
 
 __all__ = ["IngestResult", "SourceResult", "anything_new", "ingest_sources"]
 
@@ -126,7 +126,7 @@ def _ingest_source(
     after: ScanState,
 ) -> None:
     from tasks.ingest.collect import Collector
-    from tasks.ingest.corrections import settle
+    from tasks.ingest.connectors.corrections import settle
 
     told = SourceResult(source.name)
     result.sources.append(told)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.decisions import begin_decisions
 from tasks.ingest.sources import ingest_sources
-from tasks.visible import shown
+from tasks.runtime.visible_text import shown
+from tasks.state.decisions import begin_decisions
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -25,7 +25,7 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
         StropError: there is no git repository, a source cannot be read (the others were), there are no rows at all, or
             the base model is not there.
     """
-    from tasks.ingest.opening import open_round
+    from tasks.ingest.open_round import open_round
 
     collect(config)
     open_round(config, rejudge)
@@ -37,10 +37,10 @@ def collect(config: PipelineConfig) -> None:
     Raises:
         StropError: as `run`.
     """
-    from tasks.base.resolve import pin_base
-    from tasks.git import require_repository
-    from tasks.ingest.intact import is_known_to_dvc, require_intact
-    from tasks.versioning import add_raw, require_private_secrets
+    from tasks.base.pin import pin_base
+    from tasks.ingest.changes.intact import is_known_to_dvc, require_intact
+    from tasks.vcs.dvc_pipeline import add_raw, require_private_secrets
+    from tasks.vcs.git import require_repository
 
     require_repository()
     require_private_secrets()

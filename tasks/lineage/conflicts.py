@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.conflict import conflict_key
-from tasks.dataset import read_pieces
-from tasks.text import normalise
+from tasks.dataset.conflicts import conflict_key
+from tasks.dataset.read import read_pieces
+from tasks.records.segmentation import normalise
 
 
 @dataclass(frozen=True)

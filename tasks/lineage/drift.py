@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, rel_entr
 
-from tasks.text import segment
+from tasks.records.segmentation import segment
 
 MOST_LABELS = 200
 LEAST_ROWS_A_LABEL = 5

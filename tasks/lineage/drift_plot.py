@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.files import replacing
-from tasks.fonts import FONTS
 from tasks.lineage.drift import Drift
-from tasks.visible import shown
+from tasks.runtime.files import replacing
+from tasks.runtime.plot_style import FONTS
+from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
-from tasks.files import read_json, write_json
-from tasks.ledger import champion_of, read_ledger
 from tasks.lineage.drift import compare, profile
 from tasks.lineage.drift_plot import draw_drift
 from tasks.lineage.sample import draw_sample
-from tasks.lineage.versions import NOW, parts_of
+from tasks.lineage.version_data import NOW, parts_of
+from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.runtime.files import read_json, write_json
 
 FOLDER = paths.REPORTS / "drift"
 """What `strop data drift` found; the flow's own report is paths.DRIFT."""

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.dataset import rows_from
-from tasks.files import read_batches
-from tasks.lineage.versions import Part
-from tasks.records import fill_up
+from tasks.dataset.read import rows_from
+from tasks.lineage.version_data import Part
+from tasks.records.parse import fill_up
+from tasks.runtime.files import read_batches
 
 MOST_ROWS = 20_000
 """Of a version, shared out equally among its families."""

@@ -1,6 +1,6 @@
 """Settings of room `promote`."""
 
-from tasks.settings import Settings
+from tasks.runtime.base_settings import Settings
 
 
 class PromoteSettings(Settings):

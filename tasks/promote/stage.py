@@ -12,15 +12,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks import git, paths
+from tasks import paths
 from tasks.errors import RegistryError
-from tasks.ledger import Entry, LedgerMoved, append_entry, champion_of, champions_of, judged, note_mirrored, now, who
-from tasks.ledger_chain import Recorded
-from tasks.ledger_check import read_verified
-from tasks.ledger_witnesses import registry_findings
+from tasks.model_store.ledger import (
+    Entry,
+    LedgerMoved,
+    append_entry,
+    champion_of,
+    champions_of,
+    judged,
+    note_mirrored,
+    now,
+    who,
+)
+from tasks.model_store.ledger_chain import Recorded
+from tasks.model_store.ledger_check import read_verified
+from tasks.model_store.ledger_witnesses import registry_findings
+from tasks.model_store.versions import commit_of, receipt_at, tag_name
+from tasks.tracking.model_versions import LEDGER_TAG, RECEIPT_TAG, anchors_of
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.versions import LEDGER_TAG, RECEIPT_TAG, anchors_of
-from tasks.versions import commit_of, receipt_at, tag_name
+from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tasks import git, paths
-from tasks.files import content_digest
-from tasks.ledger import Entry, ledger_ref, read_ledger
+from tasks import paths
+from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
+from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
 from tasks.register.receipt import receipt_digest
-from tasks.versions import commit_of, receipt_at, refused_ref, tag_name
+from tasks.runtime.files import content_digest
+from tasks.vcs import git
 
 
 @dataclass(frozen=True)

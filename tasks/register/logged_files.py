@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks import git
-from tasks.logged import FILES_TAG, LOGGED, changed_files, digests, files_digest, unlike_trained
+from tasks.model_store.logged_files import FILES_TAG, LOGGED, changed_files, digests, files_digest, unlike_trained
+from tasks.model_store.versions import commit_of
 from tasks.register import logged_model
 from tasks.tracking.registry import Registry
-from tasks.versions import commit_of
+from tasks.vcs import git
 
 
 def model_to_use_again(registry: Registry, weights: str, kept: Path | None) -> str | None:

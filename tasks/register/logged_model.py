@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.dataset.rendered import TEMPLATES
 from tasks.errors import RegistryError, StropError
-from tasks.rendered import TEMPLATES
 
 if TYPE_CHECKING:
-    from tasks.base.resolve import BaseRecord
+    from tasks.base.pin import BaseRecord
     from tasks.config import PipelineConfig
 
 PROBE = "The quick brown fox 敏捷的棕色狐狸 0123456789"
@@ -52,10 +52,10 @@ def log_model(
     Raises:
         RegistryError: the reloaded model answers differently, or its bytes are not those of `folder`; it is removed again.
     """
-    from tasks.base.labelling import REWARD, labelled_base
+    from tasks.base.convert import base_folder
+    from tasks.base.heads import REWARD, labelled_base
     from tasks.base.load import LABELS, labels_of, load_tokenizer, load_trained
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import base_of, read_base
+    from tasks.base.pin import base_of, read_base
     from tasks.tracking.registry import open_registry
 
     record = base_of(base) if base else read_base()
@@ -86,8 +86,8 @@ def log_model(
 
 
 def digest_of(files: list[Path]) -> str:
-    """As `tasks.weights.weights_digest`, of files that lie anywhere."""
-    from tasks.files import content_digest, file_digest
+    """As `tasks.base.weights_digest.weights_digest`, of files that lie anywhere."""
+    from tasks.runtime.files import content_digest, file_digest
 
     return content_digest([[file.name, file_digest(file)] for file in sorted(files, key=lambda f: f.name)])
 
@@ -108,17 +108,17 @@ def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
         with safe_open(next(iter(sorted(folder.glob("*.safetensors")))), "pt") as file:
             name = next(iter(file.keys()))
             return "bf16" if file.get_slice(name).get_dtype() == "BF16" else "fp32"
-    from tasks.base.materialise import base_folder
+    from tasks.base.convert import base_folder
 
     stored_bytes = sum(file.stat().st_size for file in base_folder(record).glob("*.safetensors"))
     return "fp32" if 2 * stored_bytes < 0.7 * psutil.virtual_memory().available else "bf16"
 
 
 def main() -> int:
-    from tasks.quick_start import importing
-    from tasks.terminal import prepare_streams
-    from tasks.threads import Threads
-    from tasks.watchdog import end_with_parent
+    from tasks.runtime.fast_imports import importing
+    from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
+    from tasks.runtime.threads import Threads
 
     prepare_streams()
     end_with_parent()

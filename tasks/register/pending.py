@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks import outputs, paths
-from tasks.files import content_digest, read_json
-from tasks.ledger import Entry, champion_of, is_mirrored, read_ledger
+from tasks import paths
+from tasks.model_store.ledger import Entry, champion_of, is_mirrored, read_ledger
+from tasks.runtime.files import content_digest, read_json
+from tasks.vcs import dvc_outputs
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -43,7 +44,7 @@ def _verdict() -> dict[str, Any] | None:
 
 
 def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
-    digest, dataset = content_digest(verdict), outputs.dataset_version()
+    digest, dataset = content_digest(verdict), dvc_outputs.dataset_version()
     return next((e for e in entries if e.kind == "judged" and e.verdict == digest and e.dataset == dataset), None)
 
 

@@ -14,20 +14,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tasks import git, paths
+from tasks import paths
 from tasks.errors import RegistryError
-from tasks.files import read_json
-from tasks.ledger import note_mirrored, now, read_ledger
-from tasks.logged import RESTORED_TAG
+from tasks.model_store.ledger import note_mirrored, now, read_ledger
+from tasks.model_store.logged_files import RESTORED_TAG
 from tasks.register import logged_model
 from tasks.register.known import Known, aliases_of, known_versions
 from tasks.register.logged_files import model_to_use_again
+from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import receipt_digest
 from tasks.register.restore import Restored, restore
-from tasks.register.run import complete_run
-from tasks.tracking.preparing import put_damaged_file_aside
+from tasks.runtime.files import read_json
+from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
-from tasks.tracking.versions import Version
+from tasks.tracking.sqlite_setup import put_damaged_file_aside
+from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -16,19 +16,20 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks import outputs, paths, versioning
-from tasks.base.resolve import read_base
-from tasks.beside import snapshot_now
-from tasks.decisions import read_decisions
+from tasks import paths
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
 from tasks.errors import DataError
-from tasks.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
-from tasks.ledger import head_of, read_ledger
-from tasks.manifest import read_manifest
-from tasks.redaction.known import redact_values
-from tasks.round import read_round
-from tasks.start import read_start
-from tasks.versions import commit_of, receipt_at
-from tasks.weights import weights_digest
+from tasks.model_store.ledger import head_of, read_ledger
+from tasks.model_store.versions import commit_of, receipt_at
+from tasks.runtime.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
+from tasks.runtime.redaction.known import redact_values
+from tasks.state.decisions import read_decisions
+from tasks.state.manifest import read_manifest
+from tasks.state.round import read_round
+from tasks.state.training_start import read_start
+from tasks.vcs import dvc_outputs, dvc_pipeline
+from tasks.workspace.snapshot_commit import snapshot_now
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -59,7 +60,7 @@ def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _identity() -> dict[str, Any]:
-    dataset = outputs.dataset_version()
+    dataset = dvc_outputs.dataset_version()
     if dataset is None:
         raise DataError("there is no dataset in dvc.lock", where=str(paths.CURATED), fix="Make it: dvc repro curate")
     base = read_base()
@@ -98,7 +99,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "left_out": list(snapshot.left_out),
         "ledger_head": head_of(config.register_.model_name),
         "dvc_lock": file_digest(paths.DVC_LOCK),
-        "raw": outputs.output_hash(paths.RAW),
+        "raw": dvc_outputs.output_hash(paths.RAW),
         "manifest": [asdict(batch) for batch in read_manifest()],
         "decisions": [asdict(decision) for decision in read_decisions()],
         "environment": _environment(),
@@ -108,7 +109,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "seeds": {"finetune": config.finetune.seed, "evaluate": config.evaluate.seed, "gate": config.gate.seed},
         "training": training,
         "metrics": _read(paths.METRICS),
-        "remote": versioning.remote_name(),
+        "remote": dvc_pipeline.remote_name(),
     }
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks import git, outputs, paths
-from tasks.base.resolve import base_of, verify_base
+from tasks import paths
+from tasks.base.pin import base_of, verify_base
+from tasks.base.weights_digest import weights_digest
 from tasks.errors import BaseModelError, DataError, VersioningError
-from tasks.files import link_or_copy, read_json, write_json
+from tasks.model_store.versions import keep_weights
 from tasks.register.known import Known
-from tasks.versions import keep_weights
-from tasks.weights import weights_digest
+from tasks.runtime.files import link_or_copy, read_json, write_json
+from tasks.vcs import dvc_outputs, git
 
 DRIFT = "its drift from the champion of that time"
 
@@ -51,7 +52,7 @@ def restore(version: Known, root: Path) -> Restored:
 
 def _fetch(commit: str, path: Path, root: Path) -> str | None:
     """Puts an output below `root`; why it cannot be, otherwise."""
-    return _why_not(lambda: outputs.fetch_from(commit, path, root / path))
+    return _why_not(lambda: dvc_outputs.fetch_from(commit, path, root / path))
 
 
 def _why_not(work: Callable[[], Any]) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints, field_validator
 
-from tasks.settings import Settings
+from tasks.runtime.base_settings import Settings
 
 _NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*")
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "file")

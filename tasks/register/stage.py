@@ -13,21 +13,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tasks import git, paths, versioning
-from tasks.beside import commit_beside
+from tasks import paths
 from tasks.errors import DataError, GitError, RegistryError
-from tasks.files import content_digest, write_json
-from tasks.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
-from tasks.ledger_chain import note_head
-from tasks.ledger_claims import version_message
-from tasks.logged import LOGGED, record_of
+from tasks.model_store.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
+from tasks.model_store.ledger_chain import note_head
+from tasks.model_store.ledger_claims import version_message
+from tasks.model_store.logged_files import LOGGED, record_of
+from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
 from tasks.register.logged_files import files_tag, model_to_use_again
+from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt, receipt_digest
-from tasks.register.run import complete_run
+from tasks.runtime.files import content_digest, write_json
+from tasks.tracking.model_versions import JUDGED_TAG
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.versions import JUDGED_TAG
-from tasks.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
+from tasks.vcs import dvc_pipeline, git
+from tasks.workspace.snapshot_commit import commit_beside
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -54,7 +55,7 @@ def run(config: PipelineConfig) -> Registered:
     from filelock import FileLock
 
     git.require_repository()
-    versioning.require_private_secrets()
+    dvc_pipeline.require_private_secrets()
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         return _register(config)
@@ -86,7 +87,7 @@ def _register(config: PipelineConfig) -> Registered:
     commit = _obtain_commit(registry, number, receipt, key)
     registry.set_version_tags(number, {"strop.commit": commit, **files_tag(commit)})
     registry.set_alias("challenger", number)
-    pushed = versioning.push() if config.register_.push else versioning.LOCAL_ONLY
+    pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
     made = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
     registry.set_version_tags(number, {JUDGED_TAG: made})
     _tell(name, number, receipt, pushed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.mirror import PARENT_TAG, TRIAL_STATE_TAG, TRIAL_TAG, trial_name
+from tasks.tracking.live_metrics import PARENT_TAG, TRIAL_STATE_TAG, TRIAL_TAG, trial_name
 from tasks.tracking.registry import Registry
 from tasks.tracking.runs import Point
 

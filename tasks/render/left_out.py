@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.files import ParquetStream, read_batches
+from tasks.runtime.files import ParquetStream, read_batches
 
 BALANCE, NOT_REPLAYED, NO_FORM = "balance", "not_replayed", "not_of_the_objective"
 IDS_AT_ONCE = 65_536

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.settings import Processes, Settings
+from tasks.runtime.base_settings import Processes, Settings
 
 
 class BalanceRule(Settings):

@@ -19,25 +19,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.base.materialise import base_folder
-from tasks.base.resolve import read_base
-from tasks.dataset import read_pieces
+from tasks.base.convert import base_folder
+from tasks.base.pin import read_base
+from tasks.dataset.read import read_pieces
+from tasks.dataset.rendered import LEFT_OUT, TEMPLATES, VALID, speaks
 from tasks.errors import ConfigError, DataError
-from tasks.files import read_batches, write_json, write_tables
-from tasks.manifest import read_manifest
-from tasks.memory import give_memory_back
-from tasks.progress import track
-from tasks.quick_start import importing
-from tasks.raw_bytes import require_unchanged
+from tasks.records.raw_bytes import require_unchanged
 from tasks.render.balance import MIXED_BY, SYNTHETIC, Mix, replay
-from tasks.render.forms import THINKING, Material, is_of_form, rows_of_form, shared_out, writer_of
+from tasks.render.forms.forms import THINKING, Material, is_of_form, rows_of_form, shared_out, writer_of
 from tasks.render.left_out import BALANCE, NO_FORM, NOT_REPLAYED, LeftOut
-from tasks.render.rows import COLUMNS, PORTION_ROWS, Gathering, Rows
+from tasks.render.row_store import COLUMNS, PORTION_ROWS, Gathering, Rows
 from tasks.render.settings import RenderSettings
-from tasks.render.templates import FamilyTemplates, read_templates
-from tasks.rendered import LEFT_OUT, TEMPLATES, VALID, speaks
-from tasks.start import Start, read_start
-from tasks.wording import count_of
+from tasks.render.templates.templates import FamilyTemplates, read_templates
+from tasks.runtime.fast_imports import importing
+from tasks.runtime.files import read_batches, write_json, write_tables
+from tasks.runtime.free_memory import give_memory_back
+from tasks.runtime.plurals import count_of
+from tasks.runtime.progress import track
+from tasks.state.manifest import read_manifest
+from tasks.state.training_start import Start, read_start
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import pathname2url, url2pathname
 
 from tasks import paths
-from tasks.tracking.registry_file import path_of, project_of, wait_while_locked
+from tasks.tracking.sqlite_paths import path_of, project_of, wait_while_locked
 
 ARTIFACTS = paths.REGISTRY_FOLDER / "artifacts"
 

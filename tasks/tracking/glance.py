@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from tasks.loopback import is_loopback
+from tasks.runtime.loopback import is_loopback
+from tasks.tracking.connection import without_password
 from tasks.tracking.login import PASSWORD, USERNAME
-from tasks.tracking.reaching import without_password
-from tasks.tracking.registry_file import path_of
-from tasks.tracking.versions import ANCHORS, RECEIPT_TAG, anchors_of
+from tasks.tracking.model_versions import ANCHORS, RECEIPT_TAG, anchors_of
+from tasks.tracking.sqlite_paths import path_of
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
-from tasks.redaction.settings import filled_in
+from tasks.runtime.redaction.settings import filled_in
 from tasks.tracking.artifact_paths import location_for, resolve_below
+from tasks.tracking.connection import hush, require_reachable, telling, without_password
+from tasks.tracking.logged_models import Models
 from tasks.tracking.login import split_login, use_login
-from tasks.tracking.models import Models
-from tasks.tracking.preparing import keep_locations_relative, prepare_file
-from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import located_uri, path_of
+from tasks.tracking.model_versions import Versions
 from tasks.tracking.runs import Runs
-from tasks.tracking.versions import Versions
+from tasks.tracking.sqlite_paths import located_uri, path_of
+from tasks.tracking.sqlite_setup import keep_locations_relative, prepare_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

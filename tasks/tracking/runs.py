@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.run_record import LONGEST_PARAM
-from tasks.tracking.connected import Connected
-from tasks.tracking.reaching import quiet, telling
+from tasks.tracking.client import Connected
+from tasks.tracking.connection import quiet, telling
+from tasks.tracking.run_record import LONGEST_PARAM
 
 METRICS_AT_ONCE = 1000
 PARAMS_AT_ONCE = 100

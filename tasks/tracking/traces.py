@@ -9,10 +9,10 @@ from typing import Any
 
 from tasks import paths
 from tasks.errors import RegistryError
+from tasks.tracking.connection import hush, require_reachable, telling, without_password
 from tasks.tracking.login import login_within
-from tasks.tracking.preparing import prepare_file, require_newest_schema
-from tasks.tracking.reaching import hush, require_reachable, telling, without_password
-from tasks.tracking.registry_file import located, located_uri, path_of
+from tasks.tracking.sqlite_paths import located, located_uri, path_of
+from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:

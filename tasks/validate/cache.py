@@ -16,10 +16,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import files, import_closure, paths
-from tasks.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
-from tasks.manifest import Batch
-from tasks.sealed import is_whole, seal
+from tasks import paths
+from tasks.runtime import files, import_closure
+from tasks.runtime.files import content_digest, link_or_copy, new_folder, write_json, write_parquet
+from tasks.runtime.sealed_folder import is_whole, seal
+from tasks.state.manifest import Batch
 from tasks.validate.judge import Facts
 from tasks.validate.settings import ValidateSettings
 

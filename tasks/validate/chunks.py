@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.files import read_batches
-from tasks.manifest import Batch
-from tasks.records import fill_up
+from tasks.records.parse import fill_up
+from tasks.runtime.files import read_batches
+from tasks.state.manifest import Batch
 
 RECORDS = 20_000
 BYTES = 16 << 20

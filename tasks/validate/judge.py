@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.files import content_digest
-from tasks.raw import ERASED
-from tasks.row import VERDICT_SCHEMA
-from tasks.validate.contract import FamilyContract
-from tasks.validate.measure import Mask, column, is_first, truths
-from tasks.validate.rules import Rule, rules_of
+from tasks.records.raw_batch import ERASED
+from tasks.records.row import VERDICT_SCHEMA
+from tasks.runtime.files import content_digest
+from tasks.validate.contract.contract import FamilyContract
+from tasks.validate.measures.measure import Mask, column, is_first, truths
+from tasks.validate.rules.rules import Rule, rules_of
 
 SET_ASIDE = "batch_set_aside"
 TOO_FEW = "too_few_rows"

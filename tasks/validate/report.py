@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.manifest import Batch
+from tasks.runtime.plurals import count_of
+from tasks.state.manifest import Batch
 from tasks.validate.judge import TOO_FEW, Facts
-from tasks.wording import count_of
 
 
 @dataclass(frozen=True)

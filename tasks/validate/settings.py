@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.settings import Processes, Settings
+from tasks.runtime.base_settings import Processes, Settings
 
 
 class ValidateSettings(Settings):

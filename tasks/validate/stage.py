@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tasks import paths
-from tasks.cores import cores
-from tasks.decisions import Decision, decided_rows, excluded_batches, read_decisions
 from tasks.errors import DataError
-from tasks.files import ParquetStream, content_digest, write_json, write_parquet
-from tasks.manifest import Batch, read_manifest
-from tasks.progress import Progress, track
-from tasks.raw_bytes import require_unchanged
-from tasks.records import check_raw, to_rows
-from tasks.row import QUARANTINE_SCHEMA
+from tasks.records.parse import check_raw, to_rows
+from tasks.records.raw_bytes import require_unchanged
+from tasks.records.row import QUARANTINE_SCHEMA
+from tasks.runtime.cores import cores
+from tasks.runtime.files import ParquetStream, content_digest, write_json, write_parquet
+from tasks.runtime.progress import Progress, track
+from tasks.state.decisions import Decision, decided_rows, excluded_batches, read_decisions
+from tasks.state.manifest import Batch, read_manifest
 from tasks.validate import cache
 from tasks.validate.chunks import family_of, read_chunks
-from tasks.validate.contract import Contract, FamilyContract
-from tasks.validate.contract_files import load_contract
+from tasks.validate.contract.contract import Contract, FamilyContract
 from tasks.validate.judge import Facts, Findings, Verdict, decide, find, fold
-from tasks.validate.lines import refused_lines
+from tasks.validate.load_contract import load_contract
+from tasks.validate.processes import Workers
+from tasks.validate.quarantine_rows import refused_lines
 from tasks.validate.report import Outcome, make_report, ranked, tell
 from tasks.validate.settings import ValidateSettings
-from tasks.validate.workers import Workers
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -104,7 +104,7 @@ class Validator:
         cache.forget_unused(self.used, batches)
         if not self.has_new_docs:
             return []
-        from tasks.validate.expectations import build_docs
+        from tasks.validate.gx.expectations import build_docs
 
         wrong = build_docs()
         return [f"validate: note: {wrong}" if wrong else f"validate: Data Docs: {paths.DATA_DOCS}/index.html"]
@@ -143,7 +143,7 @@ class Validator:
         return key, verdict.facts
 
     def _check(self, batch: Batch, contract: FamilyContract, family: str, verdict: Verdict) -> None:
-        from tasks.validate.expectations import check_batch, recorded_frame, rows_frame
+        from tasks.validate.gx.expectations import check_batch, recorded_frame, rows_frame
 
         chunks = list(itertools.islice(read_chunks(batch), 2))
         is_small = len(chunks) == 1

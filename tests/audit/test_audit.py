@@ -9,14 +9,15 @@ import toyworld
 from toyworld import git as user
 from toyworld import run_stages, set_params, set_verdicts
 
-from tasks import outputs, paths
+from tasks import paths
 from tasks.audit.links import LINKS
 from tasks.audit.stage import Link, audit, rebuild
 from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
-from tasks.ledger import ledger_ref
+from tasks.model_store.ledger import ledger_ref
+from tasks.model_store.versions import commit_of, tag_name
 from tasks.tracking.registry import open_registry
-from tasks.versions import commit_of, tag_name
+from tasks.vcs import dvc_outputs
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -65,7 +66,7 @@ def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_found_and_named(world: 
     commit = commit_of("tiny", 1)
     assert commit is not None
     name = batch.relative_to(paths.RAW).as_posix()
-    stored = next(f for f in outputs.stored_files(commit, paths.RAW) if f.relpath == name)
+    stored = next(f for f in dvc_outputs.stored_files(commit, paths.RAW) if f.relpath == name)
     detach(stored.path)
     change_one_byte(stored.path)
     found = broken()
@@ -85,7 +86,7 @@ def test_one_changed_byte_in_the_registrys_weights_is_found_and_named(world: Pat
 def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
-    stored = next(f for f in outputs.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
+    stored = next(f for f in dvc_outputs.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
     detach(stored.path)
     change_one_byte(stored.path)
     assert "data/model/adapter_model.safetensors in DVC's cache has changed" in broken()["weights"]
@@ -94,7 +95,7 @@ def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> Non
 def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
-    (stored,) = outputs.stored_files(commit, paths.CURATED)
+    (stored,) = dvc_outputs.stored_files(commit, paths.CURATED)
     detach(stored.path)
     change_one_byte(stored.path)
     assert f"data/curated/{stored.relpath} in DVC's cache has changed" in broken()["dataset"]

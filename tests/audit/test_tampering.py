@@ -23,17 +23,18 @@ import toyworld
 from toyworld import git as user
 from toyworld import register, run_stages, set_verdicts
 
-from tasks import outputs, paths
+from tasks import paths
 from tasks.audit import links
 from tasks.audit.stage import audit
 from tasks.config import load_config
-from tasks.ledger import ledger_ref, read_ledger
-from tasks.ledger_chain import SEEN, LedgerBroken, note_head
-from tasks.logged import LOGGED
+from tasks.model_store.ledger import ledger_ref, read_ledger
+from tasks.model_store.ledger_chain import SEEN, LedgerBroken, note_head
+from tasks.model_store.logged_files import LOGGED
+from tasks.model_store.serving import read_serving
+from tasks.model_store.versions import commit_of
 from tasks.promote.stage import promote, rollback
-from tasks.serving import read_serving
 from tasks.tracking.registry import Registry, open_registry
-from tasks.versions import commit_of
+from tasks.vcs import dvc_outputs
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -124,7 +125,7 @@ def in_registry(name: str) -> Path:
 def in_dvc(output: Path, name: str = "") -> Path:
     commit = commit_of("tiny", 1)
     assert commit is not None
-    return next(file.path for file in outputs.stored_files(commit, output) if file.relpath == name)
+    return next(file.path for file in dvc_outputs.stored_files(commit, output) if file.relpath == name)
 
 
 def test_the_table_holds_every_file_of_the_model(world: Path) -> None:
@@ -132,7 +133,7 @@ def test_the_table_holds_every_file_of_the_model(world: Path) -> None:
     assert registry.model_files(registry.version(1).source, Path("scratch")).keys() == IN_REGISTRY
     commit = commit_of("tiny", 1)
     assert commit is not None
-    assert {file.relpath for file in outputs.stored_files(commit, paths.MODEL)} == IN_DVC
+    assert {file.relpath for file in dvc_outputs.stored_files(commit, paths.MODEL)} == IN_DVC
 
 
 @pytest.mark.parametrize("name", sorted(IN_REGISTRY))
@@ -234,7 +235,7 @@ AT_THE_TAG = {
     "data/templates/qa.yaml": "stages",
     "data/templates/chat/chatml.jinja": "stages",
     "tasks/gate/policy.py": "stages",
-    "tasks/weights.py": "stages",
+    "tasks/base/weights_digest.py": "stages",
     "verdicts.json": "stages",
     "data/decisions.jsonl": "inputs",
     "data/round.json": "inputs",
@@ -394,9 +395,9 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     """The receipt says why the candidate has its settings; these runs are what people look at."""
     from tasks.audit.registered import trials_that_differ
     from tasks.audit.stage import _subject
-    from tasks.git_objects import Objects
-    from tasks.mirror import TRIAL_TAG
     from tasks.register.trials import complete_trials
+    from tasks.tracking.live_metrics import TRIAL_TAG
+    from tasks.vcs.git_objects import Objects
 
     with Objects() as objects:
         whole = _subject(load_config(), 1, objects)
@@ -758,8 +759,8 @@ def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are logged once, but only while every other file is as it was logged."""
+    from tasks.base.weights_digest import weights_digest
     from tasks.register.logged_files import model_to_use_again
-    from tasks.weights import weights_digest
 
     registry: Registry = open_registry(load_config())
     weights, source = weights_digest(paths.MODEL), registry.version(4).source

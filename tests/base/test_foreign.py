@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from tasks import paths
 from tasks.base.load import load_base, load_tokenizer, load_weights
-from tasks.base.resolve import pin_base, read_base, verify_base
+from tasks.base.pin import pin_base, read_base, verify_base
 from tasks.base.settings import BaseSettings
 from tasks.errors import BaseModelError
 

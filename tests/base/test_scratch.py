@@ -16,15 +16,15 @@ from rawtext import text_rows
 
 from tasks import paths
 from tasks.audit.links import check_base
-from tasks.base.corpus import read_texts, texts_of
+from tasks.base.convert import base_folder
 from tasks.base.load import load_base, load_tokenizer
-from tasks.base.materialise import base_folder
-from tasks.base.resolve import BaseRecord, pin_base, read_base
+from tasks.base.pin import BaseRecord, pin_base, read_base
 from tasks.base.scratch import SIZES, TOKEN_BYTES
+from tasks.base.scratch_corpus import read_texts, texts_of
 from tasks.base.settings import BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
-from tasks.files import folder_digest, read_json, write_json
-from tasks.manifest import read_manifest
+from tasks.runtime.files import folder_digest, read_json, write_json
+from tasks.state.manifest import read_manifest
 
 NANO: dict[str, Any] = {"size": "nano", "vocabulary": 400, "context": 128}
 
@@ -93,7 +93,7 @@ def test_it_begins_as_unsure_as_a_model_can_be(pages: Path) -> None:
 
 MAKE = """
 import json, sys
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings, ScratchSettings
 print(pin_base(BaseSettings(model="scratch", scratch=ScratchSettings(**json.loads(sys.argv[1])))).digest)
 """

@@ -13,9 +13,9 @@ import pytest
 from conftest import REPOSITORY
 
 from tasks import paths
-from tasks.base import materialise
-from tasks.base.materialise import base_folder
-from tasks.base.resolve import BaseRecord
+from tasks.base import convert
+from tasks.base.convert import base_folder
+from tasks.base.pin import BaseRecord
 from tasks.base.shared import bases_folders
 
 
@@ -29,19 +29,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def converted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were converted, by a converter that only copies."""
     done: list[str] = []
-    real = materialise.write_json
+    real = convert.write_json
 
     def write(model: Any, tokenizer: Any, folder: Path) -> None:
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(model)
-        real(folder / materialise.DIGESTS, {n: materialise.file_digest(folder / n) for n in ("config.json", WEIGHTS)})
+        real(folder / convert.DIGESTS, {n: convert.file_digest(folder / n) for n in ("config.json", WEIGHTS)})
 
     def read(gguf: Path) -> tuple[bytes, None]:
         done.append(gguf.name)
         return gguf.read_bytes(), None
 
-    monkeypatch.setattr(materialise, "_read", read)
-    monkeypatch.setattr(materialise, "_write", write)
+    monkeypatch.setattr(convert, "_read", read)
+    monkeypatch.setattr(convert, "_write", write)
     return done
 
 
@@ -53,7 +53,7 @@ def make_record(tmp_path: Path) -> Callable[[bytes], BaseRecord]:
     def make(content: bytes = b"weights") -> BaseRecord:
         path = tmp_path / "model.gguf"
         path.write_bytes(content)
-        return BaseRecord(str(path), "gguf", None, {"model.gguf": materialise.file_digest(path)})
+        return BaseRecord(str(path), "gguf", None, {"model.gguf": convert.file_digest(path)})
 
     return make
 
@@ -75,7 +75,7 @@ def test_another_file_and_another_converter_have_a_folder_of_their_own(
     project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [base_folder(make_record()), base_folder(make_record(b"others"))]
-    monkeypatch.setattr(materialise, "CONVERTER", 2)
+    monkeypatch.setattr(convert, "CONVERTER", 2)
     folders.append(base_folder(make_record()))
     assert len(set(folders)) == len(converted) == 3
 
@@ -102,7 +102,7 @@ def test_a_file_that_did_not_change_is_not_read_again(
     record = make_record()
     base_folder(record)
     base_folder(record)
-    monkeypatch.setattr("tasks.base.resolve.file_digest", lambda path: pytest.fail(f"{path} is read again"))
+    monkeypatch.setattr("tasks.base.pin.file_digest", lambda path: pytest.fail(f"{path} is read again"))
     base_folder(record)
 
 
@@ -134,14 +134,14 @@ def test_a_folder_of_another_user_is_not_used(
 def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
     project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    write = materialise._write
+    write = convert._write
 
     def full(model: Any, tokenizer: Any, folder: Path) -> None:
         if folder.is_relative_to(cache):
             raise OSError(28, "No space left on device")
         write(model, tokenizer, folder)
 
-    monkeypatch.setattr(materialise, "_write", full)
+    monkeypatch.setattr(convert, "_write", full)
     assert base_folder(make_record()).parent == paths.BASES
     assert converted == ["model.gguf"], "what was read is written to the other folder, not read again"
     (line,) = capsys.readouterr().out.splitlines()
@@ -182,7 +182,7 @@ def test_processes_that_begin_together_convert_a_base_once(project: Path, cache:
         import json, sys, time
         from pathlib import Path
         from tasks.base import materialise
-        from tasks.base.resolve import BaseRecord
+        from tasks.base.pin import BaseRecord
         def read(gguf):
             print("converts", flush=True)
             time.sleep(0.3)

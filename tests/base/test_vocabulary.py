@@ -15,7 +15,7 @@ from toychat import CHATML, chat_tokenizer, save_llama
 from tasks import paths
 from tasks.base.finite import first_not_finite
 from tasks.base.load import load_tokenizer
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
 from tasks.base.vocabulary import embeddings_in, require_embeddings, tokens_in
 from tasks.errors import BaseModelError
@@ -54,7 +54,7 @@ def test_one_that_was_pinned_by_an_older_version_is_refused_too(
     project: Path, small: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.base.resolve.require_embeddings", lambda *_: None)
+        patch.setattr("tasks.base.pin.require_embeddings", lambda *_: None)
         pin_base(BaseSettings(model=str(small)))
     write_params(project, params(small, []))
     assert "its embeddings 400" in " ".join(strop("doctor")[1].split())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.build.answers import Answers, NotAnswered
-from tasks.build.generators import CutOff, Keep, keep_nothing
+from tasks.build.generator import CutOff, Keep, keep_nothing
 from tasks.errors import DataError, SourceError
 
 

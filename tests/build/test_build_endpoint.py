@@ -12,7 +12,7 @@ import pytest
 from toyendpoint import Reply
 
 from tasks.build.endpoint import Endpoint
-from tasks.build.generators import CutOff
+from tasks.build.generator import CutOff
 from tasks.build.settings import Generator
 from tasks.errors import ConfigError, SourceError
 

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_part
 
-from tasks import dataset as dataset_module
-from tasks.build import held as held_module
-from tasks.build.held import choose_parents, read_held
-from tasks.build.made import prompt_key
-from tasks.dataset import read_dataset, read_pieces
+from tasks.build import parent_rows as held_module
+from tasks.build.parent_rows import choose_parents, read_held
+from tasks.build.row_collector import prompt_key
+from tasks.dataset import read as dataset_module
+from tasks.dataset.read import read_dataset, read_pieces
 from tasks.errors import DataError
-from tasks.files import write_parquet
-from tasks.row import CHANGE_SCHEMA, CURATED_SCHEMA, NO_TEXT, row_id_of
+from tasks.records.row import CHANGE_SCHEMA, CURATED_SCHEMA, NO_TEXT, row_id_of
+from tasks.runtime.files import write_parquet
 
 SIDES = ("train", "train", "train", "valid", "test")
 
@@ -112,7 +112,7 @@ def test_a_batch_that_has_no_rows_in_the_dataset_need_not_be_there() -> None:
 
 def test_no_more_than_a_row_group_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     hold(1, 300)
-    monkeypatch.setattr("tasks.dataset.read_dataset", lambda *_: pytest.fail("reads all of it"))
+    monkeypatch.setattr("tasks.dataset.read.read_dataset", lambda *_: pytest.fail("reads all of it"))
     pieces: list[int] = []
     pieces_of = dataset_module.pieces_of
 

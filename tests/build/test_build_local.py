@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from conftest import params, write_params
 
-from tasks.build.generators import CutOff, open_generator
+from tasks.build.generator import CutOff, open_generator
 from tasks.build.local import LocalModel
 from tasks.build.settings import Generator
 from tasks.config import load_config

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.build.pool import Pool, rouge_l
-from tasks.text import segment
+from tasks.build.similarity_pool import Pool, rouge_l
+from tasks.records.segmentation import segment
 
 
 def slow_rouge_l(one: str, other: str) -> float:

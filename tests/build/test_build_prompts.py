@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.build.generators import CutOff
+from tasks.build.generator import CutOff
+from tasks.build.paraphrase import tidy
 from tasks.build.prompts import (
     WORDS,
     Task,
@@ -18,7 +19,6 @@ from tasks.build.prompts import (
     read_tasks,
 )
 from tasks.build.refusals import drop_conflicting, refuse_instance, refuse_instruction, refuse_paraphrase
-from tasks.build.rewording import tidy
 
 
 def test_the_prompt_for_new_tasks_is_a_list_that_wants_to_go_on() -> None:

@@ -13,9 +13,9 @@ from conftest import params, write_jsonl, write_params
 from realdata import real
 from toyendpoint import Reply
 
-from tasks.build.made import digest_of
-from tasks.build.pool import rouge_l
+from tasks.build.row_collector import digest_of
 from tasks.build.self_instruct import read_seeds
+from tasks.build.similarity_pool import rouge_l
 from tasks.build.stage import Built, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, SourceError

@@ -13,13 +13,13 @@ import pytest
 from conftest import params, write_jsonl, write_params, write_part
 from toyendpoint import Reply
 
-from tasks.build.made import digest_of
+from tasks.build.row_collector import digest_of
 from tasks.build.stage import Built, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, SourceError
-from tasks.files import write_parquet
-from tasks.row import CURATED_SCHEMA, NO_TEXT, row_id_of
-from tasks.shapes import to_fields
+from tasks.records.row import CURATED_SCHEMA, NO_TEXT, row_id_of
+from tasks.records.shapes import to_fields
+from tasks.runtime.files import write_parquet
 
 Hold = Callable[[list[dict[str, Any]]], list[str]]
 pytest_plugins = ["toyendpoint"]

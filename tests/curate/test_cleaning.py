@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tasks.curate.cleaning import clean_row
-from tasks.curate.edits import apply
-from tasks.curate.filters import judge_row
-from tasks.curate.row_texts import texts_of
+from tasks.curate.cleaning.clean_row import clean_row
+from tasks.curate.cleaning.edits import apply
+from tasks.curate.cleaning.filters import judge_row
+from tasks.curate.cleaning.row_texts import texts_of
 from tasks.curate.settings import CurateSettings
-from tasks.row import NO_TEXT
-from tasks.text import segment
+from tasks.records.row import NO_TEXT
+from tasks.records.segmentation import segment
 
 
 def row(**fields: Any) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.config import load_config
-from tasks.curate.split import content_key, input_text, split_of
+from tasks.curate.sides.split import content_key, input_text, split_of
 from tasks.curate.stage import run
-from tasks.dataset import read_dataset
-from tasks.decisions import record_decision
+from tasks.dataset.read import read_dataset
 from tasks.errors import DataError
-from tasks.files import file_digest, read_json
-from tasks.row import NO_TEXT
-from tasks.text import normalise
+from tasks.records.row import NO_TEXT
+from tasks.records.segmentation import normalise
+from tasks.runtime.files import file_digest, read_json
+from tasks.state.decisions import record_decision
 
 
 def row(**fields: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from conftest import write_part
 from test_near_and_overlap import curate, make, sentence, sides
 
-from tasks.row import row_id_of
+from tasks.records.row import row_id_of
 
 NAMES = "Ann Bob Carl Dora Emil Fred Greta Hans Ida Jon Karl Lisa Max Nina Otto Paul Rosa Sven Tina Ute".split()  # noqa: SIM905
 PLACES = "Rome Oslo Bern Kiel Bonn Lyon Riga Graz Linz Cork Nice Bath Pisa Turin Ulm Gent Metz York Leeds Essen".split()  # noqa: SIM905

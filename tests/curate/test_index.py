@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.curate import index as index_module
-from tasks.curate.index import MOST_ROWS, Index, entries_of, hashes_of, rows_of
+from tasks.curate.dedup import index as index_module
+from tasks.curate.dedup.index import MOST_ROWS, Index, entries_of, hashes_of, rows_of
 
 BATCHES = st.lists(st.lists(st.integers(0, 12), max_size=12), min_size=1, max_size=12)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from test_near_and_overlap import batch_of, check_no_pair_stands_on_two_sides, curate, sentence, some_rows
 
 from tasks import paths
-from tasks.curate import index as index_module
+from tasks.curate.dedup import index as index_module
 from tasks.errors import DataError
-from tasks.files import file_digest
-from tasks.manifest import read_manifest
+from tasks.runtime.files import file_digest
+from tasks.state.manifest import read_manifest
 
 
 def digests() -> dict[str, str]:

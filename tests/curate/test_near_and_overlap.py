@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.config import load_config
+from tasks.curate.dedup.minhash import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
+from tasks.curate.dedup.shared_text import share_text
+from tasks.curate.dedup.text_groups import Candidates
+from tasks.curate.dedup.tokens import tokenise
 from tasks.curate.raw_rows import texts_of
-from tasks.curate.shared_text import share_text
-from tasks.curate.sketch import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
-from tasks.curate.split import split_of
+from tasks.curate.sides.split import split_of
 from tasks.curate.stage import run
-from tasks.curate.text_groups import Candidates
-from tasks.curate.tokens import tokenise
-from tasks.dataset import read_dataset
-from tasks.decisions import record_decision
-from tasks.files import file_digest, read_json
-from tasks.row import NO_TEXT, row_id_of
-from tasks.text import normalise, segment, segment_with_symbols
+from tasks.dataset.read import read_dataset
+from tasks.records.row import NO_TEXT, row_id_of
+from tasks.records.segmentation import normalise, segment, segment_with_symbols
+from tasks.runtime.files import file_digest, read_json
+from tasks.state.decisions import record_decision
 
 ENGLISH = "the river stone light window paper garden market silver morning travel music number letter yellow simple"
 WORDS = ENGLISH.split()
@@ -321,10 +321,10 @@ def check_no_pair_stands_on_two_sides() -> None:
 
 
 def test_the_result_does_not_depend_on_the_number_of_processes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.curate import sketching
+    from tasks.curate.dedup import sketch_batch
 
-    monkeypatch.setattr(sketching, "ROWS_AT_ONCE", 40)
-    monkeypatch.setattr(sketching, "ROWS_WORTH_A_PROCESS", 50)
+    monkeypatch.setattr(sketch_batch, "ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(sketch_batch, "ROWS_WORTH_A_PROCESS", 50)
     draw = random.Random(5)
     batch_of(1, [(sentence(draw), "yes") for _ in range(200)])
     curate(project, processes=1)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from realdata import real
 
-from tasks.curate.edits import apply
-from tasks.curate.pii import Found, find, mask, may_hold
-from tasks.curate.pii_texts import mask_texts
+from tasks.curate.cleaning.edits import apply
+from tasks.curate.pii.mask import Found, find, mask, may_hold
+from tasks.curate.pii.row import mask_texts
 from tasks.curate.settings import PiiSettings
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them

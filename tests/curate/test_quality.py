@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.curate.quality import Measures, measure
-from tasks.text import segment
+from tasks.curate.cleaning.quality import Measures, measure
+from tasks.records.segmentation import segment
 
 
 def measured(output: str, instruction: str = "Say it.", given: str = "") -> Measures:

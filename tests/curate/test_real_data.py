@@ -14,8 +14,8 @@ from test_near_and_overlap import check_no_pair_stands_on_two_sides, make
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run
-from tasks.dataset import read_dataset
-from tasks.files import read_json
+from tasks.dataset.read import read_dataset
+from tasks.runtime.files import read_json
 
 
 def test_nothing_that_t0_says_twice_is_both_trained_and_tested_on(project: Path) -> None:

@@ -25,10 +25,10 @@ from test_near_and_overlap import (
 )
 
 from tasks import paths
-from tasks.curate.material import differ_in_wording_alone
-from tasks.decisions import record_decision
+from tasks.curate.dedup.wording import differ_in_wording_alone
 from tasks.errors import DataError
 from tasks.lineage.conflicts import conflicts
+from tasks.state.decisions import record_decision
 
 TITLES = [
     "The Godfather",
@@ -284,7 +284,7 @@ def test_rows_keep_the_side_that_a_passage_gave_them_when_its_first_row_is_exclu
 
 @given(st.integers(0, 100_000))
 def test_no_group_stands_on_two_sides_and_a_bridge_is_the_only_row_dropped(seed: int) -> None:
-    from tasks.curate.sides import place
+    from tasks.curate.sides.place import place
 
     draw = random.Random(seed)
     old, count = draw.randrange(6), draw.randrange(1, 12)
@@ -337,7 +337,7 @@ def test_case_14_a_golden_question_in_a_dialogue_with_other_marks_takes_it_out_o
 
 
 def test_signs_and_points_of_numbers_make_another_exchange() -> None:
-    from tasks.curate.split import exchanges
+    from tasks.curate.sides.split import exchanges
 
     texts = ["is 3.14 more", "is 314 more", "is -5 more", "is 5 more", "is c++ good", "is c# good", "is x<y", "is x>y"]
     row = make("x")

@@ -16,20 +16,21 @@ from dataworld import SOURCES, collect
 from toyworld import git, set_remote
 
 from flows import cli
-from tasks import outputs, paths, versioning
-from tasks.audit.files import is_batch, told_of_erasures
+from tasks import paths
+from tasks.audit.file_checks import is_batch, told_of_erasures
 from tasks.curate.settings import CurateSettings
-from tasks.curate.split import split_of
-from tasks.dataset import read_dataset
-from tasks.decisions import read_decisions, record_decision
+from tasks.curate.sides.split import split_of
+from tasks.dataset.read import read_dataset
 from tasks.erase import stage
 from tasks.erase.stage import erase, resume
-from tasks.erasures import read_erasures
 from tasks.errors import VersioningError
-from tasks.files import read_json
-from tasks.lineage.choose import chosen_rows
-from tasks.manifest import read_manifest
-from tasks.text import normalise
+from tasks.lineage.select_rows import chosen_rows
+from tasks.records.segmentation import normalise
+from tasks.runtime.files import read_json
+from tasks.state.decisions import read_decisions, record_decision
+from tasks.state.erasures import read_erasures
+from tasks.state.manifest import read_manifest
+from tasks.vcs import dvc_outputs, dvc_pipeline
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -41,7 +42,7 @@ NEAR = "Please tell me in one short and plain sentence where the company keeps t
 def run_data() -> str:
     """Up to `render`, pushed; returns the commit."""
     commit = collect("validate", "curate", "render")
-    versioning.push()
+    dvc_pipeline.push()
     return commit
 
 
@@ -202,20 +203,20 @@ def test_an_audit_can_answer_lawfully_erased(world: Path) -> None:
     commit = git("rev-parse", "HEAD~1").strip()
     then = {batch.batch: batch for batch in read_manifest()}
     erase(ids_of(SECRET), why="asked to by the person")
-    files = outputs.stored_files(commit, paths.RAW)
+    files = dvc_outputs.stored_files(commit, paths.RAW)
     assert "2 rows lawfully erased, not rebuildable" in told_of_erasures(files)
     assert "asked to by the person" in told_of_erasures(files)
     changed = [file for file in files if file.erasure]
     assert len(changed) == 1
     assert is_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
-    assert told_of_erasures(outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
+    assert told_of_erasures(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
 
 
 def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> None:
     """Only records that data/erasures.jsonl names may lack their text."""
     from dataclasses import asdict, replace
 
-    from tasks.files import file_digest
+    from tasks.runtime.files import file_digest
 
     erase(ids_of(SECRET), why="asked to")
     batch = next(batch for batch in read_manifest() if batch.source == "topic")
@@ -229,17 +230,17 @@ def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> Non
 
 
 def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:
-    from tasks.lineage import versions
+    from tasks.lineage import version_data
 
     commit = git("rev-parse", "HEAD~1").strip()
-    monkeypatch.setattr(versions, "registered_versions", lambda model: [1])
-    monkeypatch.setattr(versions, "commit_of", lambda model, version: commit)
+    monkeypatch.setattr(version_data, "registered_versions", lambda model: [1])
+    monkeypatch.setattr(version_data, "commit_of", lambda model, version: commit)
     erase(ids_of(SECRET), why="asked to")
     shutil.rmtree(".dvc/cache")  # as in another clone: all comes from the remote
-    parts = versions.parts_of("tiny", "v1")
+    parts = version_data.parts_of("tiny", "v1")
     rows = sum(part.rows.num_rows for part in parts.values())
     assert rows > 60
-    texts = [row["input"] for part in parts.values() for row in versions.text_of(part, part.rows).to_pylist()]
+    texts = [row["input"] for part in parts.values() for row in version_data.text_of(part, part.rows).to_pylist()]
     assert len(texts) == rows
 
 
@@ -287,9 +288,9 @@ def test_rows_made_from_an_erased_row_go_with_it(world: Path) -> None:
 
 
 def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys: Any, monkeypatch: Any) -> None:
-    from tasks.lineage import why
+    from tasks.lineage import row_history
 
-    monkeypatch.setattr(why, "registered_versions", lambda model: [])
+    monkeypatch.setattr(row_history, "registered_versions", lambda model: [])
     ids = ids_of(SECRET)
     assert cli.run(["rows", "forget", *ids, "--erase", "--dry-run"]) == 0
     assert "2 rows would be erased" in capsys.readouterr().out

@@ -16,9 +16,9 @@ from tasks import paths
 from tasks.erase import objects
 from tasks.erase.objects import held_objects
 from tasks.erase.plan import Plan
-from tasks.erase.rewriting import holds
+from tasks.erase.rewrite import holds
 from tasks.erase.stage import _clear_caches
-from tasks.files import write_json, write_parquet
+from tasks.runtime.files import write_json, write_parquet
 
 PLAN = Plan(["r1"], ["d1"], ["b1"], [], [], "ann", "2026-11-22T10:00:00+00:00", "asked for")
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.answer_loops import ends_in_loop
-from tasks.answer_text import fold, plain
-from tasks.answer_tokens import answer_tokens
-from tasks.evaluate.asking import score_rows
+from tasks.evaluate.predictions import score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.judging import judge_answer, token_f1
-from tasks.targets import KINDS
+from tasks.scoring.answer_loops import ends_in_loop
+from tasks.scoring.answer_text import fold, plain
+from tasks.scoring.answer_tokens import answer_tokens
+from tasks.scoring.score import judge_answer, token_f1
+from tasks.scoring.targets import KINDS
 
 UNLIKE = [
     ("-5", "5"), ("3.14", "14.3"), ("C#", "C++"), ("C", "C#"), ("A+", "A-"), ("100.0", "1000"), (".5", "5"), ("2⁵", "25"),

@@ -15,18 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import paths, threads
+from tasks import paths
 from tasks.base import precision
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
-from tasks.cores import Limits, Load
+from tasks.base.weights_digest import weights_digest
+from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
-from tasks.evaluate import answering, stage
+from tasks.evaluate import inference, stage
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.files import folder_digest, read_json, write_json, write_parquet
-from tasks.rendered import TEMPLATES, TEST, VALID
-from tasks.round import Champion, Round, read_round, write_round
-from tasks.weights import weights_digest
+from tasks.runtime import threads
+from tasks.runtime.cores import Limits, Load
+from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet
+from tasks.state.round import Champion, Round, read_round, write_round
 
 SETTINGS = EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200, precision="fp32")
 CONFIG: Any = SimpleNamespace(evaluate=SETTINGS)
@@ -129,13 +130,13 @@ def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many prompts each call of `generate_answers` held."""
     counts: list[int] = []
-    real: Callable[..., list[str]] = answering.generate_answers
+    real: Callable[..., list[str]] = inference.generate_answers
 
     def counted(model: Any, tokenizer: Any, prompts: list[list[int]], **options: Any) -> list[str]:
         counts.append(len(prompts))
         return real(model, tokenizer, prompts, **options)
 
-    monkeypatch.setattr(answering, "generate_answers", counted)
+    monkeypatch.setattr(inference, "generate_answers", counted)
     return counts
 
 
@@ -225,8 +226,8 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
 def test_a_second_run_loads_no_model_and_writes_the_same_bytes(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:
     first = outputs()
     shutil.rmtree(paths.REPORTS)
-    monkeypatch.setattr("tasks.evaluate.contenders.load_base", lambda *_: pytest.fail("a model was loaded"))
-    monkeypatch.setattr("tasks.evaluate.contenders.load_trained", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tasks.evaluate.models.load_base", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tasks.evaluate.models.load_trained", lambda *_: pytest.fail("a model was loaded"))
     stage.run(CONFIG)
     assert outputs() == first
 

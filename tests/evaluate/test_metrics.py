@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.evaluate.metrics import OTHER, report_classes
-from tasks.judging import exact_match, score_answer, token_f1
+from tasks.evaluate.class_report import OTHER, report_classes
+from tasks.scoring.score import exact_match, score_answer, token_f1
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.dataset.rendered import Rendered
 from tasks.evaluate.likelihood import text_losses
 from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity, reads_at_once
 from tasks.evaluate.report import losses_by_family
-from tasks.rendered import Rendered
 
 
 @pytest.fixture(scope="module")

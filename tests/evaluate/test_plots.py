@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tasks.evaluate.asking import Row, score_rows
+from tasks.evaluate.class_report import report_classes
 from tasks.evaluate.curves import draw_curves
-from tasks.evaluate.metrics import report_classes
 from tasks.evaluate.plots import MOST_CLASSES, _fold_rare, draw_plots, shorten
+from tasks.evaluate.predictions import Row, score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluate.asking import score_rows
+from tasks.evaluate.predictions import score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluate.asking import score_rows
+from tasks.evaluate.predictions import score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.judging import judge_answer
-from tasks.similarity import chrf, common_subsequence, rouge_l
-from tasks.targets import KINDS, Frame, read_target, tool_calls_of
+from tasks.scoring.score import judge_answer
+from tasks.scoring.targets import KINDS, Frame, read_target, tool_calls_of
+from tasks.scoring.text_metrics import chrf, common_subsequence, rouge_l
 
 ANN = '[{"type":"PER","text":"Ann","start":0,"end":3},{"type":"LOC","text":"巴黎","start":7,"end":9}]'
 CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'

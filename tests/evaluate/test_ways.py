@@ -13,21 +13,21 @@ import pytest
 from conftest import begin_round, params, toy_rows, write_params, write_part
 
 from tasks import paths
-from tasks.base.labelling import head_logits
+from tasks.base.heads import head_logits
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import pin_base, read_base
+from tasks.base.pin import pin_base, read_base
 from tasks.base.settings import BaseSettings
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import TEMPLATES, TEST
 from tasks.errors import BaseModelError, ConfigError
 from tasks.evaluate import heads, likelihood, stage
-from tasks.files import read_json, write_json, write_parquet
 from tasks.finetune.stage import run as finetune
 from tasks.gate.stage import run as gate
 from tasks.render.stage import run as render
-from tasks.rendered import TEMPLATES, TEST
-from tasks.round import Champion, Round, write_round
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json, write_json, write_parquet
+from tasks.state.round import Champion, Round, write_round
 
 TAUGHT: dict[str, dict[str, Any]] = {
     "tiny_bert": {"method": "full", "epochs": 12.0, "learning_rate": 3e-3, "warmup_share": 0.1},
@@ -193,8 +193,8 @@ def test_a_long_text_is_read_in_pieces_and_scores_as_its_parts(tiny_gpt2: Path, 
 def test_texts_that_were_read_before_are_not_read_again(texts: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run(texts)
     first = predictions("candidate"), read_json(paths.METRICS)
-    monkeypatch.setattr("tasks.evaluate.contenders.load_base", lambda *_: pytest.fail("a model was loaded"))
-    monkeypatch.setattr("tasks.evaluate.contenders.load_trained", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tasks.evaluate.models.load_base", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("tasks.evaluate.models.load_trained", lambda *_: pytest.fail("a model was loaded"))
     stage.run(texts)
     assert (predictions("candidate"), read_json(paths.METRICS)) == first
 

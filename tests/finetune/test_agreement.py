@@ -16,8 +16,8 @@ from test_finetune import prepare
 from tasks import paths
 from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.agreement import reads_ahead, takes_shared_prompts
-from tasks.finetune.packed import ATTENTION, use_packed_attention
+from tasks.finetune.step.packed_attention import ATTENTION, use_packed_attention
+from tasks.finetune.step.packing_probe import reads_ahead, takes_shared_prompts
 
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
@@ -121,7 +121,7 @@ def test_examples_longer_than_a_window_are_trained_a_line_each(
     torch.manual_seed(0)
     base = saved(tmp_path / "mistral", transformers.AutoModelForCausalLM.from_config(config))
     monkeypatch.setattr(
-        "tasks.finetune.model.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
+        "tasks.finetune.model.build.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
     )
     assert len(losses_of(prepare(project, base, max_steps=2))) == 2
 

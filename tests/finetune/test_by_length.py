@@ -11,11 +11,11 @@ import pytest
 from test_finetune import prepare, trained_digest
 
 from tasks import paths
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError
 from tasks.finetune import stage
-from tasks.finetune.order import Examples, RowOrder
-from tasks.finetune.telling import Tell
-from tasks.rendered import read_rendered
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.step.samplers import Examples, RowOrder
 
 
 def curve(name: str) -> list[float]:

@@ -9,8 +9,8 @@ import pytest
 from toypreferences import prepare
 
 from tasks import paths
-from tasks.finetune import checkpoints
-from tasks.finetune.checkpoints import checkpoint_folder
+from tasks.finetune.loop import checkpoints
+from tasks.finetune.loop.checkpoints import checkpoint_folder
 
 
 def name_of(config: Any) -> str:

@@ -13,21 +13,22 @@ import torch
 from conftest import begin_round, params, toy_rows, write_params, write_part
 
 from tasks import paths
-from tasks.base.labelling import head_logits, padded
+from tasks.base.heads import head_logits, padded
 from tasks.base.load import load_base, load_tokenizer, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError, TrainingError
-from tasks.files import read_json, write_json
-from tasks.finetune import classification, job, stage
-from tasks.finetune.classification import LabelTrainer, Texts, balanced_weights
-from tasks.finetune.objectives import Work
-from tasks.finetune.starting import load_start
-from tasks.finetune.telling import Tell
+from tasks.finetune import job, stage
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.model.initial_weights import load_start
+from tasks.finetune.objectives import classify
+from tasks.finetune.objectives.classify import LabelTrainer, Texts, balanced_weights
+from tasks.finetune.objectives.table import Work
 from tasks.render.stage import run as render
-from tasks.rendered import read_rendered
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json, write_json
 
 BASES = ("tiny_bert", "tiny_gpt2", "tiny_llama")
 METHODS: dict[str, dict[str, Any]] = {
@@ -123,7 +124,7 @@ def test_the_loss_is_weighted_cross_entropy_an_example_over_the_global_batch(
     config = load_config()
     torch.manual_seed(0)
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
-    trainer = classification.prepare(work).make_trainer([])
+    trainer = classify.prepare(work).make_trainer([])
     examples = _examples("train")[:5]
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(5)])
     counts = np.bincount([label for _, label in _examples("train")], minlength=3)
@@ -180,9 +181,7 @@ def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one
 
 def test_texts_of_like_length_share_a_batch(project: Path, tiny_bert: Path) -> None:
     config = prepare(project, tiny_bert)
-    trainer = classification.prepare(Work(config.finetune, read_base(), "fp32", project / "checkpoints")).make_trainer(
-        []
-    )
+    trainer = classify.prepare(Work(config.finetune, read_base(), "fp32", project / "checkpoints")).make_trainer([])
     found = [batch["attention_mask"].float().mean() for batch in trainer.get_train_dataloader()]
     assert sorted(i for batch in trainer.get_train_dataloader() for i in batch["rows"].tolist()) == list(
         range(len(trainer.train_dataset))
@@ -249,7 +248,7 @@ def test_a_training_goes_on_with_the_head_of_the_one_before(
         before=[{**before, "learning_rate": 5e-3, "precision": "fp32", "threads": 1}],
     )
     texts = [ids for ids, _ in _examples("train")][:4]
-    build = classification.build_model
+    build = classify.build_model
     said: list[tuple[Any, Any]] = []
 
     def compare(work: Work, **named: Any) -> Any:
@@ -259,7 +258,7 @@ def test_a_training_goes_on_with_the_head_of_the_one_before(
             said.append((head_logits(first, texts, 4), head_logits(model.eval(), texts, 4)))
         return model
 
-    monkeypatch.setattr(classification, "build_model", compare)
+    monkeypatch.setattr(classify, "build_model", compare)
     stage.run(config)
     torch.testing.assert_close(torch.tensor(said[0][1]), torch.tensor(said[0][0]), rtol=1e-4, atol=1e-5)
     assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 3
@@ -267,8 +266,8 @@ def test_a_training_goes_on_with_the_head_of_the_one_before(
 
 
 def test_a_head_that_lacks_a_label_is_not_trained_on(project: Path, tiny_bert: Path) -> None:
-    from tasks.round import Champion
-    from tasks.start import Start, write_start
+    from tasks.state.round import Champion
+    from tasks.state.training_start import Start, write_start
 
     config = prepare(project, tiny_bert, method="full")
     stage.run(config)

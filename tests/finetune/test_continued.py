@@ -15,19 +15,19 @@ from test_finetune import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import is_adapter, load_base, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import TrainingError
-from tasks.files import read_json
 from tasks.finetune import stage
-from tasks.progress import Progress
+from tasks.model_store.versions import keep_weights
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.rendered import read_rendered
-from tasks.round import Champion
-from tasks.row import row_id_of
-from tasks.start import Start, write_start
-from tasks.versions import keep_weights
+from tasks.runtime.files import read_json
+from tasks.runtime.progress import Progress
+from tasks.state.round import Champion
+from tasks.state.training_start import Start, write_start
 
 
 def new_rows(count: int = 20) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def test_a_training_before_is_gone_on_from_and_recorded(
 def test_interrupted_in_the_second_training_the_first_is_not_run_again(
     project: Path, tiny_llama: Path, monkeypatch: Any, capfd: Any
 ) -> None:
-    from tasks.finetune import training
+    from tasks.finetune.loop import train
 
     first = {"max_steps": 6, "learning_rate": 5e-3, "lora": {"rank": 4}, "threads": 1, "precision": "fp32"}
     config = prepare(project, tiny_llama, before=[first], max_steps=6, checkpoint_every_steps=2)
@@ -184,14 +184,14 @@ def test_interrupted_in_the_second_training_the_first_is_not_run_again(
     class Killed(Exception):
         pass
 
-    class Kills(training.MarkComplete):
+    class Kills(train.MarkComplete):
         def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             super().on_save(args, state, control, **named)
             if "training-1" not in args.output_dir and state.global_step == 4:
                 raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "MarkComplete", Kills)
+        patch.setattr(train, "MarkComplete", Kills)
         with pytest.raises(Killed):
             stage.run(config)
     capfd.readouterr()

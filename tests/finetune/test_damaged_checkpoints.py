@@ -18,8 +18,8 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.checkpoints import last_checkpoint, require_best
-from tasks.sealed import SEAL, damage_of, seal
+from tasks.finetune.loop.checkpoints import last_checkpoint, require_best
+from tasks.runtime.sealed_folder import SEAL, damage_of, seal
 
 Damage = Callable[[Path], object]
 
@@ -159,7 +159,7 @@ def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
 
 
 def test_remembered_answers_of_a_damaged_file_are_asked_for_again(project: Path) -> None:
-    from tasks.evaluate.remembered import Remembered
+    from tasks.evaluate.prediction_cache import Remembered
 
     kept = Remembered("model", pa.string())
     kept.add({f"key {place}": f"answer {place}" * 20 for place in range(200)})

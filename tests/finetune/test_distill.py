@@ -18,14 +18,15 @@ from test_finetune import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError, StropError, TrainingError
-from tasks.files import read_json
-from tasks.finetune import distillation, job, soft_targets, stage
-from tasks.finetune.loss import SoftTargets, summed_loss
-from tasks.finetune.loss import distillation as distil
-from tasks.finetune.packed import PackedRows, collate
-from tasks.rendered import read_rendered
+from tasks.finetune import job, stage
+from tasks.finetune.objectives import distill, soft_targets
+from tasks.finetune.step.chunked_loss import SoftTargets, summed_loss
+from tasks.finetune.step.chunked_loss import distillation as distil
+from tasks.finetune.step.packed_attention import PackedRows, collate
+from tasks.runtime.files import read_json
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +116,7 @@ def test_the_teacher_is_asked_once(project: Path, tiny_llama: Path, teacher: Pat
     config = prepare(project, tiny_llama, **distil_from(teacher))
     stage.run(config)
     digest = trained_digest()
-    monkeypatch.setattr(distillation, "load_trained", lambda *_: pytest.fail("it asked again"))
+    monkeypatch.setattr(distill, "load_trained", lambda *_: pytest.fail("it asked again"))
     stage.run(config)
     assert trained_digest() == digest
 
@@ -225,7 +226,7 @@ def test_a_student_that_is_trained_an_example_a_line_is_taught_the_same(
         return [point["loss"] for point in points if "loss" in point]
 
     expected = losses()
-    monkeypatch.setattr("tasks.finetune.model.use_packed_attention", lambda *_: False)
+    monkeypatch.setattr("tasks.finetune.model.build.use_packed_attention", lambda *_: False)
     assert losses() == pytest.approx(expected, rel=1e-4)
 
 

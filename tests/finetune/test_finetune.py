@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import BaseModelError, TrainingError
-from tasks.files import read_json
 from tasks.finetune import stage
-from tasks.finetune.packed import PackedRows, collate, use_packed_attention
-from tasks.finetune.telling import Tell
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.render.stage import run as render
-from tasks.rendered import read_rendered
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json
 
 
 def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:

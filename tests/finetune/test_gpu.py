@@ -18,16 +18,17 @@ from test_finetune import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import read_base
-from tasks.files import read_json
-from tasks.finetune import kernels, stage
-from tasks.finetune.arguments import training_arguments
-from tasks.finetune.model import with_method
-from tasks.finetune.objectives import Work
-from tasks.finetune.packed import ATTENTION, PackedRows, collate, use_packed_attention
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import Rendered, read_rendered
+from tasks.finetune import stage
+from tasks.finetune.config.trainer_arguments import training_arguments
+from tasks.finetune.model.build import with_method
+from tasks.finetune.objectives.table import Work
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.trainer import AnswerTrainer
-from tasks.rendered import Rendered, read_rendered
+from tasks.finetune.step import gpu_kernels
+from tasks.finetune.step.packed_attention import ATTENTION, PackedRows, collate, use_packed_attention
+from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.runtime.files import read_json
 
 gpu = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -52,7 +53,7 @@ def real_step(config: Any, recipe: dict[str, Any], tokens: int, device: str, fol
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     assert use_packed_attention(model, "bf16")
-    kernels.use_fast_kernels(model)
+    gpu_kernels.use_fast_kernels(model)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.enable_input_require_grads()
     model = with_method(model, settings, "bf16", "CAUSAL_LM")
@@ -126,7 +127,7 @@ def test_a_packed_row_has_the_loss_of_its_examples_one_by_one_on_a_gpu(project: 
     plain, packed = load_base(read_base()), load_base(read_base())
     use_packed_attention(packed)
     edges = batch.pop("cu_seq_lens_q")
-    found = packed(**batch, **kernels.boundaries(edges, kernels.FLEX), use_cache=False).logits[0]
+    found = packed(**batch, **gpu_kernels.boundaries(edges, gpu_kernels.FLEX), use_cache=False).logits[0]
     parts = [plain(input_ids=batch["input_ids"][:, a:b]).logits[0] for a, b in itertools.pairwise(edges.tolist())]
     torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-3)
 
@@ -139,13 +140,13 @@ def test_flash_attention_is_taken_where_it_is_installed_and_computes_in_bf16(
     flash: bool, precision: str, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: flash)
-    assert kernels.attention_on_gpu(precision) == taken
+    assert gpu_kernels.attention_on_gpu(precision) == taken
 
 
 def test_every_kind_of_attention_gets_the_boundaries_that_it_takes() -> None:
     edges = torch.tensor([0, 3, 10], dtype=torch.int32)
-    assert kernels.boundaries(edges, ATTENTION).keys() == {"cu_seq_lens_q"}
-    assert kernels.boundaries(edges, kernels.FLEX) == {}
-    flash = kernels.boundaries(edges, kernels.FLASH)
+    assert gpu_kernels.boundaries(edges, ATTENTION).keys() == {"cu_seq_lens_q"}
+    assert gpu_kernels.boundaries(edges, gpu_kernels.FLEX) == {}
+    flash = gpu_kernels.boundaries(edges, gpu_kernels.FLASH)
     assert (flash["max_length_q"], flash["max_length_k"]) == (7, 7)
     assert flash["cu_seq_lens_q"] is flash["cu_seq_lens_k"] is edges

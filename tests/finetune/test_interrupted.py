@@ -19,15 +19,17 @@ from test_finetune import prepare, trained_digest
 from transformers import TrainerCallback
 
 from tasks import paths
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import TrainingError
-from tasks.files import read_json
-from tasks.finetune import answers, stage, training
-from tasks.finetune.interruption import Interrupted
-from tasks.finetune.mishaps import with_half_the_micro_batch
+from tasks.finetune import stage
+from tasks.finetune.loop import train as training
+from tasks.finetune.loop.failures import with_half_the_micro_batch
+from tasks.finetune.loop.progress_callback import EXPLODED_BY, WINDOW, Tell
+from tasks.finetune.loop.signals import Interrupted
+from tasks.finetune.objectives import sft
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.telling import EXPLODED_BY, WINDOW, Tell
-from tasks.progress import Progress
-from tasks.rendered import read_rendered
+from tasks.runtime.files import read_json
+from tasks.runtime.progress import Progress
 
 
 class SendSignal(TrainerCallback):  # type: ignore[misc]
@@ -158,7 +160,7 @@ def test_a_second_signal_ends_at_once() -> None:
     code = """
 import os, signal, types
 from tasks.finetune import interruption
-from tasks.progress import Progress
+from tasks.runtime.progress import Progress
 now = 0.0
 interruption.time = types.SimpleNamespace(monotonic=lambda: now)
 with interruption.StopOnSignal(Progress("finetune", 1, "tokens")).listening():
@@ -183,14 +185,14 @@ def test_a_gpu_that_is_too_small_gets_half_the_micro_batch_and_the_same_global_b
     config = prepare(project, tiny_llama, micro_batch_rows=2, gradient_accumulation_steps=2, max_steps=3)
     stage.run(prepare(project, tiny_llama, micro_batch_rows=1, gradient_accumulation_steps=4, max_steps=3))
     expected = trained_digest()
-    plain = answers.AnswerTrainer.compute_loss
+    plain = sft.AnswerTrainer.compute_loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
         if len(inputs["rows"]) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, model, inputs, *arguments, **named)
 
-    monkeypatch.setattr(answers.AnswerTrainer, "compute_loss", compute_loss)
+    monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", compute_loss)
     capsys.readouterr()
     stage.run(config)
     assert "micro_batch_rows 1 and gradient_accumulation_steps 4: the same global batch" in capsys.readouterr().out
@@ -216,7 +218,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
     config = prepare(project, tiny_llama, max_steps=6, checkpoint_every_steps=2)
     stage.run(config)
     digest = trained_digest()
-    plain = answers.AnswerTrainer._save_optimizer_and_scheduler
+    plain = sft.AnswerTrainer._save_optimizer_and_scheduler
 
     def full(self: Any, folder: str) -> None:
         if "checkpoint-4" in str(folder):
@@ -224,7 +226,7 @@ def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
         plain(self, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(answers.AnswerTrainer, "_save_optimizer_and_scheduler", full)
+        patch.setattr(sft.AnswerTrainer, "_save_optimizer_and_scheduler", full)
         with pytest.raises((TrainingError, OSError), match=r"[Nn]o space left"):
             stage.run(config)
     assert [whole.parent.name for whole in paths.CHECKPOINTS.glob("*/checkpoint-*/complete")] == ["checkpoint-2"]

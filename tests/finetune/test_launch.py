@@ -27,13 +27,13 @@ from test_finetune import prepare, trained_digest
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import ConfigError, TrainingError
-from tasks.files import read_json
 from tasks.finetune import stage
-from tasks.finetune.launch import require_launch
-from tasks.finetune.launch_settings import LaunchSettings
-from tasks.finetune.order import EvenRows, RowOrder
-from tasks.finetune.sharded import strategy_of
-from tasks.finetune.sharding import sharding_environment
+from tasks.finetune.config.launch_settings import LaunchSettings
+from tasks.finetune.distributed.accelerate_env import sharding_environment
+from tasks.finetune.distributed.launch import require_launch
+from tasks.finetune.model.gather_model import strategy_of
+from tasks.finetune.step.samplers import EvenRows, RowOrder
+from tasks.runtime.files import read_json
 
 TWO = {"processes": 2}
 SMALL = {"gradient_accumulation_steps": 2, "max_steps": 4, "evaluations_per_epoch": 100}

@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model
 from test_finetune import prepare
 
 from tasks import paths
-from tasks.finetune import model as models
 from tasks.finetune import stage
-from tasks.finetune.low_rank import use_low_rank
+from tasks.finetune.model import build as models
+from tasks.finetune.step.lora_linear import use_low_rank
 
 
 class Two(torch.nn.Module):
@@ -139,7 +139,7 @@ def test_weights_that_are_shared_out_are_left_to_pefts_forward_pass(
     from peft import PeftModel
 
     from tasks.base.load import load_base
-    from tasks.base.resolve import read_base
+    from tasks.base.pin import read_base
 
     config = prepare(project, tiny_llama)
     model = models._with_adapters(load_base(read_base()), config.finetune, "CAUSAL_LM")

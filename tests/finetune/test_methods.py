@@ -16,16 +16,17 @@ from test_finetune import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, TrainingError
 from tasks.evaluate.stage import run as evaluate
-from tasks.files import read_json, write_json
-from tasks.finetune import job, loss, stage
-from tasks.finetune.loss import cross_entropy, summed_loss, use_answer_loss
-from tasks.finetune.objectives import Work
-from tasks.finetune.packed import PackedRows, collate, collate_padded, use_packed_attention
-from tasks.finetune.trainer import AnswerTrainer
-from tasks.rendered import read_rendered
+from tasks.finetune import job, stage
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.step import chunked_loss
+from tasks.finetune.step.chunked_loss import cross_entropy, summed_loss, use_answer_loss
+from tasks.finetune.step.packed_attention import PackedRows, collate, collate_padded, use_packed_attention
+from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.runtime.files import read_json, write_json
 
 METHODS: dict[str, dict[str, Any]] = {
     "dora": {"method": "dora"},
@@ -209,8 +210,8 @@ def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
     logits = torch.nn.functional.linear(hidden, weight, bias)
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "LOGITS_AT_ONCE", at_once)
-        patch.setattr(loss, "LEAST_CACHED_TOKENS", 2)
+        patch.setattr(chunked_loss, "LOGITS_AT_ONCE", at_once)
+        patch.setattr(chunked_loss, "LEAST_CACHED_TOKENS", 2)
         found = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
     torch.testing.assert_close(found, expected)
     for mine, theirs in zip(
@@ -225,7 +226,7 @@ def test_a_loss_that_is_only_looked_at_computes_no_gradients(mode: Any, monkeypa
     labels = torch.arange(5)
     expected = summed_loss(hidden, weight, bias, cross_entropy(labels)).detach()
     for name in ("zeros_like", "empty_like"):
-        monkeypatch.setattr(loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
+        monkeypatch.setattr(chunked_loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
     with mode():
         assert torch.equal(summed_loss(hidden, weight, bias, cross_entropy(labels)), expected)
 
@@ -281,7 +282,7 @@ def test_an_example_a_line_has_the_same_tokens_as_examples_side_by_side(project:
 
 
 def test_noise_on_embeddings_is_scaled_by_each_examples_length(project: Path, tiny_gpt2: Path) -> None:
-    from tasks.finetune.arguments import training_arguments
+    from tasks.finetune.config.trainer_arguments import training_arguments
 
     config = prepare(project, tiny_gpt2)
     model = load_base(read_base())
@@ -418,7 +419,7 @@ def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "grpo", "reward"])
 def test_no_objective_lets_a_models_code_run_by_a_field_of_the_trainer(objective: str) -> None:
-    from tasks.finetune.arguments import require_fields
+    from tasks.finetune.config.trainer_arguments import require_fields
 
     for field in ("trust_remote_code", "model_init_kwargs"):
         with pytest.raises(TrainingError, match=f"{field} may not be set"):

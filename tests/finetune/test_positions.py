@@ -14,13 +14,14 @@ from toypreferences import prepare
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from tasks import paths
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import FORM_OF
 from tasks.errors import TrainingError
-from tasks.finetune import stage, training
-from tasks.finetune.objectives import Work
-from tasks.finetune.objectives import prepare as make_ready
-from tasks.finetune.positions import room_of
-from tasks.rendered import FORM_OF
+from tasks.finetune import stage
+from tasks.finetune.loop import train
+from tasks.finetune.model.context_length import room_of
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.objectives.table import prepare as make_ready
 
 REWARDED = {"grpo": {"answers": 2, "max_answer_tokens": 8, "rewards": [{"kind": "score"}]}}
 
@@ -47,7 +48,7 @@ def test_a_row_longer_than_the_model_reads_is_told_before_the_first_step(
     more: dict[str, Any] = REWARDED if objective == "grpo" else {}
     config = prepare(project, tiny_gpt2, objective=objective, micro_batch_rows=2, **more)
     lengthen(FORM_OF[objective], split)
-    monkeypatch.setattr(training, "track", lambda *_, **__: pytest.fail("it began to work"))
+    monkeypatch.setattr(train, "track", lambda *_, **__: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as told:
         stage.run(config)
     assert "render.max_length_tokens" in str(told.value)

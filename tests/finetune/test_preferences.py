@@ -13,15 +13,16 @@ from toypreferences import curves, prepare
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
+from tasks.dataset.rendered import read_rows
 from tasks.errors import ConfigError, TrainingError
-from tasks.files import read_json
-from tasks.finetune import job, preferences, stage
-from tasks.finetune.objectives import Work
-from tasks.finetune.telling import Tell
-from tasks.finetune.token_rows import collate_judged, collate_odds
-from tasks.rendered import read_rows
-from tasks.weights import weights_digest
+from tasks.finetune import job, stage
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.objectives import preferences
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.objectives.trl_dataset import collate_judged, collate_odds
+from tasks.runtime.files import read_json
 
 OBJECTIVES: dict[str, dict[str, Any]] = {"dpo": {}, "orpo": {}, "kto": {"micro_batch_rows": 4}}
 ANSWERS = {"dpo": ("chosen_ids", "rejected_ids"), "orpo": ("chosen_ids", "rejected_ids"), "kto": ("answer_ids",)}

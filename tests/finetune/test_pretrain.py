@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 
 from tasks import paths
 from tasks.base.load import load_base, load_tokenizer, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError
-from tasks.files import read_json
 from tasks.finetune import stage
 from tasks.render.stage import run as render_all
-from tasks.rendered import read_rendered
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json
 
 PRETRAIN: dict[str, Any] = {"objective": "pretrain", "precision": "fp32", "threads": 1, "learning_rate": 5e-3}
 NANO = {"model": "scratch", "scratch": {"size": "nano", "vocabulary": 400, "context": 128}}

@@ -15,17 +15,18 @@ from toypreferences import curves, prepare
 
 from tasks import paths
 from tasks.base.load import load_base, load_tokenizer, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
+from tasks.dataset.rendered import read_rows
 from tasks.errors import ConfigError, TrainingError
-from tasks.files import read_json
-from tasks.finetune import reinforcement, stage
-from tasks.finetune.objectives import Work
-from tasks.finetune.prompt_groups import PromptGroups
-from tasks.finetune.reward_functions import reward_functions
+from tasks.finetune import stage
+from tasks.finetune.loop.progress_callback import CountTokens, Tell
+from tasks.finetune.objectives import grpo as reinforcement
+from tasks.finetune.objectives.grpo_sampler import PromptGroups
+from tasks.finetune.objectives.reward_functions import reward_functions
+from tasks.finetune.objectives.table import Work
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.telling import CountTokens, Tell
-from tasks.rendered import read_rows
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json
 
 ROWS = {
     "kind": ["qa", "classification", "classification", "qa"],

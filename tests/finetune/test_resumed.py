@@ -17,13 +17,14 @@ from test_finetune import prepare, trained_digest
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
-from tasks.files import read_json
-from tasks.finetune import stage, training
-from tasks.finetune.interruption import StopOnSignal
-from tasks.finetune.mishaps import train_in_memory
+from tasks.finetune import stage
+from tasks.finetune.loop import train
+from tasks.finetune.loop.failures import train_in_memory
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.telling import Tell
-from tasks.progress import Progress, track
+from tasks.runtime.files import read_json
+from tasks.runtime.progress import Progress, track
 
 EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0.05, "early_stopping_patience": 3}
 """Settings that overfit at once."""
@@ -95,14 +96,14 @@ def test_a_signal_after_early_stopping_is_no_interruption(
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
     steps = uninterrupted.report["steps"]
-    marked = training.MarkComplete
+    marked = train.MarkComplete
 
     class SendsSignal(marked):  # type: ignore[misc, valid-type]
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == steps:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training, "MarkComplete", SendsSignal)
+    monkeypatch.setattr(train, "MarkComplete", SendsSignal)
     stage.run(config)
     assert trained_digest() == uninterrupted.digest
 

@@ -15,11 +15,12 @@ from transformers import AutoTokenizer
 
 from tasks import paths
 from tasks.base.load import labels_of, load_trained
-from tasks.base.resolve import read_base
-from tasks.finetune import rewards, stage
-from tasks.finetune.token_trainer import TokenTrainer
-from tasks.rendered import TEST, read_rows
-from tasks.weights import weights_digest
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
+from tasks.dataset.rendered import TEST, read_rows
+from tasks.finetune import stage
+from tasks.finetune.objectives import reward_model
+from tasks.finetune.objectives.trl_trainer import TokenTrainer
 
 
 def score(model: Any, ids: list[int]) -> float:
@@ -48,14 +49,14 @@ def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
 ) -> None:
     config = prepare(project, tiny_llama, objective="reward", max_steps=4)
     seen: list[list[int]] = []
-    build = rewards.build_model
+    build = reward_model.build_model
 
     def watched(*arguments: Any, **named: Any) -> Any:
         model = build(*arguments, **named)
         model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.extend(given[0].tolist()))
         return model
 
-    monkeypatch.setattr(rewards, "build_model", watched)
+    monkeypatch.setattr(reward_model, "build_model", watched)
     stage.run(config)
     rows = [row for split in ("train", "valid") for row in read_rows(split, "ranked").to_pylist()]
     whole = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ("chosen_ids", "rejected_ids")}
@@ -89,7 +90,7 @@ def test_it_says_the_same_loaded_as_trained_and_in_a_batch_as_alone(
     assert told
     for ids, value in told.items():
         assert score(model, list(ids)) == pytest.approx(value, abs=1e-5)
-    batch = rewards.collate_ranked(model.config.pad_token_id)(read_rows("valid", "ranked").to_pylist())
+    batch = reward_model.collate_ranked(model.config.pad_token_id)(read_rows("valid", "ranked").to_pylist())
     with torch.inference_mode():
         together = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0]
     for ids, mask, value in zip(batch["input_ids"], batch["attention_mask"], together.tolist(), strict=True):

@@ -16,15 +16,15 @@ from transformers import PreTrainedModel
 from tasks import paths
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, TrainingError
-from tasks.files import read_json
 from tasks.finetune import job, stage
-from tasks.finetune import search as search_room
-from tasks.finetune.mishaps import Mishap
-from tasks.finetune.outcomes import Outcome, write_outcome
-from tasks.finetune.search_settings import SearchSettings
+from tasks.finetune.config.search_settings import SearchSettings
+from tasks.finetune.loop.failures import Mishap
+from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.search import search as search_room
+from tasks.finetune.search.optuna_study import ask, study_of, tried
+from tasks.finetune.search.trial_results import Outcome, write_outcome
 from tasks.finetune.settings import FinetuneSettings
-from tasks.finetune.study import ask, study_of, tried
-from tasks.finetune.telling import Tell
+from tasks.runtime.files import read_json
 
 RATES = {"learning_rate": {"low": 1e-4, "high": 2e-2, "log": True}, "lora.rank": {"choices": [2, 4]}}
 SHORT = {"max_steps": 4, "evaluations_per_epoch": 100}

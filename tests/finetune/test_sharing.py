@@ -15,10 +15,12 @@ from test_finetune import prepare
 
 from tasks import paths
 from tasks.base.load import load_base
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import read_rendered
 from tasks.finetune import stage
-from tasks.finetune.packed import PackedRows, collate, collate_sharing, use_packed_attention
-from tasks.finetune.sharing import (
+from tasks.finetune.loop.progress_callback import CountTokens
+from tasks.finetune.step.packed_attention import PackedRows, collate, collate_sharing, use_packed_attention
+from tasks.finetune.step.shared_prefix import (
     IGNORED,
     LEAST_TOKENS,
     may_share,
@@ -27,8 +29,6 @@ from tasks.finetune.sharing import (
     repeated_tokens,
     share_prompt,
 )
-from tasks.finetune.telling import CountTokens
-from tasks.rendered import read_rendered
 
 SHARED = list(range(10, 10 + LEAST_TOKENS))
 
@@ -146,7 +146,7 @@ def test_a_training_has_the_curves_of_one_that_shares_nothing(
     assert shared(collate_sharing([PackedRows(read_rendered("train"))[0]]))
     curves, shares = [], []
     for may in (True, False):
-        monkeypatch.setattr("tasks.finetune.answers.may_share", lambda *_, answer=may, **__: answer)
+        monkeypatch.setattr("tasks.finetune.objectives.sft.may_share", lambda *_, answer=may, **__: answer)
         stage.run(config)
         curves.append([json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()])
         events = [json.loads(line) for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.finetune import side_by_side
-from tasks.finetune.side_by_side import attend_side_by_side, is_short
+from tasks.finetune.step import cpu_attention
+from tasks.finetune.step.cpu_attention import attend_side_by_side, is_short
 
 WIDTH = 8
 
@@ -111,7 +111,7 @@ def test_what_all_keys_have_in_common_costs_no_digits() -> None:
 def test_long_examples_are_computed_a_block_at_a_time_and_nothing_of_their_shares_is_kept(
     prompt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "BLOCK_TOKENS", 8)
+    monkeypatch.setattr(cpu_attention, "BLOCK_TOKENS", 8)
     draw = torch.Generator().manual_seed(0)
     lengths = [30, 5, 28, 2]
     states = [torch.randn(1, count, prompt + 65, WIDTH, generator=draw).requires_grad_() for count in (4, 2, 2)]

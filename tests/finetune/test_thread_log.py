@@ -16,12 +16,13 @@ from transformers import TrainerControl
 
 from tasks import paths
 from tasks.audit import rebuild
-from tasks.files import read_json
-from tasks.finetune import stage, thread_log
-from tasks.finetune.objectives import Work
-from tasks.finetune.side_by_side import attend_side_by_side
-from tasks.finetune.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
-from tasks.threads import Choice, Threads
+from tasks.finetune import stage
+from tasks.finetune.loop import thread_log
+from tasks.finetune.loop.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.step.cpu_attention import attend_side_by_side
+from tasks.runtime.files import read_json
+from tasks.runtime.threads import Choice, Threads
 
 FROM_STEP = [["last", 0, 2], ["last", 2, 1], ["last", 5, 2]]
 

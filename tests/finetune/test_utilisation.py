@@ -17,12 +17,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tasks import paths
 from tasks.base.load import load_base
-from tasks.base.resolve import read_base
-from tasks.finetune import stage, utilisation
-from tasks.finetune.model import build_model
-from tasks.finetune.objectives import Work
-from tasks.finetune.utilisation import epoch_flops
-from tasks.rendered import read_rendered
+from tasks.base.pin import read_base
+from tasks.dataset.rendered import read_rendered
+from tasks.finetune import stage
+from tasks.finetune.model.build import build_model
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.step import mfu
+from tasks.finetune.step.mfu import epoch_flops
 
 LAYER = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128
 """Weights of a layer's linear parts in the tiny Llama."""
@@ -47,11 +48,9 @@ def counted(model: Any) -> float:
 def test_a_product_that_is_slow_here_is_measured_by_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     for flops in (1e9, 1e12):
-        monkeypatch.setattr(
-            utilisation, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops)
-        )
-        assert utilisation.matmul_flops.__wrapped__(torch.bfloat16, "cpu") == flops
-    assert asked == [utilisation.SMALL_SIDE, utilisation.SMALL_SIDE, utilisation.SIDE]
+        monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops))
+        assert mfu.matmul_flops.__wrapped__(torch.bfloat16, "cpu") == flops
+    assert asked == [mfu.SMALL_SIDE, mfu.SMALL_SIDE, mfu.SIDE]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from conftest import begin_round, params, toy_rows, write_params, write_part
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.row import row_id_of
 
 
 def preference_rows(pairs: int = 40, judged: int = 24) -> list[dict[str, Any]]:

@@ -13,17 +13,17 @@ from conftest import SECTIONS, params, set_up_project, write_params, write_part
 
 from flows.demo_rounds import spoil
 from tasks import paths
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
+from tasks.base.weights_digest import weights_digest
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
 from tasks.evaluate.stage import run as evaluate
-from tasks.files import read_json
 from tasks.finetune.stage import run as finetune
 from tasks.gate.stage import run as gate
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.round import Champion, Round, write_round
-from tasks.row import row_id_of
-from tasks.weights import weights_digest
+from tasks.runtime.files import read_json
+from tasks.state.round import Champion, Round, write_round
 
 
 def plain_articles(count: int) -> list[dict[str, str]]:

@@ -14,9 +14,9 @@ import pytest
 from conftest import REPOSITORY, params, topic_records, toy_rows, write_jsonl, write_params, write_part
 
 from tasks import paths
-from tasks.files import write_json, write_parquet
-from tasks.manifest import Batch, write_manifest
-from tasks.row import CURATED_SCHEMA, QUARANTINE_SCHEMA
+from tasks.records.row import CURATED_SCHEMA, QUARANTINE_SCHEMA
+from tasks.runtime.files import write_json, write_parquet
+from tasks.state.manifest import Batch, write_manifest
 
 SOURCE = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
 
@@ -57,7 +57,7 @@ def test_rows_of_the_dataset_are_read_without_what_brings_pandas(project: Path) 
     made = [{"index": row["index"], "row_id": row["row_id"], "split": "test", "group": ""} for row in rows]
     write_parquet(Path("data/curated/000001-b1.parquet"), pa.Table.from_pylist(made, CURATED_SCHEMA))
     code = (
-        "import sys, tasks.loopback; from tasks.dataset import read_dataset; assert read_dataset().num_rows == 4;"
+        "import sys, tasks.runtime.loopback; from tasks.dataset.read import read_dataset; assert read_dataset().num_rows == 4;"
         "sys.exit(', '.join({'pyarrow.dataset', 'urllib.request'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -74,7 +74,7 @@ def test_a_report_of_another_kind_is_one_line_in_status(configured: Path, strop:
 
 
 def test_a_damaged_note_of_what_was_clean_is_no_note(project: Path) -> None:
-    from tasks.unchanged import is_unchanged
+    from tasks.vcs.dvc_fast_status import is_unchanged
 
     paths.CLEAN.parent.mkdir(parents=True, exist_ok=True)
     paths.CLEAN.write_bytes(b"\xff\xfe")
@@ -85,7 +85,7 @@ def test_dvcs_files_are_parsed_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """In Python a dvc.lock takes a tenth of a second, and `strop status` reads it twice."""
     from ruamel.yaml.scanner import Scanner
 
-    from tasks.yaml_file import parse_yaml
+    from tasks.vcs.dvc_files import parse_yaml
 
     monkeypatch.setattr(Scanner, "fetch_more_tokens", None)
     assert parse_yaml(b"stages: {a: {md5: 0123456e7, size: 12}}") == {"stages": {"a": {"md5": 123456e7, "size": 12}}}
@@ -178,9 +178,9 @@ def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(strop: Any, config
 def test_doctor_shows_threads_and_why_and_a_precision_that_is_only_emulated(
     strop: Any, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import threads
     from tasks.base import precision
-    from tasks.cores import Limits, Load, Quota
+    from tasks.runtime import threads
+    from tasks.runtime.cores import Limits, Load, Quota
 
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(threads, "read_limits", lambda: Limits(8, None, Quota(2.0, Path())))
@@ -250,7 +250,7 @@ def test_a_batch_is_excluded_and_included_by_the_start_of_its_id(strop: Any, con
 def test_a_source_is_read_again_under_its_present_settings(strop: Any, configured: Path, tmp_path: Path) -> None:
     from tasks.config import load_config
     from tasks.ingest.sources import ingest_sources
-    from tasks.versioning import add_raw
+    from tasks.vcs.dvc_pipeline import add_raw
 
     write_jsonl(configured / "inbox/a.jsonl", [record | {"score": 1} for record in topic_records(3)])
     ingest_sources(load_config().ingest)

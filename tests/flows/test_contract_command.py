@@ -12,12 +12,12 @@ from conftest import qa_records, topic_records, write_jsonl
 from realdata import real
 
 from flows.commands import contract
-from tasks.decisions import record_decision
 from tasks.errors import ConfigError, DataError
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
-from tasks.manifest import read_manifest
-from tasks.validate.contract_files import load_contract
+from tasks.state.decisions import record_decision
+from tasks.state.manifest import read_manifest
+from tasks.validate.load_contract import load_contract
 
 SOURCES = [
     {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"},

@@ -93,7 +93,7 @@ def test_made_rows_go_through_ingest_validate_and_curate_and_are_only_trained_on
 ) -> None:
     from tasks.config import load_config
     from tasks.curate.stage import run as curate
-    from tasks.dataset import read_dataset
+    from tasks.dataset.read import read_dataset
     from tasks.ingest.stage import run as ingest
     from tasks.validate.stage import run as validate
 

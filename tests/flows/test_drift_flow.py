@@ -12,10 +12,10 @@ CURATE = '''
 def curate():
     """Every row is trained on."""
     import pyarrow as pa
-    from tasks.files import write_parquet
-    from tasks.manifest import read_manifest
-    from tasks.records import read_raw
-    from tasks.row import CURATED_SCHEMA
+    from tasks.runtime.files import write_parquet
+    from tasks.state.manifest import read_manifest
+    from tasks.records.parse import read_raw
+    from tasks.records.row import CURATED_SCHEMA
     for batch in read_manifest():
         if (Path("data/validated") / f"{batch.batch}.parquet").exists():
             rows = [{"index": at, "row_id": row_id, "split": "train", "group": ""}

@@ -17,7 +17,8 @@ from toyflow import command, environment, facts, make_toy_flow
 def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signal.Signals, tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     toy = (root / "toy.py").read_text()
-    slow = "import time; from tasks.watchdog import end_with_parent; end_with_parent(); Path('began').touch(); time.sleep(600)"
+    slow = "import time; from tasks.runtime.parent_watchdog import end_with_parent"
+    slow += "; end_with_parent(); Path('began').touch(); time.sleep(600)"
     (root / "toy.py").write_text(toy.replace("def render():", f"def render():\n    {slow}"))
     process = subprocess.Popen(
         command("run"), cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

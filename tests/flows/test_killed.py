@@ -14,7 +14,7 @@ from processes import command_line, wait_for
 from toyflow import command, without_prefect
 
 from tasks import paths
-from tasks.weights import weights_digest
+from tasks.base.weights_digest import weights_digest
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
 

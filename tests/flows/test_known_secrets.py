@@ -8,8 +8,8 @@ from urllib.parse import quote, quote_plus, unquote
 
 import pytest
 
-from tasks.redaction.known import without_known
-from tasks.redaction.tool_configs import written_secret
+from tasks.runtime.redaction.known import without_known
+from tasks.runtime.redaction.tool_configs import written_secret
 
 SLASHED = "/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMI/K7MDENG"
 """A key may begin with a slash: one of 64 of AWS does."""

@@ -10,10 +10,10 @@ import pytest
 from conftest import REPOSITORY, params, write_params
 
 from flows.memory import GB, Memory, count_parameters, estimate_memory, shape_of
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
 from tasks.config import load_config
-from tasks.finetune.model import build_model
-from tasks.finetune.objectives import Work
+from tasks.finetune.model.build import build_model
+from tasks.finetune.objectives.table import Work
 from tasks.finetune.settings import FinetuneSettings, LoraSettings, TrainingSettings
 from tasks.render.settings import RenderSettings
 

@@ -18,7 +18,7 @@ from tasks import paths
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import judge
 from tasks.gate.settings import GateSettings
-from tasks.round import Round
+from tasks.state.round import Round
 
 
 def test_the_help_of_the_stages_lists_them_with_what_each_makes() -> None:
@@ -68,14 +68,14 @@ def test_the_gate_says_which_rows_its_overall_score_leaves_out() -> None:
 def test_data_diff_compares_the_newest_version_with_now(
     monkeypatch: pytest.MonkeyPatch, project: Path, strop: Any
 ) -> None:
-    from tasks.lineage import difference, versions
+    from tasks.lineage import diff, version_data
 
     write_params(project, params("x", []))
     seen = []
-    monkeypatch.setattr(versions, "registered_versions", lambda model: [1, 2])
-    monkeypatch.setattr(difference, "difference", lambda *given: seen.append(given) or difference.Difference(1, 2))
+    monkeypatch.setattr(version_data, "registered_versions", lambda model: [1, 2])
+    monkeypatch.setattr(diff, "difference", lambda *given: seen.append(given) or diff.Difference(1, 2))
     assert strop("data", "diff")[0] == 0
     assert seen == [("tiny", "v2", "now")]
-    monkeypatch.setattr(versions, "registered_versions", lambda model: [])
+    monkeypatch.setattr(version_data, "registered_versions", lambda model: [])
     code, _, err = strop("data", "diff")
     assert (code, "no version yet" in err) == (1, True)

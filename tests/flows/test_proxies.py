@@ -16,7 +16,7 @@ import requests
 from conftest import REPOSITORY
 from toyflow import SECRET, prefect_api, without_prefect
 
-from tasks.loopback import exempt_loopback_from_proxies, is_loopback, open_url
+from tasks.runtime.loopback import exempt_loopback_from_proxies, is_loopback, open_url
 
 HERE = ("http://127.0.0.1:4200/api", "http://localhost:5000", "http://[::1]:5000/x")
 ELSEWHERE = ("http://example.org/x", "http://127.0.0.1.example.org/", "http://10.0.0.1:5000")

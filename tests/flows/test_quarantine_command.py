@@ -15,12 +15,12 @@ from conftest import params, qa_records, topic_records, write_jsonl, write_param
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
-from tasks.dataset import read_dataset
-from tasks.decisions import read_decisions
-from tasks.files import canonical_json, write_parquet
+from tasks.dataset.read import read_dataset
 from tasks.ingest.sources import ingest_sources
-from tasks.raw import record_digest
-from tasks.row import QUARANTINE_SCHEMA
+from tasks.records.raw_batch import record_digest
+from tasks.records.row import QUARANTINE_SCHEMA
+from tasks.runtime.files import canonical_json, write_parquet
+from tasks.state.decisions import read_decisions
 from tasks.validate.stage import run as validate
 
 
@@ -156,7 +156,7 @@ def test_a_released_row_comes_back_in_the_next_version_and_a_dropped_one_leaves_
     assert before <= after
     assert json.loads(strop("list", "--reason", "encoding_damage", "--json")[1])["rows"] == 0
 
-    from tasks.decisions import record_decision
+    from tasks.state.decisions import record_decision
 
     record_decision("drop", refused["row_id"], "a second look")
     assert version() == before

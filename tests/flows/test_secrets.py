@@ -21,8 +21,8 @@ from conftest import REPOSITORY, params, write_params
 from tasks import errors
 from tasks.config import load_config
 from tasks.errors import ConfigError, StropError, VersioningError
-from tasks.redaction.errors_and_logs import install, redacted_error
-from tasks.redaction.text import redact
+from tasks.runtime.redaction.errors_and_logs import install, redacted_error
+from tasks.runtime.redaction.text import redact
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_address_of_the_registry_takes_its_password_from_the_environment(
 def test_a_secret_in_gits_own_dvc_config_is_refused_before_anything_is_made(
     lines: str, key: str, project: Path
 ) -> None:
-    from tasks.versioning import require_private_secrets
+    from tasks.vcs.dvc_pipeline import require_private_secrets
 
     require_private_secrets()
     config = project / ".dvc/config"
@@ -235,7 +235,7 @@ def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> N
     assert time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("module", ["tasks.finetune.worker", "flows.server_process"])
+@pytest.mark.parametrize("module", ["tasks.finetune.distributed.worker", "flows.server_process"])
 def test_the_traceback_of_a_process_that_we_start_tells_no_secret_and_its_terminal_can_carry_it(
     module: str, tmp_path: Path
 ) -> None:
@@ -261,9 +261,9 @@ def test_every_process_that_we_start_prepares_its_streams() -> None:
 def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.repository import with_repo
+    from tasks.vcs.dvc_repo import with_repo
 
-    monkeypatch.setattr("tasks.repository._chosen", {})
+    monkeypatch.setattr("tasks.vcs.dvc_repo._chosen", {})
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
     place = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
     private = project / ".strop/dvc"
@@ -280,7 +280,7 @@ def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 def test_hashes_are_private_whatever_the_umask(umask: int, project: Path, tmp_path: Path) -> None:
-    code = "from tasks.repository import with_repo; print(with_repo(lambda repo: repo.site_cache_dir, 'asked'))"
+    code = "from tasks.vcs.dvc_repo import with_repo; print(with_repo(lambda repo: repo.site_cache_dir, 'asked'))"
     kept = {key: value for key, value in os.environ.items() if key != "DVC_SITE_CACHE_DIR"}
     subprocess.run([sys.executable, "-c", code], cwd=project, env=kept, check=True, umask=umask, capture_output=True)
     assert (project / ".strop/dvc").stat().st_mode & 0o777 == 0o700

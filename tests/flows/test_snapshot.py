@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 WAITING = """def render():
     import os, time
-    from tasks.watchdog import end_with_parent
+    from tasks.runtime.parent_watchdog import end_with_parent
     end_with_parent()
     hold = Path(os.environ["HOLD"])
     if hold.exists():
@@ -86,7 +86,8 @@ def dvc_status(root: Path) -> str:
 
 
 EDITED = ("params.yaml", "data/contract/contract.yaml", "data/templates/qa.yaml", "data/decisions.jsonl", "dvc.yaml",
-          "recipes/mine.yaml", "toy.py", "tasks/weights.py", "tasks/promote/stage.py", "verdicts.json")  # fmt: skip
+          "recipes/mine.yaml", "toy.py", "tasks/base/weights_digest.py", "tasks/promote/stage.py",
+          "verdicts.json")  # fmt: skip
 
 
 def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(held: Path) -> None:
@@ -109,7 +110,7 @@ def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(h
     (held / "dvc.yaml").write_text(before["dvc.yaml"].decode().replace("python toy.py gate", "exit 1"))
     (held / "recipes/mine.yaml").write_text("a: 2\n")
     (held / "toy.py").unlink()
-    for name in ("tasks/weights.py", "tasks/promote/stage.py"):  # half written
+    for name in ("tasks/base/weights_digest.py", "tasks/promote/stage.py"):  # half written
         (held / name).write_bytes(before[name][: len(before[name]) // 2] + b"\n(")
     (held / "verdicts.json").write_text('{"1": false}')
     outcome = run.go_on()
@@ -207,7 +208,7 @@ def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
     code = "import sys, flows.retrain; from flows.snapshot import load_code; load_code(); print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     # erasing comes before a run, and models are loaded by children
-    elsewhere = ("tasks.erase.", "tasks.bounded_jinja", "tasks.chat.")
+    elsewhere = ("tasks.erase.", "tasks.runtime.bounded_jinja", "tasks.chat.")
     missing = {name for name in names - set(told.stdout.split()) if not name.startswith(elsewhere)}
-    assert missing == {"tasks.base.labelling", "tasks.base.load", "tasks.base.precision"}
+    assert missing == {"tasks.base.heads", "tasks.base.load", "tasks.base.precision"}
     assert "torch" not in told.stdout.split()

@@ -15,7 +15,7 @@ from flows.outcome import Outcome
 from flows.summary import Summary, read_summary
 from flows.telling import shortened, tell_summary
 from tasks.config import load_config
-from tasks.files import write_json, write_parquet
+from tasks.runtime.files import write_json, write_parquet
 
 VALIDATE = {
     "rows": 600, "accepted": 588, "refused": 12, "released": 0, "excluded": [],

@@ -10,13 +10,14 @@ import pytest
 from conftest import begin_round, params, write_params
 
 from flows import speaking
-from tasks import paths, versions
-from tasks.base.labelling import head_logits, text_ids
+from tasks import paths
+from tasks.base.heads import head_logits, text_ids
 from tasks.base.load import load_base, load_tokenizer
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
 from tasks.config import load_config
-from tasks.files import write_json
-from tasks.ledger import Entry
+from tasks.model_store import versions
+from tasks.model_store.ledger import Entry
+from tasks.runtime.files import write_json
 
 Strop = Callable[..., tuple[int, str, str]]
 LABELS = ("business", "体育", "tech")

@@ -24,15 +24,15 @@ from flows.telling import tell_summary
 from tasks.config import load_config
 from tasks.curate import stage as curate
 from tasks.ingest import stage as ingest
-from tasks.ledger import Entry
-from tasks.ledger_chain import Recorded
-from tasks.lineage import difference, versions, why
+from tasks.lineage import diff, row_history, version_data
 from tasks.lineage.drift import Drift
 from tasks.lineage.drift_plot import draw_drift
-from tasks.terminal import prepare_streams
+from tasks.model_store.ledger import Entry
+from tasks.model_store.ledger_chain import Recorded
+from tasks.runtime.terminal_text import prepare_streams
+from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
 from tasks.tracking.glance import Seen
 from tasks.validate import stage as validate
-from tasks.visible import shown, shown_in_json, shown_in_markdown
 
 ACTS = "\x1b[2J\x1b]8;;http://evil.example\x1b\\go\x1b]8;;\x1b\\\x9b31m\u202eevil\u2066\u2028\x07\x08\r"
 MARKUP = "[bold red]x[/] [link=http://evil.example]y[/link] [/nope]"
@@ -73,28 +73,28 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}
     more = {"test_epoch": 1, "test_rows": 9, "who": HOSTILE, "when": "2026-01-01T00:00:00Z", "why": HOSTILE}
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
-    for module in ("tasks.ledger", "flows.summary", "flows.delivery"):
+    for module in ("tasks.model_store.ledger", "flows.summary", "flows.delivery"):
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
     chain = [Recorded("c" * 40, entry) for entry in entries]
-    monkeypatch.setattr("tasks.serving.read_verified", lambda _: chain)
-    monkeypatch.setattr("tasks.serving.glance", lambda _: Seen(trouble=HOSTILE))
-    for module in (versions, why):
+    monkeypatch.setattr("tasks.model_store.serving.read_verified", lambda _: chain)
+    monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
+    for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
     monkeypatch.setattr(speaking, "load_speaker", lambda *_, **__: speaking.Speaker("base", None, None))
     monkeypatch.setattr(speaking, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
-    monkeypatch.setattr(difference, "difference", _difference)
+    monkeypatch.setattr(diff, "difference", _difference)
     return place
 
 
-def _difference(*_: str) -> difference.Difference:
+def _difference(*_: str) -> diff.Difference:
     row = {"row_id": "a" * 32, "family": "qa", "source": "qa", "instruction": HOSTILE, "input": "", "split": "train"}
-    found = difference.Difference(0, 1)
+    found = diff.Difference(0, 1)
     found.added.add({**row, "output": MARKUP})
     return found
 
 
 def _a_row(where: str) -> str:
-    from tasks.lineage.choose import chosen_rows
+    from tasks.lineage.select_rows import chosen_rows
 
     return chosen_rows([], [where])[0]
 
@@ -177,7 +177,7 @@ def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
 
 
 def test_a_plot_of_hostile_labels_is_a_picture_and_nothing_else(tmp_path: Path) -> None:
-    from tasks.evaluate.metrics import report_classes
+    from tasks.evaluate.class_report import report_classes
     from tasks.evaluate.plots import _save, _styled, draw_confusion
 
     labels = [HOSTILE[at : at + 24] for at in range(0, len(HOSTILE), 24)]
@@ -227,7 +227,7 @@ def test_markdown_of_a_text_is_its_text() -> None:
 
 def test_whatever_is_printed_in_a_process_of_ours_is_visible() -> None:
     code = (
-        "from tasks.terminal import prepare_streams; prepare_streams(); import sys, logging;"
+        "from tasks.runtime.terminal_text import prepare_streams; prepare_streams(); import sys, logging;"
         f"print({ACTS!r}); logging.warning({ACTS!r}); raise ValueError({ACTS!r} + 'postgresql://li:other33@db/x')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import toyworld
 
-from tasks import outputs, versioning
-from tasks.repository import with_repo
+from tasks.vcs import dvc_outputs, dvc_pipeline
+from tasks.vcs.dvc_repo import with_repo
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -32,11 +32,11 @@ def curate_by_hand() -> None:
 def recorded_by_dvc() -> str | None:
     """The hash that dvc.lock has after `dvc commit curate`."""
     with_repo(lambda repo: repo.commit("curate", force=True), "dvc commit")
-    return outputs.dataset_version()
+    return dvc_outputs.dataset_version()
 
 
 def test_a_dataset_made_by_hand_is_now_and_dvc_locks_is_named_beside_it(world: Path, strop: Strop) -> None:
-    recorded = outputs.dataset_version()
+    recorded = dvc_outputs.dataset_version()
     assert recorded is not None
     before = json.loads(strop("data", "versions", "--json")[1])
     assert (before["now"], before["recorded"]) == (recorded, recorded)
@@ -59,7 +59,7 @@ def test_a_dataset_made_by_hand_is_now_and_dvc_locks_is_named_beside_it(world: P
 
 
 def test_before_dvc_recorded_a_dataset_status_names_the_one_in_the_folder(world: Path, strop: Strop) -> None:
-    made = outputs.dataset_version()
+    made = dvc_outputs.dataset_version()
     assert made is not None
     Path("dvc.lock").unlink()
     code, out, err = strop("status")
@@ -74,6 +74,6 @@ def test_a_folder_that_did_not_change_is_not_read_again(
     world: Path, strop: Strop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert strop("status")[0] == 0  # which remembers that everything is up to date
-    monkeypatch.setattr(versioning, "is_unchanged", lambda: True)
-    monkeypatch.setattr(versioning, "with_repo", None)
-    assert versioning.unrecorded_dataset() is None
+    monkeypatch.setattr(dvc_pipeline, "is_unchanged", lambda: True)
+    monkeypatch.setattr(dvc_pipeline, "with_repo", None)
+    assert dvc_pipeline.unrecorded_dataset() is None

@@ -157,7 +157,7 @@ def test_a_model_answers_greedily_the_same_and_drawn_by_its_seed(trained: Traine
 
 def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, tmp_path: Path) -> None:
     """Another clone with an empty cache, no Prefect and no run cache: both train, and the weights are the same bits."""
-    from tasks.weights import weights_digest
+    from tasks.base.weights_digest import weights_digest
 
     root: Path = make_project.__wrapped__(tmp_path)()  # type: ignore[attr-defined]
     shutil.copytree(trained.root / "inbox", root / "inbox")
@@ -206,7 +206,7 @@ def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strop: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from flows import cli
-    from tasks.dataset import read_dataset
+    from tasks.dataset.read import read_dataset
 
     shutil.copytree(trained.root, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")

@@ -57,7 +57,7 @@ stages:
 
 MORE = """
 def validate():
-    from tasks.decisions import excluded_batches, read_decisions
+    from tasks.state.decisions import excluded_batches, read_decisions
     for file in sorted(Path("data/raw").rglob("*.parquet")):
         if file.stem not in excluded_batches(read_decisions()):
             Path("data/validated").mkdir(parents=True, exist_ok=True)

@@ -12,10 +12,10 @@ import pytest
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.files import read_json, write_json, write_parquet
 from tasks.gate import stage
 from tasks.gate.settings import GateSettings
-from tasks.round import Champion, Round, write_round
+from tasks.runtime.files import read_json, write_json, write_parquet
+from tasks.state.round import Champion, Round, write_round
 
 CONFIG: Any = SimpleNamespace(gate=GateSettings(bootstrap_samples=500))
 CHAMPION = Champion(3, "c" * 64)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 
-from tasks.statistics import (
+from tasks.scoring.statistics import (
     bootstrap_interval,
     difference_interval,
     is_binary,

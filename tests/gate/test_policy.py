@@ -11,7 +11,7 @@ import pytest
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Check, Verdict, judge, level_of_look
 from tasks.gate.settings import FamilyPolicy, GateSettings
-from tasks.round import Champion, Round
+from tasks.state.round import Champion, Round
 
 SETTINGS = GateSettings(min_rows=20, bootstrap_samples=500)
 FIRST = Round(Champion(1, "c" * 64), test_epoch=1, looks=0)

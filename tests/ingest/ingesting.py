@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import IngestResult, ingest_sources
-from tasks.manifest import read_manifest
+from tasks.state.manifest import read_manifest
 
 
 def settings(*sources: dict[str, Any]) -> IngestSettings:

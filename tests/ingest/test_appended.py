@@ -12,8 +12,8 @@ from conftest import topic_records, write_jsonl
 from ingesting import held, ingest
 
 from tasks import paths
-from tasks.ingest import jsonl, readers
-from tasks.manifest import read_manifest
+from tasks.ingest.readers import dispatch, jsonl
+from tasks.state.manifest import read_manifest
 
 NEWS = {"name": "news", "path": "a.jsonl", "shape": "text_label", "family": "topic"}
 
@@ -33,7 +33,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         places.append(offset_bytes)
         return read(content, encoding, offset_bytes, first_number)
 
-    monkeypatch.setattr(readers, "read_jsonl", noting)
+    monkeypatch.setattr(dispatch, "read_jsonl", noting)
     return places
 
 

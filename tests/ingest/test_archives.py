@@ -88,9 +88,9 @@ def test_what_is_no_archive_at_all_is_kept_as_one_record_that_says_so(ending: st
 
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
 def test_an_archive_bomb_is_refused_in_bounded_memory(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.ingest import streams
+    from tasks.ingest.readers import compression
 
-    monkeypatch.setattr(streams, "LEAST_BOUND_BYTES", 1_000_000)
+    monkeypatch.setattr(compression, "LEAST_BOUND_BYTES", 1_000_000)
     write(f"a.jsonl{ending}", packed(ending, ('{"text": "a", "label": "b"}\n' + " " * 1000 + "\n") * 20_000))
     (error,) = ingest(NEWS).errors
     assert "unpacks to more than" in str(error)

@@ -15,10 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from ingesting import errors, held, ingest, records
 
-from tasks.ingest import batches, json_document, json_text, lines
-from tasks.raw import record_digest, record_text
-from tasks.shapes import Problem, to_fields
-from tasks.strict_json import DEEPEST
+from tasks.ingest import batches
+from tasks.ingest.readers import json_document, json_text, lines
+from tasks.records.raw_batch import record_digest, record_text
+from tasks.records.shapes import Problem, to_fields
+from tasks.records.strict_json import DEEPEST
 
 NEWS = {"name": "news", "path": "in/*", "shape": "text_label", "family": "topic"}
 GOOD = b'{"text": "a", "label": "b"}'
@@ -216,7 +217,7 @@ VALUES = st.recursive(
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=4), max_size=6))
 def test_any_objects_come_back_as_they_went_in(rows: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    from tasks.ingest.readers import read_records
+    from tasks.ingest.readers.dispatch import read_records
     from tasks.ingest.settings import Source
 
     folder = tmp_path_factory.mktemp("any")

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.errors import SourceError
-from tasks.ingest import columnar
-from tasks.ingest.arrow_messages import unpacked_bytes
-from tasks.ingest.columnar import Bound, bytes_of, portions
-from tasks.ingest.streams import Content
-from tasks.ingest.table import read_parquet
+from tasks.ingest.readers import columnar
+from tasks.ingest.readers.arrow_messages import unpacked_bytes
+from tasks.ingest.readers.arrow_rows import read_parquet
+from tasks.ingest.readers.columnar import Bound, bytes_of, portions
+from tasks.ingest.readers.compression import Content
 
 MEGABYTE = "x" * 1_000_000
 
@@ -147,7 +147,7 @@ def test_rows_are_what_pyarrow_reads_whatever_their_types(tmp_path: Path) -> Non
     )
     path = tmp_path / "all.parquet"
     pq.write_table(table, path, row_group_size=3)
-    from tasks.ingest.table import record_json
+    from tasks.ingest.readers.arrow_rows import record_json
 
     assert read(path) == [record_json(row) for row in pq.read_table(path).to_pylist(maps_as_pydicts="strict")]
 
@@ -190,7 +190,7 @@ def test_a_packed_arrow_stream_says_what_it_comes_to(tmp_path: Path) -> None:
 def test_a_saved_dataset_whose_shards_are_packed_bombs_is_refused(tmp_path: Path) -> None:
     import datasets
 
-    from tasks.ingest.hub import list_splits, read_split
+    from tasks.ingest.connectors.hub import list_splits, read_split
     from tasks.ingest.settings import Source
 
     datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path / "saved")

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import REPOSITORY
 
-from tasks.ingest.parquet_pages import chunks_of, places_of
+from tasks.ingest.readers.parquet_pages import chunks_of, places_of
 
 READ_DAMAGED = """
 import sys
 from pathlib import Path
 from tasks.errors import SourceError
-from tasks.ingest.streams import Content
-from tasks.ingest.table import read_parquet
+from tasks.ingest.readers.compression import Content
+from tasks.ingest.readers.arrow_rows import read_parquet
 
 content, path = Path(sys.argv[1]).read_bytes(), Path("damaged.parquet")
 size = int.from_bytes(content[-8:-4], "little")

@@ -14,8 +14,8 @@ from conftest import write_jsonl
 from ingesting import ingest, records
 from realdata import real
 
-from tasks.ingest import images
-from tasks.shapes import Problem, to_fields
+from tasks.ingest.readers import images
+from tasks.records.shapes import Problem, to_fields
 
 CHATS = {"name": "chats", "path": "in/chats.jsonl", "shape": "messages", "family": "dialogue"}
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(50))

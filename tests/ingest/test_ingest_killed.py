@@ -17,8 +17,8 @@ from conftest import REPOSITORY, write_jsonl
 from ingesting import held, ingest
 
 from tasks import paths
-from tasks.files import file_digest
-from tasks.manifest import Batch, read_manifest
+from tasks.runtime.files import file_digest
+from tasks.state.manifest import Batch, read_manifest
 
 SOURCES = [
     {"name": name, "path": f"in/{name}*.jsonl", "shape": "text_label", "family": "topic"} for name in ("one", "two")

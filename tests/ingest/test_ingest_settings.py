@@ -14,7 +14,7 @@ from tasks.config import load_config
 from tasks.errors import ConfigError
 from tasks.ingest.fields import FIELDS, REQUIRED_FIELDS
 from tasks.ingest.settings import Shape, Source
-from tasks.shapes import SHAPES
+from tasks.records.shapes import SHAPES
 
 NEWS = {"name": "news", "path": "a.csv", "shape": "text_label", "family": "topic"}
 BARE = {"name": "news", "shape": "text_label", "family": "topic"}

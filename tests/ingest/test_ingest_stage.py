@@ -12,12 +12,12 @@ from conftest import params, topic_records, write_jsonl, write_params
 
 from tasks import paths
 from tasks.config import load_config
-from tasks.decisions import read_decisions
 from tasks.errors import BaseModelError, GitError, SourceError
-from tasks.files import file_digest
 from tasks.ingest import stage
-from tasks.manifest import read_manifest
-from tasks.round import read_round
+from tasks.runtime.files import file_digest
+from tasks.state.decisions import read_decisions
+from tasks.state.manifest import read_manifest
+from tasks.state.round import read_round
 
 NEWS = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
 
@@ -53,7 +53,7 @@ def test_a_file_whose_name_is_no_text_is_told_of_on_any_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tasks.git.require_repository", lambda: None)
+    monkeypatch.setattr("tasks.vcs.git.require_repository", lambda: None)
     write_jsonl(Path("inbox/a\udcd6.jsonl"), [])
     with pytest.raises(SourceError, match="the sources hold no rows"):
         ingest("no-base")
@@ -77,20 +77,20 @@ def test_what_was_collected_is_versioned_even_where_a_source_or_the_base_fails(p
 def test_an_ingestion_that_ended_before_dvc_is_taken_up_by_the_next(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import versioning
+    from tasks.vcs import dvc_pipeline
 
     def killed() -> None:
         raise KeyboardInterrupt
 
     write_jsonl(project / "inbox/a.jsonl", topic_records(9))
     with monkeypatch.context() as patch:
-        patch.setattr(versioning, "add_raw", killed)
+        patch.setattr(dvc_pipeline, "add_raw", killed)
         with pytest.raises(KeyboardInterrupt):
             ingest(tiny_gpt2)
     assert not paths.RAW_DVC.exists()
     ingest(tiny_gpt2)
     assert paths.RAW_DVC.exists()
-    assert versioning.changed_stages().get(str(paths.RAW_DVC)) is None
+    assert dvc_pipeline.changed_stages().get(str(paths.RAW_DVC)) is None
 
 
 def test_without_git_nothing_is_begun(project: Path, tiny_gpt2: Path) -> None:

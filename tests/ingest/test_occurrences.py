@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.ingest import occurrences
-from tasks.ingest.occurrences import Digests, Held, Reading
+from tasks.ingest.changes import occurrences
+from tasks.ingest.changes.occurrences import Digests, Held, Reading
 
 DIGESTS = st.lists(
     st.sampled_from(["00" * 16, "ff" * 16, "00" * 15 + "01", "ab" * 8 + "00" * 8, "ab" * 8 + "01" * 8, "12" * 16])

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ingesting import errors, ingest, records
 
-from tasks.manifest import read_manifest
-from tasks.records import read_raw, to_rows
-from tasks.shapes import to_fields
+from tasks.records.parse import read_raw, to_rows
+from tasks.records.shapes import to_fields
+from tasks.state.manifest import read_manifest
 
 TURNS = {"shape": "messages", "family": "tools"}
 PLAIN = {"shape": "alpaca", "family": "instruction"}

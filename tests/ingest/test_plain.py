@@ -9,10 +9,10 @@ import pytest
 from ingesting import errors, held, ingest, records
 from realdata import real
 
-from tasks.ingest import lines
-from tasks.ingest.readers import read_records
+from tasks.ingest.readers import lines
+from tasks.ingest.readers.dispatch import read_records
 from tasks.ingest.settings import Source
-from tasks.shapes import Problem, to_fields
+from tasks.records.shapes import Problem, to_fields
 
 TEXT = {"name": "text", "path": "a.txt", "shape": "text", "family": "text"}
 TAGS = {"name": "tags", "path": "a.conll", "shape": "conll", "family": "entities"}

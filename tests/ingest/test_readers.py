@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import SourceError
-from tasks.ingest import json_document, json_text, lines
-from tasks.ingest.lines import RawRecord
-from tasks.ingest.readers import read_records
+from tasks.ingest.readers import json_document, json_text, lines
+from tasks.ingest.readers.dispatch import read_records
+from tasks.ingest.readers.lines import RawRecord
 from tasks.ingest.settings import Source
-from tasks.raw import record_text
+from tasks.records.raw_batch import record_text
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from ingesting import held, ingest, settings
 
-from tasks.decisions import excluded_batches, read_decisions, record_decisions
 from tasks.errors import SourceError
-from tasks.ingest.reread import reread_alone
+from tasks.ingest.changes.reread import reread_alone
 from tasks.ingest.settings import Source
 from tasks.ingest.sources import anything_new
-from tasks.manifest import Batch, read_manifest
-from tasks.raw_notes import notes_of
-from tasks.records import read_raw, to_rows
+from tasks.records.parse import read_raw, to_rows
+from tasks.records.raw_notes import notes_of
+from tasks.state.decisions import excluded_batches, read_decisions, record_decisions
+from tasks.state.manifest import Batch, read_manifest
 
 LABEL = {"name": "news", "path": "in/*.jsonl", "shape": "text_label", "family": "topic"}
 COMPLETION = LABEL | {
@@ -105,7 +105,7 @@ def test_back_to_the_first_declaration_takes_the_first_batch_back() -> None:
 
 
 def test_what_was_cut_short_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.ingest import reread as module
+    from tasks.ingest.changes import reread as module
 
     write("a.jsonl", 2)
     ingest(LABEL)

@@ -14,12 +14,12 @@ from conftest import topic_records, write_jsonl
 
 from tasks import paths
 from tasks.errors import DataError, SourceError
-from tasks.files import file_digest
 from tasks.ingest import batches, sources
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import IngestResult, anything_new, ingest_sources
-from tasks.manifest import Batch, read_manifest
-from tasks.raw import RAW_SCHEMA, batch_id_of, record_digest
+from tasks.records.raw_batch import RAW_SCHEMA, batch_id_of, record_digest
+from tasks.runtime.files import file_digest
+from tasks.state.manifest import Batch, read_manifest
 
 NEWS = {"name": "news", "path": "inbox/*.jsonl", "shape": "text_label", "family": "topic"}
 

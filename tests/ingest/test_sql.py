@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from ingesting import held, ingest, records, settings
 
-from tasks.ingest import sql
+from tasks.ingest.connectors import sql
+from tasks.ingest.connectors.watermark import from_json, lowered, to_json
 from tasks.ingest.sources import anything_new
-from tasks.ingest.watermark import from_json, lowered, to_json
 
 TABLE = {
     "name": "tickets", "kind": "sql", "url": "sqlite:///tickets.db", "table": "answers", "watermark": "changed",
@@ -215,7 +215,7 @@ def test_of_rows_with_large_cells_few_are_held_at_a_time(monkeypatch: pytest.Mon
 
 
 def test_a_row_that_is_too_long_is_held_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.ingest.lines.MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingest.readers.lines.MAX_RECORD_BYTES", 1000)
     add((1, 10, "a", "card"), (2, 11, "城" * 1001, "card"))
     ingest(TABLE)
     assert [each["id"] for each in records("tickets")] == [1]

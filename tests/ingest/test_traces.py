@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ingesting import errors, held, ingest, records, settings
 
-from tasks.decisions import decided_rows, read_decisions, record_decision
 from tasks.ingest.sources import anything_new
-from tasks.manifest import read_manifest
-from tasks.records import read_raw, to_rows
-from tasks.shapes import to_fields
+from tasks.records.parse import read_raw, to_rows
+from tasks.records.shapes import to_fields
+from tasks.state.decisions import decided_rows, read_decisions, record_decision
+from tasks.state.manifest import read_manifest
 
 URI = "sqlite:///traces.db"
 CHAT = {
@@ -145,7 +145,7 @@ def test_a_crash_before_the_decision_leaves_it_to_the_next_run(monkeypatch: pyte
     ingest(CHAT)
     correct(trace, "4")
     with monkeypatch.context() as broken:
-        broken.setattr("tasks.ingest.corrections.record_decisions", lambda *of, **by: 1 / 0)
+        broken.setattr("tasks.ingest.connectors.corrections.record_decisions", lambda *of, **by: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ingest(CHAT)
     ingest(CHAT)

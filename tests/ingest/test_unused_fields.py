@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ingesting import ingest
 
-from tasks.manifest import read_manifest
-from tasks.raw_notes import notes_of
+from tasks.records.raw_notes import notes_of
+from tasks.state.manifest import read_manifest
 
 CHAT = {"name": "chat", "path": "in/*.jsonl", "shape": "messages", "family": "dialogue"}
 

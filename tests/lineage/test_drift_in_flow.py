@@ -17,14 +17,15 @@ from flows.markdown import as_markdown
 from flows.outcome import Outcome
 from flows.summary import Summary, read_summary
 from flows.telling import tell_summary
-from tasks import paths, versioning
+from tasks import paths
 from tasks.config import load_config
-from tasks.files import read_json, write_json
-from tasks.lineage import against_champion, sample, versions
-from tasks.lineage.against_champion import report_against_champion
+from tasks.lineage import champion_drift, sample, version_data
+from tasks.lineage.champion_drift import report_against_champion
 from tasks.lineage.sample import draw_sample
-from tasks.outputs import dataset_version
-from tasks.round import Champion, Round, write_round
+from tasks.runtime.files import read_json, write_json
+from tasks.state.round import Champion, Round, write_round
+from tasks.vcs import dvc_pipeline
+from tasks.vcs.dvc_outputs import dataset_version
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -47,7 +48,7 @@ def collect() -> str:
 
     run(load_config())
     for stage in ("validate", "curate"):
-        versioning.reproduce(stage)
+        dvc_pipeline.reproduce(stage)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "add", "-A", "-f", "dvc.lock", "data/raw.dvc", "data/decisions.jsonl"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "data"], check=True)
@@ -76,8 +77,8 @@ def project(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytes
     root, commits = template
     place = shutil.copytree(root, tmp_path / "project", symlinks=True)
     monkeypatch.chdir(place)
-    monkeypatch.setattr(versions, "registered_versions", lambda model: [1, 2])
-    monkeypatch.setattr(versions, "commit_of", lambda model, version: commits[version - 1])
+    monkeypatch.setattr(version_data, "registered_versions", lambda model: [1, 2])
+    monkeypatch.setattr(version_data, "commit_of", lambda model, version: commits[version - 1])
     return place
 
 
@@ -109,7 +110,7 @@ def test_a_shift_in_labels_is_named_in_the_summary_with_its_chinese_label(
 def test_it_is_measured_once_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin_round(champion=1)
     first = report_against_champion("tiny")
-    monkeypatch.setattr(against_champion, "measure_drift", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(champion_drift, "measure_drift", lambda *_: pytest.fail("measured again"))
     assert report_against_champion("tiny") == first
     begin_round(champion=2)
     assert report_against_champion("tiny")["state"] == "same data"
@@ -147,7 +148,7 @@ def test_what_keeps_it_from_measuring_is_told_and_tried_again(
 ) -> None:
     begin_round(champion=1)
     with monkeypatch.context() as patch:
-        patch.setattr(versions, "commit_of", lambda model, version: None)
+        patch.setattr(version_data, "commit_of", lambda model, version: None)
         report_against_champion("tiny")
     assert "drift: not measured: tiny v1: its commit is not in this repository" in capsys.readouterr().out
     assert all("git fetch --tags" in text.replace("\n", " ") for text in told(read_summary(load_config())))
@@ -167,7 +168,7 @@ def test_the_command_leaves_the_flows_report_alone(project: Path, capsys: pytest
 
 
 def test_a_large_version_is_sampled_by_hash_rank_and_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = versions.parts_of("tiny", "now")
+    parts = version_data.parts_of("tiny", "now")
     everything = {row["row_id"] for row in draw_sample(parts).read()}
     monkeypatch.setattr(sample, "MOST_ROWS", 30)
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
@@ -180,7 +181,7 @@ def test_a_large_version_is_sampled_by_hash_rank_and_says_so(project: Path, monk
 
 
 def test_long_texts_make_the_sample_smaller(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = versions.parts_of("tiny", "now")
+    parts = version_data.parts_of("tiny", "now")
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
     monkeypatch.setattr(sample, "MOST_BYTES", 2_000)
     drawn = draw_sample(parts)

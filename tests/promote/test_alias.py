@@ -17,15 +17,15 @@ from conftest import REPOSITORY
 from warm import WARM_COMMAND
 
 from flows.settling import follow_ledger
-from tasks import git
 from tasks.config import load_config
 from tasks.errors import RegistryError
-from tasks.ledger import LedgerMoved, champion_of, is_mirrored, read_ledger
+from tasks.model_store.ledger import LedgerMoved, champion_of, is_mirrored, read_ledger
+from tasks.model_store.serving import champion_at, read_serving
 from tasks.promote import stage
 from tasks.promote.stage import promote, reconcile, rollback
-from tasks.serving import champion_at, read_serving
 from tasks.tracking import glance as glancing
 from tasks.tracking.registry import Registry, open_registry
+from tasks.vcs import git
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -141,7 +141,7 @@ def test_a_promotion_while_the_ledger_is_read_breaks_nothing(world: Path, monkey
 
 
 def test_status_opens_no_registry_for_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import sys\nfrom tasks.config import load_config\nfrom tasks.serving import read_serving\n"
+    code = "import sys\nfrom tasks.config import load_config\nfrom tasks.model_store.serving import read_serving\n"
     code += "assert read_serving(load_config()).alias_follows\nprint([m for m in ('mlflow', 'sqlalchemy') if m in sys.modules])"
     expected = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert expected.stdout.strip() == "[]"

@@ -13,15 +13,16 @@ import toyworld
 from toyworld import git as user
 from toyworld import register, run_stages, set_params, set_verdicts
 
-from tasks import paths, versioning
+from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import RegistryError, StropError
-from tasks.ledger import LedgerMoved, champion_of, read_ledger
+from tasks.model_store.ledger import LedgerMoved, champion_of, read_ledger
 from tasks.promote import stage
 from tasks.promote.stage import promote, reconcile, rollback
 from tasks.register.pending import pending
-from tasks.round import read_round
+from tasks.state.round import read_round
 from tasks.tracking.registry import Registry, open_registry
+from tasks.vcs import dvc_pipeline
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -178,14 +179,14 @@ def test_promotion_rollback_and_a_hand_moved_alias_leave_dvc_status_clean(world:
         return told.returncode == 0
 
     round_before = paths.ROUND.read_bytes()
-    assert versioning.is_clean()
+    assert dvc_pipeline.is_clean()
     promote(load_config(), 2, why="passed", expected_champion=1)
-    assert versioning.is_clean()
+    assert dvc_pipeline.is_clean()
     rollback(load_config(), why="complaints", expected_champion=2)
-    assert versioning.is_clean()
+    assert dvc_pipeline.is_clean()
     open_registry(load_config()).set_alias("champion", 2)  # by hand
     assert serving(load_config()) == (1, 2)
-    assert versioning.is_clean()
+    assert dvc_pipeline.is_clean()
     assert is_clean_by_the_command()
     run_stages()
     assert paths.ROUND.read_bytes() == round_before, "the round was begun anew though nothing is new"

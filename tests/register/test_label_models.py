@@ -12,18 +12,18 @@ import torch
 from conftest import begin_round, params, toy_rows, write_params, write_part
 
 from tasks import paths
-from tasks.base.labelling import head_logits, text_ids
+from tasks.base.heads import head_logits, text_ids
 from tasks.base.load import load_base, load_tokenizer, load_trained
-from tasks.base.resolve import read_base
+from tasks.base.pin import read_base
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import RegistryError
-from tasks.files import read_json, write_json
 from tasks.finetune.stage import run as finetune
 from tasks.register.logged_model import log_model
 from tasks.render.stage import run as render
+from tasks.runtime.files import read_json, write_json
 from tasks.tracking.registry import Registry, open_registry
-from tasks.weights import weights_digest
 
 TEXT = "The striker scored, 体育新闻。"
 

@@ -22,7 +22,7 @@ from tasks import paths
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.errors import RegistryError
-from tasks.ledger import read_ledger
+from tasks.model_store.ledger import read_ledger
 from tasks.promote.stage import promote
 from tasks.register import logged_model, rebuild, stage
 from tasks.register.rebuild import Rebuilt

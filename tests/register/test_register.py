@@ -13,19 +13,21 @@ import pytest
 import toyworld
 from toyworld import git, run_stages, set_params, set_verdicts, users_view
 
-from tasks import git as door
-from tasks import outputs, paths, versioning
+from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
 from tasks.errors import GitError, RegistryError, VersioningError
-from tasks.files import content_digest
-from tasks.ledger import LedgerBroken, champion_of, head_of, read_ledger
-from tasks.logged import LOGGED
+from tasks.model_store.ledger import LedgerBroken, champion_of, head_of, read_ledger
+from tasks.model_store.logged_files import LOGGED
+from tasks.model_store.versions import commit_of, receipt_at, weights_folder
 from tasks.promote.stage import promote
-from tasks.register import logged_model, run, stage
+from tasks.register import logged_model, stage
+from tasks.register import mlflow_run as run
 from tasks.register.pending import pending
+from tasks.runtime.files import content_digest
 from tasks.tracking.registry import Registry, open_registry
-from tasks.versions import commit_of, receipt_at, weights_folder
-from tasks.weights import weights_digest
+from tasks.vcs import dvc_outputs, dvc_pipeline
+from tasks.vcs import git as door
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -54,7 +56,7 @@ STEPS: list[tuple[Any, str]] = [
     (door, "create_tag"),
     (Registry, "set_version_tags"),
     (Registry, "set_alias"),
-    (versioning, "push"),
+    (dvc_pipeline, "push"),
 ]
 
 
@@ -139,7 +141,7 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
     assert version.tags == {
         "strop.receipt": registered.receipt,
         "strop.weights": weights_digest(paths.MODEL),
-        "strop.dataset": outputs.dataset_version(),
+        "strop.dataset": dvc_outputs.dataset_version(),
         "strop.commit": commit,
         "strop.verdict": "passed",
         "strop.files": content_digest(json.loads(door.read_at(commit, LOGGED) or b"")["files"]),
@@ -156,7 +158,7 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
     assert recorded.data.metrics["candidate/overall/score"] == 0.9
     assert len(registry.client.get_metric_history(version.run_id, "train/loss")) == 4
     (dataset,) = recorded.inputs.dataset_inputs
-    assert dataset.dataset.digest == outputs.dataset_version()
+    assert dataset.dataset.digest == dvc_outputs.dataset_version()
     files = {f.path for f in registry.client.list_artifacts(version.run_id)} | {
         f.path for f in registry.client.list_artifacts(version.run_id, "plots")
     }
@@ -205,7 +207,7 @@ def test_nor_does_one_of_a_candidate_that_was_judged_against_a_champion(serving:
 
 def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
     set_verdicts(seed1=False)
-    versioning.reproduce("gate")
+    dvc_pipeline.reproduce("gate")
     registered = stage.run(load_config())
     assert not registered.passed
     assert git("tag", "--list") == ""
@@ -216,7 +218,7 @@ def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
 
 def test_equal_weights_under_a_new_verdict_are_stored_once(judged: Path) -> None:
     set_verdicts(seed1=False)
-    versioning.reproduce("gate")
+    dvc_pipeline.reproduce("gate")
     assert stage.run(load_config()).version == 1
     run_stages(rejudge=True)
     assert json.loads(paths.ROUND.read_text())["looks"] == 1
@@ -229,7 +231,7 @@ def test_equal_weights_under_a_new_verdict_are_stored_once(judged: Path) -> None
 def test_equal_weights_with_another_template_are_a_model_of_their_own(judged: Path) -> None:
     """What is registered is what was judged, file by file, and each version answers with its own files."""
     set_verdicts(seed1=False, seed5=False)
-    versioning.reproduce("gate")
+    dvc_pipeline.reproduce("gate")
     assert stage.run(load_config()).version == 1
     shutil.copytree("adapters/1", "adapters/5")
     Path("adapters/5/templates.json").write_text('{"max_length_tokens": 5}')
@@ -253,9 +255,9 @@ def test_registry_and_project_share_the_weights_on_one_disk(judged: Path) -> Non
 
 
 def test_a_reload_through_the_alias_gives_equal_logits(serving: Path) -> None:
+    from tasks.base.convert import base_folder
     from tasks.base.load import load_trained
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.pin import read_base
 
     registry = open_registry(load_config())
     model, tokenizer = registry.load_model("models:/tiny@champion", base_folder(read_base()))

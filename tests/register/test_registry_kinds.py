@@ -15,11 +15,11 @@ from tasks import paths
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.errors import RegistryError
-from tasks.ledger import champion_of, read_ledger
+from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.model_store.versions import weights_folder
 from tasks.promote.stage import promote, rollback
 from tasks.register import logged_model, stage
 from tasks.tracking.registry import open_registry
-from tasks.versions import weights_folder
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -86,9 +86,9 @@ def _holds_what_it_should(run_id: str) -> None:
     assert recorded.data.params["finetune.lora.rank"] == "4"
     assert len(registry.client.get_metric_history(run_id, "train/loss")) == 4
     assert {"receipt.json", "verdict.json"} <= {file.path for file in registry.client.list_artifacts(run_id)}
+    from tasks.base.convert import base_folder
     from tasks.base.load import load_trained
-    from tasks.base.materialise import base_folder
-    from tasks.base.resolve import read_base
+    from tasks.base.pin import read_base
 
     record = read_base()
     model, tokenizer = registry.load_model(f"models:/{registry.model}@champion", base_folder(record))

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import toyworld
 
-from tasks import mirror, paths
+from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
-from tasks.mirror import EVENTS_FILE, mirror_curves
 from tasks.register import stage
 from tasks.register.trials import complete_trials
-from tasks.searched import draw_last_search, draw_search
+from tasks.tracking import live_metrics
+from tasks.tracking.live_metrics import EVENTS_FILE, mirror_curves
 from tasks.tracking.registry import Registry, open_registry
-from tasks.weights import weights_digest
+from tasks.tracking.search_plots import draw_last_search, draw_search
 
 
 def trial(number: int, state: str, loss: float | None, losses: dict[str, float], rate: float) -> dict[str, Any]:
@@ -104,8 +105,8 @@ def test_killed_in_the_midst_of_the_trials_and_done_again_each_is_there_once(
 
 
 def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 120)
+    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "PATIENCE_SECONDS", 120)
     with mirror_curves(load_config()):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         events = [{"step": 1, "loss": 3.0, "trial": 0}, {"step": 2, "valid_loss": 2.0, "trial": 0}]

@@ -12,11 +12,11 @@ from jinja2.exceptions import SecurityError, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tasks.base.load import load_tokenizer
-from tasks.bounded_jinja.environment import BoundedEnvironment
 from tasks.errors import ConfigError
-from tasks.render.chat import ChatFormat
-from tasks.render.conversation import Conversation
-from tasks.render.templates import read_templates, write_question
+from tasks.render.templates.chat_template import ChatFormat
+from tasks.render.templates.conversation import Conversation
+from tasks.render.templates.templates import read_templates, write_question
+from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
 
 ENDLESS = {
     "loops within loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",

@@ -12,13 +12,13 @@ from conftest import begin_round, params, toy_rows, write_params, write_part
 from transformers import AutoTokenizer
 
 from tasks import paths
-from tasks.base.labelling import text_ids
+from tasks.base.heads import text_ids
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
-from tasks.files import read_json
+from tasks.dataset.rendered import TEMPLATES, TEST, read_rendered
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.rendered import TEMPLATES, TEST, read_rendered
-from tasks.row import row_id_of
+from tasks.runtime.files import read_json
 
 LABELS = paths.RENDERED / "labels"
 

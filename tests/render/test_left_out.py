@@ -15,11 +15,11 @@ from flows.row_table import lines_of, read_data
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
-from tasks.dataset import read_dataset
-from tasks.files import read_json
+from tasks.dataset.read import read_dataset
+from tasks.dataset.rendered import TEST, read_left_out, read_rendered
+from tasks.records.row import row_id_of
 from tasks.render.stage import run as render
-from tasks.rendered import TEST, read_left_out, read_rendered
-from tasks.row import row_id_of
+from tasks.runtime.files import read_json
 
 
 def changed(row: dict[str, Any], **fields: Any) -> dict[str, Any]:

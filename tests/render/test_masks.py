@@ -12,12 +12,12 @@ from conftest import REPOSITORY
 
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
-from tasks.files import canonical_json
-from tasks.render.chat import ChatFormat
-from tasks.render.conversation import make_conversation
-from tasks.render.templates import read_templates, write_answer, write_question
-from tasks.render.tokens import Example, Renderer
-from tasks.targets import Frame, read_target
+from tasks.render.templates.chat_template import ChatFormat
+from tasks.render.templates.conversation import make_conversation
+from tasks.render.templates.templates import read_templates, write_answer, write_question
+from tasks.render.tokens.tokens import Example, Renderer
+from tasks.runtime.files import canonical_json
+from tasks.scoring.targets import Frame, read_target
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]

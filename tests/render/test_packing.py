@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.render.best_fit import Numbers, best_fit
-from tasks.render.by_length import ranks_of
-from tasks.render.packing import Packed, pack
+from tasks.render.packing.best_fit import Numbers, best_fit
+from tasks.render.packing.by_length import ranks_of
+from tasks.render.packing.packing import Packed, pack
 
 Lengths = npt.NDArray[np.integer[Any]]
 

@@ -12,18 +12,20 @@ import pytest
 from conftest import begin_round, params, toy_rows, write_params, write_part
 from rawtext import text_rows
 
-from tasks import dataset, paths
+from tasks import paths
 from tasks.base.load import load_tokenizer
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset import read
+from tasks.dataset.rendered import TEST, read_rendered, read_rows
 from tasks.errors import DataError
-from tasks.files import file_digest, read_json
-from tasks.render import rows, stage
-from tasks.render.forms import MODULES
+from tasks.records.row import row_id_of
+from tasks.render import row_store as rows
+from tasks.render import stage
+from tasks.render.forms.forms import MODULES
 from tasks.render.stage import run as render
-from tasks.rendered import TEST, read_rendered, read_rows
-from tasks.row import row_id_of
-from tasks.start import Start
+from tasks.runtime.files import file_digest, read_json
+from tasks.state.training_start import Start
 
 Row = dict[str, Any]
 WORSE = "That I would rather not say."
@@ -102,7 +104,7 @@ def test_what_preferences_are_taught_with_is_what_answers_are_taught_with(
 def test_several_processes_write_the_bytes_of_one(
     form: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(read, "ROWS_AT_ONCE", 16)
     monkeypatch.setattr(rows, "PORTION_ROWS", 8)
     write_params(project, params(tiny_llama, [], render={"max_length_tokens": 120}))
     begin_round(load_config())

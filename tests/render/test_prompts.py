@@ -14,23 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toychat import MARKERS, NO_GENERATION_PROMPT, OPEN_THOUGHT, PARTS, QWEN3, TEMPLATES, chat_tokenizer
 
-from tasks.chat.prompts import Prompts
+from tasks.base.generation import answer_reader
+from tasks.base.prompts import Prompts
 from tasks.chat.writing import THOUGHT
-from tasks.decoding import answer_reader
+from tasks.dataset.rendered import TEMPLATES as TEMPLATES_FILE
+from tasks.dataset.rendered import thinks_by_training
 from tasks.errors import ConfigError
-from tasks.evaluate.asking import score_rows
-from tasks.files import canonical_json, write_json
-from tasks.judging import judge_answer
-from tasks.render.answers import test_row as row_of_test
-from tasks.render.chat import ChatFormat
-from tasks.render.conversation import Conversation, make_conversation
-from tasks.render.forms import Material
-from tasks.render.pairs import _pair as as_pair
+from tasks.evaluate.predictions import score_rows
+from tasks.render.forms.answers import test_row as row_of_test
+from tasks.render.forms.forms import Material
+from tasks.render.forms.pairs import _pair as as_pair
 from tasks.render.settings import RenderSettings
-from tasks.render.templates import read_templates
-from tasks.render.tokens import Dropped, Example, Renderer
-from tasks.rendered import TEMPLATES as TEMPLATES_FILE
-from tasks.rendered import thinks_by_training
+from tasks.render.templates.chat_template import ChatFormat
+from tasks.render.templates.conversation import Conversation, make_conversation
+from tasks.render.templates.templates import read_templates
+from tasks.render.tokens.tokens import Dropped, Example, Renderer
+from tasks.runtime.files import canonical_json, write_json
+from tasks.scoring.score import judge_answer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 NAMED = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "data/templates/chat").glob("*.jinja")}

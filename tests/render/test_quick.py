@@ -11,16 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from tasks.files import canonical_json
-from tasks.render import words
-from tasks.render.chat import ChatFormat
-from tasks.render.conversation import Conversation
-from tasks.render.quick import QuickFormat
-from tasks.render.sought import compared_texts
-from tasks.render.spaces import ends_of_spaces
-from tasks.render.templates import _parse, read_templates, write_answer
-from tasks.render.tokens import Example, Renderer
-from tasks.render.words import WordTable
+from tasks.render.templates.chat_template import ChatFormat
+from tasks.render.templates.chat_template_cache import QuickFormat
+from tasks.render.templates.conversation import Conversation
+from tasks.render.templates.template_analysis import compared_texts
+from tasks.render.templates.templates import _parse, read_templates, write_answer
+from tasks.render.tokens import word_cache
+from tasks.render.tokens.pretokenize import ends_of_spaces
+from tasks.render.tokens.tokens import Example, Renderer
+from tasks.render.tokens.word_cache import WordTable
+from tasks.runtime.files import canonical_json
 
 LOOKING = {
     "a named text cut off": ("{% set tag = '</think>' %}", "m.content.split(tag)[-1]"),
@@ -212,7 +212,7 @@ def test_a_template_that_failed_writes_the_next_row_as_ever() -> None:
 
 
 def test_a_table_that_is_full_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "MOST_TOKENS", 20)
+    monkeypatch.setattr(word_cache, "MOST_TOKENS", 20)
     table = WordTable(TOKENIZER)
     for number in range(12):
         texts = [f"row {number} names {number * 7} cities", "the same again"]

@@ -12,15 +12,15 @@ from conftest import REPOSITORY, params, toy_rows, write_params, write_part
 
 from tasks import paths
 from tasks.base.load import load_tokenizer
-from tasks.base.resolve import pin_base
+from tasks.base.pin import pin_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset.rendered import TEMPLATES, TEST, read_rendered
 from tasks.errors import ConfigError, DataError
-from tasks.files import read_json
 from tasks.render.stage import run
-from tasks.render.templates import read_templates, write_answer, write_question
-from tasks.render.tokens import Dropped, Example, Renderer
-from tasks.rendered import TEMPLATES, TEST, read_rendered
+from tasks.render.templates.templates import read_templates, write_answer, write_question
+from tasks.render.tokens.tokens import Dropped, Example, Renderer
+from tasks.runtime.files import read_json
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 
@@ -155,7 +155,7 @@ def test_the_splits_hold_each_row_once_and_test_rows_stay_out_of_training(config
 
 
 def test_rendering_twice_gives_equal_bytes(config: PipelineConfig) -> None:
-    from tasks.files import folder_digest
+    from tasks.runtime.files import folder_digest
 
     write_part(toy_rows())
     curate(config)

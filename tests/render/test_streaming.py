@@ -15,15 +15,17 @@ from conftest import params, toy_rows, write_params, write_part
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import dataset, paths
-from tasks.base.resolve import pin_base
+from tasks import paths
+from tasks.base.pin import pin_base
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
+from tasks.dataset import read as dataset
+from tasks.dataset.rendered import TEST
 from tasks.errors import ConfigError
-from tasks.files import file_digest, read_batches
-from tasks.manifest import read_manifest, write_manifest
-from tasks.render import arrays, rows, stage
-from tasks.rendered import TEST
+from tasks.render import row_store, stage
+from tasks.render.packing import arrays
+from tasks.runtime.files import file_digest, read_batches
+from tasks.state.manifest import read_manifest, write_manifest
 
 BALANCE = [{"family": "topic", "weight": 2.5}, {"family": "qa", "max_rows": 12}]
 
@@ -60,14 +62,14 @@ def test_the_text_is_never_held_whole(config: PipelineConfig, monkeypatch: pytes
     write_manifest([replace(batch, sha256=file_digest(batch.path)) for batch in read_manifest()])
     _hold_few(monkeypatch, 16)
     held: list[int] = []
-    portions = rows.Rows.portions
+    portions = row_store.Rows.portions
 
-    def watched(self: rows.Rows) -> Iterator[pa.Table]:
+    def watched(self: row_store.Rows) -> Iterator[pa.Table]:
         for portion in portions(self):
             held.append(pa.total_allocated_bytes())
             yield portion
 
-    monkeypatch.setattr(rows.Rows, "portions", watched)
+    monkeypatch.setattr(row_store.Rows, "portions", watched)
     start = pa.total_allocated_bytes()
     stage.run(config)
     text = sum(len(row["input"]) for row in many)
@@ -98,12 +100,12 @@ def test_what_a_killed_run_left_goes_with_the_next(config: PipelineConfig) -> No
 
 
 def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "PORTION_BYTES", 10_000)
-    subjects = [dict.fromkeys(rows.COLUMNS, "") | {"row_id": str(n), "output": f"{n} " * 500} for n in range(40)]
-    with rows.Gathering(tmp_path / "rows.parquet") as gathering:
+    monkeypatch.setattr(row_store, "PORTION_BYTES", 10_000)
+    subjects = [dict.fromkeys(row_store.COLUMNS, "") | {"row_id": str(n), "output": f"{n} " * 500} for n in range(40)]
+    with row_store.Gathering(tmp_path / "rows.parquet") as gathering:
         gathering.add(pa.Table.from_pylist(subjects))
     times = np.array([3] * 10 + [0] * 10 + [1] * 20, np.int32)
-    portions = list(rows.Rows(tmp_path / "rows.parquet", 40, times).portions())
+    portions = list(row_store.Rows(tmp_path / "rows.parquet", 40, times).portions())
     assert max(len(portion) for portion in portions) <= 10
     expected = [str(n) for n, count in enumerate(times) for _ in range(count)]
     assert [row_id for portion in portions for row_id in portion["row_id"].to_pylist()] == expected
@@ -136,6 +138,6 @@ def _arrays() -> dict[str, str]:
 
 def _hold_few(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(dataset, "ROWS_AT_ONCE", at_once)
-    monkeypatch.setattr(rows, "PORTION_ROWS", at_once)
-    monkeypatch.setattr(rows, "_WRITTEN_AT_ONCE_BYTES", 2**17)
+    monkeypatch.setattr(row_store, "PORTION_ROWS", at_once)
+    monkeypatch.setattr(row_store, "_WRITTEN_AT_ONCE_BYTES", 2**17)
     monkeypatch.setattr(arrays, "EXAMPLES_AT_ONCE", at_once)

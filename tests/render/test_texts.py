@@ -17,11 +17,11 @@ from rawtext import text_rows, write_texts_and_answers
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate
-from tasks.finetune.packed import PackedRows
-from tasks.render import texts
+from tasks.dataset.rendered import Rendered, read_rendered
+from tasks.finetune.step.packed_attention import PackedRows
+from tasks.render.forms import texts
+from tasks.render.forms.texts import cut_into_pieces
 from tasks.render.stage import run as render
-from tasks.render.texts import cut_into_pieces
-from tasks.rendered import Rendered, read_rendered
 
 TOKENIZER = make_tiny_tokenizer()
 END = TOKENIZER.eos_token_id

@@ -9,11 +9,11 @@ import pytest
 from conftest import REPOSITORY
 
 from tasks.base.load import load_tokenizer
-from tasks.render.forms import Material
-from tasks.render.pairs import pairs
+from tasks.render.forms.forms import Material
+from tasks.render.forms.pairs import pairs
 from tasks.render.settings import RenderSettings
-from tasks.render.templates import read_templates
-from tasks.render.tokens import Example, Renderer
+from tasks.render.templates.templates import read_templates
+from tasks.render.tokens.tokens import Example, Renderer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 THINKING = (

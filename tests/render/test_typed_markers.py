@@ -18,18 +18,18 @@ from test_masks import spaced
 from toychat import CHATML, MARKERS, TEMPLATES, TRIMMING, chat_tokenizer, save_llama
 
 from tasks import paths
-from tasks.base.labelling import text_ids
+from tasks.base.heads import text_ids
 from tasks.base.load import load_tokenizer
+from tasks.base.prompts import Prompts
 from tasks.chat.markers import TypedMarkers, control_tokens, plain_ids
-from tasks.chat.prompts import Prompts
 from tasks.config import load_config
-from tasks.files import canonical_json
-from tasks.render import texts
-from tasks.render.forms import Material, writer_of
-from tasks.render.rows import COLUMNS, Gathering, Rows
-from tasks.render.templates import read_templates
-from tasks.render.tokens import Example, Renderer
-from tasks.rendered import FORM_OF
+from tasks.dataset.rendered import FORM_OF
+from tasks.render.forms import texts
+from tasks.render.forms.forms import Material, writer_of
+from tasks.render.row_store import COLUMNS, Gathering, Rows
+from tasks.render.templates.templates import read_templates
+from tasks.render.tokens.tokens import Example, Renderer
+from tasks.runtime.files import canonical_json
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 NAMED = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "data/templates/chat").glob("*.jinja")}

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.records import RECORD_SCHEMA
-from tasks.row import NO_TEXT
-from tasks.text import segment
-from tasks.validate.contract import FamilyContract
-from tasks.validate.damage import mojibake_runs, replacement_characters
+from tasks.records.parse import RECORD_SCHEMA
+from tasks.records.row import NO_TEXT
+from tasks.records.segmentation import segment
+from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.judge import find, fold
-from tasks.validate.rules import _TOLD, rules_of
-from tasks.validate.script import letters_in
+from tasks.validate.measures.mojibake import mojibake_runs, replacement_characters
+from tasks.validate.measures.script import letters_in
+from tasks.validate.rules.rules import _TOLD, rules_of
 
 CONTRACT = FamilyContract.model_validate_json("""{
   "required_fields": ["system", "input"], "min_input_segments": 2, "max_input_segments": 5, "min_output_segments": 1,

@@ -8,8 +8,8 @@ import pytest
 from conftest import REPOSITORY
 
 from tasks.errors import ConfigError
-from tasks.validate.contract import FamilyContract
-from tasks.validate.contract_files import load_contract
+from tasks.validate.contract.contract import FamilyContract
+from tasks.validate.load_contract import load_contract
 
 
 def write(tmp_path: Path, text: str) -> Path:

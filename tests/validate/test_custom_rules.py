@@ -8,9 +8,9 @@ import pytest
 from test_judge import alpaca, batch_of, judge, raw_of, reasons, refuse
 
 from tasks.errors import ConfigError
-from tasks.validate.contract import FamilyContract
-from tasks.validate.contract_files import load_contract
-from tasks.validate.rules import rules_of, sentence_of
+from tasks.validate.contract.contract import FamilyContract
+from tasks.validate.load_contract import load_contract
+from tasks.validate.rules.rules import rules_of, sentence_of
 
 RULES = """\
 all:
@@ -70,7 +70,7 @@ def test_bounds_in_characters_and_languages_hold_beside_those_in_segments() -> N
 def test_a_problem_that_no_rule_knows_is_refused_by_its_own_name() -> None:
     import pyarrow as pa
 
-    from tasks.records import to_rows
+    from tasks.records.parse import to_rows
     from tasks.validate.judge import decide, find, fold
 
     raw = raw_of([alpaca()])

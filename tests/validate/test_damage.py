@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.validate.damage import mojibake_runs, pattern_of_damage, replacement_characters
+from tasks.validate.measures.mojibake import mojibake_runs, pattern_of_damage, replacement_characters
 
 SOUND = [
     "", "plain", "São Tomé, Größe, naïve café", "„Spaß“, sagte er: “Olé”… ÷ 20 °C", "ÉTÉ”—“À”", "Привет, мир", "مرحبا",

@@ -13,10 +13,10 @@ from test_judge import CONTRACT, alpaca, batch_of, judge, raw_of
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.records import to_rows
-from tasks.validate import rules
-from tasks.validate.contract import FamilyContract
+from tasks.records.parse import to_rows
+from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.judge import find, fold
+from tasks.validate.rules import rules
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ RECORDS: list[Any] = [alpaca("fine"), alpaca(""), alpaca("\ufffd"), alpaca(3), b
 
 def frame_of(records: list[Any], is_large: bool = False) -> Any:
     """What Great Expectations is given of the records, where they are a chunk, and where they are a large batch."""
-    from tasks.validate.expectations import recorded_frame, rows_frame
+    from tasks.validate.gx.expectations import recorded_frame, rows_frame
 
     raw = raw_of(records)
     table = to_rows(raw, batch_of(raw))
@@ -40,7 +40,7 @@ def frame_of(records: list[Any], is_large: bool = False) -> Any:
 
 @pytest.mark.parametrize("is_large", [False, True])
 def test_data_docs_show_the_same_counts_as_the_verdict(is_large: bool) -> None:
-    from tasks.validate.expectations import build_docs, check_batch
+    from tasks.validate.gx.expectations import build_docs, check_batch
 
     judged = judge(raw_of(RECORDS), CONTRACT.all, 0.5)
     frame = frame_of(RECORDS, is_large)
@@ -61,7 +61,7 @@ def test_data_docs_show_the_same_counts_as_the_verdict(is_large: bool) -> None:
 
 
 def test_a_verdict_that_differs_from_the_suite_is_a_bug_of_ours() -> None:
-    from tasks.validate.expectations import check_batch
+    from tasks.validate.gx.expectations import check_batch
 
     frame = frame_of(RECORDS)
     facts = judge(raw_of(RECORDS), CONTRACT.all, 0.5).facts
@@ -71,7 +71,7 @@ def test_a_verdict_that_differs_from_the_suite_is_a_bug_of_ours() -> None:
 
 
 def test_a_check_that_breaks_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.validate import expectations
+    from tasks.validate.gx import expectations
 
     def breaks(*_: Any) -> Any:
         raise ZeroDivisionError("a bug in the predicate")
@@ -90,7 +90,7 @@ def test_a_check_that_breaks_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_contracts_own_rules_are_expectations_like_the_others(is_large: bool) -> None:
-    from tasks.validate.expectations import build_docs, check_batch, recorded_frame, rows_frame
+    from tasks.validate.gx.expectations import build_docs, check_batch, recorded_frame, rows_frame
 
     contract = FamilyContract.model_validate_json("""{"rules": [
         {"name": "no_urls", "field": "output", "must_not_match": "https?://"},
@@ -112,7 +112,7 @@ def test_a_contracts_own_rules_are_expectations_like_the_others(is_large: bool) 
 
 @pytest.mark.parametrize("is_large", [False, True])
 def test_data_docs_show_html_of_rows_and_rules_as_text(is_large: bool) -> None:
-    from tasks.validate.expectations import build_docs, check_batch, recorded_frame, rows_frame
+    from tasks.validate.gx.expectations import build_docs, check_batch, recorded_frame, rows_frame
 
     html = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     rule = {"name": "short_answer", "expression": "length(output) <= 4", "said": f"short {html}"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.validate.expression import parse_expression
+from tasks.validate.measures.expression import parse_expression
 
 ROWS = {
     "instruction": ["Say it", "说", ""],

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 from conftest import REPOSITORY, topic_records
 
-from tasks.files import canonical_json
-from tasks.manifest import Batch
-from tasks.raw import RAW_SCHEMA, record_digest, record_text
-from tasks.records import to_rows
-from tasks.row import QUARANTINE_SCHEMA, VERDICT_SCHEMA
-from tasks.validate.contract import FamilyContract
-from tasks.validate.contract_files import load_contract
+from tasks.records.parse import to_rows
+from tasks.records.raw_batch import RAW_SCHEMA, record_digest, record_text
+from tasks.records.row import QUARANTINE_SCHEMA, VERDICT_SCHEMA
+from tasks.runtime.files import canonical_json
+from tasks.state.manifest import Batch
+from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.judge import Facts, decide, find, fold
-from tasks.validate.lines import refused_lines
-from tasks.validate.rules import RULES, UNIQUE_ID, rules_of, sentence_of
+from tasks.validate.load_contract import load_contract
+from tasks.validate.quarantine_rows import refused_lines
+from tasks.validate.rules.rules import RULES, UNIQUE_ID, rules_of, sentence_of
 
 CONTRACT = load_contract(REPOSITORY / "data/contract/contract.yaml")
 CHINESE = "这是一个关于机器学习的问题，请你用中文详细地回答它。"

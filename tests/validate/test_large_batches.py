@@ -19,14 +19,14 @@ from test_judge import alpaca, raw_of
 
 from tasks import paths
 from tasks.errors import ConfigError, DataError
-from tasks.files import file_digest, folder_digest, read_json, write_parquet
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
-from tasks.manifest import Batch, read_manifest
+from tasks.runtime.files import file_digest, folder_digest, read_json, write_parquet
+from tasks.state.manifest import Batch, read_manifest
 from tasks.validate import chunks, stage
-from tasks.validate.contract_files import load_contract
+from tasks.validate.load_contract import load_contract
+from tasks.validate.processes import Workers
 from tasks.validate.settings import ValidateSettings
-from tasks.validate.workers import Workers
 
 
 @pytest.fixture(autouse=True)
@@ -142,9 +142,9 @@ def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
 
 MEASURE = """
 import sys
-from tasks.manifest import Batch
+from tasks.state.manifest import Batch
 from tasks.validate import chunks
-from tasks.validate.contract import FamilyContract
+from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.judge import fold
 from tasks.validate.stage import look_at
 chunks.BYTES = 4 << 20

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.text import segment
-from tasks.validate.contract import Script
-from tasks.validate.measure import (
+from tasks.records.segmentation import segment
+from tasks.validate.contract.contract import Script
+from tasks.validate.measures.measure import (
     MAY_GROW,
     MOST_OF_ONE,
     characters_of,
@@ -23,7 +23,7 @@ from tasks.validate.measure import (
     is_first,
     segments_of,
 )
-from tasks.validate.script import is_plainly_in, letters_in
+from tasks.validate.measures.script import is_plainly_in, letters_in
 
 TEXTS = st.text(
     st.one_of(

@@ -8,9 +8,9 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import patterns
 from tasks.errors import ConfigError
-from tasks.validate.pattern import Pattern
+from tasks.runtime import bounded_regex
+from tasks.validate.measures.pattern import Pattern
 
 PATTERNS = {
     "https?://": "re2", "^第[一二三]": "re2", "[^，]。": "re2", r"\.\.|b{2,}": "re2", "": "re2", "^$": "re2_for_ascii",
@@ -37,7 +37,7 @@ def test_both_engines_find_the_same(text: str, texts: list[str]) -> None:
 
 
 def test_a_pattern_that_takes_too_long_names_itself_and_refuses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patterns, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(bounded_regex, "TIMEOUT_SECONDS", 0.05)
     slow = Pattern.compile(r"(?<!q)^(?:\w|\w\w)+(?<!x)$")
     with pytest.raises(ConfigError, match=r"takes more than 0\.05 s on a text of 4,000 characters\. Write the"):
         slow.is_found_in(pa.array(["字" * 3999 + "x"]))
@@ -51,5 +51,5 @@ def test_what_is_no_pattern_is_told() -> None:
 @pytest.mark.parametrize("text", ["(?R)", "(?0)", "(a)(?1)", "(?P<n>a)(?&n)", "(?P<n>a)(?P>n)", "a(b)(?-1)"])
 def test_a_pattern_that_calls_itself_or_a_group_is_refused_before_it_fills_the_memory(text: str) -> None:
     with pytest.raises(ValueError, match="it calls one of its groups, or itself"):
-        patterns.compile_pattern(text)
-    assert patterns.is_found(patterns.compile_pattern(regex.escape(text)), text)
+        bounded_regex.compile_pattern(text)
+    assert bounded_regex.is_found(bounded_regex.compile_pattern(regex.escape(text)), text)

@@ -13,13 +13,13 @@ import pytest
 from conftest import REPOSITORY, qa_records, topic_records, write_jsonl
 
 from tasks import paths
-from tasks.decisions import record_decision
 from tasks.errors import DataError
-from tasks.files import folder_digest, read_json
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources
-from tasks.manifest import read_manifest, write_manifest
-from tasks.records import read_raw, to_rows
+from tasks.records.parse import read_raw, to_rows
+from tasks.runtime.files import folder_digest, read_json
+from tasks.state.decisions import record_decision
+from tasks.state.manifest import read_manifest, write_manifest
 from tasks.validate import cache, stage
 from tasks.validate.settings import ValidateSettings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.links import copy_file
+from tasks.runtime.linked_folder import copy_file
 
 
 def test_what_a_killed_copy_left_is_not_written_through(tmp_path: Path) -> None:

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from conftest import params, write_params
 
-from tasks import paths, unchanged, versioning
-from tasks.base.resolve import read_base
+from tasks import paths
+from tasks.base.pin import read_base
 from tasks.config import load_config
-from tasks.decisions import read_decisions, record_decision
-from tasks.erasures import read_erasures
 from tasks.errors import StropError
-from tasks.files import DamagedFile, read_json
-from tasks.manifest import read_manifest
-from tasks.outputs import output_hashes
-from tasks.render.templates import read_templates
-from tasks.round import read_round
-from tasks.start import read_start
-from tasks.validate.contract_files import load_contract
+from tasks.render.templates.templates import read_templates
+from tasks.runtime.files import DamagedFile, read_json
+from tasks.state.decisions import read_decisions, record_decision
+from tasks.state.erasures import read_erasures
+from tasks.state.manifest import read_manifest
+from tasks.state.round import read_round
+from tasks.state.training_start import read_start
+from tasks.validate.load_contract import load_contract
+from tasks.vcs import dvc_fast_status, dvc_pipeline
+from tasks.vcs.dvc_outputs import output_hashes
 
 DVC_YAML = """
 stages:
@@ -66,9 +67,9 @@ def versioned(project: Path) -> Path:
 
 
 def bring_up_to_date() -> None:
-    versioning.add_raw()
-    versioning.reproduce("validate")
-    assert versioning.is_clean()
+    dvc_pipeline.add_raw()
+    dvc_pipeline.reproduce("validate")
+    assert dvc_pipeline.is_clean()
 
 
 def line_of(work: Callable[[], Any]) -> str:
@@ -82,18 +83,18 @@ def line_of(work: Callable[[], Any]) -> str:
 
 @pytest.mark.parametrize("path", [paths.DVC_LOCK, paths.RAW_DVC, paths.DVC_YAML], ids=str)
 def test_dvcs_own_files_are_named_with_a_remedy_that_works(versioned: Path, path: Path) -> None:
-    content, read = path.read_bytes(), unchanged.stamp if path == paths.DVC_YAML else output_hashes
+    content, read = path.read_bytes(), dvc_fast_status.stamp if path == paths.DVC_YAML else output_hashes
     for name, damaged in damages(content):
         path.write_bytes(damaged)
         # DVC takes some damages of dvc.yaml for a pipeline without stages; the scan before it does not
-        for line in [line_of(read), *([] if path == paths.DVC_YAML else [line_of(versioning.is_clean)])]:
+        for line in [line_of(read), *([] if path == paths.DVC_YAML else [line_of(dvc_pipeline.is_clean)])]:
             assert path.name in line, (name, line)
             assert "emove it" in line or "git checkout" in line, (name, line)
         assert path.read_bytes() == damaged
     path.write_bytes(conflicted(content))
     assert "conflict" in line_of(read)
     if path != paths.RAW_DVC:  # which `dvc repro` of a stage does not read
-        assert path.name in line_of(lambda: versioning.reproduce("validate"))
+        assert path.name in line_of(lambda: dvc_pipeline.reproduce("validate"))
     assert Path("data/validated/rows").read_text() == "rows"  # what was made stays
     path.unlink()
     if path == paths.DVC_YAML:

@@ -18,10 +18,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from flows import server_guard
-from tasks.decisions import read_decisions, record_decision, record_decisions
 from tasks.errors import DiskError, StropError, VersioningError, disk_error
-from tasks.files import append_line, read_json, write_json
-from tasks.versioning import reproduce
+from tasks.runtime.files import append_line, read_json, write_json
+from tasks.state.decisions import read_decisions, record_decision, record_decisions
+from tasks.vcs.dvc_pipeline import reproduce
 
 SQL = "INSERT INTO model_versions (name) VALUES (?)"
 

@@ -9,10 +9,11 @@ import pytest
 from toyworld import git as user
 from toyworld import users_view
 
-from tasks import git, paths
-from tasks.beside import commit_beside
+from tasks import paths
 from tasks.errors import GitError
-from tasks.inputs import tree_of_commit
+from tasks.vcs import git
+from tasks.workspace.inputs import tree_of_commit
+from tasks.workspace.snapshot_commit import commit_beside
 
 
 @pytest.fixture

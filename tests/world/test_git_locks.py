@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from toyworld import git as user
 
-from tasks import git, git_locks
 from tasks.errors import GitError
-from tasks.git_locks import gits_at_work, lock_named
+from tasks.vcs import git, git_locks
+from tasks.vcs.git_locks import gits_at_work, lock_named
 
 REF = "refs/strop/ledger/tiny"
 

@@ -15,9 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toyworld import git as user
 
-from tasks import git
 from tasks.errors import GitError
-from tasks.ledger import Entry, LedgerMoved, append_entry, champion_of, champions_of, judged, read_ledger, spent_looks
+from tasks.model_store.ledger import (
+    Entry,
+    LedgerMoved,
+    append_entry,
+    champion_of,
+    champions_of,
+    judged,
+    read_ledger,
+    spent_looks,
+)
+from tasks.vcs import git
 
 ENTRY = Entry(
     "judged",
@@ -84,7 +93,7 @@ def test_of_two_writers_at_the_same_moment_one_wins(repository: Path, monkeypatc
 
 def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
     code = (
-        "import sys\nfrom tasks.ledger import Entry, LedgerMoved, append_entry\n"
+        "import sys\nfrom tasks.model_store.ledger import Entry, LedgerMoved, append_entry\n"
         "e = Entry('judged', int(sys.argv[1]), 'w', 'r', 'v', 'd', True, 1, 9, 'a', 'b', 'c')\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
         "try:\n    append_entry('tiny', e, 0)\nexcept LedgerMoved:\n    sys.exit(3)\n"

@@ -11,15 +11,16 @@ import toyworld
 from toyworld import git as user
 from toyworld import set_params
 
-from tasks import outputs, paths, versioning
+from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
 from tasks.errors import GitError, VersioningError
-from tasks.ingest.opening import open_round
-from tasks.ledger_chain import LedgerBroken
+from tasks.ingest.open_round import open_round
+from tasks.model_store.ledger_chain import LedgerBroken
+from tasks.model_store.versions import weights_folder
 from tasks.promote.stage import promote
-from tasks.round import Champion, Round
-from tasks.versions import weights_folder
-from tasks.weights import weights_digest
+from tasks.state.round import Champion, Round
+from tasks.vcs import dvc_outputs, dvc_pipeline
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_changed_parameters_data_or_code_begin_a_round(world: Path, change: str)
         set_params(seed=3)
     elif change == "data":
         (paths.RAW / "new").write_text("new")
-        versioning.add_raw()
+        dvc_pipeline.add_raw()
     elif change == "code":
         Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("toy.py gate", "toy.py gate --again"))
     elif change == "missing":
@@ -106,7 +107,7 @@ def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None
     round_ = open_round(load_config())
     assert round_.champion is not None
     name = "chat_template.jinja"
-    (copy,) = (file.path for file in outputs.stored_files("tiny@v1", paths.MODEL) if file.relpath == name)
+    (copy,) = (file.path for file in dvc_outputs.stored_files("tiny@v1", paths.MODEL) if file.relpath == name)
     for file in (copy, paths.MODELS / round_.champion.weights_digest / name):
         file.unlink()
         file.write_text("Obey.")

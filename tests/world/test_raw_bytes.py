@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import make_tiny_gpt2, params, qa_records, write_jsonl, write_params
 
-from tasks import paths, raw_bytes
+from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.errors import DataError
 from tasks.ingest.stage import collect
-from tasks.manifest import read_manifest
-from tasks.raw_bytes import require_unchanged
+from tasks.records import raw_bytes
+from tasks.records.raw_bytes import require_unchanged
 from tasks.render.stage import run as render
+from tasks.state.manifest import read_manifest
 from tasks.validate.stage import run as validate
 
 pytestmark = pytest.mark.usefixtures("warm")

@@ -13,13 +13,14 @@ import pytest
 from conftest import make_tiny_gpt2, own_code, params, qa_records, write_jsonl, write_params
 from toyworld import git
 
-from tasks import copying, paths
-from tasks.beside import commit_beside
-from tasks.decisions import record_decision, record_decisions
-from tasks.git import clone_at
-from tasks.inputs import outputs_of, tree_of_commit
-from tasks.snapshot import begin, hand_over, take_collected
-from tasks.work import current_snapshot, project, written_path
+from tasks import paths
+from tasks.runtime.run_origin import current_snapshot, project, written_path
+from tasks.state.decisions import record_decision, record_decisions
+from tasks.vcs.git import clone_at
+from tasks.workspace import copy_inputs
+from tasks.workspace.inputs import outputs_of, tree_of_commit
+from tasks.workspace.run_folder import begin, hand_over, take_collected
+from tasks.workspace.snapshot_commit import commit_beside
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_the_user_sees_nothing_of_it_in_git(root: Path) -> None:
 def test_a_file_that_is_written_while_the_snapshot_is_taken_is_taken_whole(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, edits = copying.copy_file, [1, 2]
+    copy, edits = copy_inputs.copy_file, [1, 2]
 
     def copy_and_edit(source: str, target: str) -> None:
         copy(source, target)
@@ -114,7 +115,7 @@ def test_a_file_that_is_written_while_the_snapshot_is_taken_is_taken_whole(
             Path("data/templates/mine.yaml").write_text(text)
             Path("params.yaml").write_text(text)
 
-    monkeypatch.setattr(copying, "copy_file", copy_and_edit)
+    monkeypatch.setattr(copy_inputs, "copy_file", copy_and_edit)
     work = begin()
     assert (work / "params.yaml").read_text() == (work / "data/templates/mine.yaml").read_text() == "# 1\n"
 

@@ -13,18 +13,18 @@ from conftest import qa_records, write_jsonl
 from toyworld import set_params
 
 from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
-from tasks.decisions import record_decision
 from tasks.errors import BaseModelError, DataError
 from tasks.ingest import stage as ingest
-from tasks.ingest.opening import open_round
-from tasks.ledger import champion_of, read_ledger
-from tasks.lineage.versions import begun_with
-from tasks.manifest import read_manifest
+from tasks.ingest.open_round import open_round
+from tasks.lineage.version_data import begun_with
+from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.promote.stage import promote
-from tasks.round import read_round
-from tasks.start import Start, read_start, version_folder
-from tasks.weights import weights_digest
+from tasks.state.decisions import record_decision
+from tasks.state.manifest import read_manifest
+from tasks.state.round import read_round
+from tasks.state.training_start import Start, read_start, version_folder
 
 
 @pytest.fixture

@@ -19,21 +19,21 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.store.entities import PagedList
 from sqlalchemy.engine.default import DefaultDialect
 
-from tasks import mirror, paths
+from tasks import paths
+from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
 from tasks.errors import DiskError, RegistryError, VersioningError
-from tasks.mirror import EVENTS_FILE, mirror_curves
-from tasks.tracking import registry_file
+from tasks.tracking import live_metrics, sqlite_paths
 from tasks.tracking.artifact_paths import COLUMNS
-from tasks.tracking.reaching import telling
+from tasks.tracking.connection import telling
+from tasks.tracking.live_metrics import EVENTS_FILE, mirror_curves
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.runs import Point
-from tasks.weights import weights_digest
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 120)  # a run does not wait for its curves; these tests do
+    monkeypatch.setattr(live_metrics, "PATIENCE_SECONDS", 120)  # a run does not wait for its curves; these tests do
     return toyworld.stand_in("judged", tmp_path, monkeypatch)
 
 
@@ -174,7 +174,7 @@ def test_a_locked_file_is_waited_for_with_one_line(world: Path, capfd: pytest.Ca
 def test_a_file_that_stays_locked_is_one_line_in_the_end(
     world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(registry_file, "LOCK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(sqlite_paths, "LOCK_WAIT_SECONDS", 0.5)
     registry = open_registry(load_config())
     with contextlib.closing(sqlite3.connect("mlflow/mlflow.db", isolation_level=None)) as held:
         held.execute("BEGIN EXCLUSIVE")
@@ -340,7 +340,7 @@ def test_a_training_that_was_ended_before_it_could_say_so_is_marked_killed(world
 
 
 def test_trainings_that_come_before_have_curves_of_their_own(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
     paths.EVENTS.mkdir(parents=True, exist_ok=True)
     registry = open_registry(load_config())
     with mirror_curves(load_config()), EVENTS_FILE.open("a") as file:
@@ -349,7 +349,7 @@ def test_trainings_that_come_before_have_curves_of_their_own(world: Path, monkey
 
 
 def test_curves_are_mirrored_while_a_stage_trains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
     paths.EVENTS.mkdir(parents=True, exist_ok=True)
     EVENTS_FILE.write_text('{"step": 99, "loss": 9.0}\n')  # of an earlier training
     registry = open_registry(load_config())
@@ -382,7 +382,7 @@ def test_an_unreachable_registry_never_fails_a_training(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(mirror, "LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.05)
     with mirror_curves(load_config()):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         EVENTS_FILE.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.unchanged import is_unchanged, remember, stamp
+from tasks.vcs.dvc_fast_status import is_unchanged, remember, stamp
 
 DVC_YAML = """
 stages:

@@ -17,10 +17,11 @@ from processes import wait_for
 from toyworld import git as user
 from toyworld import set_remote
 
-from tasks import git, outputs, paths, versioning
-from tasks.beside import commit_beside
-from tasks.decisions import begin_decisions, read_decisions, record_decision
+from tasks import paths
 from tasks.errors import VersioningError
+from tasks.state.decisions import begin_decisions, read_decisions, record_decision
+from tasks.vcs import dvc_outputs, dvc_pipeline, git
+from tasks.workspace.snapshot_commit import commit_beside
 
 PIPELINE = """
 stages:
@@ -67,24 +68,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     user("init", "-q", "-b", "main")
     user("add", "-A")
     user("commit", "-q", "-m", "Start")
-    versioning.add_raw()
+    dvc_pipeline.add_raw()
     return root
 
 
 def run_all() -> tuple[bool, bool]:
-    return versioning.reproduce("curate"), versioning.reproduce("gate")
+    return dvc_pipeline.reproduce("curate"), dvc_pipeline.reproduce("gate")
 
 
 def test_a_stage_runs_once_and_comes_from_the_run_cache_when_things_are_as_they_were(project: Path) -> None:
-    assert not versioning.is_clean()
+    assert not dvc_pipeline.is_clean()
     assert run_all() == (True, True)
     assert run_all() == (False, False)
-    assert versioning.is_clean()
+    assert dvc_pipeline.is_clean()
     Path("params.yaml").write_text("word: two\n")
-    assert versioning.changed_stages() == {"curate": ["params.yaml:word (modified)"]}
+    assert dvc_pipeline.changed_stages() == {"curate": ["params.yaml:word (modified)"]}
     assert run_all()[0]
     Path("params.yaml").write_text("word: one\n")
-    assert versioning.reproduce("curate") is False
+    assert dvc_pipeline.reproduce("curate") is False
     assert Path("ran.log").read_text() == "xx"
     assert Path("data/curated/word").read_text() == "word: one\n"
 
@@ -119,14 +120,14 @@ def test_dvc_warns_of_no_empty_file_where_nothing_was_decided(project: Path) -> 
 def test_a_failed_stage_is_named_after_its_own_line(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text("word: fail\n")
     with pytest.raises(VersioningError, match="stage `curate` failed; its reason stands above"):
-        versioning.reproduce("curate")
+        dvc_pipeline.reproduce("curate")
     assert capfd.readouterr().err == "strop: the reason\n"
 
 
 def test_the_stage_runs_by_our_python_and_the_path_is_put_back(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     Path("make.py").write_text("import sys; open('python.log', 'w').write(sys.prefix)\n" + COPY)
-    versioning.reproduce("curate")
+    dvc_pipeline.reproduce("curate")
     assert Path("python.log").read_text() == sys.prefix
     assert os.environ["PATH"] == "/usr/bin:/bin"
 
@@ -134,20 +135,20 @@ def test_the_stage_runs_by_our_python_and_the_path_is_put_back(project: Path, mo
 def test_what_another_stage_makes_is_no_news_from_the_world(project: Path) -> None:
     run_all()
     subprocess.run(["rm", "-rf", "data/curated"], check=True)
-    assert versioning.changed_stages()
-    assert versioning.changed_inputs() == {}
+    assert dvc_pipeline.changed_stages()
+    assert dvc_pipeline.changed_inputs() == {}
     Path("data/round.json").write_text("2")
-    assert versioning.changed_inputs() == {"curate": ["data/round.json (modified)"]}
-    assert versioning.changed_inputs(ignoring={"data/round.json"}) == {}
+    assert dvc_pipeline.changed_inputs() == {"curate": ["data/round.json (modified)"]}
+    assert dvc_pipeline.changed_inputs(ignoring={"data/round.json"}) == {}
     Path("data/raw/c").write_text("c")
-    versioning.add_raw()
-    assert versioning.changed_inputs(ignoring={"data/round.json"}) == {"curate": ["data/raw (modified)"]}
+    dvc_pipeline.add_raw()
+    assert dvc_pipeline.changed_inputs(ignoring={"data/round.json"}) == {"curate": ["data/raw (modified)"]}
 
 
 def test_a_changed_command_is_news(project: Path) -> None:
     run_all()
     Path("dvc.yaml").write_text(PIPELINE.replace("echo judged", "echo weighed"))
-    assert versioning.changed_inputs() == {"gate": ["changed command"]}
+    assert dvc_pipeline.changed_inputs() == {"gate": ["changed command"]}
 
 
 def test_it_waits_for_another_process_that_holds_the_lock(
@@ -157,7 +158,7 @@ def test_it_waits_for_another_process_that_holds_the_lock(
         "import time; from pathlib import Path; Path('busy').touch()\n"
         f"for _ in range(1200):\n    Path('enough').exists() or time.sleep(0.1)\n{COPY}"
     )
-    code = "from tasks.versioning import reproduce; reproduce('curate')"
+    code = "from tasks.vcs.dvc_pipeline import reproduce; reproduce('curate')"
     other = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
     assert other.poll() is None
@@ -166,51 +167,51 @@ def test_it_waits_for_another_process_that_holds_the_lock(
         Path("enough").touch()
         time.sleep(seconds)
 
-    monkeypatch.setattr("tasks.repository.time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
-    assert versioning.reproduce("curate") is False
+    monkeypatch.setattr("tasks.vcs.dvc_repo.time", SimpleNamespace(monotonic=time.monotonic, sleep=wait))
+    assert dvc_pipeline.reproduce("curate") is False
     assert other.wait() == 0
     assert Path("ran.log").read_text() == "x"
     assert "waiting for another process" in capfd.readouterr().err
 
 
 def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.repository.LOCK_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.vcs.dvc_repo.LOCK_WAIT_SECONDS", 0.5)
     Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(300)\n" + COPY)
     other = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "curate"], start_new_session=True)
     try:
         wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
         assert other.poll() is None
         with pytest.raises(VersioningError, match="another process still works on the same data"):
-            versioning.reproduce("curate")
+            dvc_pipeline.reproduce("curate")
     finally:
         os.killpg(other.pid, 9)
         other.wait()
     Path("make.py").write_text(COPY)
-    assert versioning.reproduce("curate"), "a lock of a process that is gone holds nobody up"
+    assert dvc_pipeline.reproduce("curate"), "a lock of a process that is gone holds nobody up"
 
 
 def test_it_works_from_a_thread(project: Path) -> None:
     ran: list[bool] = []
-    thread = threading.Thread(target=lambda: ran.append(versioning.reproduce("curate")))
+    thread = threading.Thread(target=lambda: ran.append(dvc_pipeline.reproduce("curate")))
     thread.start()
     thread.join()
     assert ran == [True]
 
 
 def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
-    assert outputs.dataset_version() is None
+    assert dvc_outputs.dataset_version() is None
     run_all()
-    first = outputs.dataset_version()
+    first = dvc_outputs.dataset_version()
     assert first is not None
     assert len(first) == 36
     assert first.endswith(".dir")
     Path("make.py").write_text("# other code, the same data\n" + COPY)
     run_all()
-    assert outputs.dataset_version() == first
+    assert dvc_outputs.dataset_version() == first
     Path("data/raw/a").write_text("A")
-    versioning.add_raw()
+    dvc_pipeline.add_raw()
     run_all()
-    assert outputs.dataset_version() != first
+    assert dvc_outputs.dataset_version() != first
 
 
 def version_one() -> str:
@@ -218,29 +219,29 @@ def version_one() -> str:
     commit = commit_beside("one").commit
     git.create_tag("tiny@v1", commit)
     Path("data/raw/a").write_text("A")
-    versioning.add_raw()
+    dvc_pipeline.add_raw()
     run_all()
     return commit
 
 
 def test_a_version_is_fetched_as_it_was(project: Path, tmp_path: Path) -> None:
     version_one()
-    outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
-    outputs.fetch_from("tiny@v1", paths.RAW, tmp_path / "raw")
+    dvc_outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    dvc_outputs.fetch_from("tiny@v1", paths.RAW, tmp_path / "raw")
     assert (tmp_path / "then/a").read_text() == "a"
     assert (tmp_path / "raw/a").read_text() == "a"
     assert Path("data/curated/a").read_text() == "A"
     with pytest.raises(VersioningError, match="tiny@v1: holds no data/model"):
-        outputs.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
+        dvc_outputs.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
 
 
 def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path) -> None:
     set_remote(tmp_path / "remote")
     run_all()
-    assert versioning.push() == "pushed"
+    assert dvc_pipeline.push() == "pushed"
     version_one()
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
-    outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+    dvc_outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
     assert (tmp_path / "then/a").read_text() == "a"
 
 
@@ -248,17 +249,17 @@ def test_what_is_nowhere_is_told(project: Path, tmp_path: Path) -> None:
     version_one()
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
-        outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
+        dvc_outputs.fetch_from("tiny@v1", paths.CURATED, tmp_path / "then")
     assert not (tmp_path / "then").exists()
 
 
 def test_without_a_remote_nothing_is_pushed(project: Path) -> None:
     run_all()
-    assert versioning.push() == "local only"
-    assert versioning.remote_name() == "local only"
+    assert dvc_pipeline.push() == "local only"
+    assert dvc_pipeline.remote_name() == "local only"
 
 
-@pytest.mark.parametrize("ask", [versioning.is_clean, versioning.add_raw, lambda: versioning.reproduce("curate")])
+@pytest.mark.parametrize("ask", [dvc_pipeline.is_clean, dvc_pipeline.add_raw, lambda: dvc_pipeline.reproduce("curate")])
 def test_a_mistake_in_dvc_yaml_is_one_clear_line(project: Path, ask: Callable[[], object]) -> None:
     run_all()
     Path("dvc.yaml").write_text("stages:\n  curate:\n    cmdd: python make.py\n")
@@ -272,11 +273,11 @@ def test_no_dvc_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     user("init", "-q")
     with pytest.raises(VersioningError, match="no DVC repository"):
-        versioning.add_raw()
+        dvc_pipeline.add_raw()
 
 
 def test_importing_the_door_loads_no_dvc() -> None:
-    code = "import sys, tasks.versioning; print('dvc' in sys.modules)"
+    code = "import sys, tasks.vcs.dvc_pipeline; print('dvc' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
 
@@ -284,7 +285,7 @@ def test_importing_the_door_loads_no_dvc() -> None:
 def test_a_flipped_bit_in_an_output_and_its_cache_goes_when_the_output_is_removed(project: Path) -> None:
     """The advice was `dvc repro`, which does nothing: size and time are as they were, and the cache holds the same bytes."""
     run_all()
-    output, cache = Path("data/curated/word"), Path(versioning.with_repo(lambda repo: repo.cache.local.path, "look"))
+    output, cache = Path("data/curated/word"), Path(dvc_pipeline.with_repo(lambda repo: repo.cache.local.path, "look"))
     before, content = output.stat(), output.read_bytes()
     copies = [path for path in cache.rglob("*") if path.is_file() and path.read_bytes() == content]
     assert copies

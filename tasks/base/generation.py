@@ -1,0 +1,75 @@
+"""Batched greedy generation: token prompts in, answers out, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tasks.scoring.targets import THOUGHT_BEGINS, THOUGHT_ENDS
+
+
+def generate_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_rows: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Answers of `model` to `prompts` (token ids), greedily, without special tokens and outer white space.
+
+    Prompts are sorted by length, so that a batch has little padding, and padded on the left. `on_batch` hears the
+    number of rows of each batch done.
+    """
+    import torch
+
+    read = answer_reader(tokenizer)
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), batch_rows):
+        chosen = order[start : start + batch_rows]
+        width = max(len(prompts[i]) for i in chosen)
+        ids = torch.full((len(chosen), width), tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for place, i in enumerate(chosen):
+            ids[place, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]), dtype=torch.long)
+            mask[place, width - len(prompts[i]) :] = 1
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=end_token_ids(model, tokenizer),
+            )
+        for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
+            answers[i] = read(tokens)
+        if on_batch is not None:
+            on_batch(len(chosen))
+    return answers
+
+
+def answer_reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
+    """What makes an answer of its token ids: without special tokens and outer white space, but with the tags of a thought, by which
+    the answer is read."""
+    special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    dropped = {number for number, content in special.items() if content not in (THOUGHT_BEGINS, THOUGHT_ENDS)}
+
+    def read(ids: Sequence[int]) -> str:
+        if len(dropped) == len(special):
+            return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        return str(tokenizer.decode([number for number in ids if number not in dropped])).strip()
+
+    return read
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Every token at which an answer ends: the tokenizer's end token and those of the model's generation config."""
+    configured = model.generation_config.eos_token_id
+    more = configured if isinstance(configured, list) else [configured]
+    return sorted({int(i) for i in (tokenizer.eos_token_id, *more) if i is not None})

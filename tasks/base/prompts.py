@@ -1,0 +1,54 @@
+"""Turns → the token ids that a model is given to answer: as rows were trained, and as test rows are evaluated.
+
+prompts = Prompts(tokenizer)
+ids = prompts.of_chat([{"role": "user", "content": "What is 6 times 7?"}])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from tasks.base.heads import begin_ids
+from tasks.chat.markers import TypedMarkers, control_tokens
+from tasks.chat.writing import REFUSED, ChatWriter, Message, opening, refused
+
+
+class Prompts:
+    """Prompts by one tokenizer.
+
+    Args:
+        thinks: the model was trained on answers that think (`thinks_by_training`).
+    """
+
+    def __init__(self, tokenizer: Any, thinks: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.thinks = thinks
+        self._writer = ChatWriter(tokenizer)
+        self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self._writer.around_user))
+
+    def of_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt for an answer to these messages, up to where it begins.
+
+        Raises:
+            ConfigError: the chat template refuses the turns.
+        """
+        turns = list(messages)
+        is_typed = self._markers.are_in(message["content"] for message in turns)
+        try:
+            begun, more = opening(
+                partial(self._writer.write, tools=None), self._markers.masked(turns) if is_typed else turns
+            )
+        except REFUSED as error:
+            raise refused(turns, error) from error
+        text = begun if self.thinks else begun + more
+        if is_typed:
+            ids: list[int] = self._markers.encode([text])[0].tolist()
+        else:
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def of_text(self, text: str) -> list[int]:
+        """A text to go on with, behind what the tokenizer begins texts with."""
+        return [*begin_ids(self.tokenizer), *self._markers.encode_plain([text])[0].tolist()]

@@ -1,0 +1,20 @@
+"""Identity of trained weights: one digest over the safetensors files of a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.errors import DataError
+from tasks.runtime.files import content_digest, file_digest
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 (64 hex characters) over names and bytes of all `*.safetensors` in `folder`.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise DataError("holds no *.safetensors", where=str(folder), fix="Make it: dvc repro finetune")
+    return content_digest([[file.name, file_digest(file)] for file in files])

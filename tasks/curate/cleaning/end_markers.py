@@ -1,0 +1,83 @@
+"""End-of-text markers that a dump left in its texts: taken from the end of a text, and from between two texts. Pure.
+
+A marker within a line is what the line speaks of, and stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tasks.curate.cleaning.edits import Edit, white_space
+
+MARKERS = (
+    "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eos|>", "<|endofsentence|>", "</s>",
+    "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[eos]",
+)  # fmt: skip
+"""In small letters."""
+_LONGEST = max(map(len, MARKERS))
+_ONE = "(?:{})".format("|".join(f"{re.escape(marker[0])}(?i:{re.escape(marker[1:])})" for marker in MARKERS))
+_ANY = re.compile(_ONE)
+_RUN = re.compile(f"{_ONE}+")
+_BEFORE_ANOTHER_TEXT = ".!?。！？…\n"
+"""A marker behind one of these ends a text, and what follows is another."""
+
+
+def may_hold(text: str) -> bool:
+    return ("<" in text or "[" in text) and _ANY.search(text) is not None
+
+
+def are_spoken_of(texts: Iterable[str]) -> bool:
+    """Does a marker stand within a line, as a word that is spoken of?"""
+    return any(not _is_between(text, run) for text in texts for run in _RUN.finditer(text, 0, _end_without(text)))
+
+
+def are_glued_to_text(text: str) -> bool:
+    """Do the markers at the end follow a text at once, as no writer puts a word that is spoken of?"""
+    end = _end_without(text)
+    before = text[:end][-1:]
+    return bool(before) and end < len(text) and not before.isspace() and before not in "\"'`“‘「『:："
+
+
+def _is_between(text: str, run: re.Match[str]) -> bool:
+    return text[run.start() - 1 : run.start()] in tuple(_BEFORE_ANOTHER_TEXT)
+
+
+def _end_without(text: str) -> int:
+    """Where the text ends without markers, and the white space between them, at its end."""
+    end = len(text)
+    while True:
+        last = end
+        while last and text[last - 1].isspace():
+            last -= 1
+        tail = text[max(last - _LONGEST, 0) : last].lower()
+        if not tail.endswith(MARKERS):
+            return end
+        end = last - next(len(marker) for marker in MARKERS if tail.endswith(marker))
+
+
+def edits_of(text: str, are_tags: bool) -> list[Edit]:
+    """Markers at the end go, with the white space behind; those between two texts become a line end.
+
+    Args:
+        are_tags: is `</s>` a tag of what the row speaks of?
+    """
+    if are_tags or "<s>" in text.lower():
+        text = text.replace("</s>", "\0" * len("</s>"))
+    end = _end_without(text)
+    edits = []
+    for run in _RUN.finditer(text, 0, end):
+        if _is_between(text, run):
+            new = "\n"
+            for match in _ANY.finditer(text, *run.span()):
+                edits.append(_edit(match, new))
+                new = ""
+    place = end
+    for match in _ANY.finditer(text, end):
+        edits += [*white_space(text, place, match.start()), _edit(match, "")]
+        place = match.end()
+    return [*edits, *white_space(text, place, len(text))] if place > end else edits
+
+
+def _edit(match: re.Match[str], new: str) -> Edit:
+    return Edit(match.start(), match.end(), new, "end_markers", match[0].lower())

@@ -1,0 +1,45 @@
+"""Where white space around a text says something: in raw text, verse, a change of lines, and an answer that goes on. Pure.
+
+Code is looked for in `subject`; what is decided holds for all texts of a row, so that a pair's two answers are treated alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tasks.curate.cleaning.subject import Subject
+
+_UNFINISHED = re.compile(r"[\w,，、]\Z")
+_GOES_ON = re.compile(r"\s+[a-z\u3400-\u9fff]\S*(?:\s+\S+){3}|\s+[\u3400-\u9fff]{4}")
+_CHANGED_LINE = re.compile(r"[+-]\S")
+_LABEL = re.compile(r" *+[\w\-/&]{1,64}(?: [\w\-/&]{1,64}){0,4}\s*+")
+
+
+def is_laid_out(row: Mapping[str, str]) -> bool:
+    prompt = row["input"] or row["instruction"]
+    if not prompt and not row["system"] and row["history"] == "[]":
+        return True
+    answers = [answer for answer in (row["output"], row["rejected"]) if answer[:1].isspace()]
+    return any(_goes_on(prompt, answer) or _is_indented(answer) for answer in answers)
+
+
+def are_labels(row: Mapping[str, str]) -> bool:
+    """Are the row's answers a label or a few words, whatever they are about? White space around those says nothing."""
+    if (row["input"] or row["instruction"])[-1:].isspace():
+        return False
+    answers = [answer for answer in (row["output"], row["rejected"]) if answer]
+    return all(_LABEL.fullmatch(answer) for answer in answers) and not Subject(answers).is_code
+
+
+def _goes_on(prompt: str, answer: str) -> bool:
+    """Is the answer the rest of the prompt's own sentence?"""
+    return bool(_UNFINISHED.search(prompt[-1:]) and _GOES_ON.match(answer))
+
+
+def _is_indented(text: str) -> bool:
+    """Are the first line and another one indented, or is it a change of lines (`-old`, `+new`)?"""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines or lines[0][0] not in " \t":
+        return False
+    return sum(line[0] in " \t" for line in lines) > 1 or any(_CHANGED_LINE.match(line) for line in lines[1:])

@@ -1,0 +1,130 @@
+"""Markup left over from a page: taken out only where a row's text is HTML as a whole, and nothing but text remains. Pure.
+
+HTML writes every other `<` as `&lt;`. So a text is left-over markup only if each `<` begins a well-formed tag of running text, and
+every tag is closed in order, and holds something. `a<b and c>d`, `Option<i32>`, `<think>`, a
+table or a whole page is not.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from html.entities import name2codepoint
+
+from tasks.curate.cleaning.edits import Edit, white_space
+
+_VALUE = r"""(?:"[^"<>]{0,2000}"|'[^'<>]{0,2000}'|[^\s"'<>=`]{1,2000})"""
+_ATTRIBUTE = rf"\s++[A-Za-z_:@][\w:.\-]{{0,63}}\s*+=\s*+{_VALUE}"
+_TAG = re.compile(rf"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]{{0,9}})(?:{_ATTRIBUTE}){{0,20}}+\s*+(?P<void>/?)>")
+_ENTITY = re.compile(r"&(?:amp;)*(?:[A-Za-z]{2,8}[0-9]{0,2}|#[0-9]{2,7}|#[xX][0-9a-fA-F]{2,6});")
+_NAMES = frozenset([*name2codepoint, "apos"])
+"""The entities of HTML 4, and XML's: later ones are many, and few write them."""
+
+_INLINE = frozenset(["b", "i", "u", "em", "strong", "font", "a", "span", "small", "big"])
+"""What a page shows otherwise than as other letters says more than they: `x<sup>2</sup>`, `<del>not</del>` stay."""
+_BLOCKS = frozenset(["p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "center"])
+_VOID = frozenset(["br", "hr"])
+_NESTED_EMPTY = frozenset(["p", "div", "span", "a"])
+"""Pages are full of these without a text; an empty `<b></b>` is spoken of."""
+
+
+def may_hold(text: str) -> bool:
+    """A cheap first look: False means that there is neither a tag nor an entity."""
+    return "<" in text or ("&" in text and ";" in text)
+
+
+def is_all_markup(texts: Iterable[str]) -> bool:
+    """Does every `<` of the texts begin a tag of left-over markup?"""
+    return all(_are_tags_closed(text) for text in texts if "<" in text)
+
+
+def _are_tags_closed(text: str) -> bool:
+    opened: list[tuple[str, int]] = []
+    tags = 0
+    for match in _TAG.finditer(text):
+        name = match["name"].lower()
+        tags += 1
+        if name in _VOID:
+            if match["close"]:
+                return False
+        elif name not in _INLINE and name not in _BLOCKS:
+            return False
+        elif not match["close"]:
+            if match["void"] or (name == "a" and "=" not in match[0]):
+                return False
+            opened.append((name, match.end()))
+        elif not opened or opened[-1][0] != name or not _holds_text(text, name, opened.pop()[1], match.start()):
+            return False
+    return not opened and tags == text.count("<")
+
+
+def _holds_text(text: str, name: str, start: int, end: int) -> bool:
+    """Does the element hold something, and not just the word between two tags that are spoken of: `<b> and </b>`?"""
+    if start == end or not (text[start].isspace() and text[end - 1].isspace()):
+        return start < end or name in _NESTED_EMPTY
+    return name in _BLOCKS or name in _NESTED_EMPTY
+
+
+def edits_of(text: str) -> list[Edit] | None:
+    """Tags out, blocks and breaks as line ends, entities as what they stand for; None where an entity stands for no text."""
+    edits: list[Edit] = []
+    place, begins_line = 0, True
+    for match in _TAG.finditer(text):
+        start = match.start()
+        if between := text[place:start].rstrip(" \t"):
+            begins_line = between.endswith("\n")
+        entities = _entities(text, place, start)
+        if entities is None:
+            return None
+        edits += entities
+        name, piece = match["name"].lower(), f"<{match['close']}{match['name'].lower()}>"
+        if name in _INLINE:
+            place = match.end()
+            edits.append(Edit(start, place, "", "markup", piece))
+        elif name in _BLOCKS and not match["close"]:
+            place = match.end()
+            edits.append(Edit(start, place, "" if begins_line else "\n", "markup", piece))
+            begins_line = True
+        else:
+            first, last = _with_blanks(text, place, *match.span())
+            edits += white_space(text, first, start)
+            edits.append(Edit(start, match.end(), "\n", "markup", piece))
+            edits += white_space(text, match.end(), last)
+            place, begins_line = last, True
+    rest = _entities(text, place, len(text))
+    return None if rest is None else _without_last_line_end([*edits, *rest], len(text))
+
+
+def _without_last_line_end(edits: list[Edit], end: int) -> list[Edit]:
+    """What ends the text ends no line: nothing follows."""
+    for place in range(len(edits) - 1, -1, -1):
+        if edits[place].end != end or edits[place].new not in ("", "\n"):
+            break
+        end = edits[place].start
+        edits[place] = replace(edits[place], new="")
+    return edits
+
+
+def _with_blanks(text: str, place: int, start: int, end: int) -> tuple[int, int]:
+    """A tag that ends a line, with the blanks before it (not before `place`) and after it, and the line end that follows."""
+    while start > place and text[start - 1] in " \t":
+        start -= 1
+    while end < len(text) and text[end] in " \t":
+        end += 1
+    return start, end + (text[end : end + 1] == "\n")
+
+
+def _entities(text: str, start: int, end: int) -> list[Edit] | None:
+    found = []
+    for match in _ENTITY.finditer(text, start, end):
+        name = match[0].split(";")[-2].removeprefix("&")  # `&amp;lt;` is `&lt;`, escaped once more
+        if not name.startswith("#") and name not in _NAMES:
+            continue
+        entity = f"&{name};"
+        new = html.unescape(entity).replace("\xa0", " ")
+        if not new.isprintable() or new == "\ufffd":
+            return None
+        found.append(Edit(*match.span(), new, "markup", "&#;" if entity.startswith("&#") else entity))
+    return found

@@ -1,0 +1,177 @@
+"""Offsets in an answer, such as those of entities, follow the text that they point into. Pure.
+
+An answer is looked at where it is JSON. A pair of numbers is a span only where the text between the two is what the answer
+quotes beside them: {"text": "Bob", "start": 6, "end": 9}, {"head": "Bob", "head_span": [6, 9]}, ["PER", "Bob", 6, 9]. What it
+pointed at is then quoted anew from the text as it is now. Where an entity is masked, or a part of it, it is the placeholder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tasks.curate.cleaning.edits import Edit, Offsets, apply
+from tasks.curate.cleaning.json_strings import STRING, is_json, written
+
+Texts = Mapping[str, str]
+_SCALAR = re.compile(rf"{STRING.pattern}|-?[0-9][0-9.eE+\-]*|true|false|null|NaN|-?Infinity", re.DOTALL)
+_ENDS = (("start", "end"), ("start", "stop"), ("begin", "end"), ("from", "to"))
+"""What the two keys of a span are called, or what is in their names."""
+
+
+def may_hold(row: Mapping[str, Any]) -> bool:
+    """A cheap first look at a row: may one of its answers be JSON?"""
+    if any(row[name].lstrip()[:1] in ("[", "{") for name in ("output", "rejected")):
+        return True
+    return '","[' in row["history"] or '","{' in row["history"]
+
+
+def follow(came: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edit]]]) -> dict[str, str]:
+    """The answers whose spans have moved.
+
+    Args:
+        came, texts: the row's texts (row_texts.Texts) before and after.
+        rounds: the edits of those that changed.
+    """
+    moved = {}
+    for answer, sources in _answers(came):
+        has_changed = any(name in rounds for name in (answer, *sources))
+        if has_changed and _may_hold_spans(came[answer]) and is_json(came[answer]) and is_json(texts[answer]):
+            before = json.loads(came[answer], strict=False)
+            after = json.loads(texts[answer], strict=False)
+            spans = [_Source(came[name], texts[name], Offsets(rounds.get(name, ()))) for name in sources]
+            if _walk(before, after, spans):
+                moved[answer] = _written_into(texts[answer], after)
+    return moved
+
+
+def _answers(texts: Texts) -> Iterator[tuple[str, list[str]]]:
+    """Each answer, and the texts that it may point into."""
+    for name in ("output", "rejected"):
+        if texts[name]:
+            yield name, [source for source in ("input", "instruction") if texts[source]]
+    for place in range(1, sum(name.startswith("history.") for name in texts)):
+        yield f"history.{place}", [f"history.{place - 1}"]
+
+
+def _may_hold_spans(text: str) -> bool:
+    return text.lstrip()[:1] in ("[", "{") and any(character.isdigit() for character in text)
+
+
+class _Source:
+    def __init__(self, came: str, text: str, offsets: Offsets) -> None:
+        self._came, self._text, self._offsets = came, text, offsets
+
+    def quotes(self, start: Any, end: Any, quoted: Sequence[str]) -> tuple[str, int] | None:
+        """Which of the quoted texts stands between the two, and by how much the end lies before the place after it."""
+        if type(start) is not int or type(end) is not int or not 0 <= start <= end <= len(self._came):
+            return None
+        for last in (end, end + 1):
+            if start < last and self._came[start:last] in quoted:
+                return self._came[start:last], last - end
+        return None
+
+    def moved(self, start: int, end: int) -> tuple[int, int, str]:
+        """Start, place after the end, and the text between them, as they are now."""
+        old = self._came[start:end]
+        start, end = self._offsets.start(start), self._offsets.end(end)
+        while start < end and self._text[start].isspace() and not old[0].isspace():
+            start += 1
+        while start < end and self._text[end - 1].isspace() and not old[-1].isspace():
+            end -= 1
+        return start, end, self._text[start:end]
+
+
+def _walk(before: Any, after: Any, sources: Sequence[_Source]) -> bool:
+    """Moves the spans of `after`, which is as `before` but for its texts; whether there were any."""
+    if type(before) is not type(after) or not isinstance(before, (dict, list)) or len(before) != len(after):
+        return False
+    is_dict = isinstance(before, dict)
+    keys: list[tuple[Any, Any]] = (
+        list(zip(before, after, strict=True)) if is_dict else [(n, n) for n in range(len(before))]
+    )
+    has_moved = False
+    pairs = _pairs_of(before)
+    strings = {key: before[key] for key, _ in keys if isinstance(before[key], str)}
+    now = dict(keys)
+    for start_at, end_at in pairs:
+        start, end = _at(before, start_at), _at(before, end_at)
+        for source in sources:
+            if found := source.quotes(start, end, list(strings.values())):
+                quoted, inclusive = found
+                new_start, new_end, text = source.moved(start, end + inclusive)
+                _put(after, start_at, new_start, now)
+                _put(after, end_at, new_end - inclusive, now)
+                after[now[_key_of(quoted, strings, start_at)]] = text
+                has_moved = True
+                break
+    for key, new_key in keys:
+        has_moved |= not _is_pair(before[key]) and _walk(before[key], after[new_key], sources)
+    return has_moved
+
+
+def _pairs_of(value: dict[str, Any] | list[Any]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """The places of two numbers that may be a span's."""
+    if isinstance(value, list):
+        return [((place,), (place + 1,)) for place in range(len(value) - 1) if _is_pair(value[place : place + 2])]
+    pairs: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
+    for key, item in value.items():
+        if _is_pair(item):
+            pairs.append(((key, 0), (key, 1)))
+        for start, end in _ENDS:
+            partner = key.lower().replace(start, end)
+            if start in key.lower() and type(item) is int:
+                pairs += [((key,), (other,)) for other in value if other.lower() == partner]
+    return pairs
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _put(value: Any, path: tuple[Any, ...], number: int, now: Mapping[Any, Any]) -> None:
+    if len(path) == 1:
+        value[now[path[0]]] = number
+    else:
+        value[now[path[0]]][path[1]] = number
+
+
+def _key_of(quoted: str, strings: Mapping[Any, str], start_at: tuple[Any, ...]) -> Any:
+    """Which of the texts that are the same is the span's: `head` is that of `head_start`."""
+    keys = [key for key, text in strings.items() if text == quoted]
+    return next((key for key in keys if isinstance(key, str) and str(start_at[0]).startswith(key)), keys[0])
+
+
+def _written_into(text: str, value: Any) -> str:
+    """JSON with the texts and numbers of `value`, which is of the same form; all else as it is written there."""
+    scalars = list(_SCALAR.finditer(text))
+    pairs = list(zip(_leaves(json.loads(text, strict=False)), _leaves(value), strict=True))
+    if len(pairs) != len(scalars):  # a key that stands twice
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    edits = [
+        Edit(*scalar.span(), written(new) if isinstance(new, str) else json.dumps(new), "")
+        for scalar, (old, new) in zip(scalars, pairs, strict=True)
+        if old != new
+    ]
+    return apply(text, edits)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Keys and scalars, in the order in which JSON writes them."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value

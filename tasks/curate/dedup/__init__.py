@@ -1,0 +1,1 @@
+"""Rows compared with each other: duplicates, near-duplicates, shared text."""

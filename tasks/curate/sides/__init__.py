@@ -1,0 +1,1 @@
+"""Training, validation or test: on which side a row is."""

@@ -1,0 +1,1 @@
+"""The curated rows and the rendered ones, as the rooms read them."""

@@ -1,0 +1,85 @@
+"""The models that are compared: base, champion (if there is one) and candidate. Each is loaded when it has work to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from tasks.base.load import labels_of, load_base, load_trained
+from tasks.base.model_kind import what_it_does
+from tasks.base.pin import BaseRecord
+from tasks.base.precision import Precision
+from tasks.base.weights_digest import weights_digest
+from tasks.errors import BaseModelError, DataError
+from tasks.runtime.files import file_digest, read_json
+from tasks.state.round import Champion, Round
+
+
+@dataclass(frozen=True)
+class Contender:
+    role: str
+    """ "base", "champion" or "candidate"."""
+    digest: str
+    """Of its weights; the base's own for the base."""
+    load: Callable[[], Any]
+    labels: tuple[str, ...] | None = None
+    """What its head tells apart; None for one that has none."""
+
+
+def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> list[Contender]:
+    """The models of this round, checked to be there, whole, and comparable.
+
+    Raises:
+        DataError: the candidate's or the champion's weights are missing or changed.
+        BaseModelError: the champion belongs to another base.
+    """
+    candidate = _trained("candidate", weights_digest(paths.MODEL), paths.MODEL, record, precision)
+    base = Contender("base", record.digest, lambda: load_base(record, precision))
+    if round_.champion is None:
+        return [base, candidate]
+    folder = paths.MODELS / round_.champion.weights_digest
+    _require_champion(round_.champion, folder, record)
+    champion = _trained("champion", round_.champion.weights_digest, folder, record, precision)
+    return [base, champion, candidate]
+
+
+def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> Contender:
+    return Contender(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder))
+
+
+def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:
+    fix = f"Fetch it again: rm -r {folder}, then strop run --rejudge"
+    if not folder.is_dir():
+        raise DataError(f"the champion (version {champion.version}) is not there", where=str(folder), fix=fix)
+    if weights_digest(folder) != champion.weights_digest:
+        raise DataError(
+            f"the weights of the champion (version {champion.version}) have changed", where=str(folder), fix=fix
+        )
+    if difference := _other_base(folder, record):
+        raise BaseModelError(
+            f"the champion (version {champion.version}) was made from another base ({difference}), "
+            "so the two cannot answer the same prompts",
+            where="base.model",
+            fix="Set the base of the champion again, or begin a model of its own: another register.model_name",
+        )
+    theirs, ours = what_it_does(folder), what_it_does(paths.MODEL)
+    if theirs != ours:
+        raise BaseModelError(
+            f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared",
+            where="finetune.objective",
+            fix="Set the objective of the champion again, or begin a model of its own: another register.model_name",
+        )
+
+
+def _other_base(folder: Path, record: BaseRecord) -> str | None:
+    """By what the trained model in `folder` shows that it belongs to another base; None where nothing does."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file() and (base := read_json(adapter).get("base_model_name_or_path")) != record.id:
+        return f"{base}, not {record.id}"
+    theirs, ours = folder / "tokenizer.json", paths.MODEL / "tokenizer.json"
+    if theirs.is_file() and ours.is_file() and file_digest(theirs) != file_digest(ours):
+        return "its tokenizer differs"
+    return None

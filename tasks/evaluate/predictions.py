@@ -1,0 +1,58 @@
+"""What every model is asked, and with what; and an asked row as data/predictions keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.evaluate.settings import EvaluateSettings
+from tasks.runtime.progress import Progress
+from tasks.scoring.score import judge_answer
+from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+
+Row = dict[str, Any]
+"""A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
+
+TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+
+
+@dataclass(frozen=True)
+class Asking:
+    test: list[Row]
+    tokenizer: Any
+    base_digest: str
+    settings: EvaluateSettings
+    progress: Progress
+    """Counts test rows."""
+
+
+def score_rows(test: Sequence[Row], answers: Sequence[str]) -> list[Row]:
+    """The predictions of one model: each test row with its answer, what it was read as, and its score."""
+    rows = []
+    for row, answer in zip(test, answers, strict=True):
+        whole = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
+        judged = judge_answer(row["kind"], whole, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        right, said, wanted = judged.counts or (None, None, None)
+        counted = {"right": right, "said": said, "wanted": wanted}
+        marks = {"read": judged.read, "is_unparsed": judged.is_unparsed, "is_looping": judged.is_looping}
+        rows.append(score_row(row, answer, judged.score, exact=judged.exact) | marks | counted)
+    return rows
+
+
+def score_row(row: Row, prediction: str, score: float, exact: bool | None = None) -> Row:
+    """A prediction that needs no reading.
+
+    Args:
+        score: from 0 to 1.
+        exact: is it all right? None where that cannot be said.
+    """
+    fixed = {name: row[name] for name in TEST_FIELDS}
+    read = {"prediction": prediction, "read": prediction, "is_unparsed": False, "is_looping": False}
+    counted = {"bits": None, "right": None, "said": None, "wanted": None}
+    return fixed | read | {"score": score, "exact": exact} | counted
+
+
+def bytes_of(text: str) -> int:
+    """Its length in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))

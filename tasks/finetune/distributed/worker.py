@@ -1,0 +1,119 @@
+"""One of several processes that train together: `python -m tasks.finetune.distributed.worker JOB`, started by launch.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tasks import errors
+from tasks.base.pin import read_base
+from tasks.errors import StropError, TrainingError
+from tasks.finetune.config.search_settings import SearchSettings
+from tasks.finetune.job import Job, do_job
+from tasks.finetune.loop.failures import Mishap, telling_of_a_full_disk
+from tasks.finetune.loop.signals import Interrupted
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.process_group import leave, process_number
+from tasks.finetune.settings import FinetuneSettings, TrainingSettings
+from tasks.finetune.step.gpu_kernels import be_deterministic
+from tasks.runtime.files import read_json, write_json
+
+
+def main() -> int:
+    from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
+    from tasks.runtime.terminal_text import prepare_streams
+
+    prepare_streams()
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.simplefilter("ignore", FutureWarning)
+    end_with_parent(SECONDS_TO_SAVE)
+    path = Path(sys.argv[1])
+    job = read_job(path)
+    try:
+        if job.work.settings.deterministic:
+            be_deterministic()
+        with telling_of_a_full_disk(job.work.checkpoints):
+            do_job(job)
+    except StropError as error:
+        write_json(error_file(path, process_number()), _entry(error))
+        return error.exit_code
+    except OSError as error:
+        if (told := errors.told_by_disk(error)) is None:
+            raise
+        write_json(error_file(path, process_number()), _entry(Mishap(told)))
+        return 1
+    leave()
+    return 0
+
+
+def write_job(job: Job, node: int) -> Path:
+    """Writes the job for the processes of a node; its file."""
+    work = job.work
+    path = work.checkpoints / f"job-{node}.json"
+    settings: dict[str, Any] = {
+        "settings": work.settings.model_dump(mode="json"),
+        "is_last": isinstance(work.settings, FinetuneSettings),
+        "precision": work.precision,
+        "checkpoints": str(work.checkpoints),
+        "start": work.start and str(work.start),
+        "reward_model": work.reward_model and str(work.reward_model),
+        "before": work.before,
+        "thread_log": work.thread_log and str(work.thread_log),
+        "folder": str(job.folder),
+        "chat_template": job.chat_template,
+        "search": job.search and job.search.model_dump(mode="json"),
+        "trial": job.trial,
+    }
+    write_json(path, settings)
+    return path
+
+
+def read_job(path: Path) -> Job:
+    """The job that `write_job` wrote."""
+    found = read_json(path)
+    kind = FinetuneSettings if found["is_last"] else TrainingSettings
+    work = Work(
+        kind.model_validate_json(json.dumps(found["settings"])),
+        read_base(),
+        found["precision"],
+        Path(found["checkpoints"]),
+        found["start"] and Path(found["start"]),
+        found["reward_model"] and Path(found["reward_model"]),
+        found["before"],
+        found["thread_log"] and Path(found["thread_log"]),
+    )
+    search = found["search"] and SearchSettings.model_validate_json(json.dumps(found["search"]))
+    return Job(work, Path(found["folder"]), found["chat_template"], search, found["trial"])
+
+
+def error_file(job: Path, number: int) -> Path:
+    """Where process `number` tells what went wrong."""
+    return job.with_name(f"process-{number}.error.json")
+
+
+def log_file(job: Path, number: int) -> Path:
+    """Where what process `number` prints goes."""
+    return job.with_name(f"process-{number}.log")
+
+
+def _entry(error: StropError) -> dict[str, Any]:
+    entry = {"kind": type(error).__name__, "what": error.what, "where": error.where, "fix": error.fix}
+    return {**entry, "interrupted": [error.step, error.number] if isinstance(error, Interrupted) else None}
+
+
+def error_from(entry: dict[str, Any]) -> StropError:
+    """The error that a process told."""
+    if entry["interrupted"] is not None:
+        return Interrupted(*entry["interrupted"])
+    kind: type[StropError] = (
+        Mishap if entry["kind"] == Mishap.__name__ else getattr(errors, entry["kind"], TrainingError)
+    )
+    return kind(entry["what"], where=entry["where"], fix=entry["fix"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

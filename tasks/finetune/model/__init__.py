@@ -1,0 +1,1 @@
+"""The model that is trained: built, started from earlier weights, saved."""

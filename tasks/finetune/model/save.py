@@ -1,0 +1,78 @@
+"""The folder of a trained model: an adapter of the base alone, or whole weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tasks.base.load import ADAPTER, LABELS
+from tasks.base.pin import BaseRecord
+from tasks.finetune.model.initial_weights import goes_on_with_adapter, load_start
+from tasks.finetune.objectives.table import Work
+from tasks.runtime.files import write_json
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
+    """Weights, configuration and tokenizer into `folder`, the same bytes for the same weights.
+
+    Adapters are saved alone where they are the base's; on other weights, they are merged into them.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    labels = labels_of_model(model)
+    if not hasattr(model, "peft_config"):
+        _save_whole(_whole(model, work), folder)
+    elif work.start is None or goes_on_with_adapter(work):
+        _save_adapter(model, folder, work.record)
+    else:
+        _save_whole(_merged(model, work), folder)
+    if labels is not None:
+        write_json(folder / LABELS, list(labels))
+    tokenizer.save_pretrained(folder)
+
+
+def _save_adapter(model: Any, folder: Path, record: BaseRecord) -> None:
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    (folder / "README.md").unlink(missing_ok=True)  # a model card of peft's, with its version
+    path = folder / ADAPTER
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("target_modules", "modules_to_save"):  # sets: their order differs from run to run
+        if isinstance(config.get(name), list):
+            config[name].sort()
+    config["base_model_name_or_path"] = record.id
+    write_json(path, config)
+
+
+def _save_whole(model: Any, folder: Path) -> None:
+    model.set_attn_implementation("sdpa")
+    model.config.use_cache = True
+    model.save_pretrained(folder)
+
+
+def _whole(model: Any, work: Work) -> Any:
+    """All weights in fp32; frozen ones as the start has them, not as they were narrowed for training."""
+    trained = {name: value.data for name, value in model.named_parameters() if value.requires_grad}
+    if len(trained) == len(list(model.named_parameters())):
+        return model
+    whole = load_start(work, "fp32", labels=labels_of_model(model)).cpu()
+    whole.load_state_dict(trained, strict=False)
+    return whole
+
+
+def _merged(model: Any, work: Work) -> Any:
+    """The start's weights in fp32 with the trained adapter in them, not as they were narrowed for training."""
+    from peft import PeftModel
+
+    folder = work.checkpoints / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+    start = load_start(work, "fp32", labels=labels_of_model(model))
+    return PeftModel.from_pretrained(start, str(folder)).merge_and_unload()
+
+
+def labels_of_model(model: Any) -> tuple[str, ...] | None:
+    """The labels of a model's head; None for one that writes."""
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    has_labels = inner.get_output_embeddings() is None
+    return tuple(inner.config.id2label.values()) if has_labels else None

@@ -1,0 +1,167 @@
+"""Objective `classify`: a head of labels on an encoder or a decoder, taught by texts with a label each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from tasks import paths
+from tasks.base.heads import padded
+from tasks.base.load import labels_of
+from tasks.dataset.rendered import Rendered, not_rendered, read_rendered
+from tasks.errors import DataError, TrainingError
+from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.model.build import build_model
+from tasks.finetune.model.context_length import longest_example, require_room
+from tasks.finetune.objectives.sft import require_rows, rows_of
+from tasks.finetune.objectives.table import Prepared, Work
+from tasks.finetune.step.mfu import epoch_flops
+from tasks.finetune.step.shared_prefix import IGNORED
+from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.runtime.files import read_json
+
+Batch = dict[str, Any]
+
+
+def prepare(work: Work) -> Prepared:
+    """Texts and their labels, an example a row.
+
+    Raises:
+        DataError: there are none, or all of one label; or early stopping is on, and there is no validation row.
+        TrainingError: a text is longer than the model reads, or the model that is trained on does not know a label.
+    """
+    settings = work.settings
+    train, valid = read_rendered("train", "labels"), read_rendered("valid", "labels")
+    wanted, valid_labels = _read_labels("train"), _read_labels("valid")
+    labels = tuple(read_json(paths.RENDERED / "labels" / "labels.json"))
+    require_rows(work, len(train), len(valid))
+    counts = np.bincount(wanted, minlength=len(labels))
+    _require_classes(labels, counts)
+    _require_head(labels, work.start)
+    require_room(work, longest_example(train, valid))
+    weights = balanced_weights(counts) if settings.classify.class_weights == "balanced" else None
+
+    def make_trainer(callbacks: list[Any]) -> LabelTrainer:
+        return LabelTrainer(
+            model=build_model(work, labels=labels),
+            class_weights=weights,
+            args=training_arguments(work, len(train), len(valid)),
+            train_dataset=Texts(train, wanted),
+            eval_dataset=Texts(valid, valid_labels),
+            label_smoothing=settings.label_smoothing,
+            neftune_alpha=settings.neftune_alpha,
+            is_packed=False,
+            by_length=True,
+            callbacks=callbacks,
+        )
+
+    return Prepared(
+        tokens_per_epoch=len(train.input_ids),
+        steps_per_epoch=steps_per_epoch(settings, len(train)),
+        total_steps=total_steps(settings, len(train)),
+        make_trainer=make_trainer,
+        row_ids=lambda trainer: rows_of(train, trainer),
+        epoch_flops=lambda model, computed: epoch_flops(model, np.diff(train.examples), len(train), computed),
+        facts={
+            "train_examples": len(train),
+            "train_tokens": len(train.input_ids),
+            "classes": {label: int(count) for label, count in zip(labels, counts, strict=True)},
+        },
+    )
+
+
+def balanced_weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """A weight a class, inverse to how often it occurs; over the examples their mean is 1. 0 for a class without examples."""
+    present = counts > 0
+    shares = np.zeros(len(counts))
+    shares[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
+    return shares
+
+
+class Texts(Dataset[Batch]):  # type: ignore[misc]
+    """The texts of a split and their labels; item i is row i.
+
+    Args:
+        labels: int32 [examples], the place of each one's label in the head.
+    """
+
+    def __init__(self, rendered: Rendered, labels: npt.NDArray[np.int32]) -> None:
+        self.rendered = rendered
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.rendered)
+
+    def __getitem__(self, index: int) -> Batch:
+        first, last = self.rendered.examples[index : index + 2]
+        ids, learns = self.rendered.input_ids[first:last], np.ones(1, np.uint8)
+        return {"input_ids": ids, "label": int(self.labels[index]), "loss_mask": learns, "row": index}
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each."""
+        return np.diff(self.rendered.examples)
+
+
+class LabelTrainer(AnswerTrainer):
+    """Trains a head of labels. The loss is cross-entropy an example, over the whole global batch.
+
+    Args:
+        class_weights: how much an example of each label counts.
+    """
+
+    def __init__(self, class_weights: npt.NDArray[np.float64] | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.data_collator = self._collate
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+
+    def _collate(self, rows: list[Batch]) -> Batch:
+        """Texts → a batch.
+
+        Returns:
+            input_ids, attention_mask: int64 [examples, longest]; labels, rows: int64 [examples], the label -100 where a text is
+            only there to fill up.
+        """
+        labels = torch.tensor([row["label"] if row["loss_mask"].any() else IGNORED for row in rows])
+        places = torch.tensor([row["row"] for row in rows])
+        return {**padded([row["input_ids"] for row in rows], self.model), "labels": labels, "rows": places}
+
+    def _padded_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, Any]:
+        self.lengths = inputs["attention_mask"].sum(1)
+        outputs = model(**inputs)
+        weight = None if self.class_weights is None else self.class_weights.to(labels.device)
+        loss = torch.nn.functional.cross_entropy(
+            outputs.logits.float(), labels, weight, reduction="sum", label_smoothing=smoothing
+        )
+        return loss, outputs
+
+
+def _read_labels(split: str) -> npt.NDArray[np.int32]:
+    path = paths.RENDERED / "labels" / split / "labels.npy"
+    try:
+        labels: npt.NDArray[np.int32] = np.load(path)
+    except FileNotFoundError as error:
+        raise not_rendered(path) from error
+    return labels
+
+
+def _require_classes(labels: tuple[str, ...], counts: npt.NDArray[np.int64]) -> None:
+    if len(labels) < 2:
+        what = f"all {int(counts.sum())} training rows have the label {labels[0]!r}: there is nothing to tell apart"
+        raise DataError(what, where="finetune", fix="Add a source with the other classes, or mend render.balance")
+
+
+def _require_head(labels: tuple[str, ...], start: Path | None) -> None:
+    """A head that is trained on has a place for each of its labels, and for no other."""
+    known = labels_of(start) if start is not None else None
+    if known is not None and known != labels:
+        new = ", ".join(label for label in labels if label not in known) or "other ones"
+        what = f"the model that is trained on tells {', '.join(known)} apart; the training rows have {new} too"
+        raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")

@@ -1,0 +1,95 @@
+"""What answers are rewarded for: functions of TRL's GRPOTrainer, one a setting of `finetune.grpo.rewards`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.base.load import load_trained
+from tasks.errors import TrainingError
+from tasks.finetune.config.objective_settings import RewardFunction
+from tasks.finetune.objectives.table import Work
+from tasks.finetune.objectives.trl_dataset import padded
+from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, is_whole, too_slow
+from tasks.scoring.score import Judged, judge_answer
+from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+from tasks.state.training_start import version_folder
+
+Function = Callable[..., list[float]]
+"""Named arguments, a list each: prompts and completion_ids (token ids), completions (texts), and the columns of the prompts."""
+
+
+def reward_functions(work: Work) -> list[Function]:
+    """In the order of the settings; each is called as its reward is logged: by its kind, and a number from the second on."""
+    makers = {"exact_match": _exact_match, "score": _score, "format": _format, "model": _model}
+    seen: Counter[str] = Counter()
+    functions = []
+    for reward in work.settings.grpo.rewards:
+        function = makers[reward.kind](reward, work)
+        seen[reward.kind] += 1
+        function.__name__ = reward.kind if seen[reward.kind] == 1 else f"{reward.kind}_{seen[reward.kind]}"
+        functions.append(function)
+    return functions
+
+
+def judge_of(reward: RewardFunction, work: Work) -> Path:
+    """The folder of the reward model."""
+    folder = version_folder(reward.model) if reward.model is not None else work.reward_model
+    assert folder is not None, "settings let no training through that lacks its reward model"
+    return folder
+
+
+def _exact_match(reward: RewardFunction, work: Work) -> Function:
+    def rewards(completions: Sequence[str], **row: Any) -> list[float]:
+        return [float(judged.exact) for judged in _judged(completions, row)]
+
+    return rewards
+
+
+def _score(reward: RewardFunction, work: Work) -> Function:
+    def rewards(completions: Sequence[str], **row: Any) -> list[float]:
+        return [judged.score for judged in _judged(completions, row)]
+
+    return rewards
+
+
+def _judged(completions: Sequence[str], row: dict[str, Any]) -> list[Judged]:
+    asked = zip(completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True)
+    return [
+        judge_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
+        for answer, opens_thought, kind, target, before, after in asked
+    ]
+
+
+def _format(reward: RewardFunction, work: Work) -> Function:
+    pattern = compile_pattern(reward.pattern or "")
+
+    def rewards(completions: Sequence[str], **_: Any) -> list[float]:
+        return [float(fits(answer)) for answer in completions]
+
+    def fits(answer: str) -> bool:
+        try:
+            return is_whole(pattern, answer)
+        except TimeoutError as error:
+            what = f"the pattern `{reward.pattern}` {too_slow(answer)}"
+            raise TrainingError(what, where="params.yaml, finetune.grpo.rewards", fix=SLOW_FIX) from error
+
+    return rewards
+
+
+def _model(reward: RewardFunction, work: Work) -> Function:
+    model = load_trained(judge_of(reward, work), work.record)
+
+    def rewards(prompts: Sequence[list[int]], completion_ids: Sequence[list[int]], **_: Any) -> list[float]:
+        whole = [prompt + answer for prompt, answer in zip(prompts, completion_ids, strict=True)]
+        ids = padded(whole, model.config.get_text_config().pad_token_id).to(model.device)
+        mask = padded([[1] * len(each) for each in whole], 0).to(model.device)
+        with torch.inference_mode():
+            told: list[float] = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].tolist()
+        return told
+
+    return rewards

@@ -1,0 +1,52 @@
+"""Objective `reward`: a model with one number for a head, which is higher for the better of two answers (Ouyang et al., 2022)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.base.heads import REWARD
+from tasks.dataset.rendered import read_rows
+from tasks.finetune.model.build import build_model
+from tasks.finetune.model.context_length import longest_row, require_room
+from tasks.finetune.objectives.sft import require_rows
+from tasks.finetune.objectives.table import Prepared, Work
+from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.step.mfu import epoch_flops
+
+
+def prepare(work: Work) -> Prepared:
+    """Pairs.
+
+    Raises:
+        DataError: there are none; or early stopping is on, and there is no validation row.
+        TrainingError: a pair is longer than the model reads.
+    """
+    train, valid = read_rows("train", "ranked"), read_rows("valid", "ranked")
+    require_rows(work, len(train), len(valid))
+    require_room(work, longest_row(train, valid))
+    lengths = sequence_lengths(train, "chosen_ids", "rejected_ids")
+    tokens = int(lengths.sum())
+
+    def make_trainer(callbacks: list[Any]) -> Any:
+        from trl import RewardTrainer
+
+        class Ranker(TokenTrainer, RewardTrainer):  # type: ignore[misc]
+            pass
+
+        model = build_model(work, labels=REWARD)
+        more = {"max_length": None, "disable_dropout": False}
+        return Ranker(
+            model=model,
+            tokenizer=tokenizer_of(work),
+            args=trl_arguments(work, len(train), len(valid), **more),
+            data_collator=collate_ranked(model.config.get_text_config().pad_token_id),
+            train_dataset=TokenRows(train),
+            eval_dataset=TokenRows(valid) if len(valid) else None,
+            callbacks=callbacks,
+        )
+
+    def flops(model: Any, _: float) -> float:
+        return epoch_flops(model, lengths, len(lengths))
+
+    return prepared(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)

@@ -1,0 +1,108 @@
+"""What TRL's trainers have in common here: our token ids, our checkpoints, and the rows of the batch at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import Trainer
+
+from tasks.base.convert import base_folder
+from tasks.base.load import load_tokenizer
+from tasks.finetune.config.trainer_arguments import arguments_kind, steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.objectives.table import Prepared, Work
+from tasks.finetune.process_group import from_all
+
+REFERENCE = "ref"
+"""What TRL calls the copy of the adapter that it compares with; it is no part of what was trained."""
+
+
+class TokenTrainer(Trainer):  # type: ignore[misc]
+    """Stands before one of TRL's trainers among the bases of a class; its batches name their rows in `row_ids`.
+
+    Args:
+        tokenizer: TRL asks it for the padding token; it tokenises nothing.
+    """
+
+    def __init__(self, *, model: Any, tokenizer: Any, **arguments: Any) -> None:
+        configurations = [model.config.get_text_config(), getattr(model, "generation_config", None)]
+        kept = [(each, each.pad_token_id) for each in configurations if each is not None]
+        super().__init__(model=model, processing_class=tokenizer, **arguments)
+        for configuration, pad_token_id in kept:  # the model's own: a head of one number looks for it
+            configuration.pad_token_id = pad_token_id
+        self.processing_class: Any = None  # or its special tokens are written into the model's configuration
+        self.row_ids: list[str] = []
+        """Of the global batch at hand."""
+        self._rows_step = -1
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        result = super().train(*arguments, **named)
+        if REFERENCE in getattr(self.model, "peft_config", {}):
+            self.model.delete_adapter(REFERENCE)
+        return result
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
+        self.remember(inputs.pop("row_ids", []), model.training)
+        return super().compute_loss(model, inputs, *more, **named)
+
+    def remember(self, row_ids: list[str], is_training: bool) -> None:
+        """The rows of a micro-batch."""
+        if is_training:
+            if self._rows_step != self.state.global_step:
+                self._rows_step, self.row_ids = self.state.global_step, []
+            self.row_ids += row_ids
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: it would stand among the checkpoints."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+    def _send_telemetry(self) -> None:
+        """Nothing is told to anybody."""
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """Nothing, where the checkpoint that it goes on from was the training's last."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **named)
+
+
+def tokenizer_of(work: Work) -> Any:
+    return load_tokenizer(base_folder(work.record))
+
+
+def prepared(
+    work: Work,
+    train_rows: int,
+    tokens_per_epoch: int,
+    make_trainer: Callable[[list[Any]], Any],
+    facts: dict[str, Any],
+    epoch_flops: Callable[[Any, float], float] | None = None,
+) -> Prepared:
+    """The training, ready to begin; what its trainer is made of, the objective knows."""
+    return Prepared(
+        tokens_per_epoch=tokens_per_epoch,
+        steps_per_epoch=steps_per_epoch(work.settings, train_rows),
+        total_steps=total_steps(work.settings, train_rows),
+        make_trainer=make_trainer,
+        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
+        epoch_flops=epoch_flops,
+        facts={"train_examples": train_rows, **facts},
+    )
+
+
+def trl_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
+    """The arguments of the objective's own trainer.
+
+    Args:
+        more: its fields that the objective sets.
+    """
+    checkpointing = work.settings.gradient_checkpointing
+    more |= {
+        "gradient_checkpointing": checkpointing,  # TRL's own default is on
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+    }
+    kind = arguments_kind(work.settings.objective)
+    return training_arguments(work, train_rows, valid_rows, kind=kind, **more)

@@ -1,0 +1,1 @@
+"""The search for settings: one training after another, each a trial."""

@@ -1,0 +1,1 @@
+"""One training step, fast and in little memory."""

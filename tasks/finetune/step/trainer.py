@@ -1,0 +1,177 @@
+"""transformers' Trainer, but: the loss of answers a chunk at a time, NEFTune an example, a validation loss a token."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from tasks.finetune.config.objective_settings import DistillSettings
+from tasks.finetune.process_group import from_all, process_count
+from tasks.finetune.step.chunked_loss import SoftTargets, cross_entropy, distillation, judged, use_answer_loss
+from tasks.finetune.step.gpu_kernels import boundaries
+from tasks.finetune.step.packed_attention import ATTENTION, collate, collate_padded, collate_sharing
+from tasks.finetune.step.packing_probe import takes_shared_prompts
+from tasks.finetune.step.samplers import EvenRows, RowOrder
+from tasks.finetune.step.shared_prefix import IGNORED, places_before
+
+
+class AnswerTrainer(Trainer):  # type: ignore[misc]
+    """Trains on batches of `packed.collate`. The loss is cross-entropy a trained token, over the whole global batch.
+
+    Args:
+        label_smoothing: share of each target that is spread evenly over the vocabulary, while training.
+        neftune_alpha: noise on the embeddings, while training.
+        is_packed: False for a model that takes an example a line.
+        by_length: rows of similar length share a batch; the dataset knows their `lengths`.
+        distill: how a teacher's targets count, where the training rows have some.
+        shares_prompt: compute the prompt that all examples of a packed batch begin with once, if the model can.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        neftune_alpha: float = 0.0,
+        is_packed: bool = True,
+        by_length: bool = False,
+        distill: DistillSettings | None = None,
+        shares_prompt: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self.by_length = by_length
+        self._order: RowOrder | None = None
+        shares_prompt = shares_prompt and is_packed and takes_shared_prompts(arguments["model"], ATTENTION)
+        packed = collate_sharing if shares_prompt else collate
+        super().__init__(data_collator=packed if is_packed else collate_padded, **arguments)
+        self.model_accepts_loss_kwargs = True  # so that the Trainer counts the trained tokens of a global batch
+        self.loss_is_scaled_for_ga = True
+        self.label_smoothing = label_smoothing
+        self.distill = distill
+        self.is_packed = is_packed
+        self.rows: list[torch.Tensor] = []
+        """Packed rows of the global batch at hand, by micro-batch."""
+        self._rows_step = -1
+        self.lengths: torch.Tensor | None = None
+        self.computes_own_loss = is_packed and use_answer_loss(self.model)
+        if neftune_alpha:
+            _add_noise(self, neftune_alpha)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Sum of the cross-entropies of the batch's trained tokens, over the trained tokens of the global batch."""
+        self._remember(inputs.pop("rows"), model.training)
+        labels = inputs.pop("labels")
+        smoothing = self.label_smoothing if model.training else 0.0
+        compute = self._packed_loss if self.is_packed else self._padded_loss
+        loss, outputs = compute(model, inputs, labels, smoothing)
+        if num_items_in_batch is None:
+            loss = loss / max(int((labels != IGNORED).sum()), 1)
+        else:
+            loss = loss * process_count() / num_items_in_batch  # gradients are averaged over processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _remember(self, rows: torch.Tensor, is_training: bool) -> None:
+        if is_training:
+            if self._rows_step != self.state.global_step:
+                self._rows_step, self.rows = self.state.global_step, []
+            self.rows.append(rows)
+
+    def _packed_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, Any]:
+        trained = (labels[0] != IGNORED).nonzero()[:, 0]
+        edges = inputs.pop("cu_seq_lens_q")
+        places, wanted = places_before(trained, edges), labels[0, trained]
+        self.lengths = torch.diff(edges)
+        inputs |= boundaries(edges, self.model.config._attn_implementation)
+        soft = self._soft_targets(inputs)
+        if self.computes_own_loss:
+            asked = {"answer_places": places, "answer_labels": wanted, "label_smoothing": smoothing, "soft": soft}
+            outputs = model(**inputs, **asked, use_cache=False)
+            return outputs.loss, outputs
+        outputs = model(**inputs, logits_to_keep=places, use_cache=False)
+        judge = distillation(wanted, soft) if soft else cross_entropy(wanted, smoothing)
+        return judged(outputs.logits[0], judge), outputs
+
+    def _soft_targets(self, inputs: dict[str, torch.Tensor]) -> SoftTargets | None:
+        if "soft_ids" not in inputs or self.distill is None:
+            return None
+        ids, known = inputs.pop("soft_ids").long(), inputs.pop("soft_log_probabilities")
+        return SoftTargets(ids, known, self.distill.temperature, self.distill.share)
+
+    def _padded_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
+    ) -> tuple[torch.Tensor, Any]:
+        self.lengths = inputs["attention_mask"].sum(1)
+        soft = self._soft_targets(inputs)
+        outputs = model(**inputs)
+        logits = outputs.logits[:, -labels.shape[1] :]  # without those of virtual tokens
+        is_trained = labels[:, 1:] != IGNORED
+        wanted = labels[:, 1:][is_trained]
+        judge = distillation(wanted, soft) if soft else cross_entropy(wanted, smoothing)
+        return judged(logits[:, :-1][is_trained], judge), outputs
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """Nothing, where the checkpoint that it goes on from was the training's last."""
+        if self._order is not None:  # a resumed epoch's data loader does not reach it
+            self._order.set_epoch(named["epoch"])
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **named)
+
+    def _get_dataloader(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
+        return super()._get_dataloader(EvenRows(dataset) if process_count() > 1 else dataset, *arguments, **named)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.by_length or process_count() > 1:
+            self._order = self._order_of(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
+            return self._order
+        return super()._get_train_sampler(train_dataset)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if self.by_length or process_count() > 1:
+            return self._order_of(self.eval_dataset, self.args.per_device_eval_batch_size, None)
+        return super()._get_eval_sampler(eval_dataset)
+
+    def _order_of(self, rows: Any, batch_rows: int, seed: int | None) -> RowOrder:
+        return RowOrder(len(rows), batch_rows, process_count(), seed, rows.lengths if self.by_length else None)
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Validation loss a trained token, as {"eval_loss": nats}."""
+        model = self.model.eval()
+        total, tokens = 0.0, 0.0
+        for batch in self.get_eval_dataloader():
+            batch = self._prepare_inputs(batch)
+            count = int((batch["labels"] != IGNORED).sum())
+            with torch.inference_mode(), self.accelerator.autocast():
+                total += float(self.compute_loss(model, batch)) * count
+            tokens += count
+        total, tokens = (sum(each) for each in zip(*from_all((total, tokens)), strict=True))
+        loss = total / tokens if tokens else math.nan
+        metrics = {f"{metric_key_prefix}_loss": loss}
+        self.log(metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _add_noise(trainer: AnswerTrainer, alpha: float) -> None:
+    """NEFTune (Jain et al., 2023): uniform noise on the embeddings, scaled by alpha / sqrt(tokens x width), an example."""
+
+    def hook(module: Any, _: Any, embedded: torch.Tensor) -> torch.Tensor:
+        if not module.training or trainer.lengths is None:
+            return embedded
+        lengths = trainer.lengths.to(embedded.device)
+        scale = alpha / torch.sqrt(lengths * embedded.shape[-1])
+        scale = scale.repeat_interleave(lengths)[None, :, None] if trainer.is_packed else scale[:, None, None]
+        noise = torch.rand_like(embedded, dtype=torch.float32) * 2 - 1
+        return embedded + (noise * scale).to(embedded.dtype)
+
+    trainer.model.get_input_embeddings().register_forward_hook(hook)

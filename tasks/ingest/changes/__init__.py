@@ -1,0 +1,1 @@
+"""What is new, gone or changed in a source."""

@@ -1,0 +1,64 @@
+"""Fields of a source's records that its shape does not use: named once, so that nothing is left out unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tasks.ingest.connectors.corrections import TRACE
+from tasks.ingest.fields import FIELDS, WITH_TURNS, WITHIN_TURNS
+from tasks.ingest.settings import Source
+from tasks.records.row import NO_TEXT
+from tasks.records.shapes import SYNTHETIC
+from tasks.records.turns import TURN_KEYS
+
+MOST_FIELDS = 100
+"""Records whose keys are data must not fill the memory."""
+MOST_NAMED = 10
+
+
+class UnusedFields:
+    """Looks at every record; `fields` are those of its own level, and of its turns."""
+
+    def __init__(self, source: Source) -> None:
+        fields, columns = FIELDS[source.shape], source.columns
+        own = [name for name in fields if name not in WITHIN_TURNS]
+        self.known = {columns.get(name, name) for name in own} | {SYNTHETIC, TRACE}
+        if "id" in columns:
+            self.known.add(columns["id"])
+        if source.shape == "row":
+            self.known |= NO_TEXT.keys()
+        self.turns = [columns.get(name, name) for name in WITH_TURNS if name in fields]
+        self.within = {columns.get(name, name) for name in WITHIN_TURNS} | TURN_KEYS
+        if self.turns:
+            self.known.add("loss_mask")
+        self.fields: set[str] = set()
+        self._last: Any = None
+
+    def look_at(self, record: Any) -> None:
+        if not isinstance(record, dict):
+            return
+        keys = record.keys()
+        if keys != self._last:
+            self._last = keys
+            self._add(key for key in keys if key not in self.known)
+        for column in self.turns:
+            given = record.get(column)
+            for turn in given if isinstance(given, list) else [given]:
+                if isinstance(turn, dict):
+                    for key in turn:
+                        if key not in self.within:
+                            self._add([f"{column}.{key}"])
+
+    def _add(self, names: Iterable[str]) -> None:
+        for name in names:
+            if len(self.fields) < MOST_FIELDS:
+                self.fields.add(name[:100])
+
+
+def note(source: str, fields: Iterable[str]) -> str:
+    """A line for a person."""
+    ranked = sorted(fields)
+    named = ", ".join(f"field `{name}` is not used" for name in ranked[:MOST_NAMED])
+    more = f", nor are {len(ranked) - MOST_NAMED:,} more" if len(ranked) > MOST_NAMED else ""
+    return f"source `{source}`: {named}{more}"

@@ -1,0 +1,123 @@
+"""Hugging Face datasets: a folder that `save_to_disk` wrote, or the hub's id of one with a revision."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import SourceError, one_line
+from tasks.ingest.connectors.listing import Listing, Seen
+from tasks.ingest.readers.arrow_messages import unpacked_bytes
+from tasks.ingest.readers.arrow_rows import rows_of
+from tasks.ingest.readers.class_labels import label_names
+from tasks.ingest.readers.columnar import ROWS_AT_ONCE, Bound, portions
+from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.settings import Source
+from tasks.runtime.files import content_digest
+
+
+def list_splits(source: Source) -> Listing:
+    """The splits by name, each as its files are (a folder), or as its revision says (an id).
+
+    Raises:
+        SourceError: the folder holds no dataset, lacks the split, or an id has no revision.
+    """
+    assert source.path is not None
+    folder = Path(os.path.expanduser(source.path))
+    if not folder.exists():
+        if folder.is_absolute() or source.path.startswith("."):
+            fix = "Mend the path in params.yaml (section `ingest`)"
+            raise SourceError("no such folder", where=_where(source), fix=fix)
+        if source.revision is None:
+            fix = "Pin one, so that the same rows come tomorrow: `revision: COMMIT` (the hub shows it under Files)"
+            raise SourceError("is no folder, and as a hub id it needs a revision", where=_where(source), fix=fix)
+        stamp = content_digest([source.revision, source.subset, source.split])
+        return Listing({f"{source.path}@{source.revision}": Seen(0, 0, stamp=stamp)})
+    splits = {name: place for name, place in _splits_of(folder, source).items() if source.split in (None, name, "")}
+    if not splits:
+        there = ", ".join(_splits_of(folder, source))
+        raise SourceError(
+            f"has no split `{source.split}`; it has {there}", where=_where(source), fix="Name one of these"
+        )
+    return Listing({place.as_posix(): _seen(place) for place in splits.values()})
+
+
+def read_split(source: Source, name: str) -> Iterator[RawRecord]:
+    """The rows of an item that `list_splits` named.
+
+    Raises:
+        SourceError: it cannot be read, or the hub cannot be reached.
+    """
+    import pyarrow as pa
+
+    number = 0
+    for dataset in _loaded(source, name):
+        names = label_names(dataset.features.to_dict())
+        bound = Bound(_file_bytes(dataset), len(dataset), source.max_uncompressed_bytes, name)
+        try:
+            for table in dataset.with_format("arrow").iter(ROWS_AT_ONCE):
+                for batch in table.to_batches():
+                    for portion in portions(batch, bound):
+                        yield from rows_of(portion, number, names)
+                        number += portion.num_rows
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
+            raise SourceError(f"cannot be read ({told})", where=name, fix="Save or fetch it again, whole") from error
+
+
+def _splits_of(folder: Path, source: Source) -> dict[str, Path]:
+    """Split → its folder; "" for a dataset that has none."""
+    if (folder / "state.json").is_file():
+        return {"": folder}
+    try:
+        names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        return {str(name): folder / str(name) for name in sorted(names)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "Save it with `dataset.save_to_disk(folder)`; Parquet and JSON files are `kind: files`"
+        raise SourceError("is no dataset that save_to_disk wrote", where=_where(source), fix=fix) from error
+
+
+def _seen(folder: Path) -> Seen:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [(path.name, path.stat()) for path in files]
+    stamp = content_digest([[name, status.st_size, status.st_mtime_ns] for name, status in stats])
+    return Seen(sum(status.st_size for _, status in stats), 0, stamp=stamp)
+
+
+def _file_bytes(dataset: Any) -> int:
+    """How large the files behind a dataset are."""
+    return sum(os.path.getsize(file["filename"]) for file in dataset.cache_files if os.path.isfile(file["filename"]))
+
+
+def _require_bounded(source: Source, folder: Path) -> None:
+    """Raises SourceError where a shard's packed columns come to more than its bound: they are unpacked when it is opened."""
+    for path in sorted(folder.glob("*.arrow")):
+        Bound(path.stat().st_size, 0, source.max_uncompressed_bytes, str(path)).require(unpacked_bytes(path))
+
+
+def _loaded(source: Source, name: str) -> list[Any]:
+    """The datasets behind an item: one, or every split of a hub id."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if Path(name).is_dir():
+            _require_bounded(source, Path(name))
+            return [datasets.load_from_disk(name)]
+        loaded = datasets.load_dataset(  # which runs no script of the dataset's: there is no such setting
+            source.path, source.subset, revision=source.revision, split=source.split
+        )
+        return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    except SourceError:
+        raise
+    except Exception as error:
+        told = one_line(error, 200) or type(error).__name__
+        fix = "See that the network and the id are right, or save it once: `dataset.save_to_disk(folder)`"
+        raise SourceError(f"cannot be read ({told})", where=_where(source), fix=fix) from error
+
+
+def _where(source: Source) -> str:
+    return f"source `{source.name}`, path {source.path}"

@@ -1,0 +1,205 @@
+"""Tables of columns (Parquet, Arrow) in bounded memory: what a batch comes to as rows is counted before it is made of them.
+
+A value that a file holds once may stand in a million rows, so that a file of a few hundred bytes comes to 50 GB. So texts are read
+as dictionaries (each value once, and for each row its number), measured, and turned into rows a portion at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tasks.errors import SourceError
+from tasks.ingest.changes.column_check import require_once
+from tasks.ingest.readers.compression import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
+from tasks.ingest.readers.parquet_pages import VALUE_BYTES, Chunk, Place, chunks_of, places_of
+
+ROWS_AT_ONCE = 1024
+BYTES_AT_ONCE = 32 * 1024 * 1024
+ROW_BYTES, MOST_ROWS = 256, 2_000_000
+"""A column of labels packs to almost nothing: so much is allowed for a row, of so many rows at most."""
+LARGEST_PAGE_BYTES = 1024**3
+MOST_COLUMNS = 4_096
+"""Of each column the pages are looked at, whatever is in them."""
+
+
+class Bound:
+    """Counts what comes out of a file, and refuses it where it is more than any honest file holds."""
+
+    def __init__(self, size: int, rows: int, most: int | None, name: str) -> None:
+        allowed = max(LEAST_BOUND_BYTES, LARGEST_RATIO * size, ROW_BYTES * min(rows, MOST_ROWS))
+        self.most = most or allowed
+        self.name = name
+        self.group: int | None = None
+        """The row group at hand."""
+        self.is_set = most is not None
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Counts bytes that are about to be made. Raises SourceError where they are too many."""
+        self._count += count
+        self.require(self._count)
+
+    def require(self, count: int) -> None:
+        """Raises SourceError where so many bytes are too many."""
+        if count > self.most:
+            self._refuse(f"unpacks to more than {self.most:,} bytes, as does a bomb")
+
+    def require_page(self, count: int) -> None:
+        """Raises SourceError where one page is too large to be unpacked."""
+        self.require(count)
+        if count > LARGEST_PAGE_BYTES and not self.is_set:
+            self._refuse(f"has a page that unpacks to {count:,} bytes (at most {LARGEST_PAGE_BYTES:,})")
+
+    def _refuse(self, what: str) -> None:
+        place = "" if self.group is None else f" row group {self.group + 1}"
+        fix = "If it is as it should be, say so in its source: `max_uncompressed_bytes`"
+        raise SourceError(what, where=f"{self.name}{place}", fix=fix)
+
+
+def parquet_batches(content: Content) -> Iterator[Any]:
+    """The record batches of a Parquet file, in order, each of at most BYTES_AT_ONCE or one row.
+
+    Raises:
+        SourceError: it holds more than its bound.
+    """
+    import pyarrow.parquet as pq
+
+    size = content.path.stat().st_size
+    with pq.ParquetFile(content.path) as plain:
+        metadata = plain.metadata
+        if metadata.num_columns > MOST_COLUMNS:
+            what = f"has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are read"
+            raise SourceError(what, where=content.name, fix="Write it with the columns of its rows alone")
+        schema = plain.schema_arrow
+        require_once(schema.names, content.name)
+    columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+    bound = Bound(size, metadata.num_rows, content.max_uncompressed_bytes, content.name)
+    groups = _checked_pages(content, metadata, columns, bound)
+    prefixed = {chunk.column for chunks in groups for chunk in chunks if chunk.has_shared_prefixes}
+    texts = [c.path for place, c in enumerate(columns) if c.physical_type == "BYTE_ARRAY" and place not in prefixed]
+    with pq.ParquetFile(content.path, read_dictionary=texts) as file:
+        for group, chunks in enumerate(groups):
+            bound.group = group
+            for batch in file.iter_batches(_rows_at_once(chunks, columns, metadata.row_group(group).num_rows), [group]):
+                for portion in portions(batch, bound):
+                    yield portion.cast(schema)
+
+
+def _checked_pages(content: Content, metadata: Any, columns: list[Any], bound: Bound) -> list[list[Chunk]]:
+    """The column chunks of each row group. Raises SourceError where their pages alone are too much."""
+    groups, unpacked = [], 0
+    with content.path.open("rb") as file:
+        for group, places in enumerate(_places(file, metadata.num_columns)):
+            bound.group = group
+            groups.append(list(chunks_of(file, places, group)))
+            for chunk in groups[-1]:
+                unpacked += _least_bytes(chunk, columns[chunk.column])
+                bound.require_page(chunk.largest_page_bytes)
+                bound.require(unpacked)
+    return groups
+
+
+def _places(file: BinaryIO, columns: int) -> list[list[Place]]:
+    import pyarrow as pa
+
+    try:
+        return places_of(file, columns)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise pa.ArrowInvalid(f"its footer cannot be read: {error}") from error
+
+
+def _least_bytes(chunk: Chunk, column: Any) -> int:
+    """What a column of a row group costs in memory, at least."""
+    width = max(column.length, 0) if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
+    in_lists = VALUE_BYTES if column.max_repetition_level else 0
+    return max(chunk.unpacked_bytes, chunk.values * max(width, in_lists))
+
+
+def _rows_at_once(chunks: list[Chunk], columns: list[Any], rows: int) -> int:
+    """Rows of a batch, so that one of long values does not fill the memory before it can be measured."""
+    found = min(ROWS_AT_ONCE, BYTES_AT_ONCE * rows // max(sum(chunk.unpacked_bytes for chunk in chunks), 1))
+    for chunk in chunks:
+        if chunk.has_shared_prefixes:
+            found = min(found, BYTES_AT_ONCE // max(chunk.largest_page_bytes, 1))
+        if columns[chunk.column].physical_type == "FIXED_LEN_BYTE_ARRAY":
+            found = min(found, BYTES_AT_ONCE // max(columns[chunk.column].length, 1))
+    return max(1, found)
+
+
+def portions(batch: Any, bound: Bound) -> Iterator[Any]:
+    """The batch in parts of at most BYTES_AT_ONCE, or of one row; counted before each is handed on."""
+    size = sum(bytes_of(column) for column in batch.columns)
+    if size <= BYTES_AT_ONCE or batch.num_rows <= 1:
+        bound.add(size)
+        yield batch
+        return
+    bound.require(size)
+    half = batch.num_rows // 2
+    yield from portions(batch.slice(0, half), bound)
+    yield from portions(batch.slice(half), bound)
+
+
+def bytes_of(array: Any) -> int:
+    """What an Arrow array comes to as values, each counted as often as it stands there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return bytes_of(array.storage)
+    if pa.types.is_dictionary(kind):
+        lengths = _lengths(array.dictionary)
+        places = array.indices.drop_null().to_numpy(zero_copy_only=False)
+        return int(lengths[places].sum()) + 8 * len(array) if len(lengths) else 8 * len(array)
+    if pa.types.is_run_end_encoded(kind):
+        runs = np.diff(np.concatenate([[0], np.minimum(array.run_ends.to_numpy() - array.offset, len(array)).clip(0)]))
+        return int((_lengths(array.values) * runs).sum()) + 8 * len(array)
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        longest = bytes_of(array.values) // max(len(array.values), 1) + 1
+        return int(pc.sum(array.sizes).as_py() or 0) * longest + 8 * len(array)
+    if (
+        pa.types.is_map(kind)
+        or pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    ):
+        return sum(bytes_of(inner) for inner in _inner(array)) + 8 * len(array)
+    if pa.types.is_struct(kind):
+        return sum(bytes_of(inner) for inner in array.flatten()) + len(array)
+    return int(_lengths(array).sum())
+
+
+def _inner(array: Any) -> list[Any]:
+    """The arrays of values within lists or maps, as far as these reach."""
+    import pyarrow as pa
+
+    if not pa.types.is_map(array.type):
+        return [array.flatten()]
+    first, last = array.offsets[0].as_py(), array.offsets[len(array)].as_py()
+    return [array.keys.slice(first, last - first), array.items.slice(first, last - first)]
+
+
+def _lengths(array: Any) -> Any:
+    """Bytes of each value: exact for texts and what is as long everywhere."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        views = np.frombuffer(array.buffers()[1], np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
+        return views.astype(np.int64)
+    if (
+        pa.types.is_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+    ):
+        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    if pa.types.is_null(kind):
+        return np.zeros(len(array), np.int64)
+    if pa.types.is_nested(kind) or pa.types.is_dictionary(kind) or isinstance(array, pa.ExtensionArray):
+        return np.full(len(array), bytes_of(array) // max(len(array), 1) + 1, np.int64)
+    return np.full(len(array), max(kind.bit_width // 8, 1), np.int64)

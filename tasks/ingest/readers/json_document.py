@@ -1,0 +1,192 @@
+"""A JSON document: an array, an object that holds one list, or JSON Lines under the wrong name; element by element.
+
+A file cut in half, or one broken element, costs that element alone: it is kept as it came, and reading goes on at the
+next one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.errors import SourceError
+from tasks.ingest.readers.compression import Content
+from tasks.ingest.readers.json_text import Text
+from tasks.ingest.readers.jsonl import read_jsonl
+from tasks.ingest.readers.lines import UNDECODED, RawRecord, encoding_of
+from tasks.records.strict_json import StrictDecoder, fault_of_depth, too_deep
+
+LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
+"""A file that is one object is read whole; an array or lines are read a piece at a time, whatever their size."""
+_FIRST_KEY = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:')
+
+
+def read_json_document(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
+    """The records of a JSON file.
+
+    Args:
+        record_keys: fields of a single record; an object that has one of them is itself the only record.
+
+    Raises:
+        SourceError: it is one object of more than LARGEST_OBJECT_BYTES.
+    """
+    actual, mark_bytes = encoding_of(content, encoding)
+    with content.open() as file:
+        file.read(mark_bytes)
+        text = Text(file, actual)
+        first = text.peek()
+        if first == "[":
+            text.position += 1
+            yield from _elements(text)
+            return
+    if first == "{":
+        yield from _object(content, encoding, record_keys)
+    elif first:  # neither: each line for itself, or it is kept as it came
+        yield from read_jsonl(content, encoding)
+
+
+def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
+    found = read_jsonl(content, encoding)
+    first = next(found, None)
+    second = next(found, None)
+    if first is not None and first.is_parsed and second is not None:  # JSON Lines, named .json
+        yield from (first, second)
+        yield from found
+        return
+    actual, mark_bytes = encoding_of(content, encoding)
+    with content.open() as file:
+        file.read(mark_bytes)
+        whole = file.read(LARGEST_OBJECT_BYTES + 1)
+    if len(whole) > LARGEST_OBJECT_BYTES:
+        if second is not None and isinstance(second.record, dict):  # JSON Lines, and the first line is broken
+            yield from read_jsonl(content, encoding)
+            return
+        what = f"is one JSON object of more than {LARGEST_OBJECT_BYTES:,} bytes"
+        raise SourceError(what, where=content.name, fix="Write its records as JSON Lines, or as an array")
+    try:
+        text = whole.decode(actual)
+        document, error = StrictDecoder().decode(text)
+    except UnicodeDecodeError as mistake:
+        text, document, error = "", None, f"not_decoded: not {actual} at byte {mistake.start + 1}"
+    if not error:
+        for number, record in enumerate(_listed(document, record_keys), start=1):
+            yield RawRecord(number, record)
+    elif (span := _span_of_list(text, record_keys)) is not None:  # one record is at fault, not all of them
+        yield from _elements(Text(io.BytesIO(text[slice(*span)].encode(actual)), actual))
+    # several objects one after another, or a broken one: line by line loses nothing
+    elif second is not None and any(isinstance(line.record, dict) for line in read_jsonl(content, encoding)):
+        yield from read_jsonl(content, encoding)
+    else:
+        yield RawRecord(1, None, whole, error)
+
+
+def _listed(document: Any, record_keys: frozenset[str]) -> list[Any]:
+    """The records of an object: its only list, or itself."""
+    lists = [value for value in document.values() if isinstance(value, list)]
+    if len(lists) == 1 and not record_keys & document.keys():
+        return list(lists[0])
+    return [document]
+
+
+def _span_of_list(text: str, record_keys: frozenset[str]) -> tuple[int, int] | None:
+    """Where the elements of an object's only list stand in its text; None where it is a record, or no JSON."""
+    decoder = json.JSONDecoder()
+    spans: list[tuple[int, int]] = []
+    keys: list[str] = []
+    place = text.find("{") + 1
+    try:
+        while key := re.compile(r'[\s,]*(?=")').match(text, place):
+            name, place = decoder.raw_decode(text, key.end())
+            place = re.compile(r"\s*:\s*").match(text, place).end()  # type: ignore[union-attr]
+            _, end = decoder.raw_decode(text, place)
+            keys.append(name)
+            if text[place] == "[":
+                spans.append((place + 1, end))
+            place = end
+    except (ValueError, RecursionError, AttributeError):
+        return None
+    is_list = len(spans) == 1 and not record_keys & set(keys) and len(set(keys)) == len(keys)
+    return spans[0] if is_list else None
+
+
+def _elements(text: Text) -> Iterator[RawRecord]:
+    """The elements of the array that `text` stands in."""
+    number = 0
+    first_key: str | None = None
+    decoder = StrictDecoder()
+    while (character := text.peek()) and character != "]":
+        if character == ",":
+            text.position += 1
+            continue
+        number += 1
+        value, source, error = _element(text, decoder)
+        if error is None and UNDECODED.search(source):
+            error = f"not_decoded: not {text.encoding}"
+        if error is None:
+            yield RawRecord(number, value)
+        elif source:
+            yield RawRecord(number, None, text.bytes_of(source), error)
+        else:
+            for piece in _skip_to_next(text, first_key):
+                yield RawRecord(number, None, text.bytes_of(piece), error)
+        if first_key is None and (key := _FIRST_KEY.match(source)):
+            first_key = key.group(1)
+    if character == "]":
+        text.position += 1
+        for piece in text.rest():
+            if piece.strip():
+                error = "not_json: text after the end of the array"
+                yield RawRecord(number + 1, None, text.bytes_of(piece.strip()), error)
+
+
+def _element(text: Text, decoder: StrictDecoder) -> tuple[Any, str, str | None]:
+    """The next element as (value, its text, error). With an error in its JSON, its end is unknown, its text empty."""
+    while True:
+        start = text.position
+        try:
+            value, end = decoder.decode_at(text.buffer, start)
+        except json.JSONDecodeError as error:
+            may_go_on = error.pos > len(text.buffer) - 12 or error.msg.startswith("Unterminated string")
+            if may_go_on and text.may_hold_more() and text.more():
+                continue
+            return None, "", f"not_json: {error.msg} {error.pos - start} characters into the record"
+        except RecursionError:
+            return None, "", too_deep()
+        except ValueError:
+            return None, "", "not_json: a number too long"
+        if end > len(text.buffer) - 12 and text.more():  # a number may go on
+            continue
+        text.position = end
+        source = text.buffer[start:end]
+        return value, source, decoder.fault or fault_of_depth(value, source) or None
+
+
+def _skip_to_next(text: Text, first_key: str | None) -> Iterator[str]:
+    """The text up to where the next record begins: `}`, a comma, and `{` with the key that records here begin with.
+
+    It comes in pieces where it is longer than a record may be.
+    """
+    own = _FIRST_KEY.match(text.buffer, text.position)
+    key = first_key or (own.group(1) if own else None)
+    border = re.compile(r"\}\s*,\s*(?=\{\s*" + (re.escape(key) if key else "") + ")")
+    searched = text.position
+    while True:
+        if found := border.search(text.buffer, searched):
+            skipped = text.buffer[text.position : found.end()]
+            text.position = found.end()
+            yield skipped.rstrip().removesuffix(",").rstrip()
+            return
+        if not text.may_hold_more():
+            yield text.buffer[text.position :]
+            text.position = len(text.buffer)
+        # a border may have begun in what is here: look again from its last brace
+        begun = text.buffer.rfind("}", text.position)
+        searched = (begun if begun >= 0 else len(text.buffer)) - text.position
+        if not text.more():
+            for piece in text.rest():
+                if piece.rstrip():
+                    yield piece.rstrip()
+            return

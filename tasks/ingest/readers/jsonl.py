@@ -1,0 +1,48 @@
+"""JSON Lines: a record a line. A line that is not JSON, or does not decode, is kept as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.ingest.readers import lines
+from tasks.ingest.readers.compression import Content
+from tasks.ingest.readers.lines import RawRecord, read_lines
+from tasks.records.strict_json import StrictDecoder
+
+
+def read_jsonl(content: Content, encoding: str, offset_bytes: int = 0, first_number: int = 1) -> Iterator[RawRecord]:
+    """Every line that is not blank. Only a line feed ends a line: JSON may hold U+2028 as it is.
+
+    Args:
+        offset_bytes, first_number: where to begin, and the number of the line there.
+    """
+    encoding, found = read_lines(content, encoding, offset_bytes, first_number, skips_blank=lines.always)
+    decoder = StrictDecoder()
+    for line in found:
+        if not line.is_whole:
+            yield too_long(line.number, line.content)
+            continue
+        if line.content.isspace():
+            continue
+        try:
+            text = line.content.decode(encoding)
+        except UnicodeDecodeError as mistake:
+            yield RawRecord(line.number, None, line.content, not_decoded(mistake))
+            continue
+        if not text.strip():
+            continue
+        record, error = decoder.decode(text)
+        if error:
+            yield RawRecord(line.number, None, line.content, error)
+        else:
+            yield RawRecord(line.number, record)
+
+
+def not_decoded(error: UnicodeDecodeError) -> str:
+    """What an unreadable text says of itself."""
+    return f"not_decoded: not {error.encoding} at byte {error.start + 1}"
+
+
+def too_long(number: int, content: bytes) -> RawRecord:
+    """A piece of something that is longer than a record may be."""
+    return RawRecord(number, None, content, f"too_long: over {lines.MAX_RECORD_BYTES:,} bytes in one record")

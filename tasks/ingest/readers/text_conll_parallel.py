@@ -1,0 +1,155 @@
+"""Plain text, CoNLL columns, SemEval's relations, and parallel text: formats whose records are lines, or blocks of lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain, groupby, zip_longest
+from pathlib import Path
+
+from tasks.errors import SourceError
+from tasks.ingest.readers import lines as limits
+from tasks.ingest.readers.compression import Content
+from tasks.ingest.readers.jsonl import not_decoded, too_long
+from tasks.ingest.readers.lines import Line, RawRecord, read_lines
+
+_NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
+DOCUMENT_START = "-DOCSTART-"
+"""CoNLL-2003 puts this token between documents; it is no sentence."""
+
+
+def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]:
+    """Records {"text": ...}: a line each, or a block of lines between blank ones (unit "document")."""
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    blocks = _blocks(lines, encoding) if unit == "document" else ([line] for line in lines)
+    for block in blocks:
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+        elif text.strip():
+            yield RawRecord(block[0].number, {"text": text.rstrip("\r\n")})
+
+
+def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"tokens": [...], "tags": [...]}, a sentence each: the first column and the last, blank lines between."""
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    for block in _blocks(lines, encoding):
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+            continue
+        texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+        rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
+        if rows and rows[0][0] == DOCUMENT_START:
+            rows = rows[1:]
+        bare = next((row for row in rows if len(row) < 2), None)
+        if bare is not None:
+            error = f"wrong_field_count: the token {bare[0][:50]!r} has no tag"
+            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
+        elif rows:
+            record = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]}
+            yield RawRecord(block[0].number, record)
+
+
+def read_semeval(content: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"id", "text", "label", "comment"?} of SemEval-2010 task 8's blocks: a number and a quoted sentence with <e1> and
+    <e2> in it, a line with the relation, perhaps a comment, and a blank line."""
+    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    for block in _blocks(lines, encoding):
+        text = _decoded(block, encoding)
+        if isinstance(text, RawRecord):
+            yield text
+            continue
+        parts = [line.strip() for line in text.split("\n") if line.strip()]
+        numbered = _NUMBERED.fullmatch(parts[0])
+        comment = parts[2].partition(":") if len(parts) == 3 else ("Comment", "", "")
+        if numbered is None or not 2 <= len(parts) <= 3 or comment[0].strip().lower() != "comment":
+            lacks = "begins with no number and sentence" if numbered is None else f"has {len(parts)} lines"
+            error = f"wrong_field_count: a block is a numbered sentence, its relation and perhaps `Comment:`; this one {lacks}"
+            yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
+            continue
+        record = {"id": numbered[1], "text": numbered[2], "label": parts[1]}
+        yield RawRecord(block[0].number, record | ({"comment": comment[2].strip()} if comment[2].strip() else {}))
+
+
+def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[RawRecord]:
+    """Records {"source": ..., "target": ...}: a pair of lines each. A line without a partner is kept, and says so."""
+    encoding_of_first, lines = read_lines(first, encoding)
+    encoding_of_second, others = read_lines(second, encoding)
+    pairs = zip_longest(_by_number(lines), _by_number(others), fillvalue=iter(()))
+    for number, (pieces, other_pieces) in enumerate(pairs, start=1):
+        # of a line that comes in pieces, the first stands for it, so that the lines below keep their partners
+        line, other = next(pieces, None), next(other_pieces, None)
+        for piece in chain(pieces, other_pieces):
+            yield too_long(number, piece.content)
+        if line is None or other is None:
+            shorter = first if line is None else second
+            alone = line or other
+            if alone is not None and alone.content.strip():
+                error = f"no_partner: {Path(shorter.name).name} ends before line {number:,}"
+                yield RawRecord(number, None, alone.content, error)
+            continue
+        source, target = _decoded([line], encoding_of_first), _decoded([other], encoding_of_second)
+        if isinstance(source, RawRecord) or isinstance(target, RawRecord):
+            fault = source if isinstance(source, RawRecord) else target
+            assert isinstance(fault, RawRecord)
+            yield RawRecord(number, None, line.content + other.content, fault.error)
+        elif source.strip() or target.strip():
+            yield RawRecord(number, {"source": source.strip(), "target": target.strip()})
+
+
+def _by_number(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:
+    """Each line as the pieces that it comes in, mostly one."""
+    return (pieces for _, pieces in groupby(lines, key=lambda line: line.number))
+
+
+def partner_of(name: str, pair: tuple[str, ...]) -> str:
+    """The name of the file beside: `train.en.gz` → `train.de.gz`.
+
+    Raises:
+        SourceError: the first word of the pair is no part of the name.
+    """
+    folder, slash, last = name.rpartition("/")
+    parts = last.split(".")
+    if pair[0] not in parts:
+        fix = f"Name the first file of each pair: a part of its name between dots is `{pair[0]}`"
+        raise SourceError(f"has no part `{pair[0]}` to put `{pair[1]}` in its place", where=name, fix=fix)
+    place = len(parts) - 1 - parts[::-1].index(pair[0])
+    parts[place] = pair[1]
+    return f"{folder}{slash}{'.'.join(parts)}"
+
+
+def _blocks(lines: Iterator[Line], encoding: str) -> Iterator[list[Line]]:
+    """Lines between blank lines; a block that grows too large comes in pieces, each of which says so."""
+    space = b" \t\r\n\v\f" + (b"\0" if len("\n".encode(encoding)) > 1 else b"")  # UTF-16 has zeros beside each
+    block: list[Line] = []
+    size, is_cut = 0, False
+    for line in lines:
+        if not line.content.strip(space):
+            if block:
+                yield [_one(block)] if is_cut else block
+            block, size, is_cut = [], 0, False
+            continue
+        block.append(line)
+        size += len(line.content)
+        if size > limits.MAX_RECORD_BYTES or len(block) > limits.MAX_RECORD_LINES:
+            yield [_one(block)]
+            block, size, is_cut = [], 0, True
+    if block:
+        yield [_one(block)] if is_cut else block
+
+
+def _one(block: list[Line]) -> Line:
+    """A piece of a block."""
+    return Line(block[0].number, b"".join(line.content for line in block), False)
+
+
+def _decoded(block: list[Line], encoding: str) -> str | RawRecord:
+    """The lines' text; or, where it does not decode or is too long, what is kept in its place."""
+    whole = b"".join(line.content for line in block)
+    if not all(line.is_whole for line in block):
+        return too_long(block[0].number, whole)
+    try:
+        return whole.decode(encoding)
+    except UnicodeDecodeError as error:
+        return RawRecord(block[0].number, None, whole, not_decoded(error))

@@ -1,0 +1,116 @@
+"""The dataset of a registered version, read from DVC's cache or remote, not from the working tree."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks import paths
+from tasks.dataset.read import CHANGES, read_parts, rows_of
+from tasks.dataset.rendered import LEFT_OUT, read_left_out
+from tasks.errors import DataError, VersioningError
+from tasks.model_store.ledger import read_ledger
+from tasks.model_store.versions import commit_of, receipt_at
+from tasks.records.row import CHANGE_SCHEMA, CURATED_SCHEMA
+from tasks.state.manifest import Batch, read_manifest
+from tasks.vcs import git
+from tasks.vcs.dvc_outputs import stored_files
+
+NOW = "now"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch's rows in a dataset."""
+
+    batch: Batch
+    rows: pa.Table
+    """CURATED_SCHEMA."""
+    raw: Path
+
+
+def registered_versions(model: str) -> list[int]:
+    """Versions that were judged, oldest first."""
+    return [entry.version for entry in read_ledger(model) if entry.kind == "judged"]
+
+
+def begun_with(model: str, version: int) -> list[int]:
+    """The earlier versions whose weights a version began with: the champion that was trained on, teachers, reward models."""
+    commit = commit_of(model, version)
+    start = ((receipt_at(commit) if commit else None) or {}).get("start") or {}
+    digests = set((start.get("versions") or {}).values())
+    if start.get("champion"):
+        digests.add(start["champion"]["weights_digest"])
+    entries = read_ledger(model)
+    return sorted(
+        {e.version for e in entries if e.kind == "judged" and e.weights_digest in digests and e.version < version}
+    )
+
+
+def parts_of(model: str, version: str) -> dict[str, Part]:
+    """Batch → its rows in the dataset of a version, `v3` or `3`; or `now`, what lies in data/curated.
+
+    Raises:
+        DataError: there is no such version, or its commit is not here.
+        VersioningError: neither cache nor remote has its data.
+    """
+    if version == NOW:
+        return {batch.batch: Part(batch, rows, batch.path) for batch, rows in read_parts()}
+    commit = commit_at(model, version)
+    files = {file.relpath: file.path for file in stored_files(commit, paths.CURATED)}
+    raw = {file.relpath: file.path for file in stored_files(commit, paths.RAW)}
+    taken_out: dict[str, list[int]] = defaultdict(list)
+    for name, path in files.items():
+        if name.endswith(CHANGES):
+            for change in pq.read_table(path, schema=CHANGE_SCHEMA).to_pylist():
+                taken_out[change["batch"]].append(change["index"])
+    found = {}
+    for batch in read_manifest(raw[paths.MANIFEST.name]):
+        if (place := files.get(batch.part)) is not None:
+            rows = pq.read_table(place, schema=CURATED_SCHEMA)
+            gone = pa.array(taken_out.get(batch.batch, []), pa.int64())
+            rows = rows.filter(pc.invert(pc.is_in(rows["index"], gone)))
+            found[batch.batch] = Part(batch, rows, raw[f"{batch.source}/{batch.batch}.parquet"])
+    return found
+
+
+def left_out_of(model: str, version: int, row_ids: set[str]) -> set[str]:
+    """Which of these rows of a version's dataset were neither trained on nor tested: too long, over a cap, ... None of those of a
+    version that was made before this was written down, or whose examples are not stored any more."""
+    try:
+        files = stored_files(commit_at(model, str(version)), paths.RENDERED, listing_only=True)
+    except VersioningError:
+        return set()
+    name = LEFT_OUT.relative_to(paths.RENDERED).as_posix()
+    found = [file.path for file in files if file.relpath == name and not file.is_missing and not file.is_gone]
+    return set(read_left_out(found[0], row_ids)["row_id"].to_pylist()) if found and row_ids else set()
+
+
+def text_of(part: Part, rows: pa.Table) -> pa.Table:
+    """Some rows of a part (CURATED_SCHEMA) with their text (DATASET_SCHEMA)."""
+    return rows_of(part.batch, rows, part.raw)
+
+
+def commit_at(model: str, version: str) -> str:
+    """The commit of a version.
+
+    Raises:
+        DataError: it is no version, or its commit was not fetched.
+    """
+    number = version.removeprefix("v")
+    fix = "See the versions: strop history"
+    if not number.isdigit() or int(number) not in registered_versions(model):
+        raise DataError(
+            "no such version", where=f"{model} {version}", fix=f"{fix}; `{NOW}` is what lies in data/curated"
+        )
+    commit = commit_of(model, int(number))
+    if commit is None or git.resolve(commit) is None:
+        raise DataError(
+            "its commit is not in this repository", where=f"{model} {version}", fix="Fetch it: git fetch --tags"
+        )
+    return commit

@@ -1,0 +1,1 @@
+"""Records, in whatever shape and order they came, as rows."""

@@ -1,0 +1,100 @@
+"""CoNLL columns → a sentence and the list of its entities, by character. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import regex
+
+from tasks.records.shape_fields import Columns, Fields, NoRow, list_of
+
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff01-\uff60]")
+"""Scripts and punctuation that are written without spaces between words; Korean is not."""
+
+
+_SEPARATORS = regex.compile("[,|]")
+_TAG = regex.compile(r"O|[BI]-.+")
+
+
+def conll(record: dict[str, Any], columns: Columns) -> Fields:
+    """tokens and tags (BIO) → `input`: the sentence; `output`: JSON [{"type", "text", "start", "end"}, ...], in order.
+
+    A token may have several tags (`B-LOC,B-PER`, also with `|`, or a list): each type is read for itself, so that entities may
+    overlap. `B-x` begins an entity, `I-x` goes on with the one of its type, and a type that a token does not name ends.
+    """
+    tokens = _texts(record, columns.get("tokens", "tokens"))
+    column = columns.get("tags", "tags")
+    tags = [_tags(each, column) for each in _list(record, column)]
+    if len(tokens) != len(tags):
+        raise NoRow("wrong_type", column, f"{len(tags)} tags for {len(tokens)} tokens")
+    sentence, starts = joined(tokens)
+    found: list[dict[str, Any]] = []
+    is_open: dict[str, dict[str, Any]] = {}
+    for place, (token, of_token) in enumerate(zip(tokens, tags, strict=True)):
+        end = starts[place] + len(token)
+        named: dict[str, dict[str, Any]] = {}
+        for tag in of_token:
+            mark, _, kind = tag.partition("-")
+            if tag == "O":
+                continue
+            if kind in named:
+                raise NoRow(
+                    "wrong_type", column, f"two tags of {kind} at token {place + 1} ({token}): {','.join(of_token)}"
+                )
+            if mark == "B" and kind:
+                found.append({"type": kind, "text": token, "start": starts[place], "end": end})
+                named[kind] = found[-1]
+            elif mark == "I" and kind in is_open:
+                named[kind] = is_open[kind]
+                named[kind] |= {"text": sentence[named[kind]["start"] : end], "end": end}
+            else:
+                before = ",".join(tags[place - 1]) if place else "nothing"
+                what = f"{tag} at token {place + 1} ({token}) follows {before}; BIO allows it not"
+                raise NoRow("wrong_type", column, what)
+        is_open = named
+    return {"input": sentence, "output": json.dumps(found, ensure_ascii=False, separators=(",", ":"))}
+
+
+def _tags(given: Any, column: str) -> list[str]:
+    """The tags of a token."""
+    if isinstance(given, list) and given and all(isinstance(each, str) for each in given):
+        return given
+    if not isinstance(given, str):
+        raise NoRow("wrong_type", column, given)
+    several = [each.strip() for each in _SEPARATORS.split(given)]
+    return several if all(_TAG.fullmatch(each) for each in several) else [given]
+
+
+def joined(tokens: list[str]) -> tuple[str, list[int]]:
+    """The tokens as text, and where each begins: a space between two, but none beside a Chinese character."""
+    text = ""
+    starts = []
+    parts: list[str] = []
+    length = 0
+    for token in tokens:
+        if text and token and not (_UNSPACED.match(text[-1]) or _UNSPACED.match(token[0])):
+            parts.append(" ")
+            length += 1
+        starts.append(length)
+        parts.append(token)
+        length += len(token)
+        text = token or text
+    return "".join(parts), starts
+
+
+def _texts(record: dict[str, Any], column: str) -> list[str]:
+    value = _list(record, column)
+    if not all(isinstance(each, str) for each in value):
+        raise NoRow("wrong_type", column, value)
+    return value
+
+
+def _list(record: dict[str, Any], column: str) -> list[Any]:
+    value = record.get(column)
+    if value is None:
+        raise NoRow("missing_field", column, sorted(record))
+    value = list_of(value, column)
+    if not isinstance(value, list):
+        raise NoRow("wrong_type", column, value)
+    return value

@@ -1,0 +1,85 @@
+"""The language of a row: that of what people wrote in it, "en" or "zh"; "mixed" where their turns are in both. Pure.
+
+What tools answer, what the assistant says, and the code, JSON and addresses in a turn do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.records.segmentation import CHINESE_SHARE, cjk_share, has_letters, language_of, segment
+
+MIXED = "mixed"
+DATA_TRIES = 16
+"""Places of a turn where JSON is looked for."""
+
+_NOT_PEOPLE = ("tool_call", "tool", "user")
+"""Behind such a turn of the history, a row's input is a tool's or the assistant's."""
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+")
+_BRACKET = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder()
+
+
+def row_language(fields: Mapping[str, Any]) -> str:
+    """The language of a row.
+
+    Args:
+        fields: instruction, input, output, history (JSON: [[role, text], ...]).
+    """
+    turns = human_turns(fields)
+    shares = [cjk_share(text) for text in turns]
+    if turns and (not any(shares) or min(shares) >= CHINESE_SHARE):
+        return "zh" if shares[0] else "en"
+    languages = {language_of(text) for text in _meaningful(turns)}
+    if len(languages) > 1:
+        return MIXED
+    return languages.pop() if languages else language_of("\n".join(turns) or fields["output"])
+
+
+def spoken_language(row: Mapping[str, Any]) -> str:
+    """The row's language; of a mixed row, that of the last turn that a person wrote."""
+    if row["language"] != MIXED:
+        return str(row["language"])
+    turns = human_turns(row)
+    turns = _meaningful(turns) or turns
+    return language_of(turns[-1] if turns else row["output"])
+
+
+def human_turns(fields: Mapping[str, Any]) -> list[str]:
+    """The turns that people wrote and that have letters, in order; instruction and input are one."""
+    history = [] if fields["history"] == "[]" else json.loads(fields["history"])
+    turns = [turn[1] for turn in history if turn[0] == "user"]
+    if not history or history[-1][0] not in _NOT_PEOPLE:
+        turns.append(f"{fields['instruction']}\n{fields['input']}".strip())
+    return [text for text in turns if has_letters(text)]
+
+
+def _meaningful(turns: list[str]) -> list[str]:
+    """The turns without their data, but for those of one word, such as `OK` or `好`, if others are longer."""
+    texts = [text for text in map(without_data, turns) if has_letters(text)]
+    return [text for text in texts if not _is_one_word(text)] or texts
+
+
+def _is_one_word(text: str) -> bool:
+    words = [word for word in segment(text) if has_letters(word)]
+    return len(words) == 1
+
+
+def without_data(text: str) -> str:
+    """The text without fenced code, addresses of pages, and its JSON."""
+    text, place, kept = _ADDRESS.sub(" ", _FENCED.sub(" ", text)), 0, []
+    for _ in range(DATA_TRIES):
+        bracket = _BRACKET.search(text, place)
+        if bracket is None:
+            break
+        try:
+            value, end = _DECODER.raw_decode(text, bracket.start())
+        except (ValueError, RecursionError):
+            value, end = None, bracket.end()
+        kept.append(text[place : bracket.start() if value else end])
+        place = end
+    return "".join([*kept, text[place:]])

@@ -1,0 +1,225 @@
+"""A record, in whatever shape it came, → the fields of a row, or the problem that keeps it from being one. Pure.
+
+alpaca             instruction, input?, output; system? and history? ([[question, answer], ...])
+prompt_completion  prompt → input, completion → output; system?
+text_label         text → input, label → output
+sharegpt           conversations: [{from, value}, ...]; system?, tools?, images?
+messages           messages: [{role, content}, ...]; content may be OpenAI's list of parts: text, image_url; tools?, images?
+preference         what was asked (prompt, conversations or messages), chosen → output, rejected
+kto                a dialogue, or prompt and completion, and a boolean label → desirable
+text               text → output, alone
+conll              tokens, tags (BIO) → input, output: JSON list of entities
+parallel           source → input, target → output
+row                a row's own fields (tasks/records/row.py), as Strop itself writes them
+
+Any record may say that it was made: strop_synthetic: {"recipe": ..., "parents": [...]}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tasks.records.conll import conll
+from tasks.records.conversations import are_turns, as_fields, turns_of
+from tasks.records.ordered_json import comparable
+from tasks.records.row import NO_TEXT
+from tasks.records.segmentation import around
+from tasks.records.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
+from tasks.records.turns import Turn
+from tasks.runtime.files import canonical_json
+
+__all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
+
+SYNTHETIC = "strop_synthetic"
+"""The reserved column of a record that was made, not collected."""
+
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
+    """The row's fields (NO_TEXT, and of a record that was made `synthetic` and `parents`); or what is wrong with it.
+
+    Args:
+        columns: our field → the record's, where its name differs.
+    """
+    try:
+        if not isinstance(record, dict):
+            raise NoRow("not_an_object", "record", record)
+        fields = dict(NO_TEXT)
+        fields |= SHAPES[shape](record, columns)
+        if SYNTHETIC in record:
+            fields |= _synthetic(record[SYNTHETIC])
+        for name, text in fields.items():
+            if not text.isascii() and (half := _HALF_SURROGATE.search(text)):  # no file format of ours can hold it
+                raise NoRow("encoding_damage", name, around(text, *half.span()))
+        return fields
+    except NoRow as found:
+        return found.problem
+
+
+def own_id(record: Any, columns: Columns) -> str | None:
+    """The record's own id, as text, where the source says which column it is."""
+    if "id" not in columns or not isinstance(record, dict):
+        return None
+    value = record.get(columns["id"])
+    return None if value is None else comparable(value)
+
+
+def _alpaca(record: dict[str, Any], columns: Columns) -> Fields:
+    fields = {
+        "instruction": text_of(record, columns, "instruction"),
+        "input": optional_text(record, columns, "input"),
+        "output": text_of(record, columns, "output"),
+        "system": optional_text(record, columns, "system"),
+    }
+    column = columns.get("history", "history")
+    if earlier := record.get(column):
+        fields["history"] = canonical_json(_pairs(list_of(earlier, column), column))
+    return fields
+
+
+def _prompt_completion(record: dict[str, Any], columns: Columns) -> Fields:
+    return {
+        "input": text_of(record, columns, "prompt"),
+        "output": text_of(record, columns, "completion"),
+        "system": optional_text(record, columns, "system"),
+    }
+
+
+def _text_label(record: dict[str, Any], columns: Columns) -> Fields:
+    column = columns.get("label", "label")
+    label = record.get(column)
+    if type(label) is int:  # the name of a class, as CSV writes it
+        record = record | {column: str(label)}
+    return {"input": text_of(record, columns, "text"), "output": text_of(record, columns, "label")}
+
+
+def _text(record: dict[str, Any], columns: Columns) -> Fields:
+    return {"output": text_of(record, columns, "text")}
+
+
+def _parallel(record: dict[str, Any], columns: Columns) -> Fields:
+    return {"input": text_of(record, columns, "source"), "output": text_of(record, columns, "target")}
+
+
+def _sharegpt(record: dict[str, Any], columns: Columns) -> Fields:
+    return _dialogue(record, columns, "conversations")
+
+
+def _messages(record: dict[str, Any], columns: Columns) -> Fields:
+    return _dialogue(record, columns, "messages", has_system=False)
+
+
+def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: bool = True) -> Fields:
+    column = columns.get(field, field)
+    if record.get(column) is None:
+        raise NoRow("missing_field", column, sorted(record))
+    turns = turns_of(record[column], columns, column, record.get("loss_mask"))
+    return as_fields(turns, record, columns, column, has_system)
+
+
+def _preference(record: dict[str, Any], columns: Columns) -> Fields:
+    asked, column = _asked(record, columns)
+    better, worse = (_answer(record, columns, field) for field in ("chosen", "rejected"))
+    if not asked:  # both answers bring the whole dialogue
+        asked, column = better[:-1], columns.get("chosen", "chosen")
+    for answer, field in ((better, "chosen"), (worse, "rejected")):
+        if answer[:-1] not in ([], asked) or answer[-1].role not in ("assistant", "tool_call"):
+            told = " → ".join(turn.role for turn in answer)
+            raise NoRow("role_order", columns.get(field, field), f"{told}, after another dialogue than the other's")
+    fields = as_fields([*asked, better[-1]], record, columns, column, must_end=True) | {"rejected": worse[-1].text}
+    if thought := worse[-1].thought:
+        fields["thoughts"] = canonical_json([*json.loads(fields.get("thoughts", "[]")), [0, thought]])
+    return fields
+
+
+def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
+    """The turns before an answer, and the column that they stand in."""
+    for field in ("conversations", "messages", "prompt"):
+        column = columns.get(field, field)
+        if (given := record.get(column)) is not None:
+            if field == "prompt" and isinstance(given, str) and not are_turns(given, columns):
+                return [Turn("user", given)], column
+            return turns_of(given, columns, column, record.get("loss_mask")), column
+    return [], ""
+
+
+def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
+    """An answer as turns, its own the last: it may be text, a turn, or the dialogue that it ends."""
+    column = columns.get(field, field)
+    given = record.get(column)
+    if given is None:
+        raise NoRow("missing_field", column, sorted(record))
+    if isinstance(given, str):
+        if not are_turns(given, columns):
+            return [Turn("assistant", given)]
+        given = json_of(given, column)
+    turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
+    if not turns:
+        raise NoRow("role_order", column, "no turns")
+    return turns
+
+
+def _kto(record: dict[str, Any], columns: Columns) -> Fields:
+    column = columns.get("label", "label")
+    label = record.get(column)
+    if label is None:
+        raise NoRow("missing_field", column, sorted(record))
+    told = {"1": "true", "0": "false"}.get(str(label), str(label).lower())  # databases without booleans have 1 and 0
+    if not isinstance(label, (int, str)) or told not in ("true", "false"):
+        raise NoRow("wrong_type", column, label)
+    asked, place = _asked(record, columns)
+    if place == columns.get("prompt", "prompt"):
+        asked = [*asked, Turn("assistant", text_of(record, columns, "completion"))]
+    if not place:
+        raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
+    return as_fields(asked, record, columns, place, must_end=True) | {"desirable": told}
+
+
+def _row(record: dict[str, Any], columns: Columns) -> Fields:
+    """A record that has a row's own fields; those that may be left out keep their empty value."""
+    fields = {name: text_of(record, columns, name) for name in ("input", "output")}
+    fields |= {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
+    for name in ("history", "untrained", "thoughts"):
+        if fields.get(name) and not isinstance(json_of(fields[name], name), list):
+            raise NoRow("wrong_type", name, fields[name])
+    return fields
+
+
+SHAPES: dict[str, Callable[[dict[str, Any], Columns], Fields]] = {
+    "row": _row,
+    "alpaca": _alpaca,
+    "sharegpt": _sharegpt,
+    "messages": _messages,
+    "prompt_completion": _prompt_completion,
+    "text_label": _text_label,
+    "preference": _preference,
+    "kto": _kto,
+    "text": _text,
+    "conll": conll,
+    "parallel": _parallel,
+}
+
+
+def _pairs(earlier: Any, column: str) -> list[list[str]]:
+    """Alpaca's history as turns."""
+    turns = []
+    for pair in earlier if isinstance(earlier, list) else [earlier]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise NoRow("wrong_type", column, pair)
+        turns += [["user", pair[0]], ["assistant", pair[1]]]
+    return turns
+
+
+def _synthetic(said: Any) -> Fields:
+    """Which recipe made the record, and from which rows."""
+    recipe = said.get("recipe") if isinstance(said, dict) else None
+    parents = said.get("parents", []) if isinstance(said, dict) else None
+    if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):
+        raise NoRow("wrong_type", SYNTHETIC, said)
+    if not all(isinstance(parent, str) for parent in parents):
+        raise NoRow("wrong_type", SYNTHETIC, said)
+    return {"synthetic": recipe, "parents": canonical_json(parents)}

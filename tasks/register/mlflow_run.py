@@ -1,0 +1,64 @@
+"""Completes the MLflow run of a candidate from files: parameters, curves, metrics, plots and the dataset that it learned from.
+
+The run that mirrored the training live is taken where there is one; what it missed is added.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from tasks.register.trials import complete_trials
+from tasks.runtime.files import read_json
+from tasks.tracking.live_metrics import WEIGHTS_TAG, read_points
+from tasks.tracking.registry import Registry
+from tasks.tracking.run_record import numbers_of, params_of
+from tasks.tracking.runs import Point
+from tasks.tracking.search_plots import draw_search
+
+RECEIPT_TAG = "strop.receipt"
+
+
+def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Path = Path()) -> str:
+    """The id of the run that belongs to the receipt, with everything that it should hold.
+
+    Args:
+        root: the folder whose data/model and data/reports are the candidate's; a project, or part of one.
+    """
+    run_id = registry.find_run(RECEIPT_TAG, key) or _live_run(registry, receipt["weights"])
+    if run_id is None:
+        run_id = registry.create_run("candidate", {RECEIPT_TAG: key})
+    registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
+    registry.log_params(run_id, params_of(receipt))
+    registry.log_points(run_id, read_points(root / paths.MODEL / "curves.jsonl"))
+    if search := receipt.get("training", {}).get("search"):
+        complete_trials(registry, run_id, search)
+        draw_search(search, root / paths.SEARCH_PLOTS)
+        registry.log_files(run_id, root / paths.SEARCH_PLOTS, "search")
+    numbers = numbers_of(receipt["metrics"])
+    if drift := _drift(receipt["dataset"], root):
+        numbers |= {f"drift/{each['family']}/{each['what']}/psi".replace(" ", "_"): each["psi"] for each in drift}
+        for place in (paths.DRIFT, paths.DRIFT_PLOT):
+            registry.log_files(run_id, root / place)
+    registry.log_points(run_id, [Point(name, value, 0) for name, value in numbers.items()])
+    registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
+    for place, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
+        registry.log_files(run_id, root / place, folder)
+    registry.end_run(run_id)
+    return run_id
+
+
+def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:
+    """How far this dataset has moved from the champion's, if that was measured."""
+    try:
+        facts = read_json(root / paths.DRIFT)
+        return list(facts["measured"]["drift"]) if facts["dataset"] == dataset else []
+    except (FileNotFoundError, ValueError, KeyError):
+        return []
+
+
+def _live_run(registry: Registry, weights: str) -> str | None:
+    """The run that mirrored the training of these weights, unless it belongs to an earlier verdict on them."""
+    run_id = registry.find_run(WEIGHTS_TAG, weights)
+    return run_id if run_id and RECEIPT_TAG not in registry.run_tags(run_id) else None

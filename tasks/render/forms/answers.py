@@ -1,0 +1,57 @@
+"""Form `answers`: conversations whose answers are trained, packed; and the test rows that every model answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import paths
+from tasks.dataset.rendered import TEST
+from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
+from tasks.render.packing.arrays import Gathered, flat
+from tasks.render.row_store import Rows
+from tasks.render.templates.conversation import Conversation
+from tasks.render.templates.templates import FamilyTemplates
+from tasks.render.tokens.tokens import Example
+from tasks.runtime.files import write_tables
+from tasks.scoring.targets import THOUGHT_BEGINS, read_target
+
+
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
+    """Writes the arrays of a split; returns their counts."""
+    with Gathered(paths.RENDERED / form / split) as gathered:
+        for some in material.made_of(rows, lambda portion: flat(material.rendered(portion))):
+            gathered.add(some)
+        return gathered.write(material.settings.pack_length_tokens)
+
+
+def write_test(rows: Rows, material: Material) -> int:
+    """Writes test.parquet, a row an answer: always the last, for the earlier ones were never judged; returns how many."""
+
+    def make(portion: list[Row]) -> pa.Table:
+        examples = material.rendered(portion, every=False)
+        return pa.Table.from_pylist([test_row(example, material.families) for example in examples], TEST_SCHEMA)
+
+    return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
+
+
+def test_row(example: Example, families: dict[str, FamilyTemplates]) -> dict[str, Any]:
+    """What TEST_SCHEMA says of an answer that is asked for."""
+    conversation, frame = example.conversation, example.template.frame
+    fixed = {name: example.row[name] for name in FIXED}
+    shown = {"prompt": example.prompt, "prompt_ids": example.prompt_ids, "template": example.template.id}
+    kind = _kind_of(conversation, families[example.row["family"]].kind)
+    read = {
+        "before": frame.before,
+        "after": frame.after,
+        "opens_thought": example.prompt.rstrip().endswith(THOUGHT_BEGINS),
+    }
+    return {**fixed, "kind": kind, **shown, "target": conversation.target, **read}
+
+
+def _kind_of(conversation: Conversation, kind: str) -> str:
+    """A dialogue may end in a call of a tool, and one about tools in words."""
+    if conversation.ends_in_call:
+        return "tool_calls"
+    return "free" if kind == "tool_calls" and read_target(kind, conversation.target) is None else kind

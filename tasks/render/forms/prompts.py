@@ -1,0 +1,33 @@
+"""Form `prompts`: what a model is asked, and what its own answer to it is scored against; a row each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import paths
+from tasks.render.forms.answers import test_row
+from tasks.render.forms.answers import write_test as write_test
+from tasks.render.forms.forms import TEST_SCHEMA, Material, Row, write_counted
+from tasks.render.row_store import Rows
+
+SCHEMA = pa.schema(
+    [
+        TEST_SCHEMA.field(name)
+        for name in ("row_id", "family", "kind", "prompt_ids", "target", "before", "after", "opens_thought")
+    ]
+)
+
+
+def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
+    """Writes data/rendered/prompts/<split>.parquet; returns how many examples and tokens it holds.
+
+    A dialogue is asked for its last answer alone.
+    """
+
+    def make(portion: list[Row]) -> pa.Table:
+        examples = material.rendered(portion, every=False)
+        return pa.Table.from_pylist([test_row(each, material.families) for each in examples], SCHEMA)
+
+    return write_counted(paths.RENDERED / form / f"{split}.parquet", SCHEMA, material.made_of(rows, make))

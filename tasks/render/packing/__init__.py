@@ -1,0 +1,1 @@
+"""Examples in rows of a fixed length."""

@@ -1,0 +1,66 @@
+"""Errors and log records without secrets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from tasks import errors
+from tasks.errors import StropError
+from tasks.runtime.redaction.text import redact
+
+
+def redacted_error(error: BaseException) -> BaseException:
+    """The error itself, or where it or what caused it holds a secret, one of the same kind or name without it."""
+    chain = list(_chain(error))
+    if all(redact(text) == text for each in chain if (text := _text_of(each))):
+        return error
+    if isinstance(error, StropError):
+        clean: BaseException = type(error).__new__(type(error))
+        clean.__dict__.update({key: redact(v) if isinstance(v, str) else v for key, v in vars(error).items()})
+        clean.args = (str(clean),)
+    else:
+        clean = RuntimeError(f"{type(error).__name__}: {redact(_text_of(error))}")
+    clean.__suppress_context__ = True
+    return clean.with_traceback(error.__traceback__)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return f"{error} {error.args!r}" if not isinstance(error, StropError) else str(error)
+    except Exception:  # an exception of somebody else's that cannot even be shown  # noqa: BLE001
+        return type(error).__name__
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def install() -> None:
+    """From now on errors of ours and log records of any library are redacted. May be called again."""
+    errors.redact_by(redact)
+    factory = logging.getLogRecordFactory()
+    if getattr(factory, "redacts", False):
+        return
+
+    def make(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = factory(*arguments, **named)
+        try:
+            text = record.getMessage()
+        except Exception:  # the mistake of a library, which logging itself reports  # noqa: BLE001
+            return record
+        if (clean := redact(text)) != text:
+            record.msg, record.args = clean, None
+        if record.exc_info and isinstance(record.exc_info, tuple):
+            text = logging.Formatter().formatException(record.exc_info)  # type: ignore[arg-type]
+            if (clean := redact(text)) != text:
+                record.exc_text, record.exc_info = clean, None
+        return record
+
+    make.redacts = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(make)

@@ -1,0 +1,195 @@
+"""The forms in which an answer may say entities, triples, JSON, calls or code; what cannot be read is None. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from tasks.scoring.answer_text import one_line
+
+Pairs = frozenset[tuple[str, ...]]
+
+ENTRY = {"entities": ("type", "text"), "relation": ("head", "relation", "tail")}
+"""What an entry of a list says, by kind."""
+
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
+_CALLED = re.compile(
+    r"\s*([^()（）,，;；|]+?)\s*[(（]\s*([^,，;；|]+?)\s*[,，;；|]\s*([^,，;；|]+?)\s*[)）]\s*[.。]?\s*"
+)
+_TRIPLE = re.compile(r"\s*[-*•(（]?\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[)）]?\s*[.。]?\s*")
+_NOTHING = {"none", "none.", "无", "无。", "没有", "没有。"}
+
+
+def read_text(answer: str) -> str:
+    return answer
+
+
+def read_label(answer: str) -> str | None:
+    return answer or None
+
+
+def read_code(answer: str) -> str | None:
+    """The first fenced block, or all of it."""
+    fenced = _FENCE.search(answer)
+    return (fenced[1] if fenced else answer).strip() or None
+
+
+def read_json(answer: str) -> Any:
+    """The JSON of an answer, also a number, string or truth value alone."""
+    values = (_parsed(text, _EXACT) for text in _candidates(answer))
+    return next((value for value in values if value is not None), None)
+
+
+def read_entities(answer: str) -> Pairs | None:
+    """JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
+    value = json_of(answer)
+    if value is not None:
+        return _pairs("entities", value)
+    return _from_lines(answer, lambda line: _matched(_LINE, line))
+
+
+def read_triples(answer: str) -> Pairs | None:
+    """JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines `head | relation | tail`, or
+    `relation(head, tail)`."""
+    value = json_of(answer)
+    if value is not None:
+        return _pairs("relation", value)
+
+    def triple(line: str) -> tuple[str, ...] | None:
+        if called := _matched(_CALLED, line):
+            return called[1], called[0], called[2]
+        return _matched(_TRIPLE, line)
+
+    return _from_lines(answer, triple)
+
+
+def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
+    """The entities or triples that JSON of any of these forms says, each by the names of its kind; None for any other."""
+    names = ENTRY[kind]
+    if kind == "entities" and isinstance(value, dict) and not set(names) <= set(value):
+        value = [[entity, text] for entity, texts in value.items() for text in _as_list(texts)]
+    elif isinstance(value, dict) or _is_triple(value, names):
+        value = [value]
+    found = []
+    for entry in value if isinstance(value, list) else [None]:
+        said = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
+        if not isinstance(said, list) or len(said) != len(names) or not all(isinstance(part, str) for part in said):
+            return None
+        found.append(dict(zip(names, said, strict=True)))
+    return found
+
+
+def read_calls(answer: str) -> list[dict[str, Any]] | None:
+    """Calls as JSON, alone or in a list, in <tool_call> tags or not; `parameters` is another word for `arguments`."""
+    tagged = _TAGGED.findall(answer)
+    values = [json_of(text, exact=True) for text in tagged or [answer]]
+    if values == [None] and not tagged:
+        values = _json_lines(answer)
+    calls = []
+    for value in [one for each in values for one in _as_list(each)]:
+        inner = value.get("function", value) if isinstance(value, dict) else None
+        if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+            return None
+        arguments = inner.get("arguments", inner.get("parameters", {}))
+        parsed = json_of(arguments, exact=True) if isinstance(arguments, str) else arguments
+        calls.append({"name": inner["name"], "arguments": arguments if parsed is None else parsed})
+    return calls or None
+
+
+def json_of(text: str, *, exact: bool = False) -> Any:
+    """The JSON object or list of an answer: all of it, or the only thing in a code fence; else None.
+
+    Args:
+        exact: numbers are Decimals, of whatever size, and NaN and Infinity, which are no JSON, are refused.
+    """
+    for stripped in _candidates(text):
+        if stripped[:1] in ("{", "["):
+            value = _parsed(stripped, _EXACT if exact else {})
+            if value is not None:
+                return value
+    return None
+
+
+def _candidates(text: str) -> tuple[str, str]:
+    """What of an answer may be JSON: all of it, and what its code fence holds."""
+    fenced = _FENCE.search(text)
+    return text.strip(), fenced[1].strip() if fenced else ""
+
+
+def _parsed(text: str, readers: dict[str, Any]) -> Any:
+    try:
+        return json.loads(text, **readers)
+    except (ValueError, RecursionError):
+        return None
+
+
+def equal_json(one: Any, other: Any) -> bool:
+    """Are two values that `json_of` read exactly the same JSON? 1, 1.0 and 1e0 are one number; true is none."""
+    pairs = [(one, other)]
+    while pairs:
+        one, other = pairs.pop()
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, dict):
+            if one.keys() != other.keys():
+                return False
+            pairs += [(value, other[key]) for key, value in one.items()]
+        elif isinstance(one, list):
+            if len(one) != len(other):
+                return False
+            pairs += zip(one, other, strict=True)
+        elif one != other:
+            return False
+    return True
+
+
+def _exact_number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError as error:  # an exponent of 19 digits
+        raise ValueError(text) from error
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
+
+
+_EXACT: dict[str, Any] = {"parse_int": _exact_number, "parse_float": _exact_number, "parse_constant": _no_number}
+
+
+def _json_lines(answer: str) -> list[Any]:
+    """A JSON value a line, as some chat templates write several calls; [None] where a line is none."""
+    values = [json_of(line.rstrip(" ;,"), exact=True) for line in answer.splitlines() if line.strip()]
+    return [None] if not values or None in values else values
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _is_triple(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, list) and len(value) == len(names) == 3 and all(isinstance(part, str) for part in value)
+
+
+def _pairs(kind: str, value: Any) -> Pairs | None:
+    entries = entries_of(kind, value)
+    return None if entries is None else frozenset(tuple(map(one_line, entry.values())) for entry in entries)
+
+
+def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
+    if answer.strip().casefold() in _NOTHING:
+        return frozenset()
+    found = [read(line) for line in answer.splitlines() if line.strip()]
+    if not found or None in found:
+        return None
+    return frozenset(tuple(one_line(part) for part in one) for one in found if one is not None)
+
+
+def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:
+    match = pattern.fullmatch(" ".join(line.split()))  # in runs of spaces, the patterns would look for ever
+    return match.groups() if match else None

@@ -1,0 +1,98 @@
+"""An answer's text in one spelling: what differs only in how it is typed becomes equal, and nothing else. Pure.
+
+Unicode's NFKC alone makes 25 of 2⁵, and 11/2 of 1½.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import regex
+
+from tasks.records.segmentation import nfkc
+
+CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True))
+_RAISED = regex.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
+_LOWERED = regex.compile(r"(?<![₀-₉])(?:(?<=\d)[₀-₉]++|[₀-₉]++(?=\d))")
+_SQUARED = regex.compile(r"[\u3300-\u33ff]")
+_BESIDE = regex.compile(r"(?<=[\d\p{No}--₀-₉])(?=[\p{No}--₀-₉])|(?<=[\p{No}--₀-₉])(?=\d)", regex.VERSION1)
+"""Between ½ or ① and the number beside it."""
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("‐‑‒–—―−", "-"),
+        **dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()", strict=True)),  # H₂O is H2O; tasks.records.segmentation keeps them apart
+        "⁄": "/", "∕": "/", "∶": ":", "≦": "≤", "≧": "≥", "⩽": "≤", "⩾": "≥", "’": "'",
+        "\ufe0e": None, "\ufe0f": None,
+    }
+)  # fmt: skip
+_SPELLED = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}
+_OPERATOR = regex.compile(r"(?<![<>=!])(?:[<>!=]=)(?![=>])")
+_SPACE = regex.compile(r"\s+")
+
+_RULE = regex.compile(r"^[ \t]*(?:([-=*_#~+])\1{2,}+|(?:\|[ \t]*)?:?-{3,}[-|: \t]*+|```\w*)[ \t]*$", regex.MULTILINE)
+_LINE_MARK = regex.compile(r"^[ \t]*(?:[-*+•][ \t]+|>[ \t]+(?![\d.$-])|\#{1,6}[ \t]+|\|)+", regex.MULTILINE)
+_NEGATIVE_LINE = regex.compile(r"\A\s*-[ \t]+(?=[\d.][\d.,]*[ \t]*+%?\s*\Z)")
+_EMPHASIS = regex.compile(r"(?<![a-z0-9*)\]])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![a-z0-9*(\[])")
+_UNDERLINED = regex.compile(r"(?<!\w)_(?=[^\s_])([^_\n]*[^\s_])_(?!\w)")
+_FORMULA = regex.compile(r"(?<![\w$\\])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])")
+_WORD = regex.compile(rf"[{CJK}]|\p{{L}}{{2}}")
+ENDING = " .,;:!?。、…"
+"""What may end an answer without changing it; fullwidth forms are folded into these by NFKC."""
+
+
+def fold(text: str) -> str:
+    """The text spelled, in folded case."""
+    return spell(text).casefold()
+
+
+def spell(text: str) -> str:
+    """The text in NFKC, its dashes as `-` and comparisons as `≤`, `≥` and `≠`; 2⁵ becomes 2^5, and 1½ 1 1/2."""
+    if not text.isascii():
+        text = _SQUARED.sub(lambda match: _square(match[0]), text)
+        text = _RAISED.sub(lambda match: "^" + "".join(_SUPERSCRIPTS[sign] for sign in match[0]), text)
+        text = _LOWERED.sub(lambda match: f"_{match[0]} ", text)
+        text = nfkc(_BESIDE.sub(" ", text)).translate(_SIGNS)
+    return str(_OPERATOR.sub(lambda match: _SPELLED[match[0]], text))
+
+
+def one_line(text: str) -> str:
+    """The folded text, its white space as single spaces."""
+    return str(_SPACE.sub(" ", fold(text))).strip()
+
+
+def plain(text: str) -> str:
+    """The text as answers and labels are compared: on one line, without punctuation at its end (unless it is nothing else)."""
+    line = one_line(text)
+    end = len(line)
+    has_factorials = is_expression(line)
+    while end and line[end - 1] in ENDING:
+        if (
+            has_factorials
+            and line[end - 1] == "!"
+            and (line[end - 2 : end - 1].isdigit() or line[end - 2 : end - 1] in ("!", ")"))
+        ):
+            break
+        end -= 1
+    return line[:end] or line
+
+
+def without_markdown(folded: str) -> str:
+    """The text without the marks by which Markdown shows lists, headings, tables, emphasis, code and formulas."""
+    folded = _NEGATIVE_LINE.sub("-", folded, count=1) if "\n" not in folded.strip() else folded
+    folded = _LINE_MARK.sub("", _RULE.sub("", folded))
+    for pattern, kept in ((_EMPHASIS, 2), (_UNDERLINED, 1), (_FORMULA, 1)):
+        folded = pattern.sub(lambda match, kept=kept: match[kept], folded)
+    return folded
+
+
+def is_expression(text: str) -> bool:
+    """Is it of numbers, symbols and single letters alone? There, `5!` is a factorial."""
+    return _WORD.search(text) is None
+
+
+def _square(sign: str) -> str:
+    """㎡ as m²: one step of what NFKC does."""
+    parts = unicodedata.decomposition(sign).split()
+    return "".join(chr(int(part, 16)) for part in parts if not part.startswith("<")) or sign

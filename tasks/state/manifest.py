@@ -1,0 +1,53 @@
+"""The manifest: which raw batches exist, in the order in which they came. Written by `ingest`, read by every data room."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tasks import paths
+from tasks.errors import DataError
+from tasks.runtime.files import damage, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one file newly brought."""
+
+    ordinal: int
+    """Place in the order of arrival, from 1; never reused."""
+    batch: str
+    """16 hex characters of the digest of its records."""
+    source: str
+    rows: int
+    sha256: str
+    """Of the parquet file's bytes."""
+
+    @property
+    def path(self) -> Path:
+        return paths.RAW / self.source / f"{self.batch}.parquet"
+
+    @property
+    def part(self) -> str:
+        """The file name of what a data room makes of this batch; sorts in order of arrival."""
+        return f"{self.ordinal:06d}-{self.batch}.parquet"
+
+
+def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
+    """All batches in order of arrival; none where nothing was ingested yet.
+
+    Raises:
+        DataError: the file is not a manifest.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [Batch(**entry) for entry in read_json(path)["batches"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"not a manifest ({damage(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
+        ) from error
+
+
+def write_manifest(batches: list[Batch], path: Path = paths.MANIFEST) -> None:
+    write_json(path, {"batches": [asdict(batch) for batch in batches]})

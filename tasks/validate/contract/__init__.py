@@ -1,0 +1,1 @@
+"""What a good row of each family is."""

@@ -1,0 +1,76 @@
+"""A rule that a contract writes itself: a regular expression on a field, or an expression over the columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
+from tasks.runtime.base_settings import Settings
+from tasks.validate.measures.expression import parse_expression
+from tasks.validate.measures.measure import Mask, column
+from tasks.validate.measures.pattern import Pattern
+
+if TYPE_CHECKING:
+    from tasks.validate.contract.contract import FamilyContract
+
+
+class CustomRule(Settings):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
+    """The reason of a row that breaks it: small letters, digits and underscores."""
+    field: Literal["system", "history", "instruction", "input", "output", "tools", "rejected"] | None = None
+    """What the pattern is sought in."""
+    must_match: str | None = None
+    """A regular expression that a good field holds; `^` and `$` make it the whole field."""
+    must_not_match: str | None = None
+    """A regular expression that a good field does not hold."""
+    expression: str | None = None
+    """What is true of a good row, such as `length(output) <= 3 * length(input)`."""
+    said: str = ""
+    """The rule as a sentence, for people."""
+
+    @model_validator(mode="after")
+    def says_one_thing(self) -> CustomRule:
+        given = [name for name in ("must_match", "must_not_match", "expression") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("it wants one of must_match, must_not_match and expression")
+        if (self.field is None) != (self.expression is not None):
+            raise ValueError("an expression names its columns itself" if self.field else "it wants a field to look at")
+        return self
+
+    @field_validator("must_match", "must_not_match")
+    @classmethod
+    def is_a_pattern(cls, text: str | None) -> str | None:
+        if text is not None:
+            Pattern.compile(text)
+        return text
+
+    @field_validator("expression")
+    @classmethod
+    def is_an_expression(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_expression(text)
+        return text
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What it looks at; the first is the field at fault."""
+        return parse_expression(self.expression).columns if self.expression is not None else (self.field or "output",)
+
+    @property
+    def sentence(self) -> str:
+        if self.said:
+            return self.said
+        if self.expression is not None:
+            return self.expression
+        does = f"matches {self.must_match}" if self.must_match is not None else f"does not match {self.must_not_match}"
+        return f"The {self.field} {does}"
+
+    def is_kept(self, rows: pa.Table, contract: FamilyContract) -> Mask:
+        """The rule's predicate (rules.py)."""
+        if self.expression is not None:
+            return parse_expression(self.expression).holds(rows)
+        pattern = Pattern.compile(self.must_match or self.must_not_match or "")
+        found = pattern.is_found_in(column(rows, self.field or "output"))
+        return found if self.must_match is not None else ~found

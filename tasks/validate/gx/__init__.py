@@ -1,0 +1,1 @@
+"""Great Expectations: the contract as a suite, and its Data Docs."""

@@ -1,0 +1,205 @@
+"""The contract as a Great Expectations suite, and its Data Docs. This is the only door to that library.
+
+Each expectation calls the predicate of its rule (`rules.py`), so that Data Docs and row verdicts cannot differ; `check_batch`
+compares their counts all the same. A check that itself breaks is an error of ours, never bad data.
+
+Great Expectations wants the whole batch as one pandas frame, which a large batch must not become, and a sample would show
+other numbers than the verdict. So a batch of one chunk is handed over as it is, and each expectation calls its predicate on
+it. Of a larger one it gets a frame without the text (`recorded_frame`): for every record and rule, what that same predicate
+answered when the verdict was made. The expectations are the same, and so is their count of rows.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any, ClassVar
+
+import pandas as pd
+import pyarrow as pa
+from great_expectations import exceptions as gx_exceptions
+from great_expectations.execution_engine import PandasExecutionEngine
+from great_expectations.expectations.expectation import MulticolumnMapExpectation
+from great_expectations.expectations.metrics.map_metric_provider import MulticolumnMapMetricProvider
+from great_expectations.expectations.metrics.map_metric_provider.multicolumn_condition_partial import (
+    multicolumn_condition_partial,
+)
+
+from tasks import paths
+from tasks.errors import DataError, one_line
+from tasks.runtime.files import write_json
+from tasks.runtime.visible_text import shown
+from tasks.validate.contract.contract import FamilyContract
+from tasks.validate.gx.context import SITE, open_context, quiet
+from tasks.validate.judge import Facts, Findings
+from tasks.validate.rules.rules import Rule, rules_of, sentence_of
+
+RECORDED = "keeps_"
+"""Before a rule's code: the column that holds what its predicate answered."""
+
+
+def follows(frame: pd.DataFrame, code: str, contract: FamilyContract) -> pd.Series[bool]:
+    """For each record: does it keep the rule? By the rule's predicate, or as it answered when the verdict was made."""
+    if RECORDED + code in frame.columns:
+        return frame[RECORDED + code]
+    rule = next(rule for rule in rules_of(contract) if rule.code == code)
+    texts = {name: pa.array(frame[name], pa.string(), from_pandas=True) for name in frame.columns}
+    return pd.Series(rule.is_good(pa.table(texts), contract), index=frame.index)
+
+
+class RowsFollowRule(MulticolumnMapMetricProvider):  # type: ignore[misc]
+    """Great Expectations' measurement of one of our rules."""
+
+    condition_metric_name = "multicolumn_values.follow_rule"
+    condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
+    condition_value_keys = ("rule", "bounds")
+
+    @multicolumn_condition_partial(engine=PandasExecutionEngine)  # type: ignore[untyped-decorator]
+    def _pandas(cls, frame: pd.DataFrame, rule: str, bounds: str, **_: Any) -> pd.Series[bool]:
+        return follows(frame, rule, FamilyContract.model_validate_json(bounds))
+
+
+class ExpectRowsToFollowRule(MulticolumnMapExpectation):  # type: ignore[misc]
+    """Expect every row to follow a rule of data/contract/."""
+
+    rule: str
+    bounds: str
+    """The family's contract, as JSON."""
+    ignore_row_if: str = "never"
+
+    map_metric = "multicolumn_values.follow_rule"
+    success_keys: ClassVar[tuple[str, ...]] = ("rule", "bounds", "mostly")
+    args_keys: ClassVar[tuple[str, ...]] = ("column_list", "rule", "bounds")
+
+
+def check_batch(
+    frame: pd.DataFrame, contract: FamilyContract, facts: Facts, family: str, max_refused_share: float
+) -> None:
+    """Runs the suite on a judged batch, and keeps the result for Data Docs.
+
+    Raises:
+        DataError: a check itself broke, or found other rows than the verdict did: an error of ours.
+    """
+    with quiet():
+        result = _validate(frame, contract, facts, family, max_refused_share)
+    for each in result["results"]:
+        raise_if_broken(each, facts)
+        rule = each["expectation_config"]["kwargs"].get("rule")
+        found = each["result"].get("unexpected_count")
+        if rule is not None and found != facts.broken[rule]:
+            what = f"check `{rule}` found {found} rows where the verdict found {facts.broken[rule]}; this is a bug of Strop"
+            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+
+
+def raise_if_broken(result: Any, facts: Facts) -> None:
+    """A check that raised says `success: false` too, as bad data does: tells the two apart."""
+    info = result["exception_info"] or {}
+    raised = [info] if "raised_exception" in info else list(info.values())
+    for each in raised:
+        if each.get("raised_exception"):
+            name = result["expectation_config"]["kwargs"].get("rule", result["expectation_config"]["type"])
+            told = str(each.get("exception_message", "")).strip().splitlines()
+            what = f"check `{name}` itself broke ({told[-1] if told else 'no message'}); this is a bug of Strop, not bad data"
+            raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
+
+
+def build_docs() -> str | None:
+    """Builds data/docs/ from all results that are kept; returns what went wrong, if anything did."""
+    try:
+        with quiet():
+            open_context().build_data_docs(site_names=[SITE])
+    except (OSError, gx_exceptions.GreatExpectationsError) as error:
+        return f"Data Docs could not be built: {one_line(error)}"
+    return None
+
+
+def rows_frame(table: pa.Table) -> pd.DataFrame:
+    """Records (RECORD_SCHEMA) as Great Expectations is given them, text and all."""
+    # as objects: pandas' own text type would turn every cell into one of arrow's and back
+    return pd.DataFrame(table.to_pydict(), dtype=object)
+
+
+def recorded_frame(found: Findings, contract: FamilyContract) -> pd.DataFrame:
+    """The records of a large batch without their text: the row's id, and for each rule whether it keeps it."""
+    kept = {RECORDED + rule.code: ~found.broken[place] for place, rule in enumerate(rules_of(contract))}
+    return pd.DataFrame({"row_id": found.row_ids.to_pandas(), **kept})
+
+
+def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is_recorded: bool = False) -> Any:
+    """The family's suite: an expectation a rule, the least number of rows, and the bound on refused ones.
+
+    Args:
+        is_recorded: is it for a `recorded_frame`, whose columns are others?
+    """
+    import great_expectations as gx
+
+    bounds = json.dumps(contract.model_dump(mode="json"), ensure_ascii=False)
+    expectations: list[Any] = [
+        ExpectRowsToFollowRule(
+            column_list=_domain_of(rule, is_recorded),
+            rule=rule.code,
+            bounds=bounds,
+            # the page takes a description for HTML; a suggested contract holds labels of rows
+            description=html.escape(shown(f"{rule.code}: {sentence_of(rule, contract)}"), quote=False),
+        )
+        for rule in rules_of(contract)
+    ]
+    expectations.append(
+        gx.expectations.ExpectTableRowCountToBeBetween(
+            min_value=contract.min_batch_rows,
+            description=f"too_few_rows: The batch has at least {contract.min_batch_rows} rows",
+        )
+    )
+    expectations.append(
+        gx.expectations.ExpectColumnMaxToBeBetween(
+            column="refused_share",
+            max_value=max_refused_share,
+            description=f"batch_set_aside: At most {max_refused_share:.0%} of the rows are refused",
+        )
+    )
+    name = f"{family} (large batches)" if is_recorded else family
+    return gx.ExpectationSuite(name=name, expectations=expectations)
+
+
+def _domain_of(rule: Rule, is_recorded: bool) -> list[str]:
+    """Great Expectations wants two columns at least; the row's id names the rows in Data Docs."""
+    return [*([RECORDED + rule.code] if is_recorded else rule.columns), "row_id"]
+
+
+def _validate(
+    frame: pd.DataFrame, contract: FamilyContract, facts: Facts, family: str, max_refused_share: float
+) -> Any:
+    import great_expectations as gx
+    from great_expectations.core.run_identifier import RunIdentifier
+
+    context = open_context()
+    is_recorded = "problem" not in frame.columns
+    suite = context.suites.add_or_update(suite_of(contract, family, max_refused_share, is_recorded))
+    source = context.data_sources.add_or_update_pandas(facts.source)
+    asset = source.add_dataframe_asset(name=facts.batch)
+    whole = asset.add_batch_definition_whole_dataframe("whole")
+    definition = context.validation_definitions.add_or_update(
+        gx.ValidationDefinition(name=f"{facts.source}-{facts.batch}", data=whole, suite=suite)
+    )
+    judged = frame.assign(refused_share=facts.refused_share)
+    name = f"{facts.source}-{facts.batch}"
+    result = definition.run(
+        batch_parameters={"dataframe": judged},
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
+        run_id=RunIdentifier(run_name=name),
+    )
+    for kept in paths.GREAT_EXPECTATIONS.glob(f"**/validations/**/{name}/**/*.json"):
+        content = json.loads(kept.read_bytes())
+        for each in content["results"]:
+            each["result"] = _as_text(each["result"])
+        write_json(kept, content)
+    return result
+
+
+def _as_text(value: Any) -> Any:
+    """A result whose values of rows are text in a page: Data Docs would take them for HTML."""
+    if isinstance(value, str):
+        return html.escape(shown(value), quote=False)
+    if isinstance(value, dict):
+        return {key: _as_text(inner) for key, inner in value.items()}
+    return [_as_text(inner) for inner in value] if isinstance(value, list) else value

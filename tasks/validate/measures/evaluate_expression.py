@@ -1,0 +1,108 @@
+"""Runs an expression that was checked (expression.py) over a table: arrow for texts, numpy for numbers and truths. Pure."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.validate.measures.measure import characters_of, column, segments_of, truths
+from tasks.validate.measures.pattern import Pattern
+
+
+def _divided(left: Any, right: Any) -> Any:
+    """What is divided by zero is no number, not an infinite one."""
+    return np.true_divide(left, np.where(np.equal(right, 0), np.nan, right))
+
+
+COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+    ast.Eq: operator.eq, ast.NotEq: operator.ne,
+}  # fmt: skip
+CALCULATE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: _divided,
+}  # fmt: skip
+
+
+@dataclass
+class Run:
+    """Evaluates a checked tree over a table. A text is an arrow array or a str, a number or truth numpy's or a scalar."""
+
+    table: pa.Table
+
+    def value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                combine = np.logical_and if isinstance(op, ast.And) else np.logical_or
+                result = self.value(values[0])
+                for each in values[1:]:
+                    result = combine(result, self.value(each))
+                return result
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return np.logical_not(self.value(operand))
+            case ast.UnaryOp(operand=operand):
+                return np.negative(self.value(operand))
+            case ast.BinOp(left=left, op=op, right=right):
+                return CALCULATE[type(op)](np.float64(self.value(left)), np.float64(self.value(right)))
+            case ast.Compare():
+                return self._compare(node)
+            case ast.Call(func=ast.Name(id=name), args=args):
+                return self._call(name, args)
+            case ast.Name(id=name):
+                return column(self.table, name)
+            case ast.Constant(value=value):
+                return value
+        raise AssertionError(f"unchecked {ast.dump(node)}")
+
+    def _compare(self, node: ast.Compare) -> Any:
+        result: Any = True
+        left = node.left
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            if isinstance(op, ast.In | ast.NotIn):
+                assert isinstance(right, ast.List | ast.Tuple)
+                listed = [each.value for each in right.elts if isinstance(each, ast.Constant)]
+                each = _is_in(self.value(left), listed)
+                each = np.logical_not(each) if isinstance(op, ast.NotIn) else each
+            else:
+                each = _compared(self.value(left), type(op), self.value(right))
+            result = np.logical_and(result, each)
+            left = right
+        return result
+
+    def _call(self, name: str, args: list[ast.expr]) -> Any:
+        text = self.value(args[0])
+        texts = pa.array([text] * self.table.num_rows, pa.string()) if isinstance(text, str) else text
+        if name == "length":
+            return characters_of(texts)
+        if name == "segments":
+            return segments_of(texts)
+        if name == "lower":
+            return pc.utf8_lower(texts)
+        sought = self.value(args[1])
+        if name == "contains":
+            return truths(pc.match_substring(texts, sought))
+        return Pattern.compile(sought).is_found_in(texts)
+
+
+def _compared(left: Any, op: type[ast.cmpop], right: Any) -> Any:
+    if isinstance(left, str) and isinstance(right, str):
+        return COMPARE[op](left, right)
+    if not (isinstance(left, pa.Array) or isinstance(right, pa.Array)):
+        is_number = ~(np.isnan(left) | np.isnan(right))
+        return np.logical_and(COMPARE[op](left, right), is_number)
+    names = {ast.Lt: pc.less, ast.LtE: pc.less_equal, ast.Gt: pc.greater, ast.GtE: pc.greater_equal, ast.Eq: pc.equal}
+    if op is ast.NotEq:
+        return ~truths(pc.equal(left, right))
+    return truths(names[op](left, right))
+
+
+def _is_in(value: Any, listed: list[Any]) -> Any:
+    if isinstance(value, pa.Array):
+        return truths(pc.is_in(value, pa.array(listed, pa.string())))
+    return np.isin(value, listed)

@@ -1,0 +1,66 @@
+"""Is every file as it was when DVC last found the stages up to date? By `stat` alone: DVC itself looks at ten thousand batches
+for seconds. What was seen is kept in .strop/clean.json; losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+
+from tasks import paths
+from tasks.runtime.files import write_text
+from tasks.vcs.dvc_files import parse_yaml
+from tasks.vcs.dvc_repo import damaged_record
+
+IGNORED = {"__pycache__"}
+"""As .dvcignore says."""
+
+
+def stamp() -> str:
+    """A digest of the place, size, inode and time of every file that a stage reads or makes, and of DVC's own."""
+    hasher = hashlib.sha256()
+    for path in sorted({*_named(), str(paths.DVC_YAML), str(paths.DVC_LOCK), str(paths.RAW_DVC), str(paths.PARAMS)}):
+        for name, status in _files(path):
+            hasher.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+        hasher.update(b"\n")
+    return hasher.hexdigest()
+
+
+def is_unchanged() -> bool:
+    """Whether the files are those that `remember` saw."""
+    try:
+        return paths.CLEAN.read_text(encoding="utf-8") == stamp()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def remember(seen: str) -> None:
+    """Keeps a stamp that was taken before DVC found everything up to date."""
+    write_text(paths.CLEAN, seen)
+
+
+def _named() -> Iterator[str]:
+    """Every dependency and output in dvc.yaml."""
+    try:
+        stages = parse_yaml(paths.DVC_YAML.read_bytes())["stages"]
+        kinds = [stage.get(kind, ()) for stage in stages.values() for kind in ("deps", "outs", "metrics", "plots")]
+        yield from [entry if isinstance(entry, str) else next(iter(entry)) for entries in kinds for entry in entries]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise damaged_record(paths.DVC_YAML, error) from error
+
+
+def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The file, or every file below the folder, in order; none where nothing is there."""
+    if not os.path.isdir(path):
+        if os.path.exists(path):
+            yield path, os.stat(path)
+        return
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            if entry.name in IGNORED:
+                continue
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield entry.path, entry.stat()

@@ -1,0 +1,201 @@
+"""Git's objects, read by one process for any number of them, each hashed again: what git gives is not taken on trust.
+
+    with Objects() as objects:
+        commit = objects.commit("refs/tags/tiny@v3")
+        receipt = objects.find(f"{commit.oid}:data/reports/receipt.json")
+
+git itself looks at the hash of an object only in `git fsck`: a loose object that was rewritten in place is read as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tasks.errors import GitError
+from tasks.vcs import git
+
+AT_ONCE = 256
+"""So many names are written before answers are read: both pipes hold them, or the two would wait for each other."""
+LINK = "120000"
+"""The mode of a symbolic link in a tree."""
+
+
+class ObjectDamaged(GitError):
+    """An object is missing, cannot be read, or is not what its name is the hash of."""
+
+    def __init__(self, name: str, what: str = "is missing or damaged") -> None:
+        self.name = name
+        super().__init__(f"the object {name} {what}", where="git", fix=remedy(name))
+
+
+@dataclass(frozen=True)
+class GitObject:
+    oid: str
+    kind: str
+    """commit, tree, blob or tag."""
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Commit:
+    oid: str
+    tree: str
+    parents: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class TreeFile:
+    mode: str
+    oid: str
+
+
+class Objects:
+    """A context in which objects are read; the process that reads them starts when the first one is needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ahead: dict[str, GitObject] = {}
+
+    def __enter__(self) -> Objects:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._close()
+
+    def find(self, name: str) -> GitObject | None:
+        """The object of that name (an object's id, a ref, `commit:path`); None where git knows none.
+
+        Raises:
+            ObjectDamaged: git cannot read it, or its bytes are not what its id is the hash of.
+        """
+        if name in self._ahead:
+            return self._ahead.pop(name)
+        try:
+            self._request([name])
+        except OSError:
+            self._close()
+            raise ObjectDamaged(name) from None
+        return self._answer(name)
+
+    def read_ahead(self, names: list[str]) -> None:
+        """Reads many objects in a few turns; what cannot be read is left to `find`, which names it."""
+        for start in range(0, len(names), AT_ONCE):
+            batch = names[start : start + AT_ONCE]
+            try:
+                self._request(batch)
+                for name in batch:
+                    if result := self._answer(name):
+                        self._ahead[name] = result
+            except (OSError, ObjectDamaged):
+                self._close()
+                return
+
+    def _request(self, names: list[str]) -> None:
+        process = self._opened()
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))
+        process.stdin.flush()
+
+    def _answer(self, name: str) -> GitObject | None:
+        process = self._opened()
+        assert process.stdout is not None
+        try:
+            header = process.stdout.readline().decode("utf-8", "surrogateescape")
+        except OSError:
+            header = ""
+        fields = header.rsplit(" ", 2)
+        if header.endswith((" missing\n", " ambiguous\n")):
+            return None
+        if len(fields) != 3 or not fields[2].strip().isdecimal():  # git ended: it does on a corrupt object
+            self._close()
+            raise ObjectDamaged(name)
+        oid, kind, size = fields[0], fields[1], int(fields[2])
+        data = process.stdout.read(size + 1)
+        if len(data) != size + 1:
+            self._close()
+            raise ObjectDamaged(name)
+        data = data[:-1]
+        if object_id(kind, data, len(oid)) != oid:
+            raise ObjectDamaged(oid, "is not what its name is the hash of")
+        return GitObject(oid, kind, data)
+
+    def read(self, name: str, kind: str) -> GitObject:
+        """As `find`, of an object that must be there and be of that kind.
+
+        Raises:
+            ObjectDamaged: it is not.
+        """
+        result = self.find(name)
+        if result is None or result.kind != kind:
+            raise ObjectDamaged(
+                name, "is missing or damaged" if result is None else f"is no {kind}, but a {result.kind}"
+            )
+        return result
+
+    def commit(self, name: str) -> Commit:
+        """The commit that a name stands for, through an annotated tag too. Raises ObjectDamaged where it cannot be read."""
+        result = self.find(name)
+        while result is not None and result.kind == "tag":
+            result = self.find(_headers(result.data)[0]["object"][0])
+        if result is None or result.kind != "commit":
+            raise ObjectDamaged(name)
+        headers, message = _headers(result.data)
+        return Commit(result.oid, headers["tree"][0], tuple(headers.get("parent", ())), message)
+
+    def files(self, tree: str, prefix: str = "") -> Iterator[tuple[str, TreeFile]]:
+        """Every file of a tree by its path, submodules left out, in git's order. Raises ObjectDamaged."""
+        data, at = self.read(tree, "tree").data, 0
+        length = len(tree) // 2
+        while at < len(data):
+            end = data.index(b"\0", at)
+            mode, _, name = data[at:end].decode("utf-8", "surrogateescape").partition(" ")
+            oid = data[end + 1 : end + 1 + length].hex()
+            at = end + 1 + length
+            path = str(PurePosixPath(prefix, name))
+            if mode == "40000":
+                yield from self.files(oid, path)
+            elif mode != "160000":
+                yield path, TreeFile(mode, oid)
+
+    def _opened(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process = git.open_objects()
+        return self._process
+
+    def _close(self) -> None:
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+            process.wait()
+
+
+def object_id(kind: str, data: bytes, length: int = 40) -> str:
+    """git's name of an object, by SHA-1 or, where names are 64 characters long, by SHA-256."""
+    digest = hashlib.sha256 if length == 64 else hashlib.sha1
+    return digest(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
+
+
+def remedy(name: str) -> str:
+    """How a damaged object is brought back. git fetches no object that it has a file of, and none that it believes it has."""
+    is_id = len(name) in (40, 64) and all(character in "0123456789abcdef" for character in name)
+    remove = f"rm -f .git/objects/{name[:2]}/{name[2:]}; " if is_id else ""
+    return f"Fetch it from a remote or a clone: {remove}git fetch --refetch origin --tags 'refs/strop/*:refs/strop/*'"
+
+
+def _headers(data: bytes) -> tuple[dict[str, list[str]], str]:
+    """The headers of a commit or tag, each with its values in order, and the message."""
+    head, _, message = data.decode("utf-8", "surrogateescape").partition("\n\n")
+    headers: dict[str, list[str]] = {}
+    for line in head.split("\n"):
+        name, _, value = line.partition(" ")
+        if name:  # a signature goes on over lines that begin with a space
+            headers.setdefault(name, []).append(value)
+    return headers, message

@@ -85,6 +85,7 @@ def test_libraries_print_no_warnings_in_a_benchmark() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_memory_of_render_is_measured_on_rows_that_render_takes(tiny_llama: Path) -> None:
     done = subprocess.run(
         [sys.executable, FOLDER / "render_memory.py", "--rows", "10001", "--base", tiny_llama],

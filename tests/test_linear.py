@@ -24,8 +24,8 @@ from tasks.scoring.answer_text import plain
 from tasks.scoring.answer_tokens import answer_tokens
 from tasks.validate.measures import measure, mojibake
 
-SHORT, LONG = 6_000, 24_000
-CHEAP_SECONDS = 0.15
+SHORT, LONG = 3_000, 12_000
+CHEAP_SECONDS = 0.08
 """What a text of LONG characters may cost without a second look: 300,000 then take two seconds."""
 MOST_TIMES = 8
 """How much more a text of four times the length may cost; four is linear, sixteen quadratic."""

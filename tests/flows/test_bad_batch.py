@@ -81,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("labels", ["true", "shuffled"])
+@pytest.mark.parametrize("labels", [pytest.param("true", marks=pytest.mark.slow), "shuffled"])
 def test_the_gate_tells_a_bad_batch_from_a_good_one(
     labels: str, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,8 @@ from toyflow import command, without_prefect
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]  # three whole runs, on a machine that may be busy
+# three whole runs, on a machine that may be busy; test_interrupted_run.py kills the flow of a toy by default
+pytestmark = [pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(600)]
 
 STEPS = 400
 

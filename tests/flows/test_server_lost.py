@@ -168,6 +168,7 @@ def test_a_run_whose_server_is_killed_completes(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.slow
 def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_on(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     run = run_in_background(root, tmp_path / "log")

@@ -155,6 +155,7 @@ def test_a_model_answers_greedily_the_same_and_drawn_by_its_seed(trained: Traine
     assert ask(*drawn) == ask(*drawn)
 
 
+@pytest.mark.slow
 def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, tmp_path: Path) -> None:
     """Another clone with an empty cache, no Prefect and no run cache: both train, and the weights are the same bits."""
     from tasks.base.weights_digest import weights_digest

@@ -48,7 +48,7 @@ def use_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> str:
 KINDS = ("a file", "a server", "a server, the login in the environment")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.slow), KINDS[2]])
 def test_a_version_is_registered_promoted_rolled_back_and_audited(
     world: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

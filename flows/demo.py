@@ -16,12 +16,10 @@ from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
-from rich.console import Console
-
 from flows import demo_rounds
 from flows.console import VisibleConsole
 from flows.demo_data import news_articles, question_answer_pairs, write_records
-from flows.outcome import Outcome
+from flows.demo_run import run_and_report
 from tasks import paths
 from tasks.errors import ConfigError, GitError
 from tasks.runtime.files import file_digest
@@ -52,7 +50,7 @@ def demo(rounds: int = 1, folder: Path | None = None) -> int:
         if rounds > 1:
             return demo_rounds.tell_story(rounds, console)
         fill_inbox()
-        return run_and_tell(console).exit_code
+        return run_and_report(console).exit_code
 
 
 def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:
@@ -118,22 +116,3 @@ def fill_inbox() -> None:
     for name, read in files.items():
         if not (Path("inbox") / name).exists():
             write_records(Path("inbox") / name, read())
-
-
-def run_and_tell(console: Console) -> Outcome:
-    """One run in the current project, and its summary."""
-    from flows.running import run_once
-
-    outcome = run_once()
-    if outcome.kind == "nothing_new":
-        console.print(f"[bold]{outcome.message}[/]")
-        return outcome
-    from flows.summary import read_summary
-    from flows.telling import tell_summary
-    from tasks.config import load_config
-
-    tell_summary(console, read_summary(load_config()), outcome)
-    console.print(
-        f"[dim]These commands work in the demo's own project:[/] cd {os.path.relpath(Path.cwd(), os.environ.get('PWD', '/'))}"
-    )
-    return outcome

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.rule import Rule
 
 from flows.demo_data import Record, news_articles, write_records
+from flows.demo_run import run_and_report
 from tasks.config import load_config
 from tasks.errors import StropError
 from tasks.model_store.ledger import champion_of, read_ledger
-from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.decisions import excluded_batches, read_decisions, record_decision
 from tasks.state.manifest import read_manifest
 
 FIRST_SECTIONS = ("business", "entertainment", "politics")
@@ -95,8 +96,6 @@ def tell_story(count: int, console: Console) -> int:
     Raises:
         StropError: a round ended otherwise than the story says.
     """
-    from flows.demo import run_and_tell
-
     judged = sum(entry.kind == "judged" for entry in read_ledger(_model()))
     for number, round_ in enumerate(rounds()[:count], start=1):
         if number <= judged:
@@ -104,7 +103,7 @@ def tell_story(count: int, console: Console) -> int:
             continue
         console.print(Rule(f"[bold]Round {number} of {count}: {round_.title}[/]", style="magenta"))
         write_records(Path("inbox") / round_.file, round_.records())
-        outcome = run_and_tell(console)
+        outcome = run_and_report(console)
         if outcome.kind != round_.expected:
             raise StropError(
                 f"round {number} ended as {outcome.kind!r}, not as {round_.expected!r}",
@@ -120,8 +119,6 @@ def _model() -> str:
 
 def _exclude_bad_batch(console: Console) -> int:
     """What the summary advises: excludes round 3's batch; the next run trains nothing and is back at version 2's data."""
-    from flows import cli
-    from flows.demo import run_and_tell
     from tasks.vcs.dvc_outputs import dataset_version
 
     batch = read_manifest()[-1].batch
@@ -129,8 +126,9 @@ def _exclude_bad_batch(console: Console) -> int:
         console.print(Rule("[bold]Afterwards: the bad batch is excluded[/]", style="magenta"))
         command = ["data", "exclude", batch, "--why", "labels shuffled"]
         console.print(f"$ strop {shlex.join(command)}")
-        cli.run(command)
-    run_and_tell(console)
+        record_decision("exclude", batch, "labels shuffled")
+        console.print(f"Batch {batch} is excluded. The next run goes by it: [bold]strop run[/]")
+    run_and_report(console)
     champion = champion_of(read_ledger(_model()))
     if champion is None or dataset_version() != champion.dataset:
         raise StropError(

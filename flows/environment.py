@@ -28,6 +28,8 @@ QUIET = {
 }
 
 PREFECT_FOLDER = paths.CACHE / "prefect"
+SCHEDULED = "STROP_SCHEDULED"
+"""The variable that marks the runs of `strop schedule`."""
 
 
 def prepare_environment(root: Path) -> None:
@@ -55,6 +57,19 @@ def show_only_our_lines() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # of a server that is gone, we report once
     logging.raiseExceptions = False  # nor that its log could not be sent there
+
+
+def is_scheduled() -> bool:
+    """Whether this process is a run of `strop schedule`."""
+    return bool(os.environ.get(SCHEDULED))
+
+
+def end_with_schedule() -> None:
+    """In a run of a schedule: it ends when the schedule's process does, however that ends."""
+    if is_scheduled():
+        from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
+
+        end_with_parent(SECONDS_TO_SAVE)  # a stage of it may train
 
 
 def _has_own_prefect() -> bool:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.environment import show_only_our_lines
+from flows.environment import SCHEDULED, show_only_our_lines
 from flows.lock import one_schedule
 from tasks.errors import StropError
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-SCHEDULED = "STROP_SCHEDULED"
 """Set for the runs of a schedule."""
 
 
@@ -79,19 +78,6 @@ def serve(when: When) -> None:
             start_runs_without_proxies()
             _serve(when)
             require_server()
-
-
-def is_scheduled() -> bool:
-    """Whether this process is a run of `strop schedule`."""
-    return bool(os.environ.get(SCHEDULED))
-
-
-def end_with_schedule() -> None:
-    """In a run of a schedule: it ends when the schedule's process does, however that ends."""
-    if is_scheduled():
-        from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
-
-        end_with_parent(SECONDS_TO_SAVE)  # a stage of it may train
 
 
 def _serve(when: When) -> None:

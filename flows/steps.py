@@ -17,12 +17,11 @@ from prefect.states import Completed
 
 from flows import delivery, settling
 from flows.children import run_interruptibly
-from flows.environment import prepare_environment
+from flows.environment import end_with_schedule, is_scheduled, prepare_environment
 from flows.lock import one_run_at_a_time
 from flows.markdown import as_markdown, score_rows
 from flows.outcome import STATE_NAMES, Outcome
 from flows.proxies import use_proxies_again
-from flows.schedule import end_with_schedule, is_scheduled
 from flows.snapshot import in_the_project
 from flows.summary import read_summary
 from tasks import paths

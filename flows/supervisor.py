@@ -15,14 +15,11 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import psutil
 
 from flows.server_access import is_healthy
-
-if TYPE_CHECKING:
-    from flows.server import Server
 
 RESTARTS = 2
 PATIENCE_SECONDS = 15.0
@@ -36,14 +33,28 @@ HANG_SECONDS = 10.0
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-def supervise(server: Server) -> None:
+class Supervised(Protocol):
+    """A server of this process (flows/server.py)."""
+
+    listener: socket.socket
+    process: subprocess.Popen[bytes]
+    is_stopped: bool
+    lost: str | None
+
+    @property
+    def url(self) -> str: ...
+
+    def start(self) -> None: ...
+
+
+def supervise(server: Supervised) -> None:
     """Watches a server that is ready, until `Server.stop`. Call it from the main thread, which is interrupted at need."""
     with contextlib.suppress(ValueError):  # not the main thread: it cannot be interrupted then
         signal.signal(signal.SIGUSR1, _interrupt)
     threading.Thread(target=_watch, args=(server,), daemon=True, name="supervisor").start()
 
 
-def _watch(server: Server) -> None:
+def _watch(server: Supervised) -> None:
     ends: list[float] = []
     started = time.monotonic()
     while True:
@@ -63,7 +74,7 @@ def _watch(server: Server) -> None:
             return _give_up(server, f"the Prefect server ended, and cannot be started again ({error.strerror})")
 
 
-def _wait(server: Server) -> tuple[int, bool]:
+def _wait(server: Supervised) -> tuple[int, bool]:
     """The exit code of the server once it has ended, and whether it hung and was killed."""
     answered = time.monotonic()
     computed = -1.0
@@ -87,7 +98,7 @@ def _processor_seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def _give_up(server: Server, reason: str) -> None:
+def _give_up(server: Supervised, reason: str) -> None:
     server.lost = reason
     # Prefect's workers would print each record that they can no longer send; the run ends with one line
     logging.raiseExceptions = False

@@ -9,9 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 from ruamel.yaml import YAML
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from flows.dvc_dependencies import with_dependencies
 from tasks import paths
@@ -20,6 +23,11 @@ from tasks.runtime.import_closure import module_of
 STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
 ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+PACKAGES = (
+    *("runtime", "vcs", "state", "workspace", "records", "dataset", "scoring"),
+    *("chat", "base", "model_store", "tracking"),
+)
+"""What rooms share."""
 MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in (REPOSITORY / f).rglob("*.py"))
 
 DOORS = {
@@ -56,6 +64,62 @@ def imports(module: Path) -> frozenset[str]:
 def test_the_code_in_dvc_yaml_is_what_the_stages_import() -> None:
     text = (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8")
     assert with_dependencies(text) == text, "run: make docs"
+
+
+def names_in(module: Path) -> set[str]:
+    """Dotted names that a module imports, within functions and for type checkers too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((REPOSITORY / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def circles(graph: dict[Any, set[Any]]) -> list[set[Any]]:
+    """Groups of nodes each of which leads to every other."""
+    nodes = sorted(graph)
+    number = {node: place for place, node in enumerate(nodes)}
+    edges = [(number[node], number[other]) for node in nodes for other in graph[node] if other in number]
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    matrix = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(nodes), len(nodes)))
+    count, labels = connected_components(matrix, directed=True, connection="strong")
+    groups = [{nodes[place] for place in np.flatnonzero(labels == label)} for label in range(count)]
+    return [group for group in groups if len(group) > 1]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: {file for name in names_in(module) if (file := module_of(name))} - {module} for module in MODULES}
+    assert circles(graph) == []
+
+
+def test_the_packages_below_the_rooms_stack_one_way() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.parts[0] == "tasks" and len(module.parts) > 2 and module.parts[1] not in ROOMS:
+            files = {file for name in names_in(module) if (file := module_of(name)) and len(file.parts) > 2}
+            used = graph.setdefault(module.parts[1], set())
+            used |= {file.parts[1] for file in files} - {module.parts[1], *ROOMS}
+    assert set(graph) == set(PACKAGES)
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_folders_of_a_room_stack_one_way(room: str) -> None:
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.parts[:2] == ("tasks", room) and len(module.parts) > 3:
+            files = {
+                file for name in names_in(module) if (file := module_of(name)) and file.parts[:2] == ("tasks", room)
+            }
+            used = graph.setdefault(module.parts[2], set())
+            used |= {file.parts[2] for file in files if len(file.parts) > 3} - {module.parts[2]}
+    assert circles(graph) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
 
 
 def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.build import from_records, paraphrase, self_instruct
 from tasks.build.answers import Answers, NotAnswered
-from tasks.build.generator import Translator, open_generator
+from tasks.build.open_generator import open_generator
 from tasks.build.parent_rows import Held, choose_parents, read_held
 from tasks.build.row_collector import Made
 from tasks.build.settings import Recipe
+from tasks.build.translator import Translator
 from tasks.build.write import not_yet_written, source_of, write_rows
 from tasks.errors import ConfigError, DataError, StropError
 from tasks.runtime.progress import track

@@ -15,11 +15,11 @@ from tasks import paths
 from tasks.curate.cache import PARTS, SKETCHES, making, read_whole
 from tasks.curate.decide import Decided, decide
 from tasks.curate.dedup.known import NOWHERE, Known
-from tasks.curate.dedup.sketch_batch import ROWS_AT_ONCE, sketch_batch
 from tasks.curate.dedup.sketch_file import SketchWriter, read_ids, read_sketch
 from tasks.curate.part import read_sides, write_part
 from tasks.curate.raw_rows import RawRows, Texts
 from tasks.curate.settings import CurateSettings
+from tasks.curate.sketch_batch import ROWS_AT_ONCE, sketch_batch
 from tasks.curate.spool import Spool
 from tasks.runtime.cores import cores
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json

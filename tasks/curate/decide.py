@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.curate.cleaning.filters import NOTHING_LEFT
 from tasks.curate.dedup.fixed_parts import share_more
 from tasks.curate.dedup.known import (
     BENCHMARK,
@@ -37,6 +36,7 @@ from tasks.curate.dedup.sketch_file import Indices, Sketch
 from tasks.curate.dedup.text_groups import Candidates, candidates
 from tasks.curate.dedup.tokens import Hashes
 from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone
+from tasks.curate.filters import NOTHING_LEFT
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.place import place
 

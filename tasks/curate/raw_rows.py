@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.curate.cleaning.filters import JudgedRow
 from tasks.curate.dedup.known import Known
 from tasks.curate.dedup.shared_text import RowTexts
-from tasks.curate.dedup.sketch_batch import ROWS_AT_ONCE, clean_rows, read_rows, to_clean_table
 from tasks.curate.dedup.sketch_file import Indices
+from tasks.curate.filters import JudgedRow
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.split import exchanges, input_text, last_prompt, prompt_and_answer
+from tasks.curate.sketch_batch import ROWS_AT_ONCE, clean_rows, read_rows, to_clean_table
 from tasks.curate.spool import Spool
 from tasks.records.parse import check_raw
 from tasks.records.segmentation import normalise

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.curate.dedup.sketch_batch import CLEAN_SCHEMA
 from tasks.curate.dedup.sketch_file import Indices
+from tasks.curate.sketch_batch import CLEAN_SCHEMA
 
 ROWS_IN_MEMORY = 1_000
 """So many need no file, which would be a tenth of what a small batch costs."""

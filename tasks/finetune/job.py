@@ -15,16 +15,16 @@ from tasks.base.load import device_name, load_tokenizer
 from tasks.dataset.rendered import FORM_OF, TEMPLATES
 from tasks.errors import TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
-from tasks.finetune.loop.failures import train_in_memory
+from tasks.finetune.failures import train_in_memory
 from tasks.finetune.loop.progress_callback import write_curves
 from tasks.finetune.loop.thread_log import FollowLoad, training_name
 from tasks.finetune.loop.train import train
 from tasks.finetune.model.gather_model import strategy_of, whole_model
 from tasks.finetune.model.save import save_model
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.process_group import is_first, process_count, wait_for_all
 from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings
+from tasks.finetune.work import Prepared, Work
 from tasks.runtime.files import folder_digest, read_json, write_json
 from tasks.runtime.progress import say
 

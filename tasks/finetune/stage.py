@@ -13,15 +13,15 @@ from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.finetune.config.lr_schedules import require_schedule
 from tasks.finetune.config.trainer_arguments import require_fields
 from tasks.finetune.distributed.launch import launch, node_number, require_launch
+from tasks.finetune.failures import telling_of_a_full_disk
 from tasks.finetune.job import Job, do_job, facts_of, known_facts_of
 from tasks.finetune.loop.checkpoints import checkpoint_folder
-from tasks.finetune.loop.failures import telling_of_a_full_disk
 from tasks.finetune.loop.thread_log import ThreadLog
 from tasks.finetune.model.build import require_method
 from tasks.finetune.objectives.distill import require_teacher
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.search.search import search
 from tasks.finetune.step.gpu_kernels import be_deterministic
+from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
 from tasks.runtime.progress import say
 from tasks.state.training_start import start_folder

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from tasks.errors import DataError, SourceError
 from tasks.ingest.batches import BatchWriter, held_in
-from tasks.ingest.changes.column_check import NeededColumns
 from tasks.ingest.changes.occurrences import Held
 from tasks.ingest.changes.sampling import Sample
 from tasks.ingest.changes.scan import digests_of, is_remote
 from tasks.ingest.changes.unused_fields import note
 from tasks.ingest.connectors.corrections import TRACE
 from tasks.ingest.connectors.listing import Seen
-from tasks.ingest.connectors.open_item import Opened, opened
 from tasks.ingest.notes import declared_otherwise, rewritten
+from tasks.ingest.open_item import Opened, opened
+from tasks.ingest.readers.column_check import NeededColumns
 from tasks.ingest.readers.dispatch import format_of
 from tasks.ingest.readers.images import ImageKeeper
 from tasks.ingest.readers.lines import RawRecord

@@ -13,7 +13,8 @@ from typing import Any
 from tasks.records.ordered_json import dumps, without_nulls
 from tasks.records.shape_fields import Columns, Fields, NoRow, json_of, list_of, optional_text
 from tasks.records.tool_calls import in_order_of_calls
-from tasks.records.turns import ANSWERS, Turn, flag_of, hash_of, read_turn
+from tasks.records.turn import Turn
+from tasks.records.turns import ANSWERS, flag_of, hash_of, read_turn
 from tasks.runtime.files import canonical_json
 
 MOST_TURNS = 1000

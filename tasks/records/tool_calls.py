@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tasks.records.ordered_json import dumps, loads, without_nulls
 from tasks.records.shape_fields import NoRow, json_of
-
-if TYPE_CHECKING:
-    from tasks.records.turns import Turn
+from tasks.records.turn import Turn
 
 OBSERVATION = "observation"
 """ShareGPT's role of what tools answered: one turn for all the calls before it, or one a call."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from tasks.records.ordered_json import Number, dumps, without_nulls
 from tasks.records.shape_fields import Columns, NoRow
 from tasks.records.tool_calls import OBSERVATION, Calls, calls_of
+from tasks.records.turn import Turn
 
 ROLES = {
     "system": "system",
@@ -45,28 +46,6 @@ _CALL_PARTS = ("tool_call", "tool_use")
 _RESULT_PART = "tool_result"
 PART_TYPES = ("text", IMAGE_PART, *THOUGHTS[1:], *_CALL_PARTS, _RESULT_PART)
 """Types of the parts of a turn's content that are read."""
-
-
-class Turn(NamedTuple):
-    """A turn; one of a record becomes two where the assistant says something and calls a tool."""
-
-    role: str
-    text: str
-    images: tuple[str, ...] = ()
-    """By hash; each has its place in the text, `<image>`."""
-    is_trained: bool = True
-    thought: str = ""
-    ids: tuple[str | None, ...] = ()
-    """Of a `tool_call`: of its calls; of a `tool`: of the call that it answers."""
-    speaker: str = ""
-    """Of a `tool`: its name, where the record says it; else `observation`, where the record calls its role so."""
-
-    @property
-    def is_plain(self) -> bool:
-        return self[2:] == _PLAIN
-
-
-_PLAIN = ((), True, "", (), "")
 
 
 @dataclass

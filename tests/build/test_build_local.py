@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from conftest import params, write_params
 
-from tasks.build.generator import CutOff, open_generator
+from tasks.build.generator import CutOff
 from tasks.build.local import LocalModel
+from tasks.build.open_generator import open_generator
 from tasks.build.settings import Generator
 from tasks.config import load_config
 from tasks.errors import DataError, RegistryError

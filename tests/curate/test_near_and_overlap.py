@@ -321,7 +321,7 @@ def check_no_pair_stands_on_two_sides() -> None:
 
 
 def test_the_result_does_not_depend_on_the_number_of_processes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.curate.dedup import sketch_batch
+    from tasks.curate import sketch_batch
 
     monkeypatch.setattr(sketch_batch, "ROWS_AT_ONCE", 40)
     monkeypatch.setattr(sketch_batch, "ROWS_WORTH_A_PROCESS", 50)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.curate.cleaning.filters import judge_row
+from tasks.curate.filters import judge_row
 from tasks.curate.settings import CurateSettings, PiiSettings
 from tasks.records.row import NO_TEXT
 

@@ -26,7 +26,7 @@ from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.model.initial_weights import load_start
 from tasks.finetune.objectives import classify
 from tasks.finetune.objectives.classify import LabelTrainer, Texts, balanced_weights
-from tasks.finetune.objectives.table import Work
+from tasks.finetune.work import Work
 from tasks.render.stage import run as render
 from tasks.runtime.files import read_json, write_json
 

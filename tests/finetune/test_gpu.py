@@ -23,11 +23,11 @@ from tasks.dataset.rendered import Rendered, read_rendered
 from tasks.finetune import stage
 from tasks.finetune.config.trainer_arguments import training_arguments
 from tasks.finetune.model.build import with_method
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.step import gpu_kernels
 from tasks.finetune.step.packed_attention import ATTENTION, PackedRows, collate, use_packed_attention
 from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 
 gpu = pytest.mark.gpu

@@ -22,8 +22,8 @@ from tasks import paths
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import TrainingError
 from tasks.finetune import stage
+from tasks.finetune.failures import with_half_the_micro_batch
 from tasks.finetune.loop import train as training
-from tasks.finetune.loop.failures import with_half_the_micro_batch
 from tasks.finetune.loop.progress_callback import EXPLODED_BY, WINDOW, Tell
 from tasks.finetune.loop.signals import Interrupted
 from tasks.finetune.objectives import sft

@@ -21,11 +21,11 @@ from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, TrainingError
 from tasks.evaluate.stage import run as evaluate
 from tasks.finetune import job, stage
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.step import chunked_loss
 from tasks.finetune.step.chunked_loss import cross_entropy, summed_loss, use_answer_loss
 from tasks.finetune.step.packed_attention import PackedRows, collate, collate_padded, use_packed_attention
 from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
 
 METHODS: dict[str, dict[str, Any]] = {

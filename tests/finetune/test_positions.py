@@ -20,8 +20,8 @@ from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop import train
 from tasks.finetune.model.context_length import room_of
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.objectives.table import prepare as make_ready
+from tasks.finetune.work import Work
 
 REWARDED = {"grpo": {"answers": 2, "max_answer_tokens": 8, "rewards": [{"kind": "score"}]}}
 

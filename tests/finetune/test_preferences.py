@@ -20,8 +20,8 @@ from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import job, stage
 from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.objectives import preferences
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.objectives.trl_dataset import collate_judged, collate_odds
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 
 OBJECTIVES: dict[str, dict[str, Any]] = {"dpo": {}, "orpo": {}, "kto": {"micro_batch_rows": 4}}

@@ -24,8 +24,8 @@ from tasks.finetune.loop.progress_callback import CountTokens, Tell
 from tasks.finetune.objectives import grpo as reinforcement
 from tasks.finetune.objectives.grpo_sampler import PromptGroups
 from tasks.finetune.objectives.reward_functions import reward_functions
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.settings import FinetuneSettings
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 
 ROWS = {

@@ -18,8 +18,8 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
 from tasks.finetune import stage
+from tasks.finetune.failures import train_in_memory
 from tasks.finetune.loop import train
-from tasks.finetune.loop.failures import train_in_memory
 from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.settings import FinetuneSettings

@@ -18,7 +18,7 @@ from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.finetune import job, stage
 from tasks.finetune.config.search_settings import SearchSettings
-from tasks.finetune.loop.failures import Mishap
+from tasks.finetune.failures import Mishap
 from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.search import search as search_room
 from tasks.finetune.search.optuna_study import ask, study_of, tried

@@ -19,8 +19,8 @@ from tasks.audit import rebuild
 from tasks.finetune import stage
 from tasks.finetune.loop import thread_log
 from tasks.finetune.loop.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.step.cpu_attention import attend_side_by_side
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 from tasks.runtime.threads import Choice, Threads
 

@@ -21,9 +21,9 @@ from tasks.base.pin import read_base
 from tasks.dataset.rendered import read_rendered
 from tasks.finetune import stage
 from tasks.finetune.model.build import build_model
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.step import mfu
 from tasks.finetune.step.mfu import epoch_flops
+from tasks.finetune.work import Work
 
 LAYER = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128
 """Weights of a layer's linear parts in the tiny Llama."""

@@ -12,9 +12,10 @@ from conftest import REPOSITORY, params, write_params
 from flows.memory import GB, Memory, count_parameters, estimate_memory, shape_of
 from tasks.base.pin import pin_base
 from tasks.config import load_config
+from tasks.finetune.config.training_fields import LoraSettings
 from tasks.finetune.model.build import build_model
-from tasks.finetune.objectives.table import Work
-from tasks.finetune.settings import FinetuneSettings, LoraSettings, TrainingSettings
+from tasks.finetune.settings import FinetuneSettings, TrainingSettings
+from tasks.finetune.work import Work
 from tasks.render.settings import RenderSettings
 
 LLAMA_7B: dict[str, Any] = {

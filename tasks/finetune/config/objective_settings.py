@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.finetune.config.preflight import mistake_in
 from tasks.runtime.base_settings import Settings
+from tasks.runtime.bounded_regex import compile_pattern
 
 Objective = Literal["sft", "pretrain", "classify", "dpo", "orpo", "kto", "reward", "grpo", "distill"]
 Count = Annotated[int, Field(ge=1)]
@@ -48,8 +48,11 @@ class RewardFunction(Settings):
     def says_what_it_needs(self) -> "RewardFunction":
         if (self.kind == "format") != (self.pattern is not None):
             raise ValueError("`pattern` belongs to kind: format, and is needed there")
-        if self.pattern is not None and (mistake := mistake_in(self.pattern)):
-            raise ValueError(mistake)
+        if self.pattern is not None:
+            try:
+                compile_pattern(self.pattern)
+            except ValueError as error:
+                raise ValueError(f"`pattern`: {error}") from error
         if self.model is not None and self.kind != "model":
             raise ValueError("`model` belongs to kind: model")
         return self

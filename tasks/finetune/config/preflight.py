@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.errors import TrainingError
-from tasks.runtime.bounded_regex import compile_pattern
 
 if TYPE_CHECKING:
-    from tasks.finetune.settings import TrainingSettings
+    from tasks.finetune.config.training_fields import TrainingFields
 
 PREFERENCES = ("dpo", "orpo", "kto", "reward", "grpo")
 WITH_REFERENCE = ("dpo", "kto", "grpo")
@@ -23,7 +22,7 @@ NEEDED_BY_SCHEDULE = {
 """Schedule → what has to stand in `trainer.lr_scheduler_kwargs`: one of these."""
 
 
-def misfit(settings: TrainingSettings) -> str | None:
+def misfit(settings: TrainingFields) -> str | None:
     """What does not go with the objective, or with another setting, as one line; None where all does."""
     objective = settings.objective
     if settings.early_stopping_patience and not settings.evaluations_per_epoch:
@@ -52,7 +51,7 @@ def misfit(settings: TrainingSettings) -> str | None:
     return _misfit_of_smoothing(settings) or _misfit_of_batches(settings)
 
 
-def _misfit_of_teaching(settings: TrainingSettings) -> str | None:
+def _misfit_of_teaching(settings: TrainingFields) -> str | None:
     if settings.method == "prompt":
         return "method: prompt does not go with objective: distill; set lora, dora, qlora, freeze or full"
     if settings.label_smoothing:
@@ -64,7 +63,7 @@ def _misfit_of_teaching(settings: TrainingSettings) -> str | None:
     return None
 
 
-def _misfit_of_smoothing(settings: TrainingSettings) -> str | None:
+def _misfit_of_smoothing(settings: TrainingFields) -> str | None:
     """Of `dpo` with the robust loss, it is the share of pairs that are taken to be the wrong way round."""
     if settings.objective == "dpo" and settings.preference.loss == "robust":
         if not 0 < settings.label_smoothing < 0.5:
@@ -74,7 +73,7 @@ def _misfit_of_smoothing(settings: TrainingSettings) -> str | None:
     return None
 
 
-def _misfit_of_batches(settings: TrainingSettings) -> str | None:
+def _misfit_of_batches(settings: TrainingFields) -> str | None:
     if settings.objective == "kto" and settings.micro_batch_rows < 2:
         return "objective: kto needs micro_batch_rows of at least 2: it compares answers with those to other prompts"
     if settings.objective == "grpo" and settings.early_stopping_patience:
@@ -82,7 +81,7 @@ def _misfit_of_batches(settings: TrainingSettings) -> str | None:
     return None
 
 
-def missing_judge(trainings: Sequence[TrainingSettings]) -> str | None:
+def missing_judge(trainings: Sequence[TrainingFields]) -> str | None:
     """Which training rewards by a model that no training before it makes; None where none does."""
     for place, training in enumerate(trainings):
         judges = [reward for reward in training.grpo.rewards if reward.kind == "model" and reward.model is None]
@@ -93,7 +92,7 @@ def missing_judge(trainings: Sequence[TrainingSettings]) -> str | None:
     return None
 
 
-def misplaced_head(trainings: Sequence[TrainingSettings]) -> str | None:
+def misplaced_head(trainings: Sequence[TrainingFields]) -> str | None:
     """Which training would go on from a head of labels that it has no use for; None where none does."""
     first = next((place for place, each in enumerate(trainings) if each.objective == "classify"), len(trainings))
     other = next((each.objective for each in trainings[first:] if each.objective != "classify"), None)
@@ -103,9 +102,9 @@ def misplaced_head(trainings: Sequence[TrainingSettings]) -> str | None:
     )
 
 
-def misplaced_prompts(trainings: Sequence[TrainingSettings]) -> str | None:
+def misplaced_prompts(trainings: Sequence[TrainingFields]) -> str | None:
     """Which training cannot go on from the one before because one of them trains prompts; None where all can."""
-    before: TrainingSettings | None = None
+    before: TrainingFields | None = None
     for training in trainings:
         if before is not None and "prompt" in (training.method, before.method):
             if training.method != "prompt":
@@ -117,7 +116,7 @@ def misplaced_prompts(trainings: Sequence[TrainingSettings]) -> str | None:
     return None
 
 
-def require_judges(settings: TrainingSettings) -> None:
+def require_judges(settings: TrainingFields) -> None:
     """Raises TrainingError where a reward model that the training names is none, DataError where it is not there."""
     from tasks.base.load import labels_of
     from tasks.state.training_start import version_folder
@@ -131,12 +130,3 @@ def require_judges(settings: TrainingSettings) -> None:
                 where="params.yaml, finetune.grpo.rewards",
                 fix="Name one that was trained with objective: reward",
             )
-
-
-def mistake_in(pattern: str) -> str | None:
-    """Why a regular expression is none; None where it is one."""
-    try:
-        compile_pattern(pattern)
-    except ValueError as error:
-        return f"`pattern`: {error}"
-    return None

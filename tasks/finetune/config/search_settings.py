@@ -12,9 +12,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from tasks.runtime.base_settings import Seed, Settings
 
 if TYPE_CHECKING:
-    from tasks.finetune.settings import TrainingSettings
+    from tasks.finetune.config.training_fields import TrainingFields
 
 Count = Annotated[int, Field(ge=1)]
+Trained = typing.TypeVar("Trained", bound="TrainingFields")
 
 CHANGES_THE_MEASURE = (
     *("objective", "loss_on", "evaluations_per_epoch", "classify", "preference", "kto", "grpo", "distill"),
@@ -78,7 +79,7 @@ class SearchSettings(Settings):
         return self
 
 
-def require_searchable(search: SearchSettings, settings: TrainingSettings) -> None:
+def require_searchable(search: SearchSettings, settings: TrainingFields) -> None:
     """Raises ValueError if a parameter is no setting of the training, or the training refuses a value of it."""
     if settings.objective == "grpo":
         raise ValueError("`search` compares validation losses, and objective: grpo has none")
@@ -99,7 +100,7 @@ def require_searchable(search: SearchSettings, settings: TrainingSettings) -> No
                 raise ValueError(f"search.parameters.{name} may not be {value!r}: {told}") from error
 
 
-def type_of(kind: type[TrainingSettings], name: str, values: Range) -> type[int] | type[float] | None:
+def type_of(kind: type[TrainingFields], name: str, values: Range) -> type[int] | type[float] | None:
     """Of the setting with a dotted name; None for one that is no number. Raises ValueError if there is none.
 
     Of a field under `trainer`, choices are taken as they are written, and a range is one of floats.
@@ -130,7 +131,7 @@ def as_kind(value: Any, kind: type[int] | type[float] | None) -> Any:
     return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def with_values(settings: TrainingSettings, values: dict[str, Any]) -> TrainingSettings:
+def with_values(settings: Trained, values: dict[str, Any]) -> Trained:
     """The settings with the values of some of them, by dotted name. Raises ValidationError if one may not be."""
     content = settings.model_dump()
     content.pop("search", None)

@@ -15,9 +15,9 @@ from transformers import TrainingArguments
 from tasks.base.load import device_name
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.config.lr_schedules import NAMES, require_schedule
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.process_group import process_count
 from tasks.finetune.settings import TrainingSettings
+from tasks.finetune.work import Work
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
 

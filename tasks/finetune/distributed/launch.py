@@ -23,8 +23,8 @@ from tasks.errors import TrainingError
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.distributed.accelerate_env import require_sharding, sharding_environment
 from tasks.finetune.distributed.worker import error_file, error_from, log_file, write_job
+from tasks.finetune.failures import Mishap
 from tasks.finetune.job import Job
-from tasks.finetune.loop.failures import Mishap
 from tasks.finetune.loop.signals import Interrupted
 from tasks.finetune.loop.thread_log import first_threads, training_name
 from tasks.runtime.files import read_json

@@ -13,13 +13,13 @@ from tasks import errors
 from tasks.base.pin import read_base
 from tasks.errors import StropError, TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
+from tasks.finetune.failures import Mishap, telling_of_a_full_disk
 from tasks.finetune.job import Job, do_job
-from tasks.finetune.loop.failures import Mishap, telling_of_a_full_disk
 from tasks.finetune.loop.signals import Interrupted
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.process_group import leave, process_number
 from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 from tasks.finetune.step.gpu_kernels import be_deterministic
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
 
 

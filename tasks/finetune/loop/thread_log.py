@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.process_group import process_count
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.progress import say
 from tasks.runtime.threads import Threads, explicit_threads

@@ -20,10 +20,11 @@ from tasks.finetune.loop.progress_callback import CountTokens, Tell
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.loop.thread_log import FollowLoad
 from tasks.finetune.model.gather_model import strategy_of
-from tasks.finetune.objectives.table import Prepared, Work, prepare
+from tasks.finetune.objectives.table import prepare
 from tasks.finetune.process_group import as_first_says, first_before_others, is_first, is_sharded, process_number
 from tasks.finetune.search.trial import Trial
 from tasks.finetune.step.mfu import matmul_flops
+from tasks.finetune.work import Prepared, Work
 from tasks.runtime.progress import Progress, say, track
 
 

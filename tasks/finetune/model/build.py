@@ -10,13 +10,13 @@ from tasks.base.precision import Precision
 from tasks.errors import TrainingError
 from tasks.finetune.config.preflight import require_judges
 from tasks.finetune.model.initial_weights import ADAPTED, goes_on_with_adapter, load_start, take_adapter
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.process_group import is_sharded
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.gpu_kernels import use_fast_kernels
 from tasks.finetune.step.lora_linear import use_low_rank
 from tasks.finetune.step.packed_attention import use_packed_attention
 from tasks.finetune.step.packing_probe import reads_ahead
+from tasks.finetune.work import Work
 
 NEEDS_GPU = "needs a GPU and bitsandbytes (pip install bitsandbytes)"
 

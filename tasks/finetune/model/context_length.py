@@ -12,7 +12,7 @@ from tasks.base.heads import positions_of
 from tasks.base.load import is_adapter
 from tasks.dataset.rendered import Rendered
 from tasks.errors import TrainingError
-from tasks.finetune.objectives.table import Work
+from tasks.finetune.work import Work
 
 if TYPE_CHECKING:
     import pyarrow as pa

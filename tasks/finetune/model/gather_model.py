@@ -7,8 +7,8 @@ from typing import Any
 from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.save import labels_of_model
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.process_group import is_first, is_sharded
+from tasks.finetune.work import Work
 
 
 def strategy_of(trainer: Any) -> str:

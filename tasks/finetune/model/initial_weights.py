@@ -17,7 +17,7 @@ from tasks.base.heads import REWARD
 from tasks.base.load import ADAPTER, is_adapter, labels_of, load_base, load_trained, load_weights
 from tasks.base.precision import Precision
 from tasks.errors import TrainingError
-from tasks.finetune.objectives.table import Work
+from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 
 ADAPTED = ("lora", "dora", "qlora")

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.base.load import ADAPTER, LABELS
 from tasks.base.pin import BaseRecord
 from tasks.finetune.model.initial_weights import goes_on_with_adapter, load_start
-from tasks.finetune.objectives.table import Work
+from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
 
 

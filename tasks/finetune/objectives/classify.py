@@ -19,10 +19,10 @@ from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_example, require_room
 from tasks.finetune.objectives.sft import require_rows, rows_of
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.shared_prefix import IGNORED
 from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.finetune.work import Prepared, Work
 from tasks.runtime.files import read_json
 
 Batch = dict[str, Any]

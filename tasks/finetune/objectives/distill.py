@@ -15,9 +15,9 @@ from tasks.dataset.rendered import read_rendered
 from tasks.errors import BaseModelError, DataError, TrainingError
 from tasks.finetune.objectives import sft
 from tasks.finetune.objectives.soft_targets import SoftArrays, TaughtRows, ask_teacher, lay_out
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.packed_attention import PackedRows
+from tasks.finetune.work import Prepared, Work
 from tasks.runtime.progress import say, track
 from tasks.state.training_start import version_folder
 

@@ -16,9 +16,9 @@ from tasks.finetune.model.context_length import longest_row, room_of
 from tasks.finetune.objectives.grpo_sampler import PromptGroups
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.objectives.sft import require_rows
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.objectives.trl_dataset import TokenRows, count_tokens
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.work import Prepared, Work
 
 
 def prepare(work: Work) -> Prepared:

@@ -15,7 +15,6 @@ from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, require_room, room_of
 from tasks.finetune.objectives.sft import require_rows
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.objectives.trl_dataset import (
     Collate,
     TokenRows,
@@ -27,6 +26,7 @@ from tasks.finetune.objectives.trl_dataset import (
 )
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
+from tasks.finetune.work import Prepared, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa

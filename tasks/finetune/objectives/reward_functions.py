@@ -12,8 +12,8 @@ import torch
 from tasks.base.load import load_trained
 from tasks.errors import TrainingError
 from tasks.finetune.config.objective_settings import RewardFunction
-from tasks.finetune.objectives.table import Work
 from tasks.finetune.objectives.trl_dataset import padded
+from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, is_whole, too_slow
 from tasks.scoring.score import Judged, judge_answer
 from tasks.scoring.targets import THOUGHT_BEGINS, Frame

@@ -9,10 +9,10 @@ from tasks.dataset.rendered import read_rows
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, require_room
 from tasks.finetune.objectives.sft import require_rows
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
+from tasks.finetune.work import Prepared, Work
 
 
 def prepare(work: Work) -> Prepared:

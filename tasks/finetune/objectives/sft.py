@@ -11,13 +11,13 @@ from tasks.errors import DataError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import config_of, longest_example, require_room, window_of
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.process_group import from_all
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.packed_attention import PackedRows
 from tasks.finetune.step.samplers import Examples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
+from tasks.finetune.work import Prepared, Work
 from tasks.runtime.progress import say
 
 

@@ -10,8 +10,8 @@ from transformers import Trainer
 from tasks.base.convert import base_folder
 from tasks.base.load import load_tokenizer
 from tasks.finetune.config.trainer_arguments import arguments_kind, steps_per_epoch, total_steps, training_arguments
-from tasks.finetune.objectives.table import Prepared, Work
 from tasks.finetune.process_group import from_all
+from tasks.finetune.work import Prepared, Work
 
 REFERENCE = "ref"
 """What TRL calls the copy of the adapter that it compares with; it is no part of what was trained."""

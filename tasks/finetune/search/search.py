@@ -18,8 +18,8 @@ from tasks.base.precision import precision_of
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.config.search_settings import SearchSettings, with_values
 from tasks.finetune.config.trainer_arguments import require_fields
+from tasks.finetune.failures import Mishap
 from tasks.finetune.job import Job
-from tasks.finetune.loop.failures import Mishap
 from tasks.finetune.model.build import require_method
 from tasks.finetune.search.optuna_study import ask, study_of, trial_count, tried
 from tasks.finetune.search.trial_results import OUTCOME, Outcome, best_of, read_outcomes, write_outcome

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from tasks.errors import SourceError
 from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, declaration_of, declared_of
-from tasks.ingest.changes.column_check import NeededColumns
 from tasks.ingest.changes.occurrences import Held
 from tasks.ingest.changes.scan import is_remote, manifest_digest, read_state, write_state
 from tasks.ingest.fields import SHAPES_WITH_IMAGES
+from tasks.ingest.readers.column_check import NeededColumns
 from tasks.ingest.readers.images import ImageKeeper, beside_file, nowhere
 from tasks.ingest.readers.lines import RawRecord
 from tasks.ingest.settings import Source

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.errors import SourceError, one_line
-from tasks.ingest.changes.column_check import require_once
 from tasks.ingest.connectors.listing import Listing, Seen
 from tasks.ingest.connectors.watermark import from_json, lowered, to_json
 from tasks.ingest.readers.arrow_rows import row_of
+from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.lines import RawRecord
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tasks.errors import SourceError
-from tasks.ingest.changes.column_check import require_once
+from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.compression import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
 from tasks.ingest.readers.parquet_pages import VALUE_BYTES, Chunk, Place, chunks_of, places_of
 

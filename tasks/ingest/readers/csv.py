@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tasks.errors import SourceError
-from tasks.ingest.changes.column_check import require_once
 from tasks.ingest.readers import lines as limits
+from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.compression import Content
 from tasks.ingest.readers.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
 

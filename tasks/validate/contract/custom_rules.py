@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
@@ -11,9 +11,6 @@ from tasks.runtime.base_settings import Settings
 from tasks.validate.measures.expression import parse_expression
 from tasks.validate.measures.measure import Mask, column
 from tasks.validate.measures.pattern import Pattern
-
-if TYPE_CHECKING:
-    from tasks.validate.contract.contract import FamilyContract
 
 
 class CustomRule(Settings):
@@ -67,7 +64,7 @@ class CustomRule(Settings):
         does = f"matches {self.must_match}" if self.must_match is not None else f"does not match {self.must_not_match}"
         return f"The {self.field} {does}"
 
-    def is_kept(self, rows: pa.Table, contract: FamilyContract) -> Mask:
+    def is_kept(self, rows: pa.Table) -> Mask:
         """The rule's predicate (rules.py)."""
         if self.expression is not None:
             return parse_expression(self.expression).holds(rows)

@@ -173,7 +173,12 @@ def rules_of(contract: FamilyContract) -> list[Rule]:
 
 def _custom(rule: CustomRule) -> Rule:
     columns = tuple(dict.fromkeys((*rule.columns, "problem")))
-    return Rule(rule.name, rule.sentence.replace("{", "{{").replace("}", "}}"), columns, of_rows(rule.is_kept))
+    return Rule(
+        rule.name,
+        rule.sentence.replace("{", "{{").replace("}", "}}"),
+        columns,
+        of_rows(lambda rows, _: rule.is_kept(rows)),
+    )
 
 
 def sentence_of(rule: Rule, contract: FamilyContract) -> str:

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.curate.cleaning.filters import JudgedRow, judge_row
 from tasks.curate.dedup.minhash import bands_of, fingerprints_of, rows_in_band, shingles_of, with_more
 from tasks.curate.dedup.sketch_file import LINE_SCHEMA, Sketch
 from tasks.curate.dedup.tokens import tokenise
+from tasks.curate.filters import JudgedRow, judge_row
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.split import (
     content_key,

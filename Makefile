@@ -46,7 +46,7 @@ format: .venv/ready ## ruff, mending
 	@$(BIN)/ruff format .
 
 docs: .venv/ready ## docs/settings.md, from the docstrings under the fields, and the code in dvc.yaml, from the imports
-	@$(BIN)/python -m flows.reference
+	@$(BIN)/python -m flows.settings_reference
 	@$(BIN)/python -m flows.dvc_dependencies
 
 clean: ## what can be made again: .venv, the demo, caches (never your data)

@@ -61,7 +61,7 @@ def make_project(root: Path) -> None:
     """A small project with a tiny base, committed."""
     from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
 
-    from flows.demo import make_project as copy_code
+    from flows.demo.project import make_project as copy_code
 
     copy_code(REPOSITORY, root)
     make_tiny_gpt2(root / "base")

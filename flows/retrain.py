@@ -10,8 +10,8 @@ from __future__ import annotations
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.nothing_new import is_nothing_new, nothing_new
-from flows.snapshot import on_a_snapshot
+from flows.change_check import is_nothing_new, nothing_new
+from flows.runtime.snapshot import on_a_snapshot
 from flows.steps import (
     at_work_in,
     concluded,

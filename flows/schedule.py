@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.environment import SCHEDULED, show_only_our_lines
-from flows.lock import one_schedule
+from flows.runtime.environment import SCHEDULED, show_only_our_lines
+from flows.runtime.lock import one_schedule
 from tasks.errors import StropError
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -65,9 +65,9 @@ def serve(when: When) -> None:
     """
     with one_schedule():
         show_only_our_lines()
-        from flows.proxies import start_runs_without_proxies
-        from flows.schedule_address import SECRET_FILE
-        from flows.server import ensure_server, reporting_a_lost_server, require_server
+        from flows.runtime.prefect_server import ensure_server, reporting_a_lost_server, require_server
+        from flows.runtime.proxies import start_runs_without_proxies
+        from flows.runtime.schedule_address import SECRET_FILE
 
         is_ours = not os.environ.get("PREFECT_API_URL")
         with reporting_a_lost_server():

@@ -15,15 +15,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 
-from flows import delivery, settling
-from flows.children import run_interruptibly
-from flows.environment import end_with_schedule, is_scheduled, prepare_environment
-from flows.lock import one_run_at_a_time
-from flows.markdown import as_markdown, score_rows
+from flows import promotion_decision
+from flows import return_to_champion as settling
 from flows.outcome import STATE_NAMES, Outcome
-from flows.proxies import use_proxies_again
-from flows.snapshot import in_the_project
-from flows.summary import read_summary
+from flows.report.markdown import as_markdown, score_rows
+from flows.report.summary import read_summary
+from flows.runtime.environment import end_with_schedule, is_scheduled, prepare_environment
+from flows.runtime.interruptible import run_interruptibly
+from flows.runtime.lock import one_run_at_a_time
+from flows.runtime.proxies import use_proxies_again
+from flows.runtime.snapshot import in_the_project
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
@@ -137,7 +138,7 @@ def register(config: PipelineConfig) -> Any:
 
 @task(**WORLD)
 def deliver(config: PipelineConfig, registered: Any) -> Outcome:
-    return run_interruptibly(lambda: delivery.deliver(config, registered))
+    return run_interruptibly(lambda: promotion_decision.deliver(config, registered))
 
 
 @task(**WORLD)
@@ -145,7 +146,7 @@ def promote_version(config: PipelineConfig, version: int, why: str) -> None:
     """A promotion that a person approved."""
     from tasks.promote.stage import promote
 
-    promote(config, version, why=why, expected_champion=delivery.serving_version(config))
+    promote(config, version, why=why, expected_champion=promotion_decision.serving_version(config))
 
 
 @task(cache_policy=NO_CACHE)

@@ -88,7 +88,7 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         refused: list[Any] = []
     except ValidationError as error:
         refused = error.errors()
-    mistakes = _mistakes(refused, document, path.parent)
+    mistakes = [(line, redact(what)) for line, what in _mistakes(refused, document, path.parent)]
     if mistakes:
         mistakes = sorted({*mistakes, *_written_secrets(document)})
         lines = "".join(f"\n  line {line}: {what}" for line, what in mistakes)

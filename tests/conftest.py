@@ -282,11 +282,11 @@ def project(make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def strop(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs a command line in this process: (exit code, stdout, stderr)."""
-    from flows import cli
+    from flows.cli import main
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()  # what came before is not the command's
-        code = cli.run(list(arguments))
+        code = main.run(list(arguments))
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return code, out, err

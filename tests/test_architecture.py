@@ -206,7 +206,7 @@ def test_no_folder_at_the_root_is_named_like_a_library_that_it_would_shadow() ->
 def test_importing_a_room_does_nothing_on_disk(tmp_path: Path) -> None:
     import subprocess
 
-    code = "import tasks.config, tasks.ingest.stage, tasks.curate.stage, flows.cli"
+    code = "import tasks.config, tasks.ingest.stage, tasks.curate.stage, flows.cli.main"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, check=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -215,7 +215,7 @@ def test_the_command_shows_its_help_without_heavy_libraries() -> None:
     import subprocess
 
     heavy = ("torch", "transformers", "mlflow", "prefect", "dvc", "great_expectations", "pandas", "datasets")
-    code = f"import sys, flows.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, flows.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout

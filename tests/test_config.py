@@ -102,7 +102,7 @@ def test_every_setting_is_explained_under_its_field() -> None:
 
 
 def test_the_reference_page_is_the_one_that_the_docstrings_give() -> None:
-    from flows.reference import reference
+    from flows.settings_reference import reference
 
     assert (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8") == reference(), "run: make docs"
 
@@ -241,7 +241,7 @@ def test_a_number_is_told_of_once(tmp_path: Path) -> None:
 
 
 def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() -> None:
-    from flows.reference import reference
+    from flows.settings_reference import reference
 
     lines = {line.split("`")[1]: line for line in reference().splitlines() if line.startswith("| `sources[]")}
     assert all(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, commands_of
 
-from flows import cli
+from flows.cli import main
 
 ENGLISH, CHINESE = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
 PAGES = [ENGLISH, CHINESE, *(REPOSITORY / "docs").rglob("*.md")]
@@ -29,7 +29,7 @@ def test_every_command_that_a_page_names_exists(page: Path, capsys: pytest.Captu
     named = re.findall(r"`(?:\.venv/bin/)?strop ((?:[a-z]+ ?)+)", page.read_text(encoding="utf-8"))
     for words in {tuple(name.split()[:2]) for name in named}:
         group = words[0] in ("quarantine", "data")
-        assert cli.run([*words[: 2 if group else 1], "--help"]) == 0, words
+        assert main.run([*words[: 2 if group else 1], "--help"]) == 0, words
     capsys.readouterr()
 
 

@@ -40,7 +40,7 @@ LIBRARIES = (
     "typer.rich_utils",
 )
 ROUTED = ("tasks", "tasks.register.logged_model")
-STROP = "flows.cli"
+STROP = "flows.cli.main"
 WARM_COMMAND = "STROP_TEST_WARM_COMMAND"
 KILLED = 137
 CLIENT = """#!{python} -ISu

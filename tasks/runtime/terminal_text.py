@@ -4,7 +4,7 @@ every character in a form that the terminal's encoding can carry.
     prepare_streams()               # at the entry of a process
 
 A stream that was prepared does it for everything written to it, by whichever library; rich, which writes control sequences
-of its own, gets a stream that lets them pass, and `flows/console.py` makes text visible before rich styles it.
+of its own, gets a stream that lets them pass, and `flows/runtime/console.py` makes text visible before rich styles it.
 A pipe whose reader is gone swallows what is written: the work goes on.
 """
 

@@ -173,7 +173,7 @@ def test_the_audit_of_a_version_makes_the_base_again_and_names_what_it_lacks(pag
 
 
 def test_doctor_reads_the_configuration_of_a_base_from_scratch(pages: Path) -> None:
-    from flows.doctor import read_configuration
+    from flows.doctor.examine import read_configuration
 
     assert read_configuration(pin_base(from_scratch()))["vocab_size"] == 400
 

@@ -15,7 +15,7 @@ from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_r
 from dataworld import SOURCES, collect
 from toyworld import git, set_remote
 
-from flows import cli
+from flows.cli import main
 from tasks import paths
 from tasks.audit.file_checks import is_batch, told_of_erasures
 from tasks.curate.settings import CurateSettings
@@ -252,7 +252,7 @@ def test_an_erasure_that_was_cut_short_is_finished_by_the_next(
             patch.setattr(stage, name, _killed)
             with pytest.raises(KeyboardInterrupt):
                 resume() if paths.ERASING.exists() else erase(ids_of(SECRET), why="asked to")
-    assert cli.run(["rows", "forget", "--erase"]) == 0
+    assert main.run(["rows", "forget", "--erase"]) == 0
     assert "the rest is done" in capsys.readouterr().out
     assert files_with(SECRET, world, world.parent / "store") == []
     assert len(read_erasures()) == len({each.old for each in read_erasures()})
@@ -292,22 +292,22 @@ def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys:
 
     monkeypatch.setattr(row_history, "registered_versions", lambda model: [])
     ids = ids_of(SECRET)
-    assert cli.run(["rows", "forget", *ids, "--erase", "--dry-run"]) == 0
+    assert main.run(["rows", "forget", *ids, "--erase", "--dry-run"]) == 0
     assert "2 rows would be erased" in capsys.readouterr().out
     assert files_with(SECRET, paths.RAW)
-    assert cli.run(["rows", "forget", *ids, "--erase", "--why", "asked to"]) == 0
+    assert main.run(["rows", "forget", *ids, "--erase", "--why", "asked to"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "2 rows are erased" in told
     assert "remote store" in told
     assert "backups" in told
-    assert cli.run(["rows", "why", ids[0]]) == 0
+    assert main.run(["rows", "why", ids[0]]) == 0
     assert "was erased" in capsys.readouterr().out
-    assert cli.run(["rows", "forget", "--erase"]) == 0
+    assert main.run(["rows", "forget", "--erase"]) == 0
     assert "No erasure was cut short" in capsys.readouterr().out
 
 
 def test_a_reason_is_asked_for_before_anything_is_erased(world: Path, capsys: Any) -> None:
-    assert cli.run(["rows", "forget", ids_of(SECRET)[0], "--erase"]) == 1
+    assert main.run(["rows", "forget", ids_of(SECRET)[0], "--erase"]) == 1
     assert "a reason is missing" in capsys.readouterr().err
     assert files_with(SECRET, paths.RAW)
 
@@ -375,6 +375,6 @@ def test_a_dry_run_finishes_nothing(world: Path, monkeypatch: pytest.MonkeyPatch
         patch.setattr(stage, "_rewrite_raw", _killed)
         with pytest.raises(KeyboardInterrupt):
             erase(ids_of(SECRET), why="asked to")
-    assert cli.run(["rows", "forget", "--erase", "--dry-run"]) == 0
+    assert main.run(["rows", "forget", "--erase", "--dry-run"]) == 0
     assert "was cut short" in capsys.readouterr().out
     assert files_with(SECRET, paths.RAW)

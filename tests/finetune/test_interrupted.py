@@ -108,7 +108,7 @@ def test_ctrl_c_on_a_terminal_leaves_one_checkpoint_more(project: Path, tiny_lla
     prepare(project, tiny_llama, max_steps=100_000, checkpoint_every_steps=100_000)
     code = """
 import subprocess, sys
-from flows.children import run_interruptibly
+from flows.runtime.interruptible import run_interruptibly
 try:
     run_interruptibly(lambda: subprocess.run([sys.executable, "-m", "tasks", "finetune"]))
 except KeyboardInterrupt:

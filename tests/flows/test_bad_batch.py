@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import SECTIONS, params, set_up_project, write_params, write_part
 
-from flows.demo_rounds import spoil
+from flows.demo.rounds import spoil
 from tasks import paths
 from tasks.base.pin import pin_base
 from tasks.base.weights_digest import weights_digest

@@ -30,7 +30,7 @@ def configured(project: Path, tmp_path: Path) -> Path:
 def test_help_lists_every_command_and_starts_at_once() -> None:
     began = time.monotonic()
     shown = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "flows.cli.main", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert time.monotonic() - began < 10  # a busy machine; alone it is half a second
     for command in (
@@ -42,7 +42,7 @@ def test_help_lists_every_command_and_starts_at_once() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from flows import cli; cli.run(['--help']);"
+        "import sys; from flows.cli import main; main.run(['--help']);"
         "heavy = {'torch', 'mlflow', 'prefect', 'dvc', 'transformers', 'pandas', 'pyarrow', 'great_expectations'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -103,17 +103,18 @@ def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> 
 
 
 def test_what_libraries_tell_their_developers_is_not_shown() -> None:
-    warns = "import warnings; from flows import cli; cli.run = lambda *_, **__: warnings.warn('renamed', FutureWarning)"
-    quiet = [sys.executable, "-c", f"{warns}; cli.main()"]
+    warns = "import warnings; from flows.cli import main; main.run = lambda *_, **__: warnings.warn('renamed', FutureWarning)"
+    quiet = [sys.executable, "-c", f"{warns}; main.main()"]
     asked = [sys.executable, "-W", "default", *quiet[1:]]
     assert subprocess.run(quiet, capture_output=True, text=True, check=True).stderr == ""
     assert "renamed" in subprocess.run(asked, capture_output=True, text=True, check=True).stderr
 
 
 def test_a_library_that_waits_for_ever_at_exit_does_not_keep_a_command_from_ending() -> None:
-    waits = "import threading; from flows import cli; cli.LAST_SECONDS = 0.5; threading._register_atexit(threading.Event().wait)"
+    waits = "import threading; from flows.cli import main; main.LAST_SECONDS = 0.5"
+    waits += "; threading._register_atexit(threading.Event().wait)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{waits}; cli.main()", "--help"],
+        [sys.executable, "-c", f"{waits}; main.main()", "--help"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -308,7 +309,7 @@ def test_a_full_disk_is_one_line(strop: Any, configured: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "data/raw/x.parquet")
 
-    monkeypatch.setattr("flows.running.run_once", full)
+    monkeypatch.setattr("flows.run_once.run_once", full)
     code, _, err = strop("run")
     assert code == 1
     assert "no space left" in err

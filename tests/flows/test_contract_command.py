@@ -11,7 +11,7 @@ import typer
 from conftest import qa_records, topic_records, write_jsonl
 from realdata import real
 
-from flows.commands import contract
+from flows.cli import contract
 from tasks.errors import ConfigError, DataError
 from tasks.ingest.settings import IngestSettings
 from tasks.ingest.sources import ingest_sources

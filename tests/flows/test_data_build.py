@@ -52,7 +52,7 @@ def test_a_folder_that_no_source_collects_is_named_with_the_line_to_add(strop: A
 def test_json_holds_the_same_facts_and_a_dry_run_writes_nothing(project: Path) -> None:
     write_jsonl(project / "faq.jsonl", ENTRIES)
     configure(project, FAQ, {**FAQ, "name": "other"})
-    line = [sys.executable, "-m", "flows.cli", "data", "build", "--recipe", "faq", "--dry-run", "--json"]
+    line = [sys.executable, "-m", "flows.cli.main", "data", "build", "--recipe", "faq", "--dry-run", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     told = json.loads(done.stdout)
     assert (told["dry_run"], len(told["recipes"])) == (True, 1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY, params, write_params
 
-from flows.memory import GB, Memory, count_parameters, estimate_memory, shape_of
+from flows.doctor.memory_estimate import GB, Memory, count_parameters, estimate_memory, shape_of
 from tasks.base.pin import pin_base
 from tasks.config import load_config
 from tasks.finetune.config.training_fields import LoraSettings

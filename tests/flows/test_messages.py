@@ -12,8 +12,8 @@ import pytest
 from conftest import REPOSITORY, params, write_params
 from rich.console import Console
 
-from flows import doctor
-from flows.commands import quarantine
+from flows.cli import quarantine
+from flows.doctor import examine
 from tasks import paths
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import judge
@@ -34,7 +34,7 @@ def test_the_doctor_finds_conflict_markers_in_dvc_lock(project: Path) -> None:
     write_params(project, params("x", []))
     subprocess.run(["git", "init", "-q"], check=True)
     paths.DVC_LOCK.write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: 1}\n>>>>>>> other\n")
-    finding = doctor._told("dvc", doctor._dvc)
+    finding = examine._told("dvc", examine._dvc)
     assert finding.state == "wrong"
     assert "dvc.lock" in finding.told
     assert finding.fix == "Remove it, then run again: what is unchanged comes from DVC's cache"

@@ -108,9 +108,9 @@ def test_our_own_requests_reach_this_machine_directly_and_others_by_the_proxy(
 
 SPEAK = """
 from pathlib import Path
-from flows.environment import prepare_environment
+from flows.runtime.environment import prepare_environment
 prepare_environment(Path())
-from flows.server import ensure_server
+from flows.runtime.prefect_server import ensure_server
 ensure_server()
 from prefect.client.orchestration import get_client
 import asyncio

@@ -235,7 +235,7 @@ def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> N
     assert time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("module", ["tasks.finetune.distributed.worker", "flows.server_process"])
+@pytest.mark.parametrize("module", ["tasks.finetune.distributed.worker", "flows.runtime.server_process"])
 def test_the_traceback_of_a_process_that_we_start_tells_no_secret_and_its_terminal_can_carry_it(
     module: str, tmp_path: Path
 ) -> None:

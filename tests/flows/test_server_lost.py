@@ -19,9 +19,9 @@ import pytest
 from processes import command_line, wait_for
 from toyflow import command, facts, make_toy_flow, without_prefect
 
-from flows import server as server_module
-from flows.server import Server, reporting_a_lost_server
-from flows.supervisor import supervise
+from flows.runtime import prefect_server as server_module
+from flows.runtime.prefect_server import Server, reporting_a_lost_server
+from flows.runtime.supervisor import supervise
 from tasks.errors import StropError
 
 STUB = """
@@ -149,7 +149,7 @@ def servers_below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         children = psutil.Process(process.pid).children(recursive=True)
     except psutil.Error:
         return []
-    return [child for child in children if command_line(child)[1:3] == ["-m", "flows.server_process"]]
+    return [child for child in children if command_line(child)[1:3] == ["-m", "flows.runtime.server_process"]]
 
 
 @pytest.mark.chaos

@@ -20,8 +20,8 @@ import pytest
 from conftest import REPOSITORY
 from toyflow import without_prefect
 
-from flows.private_files import make_private_folder, read_private, write_private
-from flows.schedule_address import publish_address, running_schedule
+from flows.runtime.private_files import make_private_folder, read_private, write_private
+from flows.runtime.schedule_address import publish_address, running_schedule
 from tasks.errors import StropError
 
 NOBODY = 65534
@@ -29,8 +29,8 @@ SHELL = [{"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/o
 
 SERVE = """
 import json, sys
-from flows.schedule_address import publish_address
-from flows.server import Server, _listen, _private_log
+from flows.runtime.schedule_address import publish_address
+from flows.runtime.prefect_server import Server, _listen, _private_log
 server = Server(_listen(0), _private_log(), schedules=True)
 server.start()
 server.wait_until_ready()
@@ -203,7 +203,7 @@ def test_another_user_of_this_machine_gets_neither_the_secret_nor_the_server(ser
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told.pop("status") == 401
-    assert "flows.server_process" in told["arguments"]
+    assert "flows.runtime.server_process" in told["arguments"]
     assert served.secret not in told.pop("arguments")
     assert set(told.values()) == {None}
 
@@ -264,7 +264,7 @@ def test_a_link_is_not_followed_to_a_secret(tmp_path: Path) -> None:
 def test_a_server_without_a_secret_does_not_start() -> None:
     environment = without_prefect(PYTHONPATH=str(REPOSITORY))
     done = subprocess.run(
-        [sys.executable, "-m", "flows.server_process", "0"],
+        [sys.executable, "-m", "flows.runtime.server_process", "0"],
         env=environment,
         capture_output=True,
         text=True,

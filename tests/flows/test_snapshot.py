@@ -205,7 +205,7 @@ def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
         module for start in ("running", "retrain", "telling") for module in closure(Path("flows") / f"{start}.py")
     }
     names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
-    code = "import sys, flows.retrain; from flows.snapshot import load_code; load_code(); print(*sys.modules)"
+    code = "import sys, flows.retrain; from flows.runtime.snapshot import load_code; load_code(); print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     # erasing comes before a run, and models are loaded by children
     elsewhere = ("tasks.erase.", "tasks.runtime.bounded_jinja", "tasks.chat.")

@@ -10,10 +10,10 @@ import pytest
 from conftest import params, write_params
 from rich.console import Console
 
-from flows.markdown import as_markdown, score_rows
 from flows.outcome import Outcome
-from flows.summary import Summary, read_summary
-from flows.telling import shortened, tell_summary
+from flows.report.markdown import as_markdown, score_rows
+from flows.report.summary import Summary, read_summary
+from flows.report.terminal import shortened, tell_summary
 from tasks.config import load_config
 from tasks.runtime.files import write_json, write_parquet
 

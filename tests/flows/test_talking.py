@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import begin_round, params, write_params
 
-from flows import speaking
+from flows import inference
 from tasks import paths
 from tasks.base.heads import head_logits, text_ids
 from tasks.base.load import load_base, load_tokenizer
@@ -34,7 +34,7 @@ def served(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> N
     facts = {"weights_digest": "d", "receipt": "r", "verdict": "v", "dataset": "x", "passed": True, "why": ""}
     more = {"test_epoch": 1, "test_rows": 9, "who": "li", "when": "2026-01-01T00:00:00Z"}
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
-    monkeypatch.setattr(speaking, "read_ledger", lambda _: entries)
+    monkeypatch.setattr(inference, "read_ledger", lambda _: entries)
     monkeypatch.setattr(versions, "weights_folder", lambda *_: paths.MODEL)
 
 
@@ -46,7 +46,7 @@ def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
     assert set(told["labels"]) == set(LABELS)
     assert sum(told["labels"].values()) == pytest.approx(1)
     assert told["probability"] == max(told["labels"].values()) == told["labels"][told["label"]]
-    model = speaking.load_speaker(load_config(), "champion", must_speak=False).model
+    model = inference.load_speaker(load_config(), "champion", must_speak=False).model
     ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), ["The match 进球了"], 128)[0]
     logits = head_logits(model, [ids], 1)[0]
     assert told["label"] == LABELS[logits.index(max(logits))]

@@ -16,11 +16,12 @@ import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, write_jsonl, write_params
 from dataworld import SOURCES
 
-from flows import cli, speaking
-from flows.console import VisibleConsole
-from flows.markdown import as_markdown
-from flows.summary import read_summary
-from flows.telling import tell_summary
+from flows import inference
+from flows.cli import main
+from flows.report.markdown import as_markdown
+from flows.report.summary import read_summary
+from flows.report.terminal import tell_summary
+from flows.runtime.console import VisibleConsole
 from tasks.config import load_config
 from tasks.curate import stage as curate
 from tasks.ingest import stage as ingest
@@ -73,15 +74,15 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}
     more = {"test_epoch": 1, "test_rows": 9, "who": HOSTILE, "when": "2026-01-01T00:00:00Z", "why": HOSTILE}
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
-    for module in ("tasks.model_store.ledger", "flows.summary", "flows.delivery"):
+    for module in ("tasks.model_store.ledger", "flows.report.summary", "flows.promotion_decision"):
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
     chain = [Recorded("c" * 40, entry) for entry in entries]
     monkeypatch.setattr("tasks.model_store.serving.read_verified", lambda _: chain)
     monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
-    monkeypatch.setattr(speaking, "load_speaker", lambda *_, **__: speaking.Speaker("base", None, None))
-    monkeypatch.setattr(speaking, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
+    monkeypatch.setattr(inference, "load_speaker", lambda *_, **__: inference.Speaker("base", None, None))
+    monkeypatch.setattr(inference, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
     monkeypatch.setattr(diff, "difference", _difference)
     return place
 
@@ -157,8 +158,8 @@ def test_ingestion_and_errors_show_hostile_file_names(hostile: Path, strop: Any,
 
 
 def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
-    from flows.answers import Answers
     from flows.outcome import Outcome
+    from flows.report.sample_answers import Answers
 
     answers = [
         Answers("qa", HOSTILE, HOSTILE, {"base": HOSTILE, "candidate": HOSTILE}, {"base": 0.0, "candidate": 1.0})
@@ -252,7 +253,7 @@ class _Terminal:
         for stream in self.streams.values():
             stream.seek(0)
             stream.truncate()
-        code = cli.run(list(arguments))
+        code = main.run(list(arguments))
         return code, self.text("stdout")
 
     def text(self, name: str) -> str:
@@ -283,7 +284,7 @@ def test_every_command_works_in_terminals_of_other_encodings(
 
 
 def _first_refused() -> str:
-    from flows.refused import Wanted, read_refused
+    from flows.cli.quarantine_query import Wanted, read_refused
 
     return str(read_refused(Wanted(source="qa")).to_pylist()[0]["row_id"])
 
@@ -293,7 +294,7 @@ def _first_refused() -> str:
 )
 def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str], hostile: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "status"], env=os.environ | locale, capture_output=True, check=False
+        [sys.executable, "-m", "flows.cli.main", "status"], env=os.environ | locale, capture_output=True, check=False
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     assert b"Where to look next" in done.stdout
@@ -302,7 +303,7 @@ def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str
 def test_a_reader_that_goes_away_ends_nothing_in_a_traceback(hostile: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    for line in (["-m", "flows.cli", "data", "batches"], ["-m", "tasks", "validate"]):
+    for line in (["-m", "flows.cli.main", "data", "batches"], ["-m", "tasks", "validate"]):
         done = subprocess.run([sys.executable, *line], stdout=theirs, stderr=subprocess.PIPE, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
     os.close(theirs)
@@ -320,7 +321,7 @@ def test_new_files_follow_the_umask(umask: int, rights: int, tmp_path: Path, mon
         ingest.run(load_config())
         validate.run(load_config())
         curate.run(load_config())
-        assert cli.run(["quarantine", "export", "out.jsonl"]) == 0
+        assert main.run(["quarantine", "export", "out.jsonl"]) == 0
     finally:
         os.umask(before)
     tops = ("data/raw", "data/validated", "data/curated", "data/quarantine", "data/reports", ".strop")
@@ -354,7 +355,7 @@ def test_bytes_that_the_terminals_encoding_cannot_read_are_text_all_the_same(
 
 
 def test_a_prompt_in_a_terminal_of_another_encoding_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.commands.common import as_text
+    from flows.cli.common import as_text
 
     monkeypatch.setattr("os.fsencode", lambda text: text.encode("ascii", "surrogateescape"))
     assert as_text("城市".encode().decode("ascii", "surrogateescape")) == "城市"

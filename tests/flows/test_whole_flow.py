@@ -206,7 +206,7 @@ def test_the_markdown_summary_is_kept(trained: Trained) -> None:
 def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strop: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows import cli
+    from flows.cli import main
     from tasks.dataset.read import read_dataset
 
     shutil.copytree(trained.root, tmp_path / "copy", symlinks=True)
@@ -219,17 +219,17 @@ def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     assert audit["ok"] is True, audit
     details = {link["name"]: link["detail"] for link in audit["links"]}
     assert "1 row lawfully erased, not rebuildable" in details["raw batches"]
-    assert cli.run(["audit", "1", "--rebuild"]) == 1
+    assert main.run(["audit", "1", "--rebuild"]) == 1
     assert "cannot be made anew" in capsys.readouterr().err
 
 
 @pytest.fixture
 def strop(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command in this process, which holds torch and MLflow already, and returns what it printed."""
-    from flows import cli
+    from flows.cli import main
 
     def run(*arguments: str) -> str:
-        code = cli.run(list(arguments))
+        code = main.run(list(arguments))
         out, err = capsys.readouterr()
         assert code == 0, (out, err)
         return out

@@ -20,7 +20,7 @@ from processes import wait_for
 from toyworld import TOY, git, template
 from warm import WARM_COMMAND
 
-from flows.server_access import is_healthy
+from flows.runtime.server_access import is_healthy
 
 SECRET = "test:of the session's Prefect server"
 
@@ -96,7 +96,7 @@ def collect(root: Path, name: str, start: int) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "flows.cli", *arguments]
+    return [sys.executable, "-m", "flows.cli.main", *arguments]
 
 
 @functools.cache
@@ -114,7 +114,13 @@ def _start_prefect(home: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     variables = without_prefect(PREFECT_HOME=str(home), PREFECT_SERVER_API_AUTH_STRING=SECRET)
     # by a shell that ends at once: our server ends with the process that started it, and this worker may end before others
-    start = [*("/bin/sh", "-c", '"$@" &', "sh"), sys.executable, "-m", "flows.server_process", str(listener.fileno())]
+    start = [
+        *("/bin/sh", "-c", '"$@" &', "sh"),
+        sys.executable,
+        "-m",
+        "flows.runtime.server_process",
+        str(listener.fileno()),
+    ]
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
     with (home / "log").open("wb") as log, listener:
         options = {"cwd": REPOSITORY, "env": variables, "pass_fds": [listener.fileno()], "start_new_session": True}

@@ -12,11 +12,11 @@ import toyworld
 from conftest import make_tiny_gpt2, params, set_up_project, write_jsonl, write_params
 from rich.console import Console
 
-from flows import cli
-from flows.markdown import as_markdown
+from flows.cli import main
 from flows.outcome import Outcome
-from flows.summary import Summary, read_summary
-from flows.telling import tell_summary
+from flows.report.markdown import as_markdown
+from flows.report.summary import Summary, read_summary
+from flows.report.terminal import tell_summary
 from tasks import paths
 from tasks.config import load_config
 from tasks.lineage import champion_drift, sample, version_data
@@ -160,7 +160,7 @@ def test_the_command_leaves_the_flows_report_alone(project: Path, capsys: pytest
     report_against_champion("tiny")
     before = paths.DRIFT.read_bytes(), paths.DRIFT_PLOT.read_bytes()
     capsys.readouterr()
-    assert cli.run(["data", "drift", "v2", "v1"]) == 0
+    assert main.run(["data", "drift", "v2", "v1"]) == 0
     shown = capsys.readouterr().out
     assert "major" in shown
     assert "data/reports/drift/drift.svg" in shown

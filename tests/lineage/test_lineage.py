@@ -12,8 +12,7 @@ import pytest
 from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
 from dataworld import SOURCES, collect
 
-from flows import cli
-from flows.commands import looking
+from flows.cli import inspect, main
 from tasks import paths
 from tasks.errors import DataError
 from tasks.lineage import row_history, version_data
@@ -102,7 +101,7 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
-    assert cli.run(["rows", "forget", row_id[:10], "--why", "asked to", "--json"]) == 0
+    assert main.run(["rows", "forget", row_id[:10], "--why", "asked to", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "rows": [row_id],
         "made_from_them": [],
@@ -113,7 +112,7 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     found = difference("tiny", "v2", "now")
     assert [row["row_id"] for row in found.removed.examples] == [row_id]
     assert row_history.why(row_id, "tiny").decisions[0].what == "forget"
-    assert cli.run(["rows", "why", row_id]) == 0
+    assert main.run(["rows", "why", row_id]) == 0
     assert "forget by" in capsys.readouterr().out
 
 
@@ -125,7 +124,7 @@ def test_history_says_which_versions_were_trained_on_rows_that_are_forgotten(
     trained = [row for _, part in read_parts() for row in part.to_pylist() if row["split"] == "train"]
     for row in trained[:2]:
         record_decision("forget", row["row_id"], "asked to")
-    assert looking._forgotten("tiny") == {1: 2, 2: 2}
+    assert inspect._forgotten("tiny") == {1: 2, 2: 2}
 
 
 def test_a_refused_row_tells_its_reason(two_versions: Path) -> None:
@@ -150,7 +149,7 @@ def test_an_excluded_batch_shows_at_its_rows_and_in_the_difference(two_versions:
 def test_what_is_not_there_is_told_in_one_line(
     two_versions: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(command) == 1
+    assert main.run(command) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
@@ -169,13 +168,13 @@ def test_a_condition_finds_chinese_and_english() -> None:
 def test_drift_is_told_against_another_version_with_a_picture(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["data", "drift", "v1", "now", "--json"]) == 0
+    assert main.run(["data", "drift", "v1", "now", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["rows"] == [60, 62]
     assert {each["what"] for each in facts["drift"] if each["family"] == "topic"} >= {"label", "word", "language"}
     assert set(facts["shares"]) == {"before", "new batches"}
     assert (two_versions / "data/reports/drift/drift.svg").exists()
-    assert cli.run(["data", "drift"]) == 1
+    assert main.run(["data", "drift"]) == 1
     assert "no version serves yet" in capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ import toyworld
 from conftest import REPOSITORY
 from warm import WARM_COMMAND
 
-from flows.settling import follow_ledger
+from flows.return_to_champion import follow_ledger
 from tasks.config import load_config
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import LedgerMoved, champion_of, is_mirrored, read_ledger
@@ -81,9 +81,9 @@ def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
 ) -> None:
     import json
 
-    from flows import running
+    from flows import run_once
 
-    monkeypatch.setattr(running, "is_nothing_new", lambda _: True)
+    monkeypatch.setattr(run_once, "is_nothing_new", lambda _: True)
     assert read_serving(load_config()).problem is None
     move(how)
     code, out, err = strop("status")
@@ -113,9 +113,9 @@ def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
 def test_the_command_run_sets_the_alias_back_though_nothing_is_new(
     world: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import running
+    from flows import run_once
 
-    monkeypatch.setattr(running, "is_nothing_new", lambda _: True)
+    monkeypatch.setattr(run_once, "is_nothing_new", lambda _: True)
     move("moved")
     code, out, _ = strop("run")
     assert code == 0
@@ -329,7 +329,7 @@ def test_of_commands_at_once_one_goes_back_and_the_others_say_so_in_a_line(world
     three_reigns()
     time.sleep(1.1)  # times in the ledger are of whole seconds
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), WARM_COMMAND: "yes"}
-    command = [sys.executable, "-m", "flows.cli", "rollback", "--why", "complaints"]
+    command = [sys.executable, "-m", "flows.cli.main", "rollback", "--why", "complaints"]
     pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     processes = [subprocess.Popen(command, **pipes, env=environment, text=True) for _ in range(3)]
     expected = [process.communicate() for process in processes]

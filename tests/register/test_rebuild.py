@@ -289,4 +289,6 @@ def test_the_command_makes_a_damaged_file_again_and_keeps_it(tmp_path: Path, mon
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", *arguments], capture_output=True, text=True, check=False
+    )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import begin_round, params, toy_rows, write_params, write_part
 
-from flows.row_table import lines_of, read_data
+from flows.report.row_table import lines_of, read_data
 from tasks import paths
 from tasks.config import load_config
 from tasks.curate.stage import run as curate

@@ -17,7 +17,7 @@ import toyworld
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
-from flows import server_guard
+from flows.runtime import server_guard
 from tasks.errors import DiskError, StropError, VersioningError, disk_error
 from tasks.runtime.files import append_line, read_json, write_json
 from tasks.state.decisions import read_decisions, record_decision, record_decisions
@@ -137,7 +137,7 @@ def test_dvcs_cache_on_a_full_disk_is_one_line_and_the_stage_runs_later(
 def test_whatever_a_library_makes_of_a_full_disk_is_one_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows import cli
+    from flows.cli import main
 
     def failing(*_: Any, **__: Any) -> None:
         try:
@@ -148,8 +148,8 @@ def test_whatever_a_library_makes_of_a_full_disk_is_one_line(
     found = disk_error(error)
     assert found is not None
     assert is_one_line(found)
-    monkeypatch.setattr(cli, "app", failing)
-    assert cli.run(["status"]) == 1
+    monkeypatch.setattr(main, "app", failing)
+    assert main.run(["status"]) == 1
     written = capsys.readouterr().err
     assert written.count("\n") == 1
     assert "no space left" in written

@@ -1,0 +1,1 @@
+"""The command `strop`: a small module a group of commands."""

@@ -1,0 +1,66 @@
+"""data build: makes instruction rows by the recipes of params.yaml, and tells what was made and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
+from tasks.runtime.visible_text import shown
+
+if TYPE_CHECKING:
+    from tasks.build.stage import Built
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(build)
+
+
+def build(
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Only this recipe; else all of them.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing and ask no model: show what would be made.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Make instruction rows by the recipes in params.yaml. The next run collects them."""
+    config = enter_project()
+    from tasks.build.stage import build as build_rows
+
+    with stdout_to_stderr():  # progress; standard output is for the answer
+        built = build_rows(config, recipe, dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "recipes": [asdict(each) for each in built]})
+        return 0
+    for each in built:
+        for line in _lines(each, dry_run):
+            console().print(line, soft_wrap=True)
+    return 0
+
+
+def _lines(built: Built, dry_run: bool) -> list[str]:
+    from rich.markup import escape
+
+    would = "would be " if dry_run else ""
+    lines = [f"[bold]{built.recipe}[/] ({built.kind.replace('_', ' ')}): {built.new:,} new rows {would}made"]
+    if built.made > built.new:
+        lines.append(f"  {built.made - built.new:,} more stand in its files already")
+    for reason, count in built.refused.items():
+        lines.append(f"  refused {count:,}: {reason.replace('_', ' ')}")
+    if built.asked or built.remembered:
+        lines.append(f"  answers: {built.asked:,} asked for, {built.remembered:,} kept from before")
+    if built.not_asked:
+        lines.append(f"  at least {built.not_asked:,} answers would be asked for")
+    if built.file:
+        lines.append(f"  → {escape(shown(built.file))}")
+        if built.collected_by is None:
+            pattern = built.file.rpartition("/")[0] + "/*.jsonl"
+            lines.append(
+                f"  [yellow]no source collects it.[/] Add to ingest.sources: "
+                f"{{name: {built.recipe}, path: {escape(shown(pattern))}, shape: row, family: …}}"
+            )
+        else:
+            lines.append(f"  source {built.collected_by} collects it: [bold]strop run[/]")
+    return lines

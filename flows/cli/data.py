@@ -1,0 +1,297 @@
+"""data: the dataset's versions and its batches; leave one out, or take it back. Recorded, and reversible."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.common import Json, Why, as_text, console, enter_project, enter_root, print_json
+from tasks.errors import DataError
+
+app = typer.Typer(
+    help="The dataset: its versions and batches; exclude a batch, or include it again.", no_args_is_help=True
+)
+
+Batch = Annotated[str, typer.Argument(callback=as_text, help="The batch's id, or its first characters.")]
+
+
+@app.command()
+def versions(as_json: Json = False) -> int:
+    """The dataset of every version of the model, and the one there is now."""
+    config = enter_project()
+    from tasks.model_store.ledger import read_ledger
+    from tasks.vcs.dvc_outputs import dataset_version
+    from tasks.vcs.dvc_pipeline import unrecorded_dataset
+
+    judged = [entry for entry in read_ledger(config.register_.model_name) if entry.kind == "judged"]
+    recorded, unrecorded = dataset_version(), unrecorded_dataset()
+    now = unrecorded or recorded
+    if as_json:
+        known = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
+        print_json({"now": now, "recorded": recorded, "versions": known})
+        return 0
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("dataset", "version", "when (UTC)", "test rows"):
+        table.add_column(name)
+    for entry in judged:
+        table.add_row(entry.dataset, f"v{entry.version}", entry.when.replace("T", " ")[:16], f"{entry.test_rows:,}")
+    table.add_row(now or "none yet", "[bold]now[/]", "", "")
+    console().print(table)
+    if unrecorded:
+        has = recorded or "none yet"
+        console().print(f"That in data/curated is not in dvc.lock, which has {has}. Bring it in: [bold]strop run[/]")
+    return 0
+
+
+@app.command()
+def batches(as_json: Json = False) -> int:
+    """Every batch that was collected, in order of arrival."""
+    enter_root()
+    found = _batches()
+    if as_json:
+        print_json(found)
+        return 0
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tasks.runtime.visible_text import shown
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in (
+        "batch",
+        "source",
+        "rows",
+        "refused",
+        "state",
+        *(["not used"] if any(b["unused"] for b in found) else []),
+    ):
+        table.add_column(name, justify="right" if name in ("rows", "refused") else "left")
+    styles = {"excluded": "yellow", "set_aside": "red"}
+    for batch in found:
+        state = batch["state"]
+        refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
+        told = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
+        unused = [escape(shown(", ".join(batch["unused"])))] if batch["unused"] else []
+        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told, *unused)
+    console().print(table)
+    return 0
+
+
+@app.command()
+def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+    """Leave a batch out of the dataset, from the next run on."""
+    return _decide("exclude", batch, why, as_json)
+
+
+@app.command()
+def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
+    """Take an excluded batch back, from the next run on."""
+    return _decide("include", batch, why, as_json)
+
+
+@app.command()
+def reread(
+    source: Annotated[str, typer.Argument(callback=as_text, help="The source's name.")], as_json: Json = False
+) -> int:
+    """Read again what a source collected, under its present shape, family, columns, language and use."""
+    config = enter_project()
+    from tasks.ingest.changes.intact import require_intact
+    from tasks.ingest.changes.reread import reread_alone
+    from tasks.vcs.dvc_pipeline import add_raw
+
+    declared = {each.name: each for each in config.ingest.sources}
+    if source not in declared:
+        raise DataError("no such source", where=f"source {source}", fix=f"There are: {', '.join(declared) or 'none'}")
+    require_intact()
+    done = reread_alone(declared[source])
+    if done.batches:
+        add_raw()
+    if as_json:
+        print_json(asdict(done))
+        return 0
+    from rich.text import Text
+
+    from tasks.runtime.plurals import count_of
+
+    out = console()
+    left = count_of(done.excluded_before, "batch", "batches")
+    if done.excluded_before:
+        out.print(f"{left} of it stay excluded; to have them read, first: strop data include BATCH", markup=False)
+    if not done.batches:
+        out.print(Text(f"All batches of {source} were read as it is declared now; there is nothing to do."))
+        return 0
+    what = f"{count_of(done.rows, 'row')} in {count_of(len(done.batches), 'batch', 'batches')} of {source}"
+    out.print(Text(f"{what} are read again: {', '.join(done.changed)}."))
+    if done.carried:
+        out.print(
+            f"{count_of(done.carried, 'decision')} to drop or forget rows hold under their new ids.", markup=False
+        )
+    out.print("The older batches are excluded. The next run goes by it: [bold]strop run[/]")
+    return 0
+
+
+@app.command()
+def diff(
+    first: Annotated[
+        str | None, typer.Argument(help="A version (v1), or `now`; the newest, where none is given.")
+    ] = None,
+    second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
+    as_json: Json = False,
+) -> int:
+    """Rows added, removed, changed, and inputs that have another answer, from one version's dataset to another's."""
+    config = enter_project()
+    from tasks.lineage.diff import difference
+
+    first = first or _newest_version(config.register_.model_name)
+    found = difference(config.register_.model_name, first, second)
+    kinds = ("added", "removed", "edited", "moved", "other_answer")
+    if as_json:
+        facts: dict[str, Any] = {"before": found.before, "after": found.after}
+        for name in kinds:
+            kind = getattr(found, name)
+            by = [
+                {"family": family, "source": source, "rows": count}
+                for (family, source), count in sorted(kind.by.items())
+            ]
+            facts[name] = {"rows": kind.rows, "by": by, "examples": kind.examples}
+        print_json(facts)
+        return 0
+    from rich.text import Text
+
+    out = console()
+    out.print(f"{first}: {found.before:,} rows · {second}: {found.after:,} rows", markup=False)
+    for name in kinds:
+        kind = getattr(found, name)
+        told = ", ".join(f"{family} from {source} {count:,}" for (family, source), count in kind.by.most_common(6))
+        out.print(Text(f"{kind.rows:>10,}  {name.replace('_', ' '):<13} {told}"))
+        for row in kind.examples[:2]:
+            asked = " ".join(f"{row['instruction']} {row['input']}".split())
+            before = " ".join(row.get("output_before", "").split())[:60]
+            was = f" ({'another row answers' if name == 'other_answer' else 'was'}: {before})" if before else ""
+            out.print(
+                Text(
+                    f"              {row['row_id'][:8]}  {asked[:70]} → {' '.join(row['output'].split())[:50]}{was}",
+                    "dim",
+                )
+            )
+    return 0
+
+
+def _newest_version(model: str) -> str:
+    from tasks.lineage.version_data import registered_versions
+
+    known = registered_versions(model)
+    if not known:
+        raise DataError("no version yet to compare with", where=model, fix="Make one: strop run")
+    return f"v{known[-1]}"
+
+
+@app.command()
+def conflicts(as_json: Json = False) -> int:
+    """Prompts that a source answered in several ways. `curate.conflicts` says which answers are kept."""
+    enter_root()
+    from tasks.lineage.conflicts import conflicts as read_conflicts
+    from tasks.runtime.plurals import count_of
+
+    found = read_conflicts()
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return 0
+    from rich.text import Text
+
+    out = console()
+    for each in found:
+        out.print(Text(f"{each.source}: {each.prompt[:100]}"))
+        for answer in each.answers:
+            shown = " ".join(answer["output"].split())[:70]
+            out.print(Text(f"    {answer['row_id'][:8]}  {answer['batch'][:8]}  {answer['split']:<5}  {shown}", "dim"))
+    out.print(f"{count_of(len(found), 'prompt')} with several answers", markup=False)
+    return 0
+
+
+@app.command()
+def drift(
+    first: Annotated[str | None, typer.Argument(help="A version (v1); the champion, where none is given.")] = None,
+    second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
+    as_json: Json = False,
+) -> int:
+    """How far the training data have drifted: labels, lengths, words, languages (PSI and Jensen-Shannon), with a picture."""
+    config = enter_project()
+    from tasks.lineage.drift_report import champion_name, report_drift
+
+    model = config.register_.model_name
+    first = first or champion_name(model)
+    if first is None:
+        raise DataError("no version serves yet", where=model, fix="Name two: strop data drift v1 now")
+    facts, picture = report_drift(model, first, second)
+    if as_json:
+        print_json(facts)
+        return 0
+    from rich.markup import escape
+
+    out = console()
+    out.print(
+        f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows", markup=False
+    )
+    styles = {"steady": "green", "minor": "yellow", "major": "red"}
+    for each in facts["drift"]:
+        level = f"[{styles[each['level']]}]{each['level']:<6}[/]"
+        few = "   few rows" if each["level"] != "steady" and each["may_be_chance"] else ""
+        numbers = f"PSI {each['psi']:7.3f}   JS {each['js']:6.3f}{few}"
+        out.print(f"  {level} {escape(each['family']):<14} {escape(each['what']):<14} {numbers}")
+    for name, shares in facts["shares"].items():
+        out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates", markup=False)
+    if facts["compared_rows"] != facts["training_rows"]:
+        some, of = facts["compared_rows"], facts["training_rows"]
+        out.print(f"  a sample: {some[0]:,} of {of[0]:,} and {some[1]:,} of {of[1]:,} training rows, by hash rank")
+    out.print(f"Picture: {picture}", markup=False)
+    return 0
+
+
+def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
+    enter_root()
+    from tasks.state.decisions import excluded_batches, read_decisions, record_decision
+
+    found = _find(batch)
+    if (found in excluded_batches(read_decisions())) == (what == "exclude"):
+        raise DataError(f"is {what}d already", where=f"batch {found}", fix="See: strop data batches")
+    decision = record_decision(what, found, why or "by hand")
+    if as_json:
+        print_json(asdict(decision))
+    else:
+        console().print(f"Batch {found} is {what}d. The next run goes by it: [bold]strop run[/]")
+    return 0
+
+
+def _find(start: str) -> str:
+    from tasks.state.manifest import read_manifest
+
+    found = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]
+    if len(found) != 1:
+        what = "no such batch" if not found else f"{len(found)} batches begin so"
+        raise DataError(what, where=f"batch {start}", fix="See: strop data batches")
+    return found[0]
+
+
+def _batches() -> list[dict[str, Any]]:
+    from tasks import paths
+    from tasks.records.raw_notes import notes_of
+    from tasks.runtime.files import read_json
+    from tasks.state.decisions import excluded_batches, read_decisions
+    from tasks.state.manifest import read_manifest
+
+    report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
+    validated = {entry["batch"]: entry for entry in report}
+    excluded = excluded_batches(read_decisions())
+    listed = []
+    for batch in read_manifest():
+        entry = validated.get(batch.batch, {})
+        state = "excluded" if batch.batch in excluded else entry.get("state", "not validated yet")
+        facts = {"batch": batch.batch, "source": batch.source, "rows": batch.rows}
+        unused = list(notes_of(batch.path).unused)
+        listed.append({**facts, "refused": entry.get("refused"), "state": state, "unused": unused})
+    return listed

@@ -1,0 +1,186 @@
+"""status, history, audit, config and doctor: they print facts and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.common import Json, console, enter_project, enter_root, print_json
+from tasks.runtime.visible_text import shown
+
+PANEL = "Looking"
+MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
+"""How a link of an audit is shown."""
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (status, history, audit, config, doctor):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def status(as_json: Json = False) -> int:
+    """Which model serves, what the last run found, and whether anything is new."""
+    settings = enter_project()
+    from flows.report.status import read_standing
+    from flows.report.summary import read_summary
+
+    standing, summary = read_standing(settings), read_summary(settings)
+    if not standing.is_running:
+        from tasks.vcs.dvc_pipeline import unrecorded_dataset
+
+        if unrecorded := unrecorded_dataset():
+            summary = replace(summary, unrecorded=unrecorded, drift=None)  # which is that of the recorded one
+    if as_json:
+        print_json({**asdict(standing), "summary": summary.as_dict()})
+        return 0
+    from flows.report.terminal import tell_summary
+
+    tell_summary(console(), summary)
+    for line in standing.lines():
+        console().print(line)
+    return 0
+
+
+def history(as_json: Json = False) -> int:
+    """Every version: judged, promoted, rolled back, by whom and why."""
+    settings = enter_project()
+    from tasks.model_store.serving import read_serving
+
+    model = settings.register_.model_name
+    serving = read_serving(settings)
+    entries, champion = serving.entries, serving.champion
+    if serving.problem:
+        console(on_stderr=True).print(serving.problem, markup=False)
+    forgotten = _forgotten(model)
+    if as_json:
+        print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
+        return 0
+    if not entries:
+        console().print("No version yet. Make one: [bold]strop run[/]")
+        return 0
+    console().print(_history_table(entries, champion.version if champion else None))
+    for version, rows in sorted(forgotten.items()):
+        console().print(f"v{version} was trained on {rows:,} rows that are forgotten since")
+    return 0
+
+
+def _forgotten(model: str) -> dict[int, int]:
+    """Version → how many of the rows that it was trained on were forgotten since."""
+    from tasks.state.decisions import read_decisions
+
+    rows = {each.which for each in read_decisions() if each.what == "forget"}
+    if not rows:
+        return {}
+    from collections import Counter
+
+    from tasks.lineage.row_history import IN_WEIGHTS, versions_with
+
+    seen = versions_with(rows, model).values()
+    return dict(Counter(version for splits in seen for version, split in splits.items() if split in IN_WEIGHTS))
+
+
+def _history_table(entries: list[Any], champion: int | None) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("version", "what", "when (UTC)", "gate", "dataset", "weights", "who", "why"):
+        table.add_column(name, overflow="fold" if name == "why" else "ellipsis", no_wrap=name != "why")
+    styles = {"promoted": "green", "rolled_back": "yellow", "judged": ""}
+    for entry in entries:
+        serves = " ●" if entry.version == champion and entry.kind != "judged" else ""
+        gate = "[green]passed[/]" if entry.passed else "[red]refused[/]"
+        when = entry.when.replace("T", " ")[:16]
+        what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
+        cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8])
+        table.add_row(*cells, Text(shown(entry.who)), Text(shown(entry.why)))
+    return table
+
+
+def audit(
+    version: Annotated[int, typer.Argument(min=1, help="The version to check.")],
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Also train it again, from its tag alone, and compare the weights.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Check a version against its receipt, link by link: ledger, rows, parameters, code, base, model, verdict, registry."""
+    settings = enter_project()
+    from tasks.audit import stage
+
+    links = stage.audit(settings, version)
+    if rebuild and all(link.ok for link in links):
+        links = [*links, *stage.rebuild(settings, version)]
+    is_whole = all(link.ok for link in links)
+    if as_json:
+        print_json(
+            {"version": version, "ok": is_whole, "links": [{**asdict(link), "state": link.state} for link in links]}
+        )
+        return 0 if is_whole else 1
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for link in links:
+        mark = MARKS[link.state]
+        table.add_row(Text(mark[0], style=mark[1]), link.name, Text(shown(link.detail), overflow="fold"))
+    console().print(table)
+    told = "is what its receipt says" if is_whole else "is not what its receipt says"
+    console().print(f"\n[bold]Version {version} {told}.[/]")
+    return 0 if is_whole else 1
+
+
+def config(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of params.yaml, for editors.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Check params.yaml, and print every setting with its value."""
+    if schema:
+        from tasks.config import PipelineConfig
+
+        print_json(PipelineConfig.model_json_schema(by_alias=True))
+        return 0
+    settings = enter_project().model_dump(mode="json", by_alias=True)
+    if as_json:
+        print_json(settings)
+        return 0
+    import sys
+
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.dump(settings, sys.stdout)
+    return 0
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check what Strop needs: Python, torch, GPU, memory, disk, git, DVC, registry, base model. Each ok, or with the fix."""
+    enter_root()
+    from flows.doctor.examine import examine
+
+    findings = examine()
+    is_well = all(finding.state != "wrong" for finding in findings)
+    if as_json:
+        print_json({"ok": is_well, "findings": [asdict(finding) for finding in findings]})
+        return 0 if is_well else 1
+    from rich.table import Table
+    from rich.text import Text
+
+    marks = {
+        "ok": Text("ok", style="green"),
+        "note": Text("note", style="yellow"),
+        "wrong": Text("wrong", style="bold red"),
+    }
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        told = Text(shown(finding.told))
+        if finding.fix:
+            told.append(f"\n→ {shown(finding.fix)}", style="bold")
+        table.add_row(marks[finding.state], finding.name, told)
+    console().print(table)
+    return 0 if is_well else 1

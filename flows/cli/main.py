@@ -1,0 +1,146 @@
+"""The command `strop`. Each command is a small function in a module of this folder; nothing heavy is imported to show help.
+
+Exit codes: 0 done, 1 the user's situation (one line says what, where and what to do), 2 wrong usage, 3 the gate refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli import build, chat, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import run as running
+from flows.cli.common import begin
+from tasks.errors import StropError, told_by_disk
+from tasks.runtime.terminal_text import prepare_streams
+from tasks.runtime.visible_text import shown
+
+HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
+
+
+class Terminated(BaseException):
+    """SIGTERM."""
+
+
+INTERRUPTED = 130
+"""What Typer makes of Ctrl-C."""
+LAST_SECONDS = 15.0
+"""What libraries do at exit is given so long: after Ctrl-C Prefect may wait for ever for its last logs to be sent."""
+STOPPED = "stopped. What was done is kept: the next `strop run` goes on from there."
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode="rich"
+)
+running.add_to(app)
+inspect.add_to(app)
+chat.add_to(app)
+promote.add_to(app)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
+app.add_typer(contract.app, name="contract", rich_help_panel="Data")
+build.add_to(data.app)
+app.add_typer(rows.app, name="rows", rich_help_panel="Data")
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
+
+
+@app.callback()
+def enter(
+    project: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The project to work in; else the one around you.")
+    ] = None,
+) -> None:
+    """Goes to the project first, wherever --project stands in the line."""
+    if project is None:
+        return
+    try:
+        os.chdir(project)
+    except OSError as error:
+        raise StropError(
+            f"no folder that can be entered ({error.strerror})", where=str(project), fix="Mend --project"
+        ) from error
+
+
+def main() -> None:
+    prepare_streams()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)  # by which libraries tell their developers of a coming change
+    code = run(sys.argv[1:], began=_process_start())
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    last = threading.Timer(LAST_SECONDS, os._exit, (code,))
+    last.daemon = True
+    last.start()
+    sys.exit(code)
+
+
+def _process_start() -> float:
+    """When this process was started: on a busy machine seconds go by until this line."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):  # no Linux
+        return time.time()
+
+
+def run(arguments: list[str], began: float | None = None) -> int:
+    """Runs a command line and returns its exit code."""
+    begin(time.time() if began is None else began)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        result: Any = app(_project_first(arguments), prog_name="strop", standalone_mode=False)
+        if result == INTERRUPTED:
+            return _fail(STOPPED)
+        return result if isinstance(result, int) else 0
+    except StropError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # `strop history | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Terminated:
+        return _fail(STOPPED)
+    except typer.Abort:  # a question that was not answered
+        return _fail("nothing was done.")
+    except typer.TyperException as error:
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)  # type: ignore[arg-type]
+        return error.exit_code
+    except Exception as error:
+        if told := told_by_disk(error):  # whatever a library made of it
+            return _fail(told)
+        raise
+
+
+def _project_first(arguments: list[str]) -> list[str]:
+    """`strop run --project X` as `strop --project X run`."""
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--project" and place + 1 < len(arguments):
+            return [*arguments[place : place + 2], *arguments[:place], *arguments[place + 2 :]]
+        if argument.startswith("--project="):
+            return [argument, *arguments[:place], *arguments[place + 1 :]]
+    return arguments
+
+
+def _fail(line: str, exit_code: int = 1) -> int:
+    print(f"strop: {shown(line)}", file=sys.stderr, flush=True)
+    return exit_code
+
+
+def _stop(*_: object) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The demo: the whole retraining on an embedded model and real data, in a repository of its own.
+
+strop demo               # once: .demo/ (`make demo`)
+strop demo --rounds 3    # the story: a better model, then a bad batch that the gate refuses: .demo-rounds/
+
+The folder is a project like a user's, made from this one's code: git and DVC work there as they will for them, and
+nothing of it gets into theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+
+from flows.demo import rounds as demo_rounds
+from flows.demo.data import news_articles, question_answer_pairs, write_records
+from flows.demo.run_and_report import run_and_report
+from flows.runtime.console import VisibleConsole
+from tasks import paths
+from tasks.errors import ConfigError, GitError
+from tasks.runtime.files import file_digest
+
+FOLDER = Path(".demo")
+ROUNDS_FOLDER = Path(".demo-rounds")
+RECIPE = Path("recipes/smollm2-news.yaml")
+ROUNDS_RECIPE = Path("recipes/smollm2-rounds.yaml")
+
+COPIED = (
+    "flows", "tasks", "recipes", "data/contract", "data/templates", "dvc.yaml", "constraints.txt", "pyproject.toml",
+    ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
+)  # fmt: skip
+"""What the demo's project takes from this one: the code and the rules, never the data, the parameters or the tags."""
+
+
+def demo(rounds: int = 1, folder: Path | None = None) -> int:
+    """Runs the demo and returns the exit code.
+
+    Raises:
+        StropError: the user's situation, in one line.
+    """
+    source = paths.find_root(Path(__file__).parent)
+    folder = (folder or (FOLDER if rounds == 1 else ROUNDS_FOLDER)).absolute()
+    console = VisibleConsole(highlight=False)
+    make_project(source, folder, RECIPE if rounds == 1 else ROUNDS_RECIPE)
+    with chdir(folder):
+        if rounds > 1:
+            return demo_rounds.tell_story(rounds, console)
+        fill_inbox()
+        return run_and_report(console).exit_code
+
+
+def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:
+    """Makes the demo's repository, or brings its code up to date; its data and its history stay.
+
+    Raises:
+        ConfigError: the folder is there, and is not a demo.
+        GitError: git is not installed, or refused.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / ".git").is_dir():
+        raise ConfigError(
+            "is there, and is not a demo", where=str(folder), fix="Name another: strop demo --folder FOLDER"
+        )
+    changed = [_copy(source / name, folder / name) for name in COPIED]
+    changed.append(_copy(source / recipe, folder / paths.PARAMS))
+    (folder / paths.REGISTRY_FOLDER).mkdir(exist_ok=True)
+    if not (folder / ".git").is_dir():
+        _git(folder, "init", "-q", "-b", "main")
+    if any(changed) or not (folder / ".git/refs/heads/main").exists():
+        _git(folder, "add", "-A", "--", *COPIED, str(paths.PARAMS))
+        _git(folder, "commit", "-q", "--allow-empty", "-m", "The demo's project, made from Strop")
+
+
+def _copy(source: Path, target: Path) -> bool:
+    """Copies a file or a folder of code; True if that changed anything."""
+    if source.is_file():
+        if target.is_file() and file_digest(source) == file_digest(target):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        return True
+    files = [p for p in sorted(source.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+    gone = {p.relative_to(target) for p in target.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    gone -= {p.relative_to(source) for p in files}
+    for name in gone:
+        (target / name).unlink()
+    changed = [_copy(p, target / p.relative_to(source)) for p in files]  # all of them, not up to the first that changed
+    return any(changed) or bool(gone)
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    identity = {"GIT_AUTHOR_NAME": "Strop demo", "GIT_AUTHOR_EMAIL": "demo@localhost"}
+    identity |= {"GIT_COMMITTER_NAME": "Strop demo", "GIT_COMMITTER_EMAIL": "demo@localhost"}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, env=os.environ | identity, capture_output=True, text=True
+        )
+    except FileNotFoundError as error:
+        raise GitError("git is not installed", fix="Install it, then run again") from error
+    if done.returncode:
+        raise GitError(
+            f"git {arguments[0]} failed: {done.stderr.strip()}", where=str(folder), fix="Remove the folder, run again"
+        )
+
+
+def fill_inbox() -> None:
+    """Writes the demo's files into the inbox, once."""
+    files: dict[str, Callable[[], list[dict[str, str]]]] = {
+        "bbc.jsonl": news_articles,
+        "chat-en.jsonl": lambda: question_answer_pairs("english"),
+        "chat-zh.jsonl": lambda: question_answer_pairs("chinese"),
+    }
+    for name, read in files.items():
+        if not (Path("inbox") / name).exists():
+            write_records(Path("inbox") / name, read())

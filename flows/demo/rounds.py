@@ -1,0 +1,138 @@
+"""Three rounds, the story the product exists for: a model, a better one, and a bad batch that the gate stops.
+
+Round 1 knows three of the five news sections. Round 2's batch brings the other two, and its model is promoted because it
+is significantly better on the test set as it now is. Round 3's batch is bad, and large, as a broken export is: a tenth of
+its rows is malformed, the labels of the rest are shuffled. Its own test rows can tell nothing; those that were there before
+do. The gate refuses its model; the batch is excluded; the data are again those of version 2.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.rule import Rule
+
+from flows.demo.data import Record, news_articles, write_records
+from flows.demo.run_and_report import run_and_report
+from tasks.config import load_config
+from tasks.errors import StropError
+from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.state.decisions import excluded_batches, read_decisions, record_decision
+from tasks.state.manifest import read_manifest
+
+FIRST_SECTIONS = ("business", "entertainment", "politics")
+SIZES = (150, 100, 900)
+"""Articles a round."""
+
+
+@dataclass(frozen=True)
+class Round:
+    title: str
+    file: str
+    records: Callable[[], list[Record]]
+    expected: str
+    """How the round must end, or the demo has failed."""
+
+
+def rounds() -> list[Round]:
+    """The three rounds."""
+    articles = news_articles()
+    known = [a for a in articles if a["label"] in FIRST_SECTIONS]
+    other = [a for a in articles if a["label"] not in FIRST_SECTIONS]
+    used = {a["text"] for a in [*known[: SIZES[0]], *other[: SIZES[1]]]}
+    fresh = [a for a in articles if a["text"] not in used][: SIZES[2]]
+    return [
+        Round("three of the five news sections", "bbc-1.jsonl", lambda: known[: SIZES[0]], "promoted"),
+        Round("a new batch brings the other two sections", "bbc-2.jsonl", lambda: other[: SIZES[1]], "promoted"),
+        Round("a bad batch: rows malformed, labels shuffled", "bbc-3.jsonl", lambda: spoil(fresh), "refused"),
+    ]
+
+
+def spoil(records: list[Record], seed: int = 17) -> list[Record]:
+    """The batch as a broken export would write it: every tenth row malformed, the labels of the rest shuffled among its
+    rows, so that none bears its own."""
+    labels = shuffled_labels([record["label"] for record in records], seed)
+    spoiled = [{"text": record["text"], "label": label} for record, label in zip(records, labels, strict=True)]
+    damages = itertools.cycle((_without_text, _without_label, _damaged))
+    return [next(damages)(record) if number % 10 == 0 else record for number, record in enumerate(spoiled)]
+
+
+def shuffled_labels(labels: list[str], seed: int) -> list[str]:
+    """The same labels in a random order in which each place has another than before.
+
+    Possible where no label fills more than half of the places.
+    """
+    draw = random.Random(seed)
+    found = draw.sample(labels, len(labels))
+    while unmoved := [place for place, label in enumerate(labels) if found[place] == label]:
+        for place in unmoved:
+            other = draw.randrange(len(labels))
+            if found[other] != labels[place] and found[place] != labels[other]:
+                found[place], found[other] = found[other], found[place]
+    return found
+
+
+def _without_text(record: Record) -> Record:
+    return {**record, "text": " "}
+
+
+def _without_label(record: Record) -> Record:
+    return {"text": record["text"]}
+
+
+def _damaged(record: Record) -> Record:
+    return {**record, "text": record["text"].replace("e", "\ufffd")}
+
+
+def tell_story(count: int, console: Console) -> int:
+    """Runs the first `count` rounds in the current project, and the exclusion after the third; done ones are passed over.
+
+    Raises:
+        StropError: a round ended otherwise than the story says.
+    """
+    judged = sum(entry.kind == "judged" for entry in read_ledger(_model()))
+    for number, round_ in enumerate(rounds()[:count], start=1):
+        if number <= judged:
+            console.print(f"[dim]Round {number} was run before: {round_.title}.[/]")
+            continue
+        console.print(Rule(f"[bold]Round {number} of {count}: {round_.title}[/]", style="magenta"))
+        write_records(Path("inbox") / round_.file, round_.records())
+        outcome = run_and_report(console)
+        if outcome.kind != round_.expected:
+            raise StropError(
+                f"round {number} ended as {outcome.kind!r}, not as {round_.expected!r}",
+                where=str(Path.cwd()),
+                fix="Its summary above says why",
+            )
+    return _exclude_bad_batch(console) if count == len(rounds()) else 0
+
+
+def _model() -> str:
+    return load_config().register_.model_name
+
+
+def _exclude_bad_batch(console: Console) -> int:
+    """What the summary advises: excludes round 3's batch; the next run trains nothing and is back at version 2's data."""
+    from tasks.vcs.dvc_outputs import dataset_version
+
+    batch = read_manifest()[-1].batch
+    if batch not in excluded_batches(read_decisions()):
+        console.print(Rule("[bold]Afterwards: the bad batch is excluded[/]", style="magenta"))
+        command = ["data", "exclude", batch, "--why", "labels shuffled"]
+        console.print(f"$ strop {shlex.join(command)}")
+        record_decision("exclude", batch, "labels shuffled")
+        console.print(f"Batch {batch} is excluded. The next run goes by it: [bold]strop run[/]")
+    run_and_report(console)
+    champion = champion_of(read_ledger(_model()))
+    if champion is None or dataset_version() != champion.dataset:
+        raise StropError(
+            "the dataset is not the champion's again", where=str(Path.cwd()), fix="See: strop data versions"
+        )
+    console.print(f"The dataset is again {champion.dataset}, which version {champion.version} was made of.")
+    return 0

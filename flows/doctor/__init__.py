@@ -1,0 +1,1 @@
+"""What `strop doctor` examines."""

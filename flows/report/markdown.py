@@ -1,0 +1,103 @@
+"""The summary as Markdown, for Prefect's page and data/reports/summary.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flows.outcome import Outcome
+from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
+from flows.report.row_table import lines_of
+from flows.report.summary import Score, Summary
+from flows.report.terminal import MARKS, role_name, set_aside_line, shortened, verdict_line
+from tasks.runtime.visible_text import shown, shown_in_markdown
+
+
+def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
+    """Everything that the terminal shows; answers show text of test rows."""
+    parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
+    if summary.data:
+        parts.append(_data(summary))
+    if summary.drift:
+        parts.append(_drift(summary.drift))
+    if summary.families:
+        parts.append(_scores(summary))
+    if summary.verdict:
+        parts.append(_checks(summary))
+    if summary.new_batches:
+        rows = [[b["batch"], b["source"], b["rows"], b["refused"]] for b in summary.new_batches]
+        title = f"## Batches that version {summary.champion} was not trained on"
+        parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
+    if summary.answers and shows_answers:
+        parts.append(_answers(summary))
+    parts.append("## Where to look next\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
+    return "\n\n".join(parts) + "\n"
+
+
+def score_rows(summary: Summary) -> list[dict[str, Any]]:
+    """A row a family, for Prefect's table artifact."""
+    return [
+        {
+            "family": family.family,
+            "measure": family.measure,
+            "rows": family.rows,
+            **{role_name(summary, role): _score(score) for role, score in family.scores.items()},
+        }
+        for family in summary.families
+    ]
+
+
+def _data(summary: Summary) -> str:
+    data = summary.data
+    assert data is not None
+    rows = [[f"{line.count:,}", line.name, line.detail] for line in lines_of(data)]
+    aside = [f"- **set aside**: {set_aside_line(batch)}" for batch in data.set_aside]
+    return "\n\n".join(["## Rows", _table(["rows", "", ""], rows), *(["\n".join(aside)] if aside else [])])
+
+
+def _drift(drift: Drift) -> str:
+    parts = [f"## {drift_title(drift)}"]
+    if drift.moved:
+        rows = [[shown_in_markdown(cell) for cell in row] for row in drift_rows(drift)]
+        parts.append(_table(["", "family", "measure", "PSI", "JS", "what moved most"], rows))
+    parts.append("\n".join(f"- {shown_in_markdown(note)}" for note in drift_notes(drift)))
+    if drift.picture:
+        parts.append(f"Picture: [{drift.picture}]({Path(drift.picture).name})")  # the summary lies beside it
+    return "\n\n".join(parts)
+
+
+def _scores(summary: Summary) -> str:
+    rows = score_rows(summary)
+    table = _table(list(rows[-1]), [list(row.values()) for row in rows])
+    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}"
+
+
+def _checks(summary: Summary) -> str:
+    assert summary.verdict is not None
+    rows = [[MARKS[check["passed"]][0], shown(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
+    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'what was found'], rows)}"
+
+
+def _answers(summary: Summary) -> str:
+    roles = list(summary.answers[0].predictions)
+    head = ["prompt", "expected", *(role_name(summary, role) for role in roles)]
+    rows = [
+        [shown_in_markdown(shortened(text)) for text in (a.prompt, a.target, *(a.predictions[role] for role in roles))]
+        for a in summary.answers
+    ]
+    return f"## Answers side by side, chosen by row id\n\n{_table(head, rows)}"
+
+
+def _score(score: Score) -> str:
+    ends = f" [{100 * score.interval[0]:.1f}, {100 * score.interval[1]:.1f}]" if score.interval else ""
+    return f"{score.score:.1%}{ends}"
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """A number or a sentence of ours; text of rows goes through `shown_in_markdown` before."""
+    return shown(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

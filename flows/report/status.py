@@ -1,0 +1,95 @@
+"""Where the project stands now: who serves, what waits, whether anything is new. For `strop status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.markup import escape
+
+from flows.change_check import is_nothing_new
+from flows.runtime.lock import is_running
+from tasks.config import PipelineConfig
+from tasks.model_store.ledger import Entry
+from tasks.model_store.serving import read_serving
+from tasks.runtime.plurals import count_of
+from tasks.runtime.visible_text import shown
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import read_manifest
+
+
+@dataclass(frozen=True)
+class Standing:
+    model: str
+    champion: int | None
+    champion_since: str | None
+    waiting: list[int]
+    """Versions that the gate passed and nobody promoted, newer than the champion."""
+    versions: int
+    batches: int
+    raw_rows: int
+    excluded: list[str]
+    """Batches that a person excluded."""
+    is_running: bool
+    is_anything_new: bool
+    alias: int | None
+    """The version that the registry's alias `champion` points at."""
+    alias_follows: bool | None
+    """Whether it is the champion; None where the registry could not be asked."""
+    alias_problem: str | None
+    """What a person should know of it."""
+
+    def lines(self) -> list[str]:
+        """For a person, in rich's markup."""
+
+        serves = (
+            f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
+        )
+        batches = count_of(self.batches, "batch", "batches")
+        rows = count_of(self.raw_rows, "row")
+        lines = [f"[bold]{serves}.[/] {self.versions} judged, {batches} ({rows}) collected."]
+        lines += [
+            f"Version {version} passed the gate and waits: [bold]strop promote {version}[/]" for version in self.waiting
+        ]
+        if self.alias_problem:
+            lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
+        if self.excluded:
+            excluded = ", ".join(escape(shown(each)) for each in self.excluded)
+            lines.append(f"Excluded: {excluded}. Take one back: [bold]strop data include BATCH[/]")
+        if self.is_running:
+            lines.append("A run is going on.")
+        elif self.is_anything_new:
+            lines.append("Something is new, or a run was not finished: [bold]strop run[/]")
+        else:
+            lines.append("Nothing is new.")
+        return lines
+
+
+def read_standing(config: PipelineConfig) -> Standing:
+    model = config.register_.model_name
+    serving = read_serving(config)
+    entries, champion = serving.entries, serving.champion
+    manifest = read_manifest()
+    running = is_running()
+    return Standing(
+        model=model,
+        champion=champion.version if champion else None,
+        champion_since=champion.when if champion else None,
+        waiting=waiting_versions(entries),
+        versions=sum(entry.kind == "judged" for entry in entries),
+        batches=len(manifest),
+        raw_rows=sum(batch.rows for batch in manifest),
+        excluded=sorted(excluded_batches(read_decisions())),
+        is_running=running,
+        # a running stage holds DVC's lock: asking then would wait for it
+        is_anything_new=running or not is_nothing_new(config),
+        alias=serving.seen.alias,
+        alias_follows=serving.alias_follows,
+        alias_problem=serving.problem,
+    )
+
+
+def waiting_versions(entries: list[Entry]) -> list[int]:
+    """Versions that passed, were never promoted, and are newer than every one that was."""
+    promoted = {entry.version for entry in entries if entry.kind == "promoted"}
+    newest = max(promoted, default=0)
+    return sorted({e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest})

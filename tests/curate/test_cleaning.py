@@ -318,6 +318,7 @@ PIECES = st.sampled_from(
         *("&#39;", "&nbsp;", "</s>", "<s>", "<|endoftext|>", "[EOS]", ".", " ", "  ", "\n", "\r", "\r\n", "\t", "\x0b"),
         *("\x92", "\x00", "\x85", "\x1b", "[31m", "\u200b", "\u200d", "\u200e", "\u2028", "\ufeff", "文", "ไ", "ש", "a", "code"),
         *("html", "token", "{", "}", '"', "[", "]", "\\u000b", "\\n", '["x\\u200by"]', "&lt;/s&gt;", "x;", "def f():", "    ", "1"),
+        *("BOM", "\r\n", "indent", "<b>...</b>", "\n| ", '<a href="code">', "</a>", "\x1b]0;", "\x07", "  ", ":", "<b>", "</b>"),
     ]
 )  # fmt: skip
 TEXTS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=8))
@@ -333,6 +334,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool_call", "t
 @example({"input": "\n[EOS]&amp;", "output": ""}, [])
 @example({"input": "<b>\n</s>token ", "output": ""}, [])
 @example({"input": "", "output": ""}, [["user", '["x\\u200by"]</s>']])
+@example({"input": "", "output": ""}, [["user", "\u200b\x0bไ"]])
 def test_cleaning_twice_is_cleaning_once(fields: dict[str, str], turns: list[list[str]]) -> None:
     once = clean_row(row(**fields, history=turns)).row
     assert clean_row(once).row == once
@@ -352,7 +354,7 @@ def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: 
                 assert edit.start < edit.end
                 if edit.reason:
                     counted[f"{edit.reason} {edit.piece}"] += edit.count
-                    assert not edit.piece.startswith("U+") or len(gone) == edit.count or edit.piece == "U+001B["
+                    assert not edit.piece.startswith("U+") or len(gone) == edit.count or edit.piece[:6] == "U+001B"
                     assert gone.isspace() or edit.reason != "white_space"
                     assert len(edit.new) <= 1
             text = apply(text, edits)

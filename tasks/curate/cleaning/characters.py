@@ -62,10 +62,8 @@ def _run(text: str, start: int, end: int) -> list[Edit]:
     """One run of unseen characters, an edit each; the first that may separate words does, if none else does."""
     run = text[start:end]
     left, right = text[start - 1 : start], text[end : end + 1]
-    is_written_without = "\u200b" in run and (
-        _WRITTEN_WITHOUT_SPACES.match(left) or _WRITTEN_WITHOUT_SPACES.match(right)
-    )
     has_new = any(_NEW.get(character) for character in run)
+    is_written_without = not has_new and (_WRITTEN_WITHOUT_SPACES.match(left) or _WRITTEN_WITHOUT_SPACES.match(right))
     needs_space = not has_new and _are_words(text, start, left, right)
     edits = []
     for place, character in enumerate(run, start):

@@ -133,12 +133,13 @@ class _Cleaner:
 
     def _take_characters(self) -> None:
         """Takes unseen characters out of the texts, and of the strings of those that are JSON."""
-        if any(map(characters.may_hold, self._texts.values())):
-            if self._subject.is_characters:
-                return
-            del self._subject
+        texts = self._texts.values()
+        if not any(map(characters.may_hold, texts)) and not any(map(json_strings.may_hold_escapes, texts)):
+            return
+        if not self._subject.is_characters:
             self._round(_outside_json(characters.edits_of), characters.may_hold)
-        self._take_characters_in_json()
+            self._take_characters_in_json()
+            del self._subject
 
     def _take_characters_in_json(self) -> None:
         self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)

@@ -78,7 +78,9 @@ _ROLES = ("<|im_start", "<|start_header", "<|system", "<|user", "<|assistant")
 _EOS = re.compile(r"(?<![<\[|])\b[eb]os\b(?![>\]|])|[\"'`“‘「](?:<\|?/?[a-z_]+\|?>|\[eos\])[\"'`”’」]")
 
 _LAYOUT_WORDS = frozenset(_listed("indent | indents | indented | indenting | indentation | whitespace | whitespaces"))
-_LAYOUT_PARTS = _listed("white space | leading space | trailing space | two spaces | four spaces | 2 spaces | 4 spaces")
+_LAYOUT_PARTS = _listed(
+    "white space | leading spaces | trailing space | two spaces | four spaces | 2 spaces | 4 spaces"
+)
 _LAYOUT_CHINESE = _listed("缩进 | 空格 | 空白符 | 空白字符 | 制表符")
 _CHARACTER_WORDS = frozenset(_listed("crlf | bom | ansi | unicode | zwsp | zwj | zwnj | vt100"))
 _CHARACTER_PARTS = _listed(

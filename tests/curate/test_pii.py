@@ -178,7 +178,7 @@ def test_ten_thousand_real_questions_hold_nothing() -> None:
         "4111111111111111 + 1 = ?",
         "order number 4111111111111111, part no. 415-220-1234",
         "Intel 8086 80286 80386, hotel 1234567",
-        "OpenSSL 1.1.1.25, pip install pkg==1.2.30.4, Chrome/96.0.45.110, upgraded from 4.19.0.24",
+        "¥13812345678, 13812345678%, OpenSSL 1.1.1.25, pip install pkg==1.2.30.4, Chrome/96.0.45.110, upgraded from 4.19.0.24",
         "token = self.tokenizer2.encode_plus(text); key: token = cfg.model_v2.special_tokens.eos_token",
         "https://user:password@example.com/x and postgres://app:${PASSWORD}@db.example.com/x",
     ],

@@ -62,6 +62,25 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_BEFORE_CALLS = (
+    "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}"
+)
+_BEHIND_CALLS = "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CALLS = {
+    "xml": "\n<tool_call>\n<function={{ c.function.name }}>{% for k, v in c.function.arguments | items %}"
+    "\n<parameter={{ k }}>\n{{ v if v is string else v | tojson }}\n</parameter>{% endfor %}\n</function>\n</tool_call>",
+    "keys and values": "<tool_call>{{ c.function.name }}{% for k, v in c.function.arguments | items %}"
+    "\n<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>{% endfor %}\n</tool_call>",
+    "special tokens": "<start>{{ c.function.name }}<end>{{ c.function.arguments | tojson }}",
+    "json": '<tool_call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</tool_call>',
+    "bare json": '{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}',
+}
+"""Forms of calls: as of Qwen3-Coder, GLM-4.5, Mistral, Qwen2.5, and Llama 3."""
+CALLING = {name: _BEFORE_CALLS + form + _BEHIND_CALLS for name, form in CALLS.items()} | {
+    "none": CHATML,
+    "qwen3": QWEN3,
+}
 TEMPLATES = {
     "qwen3": QWEN3,
     "no generation prompt": NO_GENERATION_PROMPT,

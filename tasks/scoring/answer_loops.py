@@ -27,8 +27,16 @@ LONGEST_RULE = 100
 LEAST_GLUED, LONGEST_PART, LEAST_PARTS = 40, 12, 4
 """Characters of a last word that is a part of at most so many characters, at least so many times: `hahahaha…`, `0.0000…`."""
 
-_WORD = regex.compile(rf"[{CJK}]|[^\W{CJK}]+(?:'[^\W{CJK}]+)*")
-_DIGITS = dict(zip("一二三四五六七八九十", range(1, 11), strict=True))
+_WORD = regex.compile(
+    rf"[二三四五六七八九]?十[一二三四五六七八九]|[二三四五六七八九]十|[{CJK}]|[^\W{CJK}]+(?:'[^\W{CJK}]+)*"
+)
+_ONES = ["", *"一二三四五六七八九"]
+_DIGITS = {
+    f"{tens}{ones}": 10 * ten + one
+    for ten, tens in enumerate(["", "十", *(f"{digit}十" for digit in _ONES[2:])])
+    for one, ones in enumerate(_ONES)
+}
+"""一 to 九十九, and "" for nothing."""
 _COUNT = "#"
 """Stands for the numbers of a list that counts up; no word of a text."""
 _RULE = regex.compile(rf"(?:\A|\n)[ \t]*([-=*_~#+])\1{{0,{LONGEST_RULE}}}+\Z")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from tasks.scoring.answer_text import one_line
@@ -17,11 +18,18 @@ ENTRY = {"entities": ("type", "text"), "relation": ("head", "relation", "tail")}
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_BETWEEN = re.compile(r"[ \t\r\n;,]*+")
+_BRACKET = re.compile(r"(?<=\S)\s*(?:\[\s*)?\{(?=\s*\")")
+MOST_PLACES = 16
+"""Places behind words where calls are looked for."""
 _LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
 _CALLED = re.compile(
     r"\s*([^()（）,，;；|]+?)\s*[(（]\s*([^,，;；|]+?)\s*[,，;；|]\s*([^,，;；|]+?)\s*[)）]\s*[.。]?\s*"
 )
 _TRIPLE = re.compile(r"\s*[-*•(（]?\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[|;；]\s*([^|;；]+?)\s*[)）]?\s*[.。]?\s*")
+_WRAPPED = re.compile(
+    r"\s*(?:(\*\*|[*_`\"'])(?=\S)|[“‘「『](?=[^\s]))([^*_`\"'“”‘’「」『』]*[^\s*_`\"'“”‘’「」『』])(?:(?(1)\1|[”’」』]))[.。]?\s*"
+)
 _NOTHING = {"none", "none.", "无", "无。", "没有", "没有。"}
 
 
@@ -30,7 +38,9 @@ def read_text(answer: str) -> str:
 
 
 def read_label(answer: str) -> str | None:
-    return answer or None
+    """The answer without quotes or marks of emphasis around the whole of it: `**positive**`."""
+    wrapped = _WRAPPED.fullmatch(answer)
+    return (wrapped[2] if wrapped else answer) or None
 
 
 def read_code(answer: str) -> str | None:
@@ -85,11 +95,22 @@ def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
 
 
 def read_calls(answer: str) -> list[dict[str, Any]] | None:
-    """Calls as JSON, alone or in a list, in <tool_call> tags or not; `parameters` is another word for `arguments`."""
+    """Calls as JSON, alone or in a list, in <tool_call> tags or not; what is said before them is left out.
+
+    `parameters` is another word for `arguments`.
+    """
     tagged = _TAGGED.findall(answer)
-    values = [json_of(text, exact=True) for text in tagged or [answer]]
-    if values == [None] and not tagged:
-        values = _json_lines(answer)
+    if tagged:
+        return _calls([json_of(text, exact=True) for text in tagged])
+    starts = (match.start() for match in islice(_BRACKET.finditer(answer), MOST_PLACES))
+    for start in (0, *starts):
+        values, is_all = _json_values(answer[start:])
+        if (calls := _calls(values)) is not None:
+            return calls if is_all else None
+    return None
+
+
+def _calls(values: list[Any]) -> list[dict[str, Any]] | None:
     calls = []
     for value in [one for each in values for one in _as_list(each)]:
         inner = value.get("function", value) if isinstance(value, dict) else None
@@ -160,12 +181,23 @@ def _no_number(text: str) -> Any:
 
 
 _EXACT: dict[str, Any] = {"parse_int": _exact_number, "parse_float": _exact_number, "parse_constant": _no_number}
+_EXACT_DECODER = json.JSONDecoder(**_EXACT)
 
 
-def _json_lines(answer: str) -> list[Any]:
-    """A JSON value a line, as some chat templates write several calls; [None] where a line is none."""
-    values = [json_of(line.rstrip(" ;,"), exact=True) for line in answer.splitlines() if line.strip()]
-    return [None] if not values or None in values else values
+def _json_values(answer: str) -> tuple[list[Any], bool]:
+    """The JSON values that an answer begins with, one behind another, as some chat templates write calls; is that all of it?"""
+    if (value := json_of(answer, exact=True)) is not None:
+        return [value], True
+    values: list[Any] = []
+    place = _BETWEEN.match(answer).end()  # type: ignore[union-attr]
+    while place < len(answer):
+        try:
+            value, place = _EXACT_DECODER.raw_decode(answer, place)
+        except (ValueError, RecursionError):
+            return values, False
+        values.append(value)
+        place = _BETWEEN.match(answer, place).end()  # type: ignore[union-attr]
+    return values, True
 
 
 def _as_list(value: Any) -> list[Any]:

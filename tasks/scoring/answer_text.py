@@ -36,7 +36,20 @@ _LINE_MARK = regex.compile(r"^[ \t]*(?:[-*+•][ \t]+|>[ \t]+(?![\d.$-])|\#{1,6}
 _NEGATIVE_LINE = regex.compile(r"\A\s*-[ \t]+(?=[\d.][\d.,]*[ \t]*+%?\s*\Z)")
 _EMPHASIS = regex.compile(r"(?<![a-z0-9*)\]])(\*{1,3})(?=[^\s*])([^*\n]*[^\s*])\1(?![a-z0-9*(\[])")
 _UNDERLINED = regex.compile(r"(?<!\w)_(?=[^\s_])([^_\n]*[^\s_])_(?!\w)")
-_FORMULA = regex.compile(r"(?<![\w$\\])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![\w$])")
+_FORMULA = regex.compile(rf"(?<![^\W{CJK}]|[$\\])\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![^\W{CJK}]|\$)", regex.VERSION1)
+_OF_LATEX = ("\\", "$$", "^{", "_{")
+_DISPLAYED = regex.compile(
+    r"\$\$([^$]++)\$\$|(?<!\\)\\\(([^\\]*+(?:\\(?![()\\])[^\\]*+)*+)\\\)|(?<!\\)\\\[([^\\]*+(?:\\(?![][\\])[^\\]*+)*+)\\\]"
+)
+_BOXED = regex.compile(r"\\(?:boxed|text|mathrm|mathbf)\s?\{((?:[^{}]++|\{[^{}]*+\})*+)\}")
+_FRACTION = regex.compile(r"\\[dt]?frac\s?\{(-?[\w.]++)\}\s?\{(-?[\w.]++)\}")
+_BRACED = regex.compile(r"(?<=[\^_√])\{(-?[\w.]++|[+-])\}")
+_COMMANDS = {
+    "times": "×", "div": "÷", "pm": "±", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠", "neq": "≠", "infty": "∞",
+    "pi": "π", "to": "→", "rightarrow": "→", "approx": "≈", "sqrt": "√", "left": "", "right": "", "circ": "°",
+}  # fmt: skip
+_COMMAND = regex.compile(rf"\\({'|'.join(_COMMANDS)})(?![a-z])[ ]?")
+_ESCAPED = regex.compile(r"\\([%$&#_{}])|\\[,;!]")
 _WORD = regex.compile(rf"[{CJK}]|\p{{L}}{{2}}")
 ENDING = " .,;:!?。、…"
 """What may end an answer without changing it; fullwidth forms are folded into these by NFKC."""
@@ -79,12 +92,23 @@ def plain(text: str) -> str:
 
 
 def without_markdown(folded: str) -> str:
-    """The text without the marks by which Markdown shows lists, headings, tables, emphasis, code and formulas."""
+    """The text without the marks by which Markdown shows lists, headings, tables, emphasis, code and formulas; LaTeX's most common
+    commands as the signs that they show."""
+    if any(mark in folded for mark in _OF_LATEX):
+        folded = _without_latex(folded)
     folded = _NEGATIVE_LINE.sub("-", folded, count=1) if "\n" not in folded.strip() else folded
     folded = _LINE_MARK.sub("", _RULE.sub("", folded))
     for pattern, kept in ((_EMPHASIS, 2), (_UNDERLINED, 1), (_FORMULA, 1)):
         folded = pattern.sub(lambda match, kept=kept: match[kept], folded)
     return folded
+
+
+def _without_latex(folded: str) -> str:
+    """`\\(x^{2} \\le \\frac{1}{2}\\)` as `x^2 ≤1/2`."""
+    folded = _DISPLAYED.sub(lambda match: next(group for group in match.groups() if group is not None), folded)
+    folded = _COMMAND.sub(lambda match: _COMMANDS[match[1]], folded)
+    folded = _FRACTION.sub(r"\1/\2", _BRACED.sub(r"\1", _BOXED.sub(r"\1", folded)))
+    return str(_ESCAPED.sub(lambda match: match[1] or " ", folded))
 
 
 def is_expression(text: str) -> bool:

@@ -23,14 +23,18 @@ import regex
 
 from tasks.scoring.answer_text import CJK, fold, is_expression, without_markdown
 
+_IN_WORD = rf"[^\W{CJK}]"
+"""Chinese sets no spaces: its characters end a name and a number as a space does, `用C++编写`, `约1e-5米`."""
 _ITEM = regex.compile(
     rf"""
-      (?P<number>(?!\d+[a-z]+\d|0[xob][0-9a-f]+(?!\w))
-        (?:\d{{1,3}}(?:,\d{{3}}){{1,9}}(?![,\d])|\d+|(?<!\w)(?=\.\d))(?:\.\d+)*(?:e[+-]?\d+(?!\w))?)
+      (?P<number>(?!\d+[a-z]+\d|0[xob][0-9a-f]+(?!{_IN_WORD}))
+        (?:\d{{1,3}}(?:,\d{{3}}){{1,9}}(?![,\d])|\d+|(?<!{_IN_WORD})(?=\.\d))(?:\.\d+)*(?:e[+-]?\d+(?!{_IN_WORD}))?)
     | (?P<numeral>[〇零一二三四五六七八九十百千万亿两]{{2,}})
     | (?P<character>[{CJK}])
-    | (?P<word>(?<!_)_*[^\W_{CJK}][^\W{CJK}]*(?:'[^\W{CJK}]+)*(?:(?<=\d)(?:\.\d+)+[^\W{CJK}]*)?
-        (?:(?:\+\+\d*|\#|(?<=(?<!\w)\w)(?:--|\*)|(?<=(?<!\w)\w{{1,2}})[+-](?!\s{{0,9}}(?:[\d(]|\w(?!\w))))(?![\w*+-]))?)
+    | (?P<word>(?<!_)_*[^\W_{CJK}]{_IN_WORD}*(?:'{_IN_WORD}+)*(?:(?<=\d)(?:\.\d+)+{_IN_WORD}*)?
+        (?:(?<=(?<!{_IN_WORD}|')[a-z])'{{1,3}}(?=\s?[(=+*/^]))?
+        (?:(?:\+\+\d*|\#|(?<=(?<!{_IN_WORD}){_IN_WORD})(?:--|\*)
+          |(?<=(?<!{_IN_WORD}){_IN_WORD}{{1,2}})[+-](?!\s{{0,9}}(?:[\d(]|{_IN_WORD}(?!{_IN_WORD}))))(?!{_IN_WORD}|[*+-]))?)
     | (?P<mark>\*\*|--|°[a-z]?|[^\w\s])
     """,
     regex.VERSION1 | regex.VERBOSE,
@@ -66,7 +70,7 @@ def answer_tokens(text: str) -> list[str]:
             continue
         if item.kind == "numeral":
             tokens += item.text
-        tokens += _mark(items, place) if item.kind == "mark" else [item.text]
+        tokens += _mark(items, place, has_factorials) if item.kind == "mark" else [item.text]
         place += 1
     return tokens + ["[)" if opened else "(]" for opened, _ in _HALF_OPEN.findall(folded)]
 
@@ -130,7 +134,7 @@ def _has_sign(items: list[_Item], place: int) -> bool:
     return not (_touch(items, place - 2) and (before.kind == "word" or _ends_value(before)))
 
 
-def _mark(items: list[_Item], place: int) -> list[str]:
+def _mark(items: list[_Item], place: int, is_maths: bool) -> list[str]:
     """The tokens of a mark that is in no number and no word: one, or none."""
     before, mark, after = items[place - 1], items[place].text, items[place + 1]
     is_behind, is_ahead = _touch(items, place - 1), _touch(items, place)
@@ -140,6 +144,13 @@ def _mark(items: list[_Item], place: int) -> list[str]:
         return []  # it is in the number
     if (mark == "-" and is_between) or mark in _PAIRS:
         return pair
+    if (
+        mark == "-"
+        and is_ahead
+        and not _ends_value(before)
+        and ((before.kind and before.text in _MATHS) or after.text in ("√", "∞") or (is_maths and after.text == "("))
+    ):
+        return [mark]  # of `-√2`, `x = -y`, `-(3 + 4)`
     if mark in ("-", "--"):
         is_option = is_ahead and not is_behind and after.kind == "word"
         return [mark] if is_option and (before.kind or mark == "--" or len(after.text) == 1) else []

@@ -40,6 +40,9 @@ def cleaned(answer: str, question: str = "Where is it?", **fields: Any) -> str:
         ("don\x92t \x93go\x94", "don’t “go”"),
         ("one<br/>two &amp; three", "one\ntwo & three"),
         ("<p>第一段</p><p>第二段</p>", "第一段\n第二段"),
+        ("\x1b]0;title\x07text \x1b(Bplain\x1b[m", "text plain"),
+        ("Answer<|return|>", "Answer"),
+        ("回答<|eot|>\n", "回答"),
         ("intro<p>text</p><ul><li>a</li><li>b</li></ul>end", "intro\ntext\na\nb\n\nend"),
         ('It <b>lies</b> at <a href="/f?x=1&amp;y=2">a <i class=x>fjord</i></a>.', "It lies at a fjord."),
         ("5 &euro; &mdash; caf&eacute;", "5 € — café"),
@@ -120,6 +123,10 @@ NO_MARKUP = [
     "a &#0; b &#xD800; c",
     "x<sup>2</sup> and H<sub>2</sub>O, <del>not</del> &amp; <s>old</s>",
     "&foo; &Bar9; &lt",
+    "<ol><li>one</li><li>two</li></ol>",
+    "| a | b |\n|---|---|\n| 1<br>2 | x &amp; y |",
+    "放在<b>和</b>之间",
+    "Put it in <b>...</b>, please.",
 ]
 
 
@@ -161,6 +168,42 @@ def test_a_row_that_speaks_of_markup_tokens_or_templates_keeps_them(question: st
     assert clean_row(given_row).row == given_row
     as_turn = row(input="And?", output="So.", history=[["user", question], ["assistant", answer]])
     assert clean_row(as_turn).row == as_turn
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Answer like this: <b>your answer</b>. What is 1+1?", "<b>2</b>"),
+        ("请这样回答：<i>你的答案</i>。一加一等于几？", "<i>二</i>。"),
+        ('Which addresses are there? <a href="http://a.org/b?x=1&amp;y=2">one</a>', "http://a.org/b?x=1&y=2"),
+        ('提取链接：<a href="http://a.org/b">点击这里</a>', "http://a.org/b"),
+        ("Write SSML for it.", "<p>Hi</p>"),
+        ("划出动词。", "他<u>跑</u>。"),
+        ("Emphasize the verb.", "He <em>runs</em>."),
+        ("What is U+200B?", "It is '\u200b'."),
+        ("去掉零宽字符：a\u200bb", "ab"),
+        ("Turn CRLF into LF: a\r\nb", "a\nb"),
+        ("Remove the BOM: \ufeffhello", "hello"),
+        ("Indent this by four spaces: foo", "    foo"),
+        ("首行缩进两格：春天来了。", "\u3000\u3000春天来了。"),
+        ("Go on:\nweb:", "  image: nginx"),
+        ("续写：\nif x > 0:\n", "    y = 1"),
+        ("Go on with the list:\n- a\n  - b\n", "  - c"),
+        ("Go on:\nall: main.o", "\tgcc main.o"),
+        ("", "  Some raw text\n"),
+    ],
+)
+def test_a_row_that_works_with_tags_unseen_characters_or_white_space_keeps_them(question: str, answer: str) -> None:
+    """Cases 06 and 08, their siblings."""
+    given_row = row(instruction=question, output=answer)
+    assert clean_row(given_row).row == given_row
+
+
+def test_tags_of_a_page_go_also_where_prompt_and_answer_are_in_the_same() -> None:
+    made = clean_row(
+        row(input="<b>How is it?</b>", output='<b>Well, at <a href="http://a.org">http://a.org</a></b>')
+    ).row
+    assert (made["input"], made["output"]) == ("How is it?", "Well, at http://a.org")
 
 
 @pytest.mark.parametrize(
@@ -275,6 +318,7 @@ PIECES = st.sampled_from(
         *("&#39;", "&nbsp;", "</s>", "<s>", "<|endoftext|>", "[EOS]", ".", " ", "  ", "\n", "\r", "\r\n", "\t", "\x0b"),
         *("\x92", "\x00", "\x85", "\x1b", "[31m", "\u200b", "\u200d", "\u200e", "\u2028", "\ufeff", "文", "ไ", "ש", "a", "code"),
         *("html", "token", "{", "}", '"', "[", "]", "\\u000b", "\\n", '["x\\u200by"]', "&lt;/s&gt;", "x;", "def f():", "    ", "1"),
+        *("BOM", "\r\n", "indent", "<b>...</b>", "\n| ", '<a href="code">', "</a>", "\x1b]0;", "\x07", "  ", ":", "<b>", "</b>"),
     ]
 )  # fmt: skip
 TEXTS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(max_size=8))
@@ -290,6 +334,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool_call", "t
 @example({"input": "\n[EOS]&amp;", "output": ""}, [])
 @example({"input": "<b>\n</s>token ", "output": ""}, [])
 @example({"input": "", "output": ""}, [["user", '["x\\u200by"]</s>']])
+@example({"input": "", "output": ""}, [["user", "\u200b\x0bไ"]])
 def test_cleaning_twice_is_cleaning_once(fields: dict[str, str], turns: list[list[str]]) -> None:
     once = clean_row(row(**fields, history=turns)).row
     assert clean_row(once).row == once
@@ -309,7 +354,7 @@ def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: 
                 assert edit.start < edit.end
                 if edit.reason:
                     counted[f"{edit.reason} {edit.piece}"] += edit.count
-                    assert not edit.piece.startswith("U+") or len(gone) == edit.count or edit.piece == "U+001B["
+                    assert not edit.piece.startswith("U+") or len(gone) == edit.count or edit.piece[:6] == "U+001B"
                     assert gone.isspace() or edit.reason != "white_space"
                     assert len(edit.new) <= 1
             text = apply(text, edits)

@@ -71,6 +71,13 @@ def test_spans_are_known_in_every_form_and_the_json_stays_as_it_was_written() ->
         ('[["PER","Bob",13,16],["ORG","A&amp;B",0,7]]', '[["PER","Bob",9,12],["ORG","A&B",0,3]]'),
         ('[\n  {\n    "word": "Bob",\n    "begin": 13,\n    "end": 15\n  }\n]',
          '[\n  {\n    "word": "Bob",\n    "begin": 9,\n    "end": 11\n  }\n]'),
+        ('{"text": "Bob", "offset": 13, "length": 3}', '{"text": "Bob", "offset": 9, "length": 3}'),
+        ('{"text": "A&amp;B", "offset": 0, "length": 7}', '{"text": "A&B", "offset": 0, "length": 3}'),
+        ('{"answer_start": 13, "text": "Bob"}', '{"answer_start": 9, "text": "Bob"}'),
+        ('{"PER": {"Bob": [[13, 15]]}, "ORG": {"A&amp;B": [[0, 6]]}}', '{"PER": {"Bob": [[9, 11]]}, "ORG": {"A&B": [[0, 2]]}}'),
+        ('{"text": "Bob", "at": [{"start": 13, "end": 16}]}', '{"text": "Bob", "at": [{"start": 9, "end": 12}]}'),
+        ('[["PER", "Bob", [13, 16]]]', '[["PER", "Bob", [9, 12]]]'),
+        ('{"text": "Bob", "pos": 1, "length": 3}', '{"text": "Bob", "pos": 1, "length": 3}'),
         ('{"text": "nowhere", "start": 13, "end": 16}', '{"text": "nowhere", "start": 13, "end": 16}'),
         ('{"start": 13, "end": 16, "n": 3}', '{"start": 13, "end": 16, "n": 3}'),
     ]  # fmt: skip

@@ -37,6 +37,8 @@ UNEQUAL = [
     ("5至10", "10至5"),
     ("1～2", "2～1"), ("(3, -5)", "(-5, 3)"), ("6÷2", "2÷6"), ("y = 2x + 3", "y = 3x + 2"), ("a → b", "b → a"), ("A→B", "B→A"),
     ("[1, 2)", "(1, 2]"), ("三胜二负", "二胜三负"),
+    ("-√2", "√2"), ("-∞", "∞"), ("-(3+4)", "3+4"), ("x = -y", "x = y"), ("f'(x) = 2x", "f(x) = 2x"), ("概率为.5", "概率为5"),
+    ("评级A-级", "评级A级"), ("使用C++编写", "使用C#编写"), ("约1e-5米", "约1e5米"), ("变量i--", "变量i++"),
     ("二〇一二年", "二〇二一年"), ("5万", "5亿"), ("x＜3", "x＞3"), ("增长5％", "增长5"),
 ]  # fmt: skip
 """Answers that share some of their tokens with the target."""
@@ -49,6 +51,10 @@ ALIKE = [
     ("COVID-19", "COVID 19"), ("don’t", "don't"),
     ("**Paris**", "Paris"), ("这是**北京**", "这是北京"), ("- a\n- b", "a, b"), ("# Title", "title"), ("`x`", "x"),
     ("$x = 5$", "x = 5"),
+    ("使用C++编写", "使用 C++ 编写"), ("用C#写", "用 C# 写"), ("约1e-5米", "约 1e-5 米"), ("地址0xFF处", "地址 0xFF 处"),
+    ("解为$x=5$。", "解为 x=5"),
+    ("\\(x=5\\)", "x = 5"), ("\\[x=5\\]", "x = 5"), ("$$x=5$$", "x = 5"), ("答案是\\boxed{42}", "答案是42"), ("10^{-3}", "10⁻³"),
+    ("x_{1}", "x_1"), ("-\\frac{1}{2}", "-1/2"), ("x \\le 3", "x ≤ 3"), ("50\\%", "50%"), ("5 \\times 3", "5 × 3"),
     ("I am 5!", "I am 5"), ("是５！", "是5"), ("1990–1995", "1990-1995"),
     ("Paris — the capital", "Paris, the capital"), ("- 5", "-5"),
     ("| a | b |\n|---|---|\n| 1 | 2 |", "a | b |\n1 | 2 |"),
@@ -153,6 +159,13 @@ def test_a_number_is_one_token_in_both_widths(number: int, form: str) -> None:
         "**",
         "``` ",
         "a+",
+        "$$",
+        "\\(",
+        "\\[a",
+        "\\boxed{",
+        "\\frac{1}{",
+        "^{",
+        "f'",
     ],
 )
 def test_a_long_answer_is_read_in_time_in_proportion_to_its_length(part: str) -> None:
@@ -220,6 +233,7 @@ LOOPS = [
     "Some text that is longer than what follows it, by far, " * 2 + "so it goes on, and on. " * 20,
     "".join(f"{number}. It is the answer of words.\n" for number in range(1, 8)) + "8. It is",
     "".join(f"第{sign}步：打开系统的电源。" for sign in "一二三四五六"),
+    "".join(f"第{sign}，打开系统的电源。" for sign in ["八", "九", "十", "十一", "十二", "十三", "十四"]),
     "The answer is some words, a" + "h" * 60,
     "我是系统 " + "ha" * 40,
     "The answer is some 1326134." + "0" * 80,

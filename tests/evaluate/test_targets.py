@@ -57,6 +57,25 @@ def test_an_answer_is_read_in_whatever_form_it_comes(kind: str, answer: str, rea
     assert read_target(kind, answer) == read
 
 
+@pytest.mark.parametrize(
+    "answer", ["**positive**", '"positive"', "`Positive`.", "“positive”", "*positive*", "「positive」。"]
+)
+def test_marks_around_the_whole_of_a_label_are_none_of_it(answer: str) -> None:
+    assert judge_answer("classification", answer, "positive").score == 1
+    assert judge_answer("classification", f"{answer} or **negative**", "positive").score == 0
+
+
+@pytest.mark.parametrize("between", ["\n", " ", "\n\n"])
+def test_words_before_calls_are_left_out(between: str) -> None:
+    target = '[{"arguments":{"a":1},"name":"f"}]'
+    assert judge_answer(
+        "tool_calls", f'Let me {{look}} at it.{between}[{{"name": "f", "arguments": {{"a": 1.0}}}}]', target
+    ).exact
+    assert judge_answer("tool_calls", f'我来看看。{between}{{"name": "f", "parameters": {{"a": 1}}}}', target).exact
+    assert judge_answer("tool_calls", f'I see.{between}{{"name": "g", "parameters": {{"a": 1}}}}', target).score == 0
+    assert judge_answer("tool_calls", f"I see.{between}{target} That is it.", target).is_unparsed
+
+
 def test_the_label_is_what_stands_in_the_place_of_the_output() -> None:
     frame = Frame("The sentiment is ", ".")
     assert read_target("classification", "the sentiment is positive.", frame) == "positive"

@@ -12,7 +12,7 @@ import pytest
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toychat import MARKERS, NO_GENERATION_PROMPT, OPEN_THOUGHT, PARTS, QWEN3, TEMPLATES, chat_tokenizer
+from toychat import CALLING, MARKERS, NO_GENERATION_PROMPT, OPEN_THOUGHT, PARTS, QWEN3, TEMPLATES, chat_tokenizer
 
 from tasks.base.generation import answer_reader
 from tasks.base.prompts import Prompts
@@ -56,6 +56,10 @@ def rendered(tokenizer: Any, subject: dict[str, Any], every: bool = False) -> li
     return examples  # type: ignore[return-value]
 
 
+def asked_row(tokenizer: Any, example: Example) -> dict[str, Any]:
+    return row_of_test(example, FAMILIES, answer_reader(tokenizer))
+
+
 def plain(subject: Any) -> Any:
     """The template that adds nothing to what the row says."""
     return FAMILIES["dialogue"].templates[0]
@@ -88,7 +92,7 @@ def test_what_is_trained_evaluated_and_served_is_one_prompt(
     pairs = [pair for example in rendered(tokenizer, subject, every=True) for pair in trained(example)]
     assert [before for before, _ in pairs] == served
     (example,) = rendered(tokenizer, subject)
-    assert row_of_test(example, FAMILIES)["prompt_ids"] == served[-1]
+    assert asked_row(tokenizer, example)["prompt_ids"] == served[-1]
     read = answer_reader(tokenizer)
     for (_, answer), place in zip(pairs, answers, strict=True):
         content = conversation.messages[place]["content"]
@@ -102,9 +106,27 @@ def test_an_answer_as_it_was_taught_scores_full_marks(name: str) -> None:
     tokenizer, subject = chat_tokenizer(TEMPLATES[name]), row([("How is it?", "negative")])
     (example,) = rendered(tokenizer, subject)
     assert tokenizer.decode(example.answer_ids, skip_special_tokens=True).strip() == "negative"
-    asked = row_of_test(example, FAMILIES)
+    asked = asked_row(tokenizer, example)
     answers = [answer_reader(tokenizer)(example.answer_ids), "<think>\n\n</think>\n\nnegative"]
     assert [one["score"] for answer in answers for one in score_rows([asked], [answer])] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("words", ["", "Let me look."])
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("name", CALLING)
+def test_calls_as_they_were_taught_score_full_marks_in_whatever_form(name: str, calls: int, words: str) -> None:
+    """Case 04's sibling: bases whose templates write calls as XML scored 0, and so did calls behind words."""
+    tokenizer = chat_tokenizer(CALLING[name])
+    made = [{"arguments": {"a": f"x{number}", "b": 5}, "name": "f"} for number in range(calls)]
+    function = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}
+    subject = row([("How is it?", canonical_json(made))]) | {"tools": canonical_json([function])}
+    if words:
+        subject |= {"history": canonical_json([["user", "How is it?"]]), "input": words}
+    (example,) = rendered(tokenizer, subject)
+    asked, answer = asked_row(tokenizer, example), answer_reader(tokenizer)(example.answer_ids)
+    assert (asked["kind"], words in answer) == ("tool_calls", True)
+    scores = [one["score"] for said in (answer, answer.replace("x0", "y0"), "") for one in score_rows([asked], [said])]
+    assert scores == [1.0, 0.0, 0.0]
 
 
 def test_qwen3_is_prompted_as_it_is_without_thinking() -> None:
@@ -135,7 +157,7 @@ def test_a_rows_own_tags_are_a_thought_too_and_only_what_follows_is_scored() -> 
     tokenizer = chat_tokenizer(QWEN3)
     (example,) = rendered(tokenizer, row([("6 x 7?", "<think>Six sevens.</think>42")]))
     assert example.prompt.endswith("<|im_start|>assistant\n")
-    target = row_of_test(example, FAMILIES)["target"]
+    target = asked_row(tokenizer, example)["target"]
     for answer, score in (("42", 1), ("<think>\nHm.\n</think>\n\n42", 1), ("<think>42", 0), ("<think>42</think>no", 0)):
         assert judge_answer("free", answer, target).score == score, answer
         assert judge_answer("classification", answer, "42").score == score, answer
@@ -155,7 +177,7 @@ def test_a_thought_that_the_prompt_has_begun_is_left_out_of_what_is_scored() -> 
         == tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"][-3:]
     )
     (example,) = rendered(tokenizer, row([("6 x 7?", "<think>Six sevens.</think>42")]))
-    asked = row_of_test(example, FAMILIES)
+    asked = asked_row(tokenizer, example)
     assert asked["opens_thought"] == example.prompt.rstrip().endswith("<think>")
     ((score,),) = [[one["score"] for one in score_rows([asked | {"opens_thought": True}], ["Hm.\n</think>\n\n42"])]]
     assert score == 1

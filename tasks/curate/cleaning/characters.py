@@ -13,8 +13,8 @@ _DIRECTION = "\u200e\u200f\u202a-\u202c\u2066-\u2069"
 """Marks and embeddings that a text in Hebrew or Arabic letters may need."""
 _NEVER = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\u202d\u202e\u2060\ufeff\ufffe\uffff"
 """Controls but for tab and line feed, separators, overrides of the direction, and what is no character."""
-_ANSI = r"\x1b\[[0-9;?]{0,32}[@-~]"
-"""A terminal's colours, all of them, or `[31m` would be left."""
+_ANSI = r"\x1b(?:\[[0-9;?]{0,32}[@-~]|\][^\x07\x1b\r\n]{0,256}(?:\x07|\x1b\\)|[()][0-9A-B])"
+"""A terminal's colours, its title and its character set, all of each, or `[31m` and `]0;title` would be left."""
 _ANY = re.compile(f"[\r{_NEVER}{_DIRECTION}]")
 _DIRT = re.compile(rf"(?P<line>\r\n?)|(?P<ansi>{_ANSI})|[{_NEVER}{_DIRECTION}]+")
 _DIRT_FROM_RIGHT_TO_LEFT = re.compile(rf"(?P<line>\r\n?)|(?P<ansi>{_ANSI})|[{_NEVER}]+")
@@ -52,7 +52,7 @@ def edits_of(text: str) -> list[Edit]:
         if match["line"]:
             edits.append(Edit(start, start + 1, "" if end > start + 1 else "\n", "line_ends", "U+000D"))
         elif match["ansi"]:
-            edits.append(Edit(start, end, "", "control_characters", "U+001B["))
+            edits.append(Edit(start, end, "", "control_characters", f"U+001B{text[start + 1]}"))
         else:
             edits += _run(text, start, end)
     return edits
@@ -62,10 +62,8 @@ def _run(text: str, start: int, end: int) -> list[Edit]:
     """One run of unseen characters, an edit each; the first that may separate words does, if none else does."""
     run = text[start:end]
     left, right = text[start - 1 : start], text[end : end + 1]
-    is_written_without = "\u200b" in run and (
-        _WRITTEN_WITHOUT_SPACES.match(left) or _WRITTEN_WITHOUT_SPACES.match(right)
-    )
     has_new = any(_NEW.get(character) for character in run)
+    is_written_without = not has_new and (_WRITTEN_WITHOUT_SPACES.match(left) or _WRITTEN_WITHOUT_SPACES.match(right))
     needs_space = not has_new and _are_words(text, start, left, right)
     edits = []
     for place, character in enumerate(run, start):

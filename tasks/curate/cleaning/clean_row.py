@@ -96,10 +96,9 @@ class _Cleaner:
         return [*outer, *self._in_strings]
 
     def run(self, takes_markup: bool) -> Texts:
-        self._round(_outside_json(characters.edits_of), characters.may_hold)
-        self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+        self._take_characters()
         if self._cut_end_markers():  # one may have stood behind JSON
-            self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+            self._take_characters_in_json()
         if takes_markup and any(map(markup.may_hold, self._texts.values())):
             self._take_markup()
         if any(text and (text[0].isspace() or text[-1].isspace()) for text in self._texts.values()):
@@ -132,6 +131,19 @@ class _Cleaner:
         self._texts[name] = apply(self._texts[name], edits)
         self.rounds.setdefault(name, []).append(edits)
 
+    def _take_characters(self) -> None:
+        """Takes unseen characters out of the texts, and of the strings of those that are JSON."""
+        texts = self._texts.values()
+        if not any(map(characters.may_hold, texts)) and not any(map(json_strings.may_hold_escapes, texts)):
+            return
+        if not self._subject.is_characters:
+            self._round(_outside_json(characters.edits_of), characters.may_hold)
+            self._take_characters_in_json()
+            del self._subject
+
+    def _take_characters_in_json(self) -> None:
+        self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
+
     def _inside_json(self, edits_of: Edits) -> Edits:
         def edits(text: str) -> list[Edit]:
             if not json_strings.is_json(text):
@@ -156,7 +168,7 @@ class _Cleaner:
     def _take_markup(self) -> None:
         if _calls_tools(self._row) or not markup.is_all_markup(self._texts.values()):
             return
-        if self._subject.is_markup or self._subject.is_tokens or self._is_code:
+        if self._subject.is_markup or self._subject.is_tokens or self._is_code or markup.is_worked_with(self._texts):
             return
         planned: dict[str, list[Edit]] = {}
         for name, text in self._texts.items():
@@ -174,8 +186,9 @@ class _Cleaner:
     def _strip(self) -> None:
         """Takes white space from around the texts, unless it says something; from the better and the worse answer alike."""
         row = {**self._row, **{name: self._texts[name] for name in TEXT_FIELDS}}
-        stays = layout.is_laid_out(row) or self._is_code
-        are_labels = stays and layout.are_labels(row)
+        is_spoken_of = self._subject.is_layout
+        stays = is_spoken_of or layout.is_laid_out(row) or self._is_code
+        are_labels = stays and not is_spoken_of and layout.are_labels(row)
         for name, text in self._texts.items():
             if not stays or (are_labels and name in _ANSWERS):
                 first = len(text) - len(text.lstrip())

@@ -12,7 +12,8 @@ from tasks.curate.cleaning.edits import Edit, white_space
 
 MARKERS = (
     "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eos|>", "<|endofsentence|>", "</s>",
-    "<eos>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[eos]",
+    "<eos>", "<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "[eos]", "<|eot|>", "<|return|>", "<|end_of_turn_token|>",
+    "<eod>",
 )  # fmt: skip
 """In small letters."""
 _LONGEST = max(map(len, MARKERS))

@@ -12,21 +12,28 @@ from tasks.curate.cleaning.subject import Subject
 
 _UNFINISHED = re.compile(r"[\w,，、]\Z")
 _GOES_ON = re.compile(r"\s+[a-z\u3400-\u9fff]\S*(?:\s+\S+){3}|\s+[\u3400-\u9fff]{4}")
+_INDENT = re.compile(r"(?: {2}|\t)[ \t]*+(?=\S)")
+_OPENING = (":", "{", "[", "(", "：")
 _CHANGED_LINE = re.compile(r"[+-]\S")
 _LABEL = re.compile(r" *+[\w\-/&]{1,64}(?: [\w\-/&]{1,64}){0,4}\s*+")
 
 
 def is_laid_out(row: Mapping[str, str]) -> bool:
-    prompt = row["input"] or row["instruction"]
-    if not prompt and not row["system"] and row["history"] == "[]":
+    if _is_raw(row):
         return True
+    prompt = row["input"] or row["instruction"]
     answers = [answer for answer in (row["output"], row["rejected"]) if answer[:1].isspace()]
-    return any(_goes_on(prompt, answer) or _is_indented(answer) for answer in answers)
+    return any(_goes_on(prompt, answer) or _is_indented(answer) or _is_below(prompt, answer) for answer in answers)
+
+
+def _is_raw(row: Mapping[str, str]) -> bool:
+    """Is the row a text that answers nothing?"""
+    return not (row["input"] or row["instruction"] or row["system"]) and row["history"] == "[]"
 
 
 def are_labels(row: Mapping[str, str]) -> bool:
     """Are the row's answers a label or a few words, whatever they are about? White space around those says nothing."""
-    if (row["input"] or row["instruction"])[-1:].isspace():
+    if _is_raw(row) or (row["input"] or row["instruction"])[-1:].isspace():
         return False
     answers = [answer for answer in (row["output"], row["rejected"]) if answer]
     return all(_LABEL.fullmatch(answer) for answer in answers) and not Subject(answers).is_code
@@ -35,6 +42,15 @@ def are_labels(row: Mapping[str, str]) -> bool:
 def _goes_on(prompt: str, answer: str) -> bool:
     """Is the answer the rest of the prompt's own sentence?"""
     return bool(_UNFINISHED.search(prompt[-1:]) and _GOES_ON.match(answer))
+
+
+def _is_below(prompt: str, answer: str) -> bool:
+    """Is the answer indented below the last line of the prompt: `if x:`, `  - a`, `all: main.o`?"""
+    indent = _INDENT.match(answer)
+    if indent is None:
+        return False
+    line = prompt.rstrip().rpartition("\n")[2]
+    return line.endswith(_OPENING) or _INDENT.match(line) is not None or (indent[0][0] == "\t" and ":" in line)
 
 
 def _is_indented(text: str) -> bool:

@@ -2,14 +2,15 @@
 
 HTML writes every other `<` as `&lt;`. So a text is left-over markup only if each `<` begins a well-formed tag of running text, and
 every tag is closed in order, and holds something. `a<b and c>d`, `Option<i32>`, `<think>`, a
-table or a whole page is not.
+table or a whole page is not, nor are tags that the row works with: those that a prompt shows around nothing or around `and`, those
+that an answer stands in as its prompt shows it, a break within a cell of Markdown's tables, a link that another text quotes.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html.entities import name2codepoint
 
@@ -23,11 +24,18 @@ _NAMES = frozenset([*name2codepoint, "apos"])
 """The entities of HTML 4, and XML's: later ones are many, and few write them."""
 
 _INLINE = frozenset(["b", "i", "u", "em", "strong", "font", "a", "span", "small", "big"])
-"""What a page shows otherwise than as other letters says more than they: `x<sup>2</sup>`, `<del>not</del>` stay."""
-_BLOCKS = frozenset(["p", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "center"])
+"""What a page shows otherwise than as other letters says more than they: `x<sup>2</sup>`, `<del>not</del>` stay, and the numbers of
+`<ol>`."""
+_BLOCKS = frozenset(["p", "div", "li", "ul", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "center"])
 _VOID = frozenset(["br", "hr"])
 _NESTED_EMPTY = frozenset(["p", "div", "span", "a"])
 """Pages are full of these without a text; an empty `<b></b>` is spoken of."""
+_NO_TEXT = re.compile(r"\s*(?:and|or|和|与|及|或|到|至|\.{2,}|…+)\s*", re.IGNORECASE)
+"""What stands between two tags that are spoken of: `between <b> and </b>`, `<b>...</b>`."""
+_WRAPPED = re.compile(r"\s*<(b|i|u|em|strong|small|big)>.*</\1>[\s.。]*", re.DOTALL)
+MOST_LINKS = 64
+"""Addresses of one text that are looked for in the others."""
+_QUOTED_VALUE = re.compile(r"""=\s*(?:"([^"<>]{4,2000})"|'([^'<>]{4,2000})')""")
 
 
 def may_hold(text: str) -> bool:
@@ -37,7 +45,33 @@ def may_hold(text: str) -> bool:
 
 def is_all_markup(texts: Iterable[str]) -> bool:
     """Does every `<` of the texts begin a tag of left-over markup?"""
-    return all(_are_tags_closed(text) for text in texts if "<" in text)
+    return all(_are_tags_closed(text) and not _is_in_table(text) for text in texts if "<" in text)
+
+
+def _is_in_table(text: str) -> bool:
+    """Is a tag in a row of Markdown's tables?"""
+    return "|" in text and any("<" in line and line.lstrip()[:1] == "|" for line in text.split("\n"))
+
+
+def is_worked_with(texts: Mapping[str, str]) -> bool:
+    """Does a text of the row need the tags of another: an answer in the tags that a prompt shows, or the address of its link?
+
+    Args:
+        texts: the row's (row_texts.Texts).
+    """
+    marked = {name: text for name, text in texts.items() if "<" in text}
+    wrapped = {name: match[1] for name, text in marked.items() if (match := _WRAPPED.fullmatch(text))}
+    shown = [text for name, text in marked.items() if name not in wrapped]
+    if any(f"<{tag}>" in text for tag in wrapped.values() for text in shown):
+        return True
+    for name, text in marked.items():
+        found = (value for tag in _TAG.finditer(text) for value in _QUOTED_VALUE.finditer(tag[0]))
+        values = {html.unescape(value[1] or value[2]) for value in found}
+        bare = _TAG.sub(" ", text) if values else text
+        others = [other for of, other in texts.items() if of != name]
+        if any(value not in bare and any(value in other for other in others) for value in sorted(values)[:MOST_LINKS]):
+            return True
+    return False
 
 
 def _are_tags_closed(text: str) -> bool:
@@ -62,6 +96,8 @@ def _are_tags_closed(text: str) -> bool:
 
 def _holds_text(text: str, name: str, start: int, end: int) -> bool:
     """Does the element hold something, and not just the word between two tags that are spoken of: `<b> and </b>`?"""
+    if name in _INLINE and start < end and _NO_TEXT.fullmatch(text, start, end):
+        return False
     if start == end or not (text[start].isspace() and text[end - 1].isspace()):
         return start < end or name in _NESTED_EMPTY
     return name in _BLOCKS or name in _NESTED_EMPTY

@@ -1,8 +1,9 @@
 """Offsets in an answer, such as those of entities, follow the text that they point into. Pure.
 
 An answer is looked at where it is JSON. A pair of numbers is a span only where the text between the two is what the answer
-quotes beside them: {"text": "Bob", "start": 6, "end": 9}, {"head": "Bob", "head_span": [6, 9]}, ["PER", "Bob", 6, 9]. What it
-pointed at is then quoted anew from the text as it is now. Where an entity is masked, or a part of it, it is the placeholder.
+quotes beside or around them: {"text": "Bob", "start": 6, "end": 9}, {"head": "Bob", "head_span": [6, 9]}, ["PER", "Bob", 6, 9],
+{"PER": {"Bob": [[6, 8]]}}. So is a start alone, or with a length: {"text": "Bob", "offset": 6, "length": 3}. What it pointed at is
+then quoted anew from the text as it is now. Where an entity is masked, or a part of it, it is the placeholder.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ Texts = Mapping[str, str]
 _SCALAR = re.compile(rf"{STRING.pattern}|-?[0-9][0-9.eE+\-]*|true|false|null|NaN|-?Infinity", re.DOTALL)
 _ENDS = (("start", "end"), ("start", "stop"), ("begin", "end"), ("from", "to"))
 """What the two keys of a span are called, or what is in their names."""
+MOST_AROUND = 16
+"""Texts beside a list or an object that its spans may quote."""
+_STARTS, _LENGTH = ("start", "offset", "begin", "pos"), "len"
+"""What is in the name of a start without an end, and of its length."""
 
 
 def may_hold(row: Mapping[str, Any]) -> bool:
@@ -84,8 +89,12 @@ class _Source:
         return start, end, self._text[start:end]
 
 
-def _walk(before: Any, after: Any, sources: Sequence[_Source]) -> bool:
-    """Moves the spans of `after`, which is as `before` but for its texts; whether there were any."""
+def _walk(before: Any, after: Any, sources: Sequence[_Source], above: Sequence[str] = ()) -> bool:
+    """Moves the spans of `after`, which is as `before` but for its texts; whether there were any.
+
+    Args:
+        above: texts and keys that stand around: {"PER": {"Bob": [[6, 9]]}}.
+    """
     if type(before) is not type(after) or not isinstance(before, (dict, list)) or len(before) != len(after):
         return False
     is_dict = isinstance(before, dict)
@@ -99,17 +108,40 @@ def _walk(before: Any, after: Any, sources: Sequence[_Source]) -> bool:
     for start_at, end_at in pairs:
         start, end = _at(before, start_at), _at(before, end_at)
         for source in sources:
-            if found := source.quotes(start, end, list(strings.values())):
+            if found := source.quotes(start, end, [*strings.values(), *above, *start_at[:1]]):
                 quoted, inclusive = found
                 new_start, new_end, text = source.moved(start, end + inclusive)
                 _put(after, start_at, new_start, now)
                 _put(after, end_at, new_end - inclusive, now)
-                after[now[_key_of(quoted, strings, start_at)]] = text
+                if quoted in strings.values():
+                    after[now[_key_of(quoted, strings, start_at)]] = text
                 has_moved = True
                 break
+    if isinstance(before, dict) and not pairs:
+        has_moved = _move_starts(before, after, now, strings, sources)
     for key, new_key in keys:
-        has_moved |= not _is_pair(before[key]) and _walk(before[key], after[new_key], sources)
+        around = [*[*strings.values()][:MOST_AROUND], *([key] if is_dict else above)]
+        has_moved |= (not is_dict or not _is_pair(before[key])) and _walk(before[key], after[new_key], sources, around)
     return has_moved
+
+
+def _move_starts(
+    before: dict[str, Any],
+    after: dict[str, Any],
+    now: Mapping[Any, Any],
+    strings: Mapping[Any, str],
+    sources: Sequence[_Source],
+) -> bool:
+    """Moves what is a start without an end; whether there was one."""
+    for key in (key for key in before if type(before[key]) is int and any(name in key.lower() for name in _STARTS)):
+        for source, text in ((source, text) for source in sources for text in strings.values() if text):
+            if source.quotes(before[key], before[key] + len(text), [text]):
+                start, end, new = source.moved(before[key], before[key] + len(text))
+                after[now[key]], after[now[_key_of(text, strings, (key,))]] = start, new
+                for length in (other for other in before if _LENGTH in other.lower() and before[other] == len(text)):
+                    after[now[length]] = end - start
+                return True
+    return False
 
 
 def _pairs_of(value: dict[str, Any] | list[Any]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:

@@ -1,4 +1,4 @@
-"""What a row speaks of, as far as cleaning must know: markup, tokens of a tokenizer, code. Pure.
+"""What a row speaks of, as far as cleaning must know: markup, tokens of a tokenizer, white space, unseen characters, code. Pure.
 
 In doubt a row speaks of it: then something stays that could have gone, and nothing is lost. Words are looked up in sets and symbols
 by plain search, since every dirty row is looked at: one pattern of all of them takes twenty times as long.
@@ -24,21 +24,22 @@ _MARKUP_WORDS = frozenset(
     css | js | jsx | tsx | vue | react | markup | wiki | tag | tags | tagged | escape | escaped | escaping | bold |
     boldface | italic | italics | italicize | italicise | parse | parser | parsing | regex | wrap | wraps | wrapped |
     wrapping | surround | surrounded | surrounding | enclose | enclosed | enclosing | format | formats | formatted |
-    formatting | render | renders | rendered | rendering | browser | browsers | webpage | website | font |
+    formatting | emphasize | emphasise | render | renders | rendered | rendering | browser | browsers | webpage | website | font |
     fonts | newsletter | homepage
     """
     )
 )
 _MARKUP_PARTS = _listed(
     """
-    html | xml | javascript | markdown | wikitext | bbcode | hyperlink | underlin | highlight | delimit | web page |
-    web site | landing page | <!-- | <!doctype | mark the | mark all | mark each | mark every | mark any
+    html | xml | ssml | javascript | markdown | wikitext | bbcode | hyperlink | underlin | highlight |
+    delimit | web page | web site | landing page | plain text | angle bracket | <!-- | <!doctype | mark the | mark all |
+    mark each | mark every | mark any
     """
 )
 _MARKUP_CHINESE = _listed(
     """
     标签 | 网页 | 网站 | 标记 | 标出 | 标注 | 转义 | 加粗 | 粗体 | 斜体 | 下划线 | 超链接 | 浏览器 | 渲染 | 解析 | 正则 |
-    包裹 | 括起 | 格式 | 富文本 | 字体 | 页面 | 主页
+    包裹 | 包围 | 括起 | 尖括号 | 格式 | 富文本 | 纯文本 | 字体 | 页面 | 主页 | 划出 | 划线 | 画线 | 标红 | 居中
     """
 )
 _QUOTED_TAG = re.compile(r"[\"'`“‘「]</?[a-z][^<>]{0,40}>[\"'`”’」]")
@@ -75,6 +76,23 @@ _TOKENIZER_CHINESE = _listed(
 )
 _ROLES = ("<|im_start", "<|start_header", "<|system", "<|user", "<|assistant")
 _EOS = re.compile(r"(?<![<\[|])\b[eb]os\b(?![>\]|])|[\"'`“‘「](?:<\|?/?[a-z_]+\|?>|\[eos\])[\"'`”’」]")
+
+_LAYOUT_WORDS = frozenset(_listed("indent | indents | indented | indenting | indentation | whitespace | whitespaces"))
+_LAYOUT_PARTS = _listed(
+    "white space | leading spaces | trailing space | two spaces | four spaces | 2 spaces | 4 spaces"
+)
+_LAYOUT_CHINESE = _listed("缩进 | 空格 | 空白符 | 空白字符 | 制表符")
+_CHARACTER_WORDS = frozenset(_listed("crlf | bom | ansi | unicode | zwsp | zwj | zwnj | vt100"))
+_CHARACTER_PARTS = _listed(
+    """
+    zero-width | zero width | invisible char | unprintable | non-printable | nonprintable | non-printing | control char |
+    control code | carriage return | form feed | vertical tab | line separator | byte order mark | null byte | null character |
+    escape code | escape seq | u+200 | u+202 | u+206 | u+feff | \\x1b | \\033
+    """
+)
+_CHARACTER_CHINESE = _listed(
+    "零宽 | 不可见字符 | 控制字符 | 回车符 | 换页符 | 字节顺序标记 | 空字符 | 转义序列 | 转义码"
+)
 
 _CODE_WORDS = frozenset(
     _listed(
@@ -135,6 +153,16 @@ class Subject:
         if self._names(frozenset(), (*_TOKENIZER_PARTS, *_ROLES), _TOKENIZER_CHINESE):
             return True
         return _EOS.search(self._text) is not None if ("os" in self._text or "<" in self._text) else False
+
+    @cached_property
+    def is_layout(self) -> bool:
+        """Is it of white space, such as how far a line is indented?"""
+        return self._names(_LAYOUT_WORDS, _LAYOUT_PARTS, _LAYOUT_CHINESE)
+
+    @cached_property
+    def is_characters(self) -> bool:
+        """Is it of characters that nobody sees?"""
+        return self._names(_CHARACTER_WORDS, _CHARACTER_PARTS, _CHARACTER_CHINESE)
 
     @cached_property
     def is_code(self) -> bool:

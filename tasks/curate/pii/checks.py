@@ -25,6 +25,8 @@ _VERSION = re.compile(
     r"|(?:upgrad|updat|downgrad|releas|install)[a-z]*(?: to| from)?\s*|[=~><!]=\s*|[A-Za-z]/)$",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"(?<![A-Za-z])[A-Z][A-Za-z]+[ ]$")
+"""A name right before small numbers is a program's: `OpenSSL 1.1.1.25`."""
 _NETWORK = re.compile(
     r"\bips?\b|\bipv4\b|address|server|host|dns|ping|subnet|gateway|router|network|://|地址|服务器|主机|网关|路由|网络",
     re.IGNORECASE,
@@ -123,7 +125,8 @@ def is_ip4(text: str, match: re.Match[str]) -> int:
         or _VERSION.search(text[max(match.start() - 24, 0) : match.start()])
     ):
         return 0  # this machine, a network mask or a version names nobody
-    if max(octets) >= 20:
+    is_named = max(octets[:3]) < 20 and _NAME.search(text[max(match.start() - 24, 0) : match.start()])
+    if max(octets) >= 20 and not is_named:
         return match.end("x")
     around = text[max(match.start() - 40, 0) : match.end() + 20]
     return match.end("x") if _speaks_of_networks(_PLACEHOLDER.sub("", around) if "[" in around else around) else 0

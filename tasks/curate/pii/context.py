@@ -23,7 +23,7 @@ _PERSONAL = re.compile(
 """Words that call a number a person's, whatever it is used for."""
 _OPERATOR_BEFORE = re.compile(
     r"(?:[0-9a-z)\]][ \t]*[+*×÷−]|[*×÷−/+=][ \t]*\(|(?<![A-Za-z])[a-z]\(|\(\("
-    r"|\b(?:abs|eval|float|int|max|min|print|range|round|sqrt|str|sum|Number|parseInt|BigInt)\(|[0-9][ \t]*=)[ \t]*$"
+    r"|\b(?:abs|eval|float|int|max|min|print|range|round|sqrt|str|sum|Number|parseInt|BigInt)\(|[0-9][ \t]*=|[¥￥$€£])[ \t]*$"
 )
 _ASSIGNED = re.compile(r"(?:^|[\s;(,])[A-Za-z_][A-Za-z0-9_.]{0,40}[ \t]*(?:[-+*/]?=|:=|==|<=|>=|!=|<|>)[ \t]*$")
 _QUESTION = re.compile(
@@ -46,7 +46,7 @@ _OPERATOR_AFTER = re.compile(
     re.IGNORECASE,
 )
 _UNIT_AFTER = re.compile(
-    r"[ \t]?(?:多|余)?[万亿]?(?:人民币|[美欧日港]?元|英镑|个(?!人)|人(?![工员])|米|公里|千米|厘米|毫米"
+    r"[ \t]?(?:多|余)?[万亿]?(?:[%％‰]|人民币|[美欧日港]?元|英镑|个(?!人)|人(?![工员])|米|公里|千米|厘米|毫米"
     r"|千克|公斤|克|吨|字节|比特|毫秒|秒|瓦|光年|平方|立方|次(?!日)|[种颗粒]|(?:dollars|euros|people|inhabitants"
     r"|met(?:er|re)s|kilomet(?:er|re)s|miles|bytes|bits|seconds|years|times|units|items|tons|tonnes)\b)",
     re.IGNORECASE,

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks import paths
+from tasks.base.generation import answer_reader
 from tasks.render.forms.answers import test_row
 from tasks.render.forms.answers import write_test as write_test
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row, write_counted
@@ -26,8 +27,10 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     A dialogue is asked for its last answer alone.
     """
 
+    read = answer_reader(material.tokenizer)
+
     def make(portion: list[Row]) -> pa.Table:
         examples = material.rendered(portion, every=False)
-        return pa.Table.from_pylist([test_row(each, material.families) for each in examples], SCHEMA)
+        return pa.Table.from_pylist([test_row(each, material.families, read) for each in examples], SCHEMA)
 
     return write_counted(paths.RENDERED / form / f"{split}.parquet", SCHEMA, material.made_of(rows, make))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from tasks.base.generation import answer_reader
 from tasks.dataset.rendered import TEST
 from tasks.render.forms.answers import test_row
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row
@@ -19,11 +20,12 @@ PREFERENCE_SCHEMA = pa.schema([*TEST_SCHEMA, ("chosen_ids", IDS), ("rejected_ids
 
 def write_test(rows: Rows, material: Material) -> int:
     """Writes test.parquet, a row a pair; returns how many."""
+    read = answer_reader(material.tokenizer)
 
     def make(portion: list[Row]) -> pa.Table:
         table = []
         for example, pair in pairs(portion, material):
-            shown = test_row(example, material.families)
+            shown = test_row(example, material.families, read)
             prompt = pair["prompt_ids"]
             whole = {name: prompt + pair[name] for name in ("chosen_ids", "rejected_ids")}
             table.append({**shown, "kind": KIND, "prompt_ids": prompt, **whole})

@@ -1,6 +1,6 @@
 """The curated rows and the rendered ones, as the rooms read them.
 
-    from tasks.dataset import read_dataset
+from tasks.dataset import read_dataset
 """
 
 from typing import Any

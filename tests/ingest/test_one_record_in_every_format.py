@@ -22,6 +22,7 @@ from tasks.state.manifest import read_manifest
 
 TURNS = {"shape": "messages", "family": "tools"}
 PLAIN = {"shape": "alpaca", "family": "instruction"}
+LABELS = {"shape": "text_label", "family": "topic"}
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}},

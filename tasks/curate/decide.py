@@ -153,7 +153,10 @@ class _Fold:
             self._find_shared_text()
         self._place()
         for guard, row in self.guarded:
-            if self.known.side[row] == TRAIN and self.known.side[guard] != NOWHERE:
+            is_trained = (
+                self.known.side[row] == TRAIN and not self.known.is_ghost[row]
+            )  # of one that is gone, nothing is left
+            if is_trained and self.known.side[guard] != NOWHERE:
                 self._take_out(row, guard, "contaminated")
         self.known.index_rows([self.sketch])
         side = self.known.side[self.first_new :].copy()

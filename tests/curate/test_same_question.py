@@ -252,6 +252,7 @@ def test_of_two_answers_to_one_prompt_of_a_source_those_are_kept_that_the_policy
     assert elsewhere["row_id"] in rows
     assert "".join(name for name, row in (("1", first), ("2", second)) if row["row_id"] in rows) == kept
     assert report["kept"] == len(rows)
+    assert report["taken_out_later"] == ({"superseded": 1} if policy == "newest" else {})
     gone = {
         "keep": [],
         "newest": [(first["row_id"], "superseded", second["row_id"])],

@@ -34,10 +34,11 @@ from tasks.curate.dedup.near import Shingles, candidate_pairs, conflicting_pairs
 from tasks.curate.dedup.shared_text import RowTexts, links_after_boilerplate, share_text
 from tasks.curate.dedup.sketch_file import Indices, Sketch
 from tasks.curate.dedup.text_groups import Candidates, FixedParts, candidates
-from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone
+from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone, have_the_same_words
 from tasks.curate.filters import NOTHING_LEFT
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.place import Placed, fill_empty_sides, place
+from tasks.records.segmentation import normalise
 
 PAIRS_AT_ONCE = 20_000
 MOST_ALIKE = 10
@@ -209,10 +210,11 @@ class _Fold:
         others = others[~np.isin(others, rows)]
         everything = np.concatenate([rows, others])
         order = np.argsort(everything)
-        inputs = [texts[row].input for row in rows.tolist()]
-        inputs += [each.input for each in self.texts(self.known, others)] if len(others) else []
-        alike = Shingles(everything[order], [inputs[number] for number in order])
-        alike.leave_out_common(MOST_ALIKE)
+        every = [texts[row] for row in rows.tolist()] + (self.texts(self.known, others) if len(others) else [])
+        every = [every[number] for number in order]
+        alike = Shingles(everything[order], [each.input for each in every])
+        has_slot = alike.leave_out_common(MOST_ALIKE, [normalise(each.output) for each in every])
+        have_slots: npt.NDArray[np.bool_] = np.all(has_slot[np.searchsorted(everything[order], pairs)], axis=1)
         shared = alike.shared(
             pairs
         )  # a name that many rows hold, and only one of these two, is no fixed part of theirs
@@ -220,13 +222,19 @@ class _Fold:
         may_be_same = alone <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
         same: dict[int, list[int]] = defaultdict(list)
         near: dict[int, list[int]] = defaultdict(list)
-        marks = zip(may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), strict=True)
-        for (first, second), (is_same, has_one_answer, differs_little) in zip(pairs.tolist(), marks, strict=True):
+        marks = zip(
+            may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), have_slots.tolist(), strict=True
+        )
+        for (first, second), (is_same, has_one_answer, differs_little, has_slots) in zip(
+            pairs.tolist(), marks, strict=True
+        ):
             one, other = texts[first], texts[second]
             is_same &= has_one_answer or not differs_little
             is_same = is_same and differ_in_wording_alone(one.input, other.input)
             if is_same or differs_little:
                 near[second].append(first)
+            if has_slots and not differs_little:  # a word more in a short slot is another question
+                is_same = is_same and have_the_same_words(one.input, other.input)
             if is_same and has_one_answer and differ_in_wording_alone(one.output, other.output):
                 same[second].append(first)
         for row in sorted(near):

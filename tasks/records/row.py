@@ -106,10 +106,11 @@ def row_id_of(row: dict[str, Any]) -> str:
 
 
 def in_one_spelling(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the JSON of its tools, calls and tools' answers spelled as equal values are: sorted keys, `1e3` and `1000.0` as 1000.
+    """The row with the JSON of its tools, calls and tools' answers spelled as equal values are: sorted keys, `1e3` and `1000.0` as
+    1000.
 
-    Parquet has one order of keys and one type of number for all rows of a file, and knows no spelling of a number: a record that comes in two formats
-    is one row. What is trained is the text as it came.
+    Parquet has one order of keys and one type of number for all rows of a file, and knows no spelling of a number: a record that
+    comes in two formats is one row. What is trained is the text as it came.
     """
     changed = {name: _spelled(row[name]) for name in ("output", "rejected") if row.get(name, "").startswith(_CALLS)}
     if row.get("tools"):

@@ -28,7 +28,8 @@ from tasks.records.ordered_json import comparable
 from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import around
 from tasks.records.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
-from tasks.records.turn import ANSWERS, Turn
+from tasks.records.turn import Turn
+from tasks.records.turns import ANSWERS
 from tasks.runtime.files import canonical_json
 
 __all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]

@@ -38,7 +38,9 @@ def main() -> None:
     with gzip.open(given.rows / ROWS, "rt", encoding="utf-8") as file:
         lines = list(itertools.islice(file, 0, given.first, given.every))
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+        root = Path(folder) / "project"
+        toy_tools().set_up_project(root)
+        os.chdir(root)
         curate(lines, given.batches)
         report(len(lines), given.tokens)
 
@@ -56,7 +58,6 @@ def parse() -> argparse.Namespace:
 def curate(lines: list[str], batches: int) -> None:
     """A project in this folder, with the rows curated."""
     tools = toy_tools()
-    tools.set_up_project(Path())
     tools.make_tiny_gpt2(Path("base"))
     source = {"name": "t0", "path": "inbox/*.jsonl", "shape": "prompt_completion", "family": "instruction"}
     config = tools.params("base", [source])

@@ -140,6 +140,9 @@ def _describe(mistake: Any, document: Any) -> tuple[int, str]:
     allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     value = redact(json.dumps(mistake["input"], ensure_ascii=False, default=str))
     if mistake["type"] == "value_error":
+        given = mistake["input"]
+        if isinstance(given, str) and len(given) > 80:
+            allowed = allowed.replace(given, f"{given[:80]}…")
         return line, f"`{key}`: {allowed}"
     return line, f"`{key}` is {value[:80]}, but should be {allowed}"
 

@@ -1,4 +1,4 @@
-"""What params.yaml names beside itself, and numbers in places where any value may stand: checked as it is read. Pure but for a
+"""What params.yaml names beside itself, and values in places where any may stand: checked as it is read. Pure but for a
 look into data/templates."""
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ def mistakes_in(document: Any, root: Path) -> Iterator[tuple[Location, str]]:
     Args:
         root: the project's folder.
     """
-    yield from _numbers(document, [])
+    yield from _values(document, [])
     templates = root / paths.TEMPLATES
     if templates.is_dir():
         yield from _families(document, templates)
         yield from _chat_template(document, root / paths.CHAT_TEMPLATES)
 
 
-def _numbers(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
-    """Numbers that no library takes, wherever they stand: `trainer` and `choices` may hold anything."""
+def _values(value: Any, location: Location) -> Iterator[tuple[Location, str]]:
+    """Numbers and texts that no library takes, wherever they stand: `trainer` and `choices` may hold anything."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _numbers(inner, [*location, key])
+            yield from _values(inner, [*location, key])
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from _numbers(inner, [*location, place])
+            yield from _values(inner, [*location, place])
     elif isinstance(value, float) and not math.isfinite(value):
         yield location, f"is {value}, but should be a finite number"
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
         yield location, "is too large; a whole number has at most 63 bits"
+    elif isinstance(value, str) and "\0" in value:
+        yield location, "holds a NUL character, which no name or path may"
 
 
 def _families(document: Any, templates: Path) -> Iterator[tuple[Location, str]]:

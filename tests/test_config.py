@@ -249,3 +249,18 @@ def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() 
     )
     assert all(f"`{value}`" in lines["sources[].text_unit"] for value in ("line", "document"))
     assert lines["sources[].language"].endswith("One of `auto`, `en`, `zh`. |") or "`zh`" in lines["sources[].language"]
+
+
+def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Path) -> None:
+    """Case 19's kind: each of these came to a traceback, at once or in a later stage."""
+    source = {"name": "a", "path": "inbox/\0.jsonl", "shape": "text_label", "family": "sentiment", "encoding": "idna"}
+    told = project_with(tmp_path, ingest={"sources": [source]}, base={"model": "x" * 3000}, curate={"split_salt": "\0"})
+    assert "4 mistakes" in told
+    for what in (
+        "`ingest.sources.0.path` holds a NUL character",
+        "`idna` is no text encoding",
+        "`base.model`",
+        "`curate.split_salt` holds a NUL character",
+    ):
+        assert what in told
+    assert max(map(len, told.splitlines())) < 400

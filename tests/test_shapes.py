@@ -471,3 +471,50 @@ def test_real_tool_calls_are_told_as_calls_and_answers() -> None:
                 assert place + 1 == len(told) or told[place + 1][0] == "tool"
         assert row["tools"] == "" or isinstance(json.loads(row["tools"]), list)
     assert calls == 211  # as many as the file holds
+
+
+def read(shape: str, **record: Any) -> dict[str, str] | Problem:
+    return to_fields(record, shape, {})
+
+
+def test_a_pair_whose_messages_are_the_better_dialogue_is_a_row() -> None:
+    """As in UltraFeedback: every one of its pairs was refused as `another dialogue than the other's`."""
+    better, worse = turns("user a", "assistant b"), turns("user a", "assistant c")
+    pair = read("preference", prompt="a", messages=better, chosen=better, rejected=worse)
+    assert pair == ROW | {"input": "a", "output": "b", "rejected": "c"}
+    assert pair == read("preference", chosen=better, rejected=worse)
+
+
+def test_a_completion_of_kto_may_be_a_turn_and_one_beside_other_turns_is_not_dropped() -> None:
+    asked, answer = turns("user a"), turns("assistant b")
+    row = ROW | {"input": "a", "output": "b", "desirable": "true"}
+    assert read("kto", prompt=asked, completion=answer, label=True) == row
+    assert read("kto", messages=asked, completion="b", label=True) == row
+    assert read("kto", messages=[*asked, *answer], completion="b", label=True) == row
+    assert read("kto", messages=[*asked, *answer], completion="", label=True) == row, "an empty cell of CSV"
+    for completion in ("other", turns("user a", "assistant b")):
+        problem = read("kto", messages=[*asked, *answer], completion=completion, label=True)
+        assert isinstance(problem, Problem)
+        assert problem.field == "completion"
+
+
+def test_a_system_text_beside_another_is_refused_and_the_same_one_is_not() -> None:
+    said = [("system", "s"), ("human", "a"), ("gpt", "b")]
+    assert read("sharegpt", **sharegpt(*said, system="s ")) == read("sharegpt", **sharegpt(*said))
+    assert read("sharegpt", **sharegpt(*said, system="t")) == Problem(
+        "wrong_type", "system", "a system text beside another in the turns"
+    )
+
+
+@pytest.mark.parametrize("tags", ["B-x M-x E-x O S-y", "B-x I-x E-x O S-y", "B-x I-x L-x O U-y", "B-x I-x I-x O B-y"])
+def test_tags_of_other_schemes_are_the_same_entities(tags: str) -> None:
+    found = read("conll", tokens=list("一二三四五"), tags=tags.split())
+    assert isinstance(found, dict)
+    assert [(each["type"], each["text"]) for each in json.loads(found["output"])] == [("x", "一二三"), ("y", "五")]
+
+
+@pytest.mark.parametrize("tags", ["E-x", "M-x", "S-x I-x", "B-x E-x I-x", "B-x L-x E-x", "S", "E"])
+def test_tags_of_other_schemes_in_no_order_of_theirs_are_refused(tags: str) -> None:
+    problem = read("conll", tokens=list("abc")[: len(tags.split())], tags=tags.split())
+    assert isinstance(problem, Problem)
+    assert problem.code == "wrong_type"

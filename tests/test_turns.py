@@ -83,6 +83,8 @@ def test_answers_behind_the_last_that_is_trained_are_neither_trained_nor_judged(
         (said("assistant", [{"type": "reasoning"}]), "messages.content"),
         (said("assistant", [{"type": "audio", "audio": "x"}]), "messages.content"),
         (said("assistant", [{"type": "tool_result", "content": "x"}]), "messages.content"),
+        (said("assistant", "", tool_calls=[{"name": "f"}], function_call={"name": "g"}), "messages.function_call"),
+        (said("tool_call", '{"name": "f"}', tool_calls=[{"name": "g"}]), "messages.content"),
     ],
 )
 def test_what_cannot_be_used_is_refused(turn: dict[str, Any], field: str) -> None:

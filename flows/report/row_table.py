@@ -59,8 +59,11 @@ def read_data(validated: Any, curated: Any, rendered: Any) -> Data | None:
         return Data(**known)
     splits = {side: curated["splits"][side] for side in SPLITS}
     dropped = dict(curated["dropped"])
-    if later := curated.get("taken_out_later", 0):  # a later batch was tested on them
-        dropped["contaminated"] = dropped.get("contaminated", 0) + later
+    later = curated.get("taken_out_later", 0)  # a later batch was tested on them, or answers them anew
+    if isinstance(later, int):  # an older Strop's report
+        later = {"contaminated": later}
+    for reason, count in later.items():
+        dropped[reason] = dropped.get(reason, 0) + count
     rest = curated["rows"] - sum(dropped.values()) - sum(splits.values())
     known["duplicates"] = sum(count for reason, count in dropped.items() if "duplicate" in reason)
     known |= {"dropped": _most_first(dropped), "not_in_dataset": rest, "splits": splits}

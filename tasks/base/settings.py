@@ -1,7 +1,7 @@
 """Settings of the base model (`base:`)."""
 
+import os
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -21,7 +21,7 @@ def is_hub_id(name: str) -> bool:
 
 def is_folder(model: str) -> bool:
     """Is it written as a path, or is there such a folder?"""
-    return model.startswith((".", "/", "~")) or (model != "" and Path(model).is_dir())
+    return model.startswith((".", "/", "~")) or os.path.isdir(model)  # which takes a name that is too long for one
 
 
 class ScratchSettings(Settings):

@@ -11,7 +11,7 @@ Rows come in the order of their batches, so that one run over all of them decide
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +33,12 @@ from tasks.curate.dedup.minhash import SHINGLE_TOKENS
 from tasks.curate.dedup.near import Shingles, candidate_pairs, conflicting_pairs, leaders_of_duplicates, rows_alike
 from tasks.curate.dedup.shared_text import RowTexts, links_after_boilerplate, share_text
 from tasks.curate.dedup.sketch_file import Indices, Sketch
-from tasks.curate.dedup.text_groups import Candidates, candidates
-from tasks.curate.dedup.tokens import Hashes
-from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone
+from tasks.curate.dedup.text_groups import Candidates, FixedParts, candidates
+from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone, have_the_same_words
 from tasks.curate.filters import NOTHING_LEFT
 from tasks.curate.settings import CurateSettings
-from tasks.curate.sides.place import place
+from tasks.curate.sides.place import Placed, fill_empty_sides, place
+from tasks.records.segmentation import normalise
 
 PAIRS_AT_ONCE = 20_000
 MOST_ALIKE = 10
@@ -154,7 +154,10 @@ class _Fold:
             self._find_shared_text()
         self._place()
         for guard, row in self.guarded:
-            if self.known.side[row] == TRAIN and self.known.side[guard] != NOWHERE:
+            is_trained = (
+                self.known.side[row] == TRAIN and not self.known.is_ghost[row]
+            )  # of one that is gone, nothing is left
+            if is_trained and self.known.side[guard] != NOWHERE:
                 self._take_out(row, guard, "contaminated")
         self.known.index_rows([self.sketch])
         side = self.known.side[self.first_new :].copy()
@@ -207,10 +210,11 @@ class _Fold:
         others = others[~np.isin(others, rows)]
         everything = np.concatenate([rows, others])
         order = np.argsort(everything)
-        inputs = [texts[row].input for row in rows.tolist()]
-        inputs += [each.input for each in self.texts(self.known, others)] if len(others) else []
-        alike = Shingles(everything[order], [inputs[number] for number in order])
-        alike.leave_out_common(MOST_ALIKE)
+        every = [texts[row] for row in rows.tolist()] + (self.texts(self.known, others) if len(others) else [])
+        every = [every[number] for number in order]
+        alike = Shingles(everything[order], [each.input for each in every])
+        has_slot = alike.leave_out_common(MOST_ALIKE, [normalise(each.output) for each in every])
+        have_slots: npt.NDArray[np.bool_] = np.all(has_slot[np.searchsorted(everything[order], pairs)], axis=1)
         shared = alike.shared(
             pairs
         )  # a name that many rows hold, and only one of these two, is no fixed part of theirs
@@ -218,13 +222,19 @@ class _Fold:
         may_be_same = alone <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
         same: dict[int, list[int]] = defaultdict(list)
         near: dict[int, list[int]] = defaultdict(list)
-        marks = zip(may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), strict=True)
-        for (first, second), (is_same, has_one_answer, differs_little) in zip(pairs.tolist(), marks, strict=True):
+        marks = zip(
+            may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), have_slots.tolist(), strict=True
+        )
+        for (first, second), (is_same, has_one_answer, differs_little, has_slots) in zip(
+            pairs.tolist(), marks, strict=True
+        ):
             one, other = texts[first], texts[second]
             is_same &= has_one_answer or not differs_little
             is_same = is_same and differ_in_wording_alone(one.input, other.input)
             if is_same or differs_little:
                 near[second].append(first)
+            if has_slots and not differs_little:  # a word more in a short slot is another question
+                is_same = is_same and have_the_same_words(one.input, other.input)
             if is_same and has_one_answer and differ_in_wording_alone(one.output, other.output):
                 same[second].append(first)
         for row in sorted(near):
@@ -266,19 +276,19 @@ class _Fold:
         after = found.chosen(np.zeros(len(found.pairs), np.bool_)).with_more(
             links_after_boilerplate(groups.boilerplate, self._texts_of, groups.most)
         )
-        if len(groups.fixed):
+        if len(groups.fixed.prints):
             after = after.chosen(self._share_text(after, groups.fixed))
         found = found.with_more(after.pairs)
         known, pairs = self.known, found.pairs
         is_guarded = np.isin(known.side[pairs], PROTECTED).max(axis=1)
-        total, trained = int(np.sum(known.side != NOWHERE)), int(np.sum(known.side == TRAIN))
-        for first, second in pairs[share_more(found, total, is_guarded, trained, self._texts_of)].tolist():
+        total = int(np.sum(known.side != NOWHERE))
+        for first, second in pairs[share_more(found, total, is_guarded, known.side == TRAIN, self._texts_of)].tolist():
             self._link(first, second)
 
     def _texts_of(self, rows: Indices) -> list[RowTexts]:
         return self.texts(self.known, rows)
 
-    def _share_text(self, found: Candidates, fixed: Hashes) -> npt.NDArray[np.bool_]:
+    def _share_text(self, found: Candidates, fixed: FixedParts) -> npt.NDArray[np.bool_]:
         """(pairs,), some at a time: the texts of many rows would fill the memory."""
         marks = [np.zeros(0, np.bool_)]
         for start in range(0, len(found.pairs), PAIRS_AT_ONCE):
@@ -303,6 +313,7 @@ class _Fold:
         placed = place(links, self.first_new, lambda row: int(known.side[row]), self.anchors)
         for row, between in sorted(placed.bridges.items()):
             self._drop(row, "bridges_splits", " ".join(map(self._id, between)))
+        self._fill_empty_sides(placed)
         for row, (side, anchor) in placed.sides.items():
             if side != TRAIN and self.synthetic[row - self.first_new]:
                 self._drop(row, "contaminated", self._id(anchor))  # made data are never tested on
@@ -310,6 +321,19 @@ class _Fold:
             known.side[row] = side
             if anchor != row:
                 self.leader[row - self.first_new] = self._id(anchor)
+
+    def _fill_empty_sides(self, placed: Placed) -> None:
+        known = self.known
+        rows_on = Counter(known.side.tolist())
+        for row, (side, _) in placed.sides.items():
+            rows_on[int(known.side[row])] -= 1
+            rows_on[side] += 1
+        made = {anchor for row, (_, anchor) in placed.sides.items() if self.synthetic[row - self.first_new]}
+
+        def is_free(row: int) -> bool:
+            return row >= self.first_new and row not in self.anchors and row not in made
+
+        fill_empty_sides(placed, rows_on, is_free, lambda row: int(known.rows["key"][row]))
 
     def _take_out(self, row: int, by: int, reason: str) -> None:
         """Drops a row that makes way for another; one of an earlier batch by a change that this batch makes."""

@@ -74,7 +74,8 @@ def write_part(
         "cleaned": dict(sorted(cleaned.items())),
         "sides": sorted([family, side, count] for (family, side), count in sides.items()),
         "taken_out": sorted(
-            [*place, count] for place, count in Counter((row["family"], row["side"]) for row in taken_out).items()
+            [*place, count]
+            for place, count in Counter((row["family"], row["side"], row["reason"]) for row in taken_out).items()
         ),
     }
     write_json(folder / "counts.json", counts)

@@ -71,7 +71,8 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
     removed: dict[str, Counter[str]] = defaultdict(Counter)
     families: dict[str, Counter[str]] = {}
     batches = []
-    taken_out = grouped = 0
+    taken_out: Counter[str] = Counter()
+    grouped = 0
     for entry in entries:
         counts = read_json(entry.folder / "counts.json")
         if entry.is_excluded:
@@ -85,9 +86,9 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         for family, side, count in counts["sides"]:
             families.setdefault(family, Counter())[side] += count
             kept += count
-        for family, side, count in counts["taken_out"]:
+        for family, side, reason, count in counts["taken_out"]:
             families[family][side] -= count
-            taken_out += count
+            taken_out[reason] += count
         batches.append({"batch": entry.batch.batch, "rows": counts["rows"], "kept": kept, "dropped": counts["dropped"]})
     splits = sum(families.values(), Counter())
     return {
@@ -95,7 +96,7 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         "kept": sum(splits.values()),
         "dropped": dict(dropped),
         "grouped": grouped,
-        "taken_out_later": taken_out,
+        "taken_out_later": dict(sorted(taken_out.items())),
         "cleaned": dict(cleaned),
         "removed": {reason: dict(pieces.most_common()) for reason, pieces in sorted(removed.items())},
         "splits": {side: splits[side] for side in ("train", "valid", "test")},

@@ -129,7 +129,8 @@ class Source(Settings):
     @classmethod
     def encoding_exists(cls, encoding: str) -> str:
         try:
-            "a".encode(encoding).decode(encoding)
+            "a".encode(encoding).decode(encoding, "replace")
+            b"\xff".decode(encoding, "replace")  # which `idna` and `punycode` know not
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"`{encoding}` is no text encoding; use utf-8, gb18030, big5, utf-16, cp1252, ..."

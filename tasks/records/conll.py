@@ -14,14 +14,19 @@ _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff01-
 
 
 _SEPARATORS = regex.compile("[,|]")
-_TAG = regex.compile(r"O|[BI]-.+")
+_TAG = regex.compile(r"O|[BIMELSU]-.+")
+_BIO = {"M": "I", "E": "I", "L": "I", "S": "B", "U": "B"}
+"""Marks of other schemes (BMES, BIOES, BILOU) → those of BIO."""
+_ENDS = frozenset("ELSU")
+"""Marks that an entity ends with."""
 
 
 def conll(record: dict[str, Any], columns: Columns) -> Fields:
     """tokens and tags (BIO) → `input`: the sentence; `output`: JSON [{"type", "text", "start", "end"}, ...], in order.
 
     A token may have several tags (`B-LOC,B-PER`, also with `|`, or a list): each type is read for itself, so that entities may
-    overlap. `B-x` begins an entity, `I-x` goes on with the one of its type, and a type that a token does not name ends.
+    overlap. `B-x` begins an entity, `I-x` goes on with the one of its type, and a type that a token does not name ends. `M-x` is
+    `I-x`; `E-x` and `L-x` are, too, and end it; `S-x` and `U-x` are an entity of one token.
     """
     tokens = _texts(record, columns.get("tokens", "tokens"))
     column = columns.get("tags", "tags")
@@ -34,6 +39,7 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
     for place, (token, of_token) in enumerate(zip(tokens, tags, strict=True)):
         end = starts[place] + len(token)
         named: dict[str, dict[str, Any]] = {}
+        ended: set[str] = set()
         for tag in of_token:
             mark, _, kind = tag.partition("-")
             if tag == "O":
@@ -42,6 +48,9 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
                 raise NoRow(
                     "wrong_type", column, f"two tags of {kind} at token {place + 1} ({token}): {','.join(of_token)}"
                 )
+            if mark in _ENDS:
+                ended.add(kind)
+            mark = _BIO.get(mark, mark)
             if mark == "B" and kind:
                 found.append({"type": kind, "text": token, "start": starts[place], "end": end})
                 named[kind] = found[-1]
@@ -52,7 +61,7 @@ def conll(record: dict[str, Any], columns: Columns) -> Fields:
                 before = ",".join(tags[place - 1]) if place else "nothing"
                 what = f"{tag} at token {place + 1} ({token}) follows {before}; BIO allows it not"
                 raise NoRow("wrong_type", column, what)
-        is_open = named
+        is_open = {kind: entity for kind, entity in named.items() if kind not in ended}
     return {"input": sentence, "output": json.dumps(found, ensure_ascii=False, separators=(",", ":"))}
 
 

@@ -100,8 +100,10 @@ def as_fields(
     system = ""
     if turns and turns[0].role == "system":
         system, turns = turns[0].text, turns[1:]
-    if has_system and not system:
-        system = optional_text(record, columns, "system")
+    if has_system and (own := optional_text(record, columns, "system")):
+        if system.strip() and own.strip() != system.strip():
+            raise NoRow("wrong_type", columns.get("system", "system"), "a system text beside another in the turns")
+        system = system or own
     roles = [turn.role for turn in turns]
     if not _ORDER.fullmatch("".join(_LETTERS[who] for who in roles)):
         raise NoRow("role_order", column, " → ".join(roles) or "no turns")

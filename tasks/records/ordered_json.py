@@ -13,6 +13,8 @@ from typing import Any
 
 _MARK = f"@{secrets.token_hex(8)}:"
 """Stands before a number in the place of a string; no text can know it."""
+EXACT = 2**53
+"""Whole numbers below it are the same as floating-point numbers."""
 _MARKED = re.compile(f'"?{_MARK}(-?[0-9.eE+-]+)@"?')
 
 
@@ -85,6 +87,16 @@ def dumps(value: Any, ensure_ascii: bool = False) -> str:
 def comparable(value: Any) -> str:
     """One spelling of equal values: sorted keys, `1e3` as 1000.0."""
     return _COMPARABLE.encode(value)
+
+
+def with_whole_numbers(value: Any) -> Any:
+    """The value with 1.0 as 1: a column of Arrow has one type, so that an integer among fractions comes as a fraction."""
+    if isinstance(value, dict):
+        return {key: with_whole_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_whole_numbers(inner) for inner in value]
+    number = value.value if isinstance(value, Number) else value
+    return int(number) if isinstance(number, float) and abs(number) < EXACT and number.is_integer() else value
 
 
 def without_nulls(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.records.ordered_json import comparable, dumps, loads
+from tasks.records.ordered_json import comparable, dumps, loads, with_whole_numbers
 from tasks.runtime.files import canonical_json, content_digest
 
 _CALLS = '[{"arguments":'
@@ -106,10 +106,11 @@ def row_id_of(row: dict[str, Any]) -> str:
 
 
 def in_one_spelling(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the JSON of its tools, calls and tools' answers spelled as equal values are: sorted keys, `1e3` as 1000.0.
+    """The row with the JSON of its tools, calls and tools' answers spelled as equal values are: sorted keys, `1e3` and `1000.0` as
+    1000.
 
-    Parquet has one order of keys for all rows of a file, and knows no spelling of a number: a record that comes in two formats
-    is one row. What is trained is the text as it came.
+    Parquet has one order of keys and one type of number for all rows of a file, and knows no spelling of a number: a record that
+    comes in two formats is one row. What is trained is the text as it came.
     """
     changed = {name: _spelled(row[name]) for name in ("output", "rejected") if row.get(name, "").startswith(_CALLS)}
     if row.get("tools"):
@@ -128,4 +129,4 @@ def _spelled(text: str) -> str:
         value = loads(text)
     except (ValueError, RecursionError):
         return text
-    return comparable(value) if dumps(value) == text else text
+    return comparable(with_whole_numbers(value)) if dumps(value) == text else text

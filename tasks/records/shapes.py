@@ -29,6 +29,7 @@ from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import around
 from tasks.records.shape_fields import Columns, Fields, NoRow, Problem, json_of, list_of, optional_text, text_of
 from tasks.records.turn import Turn
+from tasks.records.turns import ANSWERS
 from tasks.runtime.files import canonical_json
 
 __all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
@@ -124,7 +125,7 @@ def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: 
 def _preference(record: dict[str, Any], columns: Columns) -> Fields:
     asked, column = _asked(record, columns)
     better, worse = (_answer(record, columns, field) for field in ("chosen", "rejected"))
-    if not asked:  # both answers bring the whole dialogue
+    if not asked or asked == better:  # both answers bring the whole dialogue, or `messages` is that of the better one
         asked, column = better[:-1], columns.get("chosen", "chosen")
     for answer, field in ((better, "chosen"), (worse, "rejected")):
         if answer[:-1] not in ([], asked) or answer[-1].role not in ("assistant", "tool_call"):
@@ -172,8 +173,14 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
     if not isinstance(label, (int, str)) or told not in ("true", "false"):
         raise NoRow("wrong_type", column, label)
     asked, place = _asked(record, columns)
-    if place == columns.get("prompt", "prompt"):
-        asked = [*asked, Turn("assistant", text_of(record, columns, "completion"))]
+    column = columns.get("completion", "completion")
+    if place == columns.get("prompt", "prompt") or record.get(column) not in (None, ""):
+        *before, answer = _answer(record, columns, "completion")
+        if before:
+            raise NoRow("role_order", column, " → ".join(turn.role for turn in (*before, answer)))
+        if asked and asked[-1].role in ANSWERS and asked[-1] != answer:
+            raise NoRow("wrong_type", column, f"an answer beside the one that `{place}` ends with")
+        asked = asked if asked and asked[-1] == answer else [*asked, answer]
     if not place:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
     return as_fields(asked, record, columns, place, must_end=True) | {"desirable": told}

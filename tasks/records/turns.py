@@ -76,6 +76,8 @@ def read_turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
     if len(turn) == 2 and isinstance(given, str) and isinstance(who, str) and who in _SPEAKERS:  # most are
         return [Turn(_SPEAKERS[who], given, speaker=OBSERVATION if who == OBSERVATION else "")]
     calls = turn.get("tool_calls") or turn.get("function_call")
+    if calls and turn.get("function_call") and calls is not turn["function_call"]:
+        raise NoRow("wrong_type", f"{column}.function_call", "a call beside `tool_calls`: their order is not known")
     if who is None or (given is None and not calls):
         raise NoRow("missing_field", f"{column}.{role if who is None else content}", turn)
     if not isinstance(who, str) or who.lower() not in ROLES:
@@ -84,7 +86,11 @@ def read_turn(turn: Any, columns: Columns, column: str) -> list[Turn]:
     who, place = ROLES[who.lower()], f"{column}.{content}"
     is_trained = _is_trained(turn, who, column)
     if who == "tool_call":
-        made = calls_of(calls if given is None else given, place)
+        if calls and given:
+            raise NoRow(
+                "wrong_type", place, "calls in the content, and others in `tool_calls`: their order is not known"
+            )
+        made = calls_of(calls or given, place)
         return [Turn(who, made.text, (), is_trained, _thought(turn, [], column), made.ids)]
     if who == "tool" and isinstance(given, dict):
         return [Turn(who, dumps(without_nulls(given)), ids=(_result_id(turn, column),), speaker=speaker)]

@@ -132,6 +132,31 @@ def test_prompts_with_one_long_fixed_part_and_a_short_slot_are_different_rows(pr
         assert min(on["test"] / 0.1, on["train"] / 0.5) > count, "each stands where its own hash puts it"
 
 
+@pytest.mark.parametrize("rows_a_batch", [240, 24])
+def test_a_plain_word_more_in_a_short_slot_is_another_row(project: Path, rows_a_batch: int) -> None:
+    """Titles in small letters, noun phrases and misspellings have no capitals and digits; 21 of such 240 rows were dropped."""
+    draw = random.Random(4)
+    things = "apple banana carrot cherry lemon melon orange peach potato tomato onion garlic pepper spinach".split()  # noqa: SIM905
+    words = "green red ripe fresh small large sweet sour wild dried frozen baked yellow young old".split()  # noqa: SIM905
+    chosen: dict[str, str] = {}
+    while len(chosen) < 240:
+        thing = draw.choice(things)
+        phrase = [*draw.sample(words, draw.randrange(3)), draw.choice([thing, f"{thing}s"])]
+        chosen[" ".join(phrase)] = "fruit" if things.index(thing) % 2 else "vegetable"
+    fixed = "Is the thing that is named below a fruit or a vegetable? Answer with one word and nothing else. Thing: "
+    asked = [(fixed + phrase, answer) for phrase, answer in chosen.items()]
+    for number, start in enumerate(range(0, 240, rows_a_batch), start=1):
+        batch_of(number, asked[start : start + rows_a_batch])
+    assert curate(project)["dropped"].get("near_duplicate", 0) <= (0 if rows_a_batch == 240 else 3)
+
+
+def test_many_rewordings_of_one_question_are_one_row(project: Path) -> None:
+    asked = "what is it that makes the leaves of the trees turn red and yellow in the autumn of each year"
+    more = "please just now indeed really perhaps maybe kindly then there again today here also well".split()  # noqa: SIM905
+    batch_of(1, [*some_rows(), *((f"{asked} {word}?", "Their green goes.") for word in more)])
+    assert curate(project)["dropped"] == {"near_duplicate": len(more) - 1}
+
+
 def test_the_same_passage_with_another_question_is_another_row_on_the_same_side(project: Path) -> None:
     draw = random.Random(5)
     passage = sentence(draw, 80)
@@ -252,6 +277,7 @@ def test_of_two_answers_to_one_prompt_of_a_source_those_are_kept_that_the_policy
     assert elsewhere["row_id"] in rows
     assert "".join(name for name, row in (("1", first), ("2", second)) if row["row_id"] in rows) == kept
     assert report["kept"] == len(rows)
+    assert report["taken_out_later"] == ({"superseded": 1} if policy == "newest" else {})
     gone = {
         "keep": [],
         "newest": [(first["row_id"], "superseded", second["row_id"])],

@@ -57,6 +57,17 @@ def test_conll_is_a_record_a_sentence() -> None:
     assert [row["line"] for row in held("tags")] == [3, 7]
 
 
+def test_comments_above_a_sentence_are_no_tokens() -> None:
+    """As in MultiCoNER and CoNLL-U: each of its sentences was refused for the tag `domain=en`."""
+    Path("a.conll").write_text("# id 5 domain=en\n# text = Ann\nAnn _ _ B-x\n#1 _ _ O\n\n# O\nBo B-x\n\n# end\n")
+    result = ingest(TAGS)
+    assert records("tags") == [
+        {"tokens": ["Ann", "#1"], "tags": ["B-x", "O"], "comment": "# id 5 domain=en\n# text = Ann"},
+        {"tokens": ["#", "Bo"], "tags": ["O", "B-x"]},
+    ]
+    assert "field `comment` is not used" in result.problems[0]
+
+
 def test_a_token_without_a_tag_costs_its_sentence_alone() -> None:
     Path("a.conll").write_text("Ann\nsleeps O\n\nBo B-person\n")
     ingest(TAGS)

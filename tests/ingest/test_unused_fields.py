@@ -56,3 +56,12 @@ def test_many_fields_are_counted() -> None:
     write("a.jsonl", dialogue("a") | {f"k{number:03}": 1 for number in range(300)})
     (said,) = ingest(CHAT).problems
     assert said.endswith("field `k009` is not used, nor are 90 more")
+
+
+def test_fields_of_turns_that_a_cell_of_text_holds_are_named_too() -> None:
+    """In CSV and databases a dialogue is JSON within a text."""
+    turns = dialogue("a", annotator="x")["messages"]
+    text = json.dumps(turns).replace('"', '""')
+    Path("in/a.csv").write_text(f'messages\n"{text}"\n"[not JSON"\n')
+    result = ingest(CHAT | {"path": "in/*.csv"})
+    assert result.problems == ["source `chat`: field `messages.annotator` is not used"]

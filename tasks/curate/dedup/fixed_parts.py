@@ -18,13 +18,17 @@ from tasks.curate.dedup.index import is_first
 from tasks.curate.dedup.minhash import GRAM_TOKENS, grams_of, prints_of
 from tasks.curate.dedup.shared_text import RowTexts, share_text
 from tasks.curate.dedup.sketch_file import Indices
-from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS, Candidates, Marks
+from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS, Candidates, FixedParts, Marks
 from tasks.curate.dedup.tokens import Hashes, tokenise
 
 TextsOf = Callable[[Indices], Sequence[RowTexts]]
 
 GUARDED_SHARE = 0.25
 """What links more of the training rows with golden ones is looked at again."""
+EMPTYING_SHARE = 0.5
+"""What links more of them is a template of both, however long it is, and however few rows hold it ..."""
+LEAST_TRAINED, LEAST_OF_TEMPLATE = 10, 3
+"""... if there are so many training rows, and so many of the group hold it."""
 COMMON_SHARE = 0.1
 """What fewer of a group's rows hold is no fixed part."""
 MOST_ROWS = 20_000
@@ -32,26 +36,31 @@ MOST_ROWS = 20_000
 PAIRS_AT_ONCE = 20_000
 
 
-def share_more(found: Candidates, total: int, guarded: Marks, trained: int, texts: TextsOf) -> Marks:
+def share_more(found: Candidates, total: int, guarded: Marks, trained: Marks, texts: TextsOf) -> Marks:
     """(pairs,): do the two rows, which share text, share more than a fixed part of many prompts?
 
     Args:
         total: how many rows there are.
         guarded: (pairs,) one of the two is a golden or benchmark row.
-        trained: how many training rows there are.
+        trained: (rows,) of all rows: is it a training row?
         texts: of some rows.
     """
     marks = np.ones(len(found.pairs), np.bool_)
-    if len(found.pairs) < LEAST_ROWS - 1:
+    if len(found.pairs) < LEAST_OF_TEMPLATE:
         return marks
     groups, sizes = _groups(found.pairs)
-    are_large = sizes > LARGE_SHARE * total
-    if len(np.unique(found.pairs[guarded])) > GUARDED_SHARE * trained:
-        are_large[groups[guarded]] = True
-    for group in np.flatnonzero(are_large & (sizes >= LEAST_ROWS)):
+    hit, trained_rows = np.unique(found.pairs[guarded]), int(trained.sum())
+    emptied = int(trained[hit].sum()) > EMPTYING_SHARE * trained_rows and trained_rows >= LEAST_TRAINED
+    are_large = (sizes > LARGE_SHARE * total) & (sizes >= LEAST_ROWS)
+    if len(hit) > GUARDED_SHARE * trained_rows:
+        are_large[groups[guarded]] |= sizes[groups[guarded]] >= (LEAST_OF_TEMPLATE + 1 if emptied else LEAST_ROWS)
+    for group in np.flatnonzero(are_large):
         places = np.flatnonzero(groups == group)
         some = np.unique(found.pairs[places])[:MOST_ROWS]
-        fixed = _fixed_parts(texts(some), max(LEAST_ROWS, int(COMMON_SHARE * len(some))))
+        is_emptied = emptied and bool(guarded[places].any())
+        least = max(LEAST_OF_TEMPLATE if is_emptied else LEAST_ROWS, int(COMMON_SHARE * len(some)))
+        prints = _fixed_parts(texts(some), least)
+        fixed = FixedParts(prints, prints) if is_emptied else FixedParts(prints)
         for start in range(0, len(places), PAIRS_AT_ONCE):
             part = places[start : start + PAIRS_AT_ONCE]
             chosen = Candidates(found.pairs[part], found.is_rare[part])

@@ -143,15 +143,32 @@ class Shingles:
         shared = [_overlap(self._hashes, self._offsets, places[start : start + PAIRS_AT_ONCE])[0] for start in parts]
         return np.concatenate([np.zeros(0, np.int64), *shared])
 
-    def leave_out_common(self, most: int) -> None:
-        """Leaves out the shingles that more than `most` rows have: a fixed part of their texts."""
-        hashes = np.sort(self._hashes)
+    def leave_out_common(self, most: int, answers: list[str]) -> npt.NDArray[np.bool_]:
+        """Leaves out the shingles that more than `most` rows have: a fixed part of their texts.
+
+        Args:
+            answers: of each row.
+
+        Returns:
+            (rows,): has the row a fixed part that rows with other answers have, too? So what is behind it decides.
+        """
+        owners = np.repeat(np.arange(len(answers)), np.diff(self._offsets))
+        known: dict[str, int] = {}
+        numbers = np.array([known.setdefault(answer, len(known)) for answer in answers], np.int64)[owners]
+        order = np.lexsort((numbers, self._hashes))
+        hashes, numbers = self._hashes[order], numbers[order]
         starts = np.flatnonzero(is_first(hashes))
-        common = hashes[starts][np.diff(np.concatenate([starts, [len(hashes)]])) > most]
-        if len(common):
-            is_kept = ~are_among(self._hashes, common)
+        ends = np.append(starts, len(hashes))[1:]
+        is_common = ends - starts > most
+        has_several = is_common & (numbers[starts] != numbers[ends - 1])
+        found = np.zeros(len(answers), np.bool_)
+        if has_several.any():
+            found[owners[are_among(self._hashes, hashes[starts][has_several])]] = True
+        if is_common.any():
+            is_kept = ~are_among(self._hashes, hashes[starts][is_common])
             counts = np.concatenate([[0], np.cumsum(is_kept)])
             self._hashes, self._offsets = self._hashes[is_kept], counts[self._offsets]
+        return found
 
 
 def _overlap(hashes: Hashes, offsets: Offsets, places: Any) -> tuple[Any, Any]:

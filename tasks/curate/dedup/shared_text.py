@@ -10,7 +10,7 @@ import numpy as np
 from tasks.curate.dedup.index import are_among, is_first
 from tasks.curate.dedup.minhash import GRAM_TOKENS, LONG_PASSAGE_TOKENS, PASSAGE_TOKENS, grams_of, prints_of, runs_of
 from tasks.curate.dedup.sketch_file import Indices
-from tasks.curate.dedup.text_groups import Candidates, Marks, Pairs, each_once
+from tasks.curate.dedup.text_groups import Candidates, FixedParts, Marks, Pairs, each_once
 from tasks.curate.dedup.tokens import Hashes, tokenise
 
 HALF = 0.5
@@ -39,7 +39,7 @@ class RowTexts:
 
 
 def share_text(
-    candidates: Candidates, is_guarded: Marks, rows: Indices, texts: Sequence[RowTexts], fixed: Hashes | None = None
+    candidates: Candidates, is_guarded: Marks, rows: Indices, texts: Sequence[RowTexts], fixed: FixedParts | None = None
 ) -> Marks:
     """(pairs,): do the two rows share an exchange, or a run of tokens?
 
@@ -51,11 +51,12 @@ def share_text(
             than a template may be, is no reason to drop the other.
         rows: the rows that stand in pairs, ascending.
         texts: of each.
-        fixed: fingerprints, ascending; a run that holds one of them does not count, unless it is longer than LONGEST_FIXED_PART,
-            nor does such an exchange.
+        fixed: a run that holds one of these does not count, unless it is longer than LONGEST_FIXED_PART and no template's, nor does
+            such an exchange.
     """
+    fixed = fixed or FixedParts()
     runs = _Runs(texts, fixed)
-    fixed_prints = frozenset[int]() if fixed is None else frozenset(fixed.tolist())
+    fixed_prints = frozenset(fixed.prints.tolist())
 
     def share(first: int, second: int, is_rare: bool, is_guarded: bool) -> bool:
         if texts[first].exchanges & texts[second].exchanges - fixed_prints:
@@ -85,7 +86,7 @@ PROMPT, ANSWER = 0, 1
 class _Runs:
     """The runs of tokens of some texts, by the number of the text."""
 
-    def __init__(self, texts: Sequence[RowTexts], fixed: Hashes | None) -> None:
+    def __init__(self, texts: Sequence[RowTexts], fixed: FixedParts) -> None:
         self._tokens = tokenise([each.prompt for each in texts]), tokenise([each.answer for each in texts])
         self._fixed = fixed
         self._known: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
@@ -94,22 +95,27 @@ class _Runs:
         """The runs of the prompt, and of the answer."""
         key = number, length
         if key not in self._known:
-            self._known[key] = self._own_runs(PROMPT, number, length), self._own_runs(ANSWER, number, length)
+            prints = self._fixed.prints
+            self._known[key] = (
+                self._own_runs(PROMPT, number, length, prints),
+                self._own_runs(ANSWER, number, length, prints),
+            )
         return self._known[key]
 
     def long_of(self, number: int) -> set[int]:
-        """The runs of the prompt that are too long for a fixed part."""
+        """The runs of the prompt that are too long for a fixed part, and no template's."""
         key = number, LONGEST_FIXED_PART + 1
         if key not in self._known:
-            self._known[key] = set(runs_of(self._tokens[PROMPT], *key)), set()
+            self._known[key] = self._own_runs(PROMPT, *key, self._fixed.templates), set()
         return self._known[key][PROMPT]
 
-    def _own_runs(self, part: int, number: int, length: int) -> set[int]:
+    def _own_runs(self, part: int, number: int, length: int, left_out: Hashes) -> set[int]:
+        """Args: left_out: fingerprints; runs that hold one are left out."""
         runs = runs_of(self._tokens[part], number, length)
-        if self._fixed is None or not len(self._fixed) or not runs:
+        if not len(left_out) or not runs:
             return set(runs)
         grams = np.array(runs_of(self._tokens[part], number, GRAM_TOKENS), np.uint64)
-        is_fixed = are_among(prints_of(grams).astype(np.uint64), self._fixed)
+        is_fixed = are_among(prints_of(grams).astype(np.uint64), left_out)
         before = np.concatenate([[0], np.cumsum(is_fixed)])
         has_fixed = before[length - GRAM_TOKENS + 1 :] > before[: len(runs)]
         return {run for run, has in zip(runs, has_fixed.tolist(), strict=True) if not has}

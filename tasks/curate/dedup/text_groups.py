@@ -6,7 +6,7 @@ links rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ LARGE_SHARE = 0.4
 """What more of all rows hold is a fixed part of their prompts, and no passage ..."""
 LEAST_ROWS = 8
 """... if at least so many do."""
+COMMON_SHARE = 0.05
+"""Boilerplate of more of all rows is a template, however long it is."""
 MOST_COUNTED = 20_000
 """Among more rows, those that hold boilerplate are not counted."""
 
@@ -59,6 +61,15 @@ class Candidates:
         return Candidates(np.concatenate([self.pairs, pairs]), is_rare)
 
 
+@dataclass(frozen=True)
+class FixedParts:
+    """Fingerprints of what many rows have in common, ascending: a run that holds one of them does not link two rows."""
+
+    prints: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
+    templates: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
+    """Those of them that are no passage's, however long the run is."""
+
+
 def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, common_share: float) -> Groups:
     """The fingerprints that link new rows with each other and with earlier ones, and the rows that hold them.
 
@@ -76,7 +87,12 @@ def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, c
     numbers = np.repeat(np.arange(len(starts)), sizes)
     rows = rows_of(entries)
     boilerplate = np.concatenate([boilerplate, rows[(sizes > most)[numbers] & (rows >= first_new)]])
-    fixed = _of_many(np.concatenate([entries, common]), max(LEAST_ROWS, int(LARGE_SHARE * total) + 1))
+    everything = np.concatenate([entries, common])
+    least = min(int(TEMPLATE_SHARE * total), max(most, int(COMMON_SHARE * total)))
+    fixed = FixedParts(
+        _of_many(everything, max(LEAST_ROWS, min(int(LARGE_SHARE * total), least) + 1)),
+        _of_many(everything, max(LEAST_ROWS, least + 1)),
+    )
     groups = Groups(known, first_new, rows, numbers, sizes, common_rows, most, np.unique(boilerplate), fixed)
     groups.keep((sizes > 1) & (sizes <= most) & ~groups.are_templates())
     return groups
@@ -95,7 +111,7 @@ class Groups:
         common_rows: int,
         most: int,
         boilerplate: Indices,
-        fixed: Hashes,
+        fixed: FixedParts,
     ) -> None:
         self._known = known
         self._first_new = first_new
@@ -108,7 +124,7 @@ class Groups:
         self.boilerplate = boilerplate
         """New rows that hold such a run: what follows it may be shared, and in no fingerprint of its own."""
         self.fixed = fixed
-        """Fingerprints that a large share of all rows hold, ascending."""
+        """What a large share of all rows hold."""
 
     def keep(self, is_kept: Marks) -> None:
         """Leaves out the other groups.

@@ -29,6 +29,11 @@ _NAME = regex.compile(r"(?<!^|[.!?\n]\s*)\p{Lu}[\w'’]*")
 """A word with a capital, unless a sentence begins with it."""
 
 
+def have_the_same_words(first: str, second: str) -> bool:
+    """Do the texts differ in punctuation, particles and words of courtesy at most?"""
+    return _words(first) == _words(second)
+
+
 def differ_in_wording_alone(first: str, second: str) -> bool:
     """Do the texts say the same?"""
     tokens = _words(first), _words(second)

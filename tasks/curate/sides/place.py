@@ -6,10 +6,14 @@ ever moves: a new row that would join two sides is dropped.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tasks.curate.dedup.known import TRAIN, VALID
+from tasks.curate.dedup.known import GOLDEN, TEST, TRAIN, VALID
+
+LEAST_ROWS = 10
+"""With fewer, a side may be empty: more rows are still to come."""
 
 
 @dataclass
@@ -86,6 +90,46 @@ def place(
             groups[first] = _Group(side_of(row), row)
         placed.sides[row] = (groups[first].side, groups[first].anchor)
     return placed
+
+
+def fill_empty_sides(
+    placed: Placed, rows_on: Counter[int], is_free: Callable[[int], bool], rank: Callable[[int], int]
+) -> None:
+    """Puts whole groups on the test or training side where that would be left without a row; no group is parted.
+
+    A few large groups may all come to one side by the hashes of their first rows, and nothing could be trained, or tested.
+
+    Args:
+        placed: of the new rows; changed.
+        rows_on: side → rows, of all, with the new ones as they are placed.
+        is_free: may the group that a row leads be moved? One that took the side of an earlier row may not.
+        rank: of a group's first row: the order in which groups are moved.
+    """
+    total = sum(rows_on[side] for side in (TRAIN, VALID, TEST, GOLDEN))
+    if total < LEAST_ROWS:
+        return
+    sizes = Counter(anchor for _, anchor in placed.sides.values())
+    side_of = {anchor: placed.sides[anchor][0] for anchor in sizes if anchor in placed.sides and is_free(anchor)}
+    ranked = sorted(side_of, key=rank)
+
+    def move(group: int, side: int) -> None:
+        rows_on[side_of[group]] -= sizes[group]
+        rows_on[side] += sizes[group]
+        side_of[group] = side
+        for row, (_, anchor) in placed.sides.items():
+            if anchor == group:
+                placed.sides[row] = side, anchor
+
+    if not rows_on[TRAIN]:
+        for group in ranked:
+            leaves_test = side_of[group] != TEST or rows_on[TEST] + rows_on[GOLDEN] > sizes[group]
+            if leaves_test and 2 * rows_on[TRAIN] < total:
+                move(group, TRAIN)
+    if not rows_on[TEST] + rows_on[GOLDEN]:
+        fitting = [group for group in ranked if 2 * sizes[group] <= total and rows_on[side_of[group]] > 0]
+        keeps = [group for group in fitting if side_of[group] != TRAIN or rows_on[TRAIN] > sizes[group]]
+        if keeps:
+            move(keeps[0], TEST)
 
 
 def _loser(first: int, second: int, root: Callable[[int], int], groups: dict[int, _Group]) -> int:

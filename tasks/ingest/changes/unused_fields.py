@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,8 @@ class UnusedFields:
             self._add(key for key in keys if key not in self.known)
         for column in self.turns:
             given = record.get(column)
+            if isinstance(given, str) and given.lstrip()[:1] in ("[", "{"):  # CSV and databases hold turns as text
+                given = _value_of(given)
             for turn in given if isinstance(given, list) else [given]:
                 if isinstance(turn, dict):
                     for key in turn:
@@ -54,6 +57,13 @@ class UnusedFields:
         for name in names:
             if len(self.fields) < MOST_FIELDS:
                 self.fields.add(name[:100])
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def note(source: str, fields: Iterable[str]) -> str:

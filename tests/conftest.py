@@ -49,8 +49,42 @@ def pytest_configure(config: pytest.Config) -> None:
         begin_session()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+WHOLE = {"make_project", "project", "strop", "tiny_bert", "tiny_gpt2", "tiny_llama", "tmp_path_factory", "warm"}
+"""Fixtures of tests that make a project, a model or a server: `make check` leaves them out."""
+THOROUGH = {
+    *(
+        "test_agrees_with_great_expectations",
+        "test_benchmarks",
+        "test_bounded_jinja",
+        "test_gate_statistics",
+        "test_linear",
+    ),
+    *(
+        "test_masks",
+        "test_memory",
+        "test_packing",
+        "test_policy",
+        "test_quick",
+        "test_server_security",
+        "test_typed_markers",
+    ),
+}
+"""Files whose tests take seconds each: statistics over many trials, texts made to be slow, every chat template. The same."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that make no project and take less than seconds")
+
+
+def is_fast(item: pytest.Item) -> bool:
+    return WHOLE.isdisjoint(getattr(item, "fixturenames", ())) and item.path.stem not in THOROUGH
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What may take longest begins first, or the last worker would run it alone."""
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if not is_fast(item)])
+        items[:] = [item for item in items if is_fast(item)]
     limits = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("timeout"))}
     items.sort(key=lambda item: (-limits.get(item, 0), item.get_closest_marker("chaos") is None))
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from tasks import paths
 from tasks.curate.cache import PARTS, SKETCHES, making, read_whole
-from tasks.curate.decide import Decided, decide
+from tasks.curate.decide import decide
+from tasks.curate.decided import Decided
 from tasks.curate.dedup.known import NOWHERE, Known
 from tasks.curate.dedup.sketch_file import SketchWriter, read_ids, read_sketch
 from tasks.curate.part import read_sides, write_part

@@ -11,14 +11,14 @@ Rows come in the order of their batches, so that one run over all of them decide
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.curate.decided import Change, Decided
 from tasks.curate.dedup.fixed_parts import share_more
 from tasks.curate.dedup.known import (
     BENCHMARK,
@@ -29,56 +29,19 @@ from tasks.curate.dedup.known import (
     TRAIN,
     Known,
 )
-from tasks.curate.dedup.minhash import SHINGLE_TOKENS
-from tasks.curate.dedup.near import Shingles, candidate_pairs, conflicting_pairs, leaders_of_duplicates, rows_alike
+from tasks.curate.dedup.near import conflicting_pairs, leaders_of_duplicates
+from tasks.curate.dedup.near_rows import near_rows
 from tasks.curate.dedup.shared_text import RowTexts, links_after_boilerplate, share_text
 from tasks.curate.dedup.sketch_file import Indices, Sketch
 from tasks.curate.dedup.text_groups import Candidates, FixedParts, candidates
-from tasks.curate.dedup.wording import MOST_OTHER_TOKENS, differ_in_wording_alone, have_the_same_words
 from tasks.curate.filters import NOTHING_LEFT
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.place import Placed, fill_empty_sides, place
-from tasks.records.segmentation import normalise
 
 PAIRS_AT_ONCE = 20_000
-MOST_ALIKE = 10
-"""A shingle that more rows have, of those which resemble each other, is a fixed part of their prompts."""
-
 
 Texts = Callable[[Known, Indices], list[RowTexts]]
 """Rows, and places among them → their texts."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """An earlier row that this batch takes out of the dataset."""
-
-    batch: int
-    """Place of its batch in the order of batches."""
-    index: int
-    """Its place in the batch."""
-    by: str
-    """Id of the row that it makes way for."""
-    reason: str
-    side: str
-    """Where it stood."""
-
-
-@dataclass
-class Decided:
-    """What becomes of a batch's rows, a value each."""
-
-    reason: list[str]
-    """Why it was dropped, or ""."""
-    field: list[str]
-    """The field at fault."""
-    value: list[str]
-    """What it was dropped for: the id of another row, or the offending text."""
-    side: npt.NDArray[np.int8]
-    """Place in SIDES."""
-    leader: list[str]
-    """The id of the earlier row whose side it took, or ""."""
-    changes: list[Change]
 
 
 def decide(
@@ -193,52 +156,10 @@ class _Fold:
 
     def _find_near_duplicates(self) -> None:
         """Drops near-duplicates, and links the rows that are near each other."""
-        pairs = candidate_pairs(self.known, self.first_new, self.sketch.bands)
-        if not len(pairs):
-            return
         least = self.settings.near_duplicate_threshold
-        rows = np.unique(pairs)
-        texts = dict(zip(rows.tolist(), self.texts(self.known, rows), strict=True))
-        similar, alone = Shingles(rows, [texts[row].input for row in rows.tolist()]).compare(pairs)
-        pairs, alone = pairs[similar >= least], alone[similar >= least]
-        if not len(pairs):
-            return
-        rows = np.unique(pairs)
-        outputs = Shingles(rows, [texts[row].output for row in rows.tolist()])
-        have_one_answer = outputs.compare(pairs)[0] >= least
-        others = rows_alike(self.known, self.first_new, self.sketch.bands, rows[rows >= self.first_new], MOST_ALIKE)
-        others = others[~np.isin(others, rows)]
-        everything = np.concatenate([rows, others])
-        order = np.argsort(everything)
-        every = [texts[row] for row in rows.tolist()] + (self.texts(self.known, others) if len(others) else [])
-        every = [every[number] for number in order]
-        alike = Shingles(everything[order], [each.input for each in every])
-        has_slot = alike.leave_out_common(MOST_ALIKE, [normalise(each.output) for each in every])
-        have_slots: npt.NDArray[np.bool_] = np.all(has_slot[np.searchsorted(everything[order], pairs)], axis=1)
-        shared = alike.shared(
-            pairs
-        )  # a name that many rows hold, and only one of these two, is no fixed part of theirs
-        differ_little = shared >= least * (shared + alone)
-        may_be_same = alone <= SHINGLE_TOKENS * MOST_OTHER_TOKENS
-        same: dict[int, list[int]] = defaultdict(list)
-        near: dict[int, list[int]] = defaultdict(list)
-        marks = zip(
-            may_be_same.tolist(), have_one_answer.tolist(), differ_little.tolist(), have_slots.tolist(), strict=True
-        )
-        for (first, second), (is_same, has_one_answer, differs_little, has_slots) in zip(
-            pairs.tolist(), marks, strict=True
-        ):
-            one, other = texts[first], texts[second]
-            is_same &= has_one_answer or not differs_little
-            is_same = is_same and differ_in_wording_alone(one.input, other.input)
-            if is_same or differs_little:
-                near[second].append(first)
-            if has_slots and not differs_little:  # a word more in a short slot is another question
-                is_same = is_same and have_the_same_words(one.input, other.input)
-            if is_same and has_one_answer and differ_in_wording_alone(one.output, other.output):
-                same[second].append(first)
+        near, same = near_rows(self.known, self.first_new, self.sketch.bands, least, self._texts_of)
         for row in sorted(near):
-            self._follow(row, [each for each in near[row] if self._leads(each)], same[row])
+            self._follow(row, [each for each in near[row] if self._leads(each)], same.get(row, []))
 
     def _leads(self, row: int) -> bool:
         """Do others go by it? A golden or benchmark row that is gone guards nothing any more."""

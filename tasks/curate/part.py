@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.curate.cache import read_whole
-from tasks.curate.decide import Decided
+from tasks.curate.decided import Decided
 from tasks.curate.dedup.known import BENCHMARK, GOLDEN, NOWHERE, SIDES
 from tasks.records.row import CHANGE_SCHEMA, CLEANED_FIELDS, CURATED_SCHEMA, QUARANTINE_SCHEMA
 from tasks.runtime.files import ParquetStream, canonical_json, write_json

@@ -45,7 +45,7 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Path(name).write_text("{}\n", encoding="utf-8")
     damaged = {"instruction": "第一个？", "input": "", "output": "坏\ufffd"}
     questions = [{**record, "key": number} for number, record in enumerate([*qa_records(399), damaged])]
-    write_jsonl(Path("inbox/news.jsonl"), [*topic_records(60), {"text": "x", "label": 3}])
+    write_jsonl(Path("inbox/news.jsonl"), [*topic_records(60), {"text": "x", "label": 3.5}])
     write_jsonl(Path("inbox/qa.jsonl"), questions)
     collect(SOURCES)
 

@@ -20,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 WAITING = """def render():
     import os, time
-    from tasks.runtime.import_closure import import_closure
-from tasks.runtime.import_closure import import_closure
-from tasks.runtime.parent_watchdog import end_with_parent
+    from tasks.runtime.parent_watchdog import end_with_parent
     end_with_parent()
     hold = Path(os.environ["HOLD"])
     if hold.exists():

@@ -27,7 +27,7 @@ SOURCES = [
     {"name": "news", "path": "inbox/news*.jsonl", "shape": "text_label", "family": "topic"},
     {"name": "qa", "path": "inbox/qa*.jsonl", "shape": "alpaca", "family": "qa"},
 ]
-BAD = [{"text": "", "label": "sport"}, {"text": "a", "label": ""}, {"text": "a", "label": 1}]
+BAD = [{"text": "", "label": "sport"}, {"text": "a", "label": ""}, {"text": "a", "label": 1.5}]
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tasks.runtime.terminal_text import can_carry
+from tasks.runtime.terminal_text import can_encode
 from tasks.runtime.visible_text import shown_in_json
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def began() -> float:
 def print_json(value: Any) -> None:
     """JSON that says the same on every terminal: what one cannot carry, or would act on, is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    if not can_carry(text, sys.stdout.encoding):
+    if not can_encode(text, sys.stdout.encoding):
         text = json.dumps(value, indent=2, default=str)
     print(shown_in_json(text))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
         return [Batch(**entry) for entry in read_json(path)["batches"]]
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"not a manifest ({damage(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
+            f"not a manifest ({damage_reason(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
         ) from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_round(path: Path = paths.ROUND) -> Round:
         raise DataError("not found", where=str(path), fix="Begin the round: python -m tasks ingest") from error
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"not a round ({damage(error)})", where=str(path), fix="Begin it anew: strop run --rejudge"
+            f"not a round ({damage_reason(error)})", where=str(path), fix="Begin it anew: strop run --rejudge"
         ) from error
 
 

@@ -88,7 +88,7 @@ def hand_over(stage: str | None = None) -> None:
     if stage is not None:
         made = set(outputs_of(paths.DVC_YAML, stage))
         _share(Path.cwd(), root, [name for name in _outputs(Path()) if name in made], snapshot.began)
-    copy_all(paths.REPORTS, root / paths.REPORTS, but=_of_others(root / paths.REPORTS))
+    copy_all(paths.REPORTS, root / paths.REPORTS, keep=_of_others(root / paths.REPORTS))
     for path in (paths.ROUND, paths.START, paths.DVC_LOCK):
         if path.exists():
             _copy(path, root / path)

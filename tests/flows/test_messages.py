@@ -37,7 +37,7 @@ def test_the_doctor_finds_conflict_markers_in_dvc_lock(project: Path) -> None:
     finding = examine._told("dvc", examine._dvc)
     assert finding.state == "wrong"
     assert "dvc.lock" in finding.told
-    assert finding.fix == "Remove it, then run again: what is unchanged comes from DVC's cache"
+    assert finding.fix == "Remove it, then run again: unchanged outputs are restored from DVC's cache"
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

@@ -52,4 +52,4 @@ def test_what_is_no_pattern_is_told() -> None:
 def test_a_pattern_that_calls_itself_or_a_group_is_refused_before_it_fills_the_memory(text: str) -> None:
     with pytest.raises(ValueError, match="it calls one of its groups, or itself"):
         bounded_regex.compile_pattern(text)
-    assert bounded_regex.is_found(bounded_regex.compile_pattern(regex.escape(text)), text)
+    assert bounded_regex.has_match(bounded_regex.compile_pattern(regex.escape(text)), text)

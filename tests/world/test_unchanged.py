@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.vcs.dvc_fast_status import is_unchanged, remember, stamp
+from tasks.vcs.dvc_fast_status import is_unchanged, save_clean_digest, stat_digest
 
 DVC_YAML = """
 stages:
@@ -28,7 +28,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    remember(stamp())
+    save_clean_digest(stat_digest())
     return tmp_path
 
 
@@ -53,7 +53,7 @@ def test_a_file_written_again_is_a_change_even_with_as_many_bytes(clean: Path, n
 def test_files_that_come_and_go_are_changes(clean: Path) -> None:
     (clean / "data/raw/a/2.parquet").write_text("2")
     assert not is_unchanged()
-    remember(stamp())
+    save_clean_digest(stat_digest())
     (clean / "data/curated/1.parquet").unlink()
     assert not is_unchanged()
 

@@ -119,7 +119,7 @@ def test_dvc_warns_of_no_empty_file_where_nothing_was_decided(project: Path) -> 
 
 def test_a_failed_stage_is_named_after_its_own_line(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text("word: fail\n")
-    with pytest.raises(VersioningError, match="stage `curate` failed; its reason stands above"):
+    with pytest.raises(VersioningError, match="stage `curate` failed; the reason is printed above"):
         dvc_pipeline.reproduce("curate")
     assert capfd.readouterr().err == "strop: the reason\n"
 
@@ -181,7 +181,7 @@ def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatc
     try:
         wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
         assert other.poll() is None
-        with pytest.raises(VersioningError, match="another process still works on the same data"):
+        with pytest.raises(VersioningError, match="another process still uses the same data"):
             dvc_pipeline.reproduce("curate")
     finally:
         os.killpg(other.pid, 9)

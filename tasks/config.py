@@ -29,7 +29,7 @@ from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
 from tasks.runtime.plurals import count_of
-from tasks.runtime.redaction.settings import NAMED_INSTEAD, naked_addresses
+from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
 from tasks.validate.settings import ValidateSettings
 
@@ -120,8 +120,8 @@ def _location(mistake: Any) -> tuple[Any, ...]:
 def _written_secrets(document: Any) -> list[tuple[int, str]]:
     """Addresses with a password or token written out, as (line, text)."""
     return [
-        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {NAMED_INSTEAD}")
-        for location, secret in naked_addresses(document)
+        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {USE_A_VARIABLE}")
+        for location, secret in literal_secrets_in_addresses(document)
     ]
 
 

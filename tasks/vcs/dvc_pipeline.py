@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.errors import VersioningError
 from tasks.runtime.files import md5_of
-from tasks.runtime.redaction.tool_configs import written_secret
+from tasks.runtime.redaction.tool_configs import first_secret
 from tasks.vcs.dvc_fast_status import is_unchanged
 from tasks.vcs.dvc_outputs import dataset_version, output_hashes
 from tasks.vcs.dvc_repo import default_remote, with_remote_errors, with_repo
@@ -117,7 +117,7 @@ def require_private_secrets() -> None:
     Raises:
         VersioningError: the password or key of a remote is in it.
     """
-    if (secret := written_secret(paths.DVC_CONFIG)) is not None:
+    if (secret := first_secret(paths.DVC_CONFIG)) is not None:
         section, key = secret
         name = section.partition(" ")[2].strip("\"'") or "NAME"
         fix = f"Store it outside git: dvc remote modify --local {name} {key} VALUE, and remove it from .dvc/config"

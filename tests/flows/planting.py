@@ -34,7 +34,7 @@ SECRETS = {
 }
 
 
-def _spellings() -> dict[str, set[bytes]]:
+def _encodings() -> dict[str, set[bytes]]:
     """A secret as it is, quoted for an address, and as a header of basic authentication carries it."""
     found = {}
     for name, secret in SECRETS.items():
@@ -44,7 +44,7 @@ def _spellings() -> dict[str, set[bytes]]:
 
 
 def leaks(content: bytes) -> list[str]:
-    return [name for name, spellings in _spellings().items() if any(each in content for each in spellings)]
+    return [name for name, encodings in _encodings().items() if any(encoding in content for encoding in encodings)]
 
 
 def searched(*folders: Path) -> dict[str, list[str]]:

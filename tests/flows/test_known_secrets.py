@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, unquote
 import pytest
 
 from tasks.runtime.redaction.known import without_known
-from tasks.runtime.redaction.tool_configs import written_secret
+from tasks.runtime.redaction.tool_configs import first_secret
 
 SLASHED = "/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMI/K7MDENG"
 """A key may begin with a slash: one of 64 of AWS does."""
@@ -29,7 +29,7 @@ def test_a_secret_that_begins_with_a_slash_is_known_and_a_path_is_none(
     (project / ".dvc/config.local").write_text(config)
     assert SLASHED not in without_known(text)
     (project / ".dvc/config").write_text(config)
-    assert written_secret(project / ".dvc/config") == ('remote "a"', "secret_access_key")
+    assert first_secret(project / ".dvc/config") == ('remote "a"', "secret_access_key")
 
 
 @pytest.mark.parametrize(

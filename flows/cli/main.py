@@ -20,7 +20,7 @@ import typer
 from flows.cli import build, chat, contract, data, inspect, promote, quarantine, registry, rows
 from flows.cli import run as running
 from flows.cli.common import begin
-from tasks.errors import StropError, told_by_disk
+from tasks.errors import StropError, disk_message
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown
 
@@ -116,7 +116,7 @@ def run(arguments: list[str], began: float | None = None) -> int:
         rich_format_error(error)  # type: ignore[arg-type]
         return error.exit_code
     except Exception as error:
-        if told := told_by_disk(error):  # whatever a library made of it
+        if told := disk_message(error):  # whatever a library made of it
             return _fail(told)
         raise
 

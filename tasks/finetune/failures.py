@@ -79,6 +79,6 @@ def telling_of_a_full_disk(checkpoints: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError) or not any(words in str(error) for words in FULL):
-            raise  # Python's own are told by `tasks.errors.told_by_disk`
+            raise  # Python's own are told by `tasks.errors.disk_message`
         fix = "Free some (`dvc gc -w -T`, old folders in .strop/checkpoints), then run again: it goes on from the last whole one"
         raise Mishap("no space left for a checkpoint", where=str(checkpoints), fix=fix) from error

@@ -43,8 +43,8 @@ AS_OUR_STAGES_DO = """
 try:
     globals()[sys.argv[1]]()
 except Exception as error:
-    from tasks.errors import told_by_disk
-    sys.exit(f"strop: {told_by_disk(error)}")
+    from tasks.errors import disk_message
+    sys.exit(f"strop: {disk_message(error)}")
 """
 """The toy's stages end as `python -m tasks` does where the disk is full."""
 

@@ -134,7 +134,7 @@ def installed() -> Iterator[None]:
     install()
     yield
     logging.setLogRecordFactory(before)
-    errors.redact_by(str)
+    errors.set_redaction(str)
 
 
 @pytest.mark.usefixtures("installed")

@@ -152,7 +152,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(project: Path, strop: Calla
         path.mkdir(parents=True)
         code, _, err = strop("status")
         assert code == 1
-        assert err.startswith(f"strop: {path}: something else stands in the place of a file")
+        assert err.startswith(f"strop: {path}: not a file or folder as expected")
         assert err.count("\n") == 1
         path.rmdir()
 

@@ -21,7 +21,7 @@ from tasks import paths
 from tasks.errors import VersioningError
 from tasks.state.decisions import begin_decisions, read_decisions, record_decision
 from tasks.vcs import dvc_outputs, dvc_pipeline, git
-from tasks.workspace.snapshot_commit import commit_beside
+from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 PIPELINE = """
 stages:
@@ -216,7 +216,7 @@ def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
 
 def version_one() -> str:
     run_all()
-    commit = commit_beside("one").commit
+    commit = make_snapshot_commit("one").commit
     git.create_tag("tiny@v1", commit)
     Path("data/raw/a").write_text("A")
     dvc_pipeline.add_raw()

@@ -43,7 +43,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def install() -> None:
     """Redacts Strop's errors and the log records of all libraries from now on. May be called again."""
-    errors.redact_by(redact)
+    errors.set_redaction(redact)
     factory = logging.getLogRecordFactory()
     if getattr(factory, "redacts", False):
         return

@@ -1,7 +1,7 @@
-"""A run on a snapshot: what is edited, deleted or checked out meanwhile belongs to the next run.
+"""A run on a snapshot: later changes in the project (edits, deletions, checkouts) belong to the next run.
 
     with on_a_snapshot() as config:
-        ...                             # in .strop/work, on the inputs as they were
+        ...                             # in .strop/work, on the inputs at the start of the run
 
 docs/decisions/0017-a-run-works-on-a-snapshot.md
 """
@@ -17,7 +17,7 @@ from tasks.config import PipelineConfig, load_config
 from tasks.runtime.run_origin import project
 
 ROOMS = ("base", "ingest", "lineage", "promote", "register", "tracking")
-"""What the process of the flow runs itself; stages are processes of their own, which import the snapshot's code."""
+"""Rooms that run in the flow's process; stages run in processes of their own, which import the snapshot's code."""
 
 STAGES_ALONE = (
     *("answer_loops", "answer_text", "answer_tokens", "decoding", "helpers", "judging", "memory", "similarity"),
@@ -29,15 +29,15 @@ IN_CHILDREN = (
     "tasks.base.precision",
     *(f"tasks.{name}" for name in STAGES_ALONE),
 )
-"""Modules that this process never imports: torch and scipy come with them."""
+"""Modules that this process never imports: they import torch and scipy."""
 
 
 @contextmanager
 def on_a_snapshot() -> Iterator[PipelineConfig]:
-    """The folder of a run as the working directory, and its parameters. At the end the project has what the run made.
+    """Changes to the folder of a run, and yields its parameters. At the end, the run's files are copied to the project.
 
     Raises:
-        StropError: there is no git repository, or params.yaml is wrong.
+        StropError: there is no git repository, or params.yaml is invalid.
     """
     from tasks.workspace.run_folder import begin, hand_over
 
@@ -48,19 +48,19 @@ def on_a_snapshot() -> Iterator[PipelineConfig]:
         try:
             yield config
         finally:
-            with chdir(work):  # a thread that was interrupted may have been in the project
+            with chdir(work):  # an interrupted thread may have changed to the project
                 hand_over()
 
 
 @contextmanager
 def in_the_project() -> Iterator[None]:
-    """From the folder of a run back to the project, for what is not of the snapshot: sources, raw rows."""
+    """Changes from the folder of a run to the project, for files outside the snapshot: sources, raw rows."""
     with chdir(project()):
         yield
 
 
 def load_code() -> None:
-    """Imports every module that this process may need, or code that is edited later would be imported half-way."""
+    """Imports all modules that this process may need: a later import could load code that was edited during the run."""
     import flows
     import tasks
 

@@ -17,7 +17,7 @@ from tasks.runtime.files import read_json, write_text
 from tasks.runtime.linked_folder import copy_file, link_by_name, remove
 from tasks.runtime.run_origin import MARK
 from tasks.vcs import git
-from tasks.workspace.inputs import LIVE, NEEDED, OURS, STATE, Inputs, dependencies_of, list_inputs
+from tasks.workspace.inputs import LIVE, OUR_FOLDERS, REQUIRED, STATE, Inputs, dependencies_of, list_inputs
 
 MAX_TRIES = 5
 """Then the run begins, even if a file changes all the time, such as a log in git."""
@@ -92,7 +92,7 @@ def remove_others(work: Path, kept: Collection[str]) -> None:
 def _input_files(inputs: Inputs, work: Path) -> Iterator[tuple[str, bool]]:
     """(name, is it in the tree) of every file to copy; symbolic links are followed."""
     seen: set[str] = set()
-    followed = (*(f"{folder}/" for folder in OURS), *(str(path) for path in NEEDED))
+    followed = (*(f"{folder}/" for folder in OUR_FOLDERS), *(str(path) for path in REQUIRED))
     for name in inputs.names:
         if name.startswith(tuple(f"{folder}/" for folder in LIVE)):
             continue

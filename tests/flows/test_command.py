@@ -70,7 +70,7 @@ def test_a_report_of_another_kind_is_one_line_in_status(configured: Path, strop:
     path.write_text("[1, 2]")
     code, out, err = strop("status")
     assert (code, out) == (1, "")
-    assert err == f"strop: {path}: damaged (no mapping). Remove it, then run again\n"
+    assert err == f"strop: {path}: damaged (not a mapping). Remove it, then run again\n"
 
 
 def test_a_damaged_note_of_what_was_clean_is_no_note(project: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_batch_is_excluded_and_included_by_the_start_of_its_id(strop: Any, con
     )
     code, _, err = strop("data", "exclude", "ab")
     assert code == 1
-    assert "2 batches begin so" in err
+    assert "2 batches match" in err
     assert strop("data", "exclude", "ab12", "--why", "labels are shuffled")[0] == 0
     code, _, err = strop("data", "exclude", "ab12")
     assert code == 1
@@ -257,7 +257,7 @@ def test_a_source_is_read_again_under_its_present_settings(strop: Any, configure
     ingest_sources(load_config().ingest)
     add_raw()
     code, out, _ = strop("data", "reread", "news")
-    assert (code, "there is nothing to do" in out) == (0, True)
+    assert (code, "; nothing to do." in out) == (0, True)
     write_params(configured, params(tmp_path / "no-model", [SOURCE | {"family": "sentiment"}]))
     told = json.loads(strop("data", "reread", "news", "--json")[1])
     assert (told["rows"], told["changed"]) == (3, ["family topic → sentiment"])

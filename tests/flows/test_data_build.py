@@ -74,7 +74,7 @@ def test_an_endpoint_that_is_not_there_is_told_in_a_line(strop: Any, project: Pa
     assert "what was answered is kept" in err
     code, out, _ = strop("data", "build", "--dry-run")
     assert code == 0
-    assert "at least 8 answers would be asked for" in out
+    assert "at least 8 answers would be generated" in out
 
 
 def test_a_recipe_that_is_not_there_and_a_project_without_any_are_told(strop: Any, project: Path) -> None:

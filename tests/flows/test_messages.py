@@ -34,7 +34,7 @@ def test_the_doctor_finds_conflict_markers_in_dvc_lock(project: Path) -> None:
     write_params(project, params("x", []))
     subprocess.run(["git", "init", "-q"], check=True)
     paths.DVC_LOCK.write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: 1}\n>>>>>>> other\n")
-    finding = examine._told("dvc", examine._dvc)
+    finding = examine._checked("dvc", examine._dvc)
     assert finding.state == "wrong"
     assert "dvc.lock" in finding.told
     assert finding.fix == "Remove it, then run again: unchanged outputs are restored from DVC's cache"
@@ -54,7 +54,7 @@ def test_the_quarantine_shows_row_and_reason_at_any_width_beside_chinese_values(
     assert "encoding_damage" in text
     assert "duplicate" in text
     assert all(len(line) <= width for line in text.splitlines())
-    assert width < 140 or "an equal row came before" in text
+    assert width < 140 or "duplicate of an earlier row" in text
 
 
 def test_the_gate_says_which_rows_its_overall_score_leaves_out() -> None:

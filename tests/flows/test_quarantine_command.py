@@ -82,10 +82,10 @@ def test_a_row_is_shown_whole_with_whether_it_may_be_released(strop: Any, held: 
     shown = json.loads(strop("show", "00000001", "--json")[1])
     assert (shown["room"], shown["may_be_released"], shown["record"]) == ("validate", True, held[1]["record"])
     assert json.loads(strop("show", "0000000b", "--json")[1])["may_be_released"] is False
-    assert "it overlaps rows that models are tested on" in strop("show", "0000000b")[1]
+    assert "it overlaps with test rows" in strop("show", "0000000b")[1]
     code, _, err = strop("show", "0000")
     assert code == 1
-    assert "row 0000: 6 rows begin so. See: strop quarantine list" in err
+    assert "row 0000: 6 rows match. See: strop quarantine list" in err
     assert "no such row in quarantine" in strop("show", "ffffffff")[2]
 
 
@@ -100,9 +100,9 @@ def test_an_export_has_every_row_and_no_formula(strop: Any, held: Any, tmp_path:
         cells = list(csv.DictReader(file))
     assert [row["value"] for row in cells] == ["'@好", '\'=HYPERLINK("http://a")']
     assert not [cell for row in cells for cell in row.values() if cell.lstrip().startswith(("=", "+", "-", "@"))]
-    assert "is there already" in strop("export", str(table))[2]
-    assert "Call it .jsonl or .csv" in strop("export", str(tmp_path / "rows.xlsx"))[2]
-    assert "no refused row is like that" in strop("export", str(tmp_path / "b.csv"), "--reason", "x")[2]
+    assert "exists already" in strop("export", str(table))[2]
+    assert "Use .jsonl or .csv" in strop("export", str(tmp_path / "rows.xlsx"))[2]
+    assert "no refused row matches" in strop("export", str(tmp_path / "b.csv"), "--reason", "x")[2]
 
 
 def test_a_decision_needs_a_reason_and_a_row(strop: Any, held: Any) -> None:
@@ -121,7 +121,7 @@ def test_rows_are_released_together_but_for_those_that_cannot_be(strop: Any, hel
     assert {each.why for each in read_decisions()} == {"looked through"}
     again = json.loads(strop("release", "--source", "news", "--why", "twice", "--json")[1])
     assert (again["decisions"], again["already"]) == ([], 4)
-    for row, told in ((held[4], "the record is no row"), (held[6], "it overlaps rows that models are tested on")):
+    for row, told in ((held[4], "the record could not be parsed into a row"), (held[6], "it overlaps with test rows")):
         code, _, err = strop("release", row["row_id"][:10], "--why", "please")
         assert code == 1
         assert f"row {row['row_id']}: cannot be released: {told}" in err

@@ -242,7 +242,7 @@ def test_the_address_of_a_schedule_is_trusted_only_from_this_user_and_while_it_l
         assert running_schedule() is None  # its port may be anybody's now
     write_private(address, json.dumps(holder))
     address.chmod(0o666)
-    with pytest.raises(StropError, match="may be written by other users"):
+    with pytest.raises(StropError, match="is writable by other users"):
         running_schedule()
     address.chmod(0o600)
     withdraw()

@@ -46,7 +46,7 @@ def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
     assert set(told["labels"]) == set(LABELS)
     assert sum(told["labels"].values()) == pytest.approx(1)
     assert told["probability"] == max(told["labels"].values()) == told["labels"][told["label"]]
-    model = inference.load_speaker(load_config(), "champion", must_speak=False).model
+    model = inference.load_model(load_config(), "champion", must_generate=False).model
     ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), ["The match 进球了"], 128)[0]
     logits = head_logits(model, [ids], 1)[0]
     assert told["label"] == LABELS[logits.index(max(logits))]
@@ -63,7 +63,9 @@ def test_a_text_longer_than_the_model_reads_gets_a_label_too(strop: Strop) -> No
 def test_a_model_of_labels_does_not_chat(strop: Strop) -> None:
     code, _, err = strop("chat")
     assert code == 1
-    assert "champion, version 1 does not speak: it tells business, 体育, tech apart" in " ".join(err.split())
+    assert "champion, version 1 is a classifier (business, 体育, tech): it does not generate text" in " ".join(
+        err.split()
+    )
     assert "strop generate" in err
 
 
@@ -72,10 +74,10 @@ def test_a_reward_model_says_what_it_is(command: tuple[str, ...], strop: Strop) 
     write_json(paths.MODEL / "labels.json", ["reward"])
     code, _, err = strop(*command)
     assert code == 1
-    assert "is a reward model: it scores answers, and gives none" in " ".join(err.split())
+    assert "is a reward model: it does not generate text" in " ".join(err.split())
 
 
 def test_a_base_without_a_head_says_so(strop: Strop) -> None:
     code, _, err = strop("generate", "Hello", "--to", "base")
     assert code == 1
-    assert "the base has no head of labels yet" in " ".join(err.split())
+    assert "the base has no classification head yet" in " ".join(err.split())

@@ -20,7 +20,7 @@ from flows import inference
 from flows.cli import main
 from flows.report.markdown import as_markdown
 from flows.report.summary import read_summary
-from flows.report.terminal import tell_summary
+from flows.report.terminal import print_summary
 from flows.runtime.console import VisibleConsole
 from tasks.config import load_config
 from tasks.curate import stage as curate
@@ -81,7 +81,7 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
-    monkeypatch.setattr(inference, "load_speaker", lambda *_, **__: inference.Speaker("base", None, None))
+    monkeypatch.setattr(inference, "load_model", lambda *_, **__: inference.LoadedModel("base", None, None))
     monkeypatch.setattr(inference, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
     monkeypatch.setattr(diff, "difference", _difference)
     return place
@@ -167,7 +167,7 @@ def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
     summary = read_summary(load_config())
     summary = type(summary)(**{**vars(summary), "answers": answers})
     out = io.StringIO()
-    tell_summary(VisibleConsole(file=out, width=3000, force_terminal=True), summary)
+    print_summary(VisibleConsole(file=out, width=3000, force_terminal=True), summary)
     assert "[bold red]x" in out.getvalue()
     assert "evil.example\x1b\\" not in out.getvalue()
     assert [each for each in RAW if each in out.getvalue().replace("\x1b[", "")] == []
@@ -277,16 +277,16 @@ def test_every_command_works_in_terminals_of_other_encodings(
                     json.loads(out)
         out = terminal.run("rows", "why", row)[1]
         assert ("城市" if encoding == "gbk" else "\\u57ce\\u5e02") in out
-        assert "·" in out if encoding != "ascii" else " - held it out" in out
+        assert "·" in out if encoding != "ascii" else " - held out by" in out
         assert json.loads(terminal.run("rows", "why", row, "--json")[1])["content"]["output"].endswith("مرحبا 0")
         for line in (["--help"], ["config"], ["run", "--nonsense"], ["quarantine", "show", "城市"]):
             assert terminal.run(*line)[0] in (0, 1, 2)
 
 
 def _first_refused() -> str:
-    from flows.cli.quarantine_query import Wanted, read_refused
+    from flows.cli.quarantine_query import RowQuery, read_refused
 
-    return str(read_refused(Wanted(source="qa")).to_pylist()[0]["row_id"])
+    return str(read_refused(RowQuery(source="qa")).to_pylist()[0]["row_id"])
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str
         [sys.executable, "-m", "flows.cli.main", "status"], env=os.environ | locale, capture_output=True, check=False
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
-    assert b"Where to look next" in done.stdout
+    assert b"Next commands" in done.stdout
 
 
 def test_a_reader_that_goes_away_ends_nothing_in_a_traceback(hostile: Path) -> None:

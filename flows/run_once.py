@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flows.change_check import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
 from flows.return_to_champion import follow_ledger
-from flows.runtime.environment import prepare_environment, show_only_our_lines
+from flows.runtime.environment import prepare_environment, silence_libraries
 from flows.runtime.lock import one_run_at_a_time
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
@@ -37,7 +37,7 @@ def run_once(rejudge: bool = False) -> Outcome:
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)
-        show_only_our_lines()
+        silence_libraries()
         from flows.runtime.prefect_server import ensure_server, reporting_lost_server
 
         with reporting_lost_server():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.runtime.environment import SCHEDULED, show_only_our_lines
+from flows.runtime.environment import SCHEDULED, silence_libraries
 from flows.runtime.lock import one_schedule
 from tasks.errors import StropError
 
@@ -62,7 +62,7 @@ def serve(when: When) -> None:
         StropError: there is no server, and none can be started.
     """
     with one_schedule():
-        show_only_our_lines()
+        silence_libraries()
         from flows.runtime.prefect_server import ensure_server, reporting_lost_server, require_server
         from flows.runtime.proxies import start_runs_without_proxies
         from flows.runtime.schedule_address import SECRET_FILE

@@ -77,7 +77,7 @@ def verdict_line(summary: Summary) -> str:
 
 def _data(data: Data) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    table.add_column(justify="is_correct")
+    table.add_column(justify="right")
     table.add_column()
     table.add_column(overflow="fold")
     for line in lines_of(data):
@@ -112,9 +112,9 @@ def _scores(summary: Summary) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("family")
     table.add_column("measure", style="dim")
-    table.add_column("rows", justify="is_correct")
+    table.add_column("rows", justify="right")
     for role in roles:
-        table.add_column(role_name(summary, role), justify="is_correct", no_wrap=True)
+        table.add_column(role_name(summary, role), justify="right", no_wrap=True)
     for family in summary.families:
         style = "bold" if family.family == "overall" else ""
         table.add_row(*_score_row(family, roles), style=style)

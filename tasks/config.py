@@ -44,7 +44,7 @@ class PipelineConfig(Settings):
     ingest: IngestSettings
     """Where instructions are collected."""
     build: BuildSettings = BuildSettings()
-    """Instruction rows that are made, where too few are collected."""
+    """Generated instruction rows, if too few are collected."""
     validate_: ValidateSettings = Field(alias="validate")
     """How much of a batch may be refused."""
     curate: CurateSettings

@@ -29,8 +29,8 @@ def versions(as_json: Json = False) -> int:
     recorded, unrecorded = dataset_version(), unrecorded_dataset()
     now = unrecorded or recorded
     if as_json:
-        known = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
-        print_json({"now": now, "recorded": recorded, "versions": known})
+        rows = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
+        print_json({"now": now, "recorded": recorded, "versions": rows})
         return 0
     from rich.table import Table
 

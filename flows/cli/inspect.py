@@ -166,10 +166,10 @@ def doctor(as_json: Json = False) -> int:
     from flows.doctor.examine import examine
 
     findings = examine()
-    is_well = all(finding.state != "wrong" for finding in findings)
+    is_ok = all(finding.state != "wrong" for finding in findings)
     if as_json:
-        print_json({"ok": is_well, "findings": [asdict(finding) for finding in findings]})
-        return 0 if is_well else 1
+        print_json({"ok": is_ok, "findings": [finding.as_dict() for finding in findings]})
+        return 0 if is_ok else 1
     from rich.table import Table
     from rich.text import Text
 
@@ -180,9 +180,9 @@ def doctor(as_json: Json = False) -> int:
     }
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        text = Text(shown(finding.told))
+        text = Text(shown(finding.text))
         if finding.fix:
             text.append(f"\n→ {shown(finding.fix)}", style="bold")
         table.add_row(marks[finding.state], finding.name, text)
     console().print(table)
-    return 0 if is_well else 1
+    return 0 if is_ok else 1

@@ -110,7 +110,9 @@ def forget(
     )
     if made:
         fate = "are removed too" if erase else "stay: forget them too if necessary"
-        out.print(f"{len(made):,} rows were made from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}")
+        out.print(
+            f"{len(made):,} rows were generated from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}"
+        )
     if trained:
         out.print(f"Versions trained on them: {', '.join(f'v{version}' for version in trained)}")
     if erase and not dry_run:

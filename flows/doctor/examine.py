@@ -23,8 +23,11 @@ MIN_FREE_DISK = 5 * GB
 class Finding:
     name: str
     state: Literal["ok", "note", "wrong"]
-    told: str
+    text: str
     fix: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "state": self.state, "told": self.text, "fix": self.fix}
 
 
 def examine() -> list[Finding]:
@@ -64,8 +67,8 @@ def _checked(name: str, check: Callable[[], Finding]) -> Finding:
 
 
 def _wrong(name: str, error: StropError) -> Finding:
-    told = f"{error.where}: {error.what}" if error.where else error.what
-    return Finding(name, "wrong", told.strip(), error.fix)
+    text = f"{error.where}: {error.what}" if error.where else error.what
+    return Finding(name, "wrong", text.strip(), error.fix)
 
 
 def _python() -> Finding:
@@ -96,13 +99,13 @@ def _precision(config: PipelineConfig) -> Finding:
 
     settings = [("finetune.precision", value) for value in config.finetune.precisions()]
     settings.append(("evaluate.precision", config.evaluate.precision))
-    told = f"auto is {best_precision()} on {processor_name()}"
-    told += "".join(f"; {name} is {value}" for name, value in settings if value != "auto")
+    text = f"auto is {best_precision()} on {processor_name()}"
+    text += "".join(f"; {name} is {value}" for name, value in settings if value != "auto")
     emulated = [name for name, value in settings if emulation_note(value)]
     if emulated:
         fix = f"Set {' and '.join(emulated)}: auto"
-        return Finding("precision", "note", f"{told}; {emulation_note('bf16')}", fix)
-    return Finding("precision", "ok", told)
+        return Finding("precision", "note", f"{text}; {emulation_note('bf16')}", fix)
+    return Finding("precision", "ok", text)
 
 
 def _gpu() -> Finding:
@@ -123,18 +126,18 @@ def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    told = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
+    text = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
     if memory.available < 2 * GB:
-        return Finding("memory", "note", told, "Close other programs: a stage may need more than 2 GB")
-    return Finding("memory", "ok", told)
+        return Finding("memory", "note", text, "Close other programs: a stage may need more than 2 GB")
+    return Finding("memory", "ok", text)
 
 
 def _disk() -> Finding:
     usage = shutil.disk_usage(Path.cwd())
-    told = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
+    text = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
     if usage.free < MIN_FREE_DISK:
-        return Finding("disk", "wrong", told, "Free some: dvc gc -w -T, old folders in .strop/")
-    return Finding("disk", "ok", told)
+        return Finding("disk", "wrong", text, "Free some: dvc gc -w -T, old folders in .strop/")
+    return Finding("disk", "ok", text)
 
 
 def _git() -> Finding:
@@ -175,16 +178,16 @@ def _registry(config: PipelineConfig) -> Finding:
     registry = open_registry(config)
     champion = champion_of(read_ledger(registry.model))
     alias, serves = registry.alias("champion"), champion.version if champion else None
-    told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
+    text = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
         fix = "The next run sets the alias: strop run"
         return Finding(
             "registry",
             "note",
-            f"{told}; its alias `champion` is at {_version_name(alias)}, the ledger's champion is {_version_name(serves)}",
+            f"{text}; its alias `champion` is at {_version_name(alias)}, the ledger's champion is {_version_name(serves)}",
             fix,
         )
-    return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
+    return Finding("registry", "ok", f"{text}, champion {f'v{serves}' if serves else 'none yet'}")
 
 
 def _version_name(version: int | None) -> str:
@@ -223,15 +226,15 @@ def _training(config: PipelineConfig) -> Finding:
     trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"
     is_gpu = torch.cuda.is_available()
     available = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
-    told = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
+    text = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
     if estimate.total > available:
         fix = (
             "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"
         )
         return Finding(
-            "training", "wrong" if is_gpu else "note", f"{told}; this machine has {available / GB:.0f} GB", fix
+            "training", "wrong" if is_gpu else "note", f"{text}; this machine has {available / GB:.0f} GB", fix
         )
-    return Finding("training", "ok", told)
+    return Finding("training", "ok", text)
 
 
 def read_configuration(record: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def shown(text: str) -> str:
 
 def shown_in_json(text: str) -> str:
     """As `shown`, for JSON text, by JSON escapes: its value is the same."""
-    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def shown_in_markdown(text: str) -> str:
@@ -29,6 +29,6 @@ def shown_in_markdown(text: str) -> str:
     return "".join(f"&#{ord(c)};" if c in "&<>[]|`*_\\~!#" else c for c in line)
 
 
-def _escape_match(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape_match(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -36,7 +36,7 @@ def test_the_doctor_finds_conflict_markers_in_dvc_lock(project: Path) -> None:
     paths.DVC_LOCK.write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: 1}\n>>>>>>> other\n")
     finding = examine._checked("dvc", examine._dvc)
     assert finding.state == "wrong"
-    assert "dvc.lock" in finding.told
+    assert "dvc.lock" in finding.text
     assert finding.fix == "Remove it, then run again: unchanged outputs are restored from DVC's cache"
 
 

@@ -172,7 +172,7 @@ def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, 
         assert done.returncode == 0, done.stderr[-2000:]
         told += done.stdout
     assert "finetune:" in told
-    assert "finetune:" in trained.told
+    assert "finetune:" in trained.text
     assert weights_digest(root / "data/model") == weights_digest(trained.root / "data/model")
 
 

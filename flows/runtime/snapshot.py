@@ -9,27 +9,17 @@ docs/decisions/0017-a-run-works-on-a-snapshot.md
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from pathlib import Path
 
 from tasks.config import PipelineConfig, load_config
+from tasks.runtime.import_closure import import_closure
 from tasks.runtime.run_origin import project
 
-ROOMS = ("base", "ingest", "lineage", "promote", "register", "tracking")
-"""Rooms that run in the flow's process; stages run in processes of their own, which import the snapshot's code."""
-
-STAGES_ALONE = (
-    *("answer_loops", "answer_text", "answer_tokens", "decoding", "helpers", "judging", "memory", "similarity"),
-    *("statistics", "target_forms", "targets"),
-)
-IN_CHILDREN = (
-    "tasks.base.load",
-    "tasks.base.heads",
-    "tasks.base.precision",
-    *(f"tasks.{name}" for name in STAGES_ALONE),
-)
-"""Modules that this process never imports: they import torch and scipy."""
+ENTRY_POINTS = ("flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py")
+ONLY_IN_STAGES = frozenset(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision"))
+"""Modules with torch, which the flow's process never imports: stages run in processes of their own, on the snapshot's code."""
 
 
 @contextmanager
@@ -61,11 +51,5 @@ def in_the_project() -> Iterator[None]:
 
 def load_code() -> None:
     """Imports all modules that this process may need: a later import could load code that was edited during the run."""
-    import flows
-    import tasks
-
-    for package in (flows, tasks, *(importlib.import_module(f"tasks.{room}") for room in ROOMS)):
-        for module in pkgutil.iter_modules(package.__path__):
-            name = f"{package.__name__}.{module.name}"
-            if not module.ispkg and module.name != "__main__" and name not in IN_CHILDREN:
-                importlib.import_module(name)
+    for module in import_closure(ENTRY_POINTS, ONLY_IN_STAGES):
+        importlib.import_module(".".join(module.with_suffix("").parts).removesuffix(".__init__"))

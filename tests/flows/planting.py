@@ -36,11 +36,11 @@ SECRETS = {
 
 def _encodings() -> dict[str, set[bytes]]:
     """A secret as it is, quoted for an address, and as a header of basic authentication carries it."""
-    found = {}
+    leaks_by_name = {}
     for name, secret in SECRETS.items():
         basic = base64.b64encode(f"me:{secret}".encode())
-        found[name] = {secret.encode(), urllib.parse.quote(secret, safe="").encode(), basic}
-    return found
+        leaks_by_name[name] = {secret.encode(), urllib.parse.quote(secret, safe="").encode(), basic}
+    return leaks_by_name
 
 
 def leaks(content: bytes) -> list[str]:
@@ -50,7 +50,7 @@ def leaks(content: bytes) -> list[str]:
 def searched(*folders: Path) -> dict[str, list[str]]:
     """What leaked, by file: everything below the folders, and git's objects, unpacked; not where the secrets were put."""
     planted = {".dvc/config.local", ".git/config"}
-    found: dict[str, list[str]] = {}
+    leaks_by_name: dict[str, list[str]] = {}
     for folder in folders:
         for path in folder.rglob("*"):
             name = path.relative_to(folder).as_posix()
@@ -60,14 +60,14 @@ def searched(*folders: Path) -> dict[str, list[str]]:
             if path.suffix == ".parquet":
                 content += str(pq.read_table(path).to_pylist()).encode()
             if leaked := leaks(content):
-                found[str(path)] = leaked
+                leaks_by_name[str(path)] = leaked
         if (folder / ".git").is_dir():
             dumped = subprocess.run(
                 ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=folder, capture_output=True, check=True
             )
             if leaked := leaks(dumped.stdout):
-                found["git"] = leaked
-    return found
+                leaks_by_name["git"] = leaked
+    return leaks_by_name
 
 
 @pytest.fixture

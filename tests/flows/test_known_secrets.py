@@ -87,9 +87,9 @@ def test_a_password_that_was_not_escaped_in_an_address_is_known_whole(
     password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://li:{password}@proxy.example:3128")
-    told = without_known(f"Failed to parse: http://li:{password}@proxy.example:3128")
-    assert "hunter" not in told
-    assert "22ab" not in told
+    text = without_known(f"Failed to parse: http://li:{password}@proxy.example:3128")
+    assert "hunter" not in text
+    assert "22ab" not in text
 
 
 def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +97,8 @@ def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatc
     monkeypatch.setenv("HTTP_PROXY", "http://li:\udcff\udcfehunter@proxy:1")
     monkeypatch.setenv("A_CONNECTION_STRING", "AccountName=li;AccountKey=aGVsbG8=;x=y")
     monkeypatch.setenv("ALL_PROXY", "http://li:%61%62@proxy:1")
-    told = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
-    assert told == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"
+    text = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
+    assert text == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"
 
 
 def test_of_a_key_of_several_lines_each_is_known(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_the_quarantine_shows_row_and_reason_at_any_width_beside_chinese_values(
     assert width < 140 or "duplicate of an earlier row" in text
 
 
-def test_the_gate_says_which_rows_its_overall_score_leaves_out() -> None:
+def test_the_gate_reports_the_rows_that_its_overall_score_leaves_out() -> None:
     family = np.array(["qa"] * 40 + ["topic"] * 5)
     scores = PairedScores(family, np.zeros(45), np.ones(45), np.array(["b"] * 45))
     verdict = judge(scores, GateSettings(min_rows=20, bootstrap_samples=500), Round(None, 1, 0))
@@ -71,11 +71,11 @@ def test_data_diff_compares_the_newest_version_with_now(
     from tasks.lineage import diff, version_data
 
     write_params(project, params("x", []))
-    seen = []
+    calls = []
     monkeypatch.setattr(version_data, "registered_versions", lambda model: [1, 2])
-    monkeypatch.setattr(diff, "difference", lambda *given: seen.append(given) or diff.Difference(1, 2))
+    monkeypatch.setattr(diff, "difference", lambda *arguments: calls.append(arguments) or diff.Difference(1, 2))
     assert strop("data", "diff")[0] == 0
-    assert seen == [("tiny", "v2", "now")]
+    assert calls == [("tiny", "v2", "now")]
     monkeypatch.setattr(version_data, "registered_versions", lambda model: [])
     code, _, err = strop("data", "diff")
     assert (code, "no version yet" in err) == (1, True)

@@ -87,11 +87,11 @@ class _Registry(http.server.BaseHTTPRequestHandler):
         info = {"run_id": "r", "run_uuid": "r", "run_name": "n", "experiment_id": "1", "status": "FINISHED", "user_id": "u",
                 "start_time": 1, "artifact_uri": "mlflow-artifacts:/r", "lifecycle_stage": "active"}  # fmt: skip
         experiment = {"experiment_id": "1", "name": "tiny", "lifecycle_stage": "active", "artifact_location": "x"}
-        known = {
+        answers = {
             "runs": {"run": {"info": info, "data": {}}, "run_info": info},
             "experiments": {"experiment": experiment},
         }
-        body = next((answer for name, answer in known.items() if f"/{name}/" in self.path), {})
+        body = next((answer for name, answer in answers.items() if f"/{name}/" in self.path), {})
         content = json.dumps(body).encode()
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.send_response(200)
@@ -236,9 +236,7 @@ def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> N
 
 
 @pytest.mark.parametrize("module", ["tasks.finetune.distributed.worker", "flows.runtime.server_process"])
-def test_the_traceback_of_a_process_that_we_start_tells_no_secret_and_its_terminal_can_carry_it(
-    module: str, tmp_path: Path
-) -> None:
+def test_the_traceback_of_a_child_process_has_no_secret_and_is_encodable(module: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "DB_PASSWORD": "other-secret-33"}
     environment |= {"PREFECT_SERVER_API_AUTH_STRING": "strop:x", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", module, "other-secret-33 城 \x1b[2J"]
@@ -265,9 +263,9 @@ def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
 
     monkeypatch.setattr("tasks.vcs.dvc_repo._chosen", {})
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
-    place = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
+    path = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
     private = project / ".strop/dvc"
-    assert private in place.parents
+    assert private in path.parents
     assert private.stat().st_mode & 0o777 == 0o700
     private.chmod(0o777)
     with_repo(lambda repo: repo.site_cache_dir, "asked")

@@ -65,12 +65,12 @@ def ask(server: Server) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.listener.getsockname()[1], timeout=20)
     connection.request("GET", "/api/health")
     answer = connection.getresponse()
-    found = answer.status, answer.read().decode()
+    response = answer.status, answer.read().decode()
     connection.close()
-    return found
+    return response
 
 
-def test_a_killed_server_comes_back_at_its_address_and_what_was_sent_meanwhile_is_answered(
+def test_a_killed_server_is_restarted_at_its_address_and_pending_requests_are_answered(
     stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, url = stub.process, stub.url
@@ -103,7 +103,7 @@ def test_nobody_takes_the_port_while_the_server_is_down(stub: Stub) -> None:
             other.bind(("127.0.0.1", stub.listener.getsockname()[1]))
 
 
-def test_a_server_that_dies_again_and_again_interrupts_the_run_and_refuses_at_once(stub: Stub) -> None:
+def test_a_server_that_dies_repeatedly_interrupts_the_run_and_rejects_at_once(stub: Stub) -> None:
     def kill_each() -> None:
         last = None
         while stub.lost is None:
@@ -169,7 +169,7 @@ def test_a_run_whose_server_is_killed_completes(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_continues(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     run = run_in_background(root, tmp_path / "log")
     wait_for(lambda: (root / "data/validated").exists() or run.poll() is not None, 180, "the first stage")
@@ -184,11 +184,11 @@ def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_
     assert run.returncode == 1, written
     assert seconds < 30, written
     assert "Traceback" not in written
-    told = [line for line in written.splitlines() if line.startswith("strop: ") and "started again" not in line]
-    assert len(told) == 1, written
+    messages = [line for line in written.splitlines() if line.startswith("strop: ") and "restarted" not in line]
+    assert len(messages) == 1, written
     assert "Error logging" not in written, written
     assert "EventsWorker" not in written, written
-    assert "the Prefect server ended 3 times" in told[0]
+    assert "the Prefect server ended 3 times" in messages[0]
     last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert "is now champion" in last.stdout

@@ -68,8 +68,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = shutil.copytree(template, tmp_path / "project", symlinks=True)
-    monkeypatch.chdir(place)
+    folder = shutil.copytree(template, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "2000")
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}
     more = {"test_epoch": 1, "test_rows": 9, "who": HOSTILE, "when": "2026-01-01T00:00:00Z", "why": HOSTILE}
@@ -84,14 +84,14 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(inference, "load_model", lambda *_, **__: inference.LoadedModel("base", None, None))
     monkeypatch.setattr(inference, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
     monkeypatch.setattr(diff, "difference", _difference)
-    return place
+    return folder
 
 
 def _difference(*_: str) -> diff.Difference:
     row = {"row_id": "a" * 32, "family": "qa", "source": "qa", "instruction": HOSTILE, "input": "", "split": "train"}
-    found = diff.Difference(0, 1)
-    found.added.add({**row, "output": MARKUP})
-    return found
+    difference = diff.Difference(0, 1)
+    difference.added.add({**row, "output": MARKUP})
+    return difference
 
 
 def _a_row(where: str) -> str:
@@ -148,13 +148,13 @@ def test_chat_shows_hostile_answers(hostile: Path, strop: Any, monkeypatch: pyte
 def test_ingestion_and_errors_show_hostile_file_names(hostile: Path, strop: Any, capsys: Any) -> None:
     (hostile / "inbox" / f"{FILE}.gz").write_bytes(b"no gzip at all")
     ingest.run(load_config())
-    told = "".join(capsys.readouterr())
-    assert "damaged_archive" in told
-    assert "\\x1b]0;title" in told
+    output = "".join(capsys.readouterr())
+    assert "damaged_archive" in output
+    assert "\\x1b]0;title" in output
     code, out, err = strop("quarantine", "export", f"{ACTS}.txt")
     assert code == 1
     assert "\\x1b[2J" in err
-    assert [each for each in RAW if each in told + out + err] == []
+    assert [each for each in RAW if each in output + out + err] == []
 
 
 def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
@@ -232,11 +232,11 @@ def test_whatever_is_printed_in_a_process_of_ours_is_visible() -> None:
         f"print({ACTS!r}); logging.warning({ACTS!r}); raise ValueError({ACTS!r} + 'postgresql://li:other33@db/x')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    told = (done.stdout + done.stderr).decode()
-    assert "\\x1b[2J" in told
-    assert "other33" not in told
-    assert "Traceback" in told
-    assert [each for each in RAW if each in told] == []
+    output = (done.stdout + done.stderr).decode()
+    assert "\\x1b[2J" in output
+    assert "other33" not in output
+    assert "Traceback" in output
+    assert [each for each in RAW if each in output] == []
 
 
 class _Terminal:
@@ -271,8 +271,8 @@ def test_every_command_works_in_terminals_of_other_encodings(
             line = [{"REFUSED": refused, "ROW": row}.get(each, each) for each in arguments]
             for form in ([], ["--json"]) if name != "quarantine export" else ([],):
                 code, out = terminal.run(*line, *form)
-                seen = out + terminal.text("stderr")
-                assert (code, [each for each in RAW if each in seen]) == (0, []), (line, seen)
+                printed = out + terminal.text("stderr")
+                assert (code, [each for each in RAW if each in printed]) == (0, []), (line, printed)
                 if form:
                     json.loads(out)
         out = terminal.run("rows", "why", row)[1]
@@ -300,7 +300,7 @@ def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str
     assert b"Next commands" in done.stdout
 
 
-def test_a_reader_that_goes_away_ends_nothing_in_a_traceback(hostile: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(hostile: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     for line in (["-m", "flows.cli.main", "data", "batches"], ["-m", "tasks", "validate"]):

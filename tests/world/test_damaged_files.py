@@ -102,7 +102,7 @@ def test_dvcs_own_files_are_named_with_a_remedy_that_works(versioned: Path, path
     bring_up_to_date()
 
 
-def test_a_log_with_a_conflict_says_to_keep_both_sides_and_then_holds_both(project: Path) -> None:
+def test_the_fix_for_a_log_with_a_conflict_is_to_keep_both_sides(project: Path) -> None:
     for which in ("b1", "b2", "b3"):
         record_decision("exclude", which, "bad")
     one, ours, theirs = paths.DECISIONS.read_bytes().splitlines(keepends=True)

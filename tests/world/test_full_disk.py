@@ -114,9 +114,9 @@ def test_dvcs_cache_on_a_full_disk_is_one_line_and_the_stage_runs_later(
     ballast = fill(disk)
     with pytest.raises((DiskError, VersioningError, OSError)) as raised:
         reproduce("finetune")
-    told = disk_error(raised.value) or raised.value
-    assert isinstance(told, StropError)
-    assert is_one_line(told), told
+    problem = disk_error(raised.value) or raised.value
+    assert isinstance(problem, StropError)
+    assert is_one_line(problem), problem
     ballast.unlink()
     assert reproduce("finetune")
 
@@ -145,9 +145,9 @@ def test_whatever_a_library_makes_of_a_full_disk_is_one_line(
         except Exception as cause:
             raise RuntimeError("as a library wraps it") from cause
 
-    found = disk_error(error)
-    assert found is not None
-    assert is_one_line(found)
+    problem = disk_error(error)
+    assert problem is not None
+    assert is_one_line(problem)
     monkeypatch.setattr(main, "app", failing)
     assert main.run(["status"]) == 1
     written = capsys.readouterr().err

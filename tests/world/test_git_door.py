@@ -32,7 +32,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def held(commit: str) -> set[str]:
+def files_of(commit: str) -> set[str]:
     return set(user("-c", "core.quotePath=false", "ls-tree", "-r", "--name-only", commit).splitlines())
 
 
@@ -68,7 +68,7 @@ def test_a_commit_beside_holds_changes_ours_and_what_a_rebuild_needs(repository:
     made = make_snapshot_commit("version 1")
     as_they_were = {".gitignore", "dvc.yaml", "params.yaml", "staged.txt"}
     needed = {"dvc.lock", "data/raw.dvc", "data/round.json"}
-    assert held(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
+    assert files_of(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
     assert made.left_out == ["报告.txt"]
     assert git.read_at(made.commit, paths.PARAMS) == b"a: 2\n"
     assert git.read_at(made.commit, Path("gone.txt")) is None
@@ -185,10 +185,10 @@ def test_a_variable_of_another_repository_changes_nothing_that_is_read_or_writte
     user("-C", str(other), "add", "-A")  # its objects are there, and not here
     (other / "grafts").write_text(f"{head}\n")
     (other / "shallow").write_text(f"{head}\n")
-    places = {"GIT_COMMON_DIR": ".git", "GIT_GRAFT_FILE": "grafts", "GIT_SHALLOW_FILE": "shallow"}
+    paths_of_variables = {"GIT_COMMON_DIR": ".git", "GIT_GRAFT_FILE": "grafts", "GIT_SHALLOW_FILE": "shallow"}
     (repository / "params.yaml").write_text("a: 2\n")
     with monkeypatch.context() as patch:
-        patch.setenv(variable, str(other / places.get(variable, ".git/objects")))
+        patch.setenv(variable, str(other / paths_of_variables.get(variable, ".git/objects")))
         assert git.first_parents("HEAD") == [head, first]
         made = make_snapshot_commit("version 1").commit
         git.make_ref("refs/strop/x", made)
@@ -196,7 +196,7 @@ def test_a_variable_of_another_repository_changes_nothing_that_is_read_or_writte
     assert user("rev-parse", "refs/strop/x").strip() == made
 
 
-def test_no_replaced_object_and_no_graft_stands_for_another(repository: Path) -> None:
+def test_replaced_objects_and_grafts_are_ignored(repository: Path) -> None:
     made = make_snapshot_commit("version 1").commit
     git.make_ref("refs/strop/x", made)
     expected = tree_of_commit(made)

@@ -47,14 +47,14 @@ def test_a_lock_that_a_killed_git_left_is_removed_and_reported(head: str, capsys
 def test_a_lock_of_all_refs_is_removed_too(head: str, capsys: pytest.CaptureFixture[str]) -> None:
     lock = leave_lock("packed-refs.lock")
     user("update-ref", REF, head)
-    told = subprocess.run(["git", "update-ref", "-d", REF], capture_output=True, text=True, check=False).stderr
-    assert lock_in_message(told) == lock
+    message = subprocess.run(["git", "update-ref", "-d", REF], capture_output=True, text=True, check=False).stderr
+    assert lock_in_message(message) == lock
     git_locks.wait_for_lock(lock)
     assert not lock.exists()
     assert "packed-refs.lock" in capsys.readouterr().err
 
 
-def test_a_lock_that_goes_by_itself_is_waited_for(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_that_is_released_is_waited_for(head: str, capsys: pytest.CaptureFixture[str]) -> None:
     lock = leave_lock()
     threading.Timer(0.2, lock.unlink).start()
     git.move_ref(REF, head, expected=None)
@@ -93,7 +93,7 @@ def test_a_git_that_works_here_keeps_the_lock(head: str) -> None:
         reader.communicate()
 
 
-def test_where_nobody_can_know_the_lock_stays_and_the_line_says_what_to_remove(
+def test_if_the_holder_is_unknown_the_lock_stays_and_the_message_has_the_fix(
     head: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lock = leave_lock()
@@ -106,7 +106,7 @@ def test_where_nobody_can_know_the_lock_stays_and_the_line_says_what_to_remove(
     assert lock.exists()
 
 
-def test_a_ref_that_moved_while_it_was_locked_is_told_as_moved(head: str) -> None:
+def test_a_ref_that_moved_while_it_was_locked_is_reported_as_moved(head: str) -> None:
     user("update-ref", REF, head)
     leave_lock()
     with pytest.raises(git.RefMoved):

@@ -102,7 +102,7 @@ def test_another_file_of_the_champions_model_that_was_changed_is_fetched_again(w
     assert (kept.read_bytes() if kept.exists() else None) == before
 
 
-def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None:
+def test_a_model_that_was_changed_in_dvcs_cache_too_is_reported(world: Path) -> None:
     """As where a file is edited in place, which is DVC's copy by another name."""
     round_ = open_round(load_config())
     assert round_.champion is not None
@@ -111,12 +111,12 @@ def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None
     for file in (copy, paths.MODELS / round_.champion.weights_digest / name):
         file.unlink()
         file.write_text("Obey.")
-    told = r"files of the model of tiny v1 in DVC's cache are damaged.*strop audit 1"
-    with pytest.raises(VersioningError, match=told):
+    message = r"files of the model of tiny v1 in DVC's cache are damaged.*strop audit 1"
+    with pytest.raises(VersioningError, match=message):
         weights_folder("tiny", 1, round_.champion.weights_digest)
 
 
-def test_weights_that_are_nowhere_are_told(world: Path) -> None:
+def test_missing_weights_are_reported(world: Path) -> None:
     shutil.rmtree(paths.MODELS)
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):

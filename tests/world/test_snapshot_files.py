@@ -120,7 +120,7 @@ def test_a_file_that_is_written_while_the_snapshot_is_taken_is_taken_whole(
     assert (work / "params.yaml").read_text() == (work / "data/templates/mine.yaml").read_text() == "# 1\n"
 
 
-def test_unchanged_inputs_keep_their_place_and_time_and_what_went_goes(root: Path) -> None:
+def test_unchanged_inputs_keep_inode_and_time_and_removed_ones_are_removed(root: Path) -> None:
     (root / "tasks/extra.py").write_text("")
     work = begin()
     before = (work / "tasks/config.py").stat()
@@ -216,7 +216,7 @@ def stored(tree: str, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
-def test_a_file_that_git_was_told_not_to_look_at_is_an_input_as_it_is(
+def test_a_file_that_git_does_not_check_is_an_input_in_its_present_state(
     flag: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edited = ("params.yaml", "data/templates/qa.yaml", "tasks/gate/policy.py")
@@ -242,12 +242,12 @@ def test_a_file_that_a_sparse_checkout_leaves_out_stays_in_the_version(
     assert stored(tree, "recipes/smollm2-news.yaml") == before
 
 
-@pytest.mark.parametrize("place", [".gitattributes", ".git/info/attributes"])
+@pytest.mark.parametrize("attributes_file", [".gitattributes", ".git/info/attributes"])
 def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
-    place: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attributes_file: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = "*.yaml text eol=crlf\n*.py ident\nparams.yaml filter=shout\n*.txt working-tree-encoding=UTF-16\n"
-    (root / place).write_text(rules)
+    (root / attributes_file).write_text(rules)
     git("config", "filter.shout.clean", "tr a-z A-Z")
     git("config", "core.autocrlf", "true")
     for name, content in {
@@ -257,7 +257,7 @@ def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
         'tasks/"a\nb".py': b"x = 1\n",
     }.items():
         (root / name).write_bytes(content)
-    git("add", "-N", place) if place == ".gitattributes" else None
+    git("add", "-N", attributes_file) if attributes_file == ".gitattributes" else None
     names = (*INPUTS, 'tasks/"a\nb".py')
     before = {name: (root / name).read_bytes() for name in names}
     tree = enter(begin(), monkeypatch)
@@ -267,7 +267,7 @@ def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
     assert {name: (tmp_path / "clone" / name).read_bytes() for name in names} == before
 
 
-def test_what_git_lfs_keeps_is_held_as_git_lfs_names_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_lfs_files_are_stored_as_their_pointers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git("config", "filter.lfs.clean", "sha256sum")
     (root / ".gitattributes").write_text("*.bin filter=lfs -text\n")
     (root / "tasks/model.bin").write_bytes(b"large")

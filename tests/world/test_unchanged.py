@@ -32,7 +32,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_was_seen_is_unchanged_and_files_that_no_stage_knows_do_not_count(clean: Path) -> None:
+def test_unchanged_files_are_unchanged_and_files_of_no_stage_do_not_count(clean: Path) -> None:
     assert is_unchanged()
     (clean / "notes.txt").write_text("mine")
     (clean / "tasks/curate/__pycache__").mkdir()
@@ -59,14 +59,14 @@ def test_files_that_come_and_go_are_changes(clean: Path) -> None:
 
 
 def test_another_file_in_its_place_is_a_change(clean: Path) -> None:
-    place = clean / "data/curated/1.parquet"
-    status = place.stat()
+    path = clean / "data/curated/1.parquet"
+    status = path.stat()
     (clean / "other").write_text("2")
     os.utime(clean / "other", ns=(status.st_atime_ns, status.st_mtime_ns))
-    (clean / "other").replace(place)
+    (clean / "other").replace(path)
     assert not is_unchanged()
 
 
-def test_without_a_memory_nothing_is_unchanged(clean: Path) -> None:
+def test_without_a_stored_digest_nothing_is_unchanged(clean: Path) -> None:
     (clean / ".strop/clean.json").unlink()
     assert not is_unchanged()

@@ -1,4 +1,4 @@
-"""A project with a secret in each place where one may be, and the search for them in everything that is written."""
+"""A project with a secret in every possible location, and a search for them in all written files."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def web() -> Iterator[Any]:
 
 @pytest.fixture
 def planted(tmp_path: Path, web: Any) -> tuple[Path, dict[str, str]]:
-    """A project with a secret in each place where one may be, and its environment."""
+    """A project with a secret in every possible location, and its environment."""
     root = make_toy_flow(tmp_path / "project")
     (root / ".dvc/config.local").write_text(
         f"[core]\n    remote = store\n['remote \"store\"']\n    url = ../../{SECRETS['remote']}/deep\n"

@@ -1,4 +1,4 @@
-"""The story of the demo on a tiny model: a batch with shuffled labels makes the gate refuse; with true labels it does not."""
+"""The demo's rounds on a tiny model: the gate refuses a batch with shuffled labels, and not the same batch with true labels."""
 
 from __future__ import annotations
 

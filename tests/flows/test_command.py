@@ -1,4 +1,4 @@
-"""The command `strop`: what it prints, its exit codes, and that foreseen situations never end in a traceback."""
+"""The command `strop`: what it prints, its exit codes, and that expected errors cause no traceback."""
 
 from __future__ import annotations
 

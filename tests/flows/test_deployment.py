@@ -1,4 +1,4 @@
-"""What a team deploys: prefect.yaml names flows that are there, and mlflow/ holds no Python and no other version."""
+"""A team's deployment: prefect.yaml refers to existing flows, and mlflow/ has no Python and no other version."""
 
 from __future__ import annotations
 

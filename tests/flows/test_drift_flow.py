@@ -1,4 +1,4 @@
-"""The flow tells of drift: a first run has no champion to compare with, a second names what moved, a third has nothing to tell."""
+"""The flow reports drift: a first run has no champion to compare with, a second lists the shifts, a third has nothing to report."""
 
 from __future__ import annotations
 

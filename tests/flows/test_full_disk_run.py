@@ -1,4 +1,4 @@
-"""The disk fills up in mid-run, Prefect's database and DVC's cache with it: one line, soon, and the next run goes on."""
+"""A full disk during a run, also for Prefect's database and DVC's cache: one line, soon, and the next run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values are known to be secrets, wherever they stand and however a library spells them."""
+"""The known secret values, in any location and in any encoding by a library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that a new user stumbled over, each with its fix."""
+"""Messages that confused new users, each with its fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project that was moved, copied, or linked (a git worktree, a symbolic link): every tree answers, and none changes another."""
+"""A project that was moved, copied, or linked (a git worktree, a symbolic link): every copy works, and none changes another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on this machine are reached without the environment's proxies; everything else goes by them as before (case 21)."""
+"""Servers on this machine are accessed without proxies, other hosts through them (case 21)."""
 
 from __future__ import annotations
 

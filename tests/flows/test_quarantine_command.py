@@ -1,4 +1,4 @@
-"""Quarantine is a place to work: rows are found, taken away as a file, released into the next version, or dropped."""
+"""`strop quarantine`: rows are listed, exported, released into the next version, or dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets in params.yaml, in DVC's configuration, in errors and logs. What a whole run writes: test_toy_flow.py."""
+"""Secrets in params.yaml, in DVC's configuration, in errors and logs. The files of a whole run: test_toy_flow.py."""
 
 from __future__ import annotations
 

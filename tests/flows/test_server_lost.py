@@ -1,4 +1,4 @@
-"""A Prefect server that dies in mid-run is started again; one that dies again and again ends the run soon, in one line."""
+"""A Prefect server that dies during a run is restarted; one that dies repeatedly ends the run soon, with one line."""
 
 from __future__ import annotations
 

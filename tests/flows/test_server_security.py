@@ -1,4 +1,4 @@
-"""Our Prefect server is its owner's alone: a secret, no page of another origin, no file for another user."""
+"""Only its owner can access our Prefect server: a secret, no page of another origin, no file for another user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run works on what it began with: what is edited, deleted or checked out meanwhile belongs to the next one."""
+"""A run works on its snapshot: later edits, deletions and checkouts belong to the next run."""
 
 from __future__ import annotations
 

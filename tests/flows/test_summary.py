@@ -1,4 +1,4 @@
-"""The summary: what it gathers from the reports, and that a person can read it."""
+"""The summary: its content from the reports, and its layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`strop generate` and `strop chat` with models that do not speak: a label for a text, or one line that says what they do."""
+"""`strop generate` and `strop chat` with models that do not generate text: a label for a text, or a one-line error."""
 
 from __future__ import annotations
 

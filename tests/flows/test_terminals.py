@@ -1,4 +1,4 @@
-"""What commands show: text of rows, files and labels acts on no terminal and no page, and every encoding can carry it."""
+"""The output of commands: texts of rows, files and labels are escaped for terminals and pages, and fit every encoding."""
 
 from __future__ import annotations
 

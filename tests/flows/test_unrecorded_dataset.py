@@ -1,4 +1,4 @@
-"""A stage that was run by hand leaves a dataset that dvc.lock does not name: `status` and `data versions` say which is which."""
+"""A stage that was run by hand leaves a dataset that is not in dvc.lock: `status` and `data versions` report both."""
 
 from __future__ import annotations
 

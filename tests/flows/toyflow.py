@@ -1,4 +1,4 @@
-"""A project for the flow itself: every stage of dvc.yaml is a toy, and its weights follow from how many batches there are."""
+"""A project for the flow itself: every stage of dvc.yaml is a toy, and its weights depend on the number of batches."""
 
 from __future__ import annotations
 

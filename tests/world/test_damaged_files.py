@@ -1,4 +1,4 @@
-"""A damaged file, or one with git's conflict markers: one line that names it and the remedy, and the remedy works."""
+"""A damaged file, or one with git's conflict markers: one line with its path and the fix, and the fix works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk: one line with the remedy, no SQL, what was written before stays whole, and the work goes on once there is room."""
+"""A full disk: one line with the fix, no SQL, older files stay intact, and the work continues once there is space."""
 
 from __future__ import annotations
 

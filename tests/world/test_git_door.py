@@ -1,4 +1,4 @@
-"""The door to git: a commit beside the user's branch, refs by compare-and-swap, clear errors."""
+"""tasks/vcs/git.py: a commit outside the user's branch, refs by compare-and-swap, clear errors."""
 
 from __future__ import annotations
 

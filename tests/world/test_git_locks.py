@@ -1,4 +1,4 @@
-"""A lock of a ref that a killed git left is removed; one that a git holds is waited for, and never removed."""
+"""A stale ref lock of a killed git is removed; a lock of a running git is waited for, and never removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger: append-only, compare-and-swap, and what it says of champions and looks."""
+"""The ledger: append-only, compare-and-swap, its champions and looks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The round is begun anew when data, parameters or code change, and by nothing else."""
+"""A new round begins only if data, parameters or code change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.vcs import dvc_outputs, dvc_pipeline
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    """Version 1 serves; version 2 was judged against it, and is in data/model."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 

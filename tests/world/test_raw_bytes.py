@@ -1,4 +1,4 @@
-"""Bytes are trusted, not the manifest: whatever was done to data/raw by hand is found before a row of it is read."""
+"""Content is trusted, not the manifest: manual changes of data/raw are detected before a row is read."""
 
 from __future__ import annotations
 

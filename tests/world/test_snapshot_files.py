@@ -1,4 +1,4 @@
-"""The folder of a run: inputs as they were at one moment, whatever becomes of them afterwards."""
+"""The folder of a run: a consistent snapshot of the inputs, independent of later changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What today's trainings begin with: the champion that is trained on, and the versions and folders that teach or judge."""
+"""The training start: the champion whose training continues, and the versions and folders of teachers and reward models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tasks.state.training_start import Start, read_start, version_folder
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    """Version 1 serves; version 2 was judged against it, and is in data/model."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""The door to MLflow: ready from any start, quick to say that it is not, and best effort where it mirrors."""
+"""tasks/tracking: opens the registry in any state, reports errors quickly, and copies curves with best effort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick look before DVC's: every file as it was when DVC last found all up to date."""
+"""The fast status before DVC's: every file is unchanged since DVC last reported all stages up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to DVC: what is out of date, what ran, what is locked, and what a commit held."""
+"""tasks/vcs: what is out of date, what ran, what is locked, and the outputs of a commit."""
 
 from __future__ import annotations
 

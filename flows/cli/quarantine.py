@@ -14,6 +14,7 @@ import typer
 from flows.cli.common import Json, Why, as_text, console, enter_root, print_json
 from flows.cli.quarantine_query import RowQuery, export, read_refused, why_not_releasable
 from tasks.errors import DataError
+from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json
     rows = f"Row {chosen[0]} is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
     console().print(f"{rows} {state}. Apply this: [bold]strop run[/]")
     for reason in dict.fromkeys(kept.values()):
-        console().print(f"{list(kept.values()).count(reason):,} rows cannot be released: {reason}.", markup=False)
+        console().print(
+            f"{count_of(list(kept.values()).count(reason), 'row')} cannot be released: {reason}.", markup=False
+        )
     return 0
 
 

@@ -32,13 +32,13 @@ def test_it_reports_generated_and_refused_rows_and_the_collecting_source(strop: 
     configure(project, FAQ, sources=[SOURCE])
     code, out, _ = strop("data", "build")
     assert code == 0
-    assert "faq (records): 2 new rows made" in out
+    assert "faq (records): 2 new rows generated" in out
     assert "refused 1: missing field" in out
     assert "source made collects it" in out
     rows = [json.loads(line) for line in (project / "inbox/built/faq/0001.jsonl").read_text().splitlines()]
     assert [row["output"] for row in rows] == ["In Bern.", "九点。"]
     assert all(row["strop_synthetic"]["recipe"] == "faq" for row in rows)
-    assert "0 new rows made" in strop("data", "build")[1]
+    assert "0 new rows generated" in strop("data", "build")[1]
 
 
 def test_a_folder_that_no_source_collects_is_named_with_the_line_to_add(strop: Any, project: Path) -> None:

@@ -26,7 +26,7 @@ def test_the_help_of_the_stages_lists_them_with_what_each_makes() -> None:
         [sys.executable, "-m", "tasks", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    for line in ("  curate     cleaned", "  gate       the verdict", "dvc repro STAGE", "strop run"):
+    for line in ("  curate     clean, ", "  gate       decide about promotion", "dvc repro STAGE", "strop run"):
         assert line in done.stdout
 
 

@@ -132,7 +132,10 @@ def test_rows_are_released_together_but_for_those_that_cannot_be(strop: Any, ref
         code, _, err = strop("release", row["row_id"][:10], "--why", "please")
         assert code == 1
         assert f"row {row['row_id']}: cannot be released: {obstacle}" in err
-    assert "1 stay" in strop("release", "00000002", "0000000b", "--why", "both")[1]
+    assert (
+        "1 row cannot be released: it overlaps with test rows."
+        in strop("release", "00000002", "0000000b", "--why", "both")[1]
+    )
     assert strop("drop", refused_rows[3]["row_id"], "--why", "gone")[0] == 0  # anything can be refused
     assert read_decisions()[-1].what == "drop"
 

@@ -162,7 +162,7 @@ def test_other_states_of_a_disk_have_a_line_and_other_errors_none() -> None:
         (errno.EROFS, "read-only"),
         (errno.EIO, "I/O error"),
         (errno.EFBIG, "ulimit"),
-        (errno.EACCES, "may not"),
+        (errno.EACCES, "access is denied"),
     ):
         assert words in str(disk_error(OSError(number, "x", "data/x")))
     assert "read-only" in str(disk_error(sqlite3.OperationalError("attempt to write a readonly database")))

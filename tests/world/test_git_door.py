@@ -134,7 +134,7 @@ def test_a_clone_of_a_refused_candidate_holds_its_commit(
 
 def test_no_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(GitError, match=r"no git repository\. Make one: git init"):
+    with pytest.raises(GitError, match=r"no git repository\. Create one: git init"):
         git.require_repository()
     user("init", "-q")
     with pytest.raises(GitError, match="no commit yet"):

@@ -231,7 +231,7 @@ def test_a_version_is_fetched_as_it_was(project: Path, tmp_path: Path) -> None:
     assert (tmp_path / "then/a").read_text() == "a"
     assert (tmp_path / "raw/a").read_text() == "a"
     assert Path("data/curated/a").read_text() == "A"
-    with pytest.raises(VersioningError, match="tiny@v1: holds no data/model"):
+    with pytest.raises(VersioningError, match="tiny@v1: has no data/model"):
         dvc_outputs.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
 
 

@@ -40,7 +40,7 @@ def test_a_secret_written_out_anywhere_in_params_is_refused_without_being_shown(
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "params.yaml")
     assert f"`{secret}`" in str(caught.value)
-    assert "put it into an environment variable, and name it here: ${NAME}" in str(caught.value)
+    assert "put it into an environment variable, and refer to it here: ${NAME}" in str(caught.value)
     assert "hunter22" not in str(caught.value)
 
 

@@ -261,7 +261,7 @@ def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
 ) -> None:
     from tasks.vcs.dvc_repo import with_repo
 
-    monkeypatch.setattr("tasks.vcs.dvc_repo._chosen", {})
+    monkeypatch.setattr("tasks.vcs.dvc_repo._set_by_us", {})
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
     path = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
     private = project / ".strop/dvc"

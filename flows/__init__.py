@@ -1,1 +1,1 @@
-"""The world around the rooms: the retraining flow, schedules, promotion, and the command `strop`."""
+"""The retraining flow, schedules, promotion, and the command `strop`, around the rooms in tasks/."""

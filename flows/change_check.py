@@ -1,6 +1,6 @@
-"""The quick scan before anything heavy: is there a reason to run at all? The command and the scheduled flow both ask.
+"""The quick check before a run, for the command and the scheduled flow: is there anything to do?
 
-It looks at the sources (stat), at DVC's status, and whether the last verdict was acted upon. No torch, MLflow or server.
+It checks the sources (stat), DVC's status, and whether the last verdict was acted on. No torch, MLflow or server.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tasks.config import PipelineConfig
 
 
 def is_nothing_new(config: PipelineConfig) -> bool:
-    """Whether a run would find nothing to do."""
+    """Whether a run would have nothing to do."""
     from tasks.ingest.changes.scan import anything_new
 
     if anything_new(config.ingest):
@@ -22,17 +22,17 @@ def is_nothing_new(config: PipelineConfig) -> bool:
 
 
 def is_clean() -> bool:
-    """Whether every stage is up to date; what was seen is remembered, so that the next look takes a moment."""
-    from tasks.vcs.dvc_fast_status import is_unchanged, remember, stamp
+    """Whether every stage is up to date. A positive result is cached, which makes the next check fast."""
+    from tasks.vcs.dvc_fast_status import is_unchanged, save_clean_digest, stat_digest
 
     if is_unchanged():
         return True
     from tasks.vcs import dvc_pipeline  # DVC takes half a second to import
 
-    seen = stamp()
+    digest = stat_digest()
     if not dvc_pipeline.is_clean():
         return False
-    remember(seen)
+    save_clean_digest(digest)
     return True
 
 

@@ -1,6 +1,6 @@
-"""The code that each stage of dvc.yaml depends on, from what its room imports. Run: `make docs`
+"""Writes the code dependencies of each stage into dvc.yaml, from the imports of its room. Run: `make docs`
 
-A test compares dvc.yaml with what this would write.
+A test checks that dvc.yaml is up to date.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CODE = "      - tasks/"
 
 
 def with_dependencies(text: str) -> str:
-    """dvc.yaml with the code of each stage behind its data."""
+    """dvc.yaml with the code dependencies of each stage after its data dependencies."""
     lines: list[str] = []
     stage, is_among_deps = "", False
     for line in text.splitlines():
@@ -30,7 +30,7 @@ def with_dependencies(text: str) -> str:
 
 
 def code_of(stage: str) -> list[str]:
-    """The modules that may run in a stage, ascending; in the place of all modules of a folder, the folder."""
+    """The modules that may run in a stage, sorted; a folder stands for all its modules."""
     modules = set(import_closure([f"tasks/{stage}"]))
     paths = set()
     for module in modules:

@@ -1,6 +1,6 @@
-"""Asks a model on this machine: the champion, the challenger, the base, or a version. For `strop generate` and `chat`.
+"""Local inference with the champion, the challenger, the base, or a version. For `strop generate` and `chat`.
 
-The prompt goes through the chat template saved with the model's tokenizer, and through no task template.
+The prompt is rendered with the chat template saved with the model's tokenizer, without a task template.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ Message = dict[str, str]
 class Sampling:
     max_tokens: int
     temperature: float
-    """0 takes the likeliest token each time."""
+    """0: greedy decoding."""
     top_p: float
     seed: int
 
 
 @dataclass(frozen=True)
-class Speaker:
+class LoadedModel:
     name: str
     """Such as `champion, version 2`."""
     model: Any
     tokenizer: Any
     labels: tuple[str, ...] | None = None
-    """What it tells apart, if it does not speak."""
+    """Its labels, if it is a classifier."""
     thinks: bool = False
-    """Was it trained on answers that think?"""
+    """Whether it was trained on answers with thinking."""
 
 
 def choose_version(entries: list[Entry], to: str) -> Entry | None:
-    """The entry of the version that `to` names; None for the base.
+    """The entry of the version given by `to`; None for the base.
 
     Raises:
         RegistryError: there is no such version.
@@ -47,24 +47,24 @@ def choose_version(entries: list[Entry], to: str) -> Entry | None:
     if to == "base":
         return None
     newest = next((entry for entry in reversed(entries) if entry.kind == "judged"), None)
-    found = {"champion": champion_of(entries), "challenger": newest}.get(to)
-    if found is None and to.removeprefix("v").isdecimal():
-        found = judged(entries, int(to.removeprefix("v")))
-    if found is None:
+    entry = {"champion": champion_of(entries), "challenger": newest}.get(to)
+    if entry is None and to.removeprefix("v").isdecimal():
+        entry = judged(entries, int(to.removeprefix("v")))
+    if entry is None:
         versions = ", ".join(str(entry.version) for entry in entries if entry.kind == "judged") or "none yet"
-        fix = f"Say champion, challenger, base or a version ({versions})"
+        fix = f"Use champion, challenger, base or a version ({versions})"
         raise RegistryError("no such model", where=f"--to {to}", fix=fix)
-    return found
+    return entry
 
 
-def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Speaker:
-    """Loads the model, its weights fetched by its tag if they are not on this disk.
+def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> LoadedModel:
+    """Loads the model; fetches its weights by its tag if they are not on this disk.
 
     Args:
-        must_speak: False where one is welcome, too, that only tells labels apart.
+        must_generate: False also accepts a classifier.
 
     Raises:
-        RegistryError: there is no such version, or it does not speak.
+        RegistryError: there is no such version, or it cannot generate text.
     """
     from transformers.utils import logging
 
@@ -85,58 +85,58 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     if entry is None:
         if config.finetune.objective == "classify":
             raise RegistryError(
-                "the base has no head of labels yet", where=f"--to {to}", fix="Ask a version: --to NUMBER"
+                "the base has no classification head yet", where=f"--to {to}", fix="Use a version: --to NUMBER"
             )
         folder = base_folder(record)
         model = load_base(record, precision)
         threads.follow(model)
-        return Speaker("base", model, load_tokenizer(folder, config.base.chat_template))
+        return LoadedModel("base", model, load_tokenizer(folder, config.base.chat_template))
     folder = weights_folder(model_name, entry.version, entry.weights_digest)
-    told = f"{to}, version {entry.version}" if to in ("champion", "challenger") else f"version {entry.version}"
+    name = f"{to}, version {entry.version}" if to in ("champion", "challenger") else f"version {entry.version}"
     labels = labels_of(folder)
     if labels == REWARD:
-        fix = "Ask another version: strop history"
-        raise RegistryError(f"{told} is a reward model: it scores answers, and gives none", where=f"--to {to}", fix=fix)
-    if labels is not None and must_speak:
-        what = f"{told} does not speak: it tells {', '.join(labels)} apart"
-        raise RegistryError(what, where=f"--to {to}", fix='Ask it for the label of a text: strop generate "…"')
+        fix = "Use another version: strop history"
+        raise RegistryError(f"{name} is a reward model: it does not generate text", where=f"--to {to}", fix=fix)
+    if labels is not None and must_generate:
+        what = f"{name} is a classifier ({', '.join(labels)}): it does not generate text"
+        raise RegistryError(what, where=f"--to {to}", fix='Classify a text: strop generate "…"')
     tokenizer = load_tokenizer(folder, speaks=labels is None)
     model = load_trained(folder, record, precision)
     threads.follow(model)
-    return Speaker(told, model, tokenizer, labels, thinks_by_training(folder))
+    return LoadedModel(name, model, tokenizer, labels, thinks_by_training(folder))
 
 
-def label_text(speaker: Speaker, text: str, max_length_tokens: int) -> dict[str, float]:
-    """Label → its probability, the likeliest first. A text that is longer is read up to there."""
+def label_text(loaded: LoadedModel, text: str, max_length_tokens: int) -> dict[str, float]:
+    """Label → its probability, the most probable first. A longer text is truncated."""
     import torch
 
     from tasks.base.heads import head_logits, text_ids
 
-    assert speaker.labels is not None
-    ((ids, _),) = text_ids(speaker.tokenizer, [text.strip()], max_length_tokens)
-    shares = torch.tensor(head_logits(speaker.model, [ids], 1)[0]).softmax(0).tolist()
-    return dict(sorted(zip(speaker.labels, shares, strict=True), key=lambda pair: -pair[1]))
+    assert loaded.labels is not None
+    ((ids, _),) = text_ids(loaded.tokenizer, [text.strip()], max_length_tokens)
+    probabilities = torch.tensor(head_logits(loaded.model, [ids], 1)[0]).softmax(0).tolist()
+    return dict(sorted(zip(loaded.labels, probabilities, strict=True), key=lambda pair: -pair[1]))
 
 
-def stream_answer(speaker: Speaker, messages: list[Message], sampling: Sampling) -> Iterator[str]:
-    """The answer, piece by piece as it is generated.
+def stream_answer(loaded: LoadedModel, messages: list[Message], sampling: Sampling) -> Iterator[str]:
+    """Yields the answer in pieces while it is generated.
 
     Raises:
-        RegistryError: the conversation leaves no room for an answer.
+        RegistryError: the conversation fills the model's context.
     """
     import torch
     from transformers import TextIteratorStreamer
 
-    ids = _prompt_ids(speaker, messages)
-    room = _room_for_answer(speaker, len(ids))
-    streamer = TextIteratorStreamer(speaker.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    inputs = torch.tensor([ids], device=speaker.model.device)
+    ids = _prompt_ids(loaded, messages)
+    free_tokens = _tokens_for_answer(loaded, len(ids))
+    streamer = TextIteratorStreamer(loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    inputs = torch.tensor([ids], device=loaded.model.device)
     stop = threading.Event()
     errors: list[Exception] = []
 
     def generate() -> None:
         try:
-            _generate(speaker, inputs, sampling, min(sampling.max_tokens, room), streamer, stop)
+            _generate(loaded, inputs, sampling, min(sampling.max_tokens, free_tokens), streamer, stop)
         except Exception as error:  # handed on to the reader  # noqa: BLE001
             errors.append(error)
             streamer.end()
@@ -146,41 +146,41 @@ def stream_answer(speaker: Speaker, messages: list[Message], sampling: Sampling)
     try:
         yield from streamer
     finally:
-        stop.set()  # Ctrl-C ends the answer, not only its display
+        stop.set()  # Ctrl-C stops the generation, not only its output
         thread.join()
     if errors:
         raise errors[0]
 
 
-def _prompt_ids(speaker: Speaker, messages: list[Message]) -> list[int]:
+def _prompt_ids(loaded: LoadedModel, messages: list[Message]) -> list[int]:
     from tasks.base.prompts import Prompts
 
-    return Prompts(speaker.tokenizer, speaker.thinks).of_chat(messages)
+    return Prompts(loaded.tokenizer, loaded.thinks).of_chat(messages)
 
 
-def _room_for_answer(speaker: Speaker, prompt_tokens: int) -> int:
-    longest = getattr(speaker.model.config, "max_position_embeddings", None) or 1 << 30
+def _tokens_for_answer(loaded: LoadedModel, prompt_tokens: int) -> int:
+    longest = getattr(loaded.model.config, "max_position_embeddings", None) or 1 << 30
     if prompt_tokens >= longest:
         raise RegistryError(
-            f"the conversation has {prompt_tokens:,} tokens, the model reads {longest:,}",
-            fix="Begin anew, or ask shorter",
+            f"the conversation has {prompt_tokens:,} tokens, the model's context {longest:,}",
+            fix="Start a new conversation, or shorten the prompt",
         )
     return int(longest - prompt_tokens)
 
 
 def _generate(
-    speaker: Speaker, inputs: Any, sampling: Sampling, max_new_tokens: int, streamer: Any, stop: threading.Event
+    loaded: LoadedModel, inputs: Any, sampling: Sampling, max_new_tokens: int, streamer: Any, stop: threading.Event
 ) -> None:
     import torch
     from transformers import StoppingCriteriaList
 
     from tasks.base.generation import end_token_ids
 
-    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     torch.manual_seed(sampling.seed)
     with torch.inference_mode():
-        speaker.model.generate(
+        loaded.model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
             max_new_tokens=max_new_tokens,
@@ -188,7 +188,7 @@ def _generate(
             stopping_criteria=StoppingCriteriaList(
                 [lambda ids, *_, **__: torch.full((len(ids),), stop.is_set(), device=ids.device)]
             ),
-            pad_token_id=speaker.tokenizer.pad_token_id,
-            eos_token_id=end_token_ids(speaker.model, speaker.tokenizer),
-            **(drawn if sampling.temperature > 0 else greedy),
+            pad_token_id=loaded.tokenizer.pad_token_id,
+            eos_token_id=end_token_ids(loaded.model, loaded.tokenizer),
+            **(sampled if sampling.temperature > 0 else greedy),
         )

@@ -1,4 +1,4 @@
-"""How a run ended: a small value that the command turns into an exit code, and the flow into a named state."""
+"""The outcome of a run: the command converts it to an exit code, the flow to a named state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATE_NAMES: dict[Kind, str] = {
     "refused": "Refused",
     "back_at_champion": "BackAtChampion",
 }
-"""As Prefect's page and its automations see it. All are of type Completed: a refusal is a result."""
+"""State names for Prefect's UI and automations. All have type Completed: a refusal is a result."""
 
 REFUSED_EXIT_CODE = 3
 
@@ -33,7 +33,7 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """One sentence for a person."""
+        """One sentence for the user."""
         serves = f"version {self.champion} serves" if self.champion else "no version serves yet"
         return {
             "nothing_new": f"Nothing is new: nothing was trained, {serves}.",

@@ -1,6 +1,6 @@
-"""Promotion with a person's approval: a flow that waits, for teams that work on Prefect's page.
+"""Promotion with manual approval: a flow that waits, for teams that use Prefect's UI.
 
-    prefect deployment run promote/approval --param version=3       # it pauses; resume it there with `approve` and `why`
+    prefect deployment run promote/approval --param version=3       # it pauses; resume it in the UI with `approve` and `why`
 
 With `promote.automatic: false` candidates wait for this, or for `strop promote 3`.
 """
@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 7 * 24 * 3600
 
 
 class Approval(RunInput):
-    """What the person is asked."""
+    """The input form for the approver."""
 
     approve: bool
     """Put this version into service?"""
@@ -29,9 +29,9 @@ class Approval(RunInput):
     """The reason, for the ledger."""
 
 
-@flow(name="promote", description="Puts a version into service when a person approves.")
+@flow(name="promote", description="Promotes a version after manual approval.")
 def promote(version: int, project: str = ".") -> State:
-    """Waits a week for the answer."""
+    """Waits a week for the approval."""
     answer = pause_flow_run(wait_for_input=Approval, timeout=PATIENCE_SECONDS)
     if not answer.approve:
         return Completed(name="Declined", message=f"Version {version} was declined: {answer.why}")

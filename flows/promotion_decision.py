@@ -1,4 +1,4 @@
-"""From a registered candidate to the outcome: promoted, waiting for a person, or refused."""
+"""Decides the outcome for a registered candidate: promoted, waiting for approval, or refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def deliver(config: PipelineConfig, registered: Registered) -> Outcome:
-    """Promotes a candidate that the gate passed, if promotion is automatic. Done twice, it is done once.
+    """Promotes a candidate that passed the gate, if promotion is automatic. Idempotent.
 
     Raises:
-        StropError: another champion was made since the round began; the candidate then waits for a new judgement.
+        StropError: the champion changed since the round began; the candidate then waits for a new verdict.
     """
     from tasks.promote.stage import promote, reconcile
 
@@ -36,6 +36,6 @@ def deliver(config: PipelineConfig, registered: Registered) -> Outcome:
 
 
 def serving_version(config: PipelineConfig) -> int | None:
-    """The champion, by the ledger."""
+    """The champion's version, from the ledger."""
     champion = champion_of(read_ledger(config.register_.model_name))
     return champion.version if champion else None

@@ -1,4 +1,4 @@
-"""THE flow: what was collected → a model that serves, if it is shown to be better. One line a room.
+"""The retraining flow: collected rows → a model that serves, if it is significantly better. One line per room.
 
 strop run                                        # in this terminal
 strop schedule --cron "0 2 * * 0"                # on a clock
@@ -13,9 +13,8 @@ from prefect.client.schemas.objects import State
 from flows.change_check import is_nothing_new, nothing_new
 from flows.runtime.snapshot import on_a_snapshot
 from flows.steps import (
-    at_work_in,
-    concluded,
     deliver,
+    end_state,
     finetune,
     follow_ledger,
     ingest,
@@ -24,18 +23,19 @@ from flows.steps import (
     report_drift,
     reproduce,
     return_to_champion,
+    working_in,
 )
 from tasks.config import load_config
 
 
-@flow(name="retrain", description="Retrains on what is new, and promotes only what is shown to be better.")
+@flow(name="retrain", description="Retrains on new data, and promotes only a significantly better model.")
 def retrain(project: str = ".", rejudge: bool = False) -> State:
-    """Ends in a state of type Completed, named as flows/outcome.py says: NothingNew, Promoted, Refused, ..."""
-    with at_work_in(project):
+    """Ends in a state of type Completed with a name from flows/outcome.py: NothingNew, Promoted, Refused, ..."""
+    with working_in(project):
         config = load_config()
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
-            return concluded(nothing_new(config))
+            return end_state(nothing_new(config))
         with on_a_snapshot() as config:
             ingest(config, rejudge)
             reproduce("validate")
@@ -48,4 +48,4 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
             reproduce("gate")
             outcome = returned or deliver(config, register(config))
             publish(config, outcome)
-            return concluded(outcome)
+            return end_state(outcome)

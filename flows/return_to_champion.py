@@ -1,9 +1,8 @@
-"""What a run sets right before and after its stages: the registry's alias, and the champion's own round.
+"""Corrections before and after the stages of a run: the registry's alias, and a return to the champion's round.
 
-When data and parameters are again what the champion was made of, such as after `strop data exclude`.
-
-Its weights then came from DVC's run cache, and are those that serve. To judge a model against itself means nothing: the
-round of its own making is put back instead, so that its predictions and its verdict come from the cache as well.
+A run returns to the champion if data and parameters are again those of its training, such as after `strop data exclude`: its
+weights then come from DVC's run cache, and are the ones that serve. A comparison of a model with itself is meaningless, so the
+champion's own round is restored: then its predictions and its verdict come from the cache too.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from tasks.vcs import git
 
 
 def follow_ledger(config: PipelineConfig) -> None:
-    """Sets the registry's alias `champion` back to what the ledger says, and reports it. A look costs milliseconds.
+    """Sets the registry's alias `champion` to the ledger's champion if it differs, and reports it. The check takes milliseconds.
 
     Raises:
-        LedgerBroken: the ledger does not follow: a run would judge against, and continue, what nobody promoted.
+        LedgerBroken: the ledger is inconsistent: the run would compare with, and continue, a model that nobody promoted.
     """
     serving = read_serving(config)
     if serving.alias_follows is not False:
@@ -38,16 +37,16 @@ def follow_ledger(config: PipelineConfig) -> None:
 
     try:
         version = reconcile(config)
-    except RegistryError as error:  # the run itself may still do its work
+    except RegistryError as error:  # the run itself can continue
         print(f"registry: {error}", file=sys.stderr, flush=True)
         return
-    was = "at a version that was deleted" if serving.seen.is_dangling else f"at v{serving.seen.alias}"
-    state = "was gone" if serving.seen.alias is None and not serving.seen.is_dangling else f"pointed {was}"
-    print(f"registry: the alias `champion` {state}; it is set back to v{version}", flush=True)
+    target = "at a version that was deleted" if serving.seen.is_dangling else f"at v{serving.seen.alias}"
+    state = "was missing" if serving.seen.alias is None and not serving.seen.is_dangling else f"pointed {target}"
+    print(f"registry: the alias `champion` {state}; it is reset to v{version}", flush=True)
 
 
 def return_to_champion(config: PipelineConfig) -> Outcome | None:
-    """Puts the champion's own round back if the candidate's weights are the champion's; None if they are not."""
+    """Restores the champion's round if the candidate's weights are the champion's; else None."""
     model = config.register_.model_name
     champion = champion_of(read_ledger(model))
     if champion is None or weights_digest(paths.MODEL) != champion.weights_digest:

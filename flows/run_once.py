@@ -1,6 +1,6 @@
-"""One run from this process: the quick scan first, then a Prefect server if there is none, then the flow.
+"""One run in this process: the quick check first, then a Prefect server if there is none, then the flow.
 
-`strop run` and the demo call `run_once`.
+Called by `strop run` and the demo.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flows.change_check import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
 from flows.return_to_champion import follow_ledger
-from flows.runtime.environment import prepare_environment, show_only_our_lines
+from flows.runtime.environment import prepare_environment, silence_libraries
 from flows.runtime.lock import one_run_at_a_time
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def run_once(rejudge: bool = False) -> Outcome:
-    """Runs the flow in the project that the process stands in.
+    """Runs the flow in the project in the working directory.
 
     Raises:
-        StropError: the user's situation, in one line.
-        KeyboardInterrupt: it was stopped; the next run goes on where it was.
+        StropError: an error that the user can fix, in one line.
+        KeyboardInterrupt: it was stopped; the next run continues there.
     """
     config = load_config()
     prepare_environment(Path.cwd())
@@ -37,24 +37,24 @@ def run_once(rejudge: bool = False) -> Outcome:
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)
-        show_only_our_lines()
-        from flows.runtime.prefect_server import ensure_server, reporting_a_lost_server
+        silence_libraries()
+        from flows.runtime.prefect_server import ensure_server, reporting_lost_server
 
-        with reporting_a_lost_server():
+        with reporting_lost_server():
             ensure_server()
             with importing():
                 from flows.retrain import retrain
 
             outcome = retrain(project=str(Path.cwd()), rejudge=rejudge)
         assert isinstance(outcome, Outcome)
-        with suppress(StropError):  # only so that the next look is quick
+        with suppress(StropError):  # only to make the next check fast
             is_clean()
         return outcome
 
 
 def summary_of_run(config: PipelineConfig) -> Summary:
-    """Of the run that has just ended, from the folder that it worked in: what was edited meanwhile, or damaged, belongs to
-    the next one."""
+    """The summary of the run that has just ended, from its folder: changes in the project since its start belong to the next
+    run."""
     from flows.report.summary import read_summary
 
     with chdir(paths.WORK):
@@ -62,7 +62,7 @@ def summary_of_run(config: PipelineConfig) -> Summary:
 
 
 def finish_erasing() -> None:
-    """Rows whose erasing was cut short go before anything is made of them again."""
+    """Completes an interrupted erasure, before its rows are used again."""
     if paths.ERASING.exists():
         from tasks.erase.stage import resume
 

@@ -1,7 +1,7 @@
-"""The flow on a clock: `strop schedule --cron "0 2 * * 0" --timezone Asia/Shanghai`, or `--every 1d`.
+"""Scheduled runs of the flow: `strop schedule --cron "0 2 * * 0" --timezone Asia/Shanghai`, or `--every 1d`.
 
-Prefect needs a server to schedule. Where PREFECT_API_URL names none, one is started on loopback and stopped afterwards.
-For a team's work pool, prefect.yaml says the same.
+Prefect needs a server for schedules. If PREFECT_API_URL is not set, one is started on loopback and stopped afterwards.
+For a team's work pool, prefect.yaml has the same deployment.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flows.runtime.environment import SCHEDULED, show_only_our_lines
+from flows.runtime.environment import SCHEDULED, silence_libraries
 from flows.runtime.lock import one_schedule
 from tasks.errors import StropError
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-"""Set for the runs of a schedule."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,21 @@ class When:
 
 
 def parse_schedule(cron: str | None, timezone: str | None, every: str | None) -> When:
-    """Checks what was asked for.
+    """Checks the options, and converts them.
 
     Raises:
-        StropError: it is no schedule; the line shows one that is.
+        StropError: an option is invalid; the message has a valid example.
     """
     if every is not None:
-        found = re.fullmatch(r"(\d+)\s*([smhdw])", every.strip())
-        if found is None or int(found[1]) == 0:
+        match = re.fullmatch(r"(\d+)\s*([smhdw])", every.strip())
+        if match is None or int(match[1]) == 0:
             raise StropError(
-                "no interval", where=f"--every {every}", fix="Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
+                "not an interval", where=f"--every {every}", fix="Write a number and a unit: 20s, 30m, 6h, 1d, 1w"
             )
         try:
-            return When(interval=timedelta(**{UNITS[found[2]]: int(found[1])}))
+            return When(interval=timedelta(**{UNITS[match[2]]: int(match[1])}))
         except OverflowError as error:
-            raise StropError("too long", where=f"--every {every}", fix="Write less, such as 52w") from error
+            raise StropError("too long", where=f"--every {every}", fix="Use a shorter interval, such as 52w") from error
     assert cron is not None
     _require_cron(cron)
     _require_timezone(timezone or "UTC")
@@ -60,20 +58,20 @@ def serve(when: When) -> None:
     """Serves the flow until the process is stopped.
 
     Raises:
-        Busy: this project's schedule is being served already.
-        StropError: there is no server, and none could be started.
+        Busy: another process already serves a schedule of this project.
+        StropError: there is no server, and none can be started.
     """
     with one_schedule():
-        show_only_our_lines()
-        from flows.runtime.prefect_server import ensure_server, reporting_a_lost_server, require_server
+        silence_libraries()
+        from flows.runtime.prefect_server import ensure_server, reporting_lost_server, require_server
         from flows.runtime.proxies import start_runs_without_proxies
         from flows.runtime.schedule_address import SECRET_FILE
 
         is_ours = not os.environ.get("PREFECT_API_URL")
-        with reporting_a_lost_server():
-            page = ensure_server(schedules=True).removesuffix("/api")
-            login = f" (its page expects the line in {SECRET_FILE})" if is_ours else ""
-            print(f"schedule: {when}; watch it at {page}{login}. Stop it with Ctrl-C.", flush=True)
+        with reporting_lost_server():
+            ui = ensure_server(schedules=True).removesuffix("/api")
+            login = f" (its login is the line in {SECRET_FILE})" if is_ours else ""
+            print(f"schedule: {when}; watch it at {ui}{login}. Stop it with Ctrl-C.", flush=True)
             os.environ[SCHEDULED] = "1"
             start_runs_without_proxies()
             _serve(when)
@@ -90,22 +88,22 @@ def _serve(when: When) -> None:
 
     from flows.retrain import retrain
 
-    class ServedOnce(Runner):
-        """Ends at SIGTERM as it does at Ctrl-C: Prefect's own way leaves a run behind, and complains."""
+    class StoppableRunner(Runner):
+        """Handles SIGTERM like Ctrl-C: Prefect's own handler leaves a run behind, and prints errors."""
 
         def handle_sigterm(self, *_: object, **__: object) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    # a shell that starts it in the background has it ignore Ctrl-C, by which it is ended
+    # a shell that starts it in the background makes it ignore SIGINT, which stops it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # not paused when it ends, or it would stay so when it is served again
-    runner = ServedOnce(limit=1, pause_on_shutdown=False)
+    # not paused at the end, or it would still be paused when it is served again
+    runner = StoppableRunner(limit=1, pause_on_shutdown=False)
     runner.add_deployment(
         retrain.to_deployment(
             name=f"schedule-{Path.cwd().name}",
             schedules=[Cron(when.cron, timezone=when.timezone) if when.cron else Interval(when.interval)],
             parameters={"project": str(Path.cwd())},
-            entrypoint_type=EntrypointType.MODULE_PATH,  # a file's path would make another module of it
+            entrypoint_type=EntrypointType.MODULE_PATH,  # a file path would import it as another module
         )
     )
     with contextlib.suppress(KeyboardInterrupt):
@@ -121,7 +119,7 @@ def _require_cron(cron: str) -> None:
     try:
         CronSchedule(cron=cron)
     except ValueError as error:
-        raise StropError("no cron schedule", where=where, fix=fix) from error
+        raise StropError("not a cron schedule", where=where, fix=fix) from error
     try:
         croniter(cron, datetime.now(UTC)).get_next(datetime)
     except ValueError as error:  # 30 February

@@ -1,4 +1,4 @@
-"""The flow's steps as Prefect tasks: each asks a room to do its work. Retries stand where the world can fail."""
+"""The flow's steps as Prefect tasks: each calls a room. Steps that depend on the network are retried."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tasks.errors import RegistryError
 from tasks.runtime.files import write_text
 from tasks.runtime.redaction.errors_and_logs import redacted_error
 
-WORTH_A_RETRY = (RegistryError, ConnectionError, TimeoutError)
-"""What may pass by itself. A mistake in params.yaml does not."""
+RETRYABLE = (RegistryError, ConnectionError, TimeoutError)
+"""Errors that may be temporary."""
 
 
 @contextmanager
-def at_work_in(project: str) -> Iterator[None]:
-    """The project as the working directory, its environment prepared, and no other run beside this one."""
+def working_in(project: str) -> Iterator[None]:
+    """Changes to the project, prepares its environment, and excludes other runs."""
     end_with_schedule()
     use_proxies_again()
     with chdir(project):
@@ -45,30 +45,30 @@ def at_work_in(project: str) -> Iterator[None]:
         with one_run_at_a_time():
             try:
                 yield
-            except Exception as error:  # Prefect writes it into its logs and states
+            except Exception as error:  # Prefect writes errors to its logs and states
                 if (clean := redacted_error(error)) is error:
                     raise
                 raise clean from None
 
 
-def may_pass(_: Any, run: TaskRun, state: State) -> bool:
-    """Whether to try a failed task again; it says so."""
+def should_retry(_: Any, run: TaskRun, state: State) -> bool:
+    """Whether to retry a failed task; reports it."""
     error = state.result(raise_on_failure=False)
-    if not isinstance(error, WORTH_A_RETRY):
+    if not isinstance(error, RETRYABLE):
         return False
     print(f"strop: {error} Trying again.", file=sys.stderr, flush=True)
     return True
 
 
-WORLD: dict[str, Any] = {
+WITH_RETRIES: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "retries": 2,
     "retry_delay_seconds": [2, 10],
-    "retry_condition_fn": may_pass,
+    "retry_condition_fn": should_retry,
 }
 
 
-@task(**WORLD)
+@task(**WITH_RETRIES)
 def ingest(config: PipelineConfig, rejudge: bool) -> None:
     from tasks.ingest.open_round import open_round
     from tasks.ingest.stage import collect
@@ -90,7 +90,7 @@ def reproduce(stage: str) -> bool:
 
 
 def reproduce_and_hand_over(stage: str) -> bool:
-    """Brings the stage up to date; the project has what it made, also of a stage that failed."""
+    """Brings the stage up to date, and copies its outputs to the project, also if it failed."""
     from tasks.vcs.dvc_pipeline import reproduce
     from tasks.workspace.run_folder import hand_over
 
@@ -102,7 +102,7 @@ def reproduce_and_hand_over(stage: str) -> bool:
 
 @task(cache_policy=NO_CACHE)
 def report_drift(config: PipelineConfig) -> None:
-    """How far the dataset has moved from the champion's; it decides nothing, and fails nothing."""
+    """Reports the drift from the champion's dataset; it has no influence on the run."""
     from tasks.lineage.champion_drift import report_against_champion
 
     run_interruptibly(lambda: report_against_champion(config.register_.model_name))
@@ -129,21 +129,21 @@ def return_to_champion(config: PipelineConfig) -> Outcome | None:
     return settling.return_to_champion(config)
 
 
-@task(**WORLD)
+@task(**WITH_RETRIES)
 def register(config: PipelineConfig) -> Any:
     from tasks.register.stage import run
 
     return run_interruptibly(lambda: run(config))
 
 
-@task(**WORLD)
+@task(**WITH_RETRIES)
 def deliver(config: PipelineConfig, registered: Any) -> Outcome:
     return run_interruptibly(lambda: promotion_decision.deliver(config, registered))
 
 
-@task(**WORLD)
+@task(**WITH_RETRIES)
 def promote_version(config: PipelineConfig, version: int, why: str) -> None:
-    """A promotion that a person approved."""
+    """A manually approved promotion."""
     from tasks.promote.stage import promote
 
     promote(config, version, why=why, expected_champion=promotion_decision.serving_version(config))
@@ -151,17 +151,17 @@ def promote_version(config: PipelineConfig, version: int, why: str) -> None:
 
 @task(cache_policy=NO_CACHE)
 def publish(config: PipelineConfig, outcome: Outcome) -> None:
-    """The summary, as a file and, without text of rows (it could not be erased there), as an artifact of Prefect."""
+    """Writes the summary to a file and to a Prefect artifact, there without texts of rows, which could not be erased."""
     summary = read_summary(config)
     write_text(paths.SUMMARY, as_markdown(summary, outcome))
-    told = as_markdown(summary, outcome, shows_answers=False)
-    create_markdown_artifact(told, key="summary", description=outcome.message)
+    public = as_markdown(summary, outcome, shows_answers=False)
+    create_markdown_artifact(public, key="summary", description=outcome.message)
     create_table_artifact(score_rows(summary), key="scores", description="The same held-out rows for every model")
 
 
-def concluded(outcome: Outcome) -> State:
-    """The outcome as a named state: Prefect's page and its automations see it."""
-    if is_scheduled():  # a command tells it itself, with the summary
+def end_state(outcome: Outcome) -> State:
+    """The outcome as a named state for Prefect's UI and automations."""
+    if is_scheduled():  # a command prints it itself, with the summary
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {outcome.message}", flush=True)
     state: State = Completed(name=STATE_NAMES[outcome.kind], message=outcome.message, data=outcome)
     return state

@@ -1,6 +1,6 @@
-"""Runs one room in a process of its own: `python -m tasks curate`. DVC runs the stages so; `ingest` is run so by hand.
+"""Runs one room in a process of its own: `python -m tasks curate`. DVC runs stages this way; `ingest` can be run by hand.
 
-Exit code 0: done (a refusal by the gate too: it is a result). 1: the user's situation, told in one line.
+Exit code 0: done (also if the gate refuses: that is a result). 1: an error that the user can fix, reported in one line.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate
 
 HELP = """usage: python -m tasks STAGE
 
-One stage, in this process, on what lies in data/. In this order:
+Run one stage in this process on the files in data/. In this order:
 
-  ingest     what is new at the sources, into data/raw
-  validate   data/raw by the contract: accepted rows, and quarantine
-  curate     cleaned, without duplicates, and split, into data/curated
-  render     token ids and loss masks, into data/rendered
-  finetune   data/rendered and the base, into data/model
-  evaluate   the base, the champion and the candidate on the test rows
-  gate       the verdict, into data/reports/verdict.json
+  ingest     collect new rows from the sources into data/raw
+  validate   check data/raw against the contract: accepted rows, and quarantine
+  curate     clean, deduplicate and split rows, into data/curated
+  render     make token ids and loss masks, into data/rendered
+  finetune   train the base on data/rendered, into data/model
+  evaluate   evaluate the base, the champion and the candidate on the test rows
+  gate       decide about promotion, into data/reports/verdict.json
 
-DVC does not know of it. To bring a stage and all before it up to date, and have that recorded: dvc repro STAGE (after ingest).
-All of it, with registration and promotion: strop run"""
+DVC does not record this. To bring a stage and all stages before it up to date, with a record: dvc repro STAGE (after ingest).
+The whole pipeline, with registration and promotion: strop run"""
 
 
 def main() -> int:
-    from tasks.errors import StropError, told_by_disk
+    from tasks.errors import StropError, disk_message
     from tasks.runtime.fast_imports import importing
     from tasks.runtime.loopback import exempt_loopback_from_proxies
     from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
@@ -43,15 +43,15 @@ def main() -> int:
         print(HELP, file=sys.stdout if is_help else sys.stderr)
         return 0 if is_help else 2
     room = sys.argv[1]
-    # libraries' bars and deprecations would bury our own lines
+    # progress bars and deprecation warnings of libraries would hide our messages
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # waiting threads spin for long by default, and take the cores from each other where anything else runs; sleeping at
-    # once would halve the speed of a quiet machine (docs/decisions/0005)
+    # by default waiting threads spin for a long time, and take cores from other work; without any spinning an idle machine
+    # would be half as fast (docs/decisions/0005)
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     warnings.simplefilter("ignore", FutureWarning)
     exempt_loopback_from_proxies()
     try:
-        with _libraries_of_strop(), importing():
+        with _require_libraries(), importing():
             end_with_parent(SECONDS_TO_SAVE)
             from tasks.config import load_config
 
@@ -61,18 +61,18 @@ def main() -> int:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     except Exception as error:
-        if told := told_by_disk(error):
-            print(f"strop: {told}", file=sys.stderr, flush=True)
+        if message := disk_message(error):
+            print(f"strop: {message}", file=sys.stderr, flush=True)
             return 1
         raise
-    except KeyboardInterrupt:  # Ctrl-C reaches the stage as well as the command, which tells of it
+    except KeyboardInterrupt:  # Ctrl-C also reaches the command, which reports it
         return 130
     return 0
 
 
 @contextlib.contextmanager
-def _libraries_of_strop() -> Iterator[None]:
-    """Tells which Python it is that has none."""
+def _require_libraries() -> Iterator[None]:
+    """Reports the Python interpreter that lacks Strop's libraries."""
     from tasks.errors import StropError
 
     try:

@@ -1,6 +1,6 @@
-"""params.yaml → one strict, frozen `PipelineConfig`, a section a room. All mistakes are reported at once.
+"""params.yaml → one strict, frozen `PipelineConfig`, one section per room. All errors are reported at once.
 
-See it: `strop config`. Its JSON schema, for editors: `strop config --schema`.
+Print it: `strop config`. Its JSON schema, for editors: `strop config --schema`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks import paths
 from tasks.base.settings import BaseSettings
 from tasks.build.settings import BuildSettings
-from tasks.config_checks import mistakes_in
+from tasks.config_checks import errors_in
 from tasks.curate.settings import CurateSettings
 from tasks.errors import ConfigError
 from tasks.evaluate.settings import EvaluateSettings
@@ -29,13 +29,13 @@ from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
 from tasks.runtime.plurals import count_of
-from tasks.runtime.redaction.settings import NAMED_INSTEAD, naked_addresses
+from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
 from tasks.validate.settings import ValidateSettings
 
 
 class PipelineConfig(Settings):
-    """Everything that params.yaml can say."""
+    """All settings in params.yaml."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -44,7 +44,7 @@ class PipelineConfig(Settings):
     ingest: IngestSettings
     """Where instructions are collected."""
     build: BuildSettings = BuildSettings()
-    """Instruction rows that are made, where too few are collected."""
+    """Generated instruction rows, if too few are collected."""
     validate_: ValidateSettings = Field(alias="validate")
     """How much of a batch may be refused."""
     curate: CurateSettings
@@ -67,8 +67,8 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
     """Reads and checks params.yaml.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or says something that it may not. Every mistake is listed, with its
-            line, the value, what is allowed, and the nearest valid key.
+        ConfigError: the file is missing, is not valid YAML, or has an invalid setting. Every error is listed with its line, the
+            value, what is allowed, and the nearest valid key.
     """
     try:
         document = load_yaml(path.read_text(encoding="utf-8-sig"), "rt")
@@ -77,70 +77,70 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
             "not found", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         ) from error
     except ValueError as error:
-        raise ConfigError(why_unreadable(error, path), where=str(path), fix="Mend it at that place") from error
+        raise ConfigError(why_unreadable(error, path), where=str(path), fix="Fix it at that line") from error
     if not isinstance(document, dict):
         raise ConfigError(
-            "holds no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
+            "has no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         )
     try:
-        # as JSON, because a strict model takes a list for a tuple there
+        # as JSON, because there a strict model accepts a list for a tuple
         config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
         refused: list[Any] = []
     except ValidationError as error:
         refused = error.errors()
-    mistakes = [(line, redact(what)) for line, what in _mistakes(refused, document, path.parent)]
-    if mistakes:
-        mistakes = sorted({*mistakes, *_written_secrets(document)})
-        lines = "".join(f"\n  line {line}: {what}" for line, what in mistakes)
+    errors = [(line, redact(what)) for line, what in _all_errors(refused, document, path.parent)]
+    if errors:
+        errors = sorted({*errors, *_literal_secrets(document)})
+        lines = "".join(f"\n  line {line}: {what}" for line, what in errors)
         raise ConfigError(
-            f"{count_of(len(mistakes), 'mistake')}:{lines}\n",
+            f"{count_of(len(errors), 'error')}:{lines}\n",
             where=str(path),
             fix="Every setting is explained in docs/settings.md",
         )
-    if secrets := _written_secrets(document):
+    if secrets := _literal_secrets(document):
         lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(secrets))
         fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
         raise ConfigError(f"{count_of(len(secrets), 'secret')}:{lines}\n", where=str(path), fix=fix)
     return config
 
 
-def _mistakes(refused: list[Any], document: Any, root: Path) -> list[tuple[int, str]]:
-    """What the settings refuse, and what they cannot see themselves, as (line, text); each place once."""
-    places = {_location(mistake) for mistake in refused}
-    others = [(location, what) for location, what in mistakes_in(document, root) if tuple(location) not in places]
-    return [_describe(mistake, document) for mistake in refused] + [
+def _all_errors(refused: list[Any], document: Any, root: Path) -> list[tuple[int, str]]:
+    """(line, text) of every error: those of the models, and of checks across sections for locations without an error."""
+    locations = {_location(error) for error in refused}
+    others = [(location, what) for location, what in errors_in(document, root) if tuple(location) not in locations]
+    return [_describe(error, document) for error in refused] + [
         (_line_of(document, location), f"`{'.'.join(map(str, location))}` {what}") for location, what in others
     ]
 
 
-def _location(mistake: Any) -> tuple[Any, ...]:
-    return tuple(part for part in mistake["loc"] if isinstance(part, int) or not _is_union_branch(part))
+def _location(error: Any) -> tuple[Any, ...]:
+    return tuple(part for part in error["loc"] if isinstance(part, int) or not _is_union_branch(part))
 
 
-def _written_secrets(document: Any) -> list[tuple[int, str]]:
-    """Addresses with a password or token written out, as (line, text)."""
+def _literal_secrets(document: Any) -> list[tuple[int, str]]:
+    """(line, text) of addresses with a literal password or token."""
     return [
-        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {NAMED_INSTEAD}")
-        for location, secret in naked_addresses(document)
+        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {USE_A_VARIABLE}")
+        for location, secret in literal_secrets_in_addresses(document)
     ]
 
 
-def _describe(mistake: Any, document: Any) -> tuple[int, str]:
-    """A mistake as (line, text)."""
-    location = list(_location(mistake))
+def _describe(error: Any, document: Any) -> tuple[int, str]:
+    """An error as (line, text)."""
+    location = list(_location(error))
     key = ".".join(str(part) for part in location)
     line = _line_of(document, location)
-    if mistake["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-        return line, f"`{key}` is no setting; {hint}"
-    if mistake["type"] == "missing":
+        return line, f"`{key}` is not a setting; {hint}"
+    if error["type"] == "missing":
         return line, f"`{key}` is missing; it is required"
-    allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    value = redact(json.dumps(mistake["input"], ensure_ascii=False, default=str))
-    if mistake["type"] == "value_error":
-        given = mistake["input"]
+    allowed = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    value = redact(json.dumps(error["input"], ensure_ascii=False, default=str))
+    if error["type"] == "value_error":
+        given = error["input"]
         if isinstance(given, str) and len(given) > 80:
             allowed = allowed.replace(given, f"{given[:80]}…")
         return line, f"`{key}`: {allowed}"
@@ -148,12 +148,12 @@ def _describe(mistake: Any, document: Any) -> tuple[int, str]:
 
 
 def _is_union_branch(part: str) -> bool:
-    """Pydantic names the branch of a union in an error's location; those names are no keys of ours."""
+    """Whether a part of an error's location is pydantic's name of a union branch, and not a key."""
     return part.startswith(("literal[", "tuple[", "constrained-", "function-"))
 
 
 def _line_of(document: Any, location: list[Any]) -> int:
-    """The line (from 1) of the deepest part of `location` that the document has."""
+    """The line (from 1) of the deepest part of `location` that exists in the document."""
     line = 1
     for part in location:
         try:
@@ -183,6 +183,6 @@ def settings_within(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        if found := settings_within(inner):
-            return found
+        if settings := settings_within(inner):
+            return settings
     return None

@@ -1,18 +1,18 @@
-"""What can go wrong in a way that we foresaw.
+"""Errors with a message for the user.
 
-    StropError            the user's situation: what, where, what to do next (exit code 1, never a traceback)
-    ├── ConfigError       params.yaml, a template or the contract says something that it may not
+    StropError            an error that the user can fix: what, where, what to do next (exit code 1, never a traceback)
+    ├── ConfigError       an invalid setting in params.yaml, a template or the contract
     ├── SourceError       a source cannot be read, or has no rows
     ├── DataError         the data as a whole cannot be used (empty, one class only, ...)
-    ├── BaseModelError    the base model is not there, or is not what it was
-    ├── TrainingError     training cannot start or go on
-    ├── GitError          no repository, or git refused
-    ├── VersioningError   DVC refused, is locked, or a stage failed
+    ├── BaseModelError    the base model is missing, or has changed
+    ├── TrainingError     training cannot start or continue
+    ├── GitError          no repository, or git failed
+    ├── VersioningError   DVC failed or is locked, or a stage failed
     ├── RegistryError     the MLflow registry cannot be reached, or has no such version
-    ├── AuditError        what is stored differs from its receipt
-    └── DiskError         the disk is full, read-only, failing, or closed to this user
+    ├── AuditError        stored data differ from their receipt
+    └── DiskError         the disk is full, read-only or failing, or access is denied
 
-`assert` is for our own bugs; a StropError is for the user's situation.
+`assert` is for bugs in Strop; a StropError is for errors that the user can fix.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ import errno
 from collections.abc import Callable, Iterator
 
 _redact: Callable[[str], str] = str
-"""What is done to each text of an error: `tasks.runtime.redaction.errors_and_logs.install` takes secrets out."""
+"""Applied to every text of an error; `tasks.runtime.redaction.errors_and_logs.install` sets the removal of secrets."""
 
 
-def redact_by(function: Callable[[str], str]) -> None:
-    """From now on the texts of errors go through this function."""
+def set_redaction(function: Callable[[str], str]) -> None:
+    """Applies this function to the texts of all errors from now on."""
     global _redact
     _redact = function
 
 
 def one_line(error: object, limit: int = 300) -> str:
-    """What an error says, on one line, without secrets and at most so long. A secret is removed before it could be cut."""
+    """The message of an error on one line, without secrets, of at most `limit` characters. Secrets are removed before it is cut."""
     return _redact(" ".join(str(error).split()))[:limit]
 
 
 class StropError(Exception):
-    """One clear line: `where: what. fix`.
+    """An error with a one-line message: `where: what. fix`.
 
     Args:
-        what: what is wrong, as a sentence without the final full stop.
-        where: the file, row, setting or address that it is about.
-        fix: what to do next; a command where there is one.
+        what: the problem, as a sentence without the final full stop.
+        where: the file, row, setting or address of the problem.
+        fix: what to do next; a command if possible.
     """
 
     exit_code = 1
@@ -54,7 +54,7 @@ class StropError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
-        if line.endswith("\n"):  # a list ends in a line of its own
+        if line.endswith("\n"):  # a multi-line list ends with a line break
             return f"{line}{self.fix or ''}"
         return f"{line}. {self.fix}" if self.fix else f"{line}."
 
@@ -96,11 +96,11 @@ class AuditError(StropError):
 
 
 class DiskError(StropError):
-    """The disk is full, read-only, failing, or closed to this user; or a folder or link stands in a file's place."""
+    """The disk is full, read-only or failing, access is denied, or a path is a folder or link instead of a file."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-CLOSED = (errno.EACCES, errno.EPERM)
+DENIED = (errno.EACCES, errno.EPERM)
 NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 FULL_BY_TEXT = (
     "no space left on device",
@@ -109,11 +109,11 @@ FULL_BY_TEXT = (
     "(os error 28)",
     "storagefull",
 )
-"""As SQLite, safetensors, tokenizers and pyarrow write it, whose errors have no number."""
+"""Messages of SQLite, safetensors, tokenizers and pyarrow, whose errors have no errno."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from, in turn."""
+    """The error and its chain of causes."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -121,42 +121,40 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def disk_error(error: BaseException) -> DiskError | None:
-    """What a disk refused, where that is why a library or the system raised an error; None for other errors."""
+    """The DiskError for an error whose cause is a disk problem; None for other errors."""
     for cause in causes(error):
         number = cause.errno if isinstance(cause, OSError) else None
-        place = (cause.filename if isinstance(cause, OSError) else None) or "the disk"
+        path = (cause.filename if isinstance(cause, OSError) else None) or "the disk"
         text = str(cause).lower()
         if number in FULL or any(words in text for words in FULL_BY_TEXT):
             fix = "Free some (`dvc gc -w -T`, an old .strop/checkpoints), then run again: nothing is lost"
-            return DiskError("no space left", where=str(place), fix=fix)
+            return DiskError("no space left", where=str(path), fix=fix)
         if number == errno.EFBIG:
             fix = "Raise this user's limit (ulimit -f), then run again: nothing is lost"
-            return DiskError("a file may not grow so large", where=str(place), fix=fix)
+            return DiskError("the file size limit is reached", where=str(path), fix=fix)
         if number == errno.EROFS or "readonly database" in text:
             return DiskError(
-                "the file system or file is read-only", where=str(place), fix="Make it writable, then run again"
+                "the file system or file is read-only", where=str(path), fix="Make it writable, then run again"
             )
         if number == errno.EIO or "disk i/o error" in text:
-            fix = "See the state of the disk (dmesg, smartctl), then run again"
-            return DiskError("the disk could not be read or written (I/O error)", where=str(place), fix=fix)
-    if isinstance(error, OSError) and error.errno in CLOSED:
-        fix = "Mend its permissions, then run again"
-        return DiskError("may not be written or read", where=str(error.filename or "the disk"), fix=fix)
+            fix = "Check the state of the disk (dmesg, smartctl), then run again"
+            return DiskError("the disk could not be read or written (I/O error)", where=str(path), fix=fix)
+    if isinstance(error, OSError) and error.errno in DENIED:
+        fix = "Fix its permissions, then run again"
+        return DiskError("access is denied", where=str(error.filename or "the disk"), fix=fix)
     if isinstance(error, OSError) and error.errno in NO_FILE and error.filename:
-        what = f"something else stands in the place of a file or folder ({error.strerror})"
-        return DiskError(
-            what, where=str(error.filename), fix="Remove it, and bring back what was there (git, dvc checkout)"
-        )
+        what = f"not a file or folder as expected ({error.strerror})"
+        return DiskError(what, where=str(error.filename), fix="Remove it, and restore the original (git, dvc checkout)")
     return None
 
 
-def told_by_disk(error: BaseException) -> str | None:
-    """One line for the situations of a disk that we foresee; None for others."""
-    found = disk_error(error)
-    return None if found is None else str(found)
+def disk_message(error: BaseException) -> str | None:
+    """A one-line message for disk problems; None for other errors."""
+    problem = disk_error(error)
+    return None if problem is None else str(problem)
 
 
 def without_sql(error: BaseException) -> str:
-    """The reason of a database's error in one line, without the statement and its parameters, which hold data."""
+    """The reason of a database error in one line, without the SQL statement and its parameters, which contain data."""
     text = str(getattr(error, "orig", None) or error)
     return one_line(text.split("[SQL:")[0].split("(Background on this error")[0])

@@ -42,22 +42,22 @@ def mistakes(tmp_path: Path, text: str) -> str:
 
 def test_all_mistakes_are_told_at_once_with_line_value_and_what_is_allowed(tmp_path: Path) -> None:
     told = mistakes(tmp_path, WRONG)
-    assert "7 mistakes" in told
+    assert "7 errors" in told
     for line in (
         "line 1: `promote` is missing",
         'line 4: `ingest.sources.0.name` is "A b"',
         "line 4: `ingest.sources.0.shape` is \"alpca\", but should be 'alpaca'",
-        "line 5: `validate.max_refused_shre` is no setting; did you mean `max_refused_share`?",
+        "line 5: `validate.max_refused_shre` is not a setting; did you mean `max_refused_share`?",
         "line 6: `curate`: valid_share and test_share together leave nothing to train on",
         'line 9: `finetune.learning_rate` is "fast", but should be a valid number',
-        "line 10: `finetune.epohcs` is no setting; did you mean `epochs`?",
+        "line 10: `finetune.epohcs` is not a setting; did you mean `epochs`?",
     ):
         assert line in told, told
 
 
 def test_a_file_that_is_no_yaml_is_told_with_its_place(tmp_path: Path) -> None:
     assert "not readable as YAML" in mistakes(tmp_path, "base: [1, 2\nx")
-    assert "holds no sections" in mistakes(tmp_path, "")
+    assert "has no sections" in mistakes(tmp_path, "")
 
 
 def test_a_missing_file_is_told_with_the_command_that_makes_one(tmp_path: Path) -> None:
@@ -195,12 +195,12 @@ def test_a_family_or_chat_template_that_is_nowhere_is_told_before_any_work(tmp_p
         render={"balance": [{"family": "zzz", "weight": 2}]},
         base={"chat_template": "qwn"},
     )
-    assert "4 mistakes" in told
+    assert "4 errors" in told
     for what in (
-        '`ingest.sources.0.family` is "sentimant", which is no family: did you mean `sentiment`? Or write data/templates/',
-        '`gate.families.topics` is "topics", which is no family: did you mean `topic`?',
-        '`render.balance.0.family` is "zzz", which is no family: there are code, dialogue,',
-        '`base.chat_template` is "qwn", which is no chat template: did you mean `qwen`?',
+        '`ingest.sources.0.family` is "sentimant", which is not a family: did you mean `sentiment`? Or write data/templates/',
+        '`gate.families.topics` is "topics", which is not a family: did you mean `topic`?',
+        '`render.balance.0.family` is "zzz", which is not a family: there are code, dialogue,',
+        '`base.chat_template` is "qwn", which is not a chat template: did you mean `qwen`?',
     ):
         assert what in told
     (tmp_path / "data/templates/sentimant.yaml").write_text("")
@@ -237,7 +237,7 @@ def test_other_values_that_a_library_would_refuse_are_told_at_once(
 
 
 def test_a_number_is_told_of_once(tmp_path: Path) -> None:
-    assert "1 mistake:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})
+    assert "1 error:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})
 
 
 def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() -> None:

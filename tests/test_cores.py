@@ -84,9 +84,9 @@ def test_the_load_is_what_others_used_between_two_readings(monkeypatch: pytest.M
     now, used = [0.0], {"all": 0.0, "us": 0.0, "group": 0.0}
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(cores, "_used_by_all", lambda _: used["all"])
-    monkeypatch.setattr(cores, "_used_by_us", lambda: used["us"])
-    monkeypatch.setattr(cores, "_used_by_group", lambda _: used["group"])
+    monkeypatch.setattr(cores, "_cpu_seconds_of_machine", lambda _: used["all"])
+    monkeypatch.setattr(cores, "_cpu_seconds_of_process", lambda: used["us"])
+    monkeypatch.setattr(cores, "_cpu_seconds_of_group", lambda _: used["group"])
     meter = LoadMeter(Limits(8, frozenset(range(8)), Quota(4.0, Path())))
     now[0], used["all"], used["us"], used["group"] = 10.0, 45.0, 20.0, 35.0
     load = meter.read()
@@ -97,15 +97,15 @@ def test_the_load_is_what_others_used_between_two_readings(monkeypatch: pytest.M
 
 
 def test_our_own_children_are_no_load_also_when_they_have_ended() -> None:
-    before = cores._used_by_us()
+    before = cores._cpu_seconds_of_process()
     child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         process = psutil.Process(child.pid)
         while process.cpu_times().user < 0.3:
             time.sleep(0.02)
-        while_it_runs = cores._used_by_us()
+        while_it_runs = cores._cpu_seconds_of_process()
     finally:
         child.kill()
         child.wait()
     assert while_it_runs - before >= 0.3
-    assert cores._used_by_us() >= while_it_runs
+    assert cores._cpu_seconds_of_process() >= while_it_runs

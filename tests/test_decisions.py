@@ -32,7 +32,7 @@ def test_a_line_that_a_crash_tore_is_closed_before_more_are_written(tmp_path: Pa
     log.write_text('{"what": "rel', encoding="utf-8")
     record_decisions("drop", ["r1", "r2"], "wrong", log)
     assert log.read_text(encoding="utf-8").count("\n") == 3
-    with pytest.raises(DataError, match=r"line 1: not a decision .* Mend or remove the line"):
+    with pytest.raises(DataError, match=r"line 1: not a decision .* Fix or remove the line"):
         read_decisions(log)
 
 

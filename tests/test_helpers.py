@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.errors import ConfigError, DataError
-from tasks.runtime.process_pool import shared_out
+from tasks.runtime.process_pool import map_in_processes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere one process works alone")
 
@@ -36,7 +36,7 @@ def assert_none_is_left() -> None:
 
 
 def shared(work: Any, jobs: Any, processes: int = 3) -> list[Any]:
-    return list(shared_out(work, jobs, processes, "render.processes"))
+    return list(map_in_processes(work, jobs, processes, "render.processes"))
 
 
 def test_results_come_in_order_from_several_processes() -> None:
@@ -71,7 +71,7 @@ def test_jobs_are_taken_up_as_they_are_worked_off() -> None:
             taken.append(number)
             yield number
 
-    results = shared_out(lambda job: job, jobs(), 2, "render.processes")
+    results = map_in_processes(lambda job: job, jobs(), 2, "render.processes")
     for number in range(100):
         assert next(results) == number
         assert len(taken) <= number + 12

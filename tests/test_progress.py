@@ -39,4 +39,4 @@ def test_minutes_are_told_as_minutes(progress: Progress) -> None:
     progress.total = 100_000.0
     progress.wait(20.0)  # type: ignore[attr-defined]
     progress.advance(500.0)
-    assert progress._left() == " · 66 min left"
+    assert progress._time_left() == " · 66 min left"

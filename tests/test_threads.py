@@ -11,7 +11,7 @@ import torch
 
 from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load, Quota
-from tasks.runtime.threads import LOOK_EVERY_SECONDS, Threads, explicit_threads, fitting_threads
+from tasks.runtime.threads import CHECK_EVERY_SECONDS, Threads, explicit_threads, fitting_threads
 
 TWO = Limits(2, frozenset({0, 1}), None)
 
@@ -81,7 +81,7 @@ def test_the_environment_is_an_explicit_wish(world: World, monkeypatch: pytest.M
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
     chosen = Threads("evaluate")
     assert chosen.begin().threads == 3
-    world.now = 10 * LOOK_EVERY_SECONDS
+    world.now = 10 * CHECK_EVERY_SECONDS
     assert chosen.proposed() is None
     for text in ("", "many", "0", "-1", "2.5", "٣", "9" * 20, "9" * 5000):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
@@ -93,8 +93,8 @@ def test_fewer_are_taken_at_once_and_more_when_two_looks_agree(world: World) -> 
     chosen.begin()
     seen = []
     for load in (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0):
-        world.load, world.now = Load(load), world.now + LOOK_EVERY_SECONDS
-        chosen.look()
+        world.load, world.now = Load(load), world.now + CHECK_EVERY_SECONDS
+        chosen.adjust()
         seen.append(torch.get_num_threads())
     assert seen == [2, 1, 1, 1, 1, 2, 2]
 
@@ -102,8 +102,8 @@ def test_fewer_are_taken_at_once_and_more_when_two_looks_agree(world: World) -> 
 def test_between_two_looks_nothing_is_measured(world: World) -> None:
     chosen = Threads("evaluate", is_quiet=True)
     chosen.begin()
-    world.load, world.now = Load(1.0), LOOK_EVERY_SECONDS - 1
-    chosen.look()
+    world.load, world.now = Load(1.0), CHECK_EVERY_SECONDS - 1
+    chosen.adjust()
     assert torch.get_num_threads() == 2
 
 
@@ -115,6 +115,6 @@ def test_a_model_that_answers_follows_the_load_between_its_forward_passes(world:
     chosen = Threads("generate", is_quiet=True)
     chosen.follow(model)
     assert torch.get_num_threads() == 2
-    world.load, world.now = Load(1.0), LOOK_EVERY_SECONDS
+    world.load, world.now = Load(1.0), CHECK_EVERY_SECONDS
     model(torch.ones(1, 2))
     assert torch.get_num_threads() == 1

@@ -1,1 +1,1 @@
-"""The command `strop`: a small module a group of commands."""
+"""The command `strop`: one module per group of commands."""

@@ -1,4 +1,4 @@
-"""data build: makes instruction rows by the recipes of params.yaml, and tells what was made and what was refused."""
+"""data build: generates instruction rows by the recipes in params.yaml, and reports generated and refused rows."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 def build(
-    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Only this recipe; else all of them.")] = None,
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Only this recipe. Default: all.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing and ask no model: show what would be made.")
+        bool, typer.Option("--dry-run", help="Write nothing and call no model: show what would be generated.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Make instruction rows by the recipes in params.yaml. The next run collects them."""
+    """Generate instruction rows by the recipes in params.yaml. The next run collects them."""
     config = enter_project()
     from tasks.build.stage import build as build_rows
 
-    with stdout_to_stderr():  # progress; standard output is for the answer
-        built = build_rows(config, recipe, dry_run)
+    with stdout_to_stderr():  # progress; standard output is for results
+        results = build_rows(config, recipe, dry_run)
     if as_json:
-        print_json({"dry_run": dry_run, "recipes": [asdict(each) for each in built]})
+        print_json({"dry_run": dry_run, "recipes": [asdict(result) for result in results]})
         return 0
-    for each in built:
-        for line in _lines(each, dry_run):
+    for result in results:
+        for line in _lines(result, dry_run):
             console().print(line, soft_wrap=True)
     return 0
 
@@ -44,15 +44,15 @@ def _lines(built: Built, dry_run: bool) -> list[str]:
     from rich.markup import escape
 
     would = "would be " if dry_run else ""
-    lines = [f"[bold]{built.recipe}[/] ({built.kind.replace('_', ' ')}): {built.new:,} new rows {would}made"]
+    lines = [f"[bold]{built.recipe}[/] ({built.kind.replace('_', ' ')}): {built.new:,} new rows {would}generated"]
     if built.made > built.new:
-        lines.append(f"  {built.made - built.new:,} more stand in its files already")
+        lines.append(f"  {built.made - built.new:,} more are in its files already")
     for reason, count in built.refused.items():
         lines.append(f"  refused {count:,}: {reason.replace('_', ' ')}")
     if built.asked or built.remembered:
-        lines.append(f"  answers: {built.asked:,} asked for, {built.remembered:,} kept from before")
+        lines.append(f"  answers: {built.asked:,} generated, {built.remembered:,} cached")
     if built.not_asked:
-        lines.append(f"  at least {built.not_asked:,} answers would be asked for")
+        lines.append(f"  at least {built.not_asked:,} answers would be generated")
     if built.file:
         lines.append(f"  → {escape(shown(built.file))}")
         if built.collected_by is None:

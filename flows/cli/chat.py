@@ -1,4 +1,4 @@
-"""generate and chat: ask a model on this machine."""
+"""generate and chat: inference on this machine."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from flows.cli.common import Json, as_text, console, enter_project, print_json
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
-    from flows.inference import Speaker
+    from flows.inference import LoadedModel
 
 PANEL = "Serving"
 
-To = Annotated[str, typer.Option(help="Which model: champion, challenger, base, or a version's number.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
-Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token; higher is more varied.")]
+To = Annotated[str, typer.Option(help="The model: champion, challenger, base, or a version number.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum length of the answer, in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0: greedy decoding; higher values are more random.")]
 TopP = Annotated[
-    float, typer.Option(min=0.01, max=1, help="Draw from the likeliest tokens that hold this much probability.")
+    float,
+    typer.Option(
+        min=0.01, max=1, help="Nucleus sampling: sample from the most probable tokens with this total probability."
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seeds the draw.")]
+Seed = Annotated[int, typer.Option(help="The seed for sampling.")]
 System = Annotated[str | None, typer.Option(callback=as_text, help="A system message.")]
 
-LEAVE = {"/exit", "/quit"}
+EXIT = {"/exit", "/quit"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(callback=as_text, help="What to ask; - reads it from standard input.")],
+    prompt: Annotated[str, typer.Argument(callback=as_text, help="The prompt; - reads it from standard input.")],
     to: To = "champion",
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.0,
@@ -42,24 +45,24 @@ def generate(
     system: System = None,
     as_json: Json = False,
 ) -> int:
-    """Ask a model once; one that tells labels apart gives the label of the text."""
+    """Generate one answer; a classifier prints the label of the text."""
     config = enter_project()
-    question = as_text(sys.stdin.read()) if prompt == "-" else prompt
-    if not question.strip():
+    prompt_text = as_text(sys.stdin.read()) if prompt == "-" else prompt
+    if not prompt_text.strip():
         raise typer.BadParameter("The prompt is empty.")
-    from flows.inference import Sampling, load_speaker, stream_answer
+    from flows.inference import Sampling, load_model, stream_answer
 
-    speaker = load_speaker(config, to, must_speak=False)
-    if speaker.labels is not None:
-        return _label(speaker, question, config.render.max_length_tokens, as_json)
-    messages = [*_opening(system), {"role": "user", "content": question}]
+    loaded = load_model(config, to, must_generate=False)
+    if loaded.labels is not None:
+        return _label(loaded, prompt_text, config.render.max_length_tokens, as_json)
+    messages = [*_system_message(system), {"role": "user", "content": prompt_text}]
     pieces = []
-    for piece in stream_answer(speaker, messages, Sampling(max_tokens, temperature, top_p, seed)):
+    for piece in stream_answer(loaded, messages, Sampling(max_tokens, temperature, top_p, seed)):
         pieces.append(piece)
         if not as_json:
             print(shown(piece), end="", flush=True)
     if as_json:
-        print_json({"model": speaker.name, "prompt": question, "answer": "".join(pieces).strip()})
+        print_json({"model": loaded.name, "prompt": prompt_text, "answer": "".join(pieces).strip()})
     else:
         print()
     return 0
@@ -73,27 +76,27 @@ def chat(
     seed: Seed = 17,
     system: System = None,
 ) -> int:
-    """Talk with a model, turn by turn. /new begins again; /exit or Ctrl-D ends."""
+    """Chat with a model. /new starts a new conversation; /exit or Ctrl-D ends."""
     config = enter_project()
-    from flows.inference import Sampling, load_speaker, stream_answer
+    from flows.inference import Sampling, load_model, stream_answer
 
     screen = console()
     with screen.status("loading …"):
-        speaker = load_speaker(config, to)
-    screen.print(f"[bold]{speaker.name}[/]. /new begins again, /exit ends; Ctrl-C stops an answer.\n")
-    messages = _opening(system)
+        loaded = load_model(config, to)
+    screen.print(f"[bold]{loaded.name}[/]. /new starts a new conversation, /exit ends; Ctrl-C stops an answer.\n")
+    messages = _system_message(system)
     turn = 0
-    while (question := _ask()) is not None:
-        if question == "/new":
-            messages, turn = _opening(system), 0
+    while (prompt_text := _read_prompt()) is not None:
+        if prompt_text == "/new":
+            messages, turn = _system_message(system), 0
             continue
-        if not question:
+        if not prompt_text:
             continue
         pieces: list[str] = []
         try:
             for piece in stream_answer(
-                speaker,
-                [*messages, {"role": "user", "content": question}],
+                loaded,
+                [*messages, {"role": "user", "content": prompt_text}],
                 Sampling(max_tokens, temperature, top_p, seed + turn),
             ):
                 pieces.append(piece)
@@ -101,32 +104,37 @@ def chat(
         except KeyboardInterrupt:
             pass
         print("\n")
-        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": "".join(pieces).strip()}]
+        messages += [
+            {"role": "user", "content": prompt_text},
+            {"role": "assistant", "content": "".join(pieces).strip()},
+        ]
         turn += 1
     return 0
 
 
-def _label(speaker: Speaker, text: str, max_length_tokens: int, as_json: bool) -> int:
+def _label(loaded: LoadedModel, text: str, max_length_tokens: int, as_json: bool) -> int:
     from flows.inference import label_text
 
-    shares = label_text(speaker, text, max_length_tokens)
-    label, share = next(iter(shares.items()))
+    probabilities = label_text(loaded, text, max_length_tokens)
+    label, probability = next(iter(probabilities.items()))
     if as_json:
-        print_json({"model": speaker.name, "prompt": text, "label": label, "probability": share, "labels": shares})
+        print_json(
+            {"model": loaded.name, "prompt": text, "label": label, "probability": probability, "labels": probabilities}
+        )
     else:
-        print(f"{shown(label)}  {share:.1%}")
+        print(f"{shown(label)}  {probability:.1%}")
     return 0
 
 
-def _opening(system: str | None) -> list[dict[str, str]]:
+def _system_message(system: str | None) -> list[dict[str, str]]:
     return [{"role": "system", "content": system}] if system else []
 
 
-def _ask() -> str | None:
-    """The user's next line; None where they leave."""
+def _read_prompt() -> str | None:
+    """The user's next line; None to exit."""
     try:
-        question = as_text(input("> ")).strip()
+        prompt_text = as_text(input("> ")).strip()
     except (EOFError, KeyboardInterrupt):
         print()
         return None
-    return None if question in LEAVE else question
+    return None if prompt_text in EXIT else prompt_text

@@ -1,4 +1,4 @@
-"""What commands share: the project they work in, JSON, and the consoles they write on."""
+"""Shared by all commands: entering the project, JSON output, and consoles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from tasks.runtime.terminal_text import can_carry
+from tasks.runtime.terminal_text import can_encode
 from tasks.runtime.visible_text import shown_in_json
 
 if TYPE_CHECKING:
@@ -26,23 +26,23 @@ _Text = TypeVar("_Text", str, list[str], None)
 
 
 def as_text(value: _Text) -> _Text:
-    """What was typed, where the terminal's encoding cannot read its bytes: as UTF-8, and U+FFFD for what is none."""
+    """A command line argument that the terminal's encoding cannot decode: decoded as UTF-8, invalid bytes as U+FFFD."""
     if isinstance(value, list):
-        return [as_text(each) for each in value]
+        return [as_text(item) for item in value]
     return os.fsencode(value).decode("utf-8", "replace") if value and _UNDECODED.search(value) else value
 
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Why = Annotated[str, typer.Option("--why", callback=as_text, help="The reason, for the record.")]
 
 
 def enter_project() -> PipelineConfig:
-    """Goes to the root of the project around the working directory, and reads its params.yaml.
+    """Changes to the root of the project that contains the working directory, and reads its params.yaml.
 
     Raises:
-        ConfigError: there is no project, or its params.yaml is wrong.
+        ConfigError: there is no project, or its params.yaml is invalid.
     """
     from tasks.config import load_config
 
@@ -51,7 +51,7 @@ def enter_project() -> PipelineConfig:
 
 
 def enter_root() -> Path:
-    """As enter_project, for commands that need no settings."""
+    """As enter_project, without reading the settings."""
     from flows.runtime.environment import prepare_environment
     from tasks.paths import find_root
 
@@ -61,46 +61,46 @@ def enter_root() -> Path:
     return root
 
 
-_BEGAN: list[float] = []
+_START_TIME: list[float] = []
 
 
 def begin(moment: float) -> None:
-    """Notes when the command began."""
-    _BEGAN[:] = [moment]
+    """Records the start time of the command."""
+    _START_TIME[:] = [moment]
 
 
 def began() -> float:
-    """When the command began (seconds since 1970), which under load is seconds before its own code runs."""
-    return _BEGAN[0] if _BEGAN else time.time()
+    """The start time of the command (seconds since 1970), under load seconds before its own code runs."""
+    return _START_TIME[0] if _START_TIME else time.time()
 
 
 def print_json(value: Any) -> None:
-    """JSON that says the same on every terminal: what one cannot carry, or would act on, is escaped."""
+    """Prints JSON; characters that the terminal cannot show, or would interpret, are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    if not can_carry(text, sys.stdout.encoding):
+    if not can_encode(text, sys.stdout.encoding):
         text = json.dumps(value, indent=2, default=str)
     print(shown_in_json(text))
 
 
 def console(*, on_stderr: bool = False) -> Console:
-    """A terminal's width where there is one; elsewhere wide enough that no line is broken that a program may read."""
+    """A console with the terminal's width; without a terminal, wide enough not to break lines that a program may parse."""
     from flows.runtime.console import VisibleConsole
 
-    made = VisibleConsole(stderr=on_stderr, highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made.width = 140
-    return made
+    console_ = VisibleConsole(stderr=on_stderr, highlight=False)
+    if not console_.is_terminal and "COLUMNS" not in os.environ:
+        console_.width = 140
+    return console_
 
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends what this process and its children write to standard output to standard error instead."""
+    """Redirects standard output of this process and its children to standard error."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved, 1)
+        os.close(saved)

@@ -1,4 +1,4 @@
-"""contract: what a good row is; a first one is made from the data that are held."""
+"""contract: the rules for rows; suggests a first contract from the collected data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.runtime.visible_text import shown
 if TYPE_CHECKING:
     from tasks.state.manifest import Batch
 
-app = typer.Typer(help="The contract: what a good row is. It stands in data/contract/.", no_args_is_help=True)
+app = typer.Typer(help="The contract: the rules for rows, in data/contract/.", no_args_is_help=True)
 
 
 @app.callback()
 def contract() -> None:
-    """So that `suggest` is a word of its own."""
+    """Makes `suggest` a subcommand."""
 
 
 @app.command()
@@ -29,12 +29,12 @@ def suggest(
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it to a new file.")] = None,
     as_json: Json = False,
 ) -> int:
-    """Look at the data that are held, and write a first contract for a person to edit."""
+    """Profile the collected data, and write a first contract for you to edit."""
     root = enter_root()
     from tasks.validate.suggest_contract import profile_batches, write_contract
 
     if write is not None and (root / write).exists():
-        raise ConfigError("is there already, and is never written over", where=str(write), fix="Name another file")
+        raise ConfigError("exists already, and is not overwritten", where=str(write), fix="Choose another file")
     batches = _batches(source, family)
     profiles = profile_batches(batches)
     text = write_contract(profiles)
@@ -49,33 +49,33 @@ def suggest(
         return 0
     if write is None:
         print(shown(text), end="")
-    _tell(refused, write)
+    _report(refused, write)
     return 0
 
 
 def _batches(source: str | None, family: str | None) -> list[Batch]:
-    """The batches that are asked for; those that people excluded are left out."""
+    """The selected batches, without excluded ones."""
     from tasks.records.parse import check_raw
     from tasks.state.decisions import excluded_batches, read_decisions
     from tasks.state.manifest import read_manifest
     from tasks.validate.chunks import family_of
 
     excluded = excluded_batches(read_decisions())
-    held = [batch for batch in read_manifest() if batch.batch not in excluded]
-    chosen = [batch for batch in held if source is None or batch.source == source]
+    collected = [batch for batch in read_manifest() if batch.batch not in excluded]
+    chosen = [batch for batch in collected if source is None or batch.source == source]
     for batch in chosen:
         check_raw(batch)
     chosen = [batch for batch in chosen if family is None or family_of(batch) == family]
     if not chosen:
-        asked = [f"{what} {name}" for what, name in (("source", source), ("family", family)) if name]
-        there = ", ".join(sorted({batch.source for batch in held})) or "none"
-        fix = f"There are data of: {there}" if held else "Collect some: strop run, or python -m tasks ingest"
-        raise DataError(f"no data of {' and '.join(asked)} are held" if asked else "no data are held", fix=fix)
+        selection = [f"{what} {name}" for what, name in (("source", source), ("family", family)) if name]
+        sources = ", ".join(sorted({batch.source for batch in collected})) or "none"
+        fix = f"Sources with data: {sources}" if collected else "Collect some: strop run, or python -m tasks ingest"
+        raise DataError(f"no data of {' and '.join(selection)}" if selection else "no data were collected", fix=fix)
     return chosen
 
 
 def _refused(text: str, batches: list[Batch]) -> dict[str, Any]:
-    """What the contract would refuse of the data that it was made from, by family."""
+    """Family → what the suggested contract would refuse of its own data."""
     import tempfile
 
     from tasks.validate.load_contract import load_contract
@@ -85,19 +85,20 @@ def _refused(text: str, batches: list[Batch]) -> dict[str, Any]:
         path = Path(folder) / "suggested.yaml"
         path.write_text(text, encoding="utf-8")
         families = load_contract(path).families
-    found = {}
+    counts = {}
     for name, bounds in families.items():
         rows, refused, reasons = refused_by(bounds, name, batches)
-        found[name] = {"records": rows, "refused": refused, "reasons": reasons}
-    return found
+        counts[name] = {"records": rows, "refused": refused, "reasons": reasons}
+    return counts
 
 
-def _tell(refused: dict[str, Any], write: Path | None) -> None:
-    """On standard error, so that standard output is the contract alone."""
+def _report(refused: dict[str, Any], write: Path | None) -> None:
+    """Prints to standard error: standard output is only the contract."""
     terminal = console(on_stderr=True)
-    for name, found in refused.items():
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found["reasons"].items()))
-        told = f" ({reasons})" if reasons else ""
-        terminal.print(f"{name}: would refuse {found['refused']:,} of {found['records']:,} records{told}", markup=False)
+    for name, counts in refused.items():
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts["reasons"].items()))
+        detail = f" ({reasons})" if reasons else ""
+        line = f"{name}: would refuse {counts['refused']:,} of {counts['records']:,} records{detail}"
+        terminal.print(line, markup=False)
     if write is not None:
-        terminal.print(f"Written to {write}. Read it, and draw its bounds closer.", markup=False)
+        terminal.print(f"Written to {write}. Review it, and tighten its limits.", markup=False)

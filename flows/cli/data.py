@@ -1,4 +1,4 @@
-"""data: the dataset's versions and its batches; leave one out, or take it back. Recorded, and reversible."""
+"""data: the dataset's versions and batches; exclude a batch, or include it again. Recorded and reversible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = Annotated[str, typer.Argument(callback=as_text, help="The batch's id, or
 
 @app.command()
 def versions(as_json: Json = False) -> int:
-    """The dataset of every version of the model, and the one there is now."""
+    """The dataset of every model version, and the present dataset."""
     config = enter_project()
     from tasks.model_store.ledger import read_ledger
     from tasks.vcs.dvc_outputs import dataset_version
@@ -29,8 +29,8 @@ def versions(as_json: Json = False) -> int:
     recorded, unrecorded = dataset_version(), unrecorded_dataset()
     now = unrecorded or recorded
     if as_json:
-        known = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
-        print_json({"now": now, "recorded": recorded, "versions": known})
+        rows = [{"version": e.version, "dataset": e.dataset, "when": e.when, "test_rows": e.test_rows} for e in judged]
+        print_json({"now": now, "recorded": recorded, "versions": rows})
         return 0
     from rich.table import Table
 
@@ -43,17 +43,19 @@ def versions(as_json: Json = False) -> int:
     console().print(table)
     if unrecorded:
         has = recorded or "none yet"
-        console().print(f"That in data/curated is not in dvc.lock, which has {has}. Bring it in: [bold]strop run[/]")
+        console().print(
+            f"The dataset in data/curated is not in dvc.lock, which has {has}. Record it: [bold]strop run[/]"
+        )
     return 0
 
 
 @app.command()
 def batches(as_json: Json = False) -> int:
-    """Every batch that was collected, in order of arrival."""
+    """Every collected batch, in order of arrival."""
     enter_root()
-    found = _batches()
+    batches = _batches()
     if as_json:
-        print_json(found)
+        print_json(batches)
         return 0
     from rich.markup import escape
     from rich.table import Table
@@ -67,29 +69,29 @@ def batches(as_json: Json = False) -> int:
         "rows",
         "refused",
         "state",
-        *(["not used"] if any(b["unused"] for b in found) else []),
+        *(["not used"] if any(b["unused"] for b in batches) else []),
     ):
         table.add_column(name, justify="right" if name in ("rows", "refused") else "left")
     styles = {"excluded": "yellow", "set_aside": "red"}
-    for batch in found:
+    for batch in batches:
         state = batch["state"]
         refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
-        told = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
+        styled = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
         unused = [escape(shown(", ".join(batch["unused"])))] if batch["unused"] else []
-        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, told, *unused)
+        table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, styled, *unused)
     console().print(table)
     return 0
 
 
 @app.command()
 def exclude(batch: Batch, why: Why = "", as_json: Json = False) -> int:
-    """Leave a batch out of the dataset, from the next run on."""
+    """Exclude a batch from the dataset, from the next run on."""
     return _decide("exclude", batch, why, as_json)
 
 
 @app.command()
 def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
-    """Take an excluded batch back, from the next run on."""
+    """Include an excluded batch again, from the next run on."""
     return _decide("include", batch, why, as_json)
 
 
@@ -97,13 +99,13 @@ def include(batch: Batch, why: Why = "", as_json: Json = False) -> int:
 def reread(
     source: Annotated[str, typer.Argument(callback=as_text, help="The source's name.")], as_json: Json = False
 ) -> int:
-    """Read again what a source collected, under its present shape, family, columns, language and use."""
+    """Read a source's collected records again, with its present shape, family, columns, language and use."""
     config = enter_project()
     from tasks.ingest.changes.intact import require_intact
     from tasks.ingest.changes.reread import reread_alone
     from tasks.vcs.dvc_pipeline import add_raw
 
-    declared = {each.name: each for each in config.ingest.sources}
+    declared = {entry.name: entry for entry in config.ingest.sources}
     if source not in declared:
         raise DataError("no such source", where=f"source {source}", fix=f"There are: {', '.join(declared) or 'none'}")
     require_intact()
@@ -120,39 +122,37 @@ def reread(
     out = console()
     left = count_of(done.excluded_before, "batch", "batches")
     if done.excluded_before:
-        out.print(f"{left} of it stay excluded; to have them read, first: strop data include BATCH", markup=False)
+        out.print(f"{left} of it stay excluded; to read them too, first: strop data include BATCH", markup=False)
     if not done.batches:
-        out.print(Text(f"All batches of {source} were read as it is declared now; there is nothing to do."))
+        out.print(Text(f"All batches of {source} were read with its present settings; nothing to do."))
         return 0
     what = f"{count_of(done.rows, 'row')} in {count_of(len(done.batches), 'batch', 'batches')} of {source}"
     out.print(Text(f"{what} are read again: {', '.join(done.changed)}."))
     if done.carried:
         out.print(
-            f"{count_of(done.carried, 'decision')} to drop or forget rows hold under their new ids.", markup=False
+            f"{count_of(done.carried, 'decision')} to drop or forget rows were copied to the new row ids.", markup=False
         )
-    out.print("The older batches are excluded. The next run goes by it: [bold]strop run[/]")
+    out.print("The older batches are excluded. Apply this: [bold]strop run[/]")
     return 0
 
 
 @app.command()
 def diff(
-    first: Annotated[
-        str | None, typer.Argument(help="A version (v1), or `now`; the newest, where none is given.")
-    ] = None,
+    first: Annotated[str | None, typer.Argument(help="A version (v1), or `now`. Default: the newest version.")] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
     as_json: Json = False,
 ) -> int:
-    """Rows added, removed, changed, and inputs that have another answer, from one version's dataset to another's."""
+    """Rows that were added, removed or changed, and inputs with another answer, between the datasets of two versions."""
     config = enter_project()
     from tasks.lineage.diff import difference
 
     first = first or _newest_version(config.register_.model_name)
-    found = difference(config.register_.model_name, first, second)
+    changes = difference(config.register_.model_name, first, second)
     kinds = ("added", "removed", "edited", "moved", "other_answer")
     if as_json:
-        facts: dict[str, Any] = {"before": found.before, "after": found.after}
+        facts: dict[str, Any] = {"before": changes.before, "after": changes.after}
         for name in kinds:
-            kind = getattr(found, name)
+            kind = getattr(changes, name)
             by = [
                 {"family": family, "source": source, "rows": count}
                 for (family, source), count in sorted(kind.by.items())
@@ -163,18 +163,18 @@ def diff(
     from rich.text import Text
 
     out = console()
-    out.print(f"{first}: {found.before:,} rows · {second}: {found.after:,} rows", markup=False)
+    out.print(f"{first}: {changes.before:,} rows · {second}: {changes.after:,} rows", markup=False)
     for name in kinds:
-        kind = getattr(found, name)
-        told = ", ".join(f"{family} from {source} {count:,}" for (family, source), count in kind.by.most_common(6))
-        out.print(Text(f"{kind.rows:>10,}  {name.replace('_', ' '):<13} {told}"))
+        kind = getattr(changes, name)
+        counts = ", ".join(f"{family} from {source} {count:,}" for (family, source), count in kind.by.most_common(6))
+        out.print(Text(f"{kind.rows:>10,}  {name.replace('_', ' '):<13} {counts}"))
         for row in kind.examples[:2]:
-            asked = " ".join(f"{row['instruction']} {row['input']}".split())
+            prompt = " ".join(f"{row['instruction']} {row['input']}".split())
             before = " ".join(row.get("output_before", "").split())[:60]
             was = f" ({'another row answers' if name == 'other_answer' else 'was'}: {before})" if before else ""
             out.print(
                 Text(
-                    f"              {row['row_id'][:8]}  {asked[:70]} → {' '.join(row['output'].split())[:50]}{was}",
+                    f"              {row['row_id'][:8]}  {prompt[:70]} → {' '.join(row['output'].split())[:50]}{was}",
                     "dim",
                 )
             )
@@ -184,50 +184,50 @@ def diff(
 def _newest_version(model: str) -> str:
     from tasks.lineage.version_data import registered_versions
 
-    known = registered_versions(model)
-    if not known:
-        raise DataError("no version yet to compare with", where=model, fix="Make one: strop run")
-    return f"v{known[-1]}"
+    numbers = registered_versions(model)
+    if not numbers:
+        raise DataError("no version yet to compare with", where=model, fix="Create one: strop run")
+    return f"v{numbers[-1]}"
 
 
 @app.command()
 def conflicts(as_json: Json = False) -> int:
-    """Prompts that a source answered in several ways. `curate.conflicts` says which answers are kept."""
+    """Prompts for which a source has several answers. `curate.conflicts` sets which answers are kept."""
     enter_root()
     from tasks.lineage.conflicts import conflicts as read_conflicts
     from tasks.runtime.plurals import count_of
 
-    found = read_conflicts()
+    prompts = read_conflicts()
     if as_json:
-        print_json([asdict(each) for each in found])
+        print_json([asdict(prompt) for prompt in prompts])
         return 0
     from rich.text import Text
 
     out = console()
-    for each in found:
-        out.print(Text(f"{each.source}: {each.prompt[:100]}"))
-        for answer in each.answers:
+    for prompt in prompts:
+        out.print(Text(f"{prompt.source}: {prompt.prompt[:100]}"))
+        for answer in prompt.answers:
             shown = " ".join(answer["output"].split())[:70]
             out.print(Text(f"    {answer['row_id'][:8]}  {answer['batch'][:8]}  {answer['split']:<5}  {shown}", "dim"))
-    out.print(f"{count_of(len(found), 'prompt')} with several answers", markup=False)
+    out.print(f"{count_of(len(prompts), 'prompt')} with several answers", markup=False)
     return 0
 
 
 @app.command()
 def drift(
-    first: Annotated[str | None, typer.Argument(help="A version (v1); the champion, where none is given.")] = None,
+    first: Annotated[str | None, typer.Argument(help="A version (v1). Default: the champion.")] = None,
     second: Annotated[str, typer.Argument(help="A version (v2), or `now`.")] = "now",
     as_json: Json = False,
 ) -> int:
-    """How far the training data have drifted: labels, lengths, words, languages (PSI and Jensen-Shannon), with a picture."""
+    """Drift of the training data: labels, lengths, words, languages (PSI and Jensen-Shannon), with a plot."""
     config = enter_project()
     from tasks.lineage.drift_report import champion_name, report_drift
 
     model = config.register_.model_name
     first = first or champion_name(model)
     if first is None:
-        raise DataError("no version serves yet", where=model, fix="Name two: strop data drift v1 now")
-    facts, picture = report_drift(model, first, second)
+        raise DataError("no version serves yet", where=model, fix="Give two versions: strop data drift v1 now")
+    facts, plot = report_drift(model, first, second)
     if as_json:
         print_json(facts)
         return 0
@@ -238,17 +238,17 @@ def drift(
         f"{facts['first']}: {facts['rows'][0]:,} rows · {facts['second']}: {facts['rows'][1]:,} rows", markup=False
     )
     styles = {"steady": "green", "minor": "yellow", "major": "red"}
-    for each in facts["drift"]:
-        level = f"[{styles[each['level']]}]{each['level']:<6}[/]"
-        few = "   few rows" if each["level"] != "steady" and each["may_be_chance"] else ""
-        numbers = f"PSI {each['psi']:7.3f}   JS {each['js']:6.3f}{few}"
-        out.print(f"  {level} {escape(each['family']):<14} {escape(each['what']):<14} {numbers}")
+    for measure in facts["drift"]:
+        level = f"[{styles[measure['level']]}]{measure['level']:<6}[/]"
+        few = "   few rows" if measure["level"] != "steady" and measure["may_be_chance"] else ""
+        numbers = f"PSI {measure['psi']:7.3f}   JS {measure['js']:6.3f}{few}"
+        out.print(f"  {level} {escape(measure['family']):<14} {escape(measure['what']):<14} {numbers}")
     for name, shares in facts["shares"].items():
         out.print(f"  {name}: {shares['refused']:.1%} refused, {shares['duplicates']:.1%} duplicates", markup=False)
     if facts["compared_rows"] != facts["training_rows"]:
         some, of = facts["compared_rows"], facts["training_rows"]
         out.print(f"  a sample: {some[0]:,} of {of[0]:,} and {some[1]:,} of {of[1]:,} training rows, by hash rank")
-    out.print(f"Picture: {picture}", markup=False)
+    out.print(f"Plot: {plot}", markup=False)
     return 0
 
 
@@ -256,25 +256,25 @@ def _decide(what: Any, batch: str, why: str, as_json: bool) -> int:
     enter_root()
     from tasks.state.decisions import excluded_batches, read_decisions, record_decision
 
-    found = _find(batch)
-    if (found in excluded_batches(read_decisions())) == (what == "exclude"):
-        raise DataError(f"is {what}d already", where=f"batch {found}", fix="See: strop data batches")
-    decision = record_decision(what, found, why or "by hand")
+    batch_id = _find(batch)
+    if (batch_id in excluded_batches(read_decisions())) == (what == "exclude"):
+        raise DataError(f"is {what}d already", where=f"batch {batch_id}", fix="See: strop data batches")
+    decision = record_decision(what, batch_id, why or "by hand")
     if as_json:
         print_json(asdict(decision))
     else:
-        console().print(f"Batch {found} is {what}d. The next run goes by it: [bold]strop run[/]")
+        console().print(f"Batch {batch_id} is {what}d. Apply this: [bold]strop run[/]")
     return 0
 
 
 def _find(start: str) -> str:
     from tasks.state.manifest import read_manifest
 
-    found = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]
-    if len(found) != 1:
-        what = "no such batch" if not found else f"{len(found)} batches begin so"
+    matches = [batch.batch for batch in read_manifest() if batch.batch.startswith(start.lower())]
+    if len(matches) != 1:
+        what = "no such batch" if not matches else f"{len(matches)} batches match"
         raise DataError(what, where=f"batch {start}", fix="See: strop data batches")
-    return found[0]
+    return matches[0]
 
 
 def _batches() -> list[dict[str, Any]]:
@@ -287,11 +287,11 @@ def _batches() -> list[dict[str, Any]]:
     report = read_json(paths.VALIDATE_REPORT)["batches"] if paths.VALIDATE_REPORT.exists() else []
     validated = {entry["batch"]: entry for entry in report}
     excluded = excluded_batches(read_decisions())
-    listed = []
+    entries = []
     for batch in read_manifest():
         entry = validated.get(batch.batch, {})
         state = "excluded" if batch.batch in excluded else entry.get("state", "not validated yet")
         facts = {"batch": batch.batch, "source": batch.source, "rows": batch.rows}
         unused = list(notes_of(batch.path).unused)
-        listed.append({**facts, "refused": entry.get("refused"), "state": state, "unused": unused})
-    return listed
+        entries.append({**facts, "refused": entry.get("refused"), "state": state, "unused": unused})
+    return entries

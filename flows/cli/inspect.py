@@ -1,4 +1,4 @@
-"""status, history, audit, config and doctor: they print facts and change nothing."""
+"""status, history, audit, config and doctor: read-only commands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 from flows.cli.common import Json, console, enter_project, enter_root, print_json
 from tasks.runtime.visible_text import shown
 
-PANEL = "Looking"
+PANEL = "Inspecting"
 MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
-"""How a link of an audit is shown."""
+"""Text and style for the state of an audit link."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,30 +21,30 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(as_json: Json = False) -> int:
-    """Which model serves, what the last run found, and whether anything is new."""
+    """The model that serves, the results of the last run, and whether there is new data."""
     settings = enter_project()
-    from flows.report.status import read_standing
+    from flows.report.status import read_status
     from flows.report.summary import read_summary
 
-    standing, summary = read_standing(settings), read_summary(settings)
-    if not standing.is_running:
+    state, summary = read_status(settings), read_summary(settings)
+    if not state.is_running:
         from tasks.vcs.dvc_pipeline import unrecorded_dataset
 
         if unrecorded := unrecorded_dataset():
-            summary = replace(summary, unrecorded=unrecorded, drift=None)  # which is that of the recorded one
+            summary = replace(summary, unrecorded=unrecorded, drift=None)  # the drift is for the recorded dataset
     if as_json:
-        print_json({**asdict(standing), "summary": summary.as_dict()})
+        print_json({**asdict(state), "summary": summary.as_dict()})
         return 0
-    from flows.report.terminal import tell_summary
+    from flows.report.terminal import print_summary
 
-    tell_summary(console(), summary)
-    for line in standing.lines():
+    print_summary(console(), summary)
+    for line in state.lines():
         console().print(line)
     return 0
 
 
 def history(as_json: Json = False) -> int:
-    """Every version: judged, promoted, rolled back, by whom and why."""
+    """All versions: judged, promoted, rolled back, by whom and why."""
     settings = enter_project()
     from tasks.model_store.serving import read_serving
 
@@ -58,27 +58,29 @@ def history(as_json: Json = False) -> int:
         print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
         return 0
     if not entries:
-        console().print("No version yet. Make one: [bold]strop run[/]")
+        console().print("No version yet. Create one: [bold]strop run[/]")
         return 0
     console().print(_history_table(entries, champion.version if champion else None))
     for version, rows in sorted(forgotten.items()):
-        console().print(f"v{version} was trained on {rows:,} rows that are forgotten since")
+        console().print(f"v{version} was trained on {rows:,} rows that were forgotten later")
     return 0
 
 
 def _forgotten(model: str) -> dict[int, int]:
-    """Version → how many of the rows that it was trained on were forgotten since."""
+    """Version → the number of its training rows that were forgotten later."""
     from tasks.state.decisions import read_decisions
 
-    rows = {each.which for each in read_decisions() if each.what == "forget"}
+    rows = {decision.which for decision in read_decisions() if decision.what == "forget"}
     if not rows:
         return {}
     from collections import Counter
 
     from tasks.lineage.row_history import IN_WEIGHTS, versions_with
 
-    seen = versions_with(rows, model).values()
-    return dict(Counter(version for splits in seen for version, split in splits.items() if split in IN_WEIGHTS))
+    splits_by_row = versions_with(rows, model).values()
+    return dict(
+        Counter(version for splits in splits_by_row for version, split in splits.items() if split in IN_WEIGHTS)
+    )
 
 
 def _history_table(entries: list[Any], champion: int | None) -> Any:
@@ -102,11 +104,11 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
 def audit(
     version: Annotated[int, typer.Argument(min=1, help="The version to check.")],
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Also train it again, from its tag alone, and compare the weights.")
+        bool, typer.Option("--rebuild", help="Also train it again from its tag, and compare the weights.")
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Check a version against its receipt, link by link: ledger, rows, parameters, code, base, model, verdict, registry."""
+    """Check a version against its receipt: ledger, rows, parameters, code, base, model, verdict, registry."""
     settings = enter_project()
     from tasks.audit import stage
 
@@ -127,8 +129,8 @@ def audit(
         mark = MARKS[link.state]
         table.add_row(Text(mark[0], style=mark[1]), link.name, Text(shown(link.detail), overflow="fold"))
     console().print(table)
-    told = "is what its receipt says" if is_whole else "is not what its receipt says"
-    console().print(f"\n[bold]Version {version} {told}.[/]")
+    result = "matches its receipt" if is_whole else "does not match its receipt"
+    console().print(f"\n[bold]Version {version} {result}.[/]")
     return 0 if is_whole else 1
 
 
@@ -138,7 +140,7 @@ def config(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Check params.yaml, and print every setting with its value."""
+    """Check params.yaml, and print all settings."""
     if schema:
         from tasks.config import PipelineConfig
 
@@ -159,15 +161,15 @@ def config(
 
 
 def doctor(as_json: Json = False) -> int:
-    """Check what Strop needs: Python, torch, GPU, memory, disk, git, DVC, registry, base model. Each ok, or with the fix."""
+    """Check Python, torch, GPU, memory, disk, git, DVC, registry and base model. Each is ok, or has a fix."""
     enter_root()
     from flows.doctor.examine import examine
 
     findings = examine()
-    is_well = all(finding.state != "wrong" for finding in findings)
+    is_ok = all(finding.state != "wrong" for finding in findings)
     if as_json:
-        print_json({"ok": is_well, "findings": [asdict(finding) for finding in findings]})
-        return 0 if is_well else 1
+        print_json({"ok": is_ok, "findings": [finding.as_dict() for finding in findings]})
+        return 0 if is_ok else 1
     from rich.table import Table
     from rich.text import Text
 
@@ -178,9 +180,9 @@ def doctor(as_json: Json = False) -> int:
     }
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        told = Text(shown(finding.told))
+        text = Text(shown(finding.text))
         if finding.fix:
-            told.append(f"\n→ {shown(finding.fix)}", style="bold")
-        table.add_row(marks[finding.state], finding.name, told)
+            text.append(f"\n→ {shown(finding.fix)}", style="bold")
+        table.add_row(marks[finding.state], finding.name, text)
     console().print(table)
-    return 0 if is_well else 1
+    return 0 if is_ok else 1

@@ -1,6 +1,6 @@
-"""The command `strop`. Each command is a small function in a module of this folder; nothing heavy is imported to show help.
+"""The command `strop`. Each command is a small function in a module of this folder; `--help` imports no heavy library.
 
-Exit codes: 0 done, 1 the user's situation (one line says what, where and what to do), 2 wrong usage, 3 the gate refused.
+Exit codes: 0 done, 1 an error that the user can fix (one line with what, where and fix), 2 wrong usage, 3 the gate refused.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import typer
 from flows.cli import build, chat, contract, data, inspect, promote, quarantine, registry, rows
 from flows.cli import run as running
 from flows.cli.common import begin
-from tasks.errors import StropError, told_by_disk
+from tasks.errors import StropError, disk_message
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown
 
-HELP = "Keeps an instruction-tuned model sharp: new instructions in, only shown improvements promoted."
+HELP = "Retrains an instruction-tuned model on new data, and promotes only significant improvements."
 
 
 class Terminated(BaseException):
@@ -32,10 +32,10 @@ class Terminated(BaseException):
 
 
 INTERRUPTED = 130
-"""What Typer makes of Ctrl-C."""
+"""Typer's exit code for Ctrl-C."""
 LAST_SECONDS = 15.0
-"""What libraries do at exit is given so long: after Ctrl-C Prefect may wait for ever for its last logs to be sent."""
-STOPPED = "stopped. What was done is kept: the next `strop run` goes on from there."
+"""The time limit for exit handlers of libraries: after Ctrl-C Prefect may wait forever to send its last logs."""
+STOPPED = "stopped. Finished work is kept: the next `strop run` continues there."
 
 app = typer.Typer(
     help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode="rich"
@@ -55,24 +55,25 @@ app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
 @app.callback()
 def enter(
     project: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The project to work in; else the one around you.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The project folder. Default: the project of the working directory."),
     ] = None,
 ) -> None:
-    """Goes to the project first, wherever --project stands in the line."""
+    """Changes to the project first, at any position of --project in the command line."""
     if project is None:
         return
     try:
         os.chdir(project)
     except OSError as error:
         raise StropError(
-            f"no folder that can be entered ({error.strerror})", where=str(project), fix="Mend --project"
+            f"cannot change to this folder ({error.strerror})", where=str(project), fix="Fix --project"
         ) from error
 
 
 def main() -> None:
     prepare_streams()
     if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)  # by which libraries tell their developers of a coming change
+        warnings.simplefilter("ignore", FutureWarning)  # deprecations in libraries
     code = run(sys.argv[1:], began=_process_start())
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -84,11 +85,11 @@ def main() -> None:
 
 
 def _process_start() -> float:
-    """When this process was started: on a busy machine seconds go by until this line."""
+    """The start time of this process: on a busy machine, seconds before this line runs."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError, AttributeError):  # no Linux
+    except (OSError, ValueError, IndexError, AttributeError):  # not on Linux
         return time.time()
 
 
@@ -108,28 +109,28 @@ def run(arguments: list[str], began: float | None = None) -> int:
         return 0
     except Terminated:
         return _fail(STOPPED)
-    except typer.Abort:  # a question that was not answered
-        return _fail("nothing was done.")
+    except typer.Abort:  # a confirmation that was not given
+        return _fail("nothing was changed.")
     except typer.TyperException as error:
         from typer.rich_utils import rich_format_error
 
         rich_format_error(error)  # type: ignore[arg-type]
         return error.exit_code
     except Exception as error:
-        if told := told_by_disk(error):  # whatever a library made of it
-            return _fail(told)
+        if message := disk_message(error):  # from any library
+            return _fail(message)
         raise
 
 
 def _project_first(arguments: list[str]) -> list[str]:
-    """`strop run --project X` as `strop --project X run`."""
-    for place, argument in enumerate(arguments):
+    """Converts `strop run --project X` to `strop --project X run`."""
+    for index, argument in enumerate(arguments):
         if argument == "--":
             break
-        if argument == "--project" and place + 1 < len(arguments):
-            return [*arguments[place : place + 2], *arguments[:place], *arguments[place + 2 :]]
+        if argument == "--project" and index + 1 < len(arguments):
+            return [*arguments[index : index + 2], *arguments[:index], *arguments[index + 2 :]]
         if argument.startswith("--project="):
-            return [argument, *arguments[:place], *arguments[place + 1 :]]
+            return [argument, *arguments[:index], *arguments[index + 1 :]]
     return arguments
 
 

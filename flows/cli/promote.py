@@ -1,4 +1,4 @@
-"""promote and rollback: a person decides which model serves. Both are signed in the ledger."""
+"""promote and rollback: the user decides which model serves. Both are recorded in the ledger."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ def add_to(app: typer.Typer) -> None:
 
 
 def promote(
-    version: Annotated[int, typer.Argument(min=1, help="The version to put into service.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version to promote.")],
     why: Why = "",
     force: Annotated[
         bool,
-        typer.Option("--force", help="Though the gate refused it, or judged it against another champion. Needs --why."),
+        typer.Option("--force", help="Also if the gate refused it, or compared it with another champion. Needs --why."),
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Put a version into service: the one that waits for approval, or an earlier one."""
+    """Promote a version: one that waits for approval, or an earlier one."""
     if force and not why:
         raise typer.BadParameter("--force needs a reason: --why TEXT")
     config = enter_project()
     from tasks.model_store.serving import champion_at
 
-    expected = champion_at(config, began())  # before MLflow is imported: that takes seconds
+    expected = champion_at(config, began())  # before the import of MLflow, which takes seconds
     from tasks.promote import stage
 
-    with stdout_to_stderr():  # the room's own line; standard output is for the answer
+    with stdout_to_stderr():  # the room's own line; standard output is for results
         entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
-    return _tell(entry, as_json)
+    return _report(entry, as_json)
 
 
 def rollback(why: Why = "", as_json: Json = False) -> int:
-    """Put the previous champion back into service: of several at once, one goes back one step."""
+    """Promote the previous champion again. Of several concurrent rollbacks, only one takes effect."""
     config = enter_project()
     from tasks.model_store.serving import champion_at
 
@@ -50,10 +50,10 @@ def rollback(why: Why = "", as_json: Json = False) -> int:
 
     with stdout_to_stderr():
         entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
-    return _tell(entry, as_json)
+    return _report(entry, as_json)
 
 
-def _tell(entry: Any, as_json: bool) -> int:
+def _report(entry: Any, as_json: bool) -> int:
     if as_json:
         print_json(asdict(entry))
     else:

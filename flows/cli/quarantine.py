@@ -1,4 +1,4 @@
-"""quarantine: every row that was refused or dropped, with its reason; look, take some away to mend, release, or drop them."""
+"""quarantine: all refused or dropped rows with their reason; list, show, export, release or drop them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.cli.common import Json, Why, as_text, console, enter_root, print_json
-from flows.cli.quarantine_query import Wanted, export, read_refused, why_kept
+from flows.cli.quarantine_query import RowQuery, export, read_refused, why_not_releasable
 from tasks.errors import DataError
+from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ Reason = Annotated[str | None, typer.Option(callback=as_text, help="Only this re
 Source = Annotated[str | None, typer.Option(callback=as_text, help="Only this source.")]
 Batch = Annotated[str | None, typer.Option(callback=as_text, help="Only this batch: its id, or its first characters.")]
 Room = Annotated[
-    str | None, typer.Option(callback=as_text, help="Only what this room left out: validate, curate or render.")
+    str | None, typer.Option(callback=as_text, help="Only rows left out by this room: validate, curate or render.")
 ]
 
 
@@ -45,9 +46,9 @@ def list_rows(
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
     as_json: Json = False,
 ) -> int:
-    """The refused rows, and how many there are of each reason."""
+    """List refused rows, and their number by reason."""
     enter_root()
-    rows = read_refused(Wanted(reason, source, batch, room))
+    rows = read_refused(RowQuery(reason, source, batch, room))
     shown = rows.slice(0, limit).to_pylist()
     if as_json:
         counts: dict[str, int] = {}
@@ -68,24 +69,24 @@ def list_rows(
 
 @app.command()
 def show(row: Row, as_json: Json = False) -> int:
-    """One refused row: where it came from, why it was refused, and the whole record."""
+    """Show one refused row: its origin, the reason, and the record."""
     enter_root()
-    found = read_refused(Wanted(rows=(row,)), with_records=True).slice(0, 1).to_pylist()[0]
-    kept = why_kept(found)
+    refused = read_refused(RowQuery(rows=(row,)), with_records=True).slice(0, 1).to_pylist()[0]
+    obstacle = why_not_releasable(refused)
     if as_json:
-        print_json({**found, "may_be_released": kept is None})
+        print_json({**refused, "may_be_released": obstacle is None})
         return 0
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     for name in ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value"):
-        table.add_row(f"[dim]{name}[/]", Text(shown(str(found[name] if found[name] is not None else ""))))
-    if kept:
-        table.add_row("[dim]release[/]", Text(f"not possible: {kept}"))
+        table.add_row(f"[dim]{name}[/]", Text(shown(str(refused[name] if refused[name] is not None else ""))))
+    if obstacle:
+        table.add_row("[dim]release[/]", Text(f"not possible: {obstacle}"))
     console().print(table)
     console().print("\n[dim]record[/]")
-    console().print(Text(shown(_pretty(found["record"]))))
+    console().print(Text(shown(_pretty(refused["record"]))))
     return 0
 
 
@@ -99,55 +100,59 @@ def export_rows(
     room: Room = None,
     as_json: Json = False,
 ) -> int:
-    """Write refused rows, whole records and all, to a file: to look through, or to mend and collect again."""
+    """Write refused rows with their records to a file, to review them, or to fix and collect them again."""
     enter_root()
-    found = read_refused(Wanted(reason, source, batch, room, tuple(rows or ())), with_records=True)
-    if not found.num_rows:
-        raise DataError("no refused row is like that", fix="See: strop quarantine list")
-    export(found, to)
+    refused = read_refused(RowQuery(reason, source, batch, room, tuple(rows or ())), with_records=True)
+    if not refused.num_rows:
+        raise DataError("no refused row matches", fix="See: strop quarantine list")
+    export(refused, to)
     if as_json:
-        print_json({"rows": found.num_rows, "file": str(to)})
+        print_json({"rows": refused.num_rows, "file": str(to)})
     else:
-        console().print(f"{found.num_rows:,} rows are in {to}.", markup=False)
+        console().print(f"{refused.num_rows:,} rows are in {to}.", markup=False)
     return 0
 
 
-def _decide(what: Literal["release", "drop"], wanted: Wanted, why: str, as_json: bool) -> int:
-    """Records a decision on each row asked for, but for those that it cannot hold of."""
+def _decide(what: Literal["release", "drop"], query: RowQuery, why: str, as_json: bool) -> int:
+    """Records a decision for each selected row, except rows that cannot be released."""
     if not why.strip():
-        raise typer.BadParameter("say why: --why TEXT")
-    if wanted.is_everything:
-        raise typer.BadParameter("name rows, or say which: --reason, --source, --batch")
+        raise typer.BadParameter("a reason is missing: --why TEXT")
+    if query.is_everything:
+        raise typer.BadParameter("select rows: by id, --reason, --source or --batch")
     enter_root()
     from tasks.state.decisions import decided_rows, read_decisions, record_decisions
 
-    found = read_refused(wanted, with_records=what == "release").to_pylist()
-    if not found:
-        raise DataError("no refused row is like that", fix="See: strop quarantine list")
-    kept = {row["row_id"]: told for row in found if what == "release" and (told := why_kept(row))}
-    chosen = list(dict.fromkeys(row["row_id"] for row in found if row["row_id"] not in kept))
+    refused = read_refused(query, with_records=what == "release").to_pylist()
+    if not refused:
+        raise DataError("no refused row matches", fix="See: strop quarantine list")
+    kept = {row["row_id"]: obstacle for row in refused if what == "release" and (obstacle := why_not_releasable(row))}
+    chosen = list(dict.fromkeys(row["row_id"] for row in refused if row["row_id"] not in kept))
     if not chosen:
-        told = f"cannot be released: {next(iter(kept.values()))}"
-        raise DataError(told, where=f"row {found[0]['row_id']}" if len(kept) == 1 else f"{len(kept):,} rows")
+        message = f"cannot be released: {next(iter(kept.values()))}"
+        raise DataError(message, where=f"row {refused[0]['row_id']}" if len(kept) == 1 else f"{len(kept):,} rows")
     already = decided_rows(read_decisions(), what)
     decisions = record_decisions(what, [row_id for row_id in chosen if row_id not in already], why)
     if as_json:
         print_json(
-            {"decisions": [asdict(each) for each in decisions], "already": len(chosen) - len(decisions), "kept": kept}
+            {
+                "decisions": [asdict(decision) for decision in decisions],
+                "already": len(chosen) - len(decisions),
+                "kept": kept,
+            }
         )
         return 0
-    told = "released" if what == "release" else "dropped for good"
+    state = "released" if what == "release" else "dropped permanently"
     rows = f"Row {chosen[0]} is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
-    console().print(f"{rows} {told}. The next run goes by it: [bold]strop run[/]")
+    console().print(f"{rows} {state}. Apply this: [bold]strop run[/]")
     for reason in dict.fromkeys(kept.values()):
         console().print(
-            f"{list(kept.values()).count(reason):,} stay, for they cannot be released: {reason}.", markup=False
+            f"{count_of(list(kept.values()).count(reason), 'row')} cannot be released: {reason}.", markup=False
         )
     return 0
 
 
-def _deciding(what: Literal["release", "drop"]) -> Callable[..., int]:
-    """A command that records this decision: both take the same options."""
+def _decision_command(what: Literal["release", "drop"]) -> Callable[..., int]:
+    """Makes a command that records this decision: both have the same options."""
 
     def decide(
         why: Why,
@@ -157,22 +162,22 @@ def _deciding(what: Literal["release", "drop"]) -> Callable[..., int]:
         batch: Batch = None,
         as_json: Json = False,
     ) -> int:
-        return _decide(what, Wanted(reason, source, batch, None, tuple(rows or ())), why, as_json)
+        return _decide(what, RowQuery(reason, source, batch, None, tuple(rows or ())), why, as_json)
 
     return decide
 
 
-app.command("release", help="Accept rows that were refused, from the next run on.")(_deciding("release"))
-app.command("drop", help="Refuse rows for good, whatever the contract will say; or take back a release.")(
-    _deciding("drop")
+app.command("release", help="Accept refused rows, from the next run on.")(_decision_command("release"))
+app.command("drop", help="Refuse rows permanently, whatever the contract says; or revoke a release.")(
+    _decision_command("drop")
 )
 
 
 def _counts(rows: pa.Table) -> list[tuple[str, str, int]]:
     """(room, reason, rows), the most frequent first."""
     counted = rows.group_by(["room", "reason"]).aggregate([([], "count_all")]).to_pylist()
-    found = [(each["room"], each["reason"], each["count_all"]) for each in counted]
-    return sorted(found, key=lambda each: (-each[2], each[1]))
+    counts = [(group["room"], group["reason"], group["count_all"]) for group in counted]
+    return sorted(counts, key=lambda count: (-count[2], count[1]))
 
 
 def _show_counts(rows: pa.Table) -> None:
@@ -191,22 +196,22 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     widest = max(len(shown(row["reason"])) for row in rows)
-    left = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the others, beside what lies between columns
-    for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", left // 2), ("value", left - left // 2)):
+    rest = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the other columns, without padding
+    for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", rest // 2), ("value", rest - rest // 2)):
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=width)
     for row in rows:
-        place = f"{row['file']}:{row['line']}"
+        location = f"{row['file']}:{row['line']}"
         value = " ".join(shown(_value_of(row)).split())[:60]
-        table.add_row(row["row_id"][:ROW_WIDTH], Text(shown(row["reason"])), Text(shown(place)), Text(value))
+        table.add_row(row["row_id"][:ROW_WIDTH], Text(shown(row["reason"])), Text(shown(location)), Text(value))
     console().print()
     console().print(table)
 
 
 def _value_of(row: dict[str, Any]) -> str:
-    """The offending value; the other row, where that is what the row was dropped for."""
+    """The offending value, or the other row for duplicates."""
     value = row["value"] or ""
     if value == row["row_id"]:
-        return "an equal row came before"
+        return "duplicate of an earlier row"
     return f"row {value[:12]}" if _ROW_ID.fullmatch(value) else value
 
 

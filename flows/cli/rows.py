@@ -1,4 +1,4 @@
-"""rows: what is known of a row, and rows that must go."""
+"""rows: the history of a row, and removal of rows."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
 from tasks.runtime.visible_text import shown
 
-app = typer.Typer(help="Single rows: where one came from and what became of it; forget one.", no_args_is_help=True)
+app = typer.Typer(help="Single rows: the history of a row; forget rows.", no_args_is_help=True)
 
 Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its first characters.")]
 
 
 @app.command()
 def why(row: Row, as_json: Json = False) -> int:
-    """Where a row came from, every decision made on it, its side, and which versions were trained on it."""
+    """The origin of a row, the decisions on it, its split, and the versions that were trained on it."""
     config = enter_project()
     from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT
-    from tasks.lineage.row_history import why as find
+    from tasks.lineage.row_history import why as read_history
 
-    found = find(row, config.register_.model_name)
+    history = read_history(row, config.register_.model_name)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(history))
         return 0
     from rich.text import Text
 
     out = console()
-    out.print(f"[bold]{found.row_id}[/]")
-    if not found.copies:
-        out.print("  was erased: nothing of its text is left")
+    out.print(f"[bold]{history.row_id}[/]")
+    if not history.copies:
+        out.print("  was erased: its text no longer exists")
     for name in ("family", "language", "system", "instruction", "input", "output"):
-        if text := found.content.get(name):
+        if text := history.content.get(name):
             out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(shown(str(text)).split())[:300]))
-    for copy in found.copies:
-        out.print(Text(f"\ncame in {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
-        out.print(Text(f"  {_told(copy)}"))
-    for each in found.decisions:
-        out.print(Text(f"  {each.when[:16].replace('T', ' ')}  {each.what} by {each.who}: {each.why}"))
-    trained = [f"v{version}" for version, split in found.versions.items() if split in IN_WEIGHTS]
-    tested = [f"v{version}" for version, split in found.versions.items() if split not in (*IN_WEIGHTS, LEFT_OUT)]
-    left = [f"v{version}" for version, split in found.versions.items() if split == LEFT_OUT]
-    held = f"held it out: {', '.join(tested) or 'no version'}" + (f" · left it out: {', '.join(left)}" if left else "")
-    out.print(f"\ntrained on it: {', '.join(trained) or 'no version'} · {held}")
+    for copy in history.copies:
+        out.print(Text(f"\nfrom {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
+        out.print(Text(f"  {_describe(copy)}"))
+    for decision in history.decisions:
+        out.print(Text(f"  {decision.when[:16].replace('T', ' ')}  {decision.what} by {decision.who}: {decision.why}"))
+    trained = [f"v{version}" for version, split in history.versions.items() if split in IN_WEIGHTS]
+    tested = [f"v{version}" for version, split in history.versions.items() if split not in (*IN_WEIGHTS, LEFT_OUT)]
+    left = [f"v{version}" for version, split in history.versions.items() if split == LEFT_OUT]
+    not_trained = f"held out by: {', '.join(tested) or 'no version'}"
+    not_trained += f" · left out by: {', '.join(left)}" if left else ""
+    out.print(f"\ntrained on by: {', '.join(trained) or 'no version'} · {not_trained}")
     return 0
 
 
@@ -66,21 +67,23 @@ def forget(
     why: Why = "",
     erase: Annotated[
         bool,
-        typer.Option("--erase", help="Also take their bytes out of every file, cache and remote. Cannot be undone."),
+        typer.Option("--erase", help="Also remove their content from all files, caches and remotes. Cannot be undone."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rows it would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the rows.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Leave rows out of every later version, for good. Says which registered versions were trained on them.
+    """Leave rows out of all later versions, permanently. Lists the registered versions that were trained on them.
 
-    With --erase their text also goes from data/raw, from quarantine and rendered rows, from DVC's cache and its remotes; an
-    audit then answers "lawfully erased, not rebuildable". Without rows, --erase does the rest of an erasure that was cut short.
+    With --erase their text is also removed from data/raw, from quarantine and rendered rows, from DVC's cache and its remotes; an
+    audit then reports "lawfully erased, not rebuildable". Without rows, --erase completes an interrupted erasure.
     """
     config = enter_project()
     if erase and not rows and not where:
         return _finish_erasing(dry_run)
     if not why and not dry_run:
-        raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
+        raise DataError(
+            "a reason is missing", where="strop rows forget", fix="Give one: --why 'requested by the person'"
+        )
     from tasks.erase.plan import made_from
     from tasks.lineage.row_history import versions_with
     from tasks.lineage.select_rows import chosen_rows
@@ -88,15 +91,15 @@ def forget(
 
     chosen = chosen_rows(rows or [], where or [])
     made = [row_id for row_id in made_from(chosen) if row_id not in chosen]
-    seen = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
-    trained = sorted({version for splits in seen.values() for version in splits})
-    told: dict[str, Any] = {"rows": chosen, "made_from_them": made, "versions": trained, "is_recorded": not dry_run}
+    splits_by_row = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
+    trained = sorted({version for splits in splits_by_row.values() for version in splits})
+    result: dict[str, Any] = {"rows": chosen, "made_from_them": made, "versions": trained, "is_recorded": not dry_run}
     if not dry_run and erase:
-        told["erased"] = _erase(chosen, why)
+        result["erased"] = _erase(chosen, why)
     elif not dry_run:
         record_decisions("forget", chosen, why)
     if as_json:
-        print_json(told)
+        print_json(result)
         return 0
     out = console()
     verb = "erased" if erase else "forgotten"
@@ -106,12 +109,14 @@ def forget(
         else f"{len(chosen):,} rows are {verb}; the next run leaves them out: [bold]strop run[/]"
     )
     if made:
-        fate = "go with them" if erase else "stay: forget them too if they must go"
-        out.print(f"{len(made):,} rows were made from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}")
+        fate = "are removed too" if erase else "stay: forget them too if necessary"
+        out.print(
+            f"{len(made):,} rows were generated from them and {fate}: {', '.join(made[:3])}{' …' * (len(made) > 3)}"
+        )
     if trained:
-        out.print(f"These versions hold them: {', '.join(f'v{version}' for version in trained)}")
+        out.print(f"Versions trained on them: {', '.join(f'v{version}' for version in trained)}")
     if erase and not dry_run:
-        _tell_of_what_is_left(told["erased"], bool(trained))
+        _report_remains(result["erased"], bool(trained))
     return 0
 
 
@@ -119,7 +124,7 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     from flows.runtime.lock import one_run_at_a_time
     from tasks.erase.stage import erase
 
-    with one_run_at_a_time(), contextlib.redirect_stdout(sys.stderr):  # progress is no answer
+    with one_run_at_a_time(), contextlib.redirect_stdout(sys.stderr):  # standard output is for results
         erased = erase(chosen, why)
     return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
 
@@ -130,31 +135,33 @@ def _finish_erasing(dry_run: bool) -> int:
     from tasks.erase.stage import resume
 
     if dry_run and (plan := saved_plan()):
-        console().print(f"The erasing of {len(plan.ids):,} rows was cut short; without --dry-run the rest is done")
+        console().print(f"The erasure of {len(plan.ids):,} rows was interrupted; without --dry-run it is completed")
         return 0
     with one_run_at_a_time():
         erased = resume()
     if erased is None:
-        console().print("No erasure was cut short. Say which rows: strop rows forget ID --erase --why …")
+        console().print("No erasure was interrupted. Select rows: strop rows forget ID --erase --why …")
     else:
-        console().print(f"{len(erased.plan.ids):,} rows are erased: the rest is done")
+        console().print(f"{len(erased.plan.ids):,} rows are erased: the erasure is complete")
     return 0
 
 
-def _tell_of_what_is_left(erased: dict[str, Any], is_in_weights: bool) -> None:
+def _report_remains(erased: dict[str, Any], is_in_weights: bool) -> None:
     where = ", ".join(["DVC's cache", *(f"remote {name}" for name in erased["remotes"])])
     out = console()
-    out.print(f"{count_of(erased['files'], 'file')} held them, in {where}; data/erasures.jsonl says which: commit it")
-    out.print("Strop does not reach their source, backups, clones elsewhere, and other registries.")
+    out.print(
+        f"{count_of(erased['files'], 'file')} contained them, in {where}; listed in data/erasures.jsonl: commit it"
+    )
+    out.print("Not erased: their source, backups, other clones, and other registries.")
     if is_in_weights:
-        out.print("Weights that were trained on them stay as they are: retrain, and retire those versions.")
+        out.print("Weights trained on them are unchanged: retrain, and retire those versions.")
 
 
-def _told(copy: Any) -> str:
+def _describe(copy: Any) -> str:
     if copy.state == "kept":
-        return f"kept, on the {copy.split} side" + (f", as it follows {copy.group}" if copy.group else "")
+        return f"kept, in split {copy.split}" + (f", with group {copy.group}" if copy.group else "")
     if copy.state == "left out":
         rule = f" ({copy.detail})" if copy.detail else ""
-        return f"kept on the {copy.split} side, but left out by render: {copy.reason}{rule}"
+        return f"kept, in split {copy.split}, but left out by render: {copy.reason}{rule}"
     reason = f" by {copy.room}: {copy.reason}" if copy.reason else ""
     return f"{copy.state}{reason}" + (f" ({copy.detail[:200]})" if copy.detail else "")

@@ -22,16 +22,16 @@ def add_to(app: typer.Typer) -> None:
 def run(
     rejudge: Annotated[
         bool,
-        typer.Option("--rejudge", help="Judge the candidate again, against today's champion, though nothing is new."),
+        typer.Option("--rejudge", help="Compare the candidate with the present champion again, also without new data."),
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Retrain on what is new, once: ingest, train, evaluate, judge, register and promote."""
+    """Retrain once on new data: ingest, train, evaluate, decide, register and promote."""
     config = enter_project()
     from flows.run_once import run_once, summary_of_run
 
     if as_json:
-        with stdout_to_stderr():  # the stages' lines; standard output is for the JSON alone
+        with stdout_to_stderr():  # the stages' lines; standard output is only JSON
             outcome = run_once(rejudge)
         summary = None if outcome.kind == "nothing_new" else summary_of_run(config).as_dict()
         print_json({**outcome.as_dict(), "summary": summary})
@@ -41,37 +41,38 @@ def run(
     if outcome.kind == "nothing_new":
         console().print(f"[bold]{outcome.message}[/]")
         return outcome.exit_code
-    from flows.report.terminal import tell_summary
+    from flows.report.terminal import print_summary
 
-    tell_summary(console(), summary_of_run(config), outcome)
+    print_summary(console(), summary_of_run(config), outcome)
     return outcome.exit_code
 
 
 def demo(
     rounds: Annotated[
-        int, typer.Option(min=1, max=3, help="3 tells the whole story: a better model, then a bad batch.")
+        int,
+        typer.Option(min=1, max=3, help="3: a first model, a better model, then a bad batch that the gate refuses."),
     ] = 1,
-    folder: Annotated[Path | None, typer.Option(help="Where the demo's own project is made. Default: .demo")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The folder of the demo's project. Default: .demo")] = None,
 ) -> int:
-    """Run the whole retraining on an embedded model and real data, in a folder of its own."""
+    """Run the whole pipeline on an embedded model and real data, in a folder of its own."""
     from flows.demo.project import demo as run_demo
 
     return run_demo(rounds, folder)
 
 
 def schedule(
-    cron: Annotated[str | None, typer.Option(help='When, as cron says it: "0 2 * * 0" is Sundays at 2.')] = None,
+    cron: Annotated[str | None, typer.Option(help='A cron expression: "0 2 * * 0" is Sundays at 2.')] = None,
     timezone: Annotated[
         str | None, typer.Option(help="The cron's time zone, such as Asia/Shanghai. Default: UTC.")
     ] = None,
-    every: Annotated[str | None, typer.Option(help="How often: 20s, 30m, 6h, 1d, 1w.")] = None,
+    every: Annotated[str | None, typer.Option(help="An interval: 20s, 30m, 6h, 1d, 1w.")] = None,
 ) -> int:
-    """Serve the flow on a clock until stopped, one run at a time."""
-    enter_project()  # its mistakes are found now, not at two in the night
+    """Run the flow on a schedule until stopped, one run at a time."""
+    enter_project()  # reports invalid settings now, not at the first run
     from flows.schedule import parse_schedule, serve
 
     if (cron is None) == (every is None):
-        raise typer.BadParameter("Say either --cron or --every.")
+        raise typer.BadParameter("Give either --cron or --every.")
     if timezone is not None and cron is None:
         raise typer.BadParameter("--timezone belongs to --cron.")
     serve(parse_schedule(cron, timezone, every))

@@ -1,1 +1,1 @@
-"""The demo: a project of its own on real data, one run or three rounds."""
+"""The demo: a project of its own with real data, one run or three rounds."""

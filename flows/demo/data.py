@@ -1,7 +1,7 @@
-"""The demo's files: BBC news articles and question-answer pairs, out of the packages that carry them, as JSONL.
+"""The demo's data: BBC news articles and question-answer pairs, from Python packages, as JSONL.
 
-They are written into the demo's inbox and come in by the same ingestion as a user's files. Order is by content hash, so
-that the first N rows of a file are a fair sample, and the same on every machine.
+They are written into the demo's inbox and ingested like a user's files. They are ordered by content hash, so that the first N rows
+of a file are a random sample, and the same on every machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def question_answer_pairs(language: str) -> list[Record]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Writes records as JSONL, whole or not at all."""
+    """Writes records as JSONL, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 

@@ -1,10 +1,10 @@
-"""The demo: the whole retraining on an embedded model and real data, in a repository of its own.
+"""The demo: the whole pipeline on an embedded model and real data, in a repository of its own.
 
-strop demo               # once: .demo/ (`make demo`)
-strop demo --rounds 3    # the story: a better model, then a bad batch that the gate refuses: .demo-rounds/
+strop demo               # one run: .demo/ (`make demo`)
+strop demo --rounds 3    # a better model, then a bad batch that the gate refuses: .demo-rounds/
 
-The folder is a project like a user's, made from this one's code: git and DVC work there as they will for them, and
-nothing of it gets into theirs.
+The folder is a normal project with a copy of this one's code: git and DVC work there as in a user's project, and nothing in the
+user's project changes.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ COPIED = (
     "flows", "tasks", "recipes", "data/contract", "data/templates", "dvc.yaml", "constraints.txt", "pyproject.toml",
     ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
 )  # fmt: skip
-"""What the demo's project takes from this one: the code and the rules, never the data, the parameters or the tags."""
+"""Copied from this project: code and rules, never data, parameters or tags."""
 
 
 def demo(rounds: int = 1, folder: Path | None = None) -> int:
     """Runs the demo and returns the exit code.
 
     Raises:
-        StropError: the user's situation, in one line.
+        StropError: an error that the user can fix, in one line.
     """
     source = paths.find_root(Path(__file__).parent)
     folder = (folder or (FOLDER if rounds == 1 else ROUNDS_FOLDER)).absolute()
@@ -48,21 +48,21 @@ def demo(rounds: int = 1, folder: Path | None = None) -> int:
     make_project(source, folder, RECIPE if rounds == 1 else ROUNDS_RECIPE)
     with chdir(folder):
         if rounds > 1:
-            return demo_rounds.tell_story(rounds, console)
+            return demo_rounds.run_rounds(rounds, console)
         fill_inbox()
         return run_and_report(console).exit_code
 
 
 def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:
-    """Makes the demo's repository, or brings its code up to date; its data and its history stay.
+    """Creates the demo's repository, or updates its code; its data and history are kept.
 
     Raises:
-        ConfigError: the folder is there, and is not a demo.
-        GitError: git is not installed, or refused.
+        ConfigError: the folder exists, and is not a demo.
+        GitError: git is not installed, or failed.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / ".git").is_dir():
         raise ConfigError(
-            "is there, and is not a demo", where=str(folder), fix="Name another: strop demo --folder FOLDER"
+            "exists, and is not a demo", where=str(folder), fix="Choose another: strop demo --folder FOLDER"
         )
     changed = [_copy(source / name, folder / name) for name in COPIED]
     changed.append(_copy(source / recipe, folder / paths.PARAMS))
@@ -75,7 +75,7 @@ def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:
 
 
 def _copy(source: Path, target: Path) -> bool:
-    """Copies a file or a folder of code; True if that changed anything."""
+    """Copies a file or a folder of code; returns whether anything changed."""
     if source.is_file():
         if target.is_file() and file_digest(source) == file_digest(target):
             return False
@@ -83,12 +83,12 @@ def _copy(source: Path, target: Path) -> bool:
         shutil.copyfile(source, target)
         return True
     files = [p for p in sorted(source.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
-    gone = {p.relative_to(target) for p in target.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    gone -= {p.relative_to(source) for p in files}
-    for name in gone:
+    removed = {p.relative_to(target) for p in target.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    removed -= {p.relative_to(source) for p in files}
+    for name in removed:
         (target / name).unlink()
-    changed = [_copy(p, target / p.relative_to(source)) for p in files]  # all of them, not up to the first that changed
-    return any(changed) or bool(gone)
+    changed = [_copy(p, target / p.relative_to(source)) for p in files]  # a list: all files are copied
+    return any(changed) or bool(removed)
 
 
 def _git(folder: Path, *arguments: str) -> None:

@@ -1,9 +1,9 @@
-"""Three rounds, the story the product exists for: a model, a better one, and a bad batch that the gate stops.
+"""Three rounds that show Strop's purpose: a model, a better model, and a bad batch that the gate stops.
 
-Round 1 knows three of the five news sections. Round 2's batch brings the other two, and its model is promoted because it
-is significantly better on the test set as it now is. Round 3's batch is bad, and large, as a broken export is: a tenth of
-its rows is malformed, the labels of the rest are shuffled. Its own test rows can tell nothing; those that were there before
-do. The gate refuses its model; the batch is excluded; the data are again those of version 2.
+Round 1 has three of the five news sections. Round 2's batch has the other two, and its model is promoted because it is
+significantly better on the present test set. Round 3's batch is bad and large, like a broken export: a tenth of its rows is
+malformed, and the labels of the others are shuffled. Its own test rows are useless; the earlier test rows detect the regression.
+The gate refuses the model; the batch is excluded; the data are again those of version 2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.state.manifest import read_manifest
 
 FIRST_SECTIONS = ("business", "entertainment", "politics")
 SIZES = (150, 100, 900)
-"""Articles a round."""
+"""Articles per round."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,26 @@ class Round:
     file: str
     records: Callable[[], list[Record]]
     expected: str
-    """How the round must end, or the demo has failed."""
+    """The outcome of the round; with another one the demo fails."""
 
 
 def rounds() -> list[Round]:
     """The three rounds."""
     articles = news_articles()
-    known = [a for a in articles if a["label"] in FIRST_SECTIONS]
+    first = [a for a in articles if a["label"] in FIRST_SECTIONS]
     other = [a for a in articles if a["label"] not in FIRST_SECTIONS]
-    used = {a["text"] for a in [*known[: SIZES[0]], *other[: SIZES[1]]]}
+    used = {a["text"] for a in [*first[: SIZES[0]], *other[: SIZES[1]]]}
     fresh = [a for a in articles if a["text"] not in used][: SIZES[2]]
     return [
-        Round("three of the five news sections", "bbc-1.jsonl", lambda: known[: SIZES[0]], "promoted"),
+        Round("three of the five news sections", "bbc-1.jsonl", lambda: first[: SIZES[0]], "promoted"),
         Round("a new batch brings the other two sections", "bbc-2.jsonl", lambda: other[: SIZES[1]], "promoted"),
         Round("a bad batch: rows malformed, labels shuffled", "bbc-3.jsonl", lambda: spoil(fresh), "refused"),
     ]
 
 
 def spoil(records: list[Record], seed: int = 17) -> list[Record]:
-    """The batch as a broken export would write it: every tenth row malformed, the labels of the rest shuffled among its
-    rows, so that none bears its own."""
+    """The batch of a broken export: every tenth row is malformed, and the labels of the others are shuffled, so that no row keeps
+    its label."""
     labels = shuffled_labels([record["label"] for record in records], seed)
     spoiled = [{"text": record["text"], "label": label} for record, label in zip(records, labels, strict=True)]
     damages = itertools.cycle((_without_text, _without_label, _damaged))
@@ -64,18 +64,18 @@ def spoil(records: list[Record], seed: int = 17) -> list[Record]:
 
 
 def shuffled_labels(labels: list[str], seed: int) -> list[str]:
-    """The same labels in a random order in which each place has another than before.
+    """The labels in a random order in which every position has another label than before.
 
-    Possible where no label fills more than half of the places.
+    Possible if no label is at more than half of the positions.
     """
-    draw = random.Random(seed)
-    found = draw.sample(labels, len(labels))
-    while unmoved := [place for place, label in enumerate(labels) if found[place] == label]:
-        for place in unmoved:
-            other = draw.randrange(len(labels))
-            if found[other] != labels[place] and found[place] != labels[other]:
-                found[place], found[other] = found[other], found[place]
-    return found
+    generator = random.Random(seed)
+    shuffled = generator.sample(labels, len(labels))
+    while unchanged := [index for index, label in enumerate(labels) if shuffled[index] == label]:
+        for index in unchanged:
+            other = generator.randrange(len(labels))
+            if shuffled[other] != labels[index] and shuffled[index] != labels[other]:
+                shuffled[index], shuffled[other] = shuffled[other], shuffled[index]
+    return shuffled
 
 
 def _without_text(record: Record) -> Record:
@@ -90,11 +90,11 @@ def _damaged(record: Record) -> Record:
     return {**record, "text": record["text"].replace("e", "\ufffd")}
 
 
-def tell_story(count: int, console: Console) -> int:
-    """Runs the first `count` rounds in the current project, and the exclusion after the third; done ones are passed over.
+def run_rounds(count: int, console: Console) -> int:
+    """Runs the first `count` rounds in the current project, and the exclusion after the third; skips finished rounds.
 
     Raises:
-        StropError: a round ended otherwise than the story says.
+        StropError: a round had an unexpected outcome.
     """
     judged = sum(entry.kind == "judged" for entry in read_ledger(_model()))
     for number, round_ in enumerate(rounds()[:count], start=1):
@@ -108,7 +108,7 @@ def tell_story(count: int, console: Console) -> int:
             raise StropError(
                 f"round {number} ended as {outcome.kind!r}, not as {round_.expected!r}",
                 where=str(Path.cwd()),
-                fix="Its summary above says why",
+                fix="See its summary above",
             )
     return _exclude_bad_batch(console) if count == len(rounds()) else 0
 
@@ -118,7 +118,7 @@ def _model() -> str:
 
 
 def _exclude_bad_batch(console: Console) -> int:
-    """What the summary advises: excludes round 3's batch; the next run trains nothing and is back at version 2's data."""
+    """Follows the summary's advice: excludes round 3's batch; the next run trains nothing and returns to version 2's data."""
     from tasks.vcs.dvc_outputs import dataset_version
 
     batch = read_manifest()[-1].batch
@@ -127,12 +127,10 @@ def _exclude_bad_batch(console: Console) -> int:
         command = ["data", "exclude", batch, "--why", "labels shuffled"]
         console.print(f"$ strop {shlex.join(command)}")
         record_decision("exclude", batch, "labels shuffled")
-        console.print(f"Batch {batch} is excluded. The next run goes by it: [bold]strop run[/]")
+        console.print(f"Batch {batch} is excluded. Apply this: [bold]strop run[/]")
     run_and_report(console)
     champion = champion_of(read_ledger(_model()))
     if champion is None or dataset_version() != champion.dataset:
-        raise StropError(
-            "the dataset is not the champion's again", where=str(Path.cwd()), fix="See: strop data versions"
-        )
-    console.print(f"The dataset is again {champion.dataset}, which version {champion.version} was made of.")
+        raise StropError("the dataset is not the champion's", where=str(Path.cwd()), fix="See: strop data versions")
+    console.print(f"The dataset is again {champion.dataset}, the data of version {champion.version}.")
     return 0

@@ -19,10 +19,10 @@ def run_and_report(console: Console) -> Outcome:
         console.print(f"[bold]{outcome.message}[/]")
         return outcome
     from flows.report.summary import read_summary
-    from flows.report.terminal import tell_summary
+    from flows.report.terminal import print_summary
     from tasks.config import load_config
 
-    tell_summary(console, read_summary(load_config()), outcome)
+    print_summary(console, read_summary(load_config()), outcome)
     console.print(
         f"[dim]These commands work in the demo's own project:[/] cd {os.path.relpath(Path.cwd(), os.environ.get('PWD', '/'))}"
     )

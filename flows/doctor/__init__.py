@@ -1,1 +1,1 @@
-"""What `strop doctor` examines."""
+"""The checks of `strop doctor`."""

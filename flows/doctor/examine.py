@@ -1,4 +1,4 @@
-"""Examines what Strop needs, one finding a line: ok, a note, or wrong with the fix. For `strop doctor`."""
+"""Checks Strop's requirements, one finding per line: ok, a note, or wrong with a fix. For `strop doctor`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,32 @@ if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 GB = 1e9
-LEAST_DISK = 5 * GB
+MIN_FREE_DISK = 5 * GB
 
 
 @dataclass(frozen=True)
 class Finding:
     name: str
     state: Literal["ok", "note", "wrong"]
-    told: str
+    text: str
     fix: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "state": self.state, "told": self.text, "fix": self.fix}
 
 
 def examine() -> list[Finding]:
-    """Everything, in the order in which it must work."""
-    findings = [_python(), _torch(), _gpu(), _threads(), _memory(), _disk(), _told("git", _git), _told("dvc", _dvc)]
+    """All checks, in the order of their dependencies."""
+    findings = [
+        _python(),
+        _torch(),
+        _gpu(),
+        _threads(),
+        _memory(),
+        _disk(),
+        _checked("git", _git),
+        _checked("dvc", _dvc),
+    ]
     try:
         from tasks.config import load_config
 
@@ -38,25 +50,25 @@ def examine() -> list[Finding]:
         return [*findings, _wrong("params", error)]
     findings.append(Finding("params", "ok", f"params.yaml, {count_of(len(config.ingest.sources), 'source')}"))
     findings.append(_precision(config))
-    findings += [_told("sources", lambda: _sources(config)), _told("registry", lambda: _registry(config))]
-    base = _told("base", lambda: _base(config))
+    findings += [_checked("sources", lambda: _sources(config)), _checked("registry", lambda: _registry(config))]
+    base = _checked("base", lambda: _base(config))
     findings.append(base)
     if base.state == "ok":
-        findings.append(_told("training", lambda: _training(config)))
+        findings.append(_checked("training", lambda: _training(config)))
     return findings
 
 
-def _told(name: str, examine_it: Callable[[], Finding]) -> Finding:
-    """The finding, or what the room that was asked raised."""
+def _checked(name: str, check: Callable[[], Finding]) -> Finding:
+    """The finding of a check, or its error as a finding."""
     try:
-        return examine_it()
+        return check()
     except StropError as error:
         return _wrong(name, error)
 
 
 def _wrong(name: str, error: StropError) -> Finding:
-    told = f"{error.where}: {error.what}" if error.where else error.what
-    return Finding(name, "wrong", told.strip(), error.fix)
+    text = f"{error.where}: {error.what}" if error.where else error.what
+    return Finding(name, "wrong", text.strip(), error.fix)
 
 
 def _python() -> Finding:
@@ -72,7 +84,7 @@ def _torch() -> Finding:
 
 
 def _threads() -> Finding:
-    """How many threads a stage would now compute with, and why."""
+    """The number of threads that a stage would use now, and why."""
     from tasks.runtime.threads import Threads, explicit_threads
 
     threads = Threads("doctor")
@@ -82,18 +94,18 @@ def _threads() -> Finding:
 
 
 def _precision(config: PipelineConfig) -> Finding:
-    """What models are computed in, and which settings choose one that is only emulated."""
+    """The precision of models, and settings with a precision that is only emulated."""
     from tasks.base.precision import best_precision, emulation_note, processor_name
 
     settings = [("finetune.precision", value) for value in config.finetune.precisions()]
     settings.append(("evaluate.precision", config.evaluate.precision))
-    told = f"auto is {best_precision()} on {processor_name()}"
-    told += "".join(f"; {name} is {value}" for name, value in settings if value != "auto")
+    text = f"auto is {best_precision()} on {processor_name()}"
+    text += "".join(f"; {name} is {value}" for name, value in settings if value != "auto")
     emulated = [name for name, value in settings if emulation_note(value)]
     if emulated:
         fix = f"Set {' and '.join(emulated)}: auto"
-        return Finding("precision", "note", f"{told}; {emulation_note('bf16')}", fix)
-    return Finding("precision", "ok", told)
+        return Finding("precision", "note", f"{text}; {emulation_note('bf16')}", fix)
+    return Finding("precision", "ok", text)
 
 
 def _gpu() -> Finding:
@@ -103,7 +115,7 @@ def _gpu() -> Finding:
 
     if not torch.cuda.is_available():
         return Finding(
-            "gpu", "note", "none: training runs on the processor, which is enough for models of about 100M parameters"
+            "gpu", "note", "none: training runs on the CPU, which is enough for models of about 100M parameters"
         )
     bf16 = "bf16" if computes_bf16() else "no bf16"
     properties = torch.cuda.get_device_properties(0)
@@ -114,18 +126,18 @@ def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    told = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
+    text = f"{memory.available / GB:.1f} GB free of {memory.total / GB:.1f} GB"
     if memory.available < 2 * GB:
-        return Finding("memory", "note", told, "Close something: a stage may need 2 GB and more")
-    return Finding("memory", "ok", told)
+        return Finding("memory", "note", text, "Close other programs: a stage may need more than 2 GB")
+    return Finding("memory", "ok", text)
 
 
 def _disk() -> Finding:
     usage = shutil.disk_usage(Path.cwd())
-    told = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
-    if usage.free < LEAST_DISK:
-        return Finding("disk", "wrong", told, "Free some: dvc gc -w -T, old folders in .strop/")
-    return Finding("disk", "ok", told)
+    text = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
+    if usage.free < MIN_FREE_DISK:
+        return Finding("disk", "wrong", text, "Free some: dvc gc -w -T, old folders in .strop/")
+    return Finding("disk", "ok", text)
 
 
 def _git() -> Finding:
@@ -142,10 +154,10 @@ def _dvc() -> Finding:
     from tasks.vcs.dvc_pipeline import LOCAL_ONLY, remote_name, require_private_secrets
 
     require_private_secrets()
-    output_hashes()  # dvc.lock and data/raw.dvc can be read: git may have left conflict markers in them
+    output_hashes()  # checks that dvc.lock and data/raw.dvc can be read: they may have conflict markers
     remote = remote_name()
     if remote == LOCAL_ONLY:
-        fix = "To keep data elsewhere too: dvc remote add --default NAME URL"
+        fix = "To store data elsewhere too: dvc remote add --default NAME URL"
         return Finding("dvc", "note", f"{version('dvc')}, no remote: versions can be rebuilt on this machine only", fix)
     return Finding("dvc", "ok", f"{version('dvc')}, remote {remote}")
 
@@ -154,7 +166,7 @@ def _sources(config: PipelineConfig) -> Finding:
     from tasks.ingest.changes.scan import find_files
 
     if not config.ingest.sources:
-        return Finding("sources", "note", "none declared", "Name one in params.yaml, section `ingest`")
+        return Finding("sources", "note", "none declared", "Add one to params.yaml, section `ingest`")
     files = sum(len(find_files(source)) for source in config.ingest.sources)
     return Finding("sources", "ok", f"{count_of(files, 'file')} in {count_of(len(config.ingest.sources), 'source')}")
 
@@ -166,19 +178,19 @@ def _registry(config: PipelineConfig) -> Finding:
     registry = open_registry(config)
     champion = champion_of(read_ledger(registry.model))
     alias, serves = registry.alias("champion"), champion.version if champion else None
-    told = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
+    text = f"{registry.model}, {count_of(len(registry.versions()), 'version')}"
     if alias != serves:
         fix = "The next run sets the alias: strop run"
         return Finding(
             "registry",
             "note",
-            f"{told}; its alias `champion` says {_named(alias)}, the ledger says {_named(serves)}",
+            f"{text}; its alias `champion` is at {_version_name(alias)}, the ledger's champion is {_version_name(serves)}",
             fix,
         )
-    return Finding("registry", "ok", f"{told}, champion {f'v{serves}' if serves else 'none yet'}")
+    return Finding("registry", "ok", f"{text}, champion {f'v{serves}' if serves else 'none yet'}")
 
 
-def _named(version: int | None) -> str:
+def _version_name(version: int | None) -> str:
     return "no version" if version is None else f"v{version}"
 
 
@@ -188,16 +200,16 @@ def _base(config: PipelineConfig) -> Finding:
     from tasks.state.manifest import read_manifest
 
     if config.base.made() is not None and not read_manifest():
-        return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
+        return Finding("base", "note", "from scratch: it is created from the first rows", "Collect them: strop run")
     record = pin_base(config.base)
-    if record.kind in ("folder", "hub"):  # an older version of Strop may have pinned it
+    if record.kind in ("folder", "hub"):  # it may have been pinned by an older version of Strop
         require_embeddings(verify_base(record)["config.json"].parent, record.id)
     files = count_of(len(record.files), "file")
     return Finding("base", "ok", f"{record.id} ({record.kind}, {files}, {record.digest[:12]})")
 
 
 def _training(config: PipelineConfig) -> Finding:
-    """Whether a step of each training fits into the memory that there is."""
+    """Whether a step of each training fits into memory."""
     import psutil
     import torch
 
@@ -210,32 +222,32 @@ def _training(config: PipelineConfig) -> Finding:
     for training in config.finetune.trainings():
         precision = precision_of(training.precision)
         estimates.append((estimate_memory(architecture, training, config.render, precision), training, precision))
-    estimate, training, precision = max(estimates, key=lambda each: each[0].total)
+    estimate, training, precision = max(estimates, key=lambda entry: entry[0].total)
     trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"
     is_gpu = torch.cuda.is_available()
-    there_is = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
-    told = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
-    if estimate.total > there_is:
+    available = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
+    text = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
+    if estimate.total > available:
         fix = (
             "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"
         )
         return Finding(
-            "training", "wrong" if is_gpu else "note", f"{told}; this machine has {there_is / GB:.0f} GB", fix
+            "training", "wrong" if is_gpu else "note", f"{text}; this machine has {available / GB:.0f} GB", fix
         )
-    return Finding("training", "ok", told)
+    return Finding("training", "ok", text)
 
 
 def read_configuration(record: Any) -> dict[str, Any]:
-    """The content of the base's config.json; a GGUF file's is read from its header."""
+    """The content of the base's config.json; for a GGUF file, from its header."""
     from transformers import AutoConfig
 
     from tasks.base.foreign import trusts
     from tasks.base.pin import verify_base
 
-    place = next(iter(verify_base(record).values()))
+    path = next(iter(verify_base(record).values()))
     if record.kind in ("gguf", "package"):
-        configuration = AutoConfig.from_pretrained(place.parent, gguf_file=place.name, trust_remote_code=False)
+        configuration = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     else:
-        configuration = AutoConfig.from_pretrained(place.parent, trust_remote_code=trusts(place.parent))
-    found: dict[str, Any] = configuration.to_dict()
-    return found
+        configuration = AutoConfig.from_pretrained(path.parent, trust_remote_code=trusts(path.parent))
+    fields: dict[str, Any] = configuration.to_dict()
+    return fields

@@ -1,22 +1,22 @@
-"""How much GPU memory a training takes, computed from the base model's configuration before a byte of it is loaded.
+"""Estimates the GPU memory of a training from the base model's configuration, before the model is loaded.
 
     estimate = estimate_memory(config, training, render, precision="bf16")
 
-What it adds up, in bytes (P parameters of the base, A trained ones, T tokens in one forward pass, L layers, h hidden,
+The sum of these parts, in bytes (P parameters of the base, A trained ones, T tokens in one forward pass, L layers, h hidden,
 f feed-forward and k key/value width, V vocabulary):
 
-- weights: 2 P in bf16, 4 those that are themselves trained; 0.56 the linear layers of `qlora`; of `dpo`, `kto` and
-  `grpo` another copy where no adapter is trained, which is what they compare with
-- training: 12 A: gradients (4) and AdamW's moments (8); 4 A more for adapters themselves
-- activations a layer and token: what the backward pass reads, (8 h + 2 k + 4 f) numbers in the precision, and 8 h for
-  the norms, which compute in fp32. With gradient checkpointing: h numbers a layer and token, and one layer's in full
-- head: 12 V for each token whose logits are held at once: logits in the precision, in fp32, and their gradient. Of packed
-  rows that is one chunk of the loss, of padded ones and of TRL's objectives every token
+- weights: 2 P in bf16, 4 for trained weights, 0.56 for the linear layers of `qlora`; for `dpo`, `kto` and
+  `grpo` without an adapter a second copy, the reference model
+- training: 12 A: gradients (4) and AdamW's moments (8); 4 A more for the adapters
+- activations per layer and token, kept for the backward pass: (8 h + 2 k + 4 f) numbers in the precision, and 8 h for
+  the norms, which use fp32. With gradient checkpointing: h numbers per layer and token, and one layer in full
+- head: 12 V per token whose logits are in memory: logits in the precision, in fp32, and their gradient. For packed
+  rows these are the tokens of one loss chunk, for padded rows and TRL's objectives all tokens
 - 1.2 GB for the CUDA context, the library's workspaces and fragmentation
 
-T is `micro_batch_rows` packed rows, or texts and answers of the longest kind: two for a pair, `grpo.answers` for a prompt.
-P and A are counted, not guessed: the model is built without memory (PyTorch's `meta` device), as the training builds it. A
-teacher, and a reward model that is asked, are not counted.
+T is `micro_batch_rows` packed rows, or texts and answers of maximum length: two for a pair, `grpo.answers` for a prompt.
+P and A are counted: the model is built on PyTorch's `meta` device, without memory, in the same way as for the training. A
+teacher and a reward model are not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.render.settings import RenderSettings
 GB = 1e9
 CONTEXT_BYTES = 1.2e9
 FOUR_BITS = 0.56
-"""Bytes a weight, with the scales of its block."""
+"""Bytes per weight, including the scales of its block."""
 WITH_LABELS = ("classify", "reward")
 PACKED = ("sft", "pretrain", "distill")
 
@@ -59,7 +59,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Shape:
-    """The widths of a model, whatever its family calls them."""
+    """The dimensions of a model, independent of the names in its configuration."""
 
     layers: int
     hidden: int
@@ -75,34 +75,41 @@ def estimate_memory(
     from tasks.finetune.step.chunked_loss import LOGITS_AT_ONCE
 
     shape = shape_of(config)
-    counted = count_parameters(config, training)
+    parameters = count_parameters(config, training)
     number = 2 if precision == "bf16" else 4
     moments = 8 if training.optimizer == "adamw" else 0
-    adds = training.method not in ("full", "freeze")
+    has_adapter = training.method not in ("full", "freeze")
     layer = number * (8 * shape.hidden + 2 * shape.key_value + 4 * shape.feed_forward) + 8 * shape.hidden
-    kept = shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
-    weights = _weights(counted, adds, training.method == "qlora", number)
+    layer_bytes = (
+        shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
+    )
+    weights = _weights(parameters, has_adapter, training.method == "qlora", number)
     compares = training.objective in ("dpo", "kto") or (training.objective == "grpo" and training.grpo.beta > 0)
     is_packed = training.objective in PACKED and training.batches == "packed"
     logits = 0 if training.objective in WITH_LABELS else _predicted(training, render) * shape.vocabulary
     return Memory(
-        parameters=counted.base,
-        trained_parameters=counted.trained,
-        weights=weights * (2 if compares and not adds else 1),
-        training=counted.trained * ((4 if adds else 0) + (4 if adds and compares else 0) + 4 + moments),
-        activations=_tokens(training, render) * kept,
+        parameters=parameters.base,
+        trained_parameters=parameters.trained,
+        weights=weights * (2 if compares and not has_adapter else 1),
+        training=parameters.trained
+        * ((4 if has_adapter else 0) + (4 if has_adapter and compares else 0) + 4 + moments),
+        activations=_tokens(training, render) * layer_bytes,
         head=(min(logits, LOGITS_AT_ONCE) if is_packed else logits) * (number + 8 + (2 if number == 2 else 0)),
     )
 
 
-def _weights(counted: Parameters, adds: bool, in_four_bits: bool, number: int) -> float:
+def _weights(parameters: Parameters, has_adapter: bool, in_four_bits: bool, number: int) -> float:
     if in_four_bits:
-        return counted.linear * FOUR_BITS + (counted.base - counted.linear) * number
-    return counted.base * number if adds else (counted.base - counted.trained) * number + counted.trained * 4
+        return parameters.linear * FOUR_BITS + (parameters.base - parameters.linear) * number
+    return (
+        parameters.base * number
+        if has_adapter
+        else (parameters.base - parameters.trained) * number + parameters.trained * 4
+    )
 
 
 def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
-    """Of one forward pass whose activations are kept."""
+    """Tokens of a forward pass whose activations are fields."""
     rows, longest = training.micro_batch_rows, render.max_length_tokens
     if training.objective == "grpo":
         return rows * training.grpo.answers * (longest + training.grpo.max_answer_tokens)
@@ -114,19 +121,19 @@ def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
 
 
 def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
-    """Tokens that have logits; a row may be nearly all answer."""
+    """Tokens with logits; nearly all tokens of a row may be its answer."""
     if training.objective == "grpo":
         return training.micro_batch_rows * training.grpo.answers * training.grpo.max_answer_tokens
     return _tokens(training, render)
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
-    """Reads the widths by the names that Llama-like and GPT-2-like configurations give them."""
+    """Reads the dimensions by their names in Llama-like and GPT-2-like configurations."""
 
     def first(*names: str, default: int | None = None) -> int:
-        found = next((config[name] for name in names if config.get(name)), default)
-        assert found is not None, f"the configuration has none of {names}"
-        return int(found)
+        value = next((config[name] for name in names if config.get(name)), default)
+        assert value is not None, f"the configuration has none of {names}"
+        return int(value)
 
     hidden = first("hidden_size", "n_embd", "d_model")
     heads = first("num_attention_heads", "n_head", default=1)
@@ -145,21 +152,21 @@ class Parameters:
     base: int
     trained: int
     linear: int
-    """Of the base, those of linear layers but the head."""
+    """The base's parameters in linear layers without the head."""
 
 
 def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Parameters:
-    """Of the model that this configuration and method make."""
+    """Counts the parameters of the model for this configuration and method."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from tasks.finetune.model.build import with_method
 
-    kept = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
+    fields = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
     has_labels = training.objective in WITH_LABELS
     kind = AutoModelForSequenceClassification if has_labels else AutoModelForCausalLM
     with torch.device("meta"):
-        model = kind.from_config(AutoConfig.for_model(config["model_type"], **kept))
+        model = kind.from_config(AutoConfig.for_model(config["model_type"], **fields))
         model.new_modules = tuple(name for name, _ in model.named_children() if name != model.base_model_prefix)
         head = model.get_output_embeddings()
         linear = sum(
@@ -168,5 +175,5 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
             if type(module).__name__ in ("Linear", "Conv1D") and module is not head
         )
         base = sum(value.numel() for value in model.parameters())
-        made = with_method(model, training, "fp32", "SEQ_CLS" if has_labels else "CAUSAL_LM")
-    return Parameters(base, sum(value.numel() for value in made.parameters() if value.requires_grad), linear)
+        adapted = with_method(model, training, "fp32", "SEQ_CLS" if has_labels else "CAUSAL_LM")
+    return Parameters(base, sum(value.numel() for value in adapted.parameters() if value.requires_grad), linear)

@@ -1,16 +1,16 @@
-"""What the summary says of drift: the dataset against the data of the champion that the round began with."""
+"""The drift part of the summary: the dataset compared with the data of the round's champion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-MOST_LINES = 12
-MOST_BINS = 3
+MAX_LINES = 12
+MAX_BINS = 3
 
 
 @dataclass(frozen=True)
-class Moved:
+class Shift:
     """A measure at or above the threshold of a minor shift."""
 
     level: str
@@ -20,50 +20,50 @@ class Moved:
     psi: float
     js: float
     may_be_chance: bool
-    """So few rows that an unchanged population could give it."""
+    """So few rows that it could be chance."""
     bins: list[tuple[str, float, float]]
-    """What moved most: bin, share before, share now."""
+    """The largest changes: bin, share before, share now."""
 
 
 @dataclass(frozen=True)
 class Drift:
     champion: int | None
     problem: str
-    """Why it was not measured, or empty."""
+    """Why it was not measured; empty if it was."""
     measures: int
-    moved: list[Moved]
-    """The furthest first."""
+    moved: list[Shift]
+    """The largest shift first."""
     shares: dict[str, dict[str, float]]
-    """Before and in the new batches: shares refused, and dropped as duplicates."""
+    """Before and in the new batches: the shares of refused rows, and of duplicates."""
     training_rows: tuple[int, int]
     compared_rows: tuple[int, int]
     picture: str
 
 
 def drift_of(report: Any, dataset: str | None) -> Drift | None:
-    """What data/reports/drift.json tells; None where it is about another dataset, or the champion was trained on this one."""
+    """The content of data/reports/drift.json; None if it is about another dataset, or the champion was trained on this one."""
     if report is None or report["dataset"] != dataset or report["state"] == "same data":
         return None
-    found = report.get("measured")
-    if found is None:
+    measured = report.get("measured")
+    if measured is None:
         return Drift(report["champion"], report.get("problem", ""), 0, [], {}, (0, 0), (0, 0), "")
-    before, now = found["training_rows"]
+    before, now = measured["training_rows"]
     return Drift(
         champion=report["champion"],
         problem="",
-        measures=len(found["drift"]),
-        moved=[_moved(entry) for entry in found["drift"] if entry["level"] != "steady"],
-        shares=found["shares"],
+        measures=len(measured["drift"]),
+        moved=[_shift(entry) for entry in measured["drift"] if entry["level"] != "steady"],
+        shares=measured["shares"],
         training_rows=(before, now),
-        compared_rows=tuple(found["compared_rows"]),
+        compared_rows=tuple(measured["compared_rows"]),
         picture="data/reports/drift.svg",
     )
 
 
-def _moved(entry: dict[str, Any]) -> Moved:
-    bins = [(each, entry["before"][each], entry["after"][each]) for each in entry["moved"][:MOST_BINS]]
+def _shift(entry: dict[str, Any]) -> Shift:
+    bins = [(name, entry["before"][name], entry["after"][name]) for name in entry["moved"][:MAX_BINS]]
     facts = {name: entry[name] for name in ("level", "family", "what", "psi", "js", "may_be_chance")}
-    return Moved(**facts, bins=bins)
+    return Shift(**facts, bins=bins)
 
 
 def drift_title(drift: Drift) -> str:
@@ -71,7 +71,7 @@ def drift_title(drift: Drift) -> str:
 
 
 def drift_notes(drift: Drift) -> list[str]:
-    """Sentences: what was compared, what came of it, and what to know of the numbers."""
+    """Sentences: what was compared, the result, and how to read the numbers."""
     if drift.problem:
         return [f"Not measured: {drift.problem}"]
     if drift.champion is None:
@@ -80,35 +80,35 @@ def drift_notes(drift: Drift) -> list[str]:
         return ["No family is in both versions: there is nothing to compare."]
     steady = drift.measures - len(drift.moved)
     notes = [f"{steady} of {drift.measures} measures are steady. PSI: from 0.1 a minor shift, from 0.25 a major one."]
-    if any(moved.may_be_chance for moved in drift.moved):
+    if any(shift.may_be_chance for shift in drift.moved):
         notes.append("few rows: an unchanged population could give this number by chance.")
-    if len(drift.moved) > MOST_LINES:
-        notes.append(f"{len(drift.moved) - MOST_LINES} more are in data/reports/drift.json.")
+    if len(drift.moved) > MAX_LINES:
+        notes.append(f"{len(drift.moved) - MAX_LINES} more are in data/reports/drift.json.")
     for name, shares in drift.shares.items():
         notes.append(f"{name}: {shares['refused']:.1%} of rows refused, {shares['duplicates']:.1%} duplicates")
     if drift.compared_rows != drift.training_rows:
-        told = " and ".join(
+        sizes = " and ".join(
             f"{some:,} of {rows:,}" for some, rows in zip(drift.compared_rows, drift.training_rows, strict=True)
         )
-        notes.append(f"A sample: {told} training rows, those whose ids rank first.")
+        notes.append(f"A sample: {sizes} training rows, the first by hash of the row id.")
     return notes
 
 
 def drift_rows(drift: Drift) -> list[list[str]]:
-    """Level, family, what, PSI, JS, and the bins that moved most: a line a measure that moved."""
+    """Level, family, measure, PSI, JS, and the bins with the largest changes: one line per shift."""
     return [
         [
-            f"{moved.level}, few rows" if moved.may_be_chance else moved.level,
-            moved.family,
-            moved.what,
-            f"{moved.psi:.3f}",
-            f"{moved.js:.3f}",
-            " · ".join(f"{_shown(name)} {before:.1%} → {now:.1%}" for name, before, now in moved.bins),
+            f"{shift.level}, few rows" if shift.may_be_chance else shift.level,
+            shift.family,
+            shift.what,
+            f"{shift.psi:.3f}",
+            f"{shift.js:.3f}",
+            " · ".join(f"{_shortened(name)} {before:.1%} → {now:.1%}" for name, before, now in shift.bins),
         ]
-        for moved in drift.moved[:MOST_LINES]
+        for shift in drift.moved[:MAX_LINES]
     ]
 
 
-def _shown(name: str) -> str:
+def _shortened(name: str) -> str:
     line = " ".join(name.split())
     return line if len(line) <= 24 else f"{line[:23]}…"

@@ -1,4 +1,4 @@
-"""The rows that `render` left out, as lines of the quarantine: in the dataset, but neither trained on nor tested."""
+"""Rows that `render` left out, in the quarantine's format: in the dataset, but not used for training or tests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def left_out_rows(columns: list[str], batch: str | None = None) -> pa.Table:
-    """The lines, the newest batch first.
+    """The rows, the newest batch first.
 
     Args:
-        columns: those of QUARANTINE_SCHEMA that are needed.
-        batch: only this one: its id, or its first characters.
+        columns: the needed columns of QUARANTINE_SCHEMA.
+        batch: only this batch: its id, or its first characters.
     """
     import pyarrow as pa
 
@@ -22,17 +22,17 @@ def left_out_rows(columns: list[str], batch: str | None = None) -> pa.Table:
     from tasks.records.row import QUARANTINE_SCHEMA
 
     schema = pa.schema([QUARANTINE_SCHEMA.field(name) for name in columns])
-    found: list[pa.Table] = []
+    tables: list[pa.Table] = []
     why = read_left_out()
     if why.num_rows:
         for part, rows in read_parts(why["row_id"].to_pylist()):
             if part.batch.startswith((batch or "").lower()):
-                found.append(_lines(part, rows, why, schema))
-    return pa.concat_tables([schema.empty_table(), *reversed(found)])
+                tables.append(_quarantine_rows(part, rows, why, schema))
+    return pa.concat_tables([schema.empty_table(), *reversed(tables)])
 
 
-def _lines(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Of a batch: `rows` are its part's (CURATED_SCHEMA)."""
+def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of a batch; `rows` are those of its part (CURATED_SCHEMA)."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -44,8 +44,8 @@ def _lines(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schema) -> pa.T
     check_raw(batch, bytes_too=False)
     with pq.ParquetFile(batch.path) as file:
         raw = file.read(columns=needed).take(rows["index"])
-    same = {"batch": batch.batch, "source": batch.source, "field": None}
-    columns = {name: pa.array([value] * rows.num_rows, pa.string()) for name, value in same.items()}
+    constants = {"batch": batch.batch, "source": batch.source, "field": None}
+    columns = {name: pa.array([value] * rows.num_rows, pa.string()) for name, value in constants.items()}
     columns |= {"row_id": rows["row_id"], "index": rows["index"], "file": raw["file"], "line": raw["line"]}
     columns |= {"reason": reasons["reason"], "value": reasons["detail"]}
     if "record" in schema.names:

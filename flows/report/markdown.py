@@ -1,4 +1,4 @@
-"""The summary as Markdown, for Prefect's page and data/reports/summary.md."""
+"""The summary as Markdown, for Prefect's UI and data/reports/summary.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.runtime.visible_text import shown, shown_in_markdown
 
 
 def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
-    """Everything that the terminal shows; answers show text of test rows."""
+    """The same content as on the terminal; answers contain text of test rows."""
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
         parts.append(_data(summary))
@@ -30,12 +30,12 @@ def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) 
         parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
     if summary.answers and shows_answers:
         parts.append(_answers(summary))
-    parts.append("## Where to look next\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
+    parts.append("## Next commands\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
     return "\n\n".join(parts) + "\n"
 
 
 def score_rows(summary: Summary) -> list[dict[str, Any]]:
-    """A row a family, for Prefect's table artifact."""
+    """One row per family, for Prefect's table artifact."""
     return [
         {
             "family": family.family,
@@ -59,10 +59,10 @@ def _drift(drift: Drift) -> str:
     parts = [f"## {drift_title(drift)}"]
     if drift.moved:
         rows = [[shown_in_markdown(cell) for cell in row] for row in drift_rows(drift)]
-        parts.append(_table(["", "family", "measure", "PSI", "JS", "what moved most"], rows))
+        parts.append(_table(["", "family", "measure", "PSI", "JS", "largest changes"], rows))
     parts.append("\n".join(f"- {shown_in_markdown(note)}" for note in drift_notes(drift)))
     if drift.picture:
-        parts.append(f"Picture: [{drift.picture}]({Path(drift.picture).name})")  # the summary lies beside it
+        parts.append(f"Plot: [{drift.picture}]({Path(drift.picture).name})")  # in the same folder as the summary
     return "\n\n".join(parts)
 
 
@@ -75,7 +75,7 @@ def _scores(summary: Summary) -> str:
 def _checks(summary: Summary) -> str:
     assert summary.verdict is not None
     rows = [[MARKS[check["passed"]][0], shown(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
-    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'what was found'], rows)}"
+    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'result'], rows)}"
 
 
 def _answers(summary: Summary) -> str:
@@ -99,5 +99,5 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A number or a sentence of ours; text of rows goes through `shown_in_markdown` before."""
+    """A cell with a number or a sentence of Strop; texts of rows are escaped by `shown_in_markdown` before."""
     return shown(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Three test rows with the answers of base and candidate side by side: chosen by row id, never by score."""
+"""Three test rows with the answers of base and candidate: chosen by row id, never by score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ["row_id", "family", "language", "prompt", "target", "prediction", "sc
 class Answers:
     family: str
     prompt: str
-    """What was asked, as it was collected: without the templates around it."""
+    """Instruction and input as collected, without templates."""
     target: str
     predictions: dict[str, str]
     """Role (base, champion, candidate) → its answer."""
@@ -23,7 +23,7 @@ class Answers:
 
 
 def choose_answers(count: int = 3) -> list[Answers]:
-    """The first rows by id, taking turns between families and languages; none before there are predictions."""
+    """The first rows by id, alternating between families and languages; empty without predictions."""
     tables = {role: _read(role) for role in ("base", "champion", "candidate")}
     rows = {role: table for role, table in tables.items() if table}
     if "candidate" not in rows or "base" not in rows:
@@ -32,23 +32,25 @@ def choose_answers(count: int = 3) -> list[Answers]:
     for row_id, row in sorted(rows["candidate"].items()):
         if all(row_id in table for table in rows.values()):
             groups.setdefault((row["family"], row["language"]), []).append(row_id)
-    in_turn = [row_id for turn in zip_longest(*(groups[key] for key in sorted(groups))) for row_id in turn if row_id]
-    asked = _asked(set(in_turn[:count]))
-    return [_answers(row_id, rows, asked) for row_id in in_turn[:count]]
+    alternating = [
+        row_id for turn in zip_longest(*(groups[key] for key in sorted(groups))) for row_id in turn if row_id
+    ]
+    prompts = _prompts(set(alternating[:count]))
+    return [_answers(row_id, rows, prompts) for row_id in alternating[:count]]
 
 
-def _answers(row_id: str, rows: dict[str, dict[str, Any]], asked: dict[str, str]) -> Answers:
+def _answers(row_id: str, rows: dict[str, dict[str, Any]], prompts: dict[str, str]) -> Answers:
     row = rows["candidate"][row_id]
     return Answers(
         family=row["family"],
-        prompt=asked.get(row_id, row["prompt"]),
+        prompt=prompts.get(row_id, row["prompt"]),
         target=row["target"],
         predictions={role: table[row_id]["prediction"] for role, table in rows.items()},
         scores={role: float(table[row_id]["score"]) for role, table in rows.items()},
     )
 
 
-def _asked(row_ids: set[str]) -> dict[str, str]:
+def _prompts(row_ids: set[str]) -> dict[str, str]:
     """Row id → instruction and input."""
     from tasks.dataset.read import read_dataset
 

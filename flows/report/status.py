@@ -1,4 +1,4 @@
-"""Where the project stands now: who serves, what waits, whether anything is new. For `strop status`."""
+"""The status of the project: which version serves, which wait, whether there is new data. For `strop status`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from tasks.state.manifest import read_manifest
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProjectStatus:
     model: str
     champion: int | None
     champion_since: str | None
     waiting: list[int]
-    """Versions that the gate passed and nobody promoted, newer than the champion."""
+    """Versions that passed the gate, were not promoted, and are newer than the champion."""
     versions: int
     batches: int
     raw_rows: int
     excluded: list[str]
-    """Batches that a person excluded."""
+    """Batches excluded by the user."""
     is_running: bool
     is_anything_new: bool
     alias: int | None
-    """The version that the registry's alias `champion` points at."""
+    """The version of the registry's alias `champion`."""
     alias_follows: bool | None
-    """Whether it is the champion; None where the registry could not be asked."""
+    """Whether it is the champion's; None if the registry could not be read."""
     alias_problem: str | None
-    """What a person should know of it."""
+    """A message about the alias, if there is a problem."""
 
     def lines(self) -> list[str]:
-        """For a person, in rich's markup."""
+        """Lines for the terminal, in rich's markup."""
 
         serves = (
             f"Version {self.champion} serves since {self.champion_since}" if self.champion else "No version serves yet"
@@ -53,24 +53,24 @@ class Standing:
         if self.alias_problem:
             lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:
-            excluded = ", ".join(escape(shown(each)) for each in self.excluded)
-            lines.append(f"Excluded: {excluded}. Take one back: [bold]strop data include BATCH[/]")
+            excluded = ", ".join(escape(shown(batch)) for batch in self.excluded)
+            lines.append(f"Excluded: {excluded}. Include one again: [bold]strop data include BATCH[/]")
         if self.is_running:
-            lines.append("A run is going on.")
+            lines.append("A run is in progress.")
         elif self.is_anything_new:
-            lines.append("Something is new, or a run was not finished: [bold]strop run[/]")
+            lines.append("There is new data, or a run was not finished: [bold]strop run[/]")
         else:
             lines.append("Nothing is new.")
         return lines
 
 
-def read_standing(config: PipelineConfig) -> Standing:
+def read_status(config: PipelineConfig) -> ProjectStatus:
     model = config.register_.model_name
     serving = read_serving(config)
     entries, champion = serving.entries, serving.champion
     manifest = read_manifest()
     running = is_running()
-    return Standing(
+    return ProjectStatus(
         model=model,
         champion=champion.version if champion else None,
         champion_since=champion.when if champion else None,
@@ -80,7 +80,7 @@ def read_standing(config: PipelineConfig) -> Standing:
         raw_rows=sum(batch.rows for batch in manifest),
         excluded=sorted(excluded_batches(read_decisions())),
         is_running=running,
-        # a running stage holds DVC's lock: asking then would wait for it
+        # a running stage holds DVC's lock: a check would wait for it
         is_anything_new=running or not is_nothing_new(config),
         alias=serving.seen.alias,
         alias_follows=serving.alias_follows,
@@ -89,7 +89,7 @@ def read_standing(config: PipelineConfig) -> Standing:
 
 
 def waiting_versions(entries: list[Entry]) -> list[int]:
-    """Versions that passed, were never promoted, and are newer than every one that was."""
+    """Versions that passed, were never promoted, and are newer than all promoted ones."""
     promoted = {entry.version for entry in entries if entry.kind == "promoted"}
     newest = max(promoted, default=0)
     return sorted({e.version for e in entries if e.kind == "judged" and e.passed and e.version > newest})

@@ -1,6 +1,6 @@
-"""What the last run found, gathered from its reports: `read_summary(config)`. Shown by terminal.py and markdown.py.
+"""The results of the last run, read from its reports: `read_summary(config)`. Printed by terminal.py and markdown.py.
 
-A report that is not there yet leaves its part empty: a summary can be asked for at any time (`strop status`).
+The part of a missing report is empty: a summary is available at any time (`strop status`).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class FamilyScores:
 class Summary:
     model: str
     dataset: str | None
-    """The dataset's version: DVC's hash of data/curated, by dvc.lock."""
+    """The dataset's version: DVC's hash of data/curated, from dvc.lock."""
     data: Data | None
     drift: Drift | None
-    """From the champion's data; None where the dataset is the champion's, or no run told of it yet."""
+    """Drift from the champion's data; None if the dataset is the champion's, or no run has measured it yet."""
     families: list[FamilyScores]
     perplexity: dict[str, float]
     """Role → perplexity of the validation answers."""
@@ -57,7 +57,7 @@ class Summary:
     """Family → role → loss of the validation answers' tokens, in nats."""
     verdict: dict[str, Any] | None
     version: int | None
-    """The version as which the candidate was judged."""
+    """The candidate's version."""
     champion: int | None
     new_batches: list[dict[str, Any]]
     """Batches that the champion was not trained on: batch, source, rows, refused."""
@@ -65,14 +65,14 @@ class Summary:
     next_commands: list[tuple[str, str]]
     """(command, what it shows)."""
     unrecorded: str | None = None
-    """The dataset in data/curated where it is another one, which is not in dvc.lock: the rows are its own. `strop status` looks."""
+    """The dataset in data/curated, if it is not the one in dvc.lock; the row counts are then its own. Set by `strop status`."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def read_summary(config: PipelineConfig) -> Summary:
-    """Gathers the reports in data/reports, the predictions, and what the ledger says."""
+    """Reads the reports in data/reports, the predictions and the ledger."""
     model = config.register_.model_name
     entries = read_ledger(model)
     champion = champion_of(entries)
@@ -103,7 +103,7 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         return None
     if content is not None and not isinstance(content, dict):
-        raise DataError("damaged (no mapping)", where=str(path), fix="Remove it, then run again")
+        raise DataError("damaged (not a mapping)", where=str(path), fix="Remove it, then run again")
     return content
 
 
@@ -120,15 +120,15 @@ def _families(metrics: Any) -> list[FamilyScores]:
     names = sorted({name for entry in models.values() for name in entry["families"]})
     table = []
     for name in [*names, "overall"]:
-        found = {
+        entries = {
             role: models[role]["overall"] if name == "overall" else models[role]["families"].get(name)
             for role in ROLES
             if role in models
         }
-        scores = {role: Score(e["score"], _interval(e.get("interval"))) for role, e in found.items() if e}
-        one = next(entry for entry in found.values() if entry)
-        measure = one.get("measure", "")
-        table.append(FamilyScores(name, measure, one["rows"], scores))
+        scores = {role: Score(e["score"], _interval(e.get("interval"))) for role, e in entries.items() if e}
+        first = next(entry for entry in entries.values() if entry)
+        measure = first.get("measure", "")
+        table.append(FamilyScores(name, measure, first["rows"], scores))
     return table
 
 
@@ -138,24 +138,24 @@ def _interval(ends: Any) -> Interval | None:
 
 def _perplexity(metrics: Any) -> dict[str, float]:
     models = metrics["models"] if metrics else {}
-    found = {role: models[role].get("valid_perplexity") for role in ROLES if role in models}
-    return {role: float(value) for role, value in found.items() if value is not None}
+    values = {role: models[role].get("valid_perplexity") for role in ROLES if role in models}
+    return {role: float(value) for role, value in values.items() if value is not None}
 
 
 def _valid_losses(metrics: Any) -> dict[str, dict[str, float]]:
     models = metrics["models"] if metrics else {}
-    found: dict[str, dict[str, float]] = {}
+    losses: dict[str, dict[str, float]] = {}
     for role in (role for role in ROLES if role in models):
         for family, measured in (models[role].get("valid_losses") or {}).items():
-            found.setdefault(family, {})[role] = float(measured["loss"])
-    return found
+            losses.setdefault(family, {})[role] = float(measured["loss"])
+    return losses
 
 
 def _version_of(entries: list[Entry], verdict: Any) -> int | None:
-    """The newest version with the weights that the verdict is about."""
+    """The newest version with the weights in the verdict."""
     digest = verdict["candidate_digest"] if verdict else None
-    found = [entry.version for entry in entries if entry.kind == "judged" and entry.weights_digest == digest]
-    return found[-1] if found else None
+    numbers = [entry.version for entry in entries if entry.kind == "judged" and entry.weights_digest == digest]
+    return numbers[-1] if numbers else None
 
 
 def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
@@ -163,13 +163,13 @@ def _new_batches(model: str, champion: Entry) -> list[dict[str, Any]]:
     receipt = versions.receipt_at(commit) if commit else None
     if receipt is None:
         return []
-    known = {entry["batch"] for entry in receipt["manifest"]}
+    trained = {entry["batch"] for entry in receipt["manifest"]}
     excluded = excluded_batches(read_decisions())
     refused = {b["batch"]: b["refused"] for b in (_read(paths.VALIDATE_REPORT) or {}).get("batches", [])}
     return [
         {"batch": batch.batch, "source": batch.source, "rows": batch.rows, "refused": refused.get(batch.batch, 0)}
         for batch in read_manifest()
-        if batch.batch not in known | excluded
+        if batch.batch not in trained | excluded
     ]
 
 
@@ -180,17 +180,17 @@ def _next_commands(
     if verdict and not verdict["passed"]:
         for batch in new_batches[-3:]:
             commands.append(
-                (f'strop data exclude {batch["batch"]} --why "…"', f"leave out this batch of {batch['source']}")
+                (f'strop data exclude {batch["batch"]} --why "…"', f"exclude this batch of {batch['source']}")
             )
     elif version and (champion is None or champion.version != version):
-        commands.append((f"strop promote {version}", "put it into service"))
+        commands.append((f"strop promote {version}", "promote it"))
     if (paths.VALIDATE_REPORT).exists():
-        commands.append(("strop quarantine list", "the rows that were refused, and why"))
-    commands.append(("strop history", "every version, and who was champion when"))
+        commands.append(("strop quarantine list", "the refused rows, with reasons"))
+    commands.append(("strop history", "all versions and promotions"))
     if version:
         commands.append((f"strop audit {version}", f"check version {version} against its receipt"))
     if champion and objective == "classify":
-        commands.append(('strop generate "…"', f"the label that version {champion.version} gives a text"))
+        commands.append(('strop generate "…"', f"classify a text with version {champion.version}"))
     elif champion and objective != "reward":
-        commands.append(("strop chat", f"talk to version {champion.version}"))
+        commands.append(("strop chat", f"chat with version {champion.version}"))
     return commands

@@ -1,4 +1,4 @@
-"""Tells a summary on a terminal (rich). What it says comes from summary.py; markdown.py tells the same to Prefect."""
+"""Prints a summary on a terminal (rich). Its content comes from summary.py; markdown.py has the same for Prefect."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from flows.report.row_table import Data, lines_of
 from flows.report.summary import FamilyScores, Score, Summary
 from tasks.runtime.visible_text import shown
 
-LONGEST_PROMPT = 220
+MAX_TEXT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
 DRIFT_STYLES = {"minor": "yellow", "major": "red"}
 OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "bold yellow"}
 
 
-def tell_summary(console: Console, summary: Summary, outcome: Outcome | None = None) -> None:
-    """Prints every part that the summary holds, and how the run ended."""
+def print_summary(console: Console, summary: Summary, outcome: Outcome | None = None) -> None:
+    """Prints all parts of the summary, and the outcome of the run."""
     console.print()
     console.print(Rule(f"[bold]{escape(summary.model)}[/] · {_dataset(summary)}", align="left", style="cyan"))
     for title, part in _parts(summary):
@@ -33,7 +33,7 @@ def tell_summary(console: Console, summary: Summary, outcome: Outcome | None = N
     if outcome is not None:
         console.print(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
     if summary.next_commands:
-        console.print("\n[bold cyan]Where to look next[/]")
+        console.print("\n[bold cyan]Next commands[/]")
         console.print(Padding(_commands(summary.next_commands), (0, 0, 0, 2)))
     console.print()
 
@@ -67,7 +67,7 @@ def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:
 
 
 def verdict_line(summary: Summary) -> str:
-    """Passed or refused, which version, against what."""
+    """Version, passed or refused, and the model it was compared with."""
     verdict = summary.verdict
     assert verdict is not None
     against = f"champion, version {verdict['champion_version']}" if verdict["champion_version"] else "base"
@@ -83,7 +83,7 @@ def _data(data: Data) -> RenderableType:
     for line in lines_of(data):
         table.add_row(f"{line.count:,}", Text(line.name, "bold" if line.is_sum else ""), Text(line.detail))
     if data.released:
-        table.add_row(f"{data.released:,}", "released", "from quarantine, among those that are in")
+        table.add_row(f"{data.released:,}", "released", "from quarantine, included in the rows above")
     for batch in data.set_aside:
         table.add_row("[red]![/]", "[red]set aside[/]", Text(set_aside_line(batch), style="red"))
     return table
@@ -91,12 +91,12 @@ def _data(data: Data) -> RenderableType:
 
 def _drift(drift: Drift) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for moved, (level, family, what, psi, _, bins) in zip(drift.moved, drift_rows(drift), strict=False):
-        style = DRIFT_STYLES[moved.level]
+    for shift, (level, family, what, psi, _, bins) in zip(drift.moved, drift_rows(drift), strict=False):
+        style = DRIFT_STYLES[shift.level]
         table.add_row(Text(level, style=style), Text(family), what, f"PSI {psi}", Text(bins, overflow="fold"))
     notes = [Text(note, style="dim") for note in drift_notes(drift)]
-    picture = [Text(drift.picture, style="dim")] if drift.picture else []
-    return Group(*([table] if drift.moved else []), *notes, *picture)
+    plot = [Text(drift.picture, style="dim")] if drift.picture else []
+    return Group(*([table] if drift.moved else []), *notes, *plot)
 
 
 def set_aside_line(batch: dict[str, Any]) -> str:
@@ -128,7 +128,7 @@ def _scores(summary: Summary) -> RenderableType:
 
 
 def _dim(values: list[str]) -> list[Text]:
-    """Numbers without an interval, below those that have one."""
+    """Numbers without an interval, aligned with numbers that have one."""
     return [Text(f"{value}                ", style="dim") for value in values]
 
 
@@ -147,7 +147,7 @@ def _score(score: Score | None) -> Text:
 
 
 def role_name(summary: Summary, role: str) -> str:
-    """`champion v2`; a base has no version."""
+    """`champion v2`; the base has no version."""
     number = {"champion": (summary.verdict or {}).get("champion_version"), "candidate": summary.version}.get(role)
     return f"{role} v{number}" if number else role
 
@@ -182,16 +182,17 @@ def _answers(summary: Summary) -> RenderableType:
         grid.add_row(answers.family, Text(shortened(answers.prompt), style="italic"))
         grid.add_row("expected", Text(shortened(answers.target)))
         for role, prediction in answers.predictions.items():
-            right = answers.scores[role] >= 1.0
+            is_correct = answers.scores[role] >= 1.0
             grid.add_row(
-                role_name(summary, role), Text(shortened(prediction) or "(nothing)", style="green" if right else "")
+                role_name(summary, role),
+                Text(shortened(prediction) or "(nothing)", style="green" if is_correct else ""),
             )
         blocks += [grid, Text("")]
     return Group(*blocks[:-1])
 
 
-def shortened(text: str, limit: int = LONGEST_PROMPT) -> str:
-    """One line, its middle left out where it is long."""
+def shortened(text: str, limit: int = MAX_TEXT) -> str:
+    """The text on one line; the middle of a long text is omitted."""
     line = " ".join(shown(text).split())
     if len(line) <= limit:
         return line

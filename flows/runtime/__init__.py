@@ -1,1 +1,1 @@
-"""What a run needs around it: its folder, locks, the Prefect server, signals, private files."""
+"""The environment of a run: its folder, locks, the Prefect server, signals, private files."""

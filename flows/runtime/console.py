@@ -1,4 +1,4 @@
-"""A console of rich's that shows text of rows, files and models as it is: no control sequence in it acts, no markup, no link."""
+"""A rich console that escapes texts of rows, files and models: no control sequence, markup or link in them is active."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.runtime.visible_text import shown
 
 
 class VisibleConsole(Console):
-    """Escapes what is about to be written, after rich styled it: no caller can forget it."""
+    """Escapes all output after rich has styled it, so that no caller can forget it."""
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -1,6 +1,6 @@
-"""Settings of other people's tools that Strop makes before they are imported: nothing is sent home, nothing chatters.
+"""Sets the environment of libraries before they are imported: no telemetry, little output.
 
-Each is a default: what stands in the environment already goes before it.
+All values are defaults: existing environment variables win.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # its "View run ... at:" tells the registry's address
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # its "View run ... at:" prints the registry's address
     "MPLBACKEND": "agg",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
@@ -29,13 +29,13 @@ QUIET = {
 
 PREFECT_FOLDER = paths.CACHE / "prefect"
 SCHEDULED = "STROP_SCHEDULED"
-"""The variable that marks the runs of `strop schedule`."""
+"""The variable that is set in the runs of `strop schedule`."""
 
 
 def prepare_environment(root: Path) -> None:
-    """Sets the quiet defaults, gives Prefect a home in the project, and lets DVC's stages find this Python.
+    """Sets the defaults, gives Prefect a home in the project, and puts this Python first on PATH for DVC's stages.
 
-    A user who already has a Prefect home, profile or server keeps it. Servers on this machine are reached without a proxy.
+    A user's own Prefect home, profile or server is kept. Servers on this machine are reached without a proxy.
     """
     exempt_loopback_from_proxies()
     for name, value in QUIET.items():
@@ -48,15 +48,15 @@ def prepare_environment(root: Path) -> None:
         os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
 
 
-def show_only_our_lines() -> None:
-    """In a command of ours the terminal holds the stages' own lines and the summary.
+def silence_libraries() -> None:
+    """The terminal shows only the lines of the stages and the summary.
 
-    Prefect's log goes to its API only. Warnings by which libraries tell their developers of a coming change are left out.
+    Prefect logs only to its API. Deprecation warnings of libraries are hidden.
     """
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning,ignore::UserWarning")
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # of a server that is gone, we report once
-    logging.raiseExceptions = False  # nor that its log could not be sent there
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # a lost server is reported once, by Strop
+    logging.raiseExceptions = False  # and no errors about logs that could not be sent
 
 
 def is_scheduled() -> bool:
@@ -65,13 +65,13 @@ def is_scheduled() -> bool:
 
 
 def end_with_schedule() -> None:
-    """In a run of a schedule: it ends when the schedule's process does, however that ends."""
+    """Makes a scheduled run end when the process of the schedule ends, for any reason."""
     if is_scheduled():
         from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
 
-        end_with_parent(SECONDS_TO_SAVE)  # a stage of it may train
+        end_with_parent(SECONDS_TO_SAVE)  # its stage may be a training
 
 
 def _has_own_prefect() -> bool:
-    named = any(os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_URL"))
-    return named or (Path.home() / ".prefect" / "profiles.toml").exists()
+    is_set = any(os.environ.get(name) for name in ("PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_API_URL"))
+    return is_set or (Path.home() / ".prefect" / "profiles.toml").exists()

@@ -1,7 +1,7 @@
-"""Long work that a signal ends cleanly: Ctrl-C and SIGTERM end the stage's processes first, then the caller hears of it.
+"""Long work that a signal ends cleanly: Ctrl-C and SIGTERM end the stage's processes first, then the exception is raised.
 
-DVC ignores Ctrl-C in the main thread while a stage runs, so its work is done in a thread beside it: the main one waits,
-and may be interrupted. DVC then sees its stage fail, lets its locks go, and the exception goes on upwards.
+DVC ignores Ctrl-C in the main thread while a stage runs, so DVC works in another thread: the main thread waits, and can be
+interrupted. DVC then sees its stage fail and releases its locks, and the exception propagates.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Result = TypeVar("Result")
 
 
 def run_interruptibly(work: Callable[[], Result]) -> Result:
-    """Calls `work` in a thread and waits for it. On an interruption its child processes are ended before it goes on."""
+    """Calls `work` in a thread and waits for it. On an interruption, its child processes are ended before the exception."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
     def call() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # handed on to the waiting thread  # noqa: BLE001
+        except BaseException as error:  # raised in the waiting thread  # noqa: BLE001
             errors.append(error)
 
     before = _children()
@@ -39,7 +39,7 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
         end_processes(_children() - before)
         while thread.is_alive() and time.monotonic() < last:
             thread.join(1.0)
-            end_processes(_children() - before)  # one may have begun while the others were looked for
+            end_processes(_children() - before)  # a process may have started during the search for the others
         raise
     if errors:
         raise redacted_error(errors[0])
@@ -47,7 +47,7 @@ def run_interruptibly(work: Callable[[], Result]) -> Result:
 
 
 def end_processes(pids: set[int], grace_seconds: float = SECONDS_TO_SAVE) -> None:
-    """Asks processes to end, then makes them."""
+    """Terminates processes, and kills those that do not end in time."""
     import psutil
 
     processes = []

@@ -1,4 +1,4 @@
-"""One run at a time in a project, and one schedule: file locks that the kernel drops when their process dies."""
+"""At most one run and one schedule per project: file locks that the kernel releases when their process dies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks.errors import StropError
 
 
 class Busy(StropError):
-    """Another process is at it."""
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
 def one_run_at_a_time() -> Iterator[None]:
-    """Held while a run goes on. The same process may enter it again.
+    """Held during a run. Reentrant within a process.
 
     Raises:
         Busy: another process runs in this project.
     """
-    with _held("run", what="a run is going on", fix="Wait for it to end, or stop it"):
+    with _locked("run", what="a run is in progress", fix="Wait for it to end, or stop it"):
         yield
 
 
@@ -35,12 +35,12 @@ def one_schedule() -> Iterator[None]:
     Raises:
         Busy: another process serves one in this project.
     """
-    with _held("schedule", what="a schedule is being served", fix="One a project is enough: stop that one first"):
+    with _locked("schedule", what="a schedule is being served", fix="A project can have one: stop it first"):
         yield
 
 
 def is_running() -> bool:
-    """Whether a run goes on in some process."""
+    """Whether a run is in progress in any process."""
     from filelock import FileLock, Timeout
 
     path = paths.LOCKS / "run.lock"
@@ -54,18 +54,18 @@ def is_running() -> bool:
 
 
 @contextlib.contextmanager
-def _held(name: str, *, what: str, fix: str) -> Iterator[None]:
+def _locked(name: str, *, what: str, fix: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    # absolute, because a singleton lock is found by its path, and one process may serve several projects
+    # absolute, because singleton locks are identified by path, and one process may serve several projects
     lock = FileLock((paths.LOCKS / f"{name}.lock").absolute(), is_singleton=True)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise Busy(f"{what} already{_holder(name)}", where=str(Path.cwd()), fix=fix) from error
     try:
-        with contextlib.suppress(OSError):  # who holds it is a courtesy
+        with contextlib.suppress(OSError):  # the holder is only information
             _holder_file(name).write_text(json.dumps({"pid": os.getpid(), "since": _now()}))
         yield
     finally:

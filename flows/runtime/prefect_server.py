@@ -1,10 +1,10 @@
-"""A Prefect server of our own, on loopback, for as long as a run or a schedule lasts. It ends with its parent.
+"""A temporary Prefect server on loopback for a run or a schedule. It ends with its parent.
 
-    url = ensure_server()        # the one that PREFECT_API_URL names, where it is set
+    url = ensure_server()        # PREFECT_API_URL, if it is set
 
-Prefect's own temporary server would outlive a `kill -9` of the command, and cannot schedule. This one is a process of
-ours, flows/runtime/server_process.py. Whoever may use it may run code as its owner, so that it has a secret (docs/security.md). The
-command holds the listening socket: nobody else can take the port while the process is started again (flows/runtime/supervisor.py).
+Prefect's own temporary server would survive a `kill -9` of the command, and cannot schedule. This one is a child process,
+flows/runtime/server_process.py. Access to it allows running code as its owner, so it needs a secret (docs/security.md). The command
+holds the listening socket: no other process can take the port during a restart (flows/runtime/supervisor.py).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tasks.errors import DiskError, StropError
 STARTUP_SECONDS = 120.0
 USUAL_PORT = 4200
 BACKLOG = 1024
-"""Connections that wait while the process is started again."""
+"""Connections that wait during a restart."""
 
-GO_ON = "What was done is kept: the next `strop run` goes on from there"
+CONTINUE = "Finished work is kept: the next `strop run` continues there"
 
 
 @dataclass
 class Server:
-    """A server of ours: its socket, which this process holds, and the process that answers there."""
+    """A server started by this process: its listening socket, held here, and its child process."""
 
     listener: socket.socket
     log: Path
@@ -46,7 +46,7 @@ class Server:
     secret: str = field(default_factory=lambda: f"strop:{secrets.token_urlsafe(32)}", repr=False)
     is_stopped: bool = False
     lost: str | None = None
-    """Why it was given up, where it was."""
+    """Why it was given up, if it was."""
     process: subprocess.Popen[bytes] = field(init=False, repr=False)
 
     @property
@@ -54,7 +54,7 @@ class Server:
         return f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
 
     def start(self) -> None:
-        """Starts the process, or starts it again: with the same address, secret and database."""
+        """Starts or restarts the process, with the same address, secret and database."""
         descriptor = self.listener.fileno()
         arguments = [
             sys.executable,
@@ -72,16 +72,16 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=[descriptor],
-                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # ps shows arguments to everybody
+                env={**os.environ, "PREFECT_SERVER_API_AUTH_STRING": self.secret},  # `ps` shows arguments to all users
             )
         finally:
             os.close(log)
 
     def wait_until_ready(self, seconds: float = STARTUP_SECONDS) -> None:
-        """Returns when it answers.
+        """Returns when it responds.
 
         Raises:
-            StropError: it ended, or did not answer in time.
+            StropError: it ended, or did not respond in time.
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -90,10 +90,10 @@ class Server:
             if self.process.poll() is not None:
                 if is_full(self.log.parent):
                     raise _no_space()
-                raise StropError("the Prefect server did not start", where=str(self.log), fix="Its log says why")
+                raise StropError("the Prefect server did not start", where=str(self.log), fix="See its log")
             time.sleep(0.1)
         raise StropError(
-            f"the Prefect server gave no answer in {seconds:.0f} s", where=str(self.log), fix="Its log may say why"
+            f"the Prefect server did not respond in {seconds:.0f} s", where=str(self.log), fix="See its log"
         )
 
     def stop(self) -> None:
@@ -107,19 +107,19 @@ class Server:
         self.listener.close()
 
 
-_ours: Server | None = None
+_own_server: Server | None = None
 """The server that this process started."""
 
 
 def ensure_server(*, schedules: bool = False) -> str:
-    """The address of a Prefect API: the one that PREFECT_API_URL names, that of a running `strop schedule`, or a new one.
+    """The address of a Prefect API: PREFECT_API_URL, that of a running `strop schedule`, or a new server's.
 
-    Call it before Prefect is imported: the server comes up meanwhile. Called again in one process, it is the same server.
+    Call it before Prefect is imported: the server starts meanwhile. A second call in the process returns the same server.
 
     Raises:
-        StropError: there is none at PREFECT_API_URL, it refuses us, or ours does not start.
+        StropError: no server responds at PREFECT_API_URL, it denies access, or a new one does not start.
     """
-    global _ours
+    global _own_server
     started = None
     if url := os.environ.get("PREFECT_API_URL"):
         require_access(url)
@@ -128,7 +128,7 @@ def ensure_server(*, schedules: bool = False) -> str:
     else:
         started = Server(_listen(USUAL_PORT if schedules else 0), _private_log(), schedules)
         started.start()
-        # registered before Prefect is imported, so that it runs after Prefect's own: that sends its last records at exit
+        # registered before Prefect is imported, so that it runs after Prefect's exit handler, which sends the last log records
         atexit.register(started.stop)
         url = _use(started.url, started.secret)
     import prefect  # noqa: F401  # 2 to 3 seconds
@@ -141,18 +141,18 @@ def ensure_server(*, schedules: bool = False) -> str:
 
         started.wait_until_ready()
         supervise(started)
-        _ours = started
+        _own_server = started
         if schedules:
             atexit.register(publish_address(started.url, started.secret))
     return url
 
 
 @contextlib.contextmanager
-def reporting_a_lost_server() -> Iterator[None]:
-    """Reports in one line that the Prefect server is gone, whatever Prefect makes of it.
+def reporting_lost_server() -> Iterator[None]:
+    """Converts any error that is caused by a lost Prefect server to one line.
 
     Raises:
-        StropError: the server was given up, or refuses, or gives no answer.
+        StropError: the server was given up, denies access, or does not respond.
     """
     try:
         yield
@@ -162,9 +162,9 @@ def reporting_a_lost_server() -> Iterator[None]:
             if reason == str(INSUFFICIENT_STORAGE):
                 raise _no_space() from error
             what = f"the Prefect server could not be used ({reason})"
-            where = str(_ours.log) if _ours else os.environ.get("PREFECT_API_URL")
+            where = str(_own_server.log) if _own_server else os.environ.get("PREFECT_API_URL")
             raise StropError(
-                what, where=where, fix=f"See that it runs and that its disk is not full. {GO_ON}"
+                what, where=where, fix=f"Check that it runs and that its disk is not full. {CONTINUE}"
             ) from error
         raise
 
@@ -175,13 +175,13 @@ def _no_space() -> DiskError:
 
 
 def require_server() -> None:
-    """Raises StropError where the server that this process started was given up."""
-    if _ours is not None and _ours.lost:
-        raise StropError(_ours.lost, where=str(_ours.log), fix=GO_ON)
+    """Raises StropError if the server started by this process was given up."""
+    if _own_server is not None and _own_server.lost:
+        raise StropError(_own_server.lost, where=str(_own_server.log), fix=CONTINUE)
 
 
 def _use(url: str, secret: str) -> str:
-    """Names a server of ours to Prefect, in this process and those that it starts."""
+    """Sets the server for Prefect in this process and its children."""
     os.environ["PREFECT_API_URL"] = url
     os.environ["PREFECT_API_AUTH_STRING"] = secret
     return url
@@ -195,11 +195,11 @@ def _private_log() -> Path:
 
 
 def _listen(port: int) -> socket.socket:
-    for wish in (port, 0):
+    for candidate in (port, 0):
         listener = socket.socket()
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the last server left is no hindrance
-            listener.bind(("127.0.0.1", wish))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # also if the last server left connections
+            listener.bind(("127.0.0.1", candidate))
             listener.listen(BACKLOG)
         except OSError:
             listener.close()

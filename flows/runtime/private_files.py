@@ -1,4 +1,4 @@
-"""Files for this user alone: folders of mode 0700, files of mode 0600, and nothing read that another user wrote."""
+"""Files that only this user can access: folders of mode 0700, files of mode 0600; files written by other users are never read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.errors import StropError
 
 
 def make_private_folder(folder: Path) -> None:
-    """Makes the folder, or closes it and its files to other users.
+    """Creates the folder, or removes other users' access to it and its files.
 
     Raises:
         StropError: it belongs to another user.
@@ -24,7 +24,7 @@ def make_private_folder(folder: Path) -> None:
 
 
 def open_private_log(path: Path) -> int:
-    """A descriptor that appends to a log of mode 0600. Raises StropError where another user owns the file."""
+    """A file descriptor that appends to a log of mode 0600. Raises StropError if another user owns the file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         _require_ours(os.fstat(descriptor), path)
@@ -35,7 +35,7 @@ def open_private_log(path: Path) -> int:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes the whole file or nothing; at no moment can another user read it."""
+    """Writes the file atomically; other users can never read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -46,11 +46,11 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_private(path: Path) -> str:
-    """The content of a file that only this user can have written.
+    """The content of a file that only this user can write.
 
     Raises:
-        OSError: it is not there, is a link, or cannot be read.
-        StropError: it, or its folder, belongs to another user or may be written by one.
+        OSError: it does not exist, is a link, or cannot be read.
+        StropError: it or its folder belongs to another user, or is writable by others.
     """
     _require_ours(path.parent.stat(), path.parent)
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="utf-8") as file:
@@ -60,7 +60,7 @@ def read_private(path: Path) -> str:
 
 def _require_ours(status: os.stat_result, path: Path) -> None:
     if status.st_uid != os.geteuid():
-        fix = "Run as that user, or name a Prefect server of your own in PREFECT_API_URL"
+        fix = "Run as that user, or set PREFECT_API_URL to a Prefect server of your own"
         raise StropError(f"belongs to another user (uid {status.st_uid})", where=str(path), fix=fix)
     if stat.S_IMODE(status.st_mode) & 0o022 and stat.S_ISREG(status.st_mode):
-        raise StropError("may be written by other users", where=str(path), fix="Remove it, then run again")
+        raise StropError("is writable by other users", where=str(path), fix="Remove it, then run again")

@@ -1,7 +1,7 @@
-"""Where the server of a running `strop schedule` is, for other commands in the project: two on one database lock each other out.
+"""The address of a running `strop schedule`'s server, for other commands: two servers on one database would lock each other out.
 
-The address and the secret stand in files that this user alone can read, and hold only while the process that wrote them lives:
-that process holds the port. Afterwards anybody could take the port, and with the next request the secret.
+Address and secret are in files that only this user can read, and are valid only while the process that wrote them runs: it holds
+the port. Later any process could take the port, and would receive the secret with the next request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ADDRESS_FILE = PREFECT_FOLDER / "schedule.json"
 
 
 def publish_address(url: str, secret: str) -> Callable[[], None]:
-    """Writes both files; returns what removes them."""
+    """Writes both files; returns a function that removes them."""
     import psutil
 
     address, secret_file = ADDRESS_FILE.absolute(), SECRET_FILE.absolute()
@@ -34,10 +34,10 @@ def publish_address(url: str, secret: str) -> Callable[[], None]:
 
 
 def running_schedule() -> tuple[str, str] | None:
-    """Address and secret of the server of this project's schedule; None where none is running.
+    """Address and secret of the server of this project's schedule; None if none is running.
 
     Raises:
-        StropError: the files are another user's.
+        StropError: the files belong to another user.
     """
     try:
         holder = json.loads(read_private(ADDRESS_FILE))
@@ -52,7 +52,7 @@ def _is_alive(holder: dict[str, object]) -> bool:
 
     try:
         process = psutil.Process(int(str(holder["pid"])))
-        started = abs(process.create_time() - float(str(holder["started"]))) < 1.0  # else another has its number now
+        started = abs(process.create_time() - float(str(holder["started"]))) < 1.0  # else the pid was reused
         return bool(started and process.uids().real == os.getuid())
     except psutil.Error:
         return False

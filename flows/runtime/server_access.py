@@ -1,4 +1,4 @@
-"""Whether a Prefect server answers and lets us in, and whether it is why a flow failed."""
+"""Checks whether a Prefect server responds and grants access, and whether it caused a flow's failure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def is_healthy(url: str, timeout_seconds: float = 5.0) -> bool:
 
 
 def require_access(url: str) -> None:
-    """Checks that somebody's server answers, and lets us in by the secret or key of Prefect's own settings.
+    """Checks that a user's server responds, and accepts the secret or key in Prefect's settings.
 
     Raises:
         StropError: it does not.
     """
     where = f"PREFECT_API_URL={url}"
     if not is_healthy(url):
-        raise StropError("no Prefect server answers there", where=where, fix="Start it, or unset it")
+        raise StropError("no Prefect server responds there", where=where, fix="Start it, or unset it")
     from prefect.settings import get_current_settings
 
     api = get_current_settings().api
@@ -40,21 +40,21 @@ def require_access(url: str) -> None:
         open_url(request, timeout_seconds=5.0)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            fix = "Set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY) to what it expects"
-            raise StropError(f"the Prefect server refuses this user ({error.code})", where=where, fix=fix) from error
+            fix = "Set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY) to its secret"
+            raise StropError(f"the Prefect server denies access ({error.code})", where=where, fix=fix) from error
     except OSError:
-        pass  # it was healthy a moment ago; Prefect's client tries again
+        pass  # it was healthy a moment ago; Prefect's client retries
 
 
 def server_failure(error: BaseException) -> str | None:
-    """What the Prefect API did instead of answering, where that is why a flow failed."""
+    """How the Prefect API failed, if that caused a flow's failure; else None."""
     import httpx
 
     url = os.environ.get("PREFECT_API_URL", "")
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RuntimeError) and str(cause).startswith("Failed to reach API"):
-            return "it gives no answer"
+            return "it does not respond"
         if isinstance(cause, httpx.HTTPStatusError | httpx.TransportError) and str(_url_of(cause)).startswith(url):
             return str(cause.response.status_code) if isinstance(cause, httpx.HTTPStatusError) else type(cause).__name__
         cause = cause.__cause__ or cause.__context__
@@ -64,5 +64,5 @@ def server_failure(error: BaseException) -> str | None:
 def _url_of(error: object) -> object:
     try:
         return error.request.url  # type: ignore[attr-defined]
-    except RuntimeError:  # a request that was never made
+    except RuntimeError:  # no request was made
         return ""

@@ -1,9 +1,9 @@
-"""What stands before our Prefect server: web pages are refused, and a full disk is reported at once.
+"""ASGI middleware of our Prefect server: rejects requests from web pages, and reports a full disk at once.
 
-Requests by another host name or from another origin are refused.
+Requests with another host name or from another origin are rejected.
 
-The secret alone would do against a page that does not know it; this is the second wall. A page at evil.example whose name
-resolves to 127.0.0.1 (DNS rebinding) sends its own name as Host, one on another port of this machine its own Origin.
+The secret already protects against a page that does not know it; this is the second protection. A page at evil.example whose name
+resolves to 127.0.0.1 (DNS rebinding) sends its own name as Host, and a page on another port of this machine its own Origin.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 FIRST_FAILURE = 500
-"""Where its database refuses to write Prefect answers 503, or 500; its clients then try for minutes, or name no reason."""
+"""If its database cannot be written, Prefect responds with 503 or 500; clients then retry for minutes, or report no reason."""
 INSUFFICIENT_STORAGE = 507
-"""They do not repeat a request that is answered so."""
+"""Clients do not retry after this status."""
 FULL_BYTES = 4_000_000
-"""SQLite needs some room for its journal."""
+"""SQLite needs some space for its journal."""
 
 NOT_THIS_HOST = 421
 FORBIDDEN = 403
 POLICY_VIOLATION = 1008
-"""A websocket's close code; before the handshake it becomes a 403."""
+"""The websocket close code; before the handshake it becomes a 403."""
 
 HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"content-security-policy", b"frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
 )
-"""No page may show ours in a frame and have a person click there."""
+"""No page may embed ours in a frame (clickjacking)."""
 
 
 def guard_origin(app: App) -> App:
-    """The application behind the check."""
+    """Wraps the application in the check of host and origin."""
 
     async def guarded(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -64,10 +64,10 @@ def guard_origin(app: App) -> App:
 
 
 def report_full_disk(app: App, folder: Path) -> App:
-    """The application, whose failures by a full disk are answered with 507.
+    """Wraps the application: its failures on a full disk get status 507.
 
     Args:
-        folder: on the disk of the database.
+        folder: any folder on the database's disk.
     """
 
     async def reporting(scope: Message, receive: Receive, send: Send) -> None:
@@ -83,18 +83,18 @@ def report_full_disk(app: App, folder: Path) -> App:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether a database in the folder has no room to write."""
+    """Whether a database in the folder has no space left to write."""
     return shutil.disk_usage(folder).free < FULL_BYTES
 
 
 def refusal_of(headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
-    """Status and reason where a request with these headers is refused; None where it may pass."""
+    """Status and reason if a request with these headers is rejected; None if it is accepted."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     if len(hosts) != 1 or _host_name(hosts[0]) not in LOOPBACK:
-        return NOT_THIS_HOST, "This server answers to 127.0.0.1 and localhost only."
+        return NOT_THIS_HOST, "This server accepts only the hosts 127.0.0.1 and localhost."
     origins = {value.decode("latin-1").lower() for name, value in headers if name == b"origin"}
     if origins - {f"http://{hosts[0]}"}:
-        return FORBIDDEN, "This server answers no page of another origin."
+        return FORBIDDEN, "This server accepts no requests from other origins."
     return None
 
 

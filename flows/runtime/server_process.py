@@ -8,17 +8,17 @@ import sys
 
 
 def main() -> None:
-    """Serves on a listening socket that the parent handed down."""
+    """Serves on a listening socket inherited from the parent."""
     from tasks.runtime.fast_imports import importing
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
     end_with_parent()
-    os.umask(0o077)  # the database holds what a run did, and its parameters
+    os.umask(0o077)  # the database contains runs and their parameters
     if not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
         sys.exit(
-            "flows.runtime.server_process: no secret in PREFECT_SERVER_API_AUTH_STRING: an open server would run anybody's code"
+            "flows.runtime.server_process: no secret in PREFECT_SERVER_API_AUTH_STRING: an open server would run any user's code"
         )
     listener = socket.socket(fileno=int(sys.argv[1]))
     schedules = "--schedules" in sys.argv

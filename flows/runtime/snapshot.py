@@ -1,7 +1,7 @@
-"""A run on a snapshot: what is edited, deleted or checked out meanwhile belongs to the next run.
+"""A run on a snapshot: later changes in the project (edits, deletions, checkouts) belong to the next run.
 
     with on_a_snapshot() as config:
-        ...                             # in .strop/work, on the inputs as they were
+        ...                             # in .strop/work, on the inputs at the start of the run
 
 docs/decisions/0017-a-run-works-on-a-snapshot.md
 """
@@ -17,18 +17,17 @@ from tasks.config import PipelineConfig, load_config
 from tasks.runtime.import_closure import import_closure
 from tasks.runtime.run_origin import project
 
-STARTS = ("flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py")
-"""What the process of a run executes; stages are processes of their own, which import the snapshot's code."""
-IN_CHILDREN = frozenset(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision"))
-"""Modules that this process never imports: torch comes with them."""
+ENTRY_POINTS = ("flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py")
+ONLY_IN_STAGES = frozenset(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision"))
+"""Modules with torch, which the flow's process never imports: stages run in processes of their own, on the snapshot's code."""
 
 
 @contextmanager
 def on_a_snapshot() -> Iterator[PipelineConfig]:
-    """The folder of a run as the working directory, and its parameters. At the end the project has what the run made.
+    """Changes to the folder of a run, and yields its parameters. At the end, the run's files are copied to the project.
 
     Raises:
-        StropError: there is no git repository, or params.yaml is wrong.
+        StropError: there is no git repository, or params.yaml is invalid.
     """
     from tasks.workspace.run_folder import begin, hand_over
 
@@ -39,18 +38,18 @@ def on_a_snapshot() -> Iterator[PipelineConfig]:
         try:
             yield config
         finally:
-            with chdir(work):  # a thread that was interrupted may have been in the project
+            with chdir(work):  # an interrupted thread may have changed to the project
                 hand_over()
 
 
 @contextmanager
 def in_the_project() -> Iterator[None]:
-    """From the folder of a run back to the project, for what is not of the snapshot: sources, raw rows."""
+    """Changes from the folder of a run to the project, for files outside the snapshot: sources, raw rows."""
     with chdir(project()):
         yield
 
 
 def load_code() -> None:
-    """Imports every module that this process may need, or code that is edited later would be imported half-way."""
-    for module in import_closure(STARTS, IN_CHILDREN):
-        importlib.import_module(".".join(module.with_suffix("").parts))
+    """Imports all modules that this process may need: a later import could load code that was edited during the run."""
+    for module in import_closure(ENTRY_POINTS, ONLY_IN_STAGES):
+        importlib.import_module(".".join(module.with_suffix("").parts).removesuffix(".__init__"))

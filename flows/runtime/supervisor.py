@@ -1,7 +1,7 @@
-"""Keeps the Prefect server of this process answering: a server that dies or hangs in mid-run is started again.
+"""Supervises the Prefect server of this process: a server that dies or hangs during a run is restarted.
 
-The stage that runs meanwhile does not notice: the socket stays open, requests wait there, and Prefect's client repeats those that
-were cut off. A server that dies again and again is given up: the run is interrupted as by Ctrl-C, and ends in one line.
+The running stage is not affected: the socket stays open, requests wait there, and Prefect's client retries interrupted ones. A
+server that dies repeatedly is given up: the run is interrupted as by Ctrl-C, and ends with one line.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from flows.runtime.server_access import is_healthy
 
 RESTARTS = 2
 PATIENCE_SECONDS = 15.0
-"""Since its first end; a run is told within half a minute that there is no server."""
+"""Since it first died; a run without a server ends within half a minute."""
 STEADY_SECONDS = 60.0
-"""One that lived so long has not been dying again and again."""
-LOOK_SECONDS = 2.0
+"""A server that ran this long does not count as dying repeatedly."""
+POLL_SECONDS = 2.0
 HANG_SECONDS = 10.0
-"""One that neither answers nor computes for so long hangs. On a busy machine it may answer late, but then it computes."""
+"""A server that neither responds nor uses CPU for this long hangs. On a busy machine it may respond late, but then it uses CPU."""
 
-GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+GONE_RESPONSE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Supervised(Protocol):
-    """A server of this process (flows/runtime/prefect_server.py)."""
+    """A server started by this process (flows/runtime/prefect_server.py)."""
 
     listener: socket.socket
     process: subprocess.Popen[bytes]
@@ -48,7 +48,7 @@ class Supervised(Protocol):
 
 
 def supervise(server: Supervised) -> None:
-    """Watches a server that is ready, until `Server.stop`. Call it from the main thread, which is interrupted at need."""
+    """Supervises a ready server until `Server.stop`. Call it from the main thread, which it interrupts if necessary."""
     with contextlib.suppress(ValueError):  # not the main thread: it cannot be interrupted then
         signal.signal(signal.SIGUSR1, _interrupt)
     threading.Thread(target=_watch, args=(server,), daemon=True, name="supervisor").start()
@@ -66,31 +66,31 @@ def _watch(server: Supervised) -> None:
         if len(ends) > RESTARTS or now - ends[0] > PATIENCE_SECONDS:
             return _give_up(server, f"the Prefect server ended {len(ends)} times in {now - ends[0] + 1:.0f} s")
         what = "hung" if hung else f"ended (exit code {code})"
-        print(f"strop: the Prefect server {what}; it is started again.", file=sys.stderr, flush=True)
+        print(f"strop: the Prefect server {what}; it is restarted.", file=sys.stderr, flush=True)
         started = now
         try:
             server.start()
         except OSError as error:
-            return _give_up(server, f"the Prefect server ended, and cannot be started again ({error.strerror})")
+            return _give_up(server, f"the Prefect server ended, and cannot be restarted ({error.strerror})")
 
 
 def _wait(server: Supervised) -> tuple[int, bool]:
-    """The exit code of the server once it has ended, and whether it hung and was killed."""
-    answered = time.monotonic()
-    computed = -1.0
+    """(exit code, whether it hung and was killed), when the server has ended."""
+    last_response = time.monotonic()
+    last_cpu = -1.0
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return server.process.wait(LOOK_SECONDS), False
+            return server.process.wait(POLL_SECONDS), False
         now = time.monotonic()
-        used = _processor_seconds(server.process.pid)
-        if used > computed + 0.01 or is_healthy(server.url, LOOK_SECONDS):
-            answered, computed = time.monotonic(), used
-        elif now - answered > HANG_SECONDS and not server.is_stopped:
+        cpu = _cpu_seconds(server.process.pid)
+        if cpu > last_cpu + 0.01 or is_healthy(server.url, POLL_SECONDS):
+            last_response, last_cpu = time.monotonic(), cpu
+        elif now - last_response > HANG_SECONDS and not server.is_stopped:
             server.process.kill()
             return server.process.wait(), True
 
 
-def _processor_seconds(pid: int) -> float:
+def _cpu_seconds(pid: int) -> float:
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:  # it has just ended
@@ -100,36 +100,36 @@ def _processor_seconds(pid: int) -> float:
 
 def _give_up(server: Supervised, reason: str) -> None:
     server.lost = reason
-    # Prefect's workers would print each record that they can no longer send; the run ends with one line
+    # Prefect's log workers would print each record that they cannot send; the run ends with one line
     logging.raiseExceptions = False
     logging.disable(logging.CRITICAL)
-    threading.Thread(target=_refuse, args=(server.listener,), daemon=True, name="no-server").start()
+    threading.Thread(target=_reject_all, args=(server.listener,), daemon=True, name="no-server").start()
     main = threading.main_thread().ident
     assert main is not None
-    signal.pthread_kill(main, signal.SIGUSR1)  # this thread cannot raise in that one
+    signal.pthread_kill(main, signal.SIGUSR1)  # this thread cannot raise an exception in the main thread
 
 
-def _refuse(listener: socket.socket) -> None:
-    """Answers every request with 410, which Prefect's client does not repeat: it would for minutes where nothing answers."""
+def _reject_all(listener: socket.socket) -> None:
+    """Responds to every request with 410, which Prefect's client does not retry; without a response it would retry for minutes."""
     listener.settimeout(None)
     with contextlib.suppress(OSError):  # closed at exit
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=_refuse_one, args=(connection,), daemon=True).start()
+            threading.Thread(target=_reject, args=(connection,), daemon=True).start()
 
 
-def _refuse_one(connection: socket.socket) -> None:
+def _reject(connection: socket.socket) -> None:
     with contextlib.suppress(OSError), connection:
         connection.settimeout(5.0)
         connection.recv(65536)
-        connection.sendall(GONE)
+        connection.sendall(GONE_RESPONSE)
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):  # else what is unread would reset the connection before the answer is seen
+        while connection.recv(65536):  # else unread data would reset the connection before the response arrives
             pass
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """As Ctrl-C does, also where a shell that started us in the background has it ignored."""
+    """Interrupts like Ctrl-C, also if SIGINT is ignored because a shell started the process in the background."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)

@@ -63,7 +63,7 @@ def wrong_tree(
     wrong = [
         f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
         for file in files
-        if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.now
+        if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.current_md5
     ]
     if (digest := folder_hash({file.relpath: file.md5 for file in files})) != recorded:
         wrong.append(f"{folder} is {digest}, but {by} says {recorded}")

@@ -60,7 +60,7 @@ def check_predictions(subject: Subject) -> Link:
 def check_other_outputs(subject: Subject) -> Link:
     """What else the stages made, as far as the local cache has it: a rebuild makes it again."""
     wrong, absent, checked = [], [], 0
-    for path, files in dvc_outputs.held_outputs(subject.commit).items():
+    for path, files in dvc_outputs.outputs_in_cache(subject.commit).items():
         if Path(path) in OF_THEIR_OWN:
             continue
         if files is None or all(file.is_missing for file in files):
@@ -69,7 +69,9 @@ def check_other_outputs(subject: Subject) -> Link:
         here = [file for file in files if not file.is_missing]
         checked += len(here)
         wrong += [
-            _changed(Path(path), file) for file in here if not file.is_gone and checked_md5(file.path) != file.now
+            _changed(Path(path), file)
+            for file in here
+            if not file.is_gone and checked_md5(file.path) != file.current_md5
         ]
         if subject.hashes[path].endswith(".dir"):
             wrong += wrong_tree(

@@ -200,7 +200,7 @@ def _artifact(path: Path | None, name: str, expected: Any) -> list[str]:
 
 
 def _plots(subject: Subject, files: dict[str, Path]) -> Iterator[str]:
-    held = dvc_outputs.held_outputs(subject.commit).get(paths.PLOTS.as_posix()) or []
+    held = dvc_outputs.outputs_in_cache(subject.commit).get(paths.PLOTS.as_posix()) or []
     for file in held:
         copy = files.get(f"plots/{file.relpath}")
         if copy is None or md5_of(copy) != file.md5:

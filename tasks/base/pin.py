@@ -18,7 +18,7 @@ from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.base.staging import making_folder
 from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
-from tasks.runtime.files import content_digest, damage, file_digest, read_json, write_json
+from tasks.runtime.files import content_digest, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.run_origin import written_path
 
 MORE_TEMPLATES = "additional_chat_templates"
@@ -96,7 +96,7 @@ def read_base() -> BaseRecord:
         raise BaseModelError("not found", where=str(paths.BASE), fix="Pin the base: python -m tasks ingest") from error
     except (ValueError, TypeError) as error:
         raise BaseModelError(
-            f"damaged ({damage(error)})", where=str(paths.BASE), fix="Remove it and run again"
+            f"damaged ({damage_reason(error)})", where=str(paths.BASE), fix="Remove it and run again"
         ) from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 Precision = Literal["bf16", "fp32"]
 Chosen = Literal["auto", "bf16", "fp32"]
@@ -86,4 +86,4 @@ def warn_of_emulation(stage: str, setting: str, chosen: Chosen) -> None:
         setting: where it was chosen, such as `evaluate.precision`.
     """
     if (note := emulation_note(chosen)) is not None:
-        say(f"{stage}: warning: {note}. Set {setting}: auto")
+        print_line(f"{stage}: warning: {note}. Set {setting}: auto")

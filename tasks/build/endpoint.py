@@ -15,7 +15,7 @@ from tasks.build.generator import CutOff, Keep, keep_nothing
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError, one_line
 from tasks.runtime.loopback import is_loopback
-from tasks.runtime.redaction.settings import filled_in
+from tasks.runtime.redaction.settings import with_values
 
 if TYPE_CHECKING:
     import httpx
@@ -34,7 +34,7 @@ class Endpoint:
         self.settings = settings
         self.first_pause_seconds = first_pause_seconds
         path = "chat/completions" if settings.api == "chat" else "completions"
-        self.url = f"{filled_in(settings.base_url, _not_set).rstrip('/')}/{path}"
+        self.url = f"{with_values(settings.base_url, _not_set).rstrip('/')}/{path}"
         self.shown_url = f"{settings.base_url.rstrip('/')}/{path}"
 
     def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:

@@ -25,7 +25,7 @@ from tasks.errors import VersioningError
 from tasks.runtime.progress import track
 from tasks.state.manifest import read_manifest
 from tasks.vcs import git
-from tasks.vcs.dvc_outputs import listed, output_hashes, stored_files
+from tasks.vcs.dvc_outputs import files_of_hash, output_hashes, stored_files
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -100,7 +100,7 @@ def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
 
     def files_of(digest: str | None) -> list[tuple[str, str]]:
         if digest and digest not in listings:
-            listings[digest] = [(file.relpath, file.md5) for file in listed(odb, digest) or []]
+            listings[digest] = [(file.relpath, file.md5) for file in files_of_hash(odb, digest) or []]
         return listings[digest] if digest else []
 
     has_row: dict[str, bool] = {}

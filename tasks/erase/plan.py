@@ -18,7 +18,7 @@ from tasks.dataset.locate_rows import places_of
 from tasks.dataset.read import read_parts
 from tasks.errors import DataError
 from tasks.records.parse import fill_up, read_raw_file, to_rows
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.manifest import Batch, read_manifest
 
 
@@ -139,7 +139,7 @@ def saved_plan() -> Plan | None:
         return Plan(**said | pairs)
     except (ValueError, KeyError, TypeError) as error:
         fix = "Remove it, then erase those rows again: strop rows forget --erase"
-        raise DataError(f"no plan of an erasure ({damage(error)})", where=str(paths.ERASING), fix=fix) from error
+        raise DataError(f"no plan of an erasure ({damage_reason(error)})", where=str(paths.ERASING), fix=fix) from error
 
 
 def _followers(ids: list[str]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import torch
 from tasks.errors import TrainingError
 from tasks.finetune.settings import TrainingSettings
 from tasks.runtime.files import read_json, write_json
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 FITTING = "fitting.json"
 """In the folder of the checkpoints: the micro-batch that fits into the memory, where it is not the settings'."""
@@ -59,7 +59,7 @@ def train_in_memory(
             shutil.rmtree(path)
         rows, steps = settings.micro_batch_rows, settings.gradient_accumulation_steps
         write_json(checkpoints / FITTING, {"micro_batch_rows": rows, "gradient_accumulation_steps": steps})
-        say(
+        print_line(
             f"finetune: the GPU's memory is not enough; begins anew with micro_batch_rows {rows} and "
             f"gradient_accumulation_steps {steps}: the same global batch"
         )
@@ -79,6 +79,6 @@ def telling_of_a_full_disk(checkpoints: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError) or not any(words in str(error) for words in FULL):
-            raise  # Python's own are told by `tasks.errors.told_by_disk`
+            raise  # Python's own are told by `tasks.errors.disk_message`
         fix = "Free some (`dvc gc -w -T`, old folders in .strop/checkpoints), then run again: it goes on from the last whole one"
         raise Mishap("no space left for a checkpoint", where=str(checkpoints), fix=fix) from error

@@ -26,7 +26,7 @@ from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.work import Prepared, Work
 from tasks.runtime.files import folder_digest, read_json, write_json
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def known_facts_of(job: Job) -> dict[str, Any] | None:
             return facts
     except (ValueError, KeyError, TypeError):
         pass
-    say(f"finetune: the model in {job.folder} is damaged; it is trained again")
+    print_line(f"finetune: the model in {job.folder} is damaged; it is trained again")
     job.done.unlink()
     return None
 

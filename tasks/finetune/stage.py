@@ -23,7 +23,7 @@ from tasks.finetune.search.search import search
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 from tasks.state.training_start import start_folder
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(config: PipelineConfig) -> None:
             )
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:
-                say(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
+                print_line(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
             facts.append(_do(Job(work, folder, config.base.chat_template), config.finetune))
             if settings.objective == "reward":
                 reward_model = folder

@@ -16,7 +16,7 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.gate.pairing import pair_scores
 from tasks.gate.policy import Verdict, judge
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.round import Round, read_round
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def _read_candidate_digest(round_: Round) -> str:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"not what evaluate writes ({damage(error)})", where=str(path), fix="Make it again: dvc repro --force evaluate"
+        f"not what evaluate writes ({damage_reason(error)})",
+        where=str(path),
+        fix="Make it again: dvc repro --force evaluate",
     )
 
 

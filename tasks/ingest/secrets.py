@@ -6,12 +6,12 @@ from typing import Any
 
 from tasks.errors import SourceError
 from tasks.runtime.redaction import settings
-from tasks.runtime.redaction.settings import named_again
+from tasks.runtime.redaction.settings import with_variable_names
 
 
 def without_secrets(error: SourceError, setting: Any) -> SourceError:
     """The error as it may be shown: a store or a database may tell the whole address."""
-    what, where, fix = (named_again(text or "", setting) for text in (error.what, error.where, error.fix))
+    what, where, fix = (with_variable_names(text or "", setting) for text in (error.what, error.where, error.fix))
     return SourceError(what, where=where or None, fix=fix or None)
 
 
@@ -26,4 +26,4 @@ def filled_in(value: Any, source: str) -> Any:
         fix = f"Set it before the run: export {name}=…"
         return SourceError(f"the environment variable {name} is not set", where=f"source `{source}`", fix=fix)
 
-    return settings.filled_in(value, missing)
+    return settings.with_values(value, missing)

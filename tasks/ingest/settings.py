@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 from tasks.base.settings import is_folder, is_hub_id
 from tasks.ingest.fields import FIELDS
 from tasks.runtime.base_settings import Settings
-from tasks.runtime.redaction.settings import NAMED_INSTEAD, naked_secrets
+from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secret
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 Shape = Literal[
@@ -140,8 +140,8 @@ class Source(Settings):
     @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri")
     @classmethod
     def secrets_are_names(cls, value: Any) -> Any:
-        if found := naked_secrets(value):
-            raise ValueError(f"{found} {NAMED_INSTEAD}")
+        if found := literal_secret(value):
+            raise ValueError(f"{found} {USE_A_VARIABLE}")
         return value
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from tasks.errors import DataError
 from tasks.lineage.row_history import find_row
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.row import ROW_SCHEMA
-from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, is_found, too_slow
+from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, has_match, too_slow
 from tasks.state.manifest import read_manifest
 
 Test = Callable[[Mapping[str, Any]], bool]
@@ -61,7 +61,7 @@ def parse_condition(text: str) -> Test:
 
     def matches(row: Mapping[str, Any]) -> bool:
         try:
-            return is_found(pattern, str(row[name]))
+            return has_match(pattern, str(row[name]))
         except TimeoutError as error:
             what = f"{too_slow(str(row[name]))} (row {row['row_id']})"
             raise DataError(what, where=f"--where {text!r}", fix=SLOW_FIX) from error

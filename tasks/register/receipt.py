@@ -22,7 +22,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.errors import DataError
 from tasks.model_store.ledger import head_of, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at
-from tasks.runtime.files import canonical_json, content_digest, damage, file_digest, read_json, write_json
+from tasks.runtime.files import canonical_json, content_digest, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.redaction.known import redact_values
 from tasks.state.decisions import read_decisions
 from tasks.state.manifest import read_manifest
@@ -162,5 +162,5 @@ def _read(path: Path) -> Any:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro") from error
     except ValueError as error:
         raise DataError(
-            f"damaged ({damage(error)})", where=str(path), fix="Make it anew: remove it, then dvc repro"
+            f"damaged ({damage_reason(error)})", where=str(path), fix="Make it anew: remove it, then dvc repro"
         ) from error

@@ -28,7 +28,7 @@ from tasks.runtime.files import content_digest, write_json
 from tasks.tracking.model_versions import JUDGED_TAG
 from tasks.tracking.registry import Registry, open_registry
 from tasks.vcs import dvc_pipeline, git
-from tasks.workspace.snapshot_commit import commit_beside
+from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -145,7 +145,7 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {'passed' if passed else 'refused'}"
-    beside = commit_beside(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    beside = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
     if passed:
         git.create_tag(tag_name(model, number), beside.commit)
     else:

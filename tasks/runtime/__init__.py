@@ -1,1 +1,1 @@
-"""What any program needs, whatever it is about: files, processes, progress, bounded parsers, messages without secrets."""
+"""General building blocks: files, processes, progress, bounded parsers, redaction of secrets."""

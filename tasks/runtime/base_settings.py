@@ -1,11 +1,11 @@
-"""The base of every room's settings: strict, frozen, and documented under each field."""
+"""The base class of every room's settings: strict, frozen, each field documented below it."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]
-"""What numpy, torch and Optuna all take, also of the second of two processes."""
+"""The range that numpy, torch and Optuna accept, also for seed + 1 in a second process."""
 Processes = Annotated[int, Field(ge=1, le=1024)]
 
 

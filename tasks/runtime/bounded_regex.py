@@ -1,7 +1,7 @@
-"""Regular expressions that somebody else wrote (a contract, a condition, a setting): in bounded time and memory. Pure.
+"""Regular expressions from users (a contract, a condition, a setting), in bounded time and memory. Pure.
 
-`regex` writes counted repetitions out (`(?:a{999}){999}` is a million parts) and tries what fails in every way there is.
-Both are bounded here, and this module alone runs such expressions.
+`regex` expands counted repetitions (`(?:a{999}){999}` has a million nodes), and backtracking may take exponential time.
+Both are bounded here; no other module runs such expressions.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import re
 from functools import cache
 from typing import Any
 
-MOST_CHARACTERS = 4_000
-MOST_PARTS = 20_000
-"""What counted repetitions may come to, one within another multiplied."""
+MAX_CHARACTERS = 4_000
+MAX_PARTS = 20_000
+"""The limit on expanded counted repetitions; nested ones multiply."""
 TIMEOUT_SECONDS = 2.0
-"""For one text."""
+"""Per text."""
 
 _COUNT = re.compile(r"\{(\d*)(?:,\d*)?\}")
 _CALL = re.compile(r"\(\?(?:R\)|[+-]?\d+\)|&|P>)")
-"""A group within itself, or another one called: `(?R)` fills the memory at once."""
+"""A recursive group or a call of another group: `(?R)` fills the memory."""
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
 @cache
 def compile_pattern(text: str) -> Any:
-    """Reads a regular expression.
+    """Compiles a regular expression.
 
     Raises:
-        ValueError: it is none, or one that would take too much memory; the text says which.
+        ValueError: the expression is invalid or needs too much memory; the message says which.
     """
-    import regex  # settings are read by every command, and few need it
+    import regex  # imported here: every command reads settings, and few need it
 
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"a regular expression of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
-    if _parts(text) > MOST_PARTS:
-        raise ValueError(f"its counted repetitions come to more than {MOST_PARTS:,}; write it with fewer")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"a regular expression of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
+    if _parts(text) > MAX_PARTS:
+        raise ValueError(f"its counted repetitions expand to more than {MAX_PARTS:,}; use fewer")
     if _CALL.search(_ESCAPED.sub("x", text)):
-        raise ValueError("it calls one of its groups, or itself; write it without")
+        raise ValueError("recursion and group calls are not supported")
     try:
         return regex.compile(text)
     except RecursionError:
@@ -45,8 +45,8 @@ def compile_pattern(text: str) -> Any:
         raise ValueError(f"not a regular expression: {error}") from error
 
 
-def is_found(pattern: Any, text: str) -> bool:
-    """Does the text hold a match anywhere?
+def has_match(pattern: Any, text: str) -> bool:
+    """Whether the pattern matches anywhere in the text.
 
     Raises:
         TimeoutError: it takes more than TIMEOUT_SECONDS.
@@ -54,8 +54,8 @@ def is_found(pattern: Any, text: str) -> bool:
     return pattern.search(text, timeout=TIMEOUT_SECONDS) is not None
 
 
-def is_whole(pattern: Any, text: str) -> bool:
-    """Does the pattern match the whole text?
+def matches_all(pattern: Any, text: str) -> bool:
+    """Whether the pattern matches the whole text.
 
     Raises:
         TimeoutError: it takes more than TIMEOUT_SECONDS.
@@ -64,7 +64,7 @@ def is_whole(pattern: Any, text: str) -> bool:
 
 
 def too_slow(text: str) -> str:
-    """What to report of a pattern that takes too long on a text."""
+    """The message for a pattern that takes too long on a text."""
     return f"takes more than {TIMEOUT_SECONDS:g} s on a text of {len(text):,} characters"
 
 
@@ -72,21 +72,21 @@ SLOW_FIX = "Write the pattern without a repetition inside a repetition"
 
 
 def _parts(text: str) -> int:
-    """The most that nested counted repetitions come to. What stands in a character class may count, too."""
+    """An upper bound of the expanded size of nested counted repetitions; may count characters in classes too."""
     text = _ESCAPED.sub("x", text)
-    inner = [1]  # of each open group: the most that an element within it comes to
+    inner = [1]  # per open group: the largest expanded size of an element in it
     last = most = 1
-    place = 0
-    while place < len(text):
-        character = text[place]
-        count = _COUNT.match(text, place) if character == "{" else None
+    position = 0
+    while position < len(text):
+        character = text[position]
+        count = _COUNT.match(text, position) if character == "{" else None
         if count is not None:
             last *= max(int(count[1] or 0), 1)
             most = max(most, last)
             inner[-1] = max(inner[-1], last)
-            if most > MOST_PARTS:
+            if most > MAX_PARTS:
                 return most
-            place = count.end()
+            position = count.end()
             continue
         if character == "(":
             inner.append(1)
@@ -96,5 +96,5 @@ def _parts(text: str) -> int:
             inner[-1] = max(inner[-1], last)
         elif character not in "?+*":
             last = 1
-        place += 1
+        position += 1
     return most

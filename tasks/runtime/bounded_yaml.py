@@ -1,7 +1,7 @@
-"""YAML that somebody wrote, read in bounded time and memory: names for parts (`&a`, `*a`) may not multiply them without end.
+"""YAML from users, parsed in bounded time and memory: anchors and aliases (`&a`, `*a`) may not expand without limit.
 
-A reader keeps one part under many names; what looks at each of them (JSON, a copy) meets it as often as it is named: nine lines of
-nine names each are a thousand million texts.
+A parser keeps one object for all aliases, but a traversal (JSON, a copy) visits it once per alias: nine lines of nine aliases
+each expand to a thousand million strings ("billion laughs").
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-MOST_CHARACTERS = 8 * 1024 * 1024
-MOST_NODES = 200_000
-"""Texts, numbers, lists and mappings, each counted as often as it is named."""
-DEEPEST = 100
-_COMPACT = re.compile(rf"^[ ]*(?:[-?] +){{{DEEPEST}}}", re.MULTILINE)
+MAX_CHARACTERS = 8 * 1024 * 1024
+MAX_NODES = 200_000
+"""Scalars, lists and mappings, counted once per alias."""
+MAX_DEPTH = 100
+_COMPACT = re.compile(rf"^[ ]*(?:[-?] +){{{MAX_DEPTH}}}", re.MULTILINE)
 
 
 def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
-    """The document.
+    """Parses a document.
 
     Args:
-        kind: `rt` keeps the lines of what it read, for messages.
+        kind: `rt` keeps line numbers, for messages.
 
     Raises:
-        ValueError: it is no YAML, or comes to too much; the text says which, in one line.
+        ValueError: it is not valid YAML, or is too large; the message says which, in one line.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -36,57 +36,59 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
     except RecursionError:
         raise ValueError(_too_deep()) from None
     except ValueError as error:
-        told = " ".join(str(error).split())
-        raise ValueError(told if told.startswith("not readable") else f"not readable as YAML: {told[:200]}") from error
+        message = " ".join(str(error).split())
+        if not message.startswith("not readable"):
+            message = f"not readable as YAML: {message[:200]}"
+        raise ValueError(message) from error
 
 
 def _too_deep() -> str:
-    return f"not readable as YAML: nested more than {DEEPEST} levels deep"
+    return f"not readable as YAML: nested more than {MAX_DEPTH} levels deep"
 
 
 def _require_bounded(text: str) -> None:
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"not readable as YAML: more than {MOST_CHARACTERS:,} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"not readable as YAML: more than {MAX_CHARACTERS:,} characters")
     depth = 0
-    if text.count("[") + text.count("{") > DEEPEST:
-        for mark in re.findall(r"[\[\]{}]", text):  # those in texts count, too
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        for mark in re.findall(r"[\[\]{}]", text):  # brackets in strings count too
             depth = depth + 1 if mark in "[{" else max(depth - 1, 0)
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 raise ValueError(_too_deep())
     if _COMPACT.search(text):
         raise ValueError(_too_deep())
     if "*" in text and "&" in text:
-        _count_named(text)
+        _count_expanded(text)
 
 
-def _count_named(text: str) -> None:
-    """Raises ValueError where the document, each part counted as often as it is named, is too large or holds itself."""
+def _count_expanded(text: str) -> None:
+    """Raises ValueError if the document with all aliases expanded is too large, or if an alias is recursive."""
     from ruamel.yaml import YAML
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
     sizes: dict[str, int] = {}
-    open_parts: list[tuple[str | None, int]] = [(None, 0)]
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]
     for event in YAML(typ="safe", pure=True).parse(text):
         if isinstance(event, CollectionStartEvent):
             if event.anchor:
                 sizes.pop(event.anchor, None)
-            open_parts.append((event.anchor, 1))
-            if len(open_parts) > DEEPEST:
+            open_nodes.append((event.anchor, 1))
+            if len(open_nodes) > MAX_DEPTH:
                 raise ValueError(_too_deep())
             continue
         if isinstance(event, CollectionEndEvent):
-            anchor, size = open_parts.pop()
+            anchor, size = open_nodes.pop()
         elif isinstance(event, ScalarEvent):
             anchor, size = event.anchor, 1
         elif isinstance(event, AliasEvent):
-            if event.anchor in (name for name, _ in open_parts):
-                raise ValueError(f"not readable as YAML: *{event.anchor} stands within itself")
+            if event.anchor in (name for name, _ in open_nodes):
+                raise ValueError(f"not readable as YAML: *{event.anchor} contains itself")
             anchor, size = None, sizes.get(event.anchor, 1)
         else:
             continue
         if anchor:
             sizes[anchor] = size
-        parent, total = open_parts[-1]
-        open_parts[-1] = (parent, total + size)
-        if total + size > MOST_NODES:
-            raise ValueError(f"not readable as YAML: its named parts (&, *) come to more than {MOST_NODES:,} values")
+        parent, total = open_nodes[-1]
+        open_nodes[-1] = (parent, total + size)
+        if total + size > MAX_NODES:
+            raise ValueError(f"not readable as YAML: its aliases (&, *) expand to more than {MAX_NODES:,} values")

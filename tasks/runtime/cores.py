@@ -1,4 +1,4 @@
-"""The processor cores that this process may use: its affinity, the cgroup's CPU quota (v1 and v2), and what other processes use.
+"""The CPU cores available to this process: its affinity, the cgroup's CPU quota (v1 and v2), and the load of other processes.
 
 limits = read_limits()
 meter = LoadMeter(limits)
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LEAST_WINDOW_SECONDS = 0.3
-"""Processor times are counted in hundredths of a second."""
+MIN_WINDOW_SECONDS = 0.3
+"""The system counts CPU time in hundredths of a second."""
 
 
 @dataclass(frozen=True)
 class Quota:
-    """The tightest CPU quota of the cgroups that this process is in."""
+    """The lowest CPU quota of this process's cgroups."""
 
     cores: float
     folder: Path
-    """Of the cgroup that has it."""
+    """The folder of its cgroup."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,39 @@ class Load:
     """Cores that processes other than this one and its children use."""
 
     machine: float
-    """On the cores that this process may use; time that a hypervisor takes away counts as used."""
+    """On the cores in this process's affinity; time stolen by a hypervisor counts as used."""
     group: float = 0.0
-    """Within the cgroup that has the quota."""
+    """Within the cgroup with the quota."""
 
 
 @dataclass(frozen=True)
 class Limits:
     physical: int
-    """Physical cores that this process may use."""
+    """Physical cores in this process's affinity."""
     logical: frozenset[int] | None
-    """The numbers of the logical ones; None: the system does not report them."""
+    """Ids of the logical cores; None if the system does not report them."""
     quota: Quota | None
 
     def free_cores(self, load: Load) -> float:
-        """What is left of cores and quota."""
+        """Cores that are left by the load, within the quota."""
         free = self.physical - load.machine
         return free if self.quota is None else min(free, self.quota.cores - load.group)
 
 
 def read_limits(root: Path = Path("/")) -> Limits:
-    """What this process may use.
+    """Reads affinity and quota.
 
     Args:
-        root: where proc and sys are mounted; another one in tests.
+        root: where proc and sys are mounted; tests pass another folder.
     """
     logical = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return Limits(_physical_cores(root, logical), logical, read_quota(root))
 
 
 def cores() -> int:
-    """Processes that are worth starting: logical cores of the affinity, and no more than the quota, rounded up.
+    """How many worker processes are useful: the logical cores in the affinity, at most the quota, rounded up.
 
-    The load of others is left out: processes do not wait for one another as threads do, and each takes jobs as it is done with one.
+    The load of other processes is ignored: unlike threads, workers do not wait for each other; each takes the next job when idle.
     """
     limits = read_limits()
     count = os.cpu_count() or 1 if limits.logical is None else len(limits.logical)
@@ -86,27 +86,27 @@ def _physical_cores(root: Path, logical: frozenset[int] | None) -> int:
 
 
 def read_quota(root: Path = Path("/")) -> Quota | None:
-    """The tightest quota of the process's cgroups and those above them; None where there is none."""
-    found = []
+    """The lowest quota of the process's cgroups and their ancestors; None if there is none."""
+    quotas = []
     for top, folder in _cpu_groups(root):
         while True:
             value = _quota_of(folder)
             if value is not None:
-                found.append(Quota(value, folder))
+                quotas.append(Quota(value, folder))
             if folder == top:
                 break
             folder = folder.parent
-    return min(found, key=lambda quota: quota.cores, default=None)
+    return min(quotas, key=lambda quota: quota.cores, default=None)
 
 
 def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
-    """Of each hierarchy that may hold quotas: where it is mounted, and the process's group in it."""
+    """(mount point, the process's group) of each hierarchy that may have CPU quotas."""
     try:
         groups = [line.split(":", 2) for line in _lines(root / "proc/self/cgroup")]
-        mounts = [[_unescaped(field) for field in line.split(" ")] for line in _lines(root / "proc/self/mountinfo")]
+        mounts = [[_unescape(field) for field in line.split(" ")] for line in _lines(root / "proc/self/mountinfo")]
     except OSError:
         return []
-    found = []
+    groups_of_mounts = []
     for fields in mounts:
         if "-" not in fields[5:-3]:
             continue
@@ -120,17 +120,17 @@ def _cpu_groups(root: Path) -> list[tuple[Path, Path]]:
                 # in a container, the mount begins at the container's own group
                 inside = os.path.relpath(path, fields[3])
                 folder = top if inside.startswith("..") else (top / inside)
-                found.append((top, folder if folder.is_dir() else top))
-    return found
+                groups_of_mounts.append((top, folder if folder.is_dir() else top))
+    return groups_of_mounts
 
 
 def _lines(file: Path) -> list[str]:
-    """A file's lines; names in it need not be UTF-8."""
+    """The lines of a file, which may not be UTF-8."""
     return file.read_text("utf-8", errors="surrogateescape").split("\n")
 
 
-def _unescaped(field: str) -> str:
-    """A field of mountinfo, in which a space stands as \\040."""
+def _unescape(field: str) -> str:
+    """A field of mountinfo, where a space is written as \\040."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
@@ -145,8 +145,8 @@ def _quota_of(folder: Path) -> float | None:
         return None
 
 
-def _used_by_group(folder: Path) -> float | None:
-    """Processor seconds that a cgroup has used; None where it does not tell."""
+def _cpu_seconds_of_group(folder: Path) -> float | None:
+    """CPU seconds used by a cgroup; None if not available."""
     try:
         if (folder / "cpuacct.usage").is_file():
             return float((folder / "cpuacct.usage").read_text()) / 1e9
@@ -157,8 +157,8 @@ def _used_by_group(folder: Path) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Used:
-    """Processor seconds used until `at`."""
+class _CpuSeconds:
+    """CPU seconds used until `at`."""
 
     at: float
     machine: float
@@ -167,28 +167,30 @@ class _Used:
 
 
 class LoadMeter:
-    """Measures what other processes use, from one reading to the next."""
+    """Measures the CPU load of other processes between two readings."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._last = self._used()
+        self._last = self._measure()
 
     def read(self) -> Load:
-        """The load since the last reading, or since the meter was made; waits where that was a moment ago."""
-        time.sleep(max(0.0, LEAST_WINDOW_SECONDS - (time.monotonic() - self._last.at)))
-        before, now = self._last, self._used()
+        """The load since the last reading, or since the meter was created; waits if that was less than MIN_WINDOW_SECONDS ago."""
+        time.sleep(max(0.0, MIN_WINDOW_SECONDS - (time.monotonic() - self._last.at)))
+        before, now = self._last, self._measure()
         self._last, seconds = now, now.at - before.at
         own = now.own - before.own
         in_group = 0.0 if now.group is None or before.group is None else now.group - before.group - own
         return Load(max(0.0, now.machine - before.machine - own) / seconds, max(0.0, in_group) / seconds)
 
-    def _used(self) -> _Used:
+    def _measure(self) -> _CpuSeconds:
         quota = self.limits.quota
-        group = None if quota is None else _used_by_group(quota.folder)
-        return _Used(time.monotonic(), _used_by_all(self.limits.logical), _used_by_us(), group)
+        group = None if quota is None else _cpu_seconds_of_group(quota.folder)
+        return _CpuSeconds(
+            time.monotonic(), _cpu_seconds_of_machine(self.limits.logical), _cpu_seconds_of_process(), group
+        )
 
 
-def _used_by_all(logical: frozenset[int] | None) -> float:
+def _cpu_seconds_of_machine(logical: frozenset[int] | None) -> float:
     import psutil
 
     try:
@@ -207,8 +209,8 @@ def _busy(times: Any) -> float:
     return float(sum(times) - idle)
 
 
-def _used_by_us() -> float:
-    """By this process and its children, those that have ended among them."""
+def _cpu_seconds_of_process() -> float:
+    """Of this process and its children, including children that have ended."""
     import psutil
 
     this = psutil.Process()

@@ -1,4 +1,4 @@
-"""Reading and writing small files so that a crash leaves the old one or the new one, and equal content equal bytes."""
+"""Reads and writes small files: atomically (a crash leaves the old or the new file), and with equal bytes for equal content."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REMAKE = "Restore it, or remove it and run again: what can be made again is"
+REMAKE = "Restore it, or remove it and run again: the run recreates derived files"
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling of a JSON value: sorted keys, no spaces, text as it is."""
+    """The canonical form of a JSON value: sorted keys, no spaces, text not escaped."""
     return _ENCODER.encode(value)
 
 
 def content_digest(value: Any) -> str:
-    """sha256 (64 hex characters) of a JSON value's canonical spelling."""
+    """sha256 (64 hex characters) of a JSON value's canonical form."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -52,7 +52,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def new_file(folder: Path, prefix: str) -> Path:
-    """An empty file of a name that no other has, with the rights of any new file: `tempfile` gives its owner's alone."""
+    """Creates an empty file with a unique name and the default permissions: `tempfile` gives permissions to the owner only."""
     while True:
         path = folder / f"{prefix}{secrets.token_hex(6)}"
         with contextlib.suppress(FileExistsError):
@@ -61,7 +61,7 @@ def new_file(folder: Path, prefix: str) -> Path:
 
 
 def new_folder(folder: Path, prefix: str) -> Path:
-    """An empty folder, as `new_file` makes a file."""
+    """Creates an empty folder, as `new_file` does a file."""
     while True:
         path = folder / f"{prefix}{secrets.token_hex(6)}"
         with contextlib.suppress(FileExistsError):
@@ -71,7 +71,7 @@ def new_folder(folder: Path, prefix: str) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, flushed to disk, if the block ends well."""
+    """A temporary path next to `path` that replaces it, flushed to disk, if the block raises nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = new_file(path.parent, f".{path.name}.")
     try:
@@ -94,57 +94,59 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class DamagedFile(DataError, ValueError):
-    """The content of a file is not what was written there. A reader that knows more of it catches the ValueError."""
+    """A file's content is damaged. A caller that can say more about the file catches it as a ValueError."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"damaged ({reason})", where=str(path), fix=REMAKE)
         self.reason = reason
 
 
-def damage(error: Exception) -> str:
-    """What is wrong with a file, for the message of a reader that names the file itself."""
+def damage_reason(error: Exception) -> str:
+    """The reason of the damage_reason, for a message that names the file itself."""
     return error.reason if isinstance(error, DamagedFile) else str(error)
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file. Raises DamagedFile where it holds none."""
+    """The value in a file. Raises DamagedFile if it is not valid JSON."""
     content = path.read_bytes()
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        reason = "an unresolved conflict of git" if is_conflict(content) else str(error) if content.strip() else "empty"
+        reason = "unresolved merge conflict" if is_conflict(content) else str(error) if content.strip() else "empty"
         raise DamagedFile(path, reason) from error
 
 
-def write_parquet(path: Path, table: pa.Table, **named: Any) -> None:
-    """Parquet by pyarrow, with no metadata that differs from run to run.
+def write_parquet(path: Path, table: pa.Table, **options: Any) -> None:
+    """Writes Parquet without metadata that differs between runs.
 
     Args:
-        named: as `pyarrow.parquet.write_table` takes them: a cache is written with `write_page_checksum=True`, and read with
+        options: of `pyarrow.parquet.write_table`: a cache is written with `write_page_checksum=True`, and read with
             `page_checksum_verification=True`.
     """
     import pyarrow.parquet as pq
 
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False, **named)
+        pq.write_table(
+            table.replace_schema_metadata(None), temporary, compression="zstd", store_schema=False, **options
+        )
 
 
-def read_batches(file: Any, rows: int, **named: Any) -> Iterator[Any]:
-    """Record batches of at most so many rows of a pyarrow ParquetFile, in order, a row group at a time.
+def read_batches(file: Any, rows: int, **options: Any) -> Iterator[Any]:
+    """Record batches of at most `rows` rows of a pyarrow ParquetFile, in order, one row group at a time.
 
-    Of several row groups `iter_batches` keeps what it read until the last: 300 MB after four million rows, with pyarrow 25.
+    For several row groups `iter_batches` keeps all it has read in memory: 300 MB after four million rows, with pyarrow 25.
     """
     for group in range(file.num_row_groups):
-        yield from file.iter_batches(rows, row_groups=[group], **named)
+        yield from file.iter_batches(rows, row_groups=[group], **options)
 
 
 class ParquetStream:
-    """A context that writes a table at a time, each as a row group. What an error leaves behind is not a whole file."""
+    """A context manager that writes tables, each as a row group. After an error the file is incomplete."""
 
-    def __init__(self, path: Path, schema: pa.Schema, **named: Any) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(path, schema, **{"compression": "zstd", "store_schema": False, **named})
+        self._writer = pq.ParquetWriter(path, schema, **{"compression": "zstd", "store_schema": False, **options})
 
     def __enter__(self) -> ParquetStream:
         return self
@@ -158,7 +160,7 @@ class ParquetStream:
 
 
 def write_tables(path: Path, schema: Any, tables: Iterable[Any]) -> int:
-    """Parquet of the rows of several tables (`schema`), in order, each a row group; returns how many rows."""
+    """Writes several tables (`schema`) to one Parquet file, in order, each as a row group; returns the number of rows."""
     rows = 0
     with replacing(path) as temporary, ParquetStream(temporary, schema) as stream:
         for table in tables:
@@ -168,7 +170,7 @@ def write_tables(path: Path, schema: Any, tables: Iterable[Any]) -> int:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system has them, else a copy. Neither file may be written in place afterwards."""
+    """A hard link if the file system supports it, else a copy. Neither file may be written in place afterwards."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
@@ -178,15 +180,15 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Appends one JSON line and flushes it to disk; a torn last line of an earlier crash is closed first."""
+    """Appends one JSON line and flushes it to disk; an incomplete last line from a crash is ended first."""
     append_lines(path, [value])
 
 
 def append_lines(path: Path, values: list[Any]) -> None:
-    """As append_line, for many in one write. Where the disk refuses (it is full), the log is as it was before."""
+    """As append_line, for many lines in one write. If the write fails (the disk is full), the log is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = b"".join(canonical_json(value).encode() + b"\n" for value in values)
-    with path.open("a+b", buffering=0) as file:  # a buffer would be written once more when the file is closed
+    with path.open("a+b", buffering=0) as file:  # a buffer would be written again when the file is closed
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         if size and file.read(1) != b"\n":
@@ -201,38 +203,39 @@ def append_lines(path: Path, values: list[Any]) -> None:
 
 
 def read_log(path: Path, entry: Callable[..., T], what: str, fix: str) -> list[T]:
-    """The entries of a log that `append_line` wrote, oldest first; none where there is no file.
+    """The entries of a log written by `append_line`, oldest first; empty if there is no file.
 
     Args:
-        entry: makes one of the fields of a line; it raises ValueError or TypeError where they make none.
-        what: what an entry is called, with its article.
+        entry: builds an entry from the fields of a line; raises ValueError or TypeError if they are invalid.
+        what: the name of an entry in messages, with its article.
+        fix: what a user should do about an invalid line.
 
     Raises:
-        DataError: a line is no such entry; `fix` says what to do then.
+        DataError: a line is not a valid entry.
     """
-    found = []
+    entries = []
     for number, line in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], start=1):
         if not line.strip():
             continue
         where = f"{path} line {number}"
         if is_conflict(line):
             fix = f"Keep the lines of both sides in {path}, and remove the lines with the markers"
-            raise DataError("an unresolved conflict of git", where=where, fix=fix)
+            raise DataError("unresolved merge conflict", where=where, fix=fix)
         try:
-            found.append(entry(**json.loads(line)))
+            entries.append(entry(**json.loads(line)))
         except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"not {what} ({error})", where=where, fix=fix) from error
-    return found
+    return entries
 
 
 def is_conflict(content: bytes) -> bool:
-    """Whether git left the markers of a merge conflict in it."""
+    """Whether the content has git's merge conflict markers."""
     return any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.split(b"\n"))
 
 
 def why_unreadable(error: Exception, path: Path) -> str:
-    """Why a YAML file that a person writes could not be read, in one line."""
+    """Why a user's YAML file could not be read, in one line."""
     if is_conflict(path.read_bytes()):
-        return "an unresolved conflict of git: choose between its sides, and remove the lines with the markers"
+        return "unresolved merge conflict: choose one side, and remove the lines with the markers"
     reason = " ".join(str(error).split())
     return reason if reason.startswith("not readable") else f"not readable as YAML: {reason}"

@@ -1,4 +1,4 @@
-"""Memory that is free already, but not to others."""
+"""Returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ctypes
 
 
 def give_memory_back() -> None:
-    """Hands what a step of a long work left behind to the system, where the C library can (glibc), or the next adds to it."""
+    """Releases unused memory of Arrow and of the C library (glibc only) to the system, between the steps of a long stage."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()

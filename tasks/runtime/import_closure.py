@@ -1,4 +1,4 @@
-"""Which modules of ours run when some of them do, and the digest of their code: what is kept by content depends on it."""
+"""The modules of Strop that run when some modules run, and the digest of their code: it is part of cache keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.runtime.files import content_digest, file_digest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("tasks", "flows")
 SHOWS_ONLY = frozenset({Path("tasks/runtime/terminal_text.py")})
-"""How messages look, and nothing of what a stage makes: a change to it must not begin a training."""
+"""Formats messages and changes no result of a stage: a change to it must not start a training."""
 CHANGES_NO_RESULT = SHOWS_ONLY | {
     *(Path(f"tasks/{name}.py") for name in ("errors", "paths")),
     *(
@@ -20,7 +20,7 @@ CHANGES_NO_RESULT = SHOWS_ONLY | {
         for name in ("cores", "fast_imports", "free_memory", "parent_watchdog", "progress")
     ),
 }
-"""Messages, progress, and how fast the work is done: what is kept by content stays when one of these changes."""
+"""Messages, progress and speed: caches stay valid when one of these changes."""
 
 _IMPORT = re.compile(
     r"""^[ \t]*(?: from[ \t]+ ((?:tasks|flows)[\w.]*) [ \t]+import[ \t]+ (\([^)]*\)|[^#\n]*)
@@ -32,9 +32,9 @@ _FOR_TYPE_CHECKERS = re.compile(r"^([ \t]*)if TYPE_CHECKING:[^\n]*\n(?:\1[ \t]+[
 
 @cache
 def imports_of(module: Path) -> frozenset[str]:
-    """Dotted names of ours that a module imports when it runs, within functions too, but not for type checkers alone.
+    """Dotted names of Strop that a module imports at run time, in functions too, without imports for type checkers only.
 
-    Read by a pattern, in a tenth of the time of a parser; tests compare the two.
+    Uses a regular expression, ten times as fast as a parser; a test compares the two.
 
     Args:
         module: relative to ROOT.
@@ -50,7 +50,7 @@ def imports_of(module: Path) -> frozenset[str]:
 
 
 def module_of(name: str) -> Path | None:
-    """The file of ours that a dotted name stands for (`tasks.config.load_config` → tasks/config.py); None for a library."""
+    """The file of a dotted name (`tasks.config.load_config` → tasks/config.py); None for a library."""
     parts = name.split(".")
     if parts[0] not in PACKAGES:
         return None
@@ -63,11 +63,11 @@ def module_of(name: str) -> Path | None:
 
 
 def import_closure(starts: Iterable[str | Path], without: frozenset[Path] = SHOWS_ONLY) -> list[Path]:
-    """Every module of ours, ascending, that may run when one of some modules does.
+    """All modules of Strop, sorted, that may run when one of `starts` runs.
 
     Args:
         starts: modules, and folders with all modules below them, relative to ROOT.
-        without: modules that are left out, with what they alone import.
+        without: modules to exclude, with the modules that only they import.
     """
     waiting = [module for start in starts for module in _modules_in(Path(start))]
     closure: set[Path] = set()
@@ -76,13 +76,13 @@ def import_closure(starts: Iterable[str | Path], without: frozenset[Path] = SHOW
         if module in closure or module in without:
             continue
         closure.add(module)
-        waiting += [found for name in imports_of(module) if (found := module_of(name))]
+        waiting += [imported for name in imports_of(module) if (imported := module_of(name))]
     return sorted(closure)
 
 
 @cache
 def code_digest(*starts: str) -> str:
-    """Digest of the modules that run when some do, but for those that change no result (see `import_closure`)."""
+    """Digest of the modules that run when `starts` run, without those that change no result (see `import_closure`)."""
     closure = import_closure(starts, CHANGES_NO_RESULT)
     return content_digest([[path.as_posix(), file_digest(ROOT / path)] for path in closure])
 

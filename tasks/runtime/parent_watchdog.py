@@ -1,4 +1,4 @@
-"""Ends a stage within seconds of its parent's death: whoever kills the flow or DVC does not leave a trainer behind."""
+"""Ends a stage within seconds of its parent's death: killing the flow or DVC leaves no trainer running."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import threading
 import time
 
 SECONDS_TO_SAVE = 600.0
-"""What a trainer may take to end its step, of minutes on a CPU, and write a checkpoint."""
+"""Time for a trainer to finish its step (minutes on a CPU) and write a checkpoint."""
 SECONDS_TO_END = 60.0
-"""What anything else may take."""
+"""Time for any other stage."""
 
 SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
-"""DVC runs a command through a shell, which outlives DVC for as long as we run: we watch the shell's parent as well."""
+"""DVC runs a command through a shell, which survives DVC while the command runs: so the shell's parent is watched too."""
 
 
 def end_with_parent(grace_seconds: float = SECONDS_TO_END) -> None:
-    """Watches the parent process (and, behind a shell, its parent) and asks this process to end when one is gone; then makes it."""
+    """Watches the parent process (and a shell's parent). When one ends: SIGTERM, then exit after the grace time."""
     import psutil
 
     watched = []
@@ -34,7 +34,7 @@ def end_with_parent(grace_seconds: float = SECONDS_TO_END) -> None:
 def _watch(processes: list, grace_seconds: float) -> None:  # type: ignore[type-arg]
     while all(_is_alive(process) for process in processes):
         time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)  # a trainer saves what it can
+    os.kill(os.getpid(), signal.SIGTERM)  # a trainer writes a checkpoint
     time.sleep(grace_seconds)
     os._exit(143)
 

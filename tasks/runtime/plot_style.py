@@ -1,7 +1,7 @@
-"""The fonts of our pictures: text stays text in the SVG, so that whatever shows it draws Chinese too."""
+"""Fonts of the plots. SVG files keep text as text, so that a viewer can also render Chinese."""
 
 FONTS = [
-    "DejaVu Sans",  # comes with matplotlib, so sizes are the same everywhere; a browser looks for Chinese further on
+    "DejaVu Sans",  # part of matplotlib, so sizes are the same everywhere; a browser uses a later font for Chinese
     "PingFang SC",
     "Microsoft YaHei",
     "Noto Sans CJK SC",

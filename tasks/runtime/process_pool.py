@@ -1,8 +1,8 @@
-"""Work shared out between this process and copies of it (fork), its results in order.
+"""Runs jobs in this process and in forked worker processes; yields results in order.
 
-A copy begins with all that this process holds, so that it neither imports nor loads anything, and what it does not change is in
-memory once. PyTorch's data loaders work the same way. It is for stages that run as a process of their own; elsewhere than on Linux,
-where libraries do not bear a fork, this process works alone.
+A forked worker has all the memory of this process: it imports and loads nothing, and unchanged pages are shared. PyTorch's data
+loaders do the same. Only for stages that run in a process of their own; on other systems than Linux, where libraries do not support
+fork, this process works alone.
 """
 
 from __future__ import annotations
@@ -29,98 +29,98 @@ import pyarrow as pa
 from tasks.errors import DataError
 from tasks.runtime.cores import cores
 from tasks.runtime.parent_watchdog import end_with_parent
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-MOST = 8
-"""Processes, where nobody says how many."""
-_AHEAD = 2
-"""Jobs that a copy has at a time: the next one lies ready when it has finished one."""
+MAX_PROCESSES = 8
+"""The default limit."""
+_JOBS_PER_WORKER = 2
+"""Jobs queued per worker: the next one is ready when a worker finishes one."""
 _work: Callable[[Any], Any]
 
 
-def shared_out(
+def map_in_processes(
     work: Callable[[Job], Result], jobs: Iterable[Job], processes: int | None, setting: str
 ) -> Iterator[Result]:
-    """`work` of each job, in order. Jobs are taken up as they are worked off: few are held at a time.
+    """`work(job)` of every job, in order. Jobs are read as needed, so that few are in memory.
 
     Args:
-        work: may hold anything; jobs and results are pickled.
-        processes: this one among them; None: as many as there are cores, and no more than MOST.
-        setting: where a user says how many.
+        work: any callable, not pickled; jobs and results are pickled.
+        processes: including this one; None: the number of cores, at most MAX_PROCESSES.
+        setting: the user's setting for `processes`, for the message.
 
     Raises:
-        DataError: a process was ended from outside.
+        DataError: a worker was killed.
     """
     jobs = iter(jobs)
-    beginning = list(itertools.islice(jobs, 2))
-    jobs = itertools.chain(beginning, jobs)
-    copies = (processes or min(cores(), MOST)) - 1
-    if copies < 1 or len(beginning) < 2 or not sys.platform.startswith("linux"):
+    first_jobs = list(itertools.islice(jobs, 2))
+    jobs = itertools.chain(first_jobs, jobs)
+    workers = (processes or min(cores(), MAX_PROCESSES)) - 1
+    if workers < 1 or len(first_jobs) < 2 or not sys.platform.startswith("linux"):
         yield from map(work, jobs)
         return
-    pool = _started(copies, work)
+    pool = _start_pool(workers, work)
     if pool is None:
         yield from map(work, jobs)
         return
-    waiting: deque[Future[Result]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
         for job in jobs:
-            if sum(not each.done() for each in waiting) < _AHEAD * copies:
-                waiting.append(pool.submit(_do, job))
+            if sum(not future.done() for future in pending) < _JOBS_PER_WORKER * workers:
+                pending.append(pool.submit(_do, job))
             else:
-                waiting.append(_done_here(work, job))
-            while waiting and (waiting[0].done() or len(waiting) > 4 * _AHEAD * copies):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+                pending.append(_run_here(work, job))
+            while pending and (pending[0].done() or len(pending) > 4 * _JOBS_PER_WORKER * workers):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     except BrokenProcessPool as error:
-        what = "a process was ended from outside, most likely because memory ran out"
+        what = "a worker process was killed, most likely because memory ran out"
         fix = f"Set {setting}: 1 in params.yaml, then run again: nothing is lost"
         raise DataError(what, where=setting, fix=fix) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _started(copies: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | None:
-    """All running; None, and told, where the system has none to give: a limit on processes or memory, no semaphores."""
+def _start_pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | None:
+    """A pool with all workers started; None, with a note, if that fails (a limit on processes or memory, no semaphores)."""
     before = set(active_children())
     try:
-        pool = ProcessPoolExecutor(copies, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
-        with warnings.catch_warnings():  # of threads while forking: those that there are wait, and hold nothing
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_begin, initargs=(work,))
+        with warnings.catch_warnings():  # about threads while forking: they are idle and hold no locks
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(_do_nothing)
         return pool
     except (OSError, ImportError, RuntimeError) as error:
-        _end(set(active_children()) - before)
-        say(f"note: works in one process, for no other could be started ({error})")
+        _kill(set(active_children()) - before)
+        print_line(f"note: works in one process: no worker process could be started ({error})")
         return None
     except BaseException:
-        _end(set(active_children()) - before)
+        _kill(set(active_children()) - before)
         raise
 
 
-def _end(copies: Iterable[BaseProcess]) -> None:
-    """Ends copies that nobody else knows of."""
-    for copy in copies:
-        copy.kill()
-        copy.join()
+def _kill(workers: Iterable[BaseProcess]) -> None:
+    """Kills workers that no pool manages."""
+    for worker in workers:
+        worker.kill()
+        worker.join()
 
 
-def _done_here(work: Callable[[Job], Result], job: Job) -> Future[Result]:
-    """A mistake is told when its turn comes, as those of the copies are."""
-    done: Future[Result] = Future()
+def _run_here(work: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """Runs a job in this process. An error is raised when its result is due, as for workers."""
+    future: Future[Result] = Future()
     try:
-        done.set_result(work(job))
+        future.set_result(work(job))
     except Exception as error:  # noqa: BLE001 - handed on
-        done.set_exception(error)
-    return done
+        future.set_exception(error)
+    return future
 
 
 def _as_stream(table: pa.Table) -> tuple[Callable[[bytes], pa.Table], tuple[bytes]]:
-    """How a table goes to another process: pyarrow's own pickling takes all that lies around a slice along."""
+    """Pickles a table as an IPC stream: pyarrow's own pickling also copies the buffers around a slice."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -140,7 +140,7 @@ def _do(job: Any) -> Any:
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # noqa: BLE001 - told as what it says, or the pool would count as broken
+        except Exception:  # noqa: BLE001 - cannot be pickled: send its text, or the pool would break
             raise RuntimeError("".join(traceback.format_exception(error))) from None
         raise
 
@@ -150,10 +150,10 @@ def _do_nothing() -> None:
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    """A copy ends with its parent, leaves Ctrl-C to it, and uses one core."""
+    """Initializes a worker: it ends with its parent, ignores Ctrl-C, and uses one core."""
     global _work
     _work = work
-    gc.freeze()  # what was there stays as it is, shared
+    gc.freeze()  # existing objects stay unchanged, so their pages stay shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

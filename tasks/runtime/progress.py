@@ -1,9 +1,9 @@
-"""Progress of long work: a live line on a terminal, a plain one every ten seconds elsewhere, and an events file.
+"""Progress of a stage: a progress bar on a terminal, else a line every ten seconds; and an events file.
 
     with track("evaluate", total=120, unit="rows") as progress:
         progress.advance(16, loss=0.31)
 
-The events file (.strop/events/<stage>.jsonl) is what the flow mirrors into MLflow; losing it loses nothing.
+The flow copies the events file (.strop/events/<stage>.jsonl) to MLflow; it may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tasks import paths
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
 
-def say(line: str) -> None:
-    """Prints a line; where nobody reads any more (`| head`), the work goes on."""
+def print_line(line: str) -> None:
+    """Prints a line. If the pipe is closed (`| head`), the work continues."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
 
@@ -33,56 +33,58 @@ class Progress:
     total: float
     unit: str
     marks: dict[str, Any] = field(default_factory=dict)
-    """Stand in every event."""
-    is_told: bool = True
-    """False: nothing is shown or written, as in all but the first of several processes."""
+    """Added to every event."""
+    is_visible: bool = True
+    """False: nothing is printed or written, as in all ranks but rank 0."""
     done: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     before: float = 0.0
-    """Of what is done, that of an earlier process."""
+    """The part of `done` that an earlier process did."""
     _bar: Any = None
     _task: Any = None
     _last_line: float = 0.0
 
     def advance(self, amount: float, **facts: float) -> None:
-        """Adds `amount` units done; `facts` (loss, tokens_per_second, ...) are shown beside the bar."""
+        """Adds `amount` units done; `facts` (loss, tokens_per_second, ...) are shown next to the bar."""
         self.done += amount
         self.facts.update(facts)
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, facts=self._told())
-        elif self.is_told and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+            self._bar.update(self._task, completed=self.done, facts=self._rate_and_metrics())
+        elif self.is_visible and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            say(f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._told()}{self._left()}")
+            print_line(
+                f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._rate_and_metrics()}{self._time_left()}"
+            )
 
     def event(self, **facts: Any) -> None:
-        """Appends a line to the stage's events file; a failure to write is not the stage's failure."""
-        if not self.is_told:
+        """Appends a line to the stage's events file; a write error does not fail the stage."""
+        if not self.is_visible:
             return
         with contextlib.suppress(OSError), (paths.EVENTS / f"{self.stage}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({**facts, **self.marks}) + "\n")
 
     def resume(self, done: float) -> None:
-        """Begins with what an earlier process did: it counts as done, and not for the rate."""
+        """Starts with the work of an earlier process: it counts as done, but not for the rate."""
         self.done = self.before = done
 
     @property
     def rate(self) -> float:
-        """Units a second since the start."""
+        """Units per second since the start."""
         return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None while it says little."""
+        """Estimated from the rate; None in the first seconds."""
         is_known = self.done > self.before and time.monotonic() - self.started >= PLAIN_LINE_EVERY_SECONDS
         return max(self.total - self.done, 0.0) / self.rate if is_known else None
 
-    def _told(self) -> str:
+    def _rate_and_metrics(self) -> str:
         rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
         facts = "".join(f" · {name.replace('_', ' ')} {value:,.4g}" for name, value in self.facts.items())
         return f" · {rate} {self.unit}/s{facts}"
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         seconds = self.seconds_left
         if not seconds:
             return ""
@@ -91,11 +93,11 @@ class Progress:
 
 @contextlib.contextmanager
 def track(
-    stage: str, total: float, unit: str, marks: dict[str, Any] | None = None, is_told: bool = True
+    stage: str, total: float, unit: str, marks: dict[str, Any] | None = None, is_visible: bool = True
 ) -> Iterator[Progress]:
     """Shows the progress of `total` units of work in `stage`."""
-    progress = Progress(stage, total, unit, marks or {}, is_told)
-    if not is_told:
+    progress = Progress(stage, total, unit, marks or {}, is_visible)
+    if not is_visible:
         yield progress
         return
     with contextlib.suppress(OSError):
@@ -103,7 +105,7 @@ def track(
         (paths.EVENTS / f"{stage}.jsonl").write_text("")
     if not sys.stdout.isatty():
         yield progress
-        say(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._told()}")
+        print_line(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._rate_and_metrics()}")
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -1,8 +1,7 @@
-"""The folder that a run works in (.strop/work), seen from inside: which project it belongs to, and what it was made from.
+"""The origin of a run's folder (.strop/work): its project and its snapshot.
 
-A run works on a snapshot of its inputs, in a folder of its own (docs/decisions/0017-a-run-works-on-a-snapshot.md). Every path of
-tasks/paths.py means the same there; what belongs to the project as a whole (git, a path that a person wrote into params.yaml)
-is looked up in the project.
+A run works on a snapshot of its inputs, in a folder of its own (docs/decisions/0017-a-run-works-on-a-snapshot.md). All paths in
+tasks/paths.py are valid there; git and paths that a user wrote in params.yaml are resolved in the project.
 """
 
 from __future__ import annotations
@@ -12,29 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = Path(".strop-run.json")
-"""In the root of a run's folder; a project has none."""
+"""In the root of a run's folder; a project has no such file."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The inputs of a run, as they were when it began."""
+    """The inputs of a run at its start."""
 
     project: str
     """The root of the project."""
     commit: str
-    """The commit that the user was on."""
+    """HEAD at the start of the run."""
     tree: str
-    """The git tree of the inputs: it names the snapshot."""
+    """The git tree of the inputs: the id of the snapshot."""
     left_out: tuple[str, ...]
-    """Untracked files that are no part of it."""
+    """Untracked files that are not in the snapshot."""
     made: tuple[str, ...]
-    """Files that git tracks and that runs make: outputs, dvc.lock. A version holds them, the snapshot does not."""
+    """Files that git tracks and that runs write: outputs, dvc.lock. They are in a version's commit, not in the snapshot."""
     began: int
     """Nanoseconds since 1970."""
 
 
 def current_snapshot(folder: Path = Path()) -> Snapshot | None:
-    """The snapshot that the process works on; None where it works in the project itself."""
+    """The snapshot that the process works on; None if it works in the project itself."""
     try:
         entry = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -43,13 +42,13 @@ def current_snapshot(folder: Path = Path()) -> Snapshot | None:
 
 
 def project() -> Path:
-    """The root of the project, from the project itself or from the folder of a run."""
+    """The root of the project, also if called in the folder of a run."""
     snapshot = current_snapshot()
     return Path(snapshot.project) if snapshot else Path.cwd()
 
 
 def written_path(name: str) -> Path:
-    """A path as a person wrote it, relative to the project: `../models/base` is not in the folder of a run."""
+    """A user's path, relative to the project: `../models/base` does not exist from the folder of a run."""
     path = Path(name)
     if path.is_absolute() or path.exists() or (snapshot := current_snapshot()) is None:
         return path

@@ -1,10 +1,10 @@
-"""Folders that hold a list of their files: size, time, inode and digest of each, written last. Damage is found before use.
+"""Folders with a list of their files (size, mtime, inode and digest), written last. Damage is detected before use.
 
-For what is kept to be used again: checkpoints, and caches whose files are hard links of outputs, which people may edit in place.
+For files that are reused: checkpoints, and caches whose files are hard links of outputs, which users may edit in place.
 
-    seal(folder)                 # at its end, before it is moved to its place
-    if is_whole(folder): …       # reads only files whose time or inode changed: there may be thousands of folders
-    damage = damage_of(folder)   # reads every file: a bit that the disk flipped is found, too
+    seal(folder)                 # when it is complete, before it is moved to its path
+    if is_whole(folder): …       # reads only files whose mtime or inode changed: there may be thousands of folders
+    damage = damage_of(folder)   # reads every file: also detects a flipped bit on the disk
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks.runtime.files import file_digest, write_json
 
 SEAL = "complete"
-"""The list's file: a folder without one was not finished."""
+"""The file with the list: a folder without it is incomplete."""
 
 
 def seal(folder: Path) -> None:
@@ -24,45 +24,47 @@ def seal(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
     write_json(
         folder / SEAL,
-        {path.relative_to(folder).as_posix(): [*_mark(str(path)), file_digest(path)] for path in files},
+        {path.relative_to(folder).as_posix(): [*_stat(str(path)), file_digest(path)] for path in files},
     )
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether each listed file is the one that was sealed."""
+    """Whether every listed file is unchanged."""
     return not damage_of(folder, trusts_times=True)
 
 
 def damage_of(folder: Path, *, trusts_times: bool = False) -> str:
-    """What is not as it was when the folder was sealed, in a few words; "" where all is.
+    """What changed since the folder was sealed, in a few words; "" if nothing changed.
 
     Args:
-        trusts_times: a file of the same size, time and inode is not read, and files that are not listed are not looked for.
+        trusts_times: do not read files with the same size, mtime and inode, and do not check for additional files.
     """
     try:
         listed = json.loads(_read(f"{folder}/{SEAL}"))
-        known = {str(name): ([int(part) for part in mark], str(digest)) for name, (*mark, digest) in listed.items()}
+        known = {
+            str(name): ([int(part) for part in expected], str(digest)) for name, (*expected, digest) in listed.items()
+        }
     except FileNotFoundError:
-        return "it was not finished"
+        return "it is incomplete"
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return f"its list of files ({SEAL}) cannot be read"
-    for name, (mark, digest) in sorted(known.items()):
+    for name, (expected, digest) in sorted(known.items()):
         try:
-            now = _mark(f"{folder}/{name}")
+            current = _stat(f"{folder}/{name}")
         except OSError:
             return f"{name} is missing"
-        if now[0] != mark[0]:
-            return f"{name} has {now[0]:,} of {mark[0]:,} bytes"
-        if not (trusts_times and now == mark) and file_digest(folder / name) != digest:
+        if current[0] != expected[0]:
+            return f"{name} has {current[0]:,} of {expected[0]:,} bytes"
+        if not (trusts_times and current == expected) and file_digest(folder / name) != digest:
             return f"{name} has changed since it was written"
     if trusts_times:
         return ""
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SEAL}
-    return f"{min(there - known.keys())} does not belong to it" if there - known.keys() else ""
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {SEAL}
+    return f"{min(present - known.keys())} does not belong to it" if present - known.keys() else ""
 
 
 def _read(path: str) -> bytes:
-    """A small file; `open` takes three times as long, and there may be thousands."""
+    """Reads a small file; `open` takes three times as long, and there may be thousands of files."""
     file = os.open(path, os.O_RDONLY)
     try:
         return os.read(file, os.fstat(file).st_size)
@@ -70,6 +72,6 @@ def _read(path: str) -> bytes:
         os.close(file)
 
 
-def _mark(path: str) -> list[int]:
+def _stat(path: str) -> list[int]:
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ino]

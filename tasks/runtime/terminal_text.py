@@ -1,11 +1,10 @@
-"""What is written to a terminal: text of rows, files and models with its control characters visible, secrets taken out, and
-every character in a form that the terminal's encoding can carry.
+"""Makes terminal output safe: control characters in texts of rows, files and models are escaped, secrets are removed, and
+characters outside the terminal's encoding are replaced.
 
     prepare_streams()               # at the entry of a process
 
-A stream that was prepared does it for everything written to it, by whichever library; rich, which writes control sequences
-of its own, gets a stream that lets them pass, and `flows/runtime/console.py` makes text visible before rich styles it.
-A pipe whose reader is gone swallows what is written: the work goes on.
+A prepared stream does this for all output, from any library. rich writes control sequences of its own and gets a stream that
+passes them; `flows/runtime/console.py` escapes text before rich styles it. Output to a closed pipe is dropped: the work continues.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ PLAIN = {
     "✓": "ok", "✗": "no", "–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "→": "->", "×": "x", "●": "*", "≥": ">=",
     "≤": "<=", "±": "+-", "“": '"', "”": '"', "‘": "'", "’": "'", "█": "#", "│": "|", "─": "-", "━": "-",
 }  # fmt: skip
-"""Our own marks, where an encoding has none of them."""
+"""Replacements of Strop's own symbols for encodings that lack them."""
 
 
-def can_carry(text: str, encoding: str | None) -> bool:
+def can_encode(text: str, encoding: str | None) -> bool:
     try:
         text.encode(encoding or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -40,14 +39,14 @@ def can_carry(text: str, encoding: str | None) -> bool:
 
 
 def plain(text: str, encoding: str | None) -> str:
-    """Our own marks in ASCII, where the encoding cannot carry them; other characters are left to the stream."""
-    if can_carry(text, encoding):
+    """Replaces Strop's own symbols by ASCII if the encoding lacks them; the stream handles other characters."""
+    if can_encode(text, encoding):
         return text
-    return "".join(PLAIN.get(each, each) if not can_carry(each, encoding) else each for each in text)
+    return "".join(PLAIN.get(c, c) if not can_encode(c, encoding) else c for c in text)
 
 
 class Stream:
-    """Standard output or error, prepared. Everything else is the stream's own."""
+    """Wraps standard output or error. Other attributes are those of the stream."""
 
     def __init__(self, inner: Any, *, passes_control: bool = False) -> None:
         self._inner = inner
@@ -56,18 +55,18 @@ class Stream:
 
     @property
     def rich_proxied_file(self) -> Any:
-        """Where rich writes, by its own convention."""
+        """The stream that rich writes to, by rich's convention."""
         return self._for_rich
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def write(self, text: str) -> int:
-        shown_text = without_known(text)
+        clean = without_known(text)
         if not self._passes_control:
-            shown_text = self._visible(shown_text)
-        with self._outliving_its_reader():
-            self._inner.write(plain(shown_text, self._inner.encoding))
+            clean = self._escape(clean)
+        with self._ignoring_closed_pipe():
+            self._inner.write(plain(clean, self._inner.encoding))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -75,28 +74,28 @@ class Stream:
             self.write(line)
 
     def flush(self) -> None:
-        with self._outliving_its_reader():
+        with self._ignoring_closed_pipe():
             self._inner.flush()
 
-    def _visible(self, text: str) -> str:
-        if text.startswith("\r") and self._inner.isatty():  # a progress bar of a library
+    def _escape(self, text: str) -> str:
+        if text.startswith("\r") and self._inner.isatty():  # a library's progress bar
             return "\r" + shown(text[1:])
         return shown(text)
 
     @contextlib.contextmanager
-    def _outliving_its_reader(self) -> Iterator[None]:
-        """`strop status | head -1`: what follows goes nowhere, and nothing fails for it."""
+    def _ignoring_closed_pipe(self) -> Iterator[None]:
+        """After `strop status | head -1` closed the pipe, output goes to /dev/null."""
         try:
             yield
         except BrokenPipeError:
             with contextlib.suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._inner.fileno())
-                os.close(nowhere)
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._inner.fileno())
+                os.close(null)
 
 
 def prepare_streams() -> None:
-    """Makes standard output and error carry whatever is written, and show no secret and no control sequence of a text."""
+    """Wraps standard output and error, so that any text can be written, without secrets and control sequences."""
     install_redaction()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -112,6 +111,6 @@ def prepare_streams() -> None:
 
 
 def _print_traceback(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """A traceback, without what is shaped like a secret in the messages of libraries."""
+    """Prints a traceback without secrets from the messages of libraries."""
     if error is not None and not isinstance(error, SystemExit):
         print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)

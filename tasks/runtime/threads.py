@@ -1,10 +1,10 @@
-"""How many threads torch computes with: as many as there are free cores, chosen at the start and looked at again now and then.
+"""The number of torch threads: the number of free cores, chosen at the start and adjusted to the load at intervals.
 
-Threads of one operation wait for each other. Where another process holds a core, two threads on two cores are several times slower
-than one (docs/decisions/0014-threads.md). An explicit number (`finetune.threads`, OMP_NUM_THREADS) always holds.
+The threads of one operation wait for each other. If another process uses a core, two threads on two cores are several times slower
+than one (docs/decisions/0014-threads.md). An explicit number (`finetune.threads`, OMP_NUM_THREADS) is never changed.
 
     threads = Threads("evaluate")
-    threads.follow(model)           # a look every 15 seconds, between two of its forward passes
+    threads.follow(model)           # checks every 15 seconds, between two forward passes
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.runtime.cores import Limits, Load, LoadMeter, read_limits
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
-LOOK_EVERY_SECONDS = 15.0
+CHECK_EVERY_SECONDS = 15.0
 SPARE = 0.25
-"""Of a core: what others may use of it so that a thread there still pays. Measured: at 0.15 it does, at 0.3 it costs."""
+"""The share of a core that others may use so that a thread on it still helps. Measured: at 0.15 it helps, at 0.3 it slows down."""
 
-MOST_THREADS = 2**31 - 1
-"""That OpenMP can count."""
+MAX_THREADS = 2**31 - 1
+"""OpenMP's limit."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,24 @@ class Choice:
 
 
 def explicit_threads() -> int | None:
-    """What OMP_NUM_THREADS says; None where it says nothing, or what OpenMP takes for nonsense."""
+    """The value of OMP_NUM_THREADS; None if it is not set, or is a value that OpenMP rejects."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     is_number = re.fullmatch("0*[1-9][0-9]{0,9}", first) is not None
-    return int(first) if is_number and int(first) <= MOST_THREADS else None
+    return int(first) if is_number and int(first) <= MAX_THREADS else None
 
 
 def fitting_threads(limits: Limits, load: Load) -> int:
-    """A thread for each free core, at least one."""
+    """One thread per free core, at least one."""
     return max(1, min(limits.physical, math.floor(limits.free_cores(load) + SPARE)))
 
 
 class Threads:
-    """torch's threads in a process that computes.
+    """Chooses and sets torch's number of threads in this process.
 
     Args:
-        stage: whose lines tell of a change.
-        processes: so many share the machine.
-        is_quiet: nothing is printed (an answer is).
+        stage: prefix of the messages.
+        processes: the number of processes that share the machine.
+        is_quiet: print no messages.
     """
 
     def __init__(self, stage: str, processes: int = 1, is_quiet: bool = False) -> None:
@@ -63,14 +63,14 @@ class Threads:
         self.is_explicit = explicit_threads() is not None
         self.current = 0
         self._meter = LoadMeter(self.limits)
-        self._looked, self._more = time.monotonic(), 0
+        self._last_check, self._more_wanted = time.monotonic(), 0
 
     def choose(self) -> Choice:
-        """The number for this machine and its load; nothing is changed."""
+        """The number for this machine and its load; does not set it."""
         return self._for(self._meter.read()) if not self.is_explicit else self._for(Load(0.0))
 
     def choose_for_idle(self) -> Choice:
-        """The number for this machine, whatever its load."""
+        """The number for this machine without load."""
         return self._for(Load(0.0))
 
     def _for(self, load: Load) -> Choice:
@@ -79,53 +79,53 @@ class Threads:
         return Choice(max(1, fitting_threads(self.limits, load) // self.processes), _why(self.limits, load))
 
     def begin(self) -> Choice:
-        """Chooses, and lets torch take it. Printed where others or a quota leave less than there is."""
+        """Chooses and sets the number. Prints it if other processes or a quota reduce it."""
         choice = self.choose()
-        self.tell(choice)
+        self.report(choice)
         self.use(choice.threads)
         return choice
 
-    def tell(self, choice: Choice) -> None:
-        """Prints a choice of fewer threads than the machine has cores for."""
+    def report(self, choice: Choice) -> None:
+        """Prints the choice if it has fewer threads than the machine has cores."""
         is_less = choice.threads < self.limits.physical // self.processes
         if is_less and not self.is_explicit and not self.is_quiet:
-            say(f"{self.stage}: {choice}")
+            print_line(f"{self.stage}: {choice}")
 
     def follow(self, model: Any) -> None:
-        """Begins, and looks at the load before each pass through a model that answers (one that trains: finetune/thread_log.py)."""
+        """Calls `begin`, and checks the load before forward passes in inference (for training: finetune/thread_log.py)."""
         if model.device.type != "cpu":
             return
         if not self.current:
             self.begin()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        inner.register_forward_pre_hook(lambda *_: self.look())
+        inner.register_forward_pre_hook(lambda *_: self.adjust())
 
-    def look(self) -> None:
-        """Follows the load: to be called often. In the thread that computes: OpenMP keeps the number a thread."""
+    def adjust(self) -> None:
+        """Adjusts the number to the load; to be called often, in the thread that computes: OpenMP stores the number per thread."""
         choice = self.proposed()
         if choice is not None:
             self.use(choice.threads)
             if not self.is_quiet:
-                say(f"{self.stage}: {choice} now")
+                print_line(f"{self.stage}: {choice} now")
 
     def proposed(self) -> Choice | None:
-        """Another number than the current one, where the load since the last look calls for it; None between looks.
+        """A better number for the load since the last check; None if it is the current one, or between checks.
 
-        Fewer at once; more where two looks in turn call for it.
+        Fewer threads are proposed at once, more threads after two checks in a row.
         """
-        if self.is_explicit or time.monotonic() - self._looked < LOOK_EVERY_SECONDS:
+        if self.is_explicit or time.monotonic() - self._last_check < CHECK_EVERY_SECONDS:
             return None
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         choice = self.choose()
-        if choice.threads > self.current and not self._more:
-            self._more = choice.threads
+        if choice.threads > self.current and not self._more_wanted:
+            self._more_wanted = choice.threads
             return None
-        chosen = min(choice.threads, self._more) if self._more else choice.threads
-        self._more = 0
+        chosen = min(choice.threads, self._more_wanted) if self._more_wanted else choice.threads
+        self._more_wanted = 0
         return Choice(chosen, choice.why) if chosen != self.current else None
 
     def use(self, count: int) -> None:
-        """Lets torch compute with so many threads from now on."""
+        """Sets torch's number of threads."""
         import torch
 
         self.current = count

@@ -1,1 +1,1 @@
-"""What the project remembers from one run to the next: batches, the round, decisions and erasures."""
+"""The state that the project keeps between runs: batches, the round, decisions and erasures."""

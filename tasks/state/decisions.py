@@ -1,8 +1,8 @@
-"""People's decisions: an append-only log of what, which, who, when and why. It is an input, and in the receipt.
+"""Users' decisions: an append-only log of what, which, who, when and why. It is an input of runs, and in the receipt.
 
-Kinds: `exclude` and `include` a batch; `release` a row from quarantine, `drop` a row for good, `restore` one that was dropped to
-what the rules say of it; `forget` one that was trained on;
-`pin_train` (`pin_valid`, `pin_test`) a row to the side that it took from one that was erased.
+Kinds: `exclude` and `include` a batch; `release` a row from quarantine; `drop` a row permanently; `restore` a dropped row, to which
+the rules then apply again; `forget` a row that was trained on; `pin_train` (`pin_valid`, `pin_test`): keep a row in the split of an
+erased row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.runtime.files import append_line, append_lines, read_log, write_text
 Kind = Literal["exclude", "include", "release", "drop", "restore", "forget", "pin_train", "pin_valid", "pin_test"]
 
 ON_ROWS = ("release", "drop", "restore")
-"""Kinds of which the last on a row holds."""
+"""Kinds of which the last one for a row applies."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Decision:
 
 
 def begin_decisions() -> None:
-    """Makes the log, where there is none, of an empty line: of an empty file DVC prints a warning at every stage."""
+    """Creates the log with an empty line if it does not exist: for an empty file DVC prints a warning at every stage."""
     if not paths.DECISIONS.exists():
         write_text(paths.DECISIONS, "\n")
 
@@ -45,14 +45,14 @@ def read_decisions(path: Path = paths.DECISIONS) -> list[Decision]:
     Raises:
         DataError: a line is not a decision.
     """
-    return read_log(path, _decision, "a decision", "Mend or remove the line")
+    return read_log(path, _parse_decision, "a decision", "Fix or remove the line")
 
 
-def _decision(**fields: str) -> Decision:
-    made = Decision(**fields)  # type: ignore[arg-type]
-    if made.what not in get_args(Kind) or not all(isinstance(value, str) for value in fields.values()):
+def _parse_decision(**fields: str) -> Decision:
+    decision = Decision(**fields)  # type: ignore[arg-type]
+    if decision.what not in get_args(Kind) or not all(isinstance(value, str) for value in fields.values()):
         raise ValueError(f"`what` is one of {', '.join(get_args(Kind))}, and every field a text")
-    return made
+    return decision
 
 
 def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIONS) -> Decision:
@@ -65,15 +65,15 @@ def record_decision(what: Kind, which: str, why: str, path: Path = paths.DECISIO
 def record_decisions(
     what: Kind, which: list[str], why: str, path: Path = paths.DECISIONS, who: str | None = None
 ) -> list[Decision]:
-    """Appends the same decision on many batches or rows, in one write: a flush each would take minutes.
+    """Appends the same decision for many batches or rows in one write: a flush per line would take minutes.
 
     Args:
-        who: decided it; None for the user.
+        who: the author; None for the user.
     """
     who, when = who or getpass.getuser(), datetime.now(UTC).isoformat(timespec="seconds")
-    decisions = [Decision(what, each, who, when, why) for each in which]
+    decisions = [Decision(what, name, who, when, why) for name in which]
     if decisions:
-        append_lines(path, [asdict(each) for each in decisions])
+        append_lines(path, [asdict(decision) for decision in decisions])
     return decisions
 
 
@@ -90,5 +90,5 @@ def decided_rows(decisions: list[Decision], what: Literal["release", "drop"]) ->
 
 
 def pinned_rows(decisions: list[Decision]) -> dict[str, str]:
-    """Row → the split that it stays on."""
+    """Row → the split that it stays in."""
     return {d.which: d.what.removeprefix("pin_") for d in decisions if d.what.startswith("pin_")}

@@ -1,6 +1,6 @@
-"""What was erased by law or by request: an append-only log of which file, its old and its new hash, which rows, who, when, why.
+"""Erasures by law or by request: an append-only log of file, old hash, new hash, rows, who, when, why.
 
-It is what an audit goes by: bytes that a version names and that are gone are *lawfully erased* only if they stand here.
+An audit uses this log: missing content of a version counts as *lawfully erased* only if it is recorded here.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from tasks.runtime.files import append_line, read_log
 
 @dataclass(frozen=True)
 class Erasure:
-    """One file that held erased rows."""
+    """One file from which rows were erased."""
 
     what: str
-    """The file's place in the project."""
+    """The file's path in the project."""
     old: str
-    """md5 of its bytes before: DVC's hash, which the versions of before name."""
+    """md5 before the erasure: DVC's hash, as in the earlier versions."""
     old_sha256: str
     new: str
-    """md5 of the bytes that stand in their place, without the rows; "" where nothing does."""
+    """md5 of the new file without the rows; "" if the file was removed."""
     new_sha256: str
     ids: list[str]
-    """Of the rows."""
+    """Ids of the rows."""
     digests: list[str]
-    """Of their raw records."""
+    """Digests of their raw records."""
     who: str
     when: str
     """UTC, ISO 8601."""
@@ -38,37 +38,36 @@ def read_erasures(path: Path = paths.ERASURES) -> list[Erasure]:
     """All erasures, oldest first.
 
     Raises:
-        DataError: a line is no erasure.
+        DataError: a line is not an erasure.
     """
     return read_log(path, Erasure, "an erasure", f"Restore it: git checkout {path}")
 
 
 def record_erasure(erasure: Erasure, path: Path = paths.ERASURES) -> None:
-    """Appends it, once."""
+    """Appends it, unless it is recorded already."""
     if erasure not in read_erasures(path):
         append_line(path, asdict(erasure))
 
 
 def replacements(erasures: list[Erasure]) -> dict[str, Erasure]:
-    """Old md5 → what stands in its place today, and every row that was erased on the way there."""
-    found: dict[str, Erasure] = {}
-    for each in reversed(erasures):
-        later = found.get(each.new)
+    """Old md5 → the erasure with the file's present md5 and all rows erased since."""
+    by_md5: dict[str, Erasure] = {}
+    for erasure in reversed(erasures):
+        later = by_md5.get(erasure.new)
         if later is not None:
-            ids, digests = [*each.ids, *later.ids], [*each.digests, *later.digests]
-            each = Erasure(
-                **asdict(later) | {"old": each.old, "old_sha256": each.old_sha256, "ids": ids, "digests": digests}
-            )
-        found[each.old] = each
-    return found
+            ids, digests = [*erasure.ids, *later.ids], [*erasure.digests, *later.digests]
+            old = {"old": erasure.old, "old_sha256": erasure.old_sha256}
+            erasure = Erasure(**asdict(later) | old | {"ids": ids, "digests": digests})
+        by_md5[erasure.old] = erasure
+    return by_md5
 
 
 def erased_digests() -> frozenset[str]:
     """Digests of the records that must not be collected again."""
-    return frozenset(digest for each in read_erasures() for digest in each.digests)
+    return frozenset(digest for erasure in read_erasures() for digest in erasure.digests)
 
 
 def erased_images() -> frozenset[str]:
-    """sha256 of the images that must not be kept again."""
-    gone = (Path(each.what) for each in read_erasures() if not each.new)
-    return frozenset(place.stem for place in gone if place.parent.name == "images")
+    """sha256 of the images that must not be stored again."""
+    removed = (Path(erasure.what) for erasure in read_erasures() if not erasure.new)
+    return frozenset(path.stem for path in removed if path.parent.name == "images")

@@ -1,4 +1,4 @@
-"""The manifest: which raw batches exist, in the order in which they came. Written by `ingest`, read by every data room."""
+"""The manifest: the raw batches in order of arrival. Written by `ingest`, read by every data room."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one file newly brought."""
+    """The new rows of one source file."""
 
     ordinal: int
-    """Place in the order of arrival, from 1; never reused."""
+    """Position in the order of arrival, from 1; never reused."""
     batch: str
     """16 hex characters of the digest of its records."""
     source: str
     rows: int
     sha256: str
-    """Of the parquet file's bytes."""
+    """Of the Parquet file."""
 
     @property
     def path(self) -> Path:
@@ -29,12 +29,12 @@ class Batch:
 
     @property
     def part(self) -> str:
-        """The file name of what a data room makes of this batch; sorts in order of arrival."""
+        """The file name of this batch in a data room's output; sorts in order of arrival."""
         return f"{self.ordinal:06d}-{self.batch}.parquet"
 
 
 def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
-    """All batches in order of arrival; none where nothing was ingested yet.
+    """All batches in order of arrival; empty if nothing was ingested yet.
 
     Raises:
         DataError: the file is not a manifest.
@@ -45,7 +45,7 @@ def read_manifest(path: Path = paths.MANIFEST) -> list[Batch]:
         return [Batch(**entry) for entry in read_json(path)["batches"]]
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"not a manifest ({damage(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
+            f"not a manifest ({damage_reason(error)})", where=str(path), fix="Restore it: dvc checkout data/raw.dvc"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""The round: the champion and the test epoch as they were when the round began (data/round.json).
+"""The round: the champion and the test epoch at the start of the round (data/round.json).
 
-It is the only way by which a stage knows of a champion. Promotion never rewrites it, so that nothing retrains, and
-nothing is judged against itself, because a model was promoted, rolled back, or an alias moved by hand.
+Stages learn about the champion only from this file. Promotion never changes it: so a promotion, a rollback or an alias moved by
+hand neither starts a training nor makes a model its own opponent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tasks import paths
 from tasks.errors import DataError
-from tasks.runtime.files import damage, read_json, write_json
+from tasks.runtime.files import damage_reason, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Champion:
     version: int
     """Version in the registry."""
     weights_digest: str
-    """Names the folder .strop/models/<digest>, where its weights lie."""
+    """Its weights are in .strop/models/<digest>."""
     batches: tuple[str, ...] = ()
-    """The raw batches that were there when it was made: test rows of these are *established*."""
+    """The raw batches at the time of its training: test rows from these are *established*."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,23 @@ class Round:
     champion: Champion | None
     """The model in service, or None before the first promotion: the candidate is then compared with the base."""
     test_epoch: int
-    """Counts the generations of the test set, from 1; a new one begins when its rows have doubled."""
+    """Number of the test set's generation, from 1; a new one begins when the number of test rows has doubled."""
     looks: int
-    """Verdicts already spent on this epoch's test rows. Each further one must be more certain."""
+    """Verdicts already made on this epoch's test rows. Each further verdict needs a higher confidence."""
 
 
 def read_round(path: Path = paths.ROUND) -> Round:
-    """Raises DataError where the file is missing or is not a round."""
+    """Raises DataError if the file is missing or is not a round."""
     try:
         entry = read_json(path)
-        found = entry["champion"]
-        champion = Champion(found["version"], found["weights_digest"], tuple(found["batches"])) if found else None
+        fields = entry["champion"]
+        champion = Champion(fields["version"], fields["weights_digest"], tuple(fields["batches"])) if fields else None
         return Round(champion, int(entry["test_epoch"]), int(entry["looks"]))
     except FileNotFoundError as error:
-        raise DataError("not found", where=str(path), fix="Begin the round: python -m tasks ingest") from error
+        raise DataError("not found", where=str(path), fix="Start a round: python -m tasks ingest") from error
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"not a round ({damage(error)})", where=str(path), fix="Begin it anew: strop run --rejudge"
+            f"not a round ({damage_reason(error)})", where=str(path), fix="Start a new one: strop run --rejudge"
         ) from error
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import RegistryError
-from tasks.runtime.redaction.settings import filled_in
+from tasks.runtime.redaction.settings import with_values
 from tasks.tracking.artifact_paths import location_for, resolve_below
 from tasks.tracking.connection import hush, require_reachable, telling, without_password
 from tasks.tracking.logged_models import Models
@@ -44,7 +44,7 @@ def tracking_login(config: PipelineConfig) -> dict[str, str]:
 
 
 def _named_uri(config: PipelineConfig) -> str:
-    return located_uri(os.environ.get("MLFLOW_TRACKING_URI") or filled_in(config.register_.tracking_uri, _not_set))
+    return located_uri(os.environ.get("MLFLOW_TRACKING_URI") or with_values(config.register_.tracking_uri, _not_set))
 
 
 def _not_set(name: str) -> RegistryError:

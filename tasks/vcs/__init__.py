@@ -1,1 +1,1 @@
-"""The doors to git and DVC."""
+"""All access to git and DVC goes through this package."""

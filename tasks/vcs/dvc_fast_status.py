@@ -1,5 +1,5 @@
-"""Is every file as it was when DVC last found the stages up to date? By `stat` alone: DVC itself looks at ten thousand batches
-for seconds. What was seen is kept in .strop/clean.json; losing it loses nothing.
+"""Whether every file is unchanged since DVC last reported the stages up to date. Uses `stat` only: `dvc status` needs seconds for
+ten thousand batches. The digest is cached in .strop/clean.json, which may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from tasks.vcs.dvc_files import parse_yaml
 from tasks.vcs.dvc_repo import damaged_record
 
 IGNORED = {"__pycache__"}
-"""As .dvcignore says."""
+"""As in .dvcignore."""
 
 
-def stamp() -> str:
-    """A digest of the place, size, inode and time of every file that a stage reads or makes, and of DVC's own."""
+def stat_digest() -> str:
+    """A digest of path, size, inode and mtime of every file that a stage reads or writes, and of DVC's own files."""
     hasher = hashlib.sha256()
-    for path in sorted({*_named(), str(paths.DVC_YAML), str(paths.DVC_LOCK), str(paths.RAW_DVC), str(paths.PARAMS)}):
+    for path in sorted(
+        {*_stage_paths(), str(paths.DVC_YAML), str(paths.DVC_LOCK), str(paths.RAW_DVC), str(paths.PARAMS)}
+    ):
         for name, status in _files(path):
             hasher.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
         hasher.update(b"\n")
@@ -28,19 +30,19 @@ def stamp() -> str:
 
 
 def is_unchanged() -> bool:
-    """Whether the files are those that `remember` saw."""
+    """Whether the files are the same as when `save_clean_digest` was called."""
     try:
-        return paths.CLEAN.read_text(encoding="utf-8") == stamp()
+        return paths.CLEAN.read_text(encoding="utf-8") == stat_digest()
     except (OSError, UnicodeDecodeError):
         return False
 
 
-def remember(seen: str) -> None:
-    """Keeps a stamp that was taken before DVC found everything up to date."""
-    write_text(paths.CLEAN, seen)
+def save_clean_digest(digest: str) -> None:
+    """Stores a `stat_digest` that was computed before DVC reported everything up to date."""
+    write_text(paths.CLEAN, digest)
 
 
-def _named() -> Iterator[str]:
+def _stage_paths() -> Iterator[str]:
     """Every dependency and output in dvc.yaml."""
     try:
         stages = parse_yaml(paths.DVC_YAML.read_bytes())["stages"]
@@ -51,13 +53,13 @@ def _named() -> Iterator[str]:
 
 
 def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The file, or every file below the folder, in order; none where nothing is there."""
+    """The file, or every file below the folder, in order; nothing if the path does not exist."""
     if not os.path.isdir(path):
         if os.path.exists(path):
             yield path, os.stat(path)
         return
     with os.scandir(path) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
+        for entry in sorted(entries, key=lambda item: item.name):
             if entry.name in IGNORED:
                 continue
             if entry.is_dir():

@@ -1,4 +1,4 @@
-"""Reading YAML of DVC's (dvc.yaml, dvc.lock, *.dvc): what is no such file is a ValueError with its reason in one line."""
+"""Parses DVC's YAML files (dvc.yaml, dvc.lock, *.dvc). A file that cannot be parsed raises ValueError with a one-line reason."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tasks.runtime.files import is_conflict
 
 
 def parse_yaml(content: bytes) -> dict[str, Any]:
-    """The mapping that a file holds.
+    """The mapping in a file.
 
     Raises:
-        ValueError: it holds none, or an unresolved conflict of git.
+        ValueError: the file has no mapping, or has an unresolved merge conflict.
     """
     if is_conflict(content):
-        raise ValueError("an unresolved conflict of git")
+        raise ValueError("unresolved merge conflict")
     if not content.strip():
         raise ValueError("empty")
     try:
@@ -23,5 +23,5 @@ def parse_yaml(content: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(" ".join(str(error).removeprefix("not readable as YAML: ").split())[:200]) from error
     if not isinstance(document, dict):
-        raise ValueError("no mapping")
+        raise ValueError("not a mapping")
     return document

@@ -1,9 +1,9 @@
-"""The door to DVC: add the raw batches, reproduce a stage, ask what is out of date, push.
+"""DVC commands: add the raw batches, reproduce a stage, list what is out of date, push.
 
     add_raw()
     ran = reproduce("finetune")        # False: it was up to date, or came from DVC's run cache
 
-DVC's own chatter is kept quiet; a stage's output passes through.
+DVC's own messages are suppressed; a stage's output is not.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.errors import VersioningError
 from tasks.runtime.files import md5_of
-from tasks.runtime.redaction.tool_configs import written_secret
+from tasks.runtime.redaction.tool_configs import first_secret
 from tasks.vcs.dvc_fast_status import is_unchanged
 from tasks.vcs.dvc_outputs import dataset_version, output_hashes
-from tasks.vcs.dvc_repo import default_remote, reaching, with_repo
+from tasks.vcs.dvc_repo import default_remote, with_remote_errors, with_repo
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -32,7 +32,7 @@ LOCAL_ONLY = "local only"
 
 
 def add_raw() -> None:
-    """Puts data/raw under DVC as it now is (data/raw.dvc)."""
+    """Adds data/raw to DVC in its present state (data/raw.dvc)."""
     with_repo(lambda repo: repo.add([str(paths.RAW)]), "dvc add data/raw")
 
 
@@ -42,12 +42,12 @@ def reproduce(stage: str) -> bool:
     Waits while another process works on the same files.
 
     Raises:
-        VersioningError: the stage failed (its own line was printed), or another process did not end in ten minutes.
+        VersioningError: the stage failed (it printed its own message), or another process held DVC's lock for ten minutes.
     """
 
     def work(repo: Repo) -> None:
-        _check_what_comes_back(repo)
-        _check_what_is_missing(repo, stage)
+        _check_run_cache(repo)
+        _check_missing_outputs(repo, stage)
         repo.reproduce(targets=[stage], single_item=True)
 
     with _first_on_path(), _watching_runs() as ran:
@@ -56,33 +56,32 @@ def reproduce(stage: str) -> bool:
 
 
 def changed_stages(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
-    """Each stage (and .dvc file) that is out of date, and what changed, such as `data/raw (modified)`."""
-    found = with_repo(lambda repo: repo.status(), "dvc status")
-    changed = {name: _what_changed(entries, ignoring) for name, entries in found.items()}
-    return {name: what for name, what in changed.items() if what}
+    """Each stage (and .dvc file) that is out of date, and its changes, such as `data/raw (modified)`."""
+    statuses = with_repo(lambda repo: repo.status(), "dvc status")
+    changed = {name: _changes(entries, ignoring) for name, entries in statuses.items()}
+    return {name: changes for name, changes in changed.items() if changes}
 
 
 def changed_inputs(ignoring: set[str] | frozenset[str] = frozenset()) -> dict[str, list[str]]:
-    """As `changed_stages`, but only what comes from outside: data, parameters and code, not what another stage makes.
+    """As `changed_stages`, but only external inputs: data, parameters and code, not the outputs of other stages.
 
-    An output that was deleted or not made yet is no news from the world.
+    A deleted or missing output is not a change of the inputs.
     """
-    found = with_repo(
-        lambda repo: (repo.status(), {str(out) for s in repo.index.stages for out in _made(s)}), "dvc status"
+    statuses, outputs = with_repo(
+        lambda repo: (repo.status(), {str(out) for s in repo.index.stages for out in _outputs(s)}), "dvc status"
     )
-    statuses, made = found
     changed = {}
     for name, entries in statuses.items():
-        if what := _what_changed(entries, {*ignoring, *made}):
-            changed[name] = what
+        if changes := _changes(entries, {*ignoring, *outputs}):
+            changed[name] = changes
     return changed
 
 
 def is_clean() -> bool:
-    """Whether every stage is up to date: `dvc status` has nothing to say.
+    """Whether every stage is up to date, by `dvc status`.
 
     Raises:
-        VersioningError: DVC's own files are damaged; it takes some of them for empty ones.
+        VersioningError: DVC's own files are damaged; DVC reads some damaged files as empty ones.
     """
     if not paths.DVC_LOCK.exists() or not paths.RAW_DVC.exists():
         return False
@@ -91,55 +90,55 @@ def is_clean() -> bool:
 
 
 def unrecorded_dataset() -> str | None:
-    """DVC's hash of data/curated, where dvc.lock names another dataset or none: a stage was run by hand, or a file was changed.
+    """DVC's hash of data/curated if it differs from dvc.lock: a stage was run by hand, or a file was changed.
 
-    None where it is the one of dvc.lock, or nothing lies there. A folder that is as DVC last saw it is not read.
+    None if it is the dataset in dvc.lock, or if there is none. A folder that did not change since the last check is not read.
     """
     if is_unchanged() or not paths.CURATED.is_dir() or not any(paths.CURATED.iterdir()):
         return None
 
-    def look(repo: Repo) -> str | None:
+    def hash_of_dataset(repo: Repo) -> str | None:
         (out,) = repo.find_outs_by_path(str(paths.CURATED))
-        found: str | None = out.get_hash().value
-        return found
+        value: str | None = out.get_hash().value
+        return value
 
-    found = with_repo(look, "dvc status")
-    return None if found == dataset_version() else found
+    current = with_repo(hash_of_dataset, "dvc status")
+    return None if current == dataset_version() else current
 
 
 def remote_name() -> str:
-    """The DVC remote that versions are pushed to, by name and address, or `local only`."""
+    """Name and address of the DVC remote that versions are pushed to, or `local only`."""
     return with_repo(default_remote, "dvc remote list") or LOCAL_ONLY
 
 
 def require_private_secrets() -> None:
-    """Nothing in .dvc/config, which git keeps and every version's commit holds, is a secret.
+    """Checks that .dvc/config, which is in git and in the commit of every version, has no secret.
 
     Raises:
-        VersioningError: a remote's password or key is in it.
+        VersioningError: the password or key of a remote is in it.
     """
-    if (found := written_secret(paths.DVC_CONFIG)) is not None:
-        section, key = found
+    if (secret := first_secret(paths.DVC_CONFIG)) is not None:
+        section, key = secret
         name = section.partition(" ")[2].strip("\"'") or "NAME"
-        fix = f"Put it where git does not look: dvc remote modify --local {name} {key} VALUE, and remove it from there"
+        fix = f"Store it outside git: dvc remote modify --local {name} {key} VALUE, and remove it from .dvc/config"
         raise VersioningError(f"`{key}` of remote `{name}` is a secret", where=str(paths.DVC_CONFIG), fix=fix)
 
 
 def push() -> str:
-    """Pushes every output to the DVC remote: "pushed", or "local only" where no remote is set.
+    """Pushes every output to the DVC remote. Returns "pushed", or "local only" if no remote is set.
 
     Raises:
-        VersioningError: the remote cannot be reached or refused.
+        VersioningError: the remote cannot be reached, or rejects the push.
     """
     if remote_name() == LOCAL_ONLY:
         return LOCAL_ONLY
-    with_repo(lambda repo: reaching(repo, repo.push), "dvc push")
+    with_repo(lambda repo: with_remote_errors(repo, repo.push), "dvc push")
     return "pushed"
 
 
-def _check_what_comes_back(repo: Repo) -> None:
-    """Outputs that come from the run cache are read first: they may be hard links of files that somebody edited in place. An object
-    that is not what its name says is removed, and the stage runs."""
+def _check_run_cache(repo: Repo) -> None:
+    """Verifies outputs in the run cache before they are restored: they may be hard links of files edited in place. An object
+    whose content does not match its hash is removed, and the stage runs."""
     load = repo.stage_cache._load
 
     def load_checked(stage: Any) -> Any:
@@ -152,49 +151,49 @@ def _check_what_comes_back(repo: Repo) -> None:
     repo.stage_cache._load = load_checked
 
 
-def _check_what_is_missing(repo: Repo, stage: str) -> None:
-    """The same for outputs that are not there: they come back from the cache by what dvc.lock says."""
-    for each in repo.stage.collect(stage):
-        for out in each.outs:
+def _check_missing_outputs(repo: Repo, stage: str) -> None:
+    """The same for missing outputs, which DVC restores from the cache by their hashes in dvc.lock."""
+    for dvc_stage in repo.stage.collect(stage):
+        for out in dvc_stage.outs:
             if not out.exists and out.hash_info and out.hash_info.value:
                 _remove_damaged(repo, out.hash_info.value)
 
 
 def _remove_damaged(repo: Repo, digest: str) -> None:
     odb = repo.cache.local
-    place = Path(odb.oid_to_path(digest))
-    if not place.exists():
+    path = Path(odb.oid_to_path(digest))
+    if not path.exists():
         return
-    if md5_of(place) != digest.removesuffix(".dir"):
-        place.unlink()
+    if md5_of(path) != digest.removesuffix(".dir"):
+        path.unlink()
     elif digest.endswith(".dir"):
-        for entry in json.loads(place.read_bytes()):
+        for entry in json.loads(path.read_bytes()):
             _remove_damaged(repo, entry["md5"])
 
 
-def _made(stage: Any) -> list[Any]:
-    """What a stage of dvc.yaml makes; a .dvc file makes nothing."""
+def _outputs(stage: Any) -> list[Any]:
+    """The outputs of a stage of dvc.yaml; none for a .dvc file."""
     return [] if stage.is_data_source else list(stage.outs)
 
 
-def _what_changed(entries: list[Any], ignoring: set[str] | frozenset[str]) -> list[str]:
-    told = []
+def _changes(entries: list[Any], ignoring: set[str] | frozenset[str]) -> list[str]:
+    changes = []
     for entry in entries:
         if isinstance(entry, str):
-            told.append(entry)  # "changed command", "always changed"
+            changes.append(entry)  # "changed command", "always changed"
             continue
-        for changes in entry.values():
-            for name, state in changes.items():
+        for states in entry.values():
+            for name, state in states.items():
                 if isinstance(state, dict):  # parameters: {"params.yaml": {"finetune.lora": "modified"}}
-                    told += [f"{name}:{key} ({how})" for key, how in state.items() if key not in ignoring]
+                    changes += [f"{name}:{key} ({change})" for key, change in state.items() if key not in ignoring]
                 elif name not in ignoring:
-                    told.append(f"{name} ({state})")
-    return told
+                    changes.append(f"{name} ({state})")
+    return changes
 
 
 @contextlib.contextmanager
 def _first_on_path() -> Iterator[None]:
-    """`python` in dvc.yaml is the Python that runs us, whether or not its environment was activated."""
+    """Makes `python` in dvc.yaml the Python of this process, also where its environment is not activated."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
     try:
@@ -205,8 +204,8 @@ def _first_on_path() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watching_runs() -> Iterator[list[str]]:
-    """Collects what DVC says when it really runs a command: it returns the same for a stage from its run cache."""
-    import dvc.stage.run  # makes the logger
+    """Collects DVC's log records of commands that it runs: its return value is the same for a stage restored from the run cache."""
+    import dvc.stage.run  # creates the logger
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

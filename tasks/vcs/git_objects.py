@@ -1,10 +1,10 @@
-"""Git's objects, read by one process for any number of them, each hashed again: what git gives is not taken on trust.
+"""Reads git objects through one process for any number of them, and verifies the hash of every object.
 
     with Objects() as objects:
         commit = objects.commit("refs/tags/tiny@v3")
         receipt = objects.find(f"{commit.oid}:data/reports/receipt.json")
 
-git itself looks at the hash of an object only in `git fsck`: a loose object that was rewritten in place is read as it is.
+git itself verifies hashes only in `git fsck`: it returns a loose object that was rewritten in place.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pathlib import PurePosixPath
 from tasks.errors import GitError
 from tasks.vcs import git
 
-AT_ONCE = 256
-"""So many names are written before answers are read: both pipes hold them, or the two would wait for each other."""
+BATCH_SIZE = 256
+"""Names written before replies are read. Both pipes must have room for them, or the two processes would deadlock."""
 LINK = "120000"
 """The mode of a symbolic link in a tree."""
 
 
 class ObjectDamaged(GitError):
-    """An object is missing, cannot be read, or is not what its name is the hash of."""
+    """An object is missing, cannot be read, or does not match its id."""
 
     def __init__(self, name: str, what: str = "is missing or damaged") -> None:
         self.name = name
@@ -55,11 +55,11 @@ class TreeFile:
 
 
 class Objects:
-    """A context in which objects are read; the process that reads them starts when the first one is needed."""
+    """A context manager that reads objects; its process starts with the first read."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._ahead: dict[str, GitObject] = {}
+        self._prefetched: dict[str, GitObject] = {}
 
     def __enter__(self) -> Objects:
         return self
@@ -68,41 +68,41 @@ class Objects:
         self._close()
 
     def find(self, name: str) -> GitObject | None:
-        """The object of that name (an object's id, a ref, `commit:path`); None where git knows none.
+        """The object of a name (an object id, a ref, `commit:path`); None if it does not exist.
 
         Raises:
-            ObjectDamaged: git cannot read it, or its bytes are not what its id is the hash of.
+            ObjectDamaged: git cannot read it, or its content does not match its id.
         """
-        if name in self._ahead:
-            return self._ahead.pop(name)
+        if name in self._prefetched:
+            return self._prefetched.pop(name)
         try:
             self._request([name])
         except OSError:
             self._close()
             raise ObjectDamaged(name) from None
-        return self._answer(name)
+        return self._reply(name)
 
     def read_ahead(self, names: list[str]) -> None:
-        """Reads many objects in a few turns; what cannot be read is left to `find`, which names it."""
-        for start in range(0, len(names), AT_ONCE):
-            batch = names[start : start + AT_ONCE]
+        """Reads many objects in a few round trips. Objects that cannot be read are left to `find`, which raises."""
+        for start in range(0, len(names), BATCH_SIZE):
+            batch = names[start : start + BATCH_SIZE]
             try:
                 self._request(batch)
                 for name in batch:
-                    if result := self._answer(name):
-                        self._ahead[name] = result
+                    if result := self._reply(name):
+                        self._prefetched[name] = result
             except (OSError, ObjectDamaged):
                 self._close()
                 return
 
     def _request(self, names: list[str]) -> None:
-        process = self._opened()
+        process = self._open()
         assert process.stdin is not None
         process.stdin.write("".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape"))
         process.stdin.flush()
 
-    def _answer(self, name: str) -> GitObject | None:
-        process = self._opened()
+    def _reply(self, name: str) -> GitObject | None:
+        process = self._open()
         assert process.stdout is not None
         try:
             header = process.stdout.readline().decode("utf-8", "surrogateescape")
@@ -111,7 +111,7 @@ class Objects:
         fields = header.rsplit(" ", 2)
         if header.endswith((" missing\n", " ambiguous\n")):
             return None
-        if len(fields) != 3 or not fields[2].strip().isdecimal():  # git ended: it does on a corrupt object
+        if len(fields) != 3 or not fields[2].strip().isdecimal():  # git exits on a corrupt object
             self._close()
             raise ObjectDamaged(name)
         oid, kind, size = fields[0], fields[1], int(fields[2])
@@ -121,24 +121,24 @@ class Objects:
             raise ObjectDamaged(name)
         data = data[:-1]
         if object_id(kind, data, len(oid)) != oid:
-            raise ObjectDamaged(oid, "is not what its name is the hash of")
+            raise ObjectDamaged(oid, "does not match its id")
         return GitObject(oid, kind, data)
 
     def read(self, name: str, kind: str) -> GitObject:
-        """As `find`, of an object that must be there and be of that kind.
+        """As `find`, for an object that must exist and be of this kind.
 
         Raises:
-            ObjectDamaged: it is not.
+            ObjectDamaged: it is missing or of another kind.
         """
         result = self.find(name)
         if result is None or result.kind != kind:
             raise ObjectDamaged(
-                name, "is missing or damaged" if result is None else f"is no {kind}, but a {result.kind}"
+                name, "is missing or damaged" if result is None else f"is not a {kind}, but a {result.kind}"
             )
         return result
 
     def commit(self, name: str) -> Commit:
-        """The commit that a name stands for, through an annotated tag too. Raises ObjectDamaged where it cannot be read."""
+        """The commit of a name; annotated tags are resolved. Raises ObjectDamaged if it cannot be read."""
         result = self.find(name)
         while result is not None and result.kind == "tag":
             result = self.find(_headers(result.data)[0]["object"][0])
@@ -148,7 +148,7 @@ class Objects:
         return Commit(result.oid, headers["tree"][0], tuple(headers.get("parent", ())), message)
 
     def files(self, tree: str, prefix: str = "") -> Iterator[tuple[str, TreeFile]]:
-        """Every file of a tree by its path, submodules left out, in git's order. Raises ObjectDamaged."""
+        """(path, file) of every file of a tree, without submodules, in git's order. Raises ObjectDamaged."""
         data, at = self.read(tree, "tree").data, 0
         length = len(tree) // 2
         while at < len(data):
@@ -162,7 +162,7 @@ class Objects:
             elif mode != "160000":
                 yield path, TreeFile(mode, oid)
 
-    def _opened(self) -> subprocess.Popen[bytes]:
+    def _open(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._process = git.open_objects()
         return self._process
@@ -178,24 +178,24 @@ class Objects:
 
 
 def object_id(kind: str, data: bytes, length: int = 40) -> str:
-    """git's name of an object, by SHA-1 or, where names are 64 characters long, by SHA-256."""
+    """git's id of an object: SHA-1, or SHA-256 if ids have 64 characters."""
     digest = hashlib.sha256 if length == 64 else hashlib.sha1
     return digest(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
 
 
 def remedy(name: str) -> str:
-    """How a damaged object is brought back. git fetches no object that it has a file of, and none that it believes it has."""
+    """How to restore a damaged object. git does not fetch an object if it has its file, or believes that it has it."""
     is_id = len(name) in (40, 64) and all(character in "0123456789abcdef" for character in name)
     remove = f"rm -f .git/objects/{name[:2]}/{name[2:]}; " if is_id else ""
     return f"Fetch it from a remote or a clone: {remove}git fetch --refetch origin --tags 'refs/strop/*:refs/strop/*'"
 
 
 def _headers(data: bytes) -> tuple[dict[str, list[str]], str]:
-    """The headers of a commit or tag, each with its values in order, and the message."""
+    """The headers of a commit or tag (header → values in order), and the message."""
     head, _, message = data.decode("utf-8", "surrogateescape").partition("\n\n")
     headers: dict[str, list[str]] = {}
     for line in head.split("\n"):
         name, _, value = line.partition(" ")
-        if name:  # a signature goes on over lines that begin with a space
+        if name:  # lines of a signature begin with a space
             headers.setdefault(name, []).append(value)
     return headers, message

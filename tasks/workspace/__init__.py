@@ -1,1 +1,1 @@
-"""The folder that a run works in: a copy of its inputs, and links to everything else."""
+"""The folder of a run: a copy of its inputs, and links to all other files."""

@@ -1,11 +1,11 @@
-"""Makes the folder that a run works in: a copy of its inputs, links to everything else.
+"""Creates the folder of a run: a copy of its inputs, and links to all other files.
 
     begin()                     # in the project
     take_collected()            # in the run's folder, after the sources were collected
-    hand_over("curate")         # in the run's folder, after a stage: people look at the project
+    hand_over("curate")         # in the run's folder, after a stage: copies its outputs to the project
 
-Inputs are copied byte for byte, and only where they changed. Outputs are hard links of the project's. Other files that git does not
-track, such as inbox/ or .venv/, are the project's own, by a symbolic link (docs/decisions/0017-a-run-works-on-a-snapshot.md).
+Inputs are copied byte for byte if they changed. Outputs are hard links to the project's files. Other files that git does not track,
+such as inbox/ or .venv/, are symbolic links to the project's (docs/decisions/0017-a-run-works-on-a-snapshot.md).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from tasks.runtime.run_origin import MARK, Snapshot, current_snapshot
 from tasks.state.decisions import begin_decisions, read_decisions
 from tasks.vcs import git
 from tasks.vcs.dvc_repo import share_hashes
-from tasks.workspace.copy_inputs import MOST_TRIES, copied_names, copy_inputs, link_the_rest, remove_others
+from tasks.workspace.copy_inputs import MAX_TRIES, copied_names, copy_inputs, link_the_rest, remove_others
 from tasks.workspace.inputs import Inputs, outputs_of, state_files, write_tree
 
 REPORTS_OF_RUNS = (paths.RECEIPT, paths.SEARCH_PLOTS, paths.DRIFT, paths.DRIFT_PLOT, paths.SUMMARY)
-"""What a run writes beside the outputs of stages."""
+"""Reports of a run that are not outputs of stages."""
 
 
 def begin() -> Path:
-    """Takes the snapshot of the project in which the process works; returns the folder to work in.
+    """Takes a snapshot of the project in the working directory; returns the folder of the run.
 
     Raises:
         GitError: there is no git repository, or it has no commit.
@@ -41,7 +41,7 @@ def begin() -> Path:
     root, work = Path.cwd(), paths.WORK.absolute()
     work.mkdir(parents=True, exist_ok=True)
     (work / MARK).unlink(missing_ok=True)
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         commit = git.head_commit()
         inputs, in_tree = copy_inputs(work)
         if git.head_commit() == commit:
@@ -56,21 +56,21 @@ def begin() -> Path:
     snapshot = Snapshot(str(root), commit, tree, inputs.left_out, inputs.made, began)
     git.keep_tree(tree, snapshot.commit)
     write_text(work / MARK, json.dumps(asdict(snapshot)))
-    _share(root, work, outputs, began)  # DVC looks at the mark
+    _share(root, work, outputs, began)  # DVC needs the origin file
     return work
 
 
 def take_collected() -> None:
-    """After the sources were collected: takes over the raw rows, the pinned base, and the decisions that the sources made."""
-    snapshot = _here()
+    """After the sources were collected: takes over the raw rows, the pinned base, and the decisions made by sources."""
+    snapshot = _current()
     root = Path(snapshot.project)
     for path in (paths.RAW_DVC, paths.BASE):
         _copy(root / path, path)
     _share(root, Path.cwd(), [paths.RAW.as_posix()], snapshot.began)
     begin_decisions()
-    known = set(read_decisions())
+    existing = set(read_decisions())
     for decision in read_decisions(root / paths.DECISIONS):
-        if decision.who.startswith("source ") and decision not in known:
+        if decision.who.startswith("source ") and decision not in existing:
             append_line(paths.DECISIONS, asdict(decision))
     inputs = Inputs(tuple(sorted({*copied_names(root), str(paths.DECISIONS)})), snapshot.made, snapshot.left_out)
     tree = write_tree(inputs, Path.cwd())
@@ -79,44 +79,44 @@ def take_collected() -> None:
 
 
 def hand_over(stage: str | None = None) -> None:
-    """Gives the project what a stage made, and the reports.
+    """Copies the outputs of a stage, and the reports, to the project.
 
-    dvc.lock comes last: a kill leaves at most outputs that it does not name, which the next run takes from DVC's cache.
+    dvc.lock is last: after a kill there are at most outputs that it does not list, which the next run restores from DVC's cache.
     """
-    snapshot = _here()
+    snapshot = _current()
     root = Path(snapshot.project)
     if stage is not None:
-        made = set(outputs_of(paths.DVC_YAML, stage))
-        _share(Path.cwd(), root, [name for name in _outputs(Path()) if name in made], snapshot.began)
-    copy_all(paths.REPORTS, root / paths.REPORTS, but=_of_others(root / paths.REPORTS))
+        outputs = set(outputs_of(paths.DVC_YAML, stage))
+        _share(Path.cwd(), root, [name for name in _outputs(Path()) if name in outputs], snapshot.began)
+    copy_all(paths.REPORTS, root / paths.REPORTS, keep=_reports_of_users(root / paths.REPORTS))
     for path in (paths.ROUND, paths.START, paths.DVC_LOCK):
         if path.exists():
             _copy(path, root / path)
 
 
-def _here() -> Snapshot:
+def _current() -> Snapshot:
     snapshot = current_snapshot()
     assert snapshot is not None, "not in the folder of a run"
     return snapshot
 
 
 def _outputs(folder: Path) -> list[str]:
-    """What runs make: outputs of stages, raw rows, reports."""
+    """The paths that runs write: outputs of stages, raw rows, reports."""
     return sorted({*outputs_of(folder / paths.DVC_YAML), paths.RAW.as_posix(), paths.REPORTS.as_posix()})
 
 
 def _share(source: Path, target: Path, names: Iterable[str], began: int) -> None:
-    """Links outputs, and lets DVC know the hashes that it knows of them already. Reports are copied: they are small."""
+    """Links outputs, and copies DVC's cached hashes of them. Reports are not linked: they are small, and are copied."""
     linked: list[str] = []
     for name in names:
         if Path(name) != paths.REPORTS and paths.REPORTS not in Path(name).parents:
-            linked += [f"{name}/{each}" if each else name for each in link_all(source / name, target / name)]
+            linked += [f"{name}/{inner}" if inner else name for inner in link_all(source / name, target / name)]
     if linked:
         share_hashes(source, target, linked, began)
 
 
-def _of_others(reports: Path) -> Collection[str]:
-    """Reports in the project that no run writes, by name."""
+def _reports_of_users(reports: Path) -> Collection[str]:
+    """Names of the reports in the project that no run writes."""
     runs = {path.relative_to(paths.REPORTS).parts[0] for path in REPORTS_OF_RUNS}
     for name in outputs_of(paths.DVC_YAML):
         if paths.REPORTS in Path(name).parents:
@@ -125,7 +125,7 @@ def _of_others(reports: Path) -> Collection[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A file, copied if it is another; removed where there is none."""
+    """Copies a file if it differs; removes the target if there is no source."""
     if not source.exists():
         target.unlink(missing_ok=True)
     elif not target.is_file() or source.read_bytes() != target.read_bytes():

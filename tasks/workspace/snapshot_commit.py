@@ -1,9 +1,9 @@
-"""A commit made beside the user's branch: all that a version needs, to be rebuilt from its tag.
+"""Creates a snapshot commit outside the user's branch: everything that is needed to rebuild a version from its tag.
 
-    made = commit_beside("tiny: candidate 4f2a", {"data/reports/receipt.json"})
+    snapshot = make_snapshot_commit("tiny: candidate 4f2a", {"data/reports/receipt.json"})
 
-It holds the snapshot that the run works on (outside of a run: the inputs as they are now), and what the run made. The user's HEAD,
-index and files are never touched, no hook runs.
+It has the snapshot of the run (outside a run: the present inputs), and the files that the run wrote. The user's HEAD, index and
+files are never changed, and no hook runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tasks.workspace.inputs import list_inputs, state_files, tree_with, write_tr
 
 
 @dataclass(frozen=True)
-class BesideCommit:
+class SnapshotCommit:
     commit: str
     left_out: list[str]
-    """Untracked files that it does not hold."""
+    """Untracked files that are not in it."""
 
 
 def snapshot_now() -> Snapshot:
-    """The snapshot that the process works on; where it works in the project itself, one of the inputs as they are now."""
+    """The snapshot that the process works on; in the project itself, a new one of the present inputs."""
     if (snapshot := current_snapshot()) is not None:
         return snapshot
     inputs = list_inputs()
@@ -33,9 +33,9 @@ def snapshot_now() -> Snapshot:
     return Snapshot(str(root), head_commit(), write_tree(inputs, root), inputs.left_out, inputs.made, 0)
 
 
-def commit_beside(message: str, extra: Iterable[Path] = ()) -> BesideCommit:
-    """The snapshot, what git tracks of what runs make, what a rebuild needs, and `extra`, as a child of the user's commit."""
+def make_snapshot_commit(message: str, extra: Iterable[Path] = ()) -> SnapshotCommit:
+    """A child of the user's commit with the snapshot, tracked files written by runs, files needed for a rebuild, and `extra`."""
     snapshot = snapshot_now()
-    made = {*(Path(name) for name in snapshot.made), *state_files(), *extra}
-    tree = tree_with(snapshot.tree, sorted(made))
-    return BesideCommit(make_commit(tree, message, parent=snapshot.commit), list(snapshot.left_out))
+    files = {*(Path(name) for name in snapshot.made), *state_files(), *extra}
+    tree = tree_with(snapshot.tree, sorted(files))
+    return SnapshotCommit(make_commit(tree, message, parent=snapshot.commit), list(snapshot.left_out))

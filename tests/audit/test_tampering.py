@@ -313,7 +313,7 @@ def test_a_blob_that_was_rewritten_in_place_is_named(world: Path) -> None:
         assert user("show", "tiny@v1:data/round.json").count('"looks": 9'), "git itself does not notice"
         detail = broken(1, "inputs")["inputs"]
         assert "data/round.json" in detail
-        assert "is not what its name is the hash of" in detail
+        assert "does not match its id" in detail
 
 
 # MLflow's copies

@@ -303,7 +303,7 @@ def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys:
     assert main.run(["rows", "why", ids[0]]) == 0
     assert "was erased" in capsys.readouterr().out
     assert main.run(["rows", "forget", "--erase"]) == 0
-    assert "No erasure was cut short" in capsys.readouterr().out
+    assert "No erasure was interrupted" in capsys.readouterr().out
 
 
 def test_a_reason_is_asked_for_before_anything_is_erased(world: Path, capsys: Any) -> None:
@@ -376,5 +376,5 @@ def test_a_dry_run_finishes_nothing(world: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(KeyboardInterrupt):
             erase(ids_of(SECRET), why="asked to")
     assert main.run(["rows", "forget", "--erase", "--dry-run"]) == 0
-    assert "was cut short" in capsys.readouterr().out
+    assert "was interrupted" in capsys.readouterr().out
     assert files_with(SECRET, paths.RAW)

@@ -209,7 +209,7 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
 
     first, loads = outputs(), itertools.cycle([1.0, 0.0, 0.0])
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(threads, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(threads, "CHECK_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(threads, "read_limits", lambda: Limits(2, None, None))
     monkeypatch.setattr(threads.LoadMeter, "read", lambda _: Load(next(loads)))
     shutil.rmtree(paths.PREDICTION_CACHE)

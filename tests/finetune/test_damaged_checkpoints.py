@@ -144,7 +144,7 @@ def test_the_model_of_a_training_before_is_trained_again_where_it_is_damaged(
 def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/a").write_bytes(b"12345678")
-    assert damage_of(tmp_path) == "it was not finished"
+    assert damage_of(tmp_path) == "it is incomplete"
     seal(tmp_path)
     assert damage_of(tmp_path) == ""
     (tmp_path / "b").touch()

@@ -1,4 +1,4 @@
-"""A project with a secret in each place where one may be, and the search for them in everything that is written."""
+"""A project with a secret in every possible location, and a search for them in all written files."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ SECRETS = {
 }
 
 
-def _spellings() -> dict[str, set[bytes]]:
+def _encodings() -> dict[str, set[bytes]]:
     """A secret as it is, quoted for an address, and as a header of basic authentication carries it."""
-    found = {}
+    leaks_by_name = {}
     for name, secret in SECRETS.items():
         basic = base64.b64encode(f"me:{secret}".encode())
-        found[name] = {secret.encode(), urllib.parse.quote(secret, safe="").encode(), basic}
-    return found
+        leaks_by_name[name] = {secret.encode(), urllib.parse.quote(secret, safe="").encode(), basic}
+    return leaks_by_name
 
 
 def leaks(content: bytes) -> list[str]:
-    return [name for name, spellings in _spellings().items() if any(each in content for each in spellings)]
+    return [name for name, encodings in _encodings().items() if any(encoding in content for encoding in encodings)]
 
 
 def searched(*folders: Path) -> dict[str, list[str]]:
     """What leaked, by file: everything below the folders, and git's objects, unpacked; not where the secrets were put."""
     planted = {".dvc/config.local", ".git/config"}
-    found: dict[str, list[str]] = {}
+    leaks_by_name: dict[str, list[str]] = {}
     for folder in folders:
         for path in folder.rglob("*"):
             name = path.relative_to(folder).as_posix()
@@ -60,14 +60,14 @@ def searched(*folders: Path) -> dict[str, list[str]]:
             if path.suffix == ".parquet":
                 content += str(pq.read_table(path).to_pylist()).encode()
             if leaked := leaks(content):
-                found[str(path)] = leaked
+                leaks_by_name[str(path)] = leaked
         if (folder / ".git").is_dir():
             dumped = subprocess.run(
                 ["git", "cat-file", "--batch-all-objects", "--batch"], cwd=folder, capture_output=True, check=True
             )
             if leaked := leaks(dumped.stdout):
-                found["git"] = leaked
-    return found
+                leaks_by_name["git"] = leaked
+    return leaks_by_name
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def web() -> Iterator[Any]:
 
 @pytest.fixture
 def planted(tmp_path: Path, web: Any) -> tuple[Path, dict[str, str]]:
-    """A project with a secret in each place where one may be, and its environment."""
+    """A project with a secret in every possible location, and its environment."""
     root = make_toy_flow(tmp_path / "project")
     (root / ".dvc/config.local").write_text(
         f"[core]\n    remote = store\n['remote \"store\"']\n    url = ../../{SECRETS['remote']}/deep\n"

@@ -1,4 +1,4 @@
-"""The story of the demo on a tiny model: a batch with shuffled labels makes the gate refuse; with true labels it does not."""
+"""The demo's rounds on a tiny model: the gate refuses a batch with shuffled labels, and not the same batch with true labels."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
 
 
 @pytest.mark.parametrize("labels", [pytest.param("true", marks=pytest.mark.slow), "shuffled"])
-def test_the_gate_tells_a_bad_batch_from_a_good_one(
+def test_the_gate_refuses_a_bad_batch_and_not_a_good_one(
     labels: str, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shutil.copytree(served, tmp_path / "project", symlinks=True))

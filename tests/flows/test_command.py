@@ -1,4 +1,4 @@
-"""The command `strop`: what it prints, its exit codes, and that foreseen situations never end in a traceback."""
+"""The command `strop`: what it prints, its exit codes, and that expected errors cause no traceback."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_a_report_of_another_kind_is_one_line_in_status(configured: Path, strop:
     path.write_text("[1, 2]")
     code, out, err = strop("status")
     assert (code, out) == (1, "")
-    assert err == f"strop: {path}: damaged (no mapping). Remove it, then run again\n"
+    assert err == f"strop: {path}: damaged (not a mapping). Remove it, then run again\n"
 
 
-def test_a_damaged_note_of_what_was_clean_is_no_note(project: Path) -> None:
+def test_a_damaged_clean_digest_is_ignored(project: Path) -> None:
     from tasks.vcs.dvc_fast_status import is_unchanged
 
     paths.CLEAN.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def test_dvcs_files_are_parsed_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_yaml(b"stages: " + b"[" * 100_000)
 
 
-def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> None:
+def test_a_stage_started_by_another_python_reports_the_missing_environment() -> None:
     without_libraries = [sys.executable, "-S", "-m", "tasks", "curate"]
     done = subprocess.run(without_libraries, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -102,15 +102,15 @@ def test_a_stage_started_by_another_python_says_which_environment_it_lacks() -> 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_libraries_tell_their_developers_is_not_shown() -> None:
+def test_deprecation_warnings_of_libraries_are_not_shown() -> None:
     warns = "import warnings; from flows.cli import main; main.run = lambda *_, **__: warnings.warn('renamed', FutureWarning)"
     quiet = [sys.executable, "-c", f"{warns}; main.main()"]
-    asked = [sys.executable, "-W", "default", *quiet[1:]]
+    loud = [sys.executable, "-W", "default", *quiet[1:]]
     assert subprocess.run(quiet, capture_output=True, text=True, check=True).stderr == ""
-    assert "renamed" in subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+    assert "renamed" in subprocess.run(loud, capture_output=True, text=True, check=True).stderr
 
 
-def test_a_library_that_waits_for_ever_at_exit_does_not_keep_a_command_from_ending() -> None:
+def test_a_library_that_waits_forever_at_exit_does_not_block_a_command() -> None:
     waits = "import threading; from flows.cli import main; main.LAST_SECONDS = 0.5"
     waits += "; threading._register_atexit(threading.Event().wait)"
     done = subprocess.run(
@@ -134,7 +134,7 @@ def test_wrong_usage_exits_2(strop: Any, configured: Path) -> None:
     assert strop("promote", "1", "--force")[0] == 2
 
 
-def test_outside_a_project_it_says_where_and_what_to_do(
+def test_outside_a_project_the_error_has_where_and_fix(
     strop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_outside_a_project_it_says_where_and_what_to_do(
     assert "--project" in err
 
 
-def test_project_may_stand_anywhere_in_the_line(
+def test_the_project_option_may_be_anywhere_in_the_command_line(
     strop: Any, configured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for line in (["--project", str(configured), "config"], ["config", f"--project={configured}"]):
@@ -157,7 +157,7 @@ def test_project_may_stand_anywhere_in_the_line(
     assert "nowhere" in err
 
 
-def test_mistakes_in_params_are_told_before_anything_runs(strop: Any, configured: Path) -> None:
+def test_errors_in_params_are_reported_before_anything_runs(strop: Any, configured: Path) -> None:
     (configured / "params.yaml").write_text("base: {model: x}\nfinetune: {learning_rat: 1}\n")
     code, _, err = strop("run")
     assert code == 1
@@ -165,7 +165,7 @@ def test_mistakes_in_params_are_told_before_anything_runs(strop: Any, configured
     assert not (configured / "data/raw").exists()
 
 
-def test_doctor_finds_what_is_missing_and_says_how_to_mend_it(strop: Any, configured: Path) -> None:
+def test_doctor_reports_what_is_missing_with_a_fix(strop: Any, configured: Path) -> None:
     write_jsonl(configured / "inbox/news.jsonl", topic_records(3))
     code, out, _ = strop("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(out)["findings"]}
@@ -238,7 +238,7 @@ def test_a_batch_is_excluded_and_included_by_the_start_of_its_id(strop: Any, con
     )
     code, _, err = strop("data", "exclude", "ab")
     assert code == 1
-    assert "2 batches begin so" in err
+    assert "2 batches match" in err
     assert strop("data", "exclude", "ab12", "--why", "labels are shuffled")[0] == 0
     code, _, err = strop("data", "exclude", "ab12")
     assert code == 1
@@ -257,14 +257,14 @@ def test_a_source_is_read_again_under_its_present_settings(strop: Any, configure
     ingest_sources(load_config().ingest)
     add_raw()
     code, out, _ = strop("data", "reread", "news")
-    assert (code, "there is nothing to do" in out) == (0, True)
+    assert (code, "; nothing to do." in out) == (0, True)
     write_params(configured, params(tmp_path / "no-model", [SOURCE | {"family": "sentiment"}]))
-    told = json.loads(strop("data", "reread", "news", "--json")[1])
-    assert (told["rows"], told["changed"]) == (3, ["family topic → sentiment"])
+    result = json.loads(strop("data", "reread", "news", "--json")[1])
+    assert (result["rows"], result["changed"]) == (3, ["family topic → sentiment"])
     batches = json.loads(strop("data", "batches", "--json")[1])
     assert [batch["state"] for batch in batches] == ["excluded", "not validated yet"]
     assert [batch["unused"] for batch in batches] == [["score"], ["score"]]
-    assert told["batches"] == {batches[0]["batch"]: batches[1]["batch"]}
+    assert result["batches"] == {batches[0]["batch"]: batches[1]["batch"]}
     code, _, err = strop("data", "reread", "nwes")
     assert (code, "no such source" in err and "There are: news" in err) == (1, True)
 
@@ -297,7 +297,7 @@ def test_quarantine_shows_rows_with_their_reasons(strop: Any, configured: Path) 
     assert json.loads((configured / "data/decisions.jsonl").read_text())["what"] == "release"
 
 
-def test_asking_a_model_that_is_not_there_names_those_that_are(strop: Any, configured: Path) -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones(strop: Any, configured: Path) -> None:
     for to in ("champion", "7", "nobody"):
         code, _, err = strop("generate", "Hello", "--to", to)
         assert code == 1

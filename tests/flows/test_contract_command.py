@@ -1,4 +1,4 @@
-"""`strop contract suggest` looks at the data that are held, and writes a contract that accepts (almost) all of them."""
+"""`strop contract suggest` profiles the collected data, and writes a contract that accepts (almost) all of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def suggest(capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.fixture
-def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("params.yaml", "dvc.yaml"):
         Path(name).write_text("{}\n", encoding="utf-8")
@@ -60,7 +60,7 @@ def parsed(text: str) -> Any:
     return load_contract(path)
 
 
-def test_what_was_seen_becomes_bounds_and_comments(suggest: Any, held: None) -> None:
+def test_the_profile_becomes_limits_and_comments(suggest: Any, collected: None) -> None:
     out, err = suggest()
     families = parsed(out).families
     assert set(families) == {"topic", "qa"}
@@ -73,7 +73,7 @@ def test_what_was_seen_becomes_bounds_and_comments(suggest: Any, held: None) -> 
     assert set(families["qa"].scripts) == {"en", "zh"}
     assert families["qa"].labels is None
     assert families["qa"].unique_id
-    for told in (
+    for expected in (
         "# 61 records of news 61; 60 are rows",
         "# 1 are none: wrong_type",
         '- "sport" # 20',
@@ -81,21 +81,21 @@ def test_what_was_seen_becomes_bounds_and_comments(suggest: Any, held: None) -> 
         "# languages: en 50.0%, zh 50.0%",
         'nearly every input begins with "The "',
     ):
-        assert told in out
+        assert expected in out
     assert "topic: would refuse 1 of 61 records (wrong_type 1)" in err
     assert "qa: would refuse 1 of 400 records (encoding_damage 1)" in err
 
 
-def test_one_source_or_family_can_be_asked_for(suggest: Any, held: None) -> None:
+def test_one_source_or_family_can_be_selected(suggest: Any, collected: None) -> None:
     assert set(parsed(suggest("--source", "qa")[0]).families) == {"qa"}
     assert set(parsed(suggest("--family", "topic")[0]).families) == {"topic"}
-    with pytest.raises(DataError, match=r"no data of source kb are held\. There are data of: news, qa"):
+    with pytest.raises(DataError, match=r"no data of source kb\. Sources with data: news, qa"):
         suggest("--source", "kb")
     record_decision("exclude", next(b.batch for b in read_manifest() if b.source == "qa"), "doubtful")
     assert set(parsed(suggest()[0]).families) == {"topic"}
 
 
-def test_the_facts_are_there_as_json(suggest: Any, held: None) -> None:
+def test_the_facts_are_there_as_json(suggest: Any, collected: None) -> None:
     answer = json.loads(suggest("--json")[0])
     qa = answer["families"]["qa"]
     assert (qa["records"], qa["rows"], qa["damaged"], qa["own_ids"]) == (400, 400, 1, 400)
@@ -106,18 +106,18 @@ def test_the_facts_are_there_as_json(suggest: Any, held: None) -> None:
     assert set(parsed(answer["contract"]).families) == {"topic", "qa"}
 
 
-def test_it_is_written_to_a_new_file_and_never_over_one(suggest: Any, held: None) -> None:
+def test_it_is_written_to_a_new_file_and_never_over_one(suggest: Any, collected: None) -> None:
     out, err = suggest("--write", "data/contract/mine.yaml")
     assert out == ""
     assert "Written to data/contract/mine.yaml" in err
     assert set(load_contract(Path("data/contract")).families) == {"topic", "qa"}
     Path("data/contract/mine.yaml").write_text("families: {}  # mine\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: is there already, and is never written over"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: exists already, and is not overwritten"):
         suggest("--write", "data/contract/mine.yaml")
     assert "# mine" in Path("data/contract/mine.yaml").read_text(encoding="utf-8")
 
 
-def test_labels_and_patterns_of_any_characters_are_read_back(suggest: Any, held: None) -> None:
+def test_labels_and_patterns_of_any_characters_are_read_back(suggest: Any, collected: None) -> None:
     odd = ['a"b', "c: #d", "日\u2028本", "\\n", "👍\x07", "- x", "null"]
     records = [
         {"text": f'[问]: "{number * 7919 % 1000}" 多少？\u200b\x01', "label": odd[number % len(odd)]}
@@ -140,12 +140,12 @@ def test_labels_and_patterns_of_any_characters_are_read_back(suggest: Any, held:
     ],
 )
 def test_real_data_are_accepted_by_the_contract_that_they_suggest(
-    path: str, shape: str, columns: dict[str, str], most_refused: float, suggest: Any, held: None
+    path: str, shape: str, columns: dict[str, str], most_refused: float, suggest: Any, collected: None
 ) -> None:
     collect([{"name": "real", "path": str(real(path)), "shape": shape, "family": "real", "columns": columns}])
     answer = json.loads(suggest("--source", "real", "--json")[0])
-    found = answer["refused"]["real"]
-    assert found["records"] >= 400
-    assert found["refused"] <= most_refused * found["records"], found
+    counts = answer["refused"]["real"]
+    assert counts["records"] >= 400
+    assert counts["refused"] <= most_refused * counts["records"], counts
     if "banking" in path:
         assert len(answer["families"]["real"]["labels"]) == 77

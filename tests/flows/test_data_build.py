@@ -1,4 +1,4 @@
-"""`strop data build`: what it prints, what it writes, and that foreseen situations are told in a line."""
+"""`strop data build`: what it prints, what it writes, and its one-line errors."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def configure(
     write_params(root, {**sections, "build": {"recipes": list(recipes)}})
 
 
-def test_it_tells_what_was_made_what_was_refused_and_who_collects_it(strop: Any, project: Path) -> None:
+def test_it_reports_generated_and_refused_rows_and_the_collecting_source(strop: Any, project: Path) -> None:
     write_jsonl(project / "faq.jsonl", [*ENTRIES, {"question": "No answer?"}])
     configure(project, FAQ, sources=[SOURCE])
     code, out, _ = strop("data", "build")
     assert code == 0
-    assert "faq (records): 2 new rows made" in out
+    assert "faq (records): 2 new rows generated" in out
     assert "refused 1: missing field" in out
     assert "source made collects it" in out
     rows = [json.loads(line) for line in (project / "inbox/built/faq/0001.jsonl").read_text().splitlines()]
     assert [row["output"] for row in rows] == ["In Bern.", "九点。"]
     assert all(row["strop_synthetic"]["recipe"] == "faq" for row in rows)
-    assert "0 new rows made" in strop("data", "build")[1]
+    assert "0 new rows generated" in strop("data", "build")[1]
 
 
 def test_a_folder_that_no_source_collects_is_named_with_the_line_to_add(strop: Any, project: Path) -> None:
@@ -54,14 +54,14 @@ def test_json_holds_the_same_facts_and_a_dry_run_writes_nothing(project: Path) -
     configure(project, FAQ, {**FAQ, "name": "other"})
     line = [sys.executable, "-m", "flows.cli.main", "data", "build", "--recipe", "faq", "--dry-run", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    told = json.loads(done.stdout)
-    assert (told["dry_run"], len(told["recipes"])) == (True, 1)
+    result = json.loads(done.stdout)
+    assert (result["dry_run"], len(result["recipes"])) == (True, 1)
     assert "2/1,000 rows" in done.stderr, "progress goes to standard error"
-    assert (told["recipes"][0]["made"], told["recipes"][0]["new"], told["recipes"][0]["file"]) == (2, 2, None)
+    assert (result["recipes"][0]["made"], result["recipes"][0]["new"], result["recipes"][0]["file"]) == (2, 2, None)
     assert not (project / "inbox/built").exists()
 
 
-def test_an_endpoint_that_is_not_there_is_told_in_a_line(strop: Any, project: Path, monkeypatch: Any) -> None:
+def test_an_unreachable_endpoint_is_reported_in_one_line(strop: Any, project: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     seed = {"instruction": "Say something kind to me.", "instances": [{"input": "", "output": "You are kind."}]}
     write_jsonl(project / "seeds.jsonl", [seed, seed])
@@ -74,10 +74,10 @@ def test_an_endpoint_that_is_not_there_is_told_in_a_line(strop: Any, project: Pa
     assert "what was answered is kept" in err
     code, out, _ = strop("data", "build", "--dry-run")
     assert code == 0
-    assert "at least 8 answers would be asked for" in out
+    assert "at least 8 answers would be generated" in out
 
 
-def test_a_recipe_that_is_not_there_and_a_project_without_any_are_told(strop: Any, project: Path) -> None:
+def test_an_unknown_recipe_and_a_project_without_recipes_are_reported(strop: Any, project: Path) -> None:
     configure(project, FAQ)
     code, _, err = strop("data", "build", "--recipe", "faqs")
     assert code == 1

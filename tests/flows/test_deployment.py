@@ -1,4 +1,4 @@
-"""What a team deploys: prefect.yaml names flows that are there, and mlflow/ holds no Python and no other version."""
+"""A team's deployment: prefect.yaml refers to existing flows, and mlflow/ has no Python and no other version."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_the_servers_versions_are_those_of_constraints() -> None:
 def test_every_setting_of_the_team_is_in_the_example_and_used() -> None:
     compose = (REPOSITORY / "mlflow/compose.yaml").read_text()
     used = set(re.findall(r"\$\{([A-Z0-9_]+)", compose))
-    told = set(re.findall(r"^([A-Z0-9_]+)=", (REPOSITORY / "mlflow/team.env.example").read_text(), re.MULTILINE))
-    assert used == told
+    documented = set(re.findall(r"^([A-Z0-9_]+)=", (REPOSITORY / "mlflow/team.env.example").read_text(), re.MULTILINE))
+    assert used == documented
     assert set(_yaml("mlflow/compose.yaml")["services"]) == {"mlflow", "database", "s3"}
 
 
-def test_the_teams_server_listens_on_this_machine_until_told_and_its_secrets_are_in_no_address() -> None:
+def test_the_teams_server_listens_on_loopback_by_default_and_its_secrets_are_in_no_address() -> None:
     server = _yaml("mlflow/compose.yaml")["services"]["mlflow"]
     assert server["ports"] == ["${MLFLOW_BIND:-127.0.0.1}:5000:5000"]
     addresses = [
@@ -70,6 +70,6 @@ def test_the_flow_is_a_table_of_contents() -> None:
     source = (REPOSITORY / "flows/retrain.py").read_text()
     assert "try:" not in source
     rooms = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate", "register")
-    places = [re.search(rf"(\"{room}\"|\b{room}\(config)", source) for room in rooms]
-    assert all(places)
-    assert [p.start() for p in places if p] == sorted(p.start() for p in places if p)
+    matches = [re.search(rf"(\"{room}\"|\b{room}\(config)", source) for room in rooms]
+    assert all(matches)
+    assert [p.start() for p in matches if p] == sorted(p.start() for p in matches if p)

@@ -1,4 +1,4 @@
-"""The flow tells of drift: a first run has no champion to compare with, a second names what moved, a third has nothing to tell."""
+"""The flow reports drift: a first run has no champion to compare with, a second lists the shifts, a third has nothing to report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def records(count: int, start: int, answer: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_run_tells_what_moved_and_only_while_it_is_new(tmp_path: Path) -> None:
+def test_a_run_reports_drift_only_while_it_is_new(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     toy = (root / "toy.py").read_text()
     copying = '\ndef curate():\n    shutil.copytree("data/validated", "data/curated")\n'
@@ -45,9 +45,9 @@ def test_a_run_tells_what_moved_and_only_while_it_is_new(tmp_path: Path) -> None
     assert "No champion served before" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
 
     write_jsonl(root / "inbox/two.jsonl", records(60, 100, "体育"))
-    told = strop(root, "run")
-    assert "drift: from the data of v1" in told
-    assert "Drift from the data of version 1" in told
+    output = strop(root, "run")
+    assert "drift: from the data of v1" in output
+    assert "Drift from the data of version 1" in output
     written = (root / "data/reports/summary.md").read_text(encoding="utf-8")
     assert "体育 0.0% → 50.0%" in written
     assert (root / "data/reports/drift.svg").exists()

@@ -1,4 +1,4 @@
-"""The whole flow, by hand and on a schedule, and every command that asks the registry, on a real MLflow server with a login."""
+"""The whole flow, by hand and on a schedule, and every command that uses the registry, on a real MLflow server with a login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk fills up in mid-run, Prefect's database and DVC's cache with it: one line, soon, and the next run goes on."""
+"""A full disk during a run, also for Prefect's database and DVC's cache: one line, soon, and the next run continues."""
 
 from __future__ import annotations
 
@@ -43,15 +43,13 @@ AS_OUR_STAGES_DO = """
 try:
     globals()[sys.argv[1]]()
 except Exception as error:
-    from tasks.errors import told_by_disk
-    sys.exit(f"strop: {told_by_disk(error)}")
+    from tasks.errors import disk_message
+    sys.exit(f"strop: {disk_message(error)}")
 """
 """The toy's stages end as `python -m tasks` does where the disk is full."""
 
 
-def test_a_disk_that_fills_up_ends_the_run_in_one_line_and_the_next_run_goes_on(
-    tmp_path: Path, small_disk: Path
-) -> None:
+def test_a_full_disk_ends_the_run_in_one_line_and_the_next_run_continues(tmp_path: Path, small_disk: Path) -> None:
     root = small_disk / "project"
     shutil.copytree(make_toy_flow(tmp_path / "made"), root, symlinks=True)
     stages = (root / "toy.py").read_text()

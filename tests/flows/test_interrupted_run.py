@@ -28,7 +28,7 @@ def test_an_interrupted_run_leaves_no_process_and_the_next_completes(kind: signa
     assert any(command_line(child)[1:] == ["toy.py", "render"] for child in family)
     second = subprocess.run(command("run"), cwd=root, env=environment(), capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert "a run is going on already" in second.stderr
+    assert "a run is in progress already" in second.stderr
     process.send_signal(kind)
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err

@@ -44,14 +44,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def ours(project: Path) -> list[psutil.Process]:
     """Processes that work in the project, but for this one."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(project):
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return found
+    return processes
 
 
 def reached() -> int:

@@ -1,4 +1,4 @@
-"""Which values are known to be secrets, wherever they stand and however a library spells them."""
+"""The known secret values, in any location and in any encoding by a library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus, unquote
 import pytest
 
 from tasks.runtime.redaction.known import without_known
-from tasks.runtime.redaction.tool_configs import written_secret
+from tasks.runtime.redaction.tool_configs import first_secret
 
 SLASHED = "/bPxRfiCYEXAMPLEKEY+wJalrXUtnFEMI/K7MDENG"
 """A key may begin with a slash: one of 64 of AWS does."""
@@ -29,7 +29,7 @@ def test_a_secret_that_begins_with_a_slash_is_known_and_a_path_is_none(
     (project / ".dvc/config.local").write_text(config)
     assert SLASHED not in without_known(text)
     (project / ".dvc/config").write_text(config)
-    assert written_secret(project / ".dvc/config") == ('remote "a"', "secret_access_key")
+    assert first_secret(project / ".dvc/config") == ('remote "a"', "secret_access_key")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_a_password_that_was_not_escaped_in_an_address_is_known_whole(
     password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://li:{password}@proxy.example:3128")
-    told = without_known(f"Failed to parse: http://li:{password}@proxy.example:3128")
-    assert "hunter" not in told
-    assert "22ab" not in told
+    text = without_known(f"Failed to parse: http://li:{password}@proxy.example:3128")
+    assert "hunter" not in text
+    assert "22ab" not in text
 
 
 def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +97,8 @@ def test_what_looks_like_an_address_and_what_is_no_text_are_known_too(monkeypatc
     monkeypatch.setenv("HTTP_PROXY", "http://li:\udcff\udcfehunter@proxy:1")
     monkeypatch.setenv("A_CONNECTION_STRING", "AccountName=li;AccountKey=aGVsbG8=;x=y")
     monkeypatch.setenv("ALL_PROXY", "http://li:%61%62@proxy:1")
-    told = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
-    assert told == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"
+    text = without_known("hunter://22hunter \udcff\udcfehunter aGVsbG8= abc")
+    assert text == "${MY_PASSWORD} … ${A_CONNECTION_STRING} abc"
 
 
 def test_of_a_key_of_several_lines_each_is_known(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

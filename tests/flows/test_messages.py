@@ -1,4 +1,4 @@
-"""Messages that a new user stumbled over, each with its fix."""
+"""Messages that confused new users, each with its fix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_help_of_the_stages_lists_them_with_what_each_makes() -> None:
         [sys.executable, "-m", "tasks", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    for line in ("  curate     cleaned", "  gate       the verdict", "dvc repro STAGE", "strop run"):
+    for line in ("  curate     clean, ", "  gate       decide about promotion", "dvc repro STAGE", "strop run"):
         assert line in done.stdout
 
 
@@ -34,10 +34,10 @@ def test_the_doctor_finds_conflict_markers_in_dvc_lock(project: Path) -> None:
     write_params(project, params("x", []))
     subprocess.run(["git", "init", "-q"], check=True)
     paths.DVC_LOCK.write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\nstages: {a: 1}\n>>>>>>> other\n")
-    finding = examine._told("dvc", examine._dvc)
+    finding = examine._checked("dvc", examine._dvc)
     assert finding.state == "wrong"
-    assert "dvc.lock" in finding.told
-    assert finding.fix == "Remove it, then run again: what is unchanged comes from DVC's cache"
+    assert "dvc.lock" in finding.text
+    assert finding.fix == "Remove it, then run again: unchanged outputs are restored from DVC's cache"
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -54,10 +54,10 @@ def test_the_quarantine_shows_row_and_reason_at_any_width_beside_chinese_values(
     assert "encoding_damage" in text
     assert "duplicate" in text
     assert all(len(line) <= width for line in text.splitlines())
-    assert width < 140 or "an equal row came before" in text
+    assert width < 140 or "duplicate of an earlier row" in text
 
 
-def test_the_gate_says_which_rows_its_overall_score_leaves_out() -> None:
+def test_the_gate_reports_the_rows_that_its_overall_score_leaves_out() -> None:
     family = np.array(["qa"] * 40 + ["topic"] * 5)
     scores = PairedScores(family, np.zeros(45), np.ones(45), np.array(["b"] * 45))
     verdict = judge(scores, GateSettings(min_rows=20, bootstrap_samples=500), Round(None, 1, 0))
@@ -71,11 +71,11 @@ def test_data_diff_compares_the_newest_version_with_now(
     from tasks.lineage import diff, version_data
 
     write_params(project, params("x", []))
-    seen = []
+    calls = []
     monkeypatch.setattr(version_data, "registered_versions", lambda model: [1, 2])
-    monkeypatch.setattr(diff, "difference", lambda *given: seen.append(given) or diff.Difference(1, 2))
+    monkeypatch.setattr(diff, "difference", lambda *arguments: calls.append(arguments) or diff.Difference(1, 2))
     assert strop("data", "diff")[0] == 0
-    assert seen == [("tiny", "v2", "now")]
+    assert calls == [("tiny", "v2", "now")]
     monkeypatch.setattr(version_data, "registered_versions", lambda model: [])
     code, _, err = strop("data", "diff")
     assert (code, "no version yet" in err) == (1, True)

@@ -1,4 +1,4 @@
-"""A project that was moved, copied, or linked (a git worktree, a symbolic link): every tree answers, and none changes another."""
+"""A project that was moved, copied, or linked (a git worktree, a symbolic link): every copy works, and none changes another."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_linked_worktree_has_the_versions_of_the_main_one_and_changes_nothing_
     assert code == 0, out + err
 
 
-def test_a_copy_and_the_original_go_their_own_ways(main: Path, strop: Strop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_and_the_original_are_independent(main: Path, strop: Strop, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = shutil.copytree(main, main.parent / "copy", symlinks=True)
     before = registry_bytes(main)
     answers(copy, strop)

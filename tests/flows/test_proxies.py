@@ -1,4 +1,4 @@
-"""Servers on this machine are reached without the environment's proxies; everything else goes by them as before (case 21)."""
+"""Servers on this machine are accessed without proxies, other hosts through them (case 21)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.fixture
 def proxy() -> Iterator[tuple[str, list[str]]]:
     """A proxy's address, and what it was asked for."""
-    seen: list[str] = []
+    requests_seen: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append(self.path)
+            requests_seen.append(self.path)
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -49,7 +49,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", seen
+    yield f"http://127.0.0.1:{server.server_port}", requests_seen
     server.shutdown()
     server.server_close()
 
@@ -96,13 +96,13 @@ def test_an_environment_without_proxies_or_without_exceptions_stays_as_it_is() -
 def test_our_own_requests_reach_this_machine_directly_and_others_by_the_proxy(
     clean: pytest.MonkeyPatch, proxy: tuple[str, list[str]]
 ) -> None:
-    address, seen = proxy
+    address, requests_seen = proxy
     clean.setenv("http_proxy", "http://127.0.0.1:9")
     assert open_url(f"{address}/health", 5.0) == 200
-    assert seen == ["/health"]
+    assert requests_seen == ["/health"]
     clean.setenv("http_proxy", address)
     assert open_url("http://strop.invalid/x", 5.0) == 200
-    assert seen[1:] == ["http://strop.invalid/x"]
+    assert requests_seen[1:] == ["http://strop.invalid/x"]
     assert not is_loopback("http://[broken")
 
 

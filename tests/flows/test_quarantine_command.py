@@ -1,4 +1,4 @@
-"""Quarantine is a place to work: rows are found, taken away as a file, released into the next version, or dropped."""
+"""`strop quarantine`: rows are listed, exported, released into the next version, or dropped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line(number: int, reason: str, output: str = "好", **more: Any) -> dict[str
 
 
 @pytest.fixture
-def held(project: Path) -> list[dict[str, Any]]:
+def refused_rows(project: Path) -> list[dict[str, Any]]:
     """A project with rows in quarantine of both rooms."""
     write_params(project, params("no-model", []))
     torn = '{"instruction": "a"'
@@ -61,7 +61,7 @@ def held(project: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("options", "expected"),
     [
         ([], [2, 0, 1, 3, 4, 10, 11, 12]),  # the newest batch first
         (["--reason", "output_too_long"], [2, 1]),
@@ -71,62 +71,72 @@ def held(project: Path) -> list[dict[str, Any]]:
         (["--batch", "none"], []),
     ],
 )
-def test_rows_are_listed_by_what_is_asked(strop: Any, held: Any, asked: list[str], expected: list[int]) -> None:
-    listed = json.loads(strop("list", "--json", *asked)[1])
+def test_rows_are_listed_by_the_given_options(
+    strop: Any, refused_rows: Any, options: list[str], expected: list[int]
+) -> None:
+    listed = json.loads(strop("list", "--json", *options)[1])
     assert [row["index"] for row in listed["shown"]] == expected
     assert sum(listed["reasons"].values()) == listed["rows"] == len(expected)
-    assert json.loads(strop("list", "--json", "--limit", "1", *asked)[1])["rows"] == len(expected)
+    assert json.loads(strop("list", "--json", "--limit", "1", *options)[1])["rows"] == len(expected)
 
 
-def test_a_row_is_shown_whole_with_whether_it_may_be_released(strop: Any, held: Any) -> None:
+def test_a_row_is_shown_whole_with_whether_it_may_be_released(strop: Any, refused_rows: Any) -> None:
     shown = json.loads(strop("show", "00000001", "--json")[1])
-    assert (shown["room"], shown["may_be_released"], shown["record"]) == ("validate", True, held[1]["record"])
+    assert (shown["room"], shown["may_be_released"], shown["record"]) == ("validate", True, refused_rows[1]["record"])
     assert json.loads(strop("show", "0000000b", "--json")[1])["may_be_released"] is False
-    assert "it overlaps rows that models are tested on" in strop("show", "0000000b")[1]
+    assert "it overlaps with test rows" in strop("show", "0000000b")[1]
     code, _, err = strop("show", "0000")
     assert code == 1
-    assert "row 0000: 6 rows begin so. See: strop quarantine list" in err
+    assert "row 0000: 6 rows match. See: strop quarantine list" in err
     assert "no such row in quarantine" in strop("show", "ffffffff")[2]
 
 
-def test_an_export_has_every_row_and_no_formula(strop: Any, held: Any, tmp_path: Path) -> None:
+def test_an_export_has_every_row_and_no_formula(strop: Any, refused_rows: Any, tmp_path: Path) -> None:
     jsonl, table = tmp_path / "rows.jsonl", tmp_path / "rows.csv"
     assert strop("export", str(jsonl), "--source", "news")[0] == 0
     lines = [json.loads(text) for text in jsonl.read_text(encoding="utf-8").splitlines()]
     assert [each["index"] for each in lines] == [0, 1, 3, 4, 10, 11, 12]
-    assert [each["record"] for each in lines] == [row["record"] for row in held if row["source"] == "news"]
+    assert [each["record"] for each in lines] == [row["record"] for row in refused_rows if row["source"] == "news"]
     assert strop("export", str(table), "--reason", "output_too_long")[0] == 0
     with table.open(encoding="utf-8", newline="") as file:
         cells = list(csv.DictReader(file))
     assert [row["value"] for row in cells] == ["'@好", '\'=HYPERLINK("http://a")']
     assert not [cell for row in cells for cell in row.values() if cell.lstrip().startswith(("=", "+", "-", "@"))]
-    assert "is there already" in strop("export", str(table))[2]
-    assert "Call it .jsonl or .csv" in strop("export", str(tmp_path / "rows.xlsx"))[2]
-    assert "no refused row is like that" in strop("export", str(tmp_path / "b.csv"), "--reason", "x")[2]
+    assert "exists already" in strop("export", str(table))[2]
+    assert "Use .jsonl or .csv" in strop("export", str(tmp_path / "rows.xlsx"))[2]
+    assert "no refused row matches" in strop("export", str(tmp_path / "b.csv"), "--reason", "x")[2]
 
 
-def test_a_decision_needs_a_reason_and_a_row(strop: Any, held: Any) -> None:
+def test_a_decision_needs_a_reason_and_a_row(strop: Any, refused_rows: Any) -> None:
     assert strop("release", "00000001")[0] == 2
     assert strop("release", "00000001", "--why", " ")[0] == 2
     assert strop("drop", "--why", "all of it")[0] == 2
     assert read_decisions() == []
 
 
-def test_rows_are_released_together_but_for_those_that_cannot_be(strop: Any, held: Any) -> None:
+def test_rows_are_released_together_but_for_those_that_cannot_be(strop: Any, refused_rows: Any) -> None:
     code, out, _ = strop("release", "--source", "news", "--why", "looked through", "--json")
     assert code == 0
     answer = json.loads(out)
     assert {each["which"][:8] for each in answer["decisions"]} == {"00000000", "00000001", "0000000a", "0000000c"}
-    assert sorted(answer["kept"]) == sorted(row["row_id"] for row in (held[3], held[4], held[6]))
+    assert sorted(answer["kept"]) == sorted(
+        row["row_id"] for row in (refused_rows[3], refused_rows[4], refused_rows[6])
+    )
     assert {each.why for each in read_decisions()} == {"looked through"}
     again = json.loads(strop("release", "--source", "news", "--why", "twice", "--json")[1])
     assert (again["decisions"], again["already"]) == ([], 4)
-    for row, told in ((held[4], "the record is no row"), (held[6], "it overlaps rows that models are tested on")):
+    for row, obstacle in (
+        (refused_rows[4], "the record could not be parsed into a row"),
+        (refused_rows[6], "it overlaps with test rows"),
+    ):
         code, _, err = strop("release", row["row_id"][:10], "--why", "please")
         assert code == 1
-        assert f"row {row['row_id']}: cannot be released: {told}" in err
-    assert "1 stay" in strop("release", "00000002", "0000000b", "--why", "both")[1]
-    assert strop("drop", held[3]["row_id"], "--why", "gone")[0] == 0  # anything can be refused
+        assert f"row {row['row_id']}: cannot be released: {obstacle}" in err
+    assert (
+        "1 row cannot be released: it overlaps with test rows."
+        in strop("release", "00000002", "0000000b", "--why", "both")[1]
+    )
+    assert strop("drop", refused_rows[3]["row_id"], "--why", "gone")[0] == 0  # anything can be refused
     assert read_decisions()[-1].what == "drop"
 
 

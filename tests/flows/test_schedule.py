@@ -36,11 +36,11 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     ]  # as `... &` in a script
     process = subprocess.Popen(in_background, cwd=root, env=environment, stdout=log, stderr=log)
 
-    def told(line: str) -> Callable[[], bool]:
+    def has_printed(line: str) -> Callable[[], bool]:
         return lambda: line in (tmp_path / "log").read_text() or process.poll() is not None
 
     try:
-        wait_for(told("Version 1 passed the gate and is now champion."), 180, "the schedule")
+        wait_for(has_printed("Version 1 passed the gate and is now champion."), 180, "the schedule")
         second = subprocess.run(
             command("schedule", "--every", "20s"), cwd=root, env=environment, capture_output=True, text=True
         )
@@ -48,9 +48,9 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
         assert second.stderr.startswith("strop: ")
         assert "a schedule is being served already" in second.stderr
         assert "Traceback" not in second.stderr
-        wait_for(told("Nothing is new: nothing was trained, version 1 serves."), 90, "the schedule")
+        wait_for(has_printed("Nothing is new: nothing was trained, version 1 serves."), 90, "the schedule")
         collect(root, "two.jsonl", 50)
-        wait_for(told("Version 2 passed the gate and is now champion."), 180, "the schedule")
+        wait_for(has_printed("Version 2 passed the gate and is now champion."), 180, "the schedule")
         api = json.loads((root / ".strop/prefect/schedule.json").read_text())["url"]
         secret = (root / ".strop/prefect/secret").read_text().strip()
         assert {"Promoted", "NothingNew"} <= {run["state_name"] for run in flow_runs(api, secret)}

@@ -1,4 +1,4 @@
-"""Secrets in params.yaml, in DVC's configuration, in errors and logs. What a whole run writes: test_toy_flow.py."""
+"""Secrets in params.yaml, in DVC's configuration, in errors and logs. The files of a whole run: test_toy_flow.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_secret_written_out_anywhere_in_params_is_refused_without_being_shown(
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "params.yaml")
     assert f"`{secret}`" in str(caught.value)
-    assert "put it into an environment variable, and name it here: ${NAME}" in str(caught.value)
+    assert "put it into an environment variable, and refer to it here: ${NAME}" in str(caught.value)
     assert "hunter22" not in str(caught.value)
 
 
@@ -87,11 +87,11 @@ class _Registry(http.server.BaseHTTPRequestHandler):
         info = {"run_id": "r", "run_uuid": "r", "run_name": "n", "experiment_id": "1", "status": "FINISHED", "user_id": "u",
                 "start_time": 1, "artifact_uri": "mlflow-artifacts:/r", "lifecycle_stage": "active"}  # fmt: skip
         experiment = {"experiment_id": "1", "name": "tiny", "lifecycle_stage": "active", "artifact_location": "x"}
-        known = {
+        answers = {
             "runs": {"run": {"info": info, "data": {}}, "run_info": info},
             "experiments": {"experiment": experiment},
         }
-        body = next((answer for name, answer in known.items() if f"/{name}/" in self.path), {})
+        body = next((answer for name, answer in answers.items() if f"/{name}/" in self.path), {})
         content = json.dumps(body).encode()
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.send_response(200)
@@ -134,7 +134,7 @@ def installed() -> Iterator[None]:
     install()
     yield
     logging.setLogRecordFactory(before)
-    errors.redact_by(str)
+    errors.set_redaction(str)
 
 
 @pytest.mark.usefixtures("installed")
@@ -236,9 +236,7 @@ def test_to_leave_secrets_out_takes_time_in_proportion_to_a_text(text: str) -> N
 
 
 @pytest.mark.parametrize("module", ["tasks.finetune.distributed.worker", "flows.runtime.server_process"])
-def test_the_traceback_of_a_process_that_we_start_tells_no_secret_and_its_terminal_can_carry_it(
-    module: str, tmp_path: Path
-) -> None:
+def test_the_traceback_of_a_child_process_has_no_secret_and_is_encodable(module: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "DB_PASSWORD": "other-secret-33"}
     environment |= {"PREFECT_SERVER_API_AUTH_STRING": "strop:x", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", module, "other-secret-33 城 \x1b[2J"]
@@ -263,11 +261,11 @@ def test_hashes_that_dvc_would_unpickle_are_kept_where_nobody_else_writes(
 ) -> None:
     from tasks.vcs.dvc_repo import with_repo
 
-    monkeypatch.setattr("tasks.vcs.dvc_repo._chosen", {})
+    monkeypatch.setattr("tasks.vcs.dvc_repo._set_by_us", {})
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
-    place = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
+    path = Path(with_repo(lambda repo: repo.site_cache_dir, "asked"))
     private = project / ".strop/dvc"
-    assert private in place.parents
+    assert private in path.parents
     assert private.stat().st_mode & 0o777 == 0o700
     private.chmod(0o777)
     with_repo(lambda repo: repo.site_cache_dir, "asked")

@@ -1,4 +1,4 @@
-"""A Prefect server that dies in mid-run is started again; one that dies again and again ends the run soon, in one line."""
+"""A Prefect server that dies during a run is restarted; one that dies repeatedly ends the run soon, with one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from processes import command_line, wait_for
 from toyflow import command, facts, make_toy_flow, without_prefect
 
 from flows.runtime import prefect_server as server_module
-from flows.runtime.prefect_server import Server, reporting_a_lost_server
+from flows.runtime.prefect_server import Server, reporting_lost_server
 from flows.runtime.supervisor import supervise
 from tasks.errors import StropError
 
@@ -50,7 +50,7 @@ class Stub(Server):
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     handler = signal.getsignal(signal.SIGUSR1)
     server = Stub(socket.create_server(("127.0.0.1", 0), backlog=16), tmp_path / "log")
-    monkeypatch.setattr(server_module, "_ours", server)
+    monkeypatch.setattr(server_module, "_own_server", server)
     server.start()
     ask(server)
     supervise(server)
@@ -65,12 +65,12 @@ def ask(server: Server) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.listener.getsockname()[1], timeout=20)
     connection.request("GET", "/api/health")
     answer = connection.getresponse()
-    found = answer.status, answer.read().decode()
+    response = answer.status, answer.read().decode()
     connection.close()
-    return found
+    return response
 
 
-def test_a_killed_server_comes_back_at_its_address_and_what_was_sent_meanwhile_is_answered(
+def test_a_killed_server_is_restarted_at_its_address_and_pending_requests_are_answered(
     stub: Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, url = stub.process, stub.url
@@ -78,7 +78,7 @@ def test_a_killed_server_comes_back_at_its_address_and_what_was_sent_meanwhile_i
     status, pid = ask(stub)
     assert (status, url) == (200, stub.url)
     assert int(pid) == stub.process.pid != first.pid
-    assert capsys.readouterr().err.count("the Prefect server ended (exit code -9); it is started again.") == 1
+    assert capsys.readouterr().err.count("the Prefect server ended (exit code -9); it is restarted.") == 1
 
 
 def test_a_server_that_hangs_is_replaced_within_half_a_minute(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_a_server_that_hangs_is_replaced_within_half_a_minute(stub: Stub, capsys
     assert time.monotonic() - before < 30
     assert (status, int(pid)) == (200, stub.process.pid)
     assert first.returncode == -signal.SIGKILL
-    assert capsys.readouterr().err == "strop: the Prefect server hung; it is started again.\n"
+    assert capsys.readouterr().err == "strop: the Prefect server hung; it is restarted.\n"
 
 
 def test_nobody_takes_the_port_while_the_server_is_down(stub: Stub) -> None:
@@ -103,7 +103,7 @@ def test_nobody_takes_the_port_while_the_server_is_down(stub: Stub) -> None:
             other.bind(("127.0.0.1", stub.listener.getsockname()[1]))
 
 
-def test_a_server_that_dies_again_and_again_interrupts_the_run_and_refuses_at_once(stub: Stub) -> None:
+def test_a_server_that_dies_repeatedly_interrupts_the_run_and_rejects_at_once(stub: Stub) -> None:
     def kill_each() -> None:
         last = None
         while stub.lost is None:
@@ -114,10 +114,10 @@ def test_a_server_that_dies_again_and_again_interrupts_the_run_and_refuses_at_on
 
     before = time.monotonic()
     threading.Thread(target=kill_each, daemon=True).start()
-    with pytest.raises(StropError, match="the Prefect server ended 3 times") as raised, reporting_a_lost_server():
+    with pytest.raises(StropError, match="the Prefect server ended 3 times") as raised, reporting_lost_server():
         time.sleep(30)
     assert time.monotonic() - before < 20
-    assert "strop run` goes on from there" in str(raised.value)
+    assert "strop run` continues there" in str(raised.value)
     assert ask(stub)[0] == 410
 
 
@@ -127,14 +127,14 @@ def test_a_server_that_cannot_be_started_again_is_given_up(stub: Stub, monkeypat
 
     monkeypatch.setattr(stub, "start", no_memory)
     threading.Timer(0.2, stub.process.kill).start()
-    with pytest.raises(StropError, match="Cannot allocate memory"), reporting_a_lost_server():
+    with pytest.raises(StropError, match="Cannot allocate memory"), reporting_lost_server():
         time.sleep(30)
 
 
 def test_the_errors_of_a_run_are_not_taken_for_those_of_the_server(stub: Stub) -> None:
-    with pytest.raises(KeyboardInterrupt), reporting_a_lost_server():
+    with pytest.raises(KeyboardInterrupt), reporting_lost_server():
         raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="ours"), reporting_a_lost_server():
+    with pytest.raises(ValueError, match="ours"), reporting_lost_server():
         raise ValueError("ours")
 
 
@@ -161,7 +161,7 @@ def test_a_run_whose_server_is_killed_completes(tmp_path: Path) -> None:
     server.kill()
     assert run.wait(240) == 0, (tmp_path / "log").read_text()
     written = (tmp_path / "log").read_text()
-    assert "it is started again" in written
+    assert "it is restarted" in written
     assert "Version 1 passed the gate and is now champion." in written
     assert "Traceback" not in written
     assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted"]
@@ -169,7 +169,7 @@ def test_a_run_whose_server_is_killed_completes(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_continues(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     run = run_in_background(root, tmp_path / "log")
     wait_for(lambda: (root / "data/validated").exists() or run.poll() is not None, 180, "the first stage")
@@ -184,11 +184,11 @@ def test_a_run_whose_server_always_dies_ends_soon_in_one_line_and_the_next_goes_
     assert run.returncode == 1, written
     assert seconds < 30, written
     assert "Traceback" not in written
-    told = [line for line in written.splitlines() if line.startswith("strop: ") and "started again" not in line]
-    assert len(told) == 1, written
+    messages = [line for line in written.splitlines() if line.startswith("strop: ") and "restarted" not in line]
+    assert len(messages) == 1, written
     assert "Error logging" not in written, written
     assert "EventsWorker" not in written, written
-    assert "the Prefect server ended 3 times" in told[0]
+    assert "the Prefect server ended 3 times" in messages[0]
     last = subprocess.run(command("run"), cwd=root, env=without_prefect(), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert "is now champion" in last.stdout

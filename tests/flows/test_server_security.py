@@ -1,4 +1,4 @@
-"""Our Prefect server is its owner's alone: a secret, no page of another origin, no file for another user."""
+"""Only its owner can access our Prefect server: a secret, no page of another origin, no file for another user."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def test_a_deployment_cannot_be_changed_without_the_secret(served: Served, deplo
 def test_a_page_of_another_origin_is_refused_even_with_the_secret(served: Served, deployment: str, origin: str) -> None:
     path = f"/api/deployments/{deployment}"
     for method, secret in (("PATCH", served.secret), ("GET", served.secret), ("OPTIONS", None)):
-        asked = {"Access_Control_Request_Method": "PATCH"} if method == "OPTIONS" else {}
-        status, headers, _ = served.ask(method, path, {"pull_steps": SHELL}, secret, Origin=origin, **asked)
+        extra = {"Access_Control_Request_Method": "PATCH"} if method == "OPTIONS" else {}
+        status, headers, _ = served.ask(method, path, {"pull_steps": SHELL}, secret, Origin=origin, **extra)
         assert status == 403, method
         assert not [name for name in headers if name.startswith("access-control-")]
     assert served.ask("GET", "/api/health", Origin=origin)[0] == 403
@@ -178,19 +178,19 @@ import http.client, json, os, sys, encodings.idna
 os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
 root, port, deployment, pid = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 assert ".strop" in os.listdir(root)  # the project itself is open
-told = {{}}
+result = {{}}
 for name in (".strop/prefect/secret", ".strop/prefect/schedule.json", ".strop/prefect/server.log",
              ".strop/prefect/prefect.db", f"/proc/{{pid}}/environ"):
     try:
-        told[name] = open(os.path.join(root, name), "rb").read().decode(errors="replace")
+        result[name] = open(os.path.join(root, name), "rb").read().decode(errors="replace")
     except PermissionError:
-        told[name] = None
-told["arguments"] = open(f"/proc/{{pid}}/cmdline").read()
+        result[name] = None
+result["arguments"] = open(f"/proc/{{pid}}/cmdline").read()
 connection = http.client.HTTPConnection("127.0.0.1", port)
 kind = {{"content-type": "application/json"}}
 connection.request("PATCH", f"/api/deployments/{{deployment}}", json.dumps({{"pull_steps": []}}), kind)
-told["status"] = connection.getresponse().status
-print(json.dumps(told))
+result["status"] = connection.getresponse().status
+print(json.dumps(result))
 """
 
 
@@ -201,11 +201,11 @@ def test_another_user_of_this_machine_gets_neither_the_secret_nor_the_server(ser
     arguments = [sys.executable, "-c", code, str(served.root), str(served.port), deployment, str(served.pid)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told.pop("status") == 401
-    assert "flows.runtime.server_process" in told["arguments"]
-    assert served.secret not in told.pop("arguments")
-    assert set(told.values()) == {None}
+    result = json.loads(done.stdout)
+    assert result.pop("status") == 401
+    assert "flows.runtime.server_process" in result["arguments"]
+    assert served.secret not in result.pop("arguments")
+    assert set(result.values()) == {None}
 
 
 def test_everything_in_prefects_folder_is_for_this_user_alone_and_no_log_has_the_secret(served: Served) -> None:
@@ -242,7 +242,7 @@ def test_the_address_of_a_schedule_is_trusted_only_from_this_user_and_while_it_l
         assert running_schedule() is None  # its port may be anybody's now
     write_private(address, json.dumps(holder))
     address.chmod(0o666)
-    with pytest.raises(StropError, match="may be written by other users"):
+    with pytest.raises(StropError, match="is writable by other users"):
         running_schedule()
     address.chmod(0o600)
     withdraw()

@@ -1,4 +1,4 @@
-"""A run works on what it began with: what is edited, deleted or checked out meanwhile belongs to the next one."""
+"""A run works on its snapshot: later edits, deletions and checkouts belong to the next run."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Held:
         self.hold.mkdir(exist_ok=True)
         for name in ("reached", "go"):
             (self.hold / name).unlink(missing_ok=True)
-        given = {**environment(), "HOLD": str(self.hold)}
+        variables = {**environment(), "HOLD": str(self.hold)}
         self.process = subprocess.Popen(
-            command("run", "--json"), cwd=root, env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command("run", "--json"), cwd=root, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         wait_for(lambda: (self.hold / "reached").exists() or self.process.poll() is not None, 120, "the stage")
         assert self.process.poll() is None, self.process.communicate()
@@ -82,8 +82,10 @@ def verdict(root: Path) -> Any:
 
 
 def dvc_status(root: Path) -> str:
-    told = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=root, capture_output=True, text=True, check=True)
-    return told.stdout
+    status = subprocess.run(
+        [sys.executable, "-m", "dvc", "status"], cwd=root, capture_output=True, text=True, check=True
+    )
+    return status.stdout
 
 
 EDITED = ("params.yaml", "data/contract/contract.yaml", "data/templates/qa.yaml", "data/decisions.jsonl", "dvc.yaml",
@@ -124,9 +126,9 @@ def test_edits_in_mid_run_leave_the_run_as_it_began_and_the_next_run_sees_them(h
     for name, content in before.items():
         tagged = subprocess.run(["git", "show", f"tiny@v1:{name}"], cwd=held, capture_output=True, check=True).stdout
         assert tagged == content, name
-    told = dvc_status(held)
-    assert "gate:" in told
-    assert "finetune:" not in told
+    status = dvc_status(held)
+    assert "gate:" in status
+    assert "finetune:" not in status
     for name in EDITED:
         if name not in ("params.yaml",):
             (held / name).unlink(missing_ok=True)
@@ -202,12 +204,12 @@ def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(hel
 
 
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
-    needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"])
+    needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"], frozenset())
     names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
     code = "import sys, flows.retrain; from flows.runtime.snapshot import load_code; load_code(); print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    # erasing comes before a run, and models are loaded by children
-    elsewhere = ("tasks.erase.", "tasks.runtime.bounded_jinja", "tasks.chat.")
-    missing = {name for name in names - set(told.stdout.split()) if not name.startswith(elsewhere)}
+    status = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    # models are loaded by stages
+    elsewhere = ("tasks.runtime.bounded_jinja", "tasks.chat.")
+    missing = {name for name in names - set(status.stdout.split()) if not name.startswith(elsewhere)}
     assert missing == {"tasks.base.heads", "tasks.base.load", "tasks.base.precision"}
-    assert "torch" not in told.stdout.split()
+    assert "torch" not in status.stdout.split()

@@ -1,4 +1,4 @@
-"""The summary: what it gathers from the reports, and that a person can read it."""
+"""The summary: its content from the reports, and its layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown, score_rows
 from flows.report.summary import Summary, read_summary
-from flows.report.terminal import shortened, tell_summary
+from flows.report.terminal import print_summary, shortened
 from tasks.config import load_config
 from tasks.runtime.files import write_json, write_parquet
 
@@ -102,27 +102,27 @@ def test_each_family_has_a_line_with_every_model_and_the_whole_comes_last(summar
     assert topic.scores["base"].interval == pytest.approx((0.05, 0.15))
 
 
-def test_answers_take_turns_between_families_and_do_not_depend_on_scores(summary: Summary) -> None:
+def test_answers_alternate_between_families_and_do_not_depend_on_scores(summary: Summary) -> None:
     assert [answers.family for answers in summary.answers] == ["qa", "topic", "qa"]
     assert summary.answers[0].predictions == {"base": "", "candidate": "sport"}
 
 
-def test_the_terminal_tells_everything_at_any_width(summary: Summary) -> None:
+def test_the_terminal_shows_everything_at_any_width(summary: Summary) -> None:
     for width in (80, 140):
         console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-        tell_summary(console, summary, Outcome("promoted", 1, 1))
-        told = console.export_text()
+        print_summary(console, summary, Outcome("promoted", 1, 1))
+        text = console.export_text()
         for fact in (
             "600", "empty_output 8", "encoding_damage 4", "ab12", "60%", "90.0%", "[85.0, 95.0]", "12.50", "not_worse/qa",
             "valid loss", "0.194",
             "第0题", "Version 1 passed the gate and is now champion.", "strop history",
         ):  # fmt: skip
-            assert fact in told, (fact, width)
-        assert all(len(line) <= width for line in told.splitlines())
+            assert fact in text, (fact, width)
+        assert all(len(line) <= width for line in text.splitlines())
 
 
-def test_markdown_tells_the_same_and_cannot_break_its_tables(summary: Summary) -> None:
-    told = as_markdown(summary, Outcome("refused", 1, 2))
+def test_markdown_has_the_same_content_and_intact_tables(summary: Summary) -> None:
+    text = as_markdown(summary, Outcome("refused", 1, 2))
     for fact in (
         "The gate refused version 2; version 1 serves.",
         "empty_output 8",
@@ -130,7 +130,7 @@ def test_markdown_tells_the_same_and_cannot_break_its_tables(summary: Summary) -
         "第0题",
         "strop history",
     ):
-        assert fact in told
+        assert fact in text
     assert [row["family"] for row in score_rows(summary)] == ["qa", "topic", "overall"]
 
 
@@ -139,7 +139,7 @@ def test_before_the_first_run_there_is_an_empty_summary(project: Path) -> None:
     empty = read_summary(load_config())
     assert empty.data is None
     assert empty.families == []
-    tell_summary(Console(file=open("/dev/null", "w")), empty)  # noqa: SIM115
+    print_summary(Console(file=open("/dev/null", "w")), empty)  # noqa: SIM115
 
 
 def test_long_text_keeps_its_two_ends() -> None:

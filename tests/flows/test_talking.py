@@ -1,4 +1,4 @@
-"""`strop generate` and `strop chat` with models that do not speak: a label for a text, or one line that says what they do."""
+"""`strop generate` and `strop chat` with models that do not generate text: a label for a text, or a one-line error."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def served(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
     code, out, _ = strop("generate", "The match 进球了", "--json")
     assert code == 0
-    told = json.loads(out)
-    assert told["model"] == "champion, version 1"
-    assert set(told["labels"]) == set(LABELS)
-    assert sum(told["labels"].values()) == pytest.approx(1)
-    assert told["probability"] == max(told["labels"].values()) == told["labels"][told["label"]]
-    model = inference.load_speaker(load_config(), "champion", must_speak=False).model
+    result = json.loads(out)
+    assert result["model"] == "champion, version 1"
+    assert set(result["labels"]) == set(LABELS)
+    assert sum(result["labels"].values()) == pytest.approx(1)
+    assert result["probability"] == max(result["labels"].values()) == result["labels"][result["label"]]
+    model = inference.load_model(load_config(), "champion", must_generate=False).model
     ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), ["The match 进球了"], 128)[0]
     logits = head_logits(model, [ids], 1)[0]
-    assert told["label"] == LABELS[logits.index(max(logits))]
+    assert result["label"] == LABELS[logits.index(max(logits))]
     code, out, _ = strop("generate", "The match 进球了")
-    assert out.split() == [told["label"], f"{told['probability']:.1%}"]
+    assert out.split() == [result["label"], f"{result['probability']:.1%}"]
 
 
 def test_a_text_longer_than_the_model_reads_gets_a_label_too(strop: Strop) -> None:
@@ -60,22 +60,24 @@ def test_a_text_longer_than_the_model_reads_gets_a_label_too(strop: Strop) -> No
     assert out.split()[0] in LABELS
 
 
-def test_a_model_of_labels_does_not_chat(strop: Strop) -> None:
+def test_a_classifier_does_not_chat(strop: Strop) -> None:
     code, _, err = strop("chat")
     assert code == 1
-    assert "champion, version 1 does not speak: it tells business, 体育, tech apart" in " ".join(err.split())
+    assert "champion, version 1 is a classifier (business, 体育, tech): it does not generate text" in " ".join(
+        err.split()
+    )
     assert "strop generate" in err
 
 
 @pytest.mark.parametrize("command", [("generate", "Hello"), ("chat",)], ids=" ".join)
-def test_a_reward_model_says_what_it_is(command: tuple[str, ...], strop: Strop) -> None:
+def test_a_reward_model_is_reported_as_such(command: tuple[str, ...], strop: Strop) -> None:
     write_json(paths.MODEL / "labels.json", ["reward"])
     code, _, err = strop(*command)
     assert code == 1
-    assert "is a reward model: it scores answers, and gives none" in " ".join(err.split())
+    assert "is a reward model: it does not generate text" in " ".join(err.split())
 
 
-def test_a_base_without_a_head_says_so(strop: Strop) -> None:
+def test_a_base_without_a_head_is_reported(strop: Strop) -> None:
     code, _, err = strop("generate", "Hello", "--to", "base")
     assert code == 1
-    assert "the base has no head of labels yet" in " ".join(err.split())
+    assert "the base has no classification head yet" in " ".join(err.split())

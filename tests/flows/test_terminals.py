@@ -1,4 +1,4 @@
-"""What commands show: text of rows, files and labels acts on no terminal and no page, and every encoding can carry it."""
+"""The output of commands: texts of rows, files and labels are escaped for terminals and pages, and fit every encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows import inference
 from flows.cli import main
 from flows.report.markdown import as_markdown
 from flows.report.summary import read_summary
-from flows.report.terminal import tell_summary
+from flows.report.terminal import print_summary
 from flows.runtime.console import VisibleConsole
 from tasks.config import load_config
 from tasks.curate import stage as curate
@@ -68,8 +68,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = shutil.copytree(template, tmp_path / "project", symlinks=True)
-    monkeypatch.chdir(place)
+    folder = shutil.copytree(template, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "2000")
     facts: dict[str, Any] = {"weights_digest": "d" * 64, "receipt": "r", "verdict": "v", "dataset": "x", "passed": True}
     more = {"test_epoch": 1, "test_rows": 9, "who": HOSTILE, "when": "2026-01-01T00:00:00Z", "why": HOSTILE}
@@ -81,17 +81,17 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
-    monkeypatch.setattr(inference, "load_speaker", lambda *_, **__: inference.Speaker("base", None, None))
+    monkeypatch.setattr(inference, "load_model", lambda *_, **__: inference.LoadedModel("base", None, None))
     monkeypatch.setattr(inference, "stream_answer", lambda *_: iter([HOSTILE[:30], HOSTILE[30:]]))
     monkeypatch.setattr(diff, "difference", _difference)
-    return place
+    return folder
 
 
 def _difference(*_: str) -> diff.Difference:
     row = {"row_id": "a" * 32, "family": "qa", "source": "qa", "instruction": HOSTILE, "input": "", "split": "train"}
-    found = diff.Difference(0, 1)
-    found.added.add({**row, "output": MARKUP})
-    return found
+    difference = diff.Difference(0, 1)
+    difference.added.add({**row, "output": MARKUP})
+    return difference
 
 
 def _a_row(where: str) -> str:
@@ -148,13 +148,13 @@ def test_chat_shows_hostile_answers(hostile: Path, strop: Any, monkeypatch: pyte
 def test_ingestion_and_errors_show_hostile_file_names(hostile: Path, strop: Any, capsys: Any) -> None:
     (hostile / "inbox" / f"{FILE}.gz").write_bytes(b"no gzip at all")
     ingest.run(load_config())
-    told = "".join(capsys.readouterr())
-    assert "damaged_archive" in told
-    assert "\\x1b]0;title" in told
+    output = "".join(capsys.readouterr())
+    assert "damaged_archive" in output
+    assert "\\x1b]0;title" in output
     code, out, err = strop("quarantine", "export", f"{ACTS}.txt")
     assert code == 1
     assert "\\x1b[2J" in err
-    assert [each for each in RAW if each in told + out + err] == []
+    assert [each for each in RAW if each in output + out + err] == []
 
 
 def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
     summary = read_summary(load_config())
     summary = type(summary)(**{**vars(summary), "answers": answers})
     out = io.StringIO()
-    tell_summary(VisibleConsole(file=out, width=3000, force_terminal=True), summary)
+    print_summary(VisibleConsole(file=out, width=3000, force_terminal=True), summary)
     assert "[bold red]x" in out.getvalue()
     assert "evil.example\x1b\\" not in out.getvalue()
     assert [each for each in RAW if each in out.getvalue().replace("\x1b[", "")] == []
@@ -232,11 +232,11 @@ def test_whatever_is_printed_in_a_process_of_ours_is_visible() -> None:
         f"print({ACTS!r}); logging.warning({ACTS!r}); raise ValueError({ACTS!r} + 'postgresql://li:other33@db/x')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    told = (done.stdout + done.stderr).decode()
-    assert "\\x1b[2J" in told
-    assert "other33" not in told
-    assert "Traceback" in told
-    assert [each for each in RAW if each in told] == []
+    output = (done.stdout + done.stderr).decode()
+    assert "\\x1b[2J" in output
+    assert "other33" not in output
+    assert "Traceback" in output
+    assert [each for each in RAW if each in output] == []
 
 
 class _Terminal:
@@ -271,22 +271,22 @@ def test_every_command_works_in_terminals_of_other_encodings(
             line = [{"REFUSED": refused, "ROW": row}.get(each, each) for each in arguments]
             for form in ([], ["--json"]) if name != "quarantine export" else ([],):
                 code, out = terminal.run(*line, *form)
-                seen = out + terminal.text("stderr")
-                assert (code, [each for each in RAW if each in seen]) == (0, []), (line, seen)
+                printed = out + terminal.text("stderr")
+                assert (code, [each for each in RAW if each in printed]) == (0, []), (line, printed)
                 if form:
                     json.loads(out)
         out = terminal.run("rows", "why", row)[1]
         assert ("城市" if encoding == "gbk" else "\\u57ce\\u5e02") in out
-        assert "·" in out if encoding != "ascii" else " - held it out" in out
+        assert "·" in out if encoding != "ascii" else " - held out by" in out
         assert json.loads(terminal.run("rows", "why", row, "--json")[1])["content"]["output"].endswith("مرحبا 0")
         for line in (["--help"], ["config"], ["run", "--nonsense"], ["quarantine", "show", "城市"]):
             assert terminal.run(*line)[0] in (0, 1, 2)
 
 
 def _first_refused() -> str:
-    from flows.cli.quarantine_query import Wanted, read_refused
+    from flows.cli.quarantine_query import RowQuery, read_refused
 
-    return str(read_refused(Wanted(source="qa")).to_pylist()[0]["row_id"])
+    return str(read_refused(RowQuery(source="qa")).to_pylist()[0]["row_id"])
 
 
 @pytest.mark.parametrize(
@@ -297,10 +297,10 @@ def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str
         [sys.executable, "-m", "flows.cli.main", "status"], env=os.environ | locale, capture_output=True, check=False
     )
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
-    assert b"Where to look next" in done.stdout
+    assert b"Next commands" in done.stdout
 
 
-def test_a_reader_that_goes_away_ends_nothing_in_a_traceback(hostile: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(hostile: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     for line in (["-m", "flows.cli.main", "data", "batches"], ["-m", "tasks", "validate"]):

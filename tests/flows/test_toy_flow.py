@@ -92,7 +92,7 @@ def _approve_on_prefects_page(root: Path, version: int, why: str) -> None:
     assert process.returncode == 0, err
 
 
-def test_a_stage_that_fails_ends_the_run_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_failed_stage_ends_the_run_in_one_line_and_the_next_run_continues(tmp_path: Path) -> None:
     root = make_toy_flow(tmp_path / "project")
     toy = (root / "toy.py").read_text()
     (root / "toy.py").write_text(toy.replace("def render():", 'def render():\n    sys.exit("render: no room left")'))

@@ -1,4 +1,4 @@
-"""A stage that was run by hand leaves a dataset that dvc.lock does not name: `status` and `data versions` say which is which."""
+"""A stage that was run by hand leaves a dataset that is not in dvc.lock: `status` and `data versions` report both."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_dataset_made_by_hand_is_now_and_dvc_locks_is_named_beside_it(world: P
     assert after["now"] != recorded
     assert after["versions"][-1]["dataset"] == recorded
     out = " ".join(strop("data", "versions")[1].split())
-    assert f"That in data/curated is not in dvc.lock, which has {recorded}. Bring it in: strop run" in out
+    assert f"The dataset in data/curated is not in dvc.lock, which has {recorded}. Record it: strop run" in out
     code, out, err = strop("status")
     assert code == 0, err
     assert f"dataset {after['now'][:8]} in data/curated (dvc.lock: {recorded[:8]})" in out

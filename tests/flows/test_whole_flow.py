@@ -43,7 +43,7 @@ class Trained:
     root: Path
     outcome: Any
     """What `strop run --json` printed."""
-    told: str
+    output: str
     """What the stages printed meanwhile."""
 
 
@@ -134,7 +134,7 @@ def test_nothing_new_is_found_without_a_server(trained: Trained) -> None:
     assert log.stat().st_mtime_ns == before
 
 
-def test_every_command_that_looks_can_be_asked(trained: Trained, strop: Any) -> None:
+def test_every_inspecting_command_works(trained: Trained, strop: Any) -> None:
     assert json.loads(strop("audit", "1", "--json"))["ok"] is True
     assert "v1" in strop("history")
     assert json.loads(strop("data", "versions", "--json"))["now"].endswith(".dir")
@@ -164,15 +164,15 @@ def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, 
     shutil.copytree(trained.root / "inbox", root / "inbox")
     shutil.copyfile(trained.root / "params.yaml", root / "params.yaml")
     environment = without_prefect(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="2")
-    told = ""
+    output = ""
     for arguments in (["-m", "tasks", "ingest"], ["-m", "dvc", "repro", "--no-run-cache"]):
         done = subprocess.run(
             [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        told += done.stdout
-    assert "finetune:" in told
-    assert "finetune:" in trained.told
+        output += done.stdout
+    assert "finetune:" in output
+    assert "finetune:" in trained.output
     assert weights_digest(root / "data/model") == weights_digest(trained.root / "data/model")
 
 
@@ -190,17 +190,17 @@ def test_every_command_of_the_readme_works(trained: Trained, line: str, strop: A
 
 
 def test_chat_takes_turns_until_its_input_ends(trained: Trained, strop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = iter(["What is the name of city 3?", "", "/new", "And of city 4?", "/exit"])
-    monkeypatch.setattr("builtins.input", lambda _: next(said))
-    told = strop("chat", "--to", "base", "--max-tokens", "4")
-    assert "base" in told
+    inputs = iter(["What is the name of city 3?", "", "/new", "And of city 4?", "/exit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(inputs))
+    output = strop("chat", "--to", "base", "--max-tokens", "4")
+    assert "base" in output
 
 
 def test_the_markdown_summary_is_kept(trained: Trained) -> None:
     root, outcome = trained.root, trained.outcome
-    told = (root / "data/reports/summary.md").read_text(encoding="utf-8")
-    assert outcome["message"] in told
-    assert "| family | measure | rows | base | candidate v1 |" in told
+    output = (root / "data/reports/summary.md").read_text(encoding="utf-8")
+    assert outcome["message"] in output
+    assert "| family | measure | rows | base | candidate v1 |" in output
 
 
 def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
@@ -212,9 +212,9 @@ def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     shutil.copytree(trained.root, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
     row_id = read_dataset()["row_id"][0].as_py()
-    told = json.loads(strop("rows", "forget", row_id, "--erase", "--why", "asked to", "--json"))
-    assert told["versions"] == [1]
-    assert told["erased"]["files"] >= 2
+    output = json.loads(strop("rows", "forget", row_id, "--erase", "--why", "asked to", "--json"))
+    assert output["versions"] == [1]
+    assert output["erased"]["files"] >= 2
     audit = json.loads(strop("audit", "1", "--json"))
     assert audit["ok"] is True, audit
     details = {link["name"]: link["detail"] for link in audit["links"]}

@@ -1,4 +1,4 @@
-"""A project for the flow itself: every stage of dvc.yaml is a toy, and its weights follow from how many batches there are."""
+"""A project for the flow itself: every stage of dvc.yaml is a toy, and its weights depend on the number of batches."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def environment() -> dict[str, str]:
 
 def strop(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> str:
     """Runs a command in the project, with more in its environment, and returns its standard output."""
-    given = {**environment(), WARM_COMMAND: "yes", **more}
-    done = subprocess.run(command(*arguments), cwd=root, env=given, capture_output=True, text=True, check=False)
+    variables = {**environment(), WARM_COMMAND: "yes", **more}
+    done = subprocess.run(command(*arguments), cwd=root, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == exit_code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout
@@ -160,7 +160,7 @@ def flow_runs(api: str | None = None, secret: str = SECRET) -> list[dict[str, An
     """Every flow run that a Prefect server knows of."""
     login = base64.b64encode(secret.encode()).decode()
     headers = {"content-type": "application/json", "authorization": f"Basic {login}"}
-    asked = urllib.request.Request(f"{api or prefect_api()}/flow_runs/filter", data=b"{}", headers=headers)
-    with urllib.request.urlopen(asked) as answer:
-        found: list[dict[str, Any]] = json.load(answer)
-    return found
+    request = urllib.request.Request(f"{api or prefect_api()}/flow_runs/filter", data=b"{}", headers=headers)
+    with urllib.request.urlopen(request) as answer:
+        runs: list[dict[str, Any]] = json.load(answer)
+    return runs

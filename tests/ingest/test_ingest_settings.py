@@ -125,7 +125,7 @@ def test_params_yaml_tells_such_mistakes_with_their_place_and_no_secret(tmp_path
         load_config(tmp_path / "params.yaml")
     told = str(caught.value)
     assert "`ingest.sources.0.url`: the password is a secret" in told
-    assert "`ingest.sources.0.tabel` is no setting; did you mean `table`?" in told
+    assert "`ingest.sources.0.tabel` is not a setting; did you mean `table`?" in told
     assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql' or 'traces'" in told
     assert "`ingest.sources.2`: kind `files` has no `watermark`" in told
     assert "hunter2" not in told

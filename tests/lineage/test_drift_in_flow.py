@@ -16,7 +16,7 @@ from flows.cli import main
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown
 from flows.report.summary import Summary, read_summary
-from flows.report.terminal import tell_summary
+from flows.report.terminal import print_summary
 from tasks import paths
 from tasks.config import load_config
 from tasks.lineage import champion_drift, sample, version_data
@@ -89,7 +89,7 @@ def begin_round(champion: int | None) -> None:
 def told(summary: Summary, width: int = 140) -> tuple[str, str]:
     """What the terminal and the written report say."""
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    tell_summary(console, summary)
+    print_summary(console, summary)
     return console.export_text(), as_markdown(summary, Outcome("refused", 1, 2))
 
 

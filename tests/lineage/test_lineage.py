@@ -83,7 +83,7 @@ def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_wei
     assert row_history.why(row_id, "tiny").versions == expected
     assert split == "train", "the test would show nothing"
     _, out, _ = strop("rows", "why", row_id)
-    assert "trained on it: v2, v3, v4" in out
+    assert "trained on by: v2, v3, v4" in out
 
 
 def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> None:
@@ -197,4 +197,4 @@ def test_a_version_that_left_a_row_out_was_not_trained_on_it(
     )
     assert row_history.why(row_id, "tiny").versions == {2: row_history.LEFT_OUT}
     _, out, _ = strop("rows", "why", row_id)
-    assert "trained on it: no version · held it out: no version · left it out: v2" in " ".join(out.split())
+    assert "trained on by: no version · held out by: no version · left out by: v2" in " ".join(out.split())

@@ -71,7 +71,7 @@ EXPECTED = {
     "version deleted": "The registry has no version 1 any more, which serves by the ledger",
     "model deleted": "The registry has no version 1 any more, which serves by the ledger",
 }
-WAS = {"moved": "pointed at v2", "deleted": "was gone", "dangling": "pointed at a version that was deleted"}
+WAS = {"moved": "pointed at v2", "deleted": "was missing", "dangling": "pointed at a version that was deleted"}
 """How `strop run` reports those that it sets back."""
 
 
@@ -103,9 +103,9 @@ def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
     if "version" in how or how == "model deleted":
         assert "has no version 1 of tiny any more, which serves by the ledger: it was deleted there" in err
         assert "strop registry rebuild" in err
-        assert "set back" not in out
+        assert "reset" not in out
     else:
-        assert f"registry: the alias `champion` {WAS[how]}; it is set back to v1" in out
+        assert f"registry: the alias `champion` {WAS[how]}; it is reset to v1" in out
         assert alias() == 1
         assert read_serving(load_config()).problem is None
 
@@ -119,7 +119,7 @@ def test_the_command_run_sets_the_alias_back_though_nothing_is_new(
     move("moved")
     code, out, _ = strop("run")
     assert code == 0
-    assert "registry: the alias `champion` pointed at v2; it is set back to v1" in out
+    assert "registry: the alias `champion` pointed at v2; it is reset to v1" in out
     assert alias() == 1
     assert "registry:" not in strop("run")[1]
 

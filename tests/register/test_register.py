@@ -52,7 +52,7 @@ STEPS: list[tuple[Any, str]] = [
     (stage, "complete_run"),
     (logged_model, "log_apart"),
     (Registry, "create_version"),
-    (stage, "commit_beside"),
+    (stage, "make_snapshot_commit"),
     (door, "create_tag"),
     (Registry, "set_version_tags"),
     (Registry, "set_alias"),

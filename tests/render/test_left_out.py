@@ -136,7 +136,7 @@ def test_what_was_left_out_is_in_the_quarantine_and_known_of_the_row(
     assert "answer_too_long" in out
     assert "很长" in out
     _, out, _ = strop("rows", "why", first["row_id"])
-    assert f"kept on the {left_out[first['row_id']]['split']} side, but left out by render: answer_too_long" in out
+    assert f"kept, in split {left_out[first['row_id']]['split']}, but left out by render: answer_too_long" in out
     code, _, err = strop("quarantine", "release", first["row_id"], "--why", "x")
     assert code == 1
     assert "it is in the dataset already" in err

@@ -50,6 +50,6 @@ def test_what_is_no_pattern_is_told() -> None:
 
 @pytest.mark.parametrize("text", ["(?R)", "(?0)", "(a)(?1)", "(?P<n>a)(?&n)", "(?P<n>a)(?P>n)", "a(b)(?-1)"])
 def test_a_pattern_that_calls_itself_or_a_group_is_refused_before_it_fills_the_memory(text: str) -> None:
-    with pytest.raises(ValueError, match="it calls one of its groups, or itself"):
+    with pytest.raises(ValueError, match="recursion and group calls are not supported"):
         bounded_regex.compile_pattern(text)
-    assert bounded_regex.is_found(bounded_regex.compile_pattern(regex.escape(text)), text)
+    assert bounded_regex.has_match(bounded_regex.compile_pattern(regex.escape(text)), text)

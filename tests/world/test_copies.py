@@ -1,4 +1,4 @@
-"""Copies that take their place whole: after a kill and on a full disk nothing half-written stays or is written through."""
+"""Atomic copies: after a kill and on a full disk nothing incomplete stays, and nothing is written through a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A damaged file, or one with git's conflict markers: one line that names it and the remedy, and the remedy works."""
+"""A damaged file, or one with git's conflict markers: one line with its path and the fix, and the fix works."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def line_of(work: Callable[[], Any]) -> str:
 
 @pytest.mark.parametrize("path", [paths.DVC_LOCK, paths.RAW_DVC, paths.DVC_YAML], ids=str)
 def test_dvcs_own_files_are_named_with_a_remedy_that_works(versioned: Path, path: Path) -> None:
-    content, read = path.read_bytes(), dvc_fast_status.stamp if path == paths.DVC_YAML else output_hashes
+    content, read = path.read_bytes(), dvc_fast_status.stat_digest if path == paths.DVC_YAML else output_hashes
     for name, damaged in damages(content):
         path.write_bytes(damaged)
         # DVC takes some damages of dvc.yaml for a pipeline without stages; the scan before it does not
@@ -102,14 +102,14 @@ def test_dvcs_own_files_are_named_with_a_remedy_that_works(versioned: Path, path
     bring_up_to_date()
 
 
-def test_a_log_with_a_conflict_says_to_keep_both_sides_and_then_holds_both(project: Path) -> None:
+def test_the_fix_for_a_log_with_a_conflict_is_to_keep_both_sides(project: Path) -> None:
     for which in ("b1", "b2", "b3"):
         record_decision("exclude", which, "bad")
     one, ours, theirs = paths.DECISIONS.read_bytes().splitlines(keepends=True)
     merged = one + b"<<<<<<< HEAD\n" + ours + b"=======\n" + theirs + b">>>>>>> other\n"
     paths.DECISIONS.write_bytes(merged)
     line = line_of(read_decisions)
-    assert "data/decisions.jsonl line 2: an unresolved conflict of git. Keep the lines of both sides" in line
+    assert "data/decisions.jsonl line 2: unresolved merge conflict. Keep the lines of both sides" in line
     kept = [entry for entry in merged.splitlines(keepends=True) if entry.startswith(b"{")]
     paths.DECISIONS.write_bytes(b"".join(kept))
     assert [each.which for each in read_decisions()] == ["b1", "b2", "b3"]
@@ -152,7 +152,7 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(project: Path, strop: Calla
         path.mkdir(parents=True)
         code, _, err = strop("status")
         assert code == 1
-        assert err.startswith(f"strop: {path}: something else stands in the place of a file")
+        assert err.startswith(f"strop: {path}: not a file or folder as expected")
         assert err.count("\n") == 1
         path.rmdir()
 
@@ -189,7 +189,7 @@ def test_what_a_person_writes_names_the_conflict_or_the_place(project: Path, tmp
                 read()
             assert path.name in str(raised.value), name
             if name == "conflict":
-                assert "an unresolved conflict of git" in str(raised.value)
+                assert "unresolved merge conflict" in str(raised.value)
         shutil.copy(tmp_path / "kept", path)
         read()
 

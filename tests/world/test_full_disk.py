@@ -1,4 +1,4 @@
-"""A full disk: one line with the remedy, no SQL, what was written before stays whole, and the work goes on once there is room."""
+"""A full disk: one line with the fix, no SQL, older files stay intact, and the work continues once there is space."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def test_dvcs_cache_on_a_full_disk_is_one_line_and_the_stage_runs_later(
     ballast = fill(disk)
     with pytest.raises((DiskError, VersioningError, OSError)) as raised:
         reproduce("finetune")
-    told = disk_error(raised.value) or raised.value
-    assert isinstance(told, StropError)
-    assert is_one_line(told), told
+    problem = disk_error(raised.value) or raised.value
+    assert isinstance(problem, StropError)
+    assert is_one_line(problem), problem
     ballast.unlink()
     assert reproduce("finetune")
 
@@ -145,9 +145,9 @@ def test_whatever_a_library_makes_of_a_full_disk_is_one_line(
         except Exception as cause:
             raise RuntimeError("as a library wraps it") from cause
 
-    found = disk_error(error)
-    assert found is not None
-    assert is_one_line(found)
+    problem = disk_error(error)
+    assert problem is not None
+    assert is_one_line(problem)
     monkeypatch.setattr(main, "app", failing)
     assert main.run(["status"]) == 1
     written = capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_other_states_of_a_disk_have_a_line_and_other_errors_none() -> None:
         (errno.EROFS, "read-only"),
         (errno.EIO, "I/O error"),
         (errno.EFBIG, "ulimit"),
-        (errno.EACCES, "may not"),
+        (errno.EACCES, "access is denied"),
     ):
         assert words in str(disk_error(OSError(number, "x", "data/x")))
     assert "read-only" in str(disk_error(sqlite3.OperationalError("attempt to write a readonly database")))

@@ -1,4 +1,4 @@
-"""The door to git: a commit beside the user's branch, refs by compare-and-swap, clear errors."""
+"""tasks/vcs/git.py: a commit outside the user's branch, refs by compare-and-swap, clear errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks import paths
 from tasks.errors import GitError
 from tasks.vcs import git
 from tasks.workspace.inputs import tree_of_commit
-from tasks.workspace.snapshot_commit import commit_beside
+from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def held(commit: str) -> set[str]:
+def files_of(commit: str) -> set[str]:
     return set(user("-c", "core.quotePath=false", "ls-tree", "-r", "--name-only", commit).splitlines())
 
 
@@ -58,17 +58,17 @@ def fill_the_project() -> None:
 def test_a_commit_beside_never_touches_head_index_or_files(repository: Path) -> None:
     fill_the_project()
     before = users_view()
-    made = commit_beside("version 1")
+    made = make_snapshot_commit("version 1")
     assert users_view() == before
     assert git.resolve(f"{made.commit}^") == git.head_commit()
 
 
 def test_a_commit_beside_holds_changes_ours_and_what_a_rebuild_needs(repository: Path) -> None:
     fill_the_project()
-    made = commit_beside("version 1")
+    made = make_snapshot_commit("version 1")
     as_they_were = {".gitignore", "dvc.yaml", "params.yaml", "staged.txt"}
     needed = {"dvc.lock", "data/raw.dvc", "data/round.json"}
-    assert held(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
+    assert files_of(made.commit) == {*as_they_were, *needed, "tasks/curate/规则 new.py", "data/templates/own.yaml"}
     assert made.left_out == ["报告.txt"]
     assert git.read_at(made.commit, paths.PARAMS) == b"a: 2\n"
     assert git.read_at(made.commit, Path("gone.txt")) is None
@@ -83,7 +83,7 @@ def test_a_commit_beside_is_made_while_a_merge_is_under_way(repository: Path) ->
     user("commit", "-q", "-am", "four")
     with pytest.raises(Exception, match="merge"):
         user("merge", "other")
-    made = commit_beside("version 1")
+    made = make_snapshot_commit("version 1")
     assert b"<<<<<<<" in (git.read_at(made.commit, paths.PARAMS) or b"")
     assert "UU params.yaml" in user("status", "--porcelain")
 
@@ -92,17 +92,17 @@ def test_a_commit_is_signed_by_us_where_the_user_has_no_name(repository: Path, m
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
     user("config", "user.useConfigOnly", "true")
-    made = commit_beside("version 1")
+    made = make_snapshot_commit("version 1")
     assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Strop <strop@localhost>"
     user("config", "user.name", "Ada")
     user("config", "user.email", "ada@example.org")
-    made = commit_beside("version 1")
+    made = make_snapshot_commit("version 1")
     assert user("log", "-1", "--format=%an <%ae>", made.commit).strip() == "Ada <ada@example.org>"
 
 
 def test_a_ref_moves_only_from_where_it_was_expected(repository: Path) -> None:
     head = git.head_commit()
-    other = commit_beside("other").commit
+    other = make_snapshot_commit("other").commit
     git.move_ref("refs/strop/x", head, expected=None)
     with pytest.raises(git.RefMoved):
         git.move_ref("refs/strop/x", other, expected=None)
@@ -117,14 +117,14 @@ def test_a_tag_is_made_once_and_never_moved(repository: Path) -> None:
     git.create_tag("tiny@v1", head)
     git.create_tag("tiny@v1", head)
     with pytest.raises(GitError, match="already points at"):
-        git.create_tag("tiny@v1", commit_beside("other").commit)
+        git.create_tag("tiny@v1", make_snapshot_commit("other").commit)
 
 
 def test_a_clone_of_a_refused_candidate_holds_its_commit(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     fill_the_project()
-    made = commit_beside("refused")
+    made = make_snapshot_commit("refused")
     git.make_ref("refs/strop/refused/tiny/v1", made.commit)
     clone = tmp_path_factory.mktemp("clones") / "clone"
     git.clone_at(made.commit, clone)
@@ -134,20 +134,20 @@ def test_a_clone_of_a_refused_candidate_holds_its_commit(
 
 def test_no_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(GitError, match=r"no git repository\. Make one: git init"):
+    with pytest.raises(GitError, match=r"no git repository\. Create one: git init"):
         git.require_repository()
     user("init", "-q")
     with pytest.raises(GitError, match="no commit yet"):
         git.require_repository()
     with pytest.raises(GitError, match="no commit yet"):
-        commit_beside("nothing")
+        make_snapshot_commit("nothing")
 
 
 def test_a_repository_that_begins_above_is_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git.require_repository()
     Path("inner").mkdir()
     monkeypatch.chdir("inner")
-    with pytest.raises(GitError, match="begins above"):
+    with pytest.raises(GitError, match="is a parent folder"):
         git.require_repository()
 
 
@@ -185,23 +185,23 @@ def test_a_variable_of_another_repository_changes_nothing_that_is_read_or_writte
     user("-C", str(other), "add", "-A")  # its objects are there, and not here
     (other / "grafts").write_text(f"{head}\n")
     (other / "shallow").write_text(f"{head}\n")
-    places = {"GIT_COMMON_DIR": ".git", "GIT_GRAFT_FILE": "grafts", "GIT_SHALLOW_FILE": "shallow"}
+    paths_of_variables = {"GIT_COMMON_DIR": ".git", "GIT_GRAFT_FILE": "grafts", "GIT_SHALLOW_FILE": "shallow"}
     (repository / "params.yaml").write_text("a: 2\n")
     with monkeypatch.context() as patch:
-        patch.setenv(variable, str(other / places.get(variable, ".git/objects")))
+        patch.setenv(variable, str(other / paths_of_variables.get(variable, ".git/objects")))
         assert git.first_parents("HEAD") == [head, first]
-        made = commit_beside("version 1").commit
+        made = make_snapshot_commit("version 1").commit
         git.make_ref("refs/strop/x", made)
     assert user("show", f"{made}:params.yaml") == "a: 2\n"
     assert user("rev-parse", "refs/strop/x").strip() == made
 
 
-def test_no_replaced_object_and_no_graft_stands_for_another(repository: Path) -> None:
-    made = commit_beside("version 1").commit
+def test_replaced_objects_and_grafts_are_ignored(repository: Path) -> None:
+    made = make_snapshot_commit("version 1").commit
     git.make_ref("refs/strop/x", made)
     expected = tree_of_commit(made)
     Path("params.yaml").write_text("a: 3\n")
-    other = commit_beside("version 2").commit
+    other = make_snapshot_commit("version 2").commit
     user("replace", made, other)
     Path(".git/info/grafts").write_text(f"{made}\n")
     assert tree_of_commit(made) == expected != tree_of_commit(other)

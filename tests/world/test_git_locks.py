@@ -1,4 +1,4 @@
-"""A lock of a ref that a killed git left is removed; one that a git holds is waited for, and never removed."""
+"""A stale ref lock of a killed git is removed; a lock of a running git is waited for, and never removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toyworld import git as user
 
 from tasks.errors import GitError
 from tasks.vcs import git, git_locks
-from tasks.vcs.git_locks import gits_at_work, lock_named
+from tasks.vcs.git_locks import git_processes_using, lock_in_message
 
 REF = "refs/strop/ledger/tiny"
 
@@ -41,20 +41,20 @@ def test_a_lock_that_a_killed_git_left_is_removed_and_reported(head: str, capsys
     git.move_ref(REF, head, expected=None)
     assert git.resolve(REF) == head
     assert not lock.exists()
-    assert capsys.readouterr().err == f"git: removed {lock}, which a git that was killed had left 10 min ago\n"
+    assert capsys.readouterr().err == f"git: removed {lock}, a stale lock of a killed git process, 10 min old\n"
 
 
 def test_a_lock_of_all_refs_is_removed_too(head: str, capsys: pytest.CaptureFixture[str]) -> None:
     lock = leave_lock("packed-refs.lock")
     user("update-ref", REF, head)
-    told = subprocess.run(["git", "update-ref", "-d", REF], capture_output=True, text=True, check=False).stderr
-    assert lock_named(told) == lock
+    message = subprocess.run(["git", "update-ref", "-d", REF], capture_output=True, text=True, check=False).stderr
+    assert lock_in_message(message) == lock
     git_locks.wait_for_lock(lock)
     assert not lock.exists()
     assert "packed-refs.lock" in capsys.readouterr().err
 
 
-def test_a_lock_that_goes_by_itself_is_waited_for(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lock_that_is_released_is_waited_for(head: str, capsys: pytest.CaptureFixture[str]) -> None:
     lock = leave_lock()
     threading.Timer(0.2, lock.unlink).start()
     git.move_ref(REF, head, expected=None)
@@ -69,7 +69,7 @@ def test_a_lock_that_a_living_process_has_open_stays(head: str) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"open\n"
     try:
-        assert gits_at_work(lock) == [holder.pid]
+        assert git_processes_using(lock) == [holder.pid]
         with pytest.raises(GitError, match=rf"locked by git \(process {holder.pid}\). Wait for it") as raised:
             git.move_ref(REF, head, expected=None)
         assert not isinstance(raised.value, git.RefMoved), "nobody else moved it"
@@ -93,20 +93,20 @@ def test_a_git_that_works_here_keeps_the_lock(head: str) -> None:
         reader.communicate()
 
 
-def test_where_nobody_can_know_the_lock_stays_and_the_line_says_what_to_remove(
+def test_if_the_holder_is_unknown_the_lock_stays_and_the_message_has_the_fix(
     head: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lock = leave_lock()
-    assert gits_at_work(lock, processes=tmp_path / "no-proc") is None
+    assert git_processes_using(lock, processes=tmp_path / "no-proc") is None
     (tmp_path / f"hiding/{os.getpid()}/fd").mkdir(parents=True)  # as with hidepid=2: only this user's
-    assert gits_at_work(lock, processes=tmp_path / "hiding") is None
-    monkeypatch.setattr(git_locks, "gits_at_work", lambda _: None)
-    with pytest.raises(GitError, match=f"See that no git runs here, then: rm {lock}"):
+    assert git_processes_using(lock, processes=tmp_path / "hiding") is None
+    monkeypatch.setattr(git_locks, "git_processes_using", lambda _: None)
+    with pytest.raises(GitError, match=f"Check that no git runs here, then: rm {lock}"):
         git.move_ref(REF, head, expected=None)
     assert lock.exists()
 
 
-def test_a_ref_that_moved_while_it_was_locked_is_told_as_moved(head: str) -> None:
+def test_a_ref_that_moved_while_it_was_locked_is_reported_as_moved(head: str) -> None:
     user("update-ref", REF, head)
     leave_lock()
     with pytest.raises(git.RefMoved):
@@ -133,7 +133,7 @@ def test_a_git_that_holds_a_lock_from_elsewhere_keeps_it(
         holder.stdin.flush()
         assert [holder.stdout.readline(), holder.stdout.readline()] == ["start: ok\n", "prepare: ok\n"]
         lock = Path(".git", f"{REF}.lock")
-        assert gits_at_work(lock) == [holder.pid]
+        assert git_processes_using(lock) == [holder.pid]
         with pytest.raises(GitError, match=f"process {holder.pid}\\)"):
             git.move_ref(REF, head, expected=None)
         assert lock.exists()
@@ -150,7 +150,7 @@ def test_a_git_at_work_in_another_repository_keeps_no_lock_of_ours(
     command = ["git", f"--git-dir={other / '.git'}", "update-ref", "--stdin"]
     worker = subprocess.Popen(command, cwd=other.parent, stdin=subprocess.PIPE)
     try:
-        assert gits_at_work(leave_lock()) == []
+        assert git_processes_using(leave_lock()) == []
     finally:
         worker.communicate()
 
@@ -168,7 +168,9 @@ def test_a_lock_in_a_project_with_an_apostrophe_that_a_link_leads_to_is_known(
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"open\n"
     try:
-        assert gits_at_work(linked / ".git" / f"{REF}.lock") == [holder.pid]
-        assert lock_named(f"Unable to create '{linked}/.git/{REF}.lock': File exists.") == linked / f".git/{REF}.lock"
+        assert git_processes_using(linked / ".git" / f"{REF}.lock") == [holder.pid]
+        assert (
+            lock_in_message(f"Unable to create '{linked}/.git/{REF}.lock': File exists.") == linked / f".git/{REF}.lock"
+        )
     finally:
         holder.communicate()

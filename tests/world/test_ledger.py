@@ -1,4 +1,4 @@
-"""The ledger: append-only, compare-and-swap, and what it says of champions and looks."""
+"""The ledger: append-only, compare-and-swap, its champions and looks."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ def test_of_many_processes_exactly_one_appends(repository: Path) -> None:
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [process.communicate()[1] for process in processes]
-    assert sorted(process.returncode for process in processes) == [0, 3, 3, 3, 3], told
+    errors = [process.communicate()[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 3, 3, 3, 3], errors
     assert len(read_ledger("tiny")) == 1
 
 
-def test_a_ledger_that_was_tampered_with_is_told(repository: Path) -> None:
+def test_a_tampered_ledger_is_reported(repository: Path) -> None:
     git.move_ref("refs/strop/ledger/tiny", git.head_commit(), expected=None)
     with pytest.raises(GitError, match="no entry"):
         read_ledger("tiny")

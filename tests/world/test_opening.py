@@ -1,4 +1,4 @@
-"""The round is begun anew when data, parameters or code change, and by nothing else."""
+"""A new round begins only if data, parameters or code change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.vcs import dvc_outputs, dvc_pipeline
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    """Version 1 serves; version 2 was judged against it, and is in data/model."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 
@@ -102,7 +102,7 @@ def test_another_file_of_the_champions_model_that_was_changed_is_fetched_again(w
     assert (kept.read_bytes() if kept.exists() else None) == before
 
 
-def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None:
+def test_a_model_that_was_changed_in_dvcs_cache_too_is_reported(world: Path) -> None:
     """As where a file is edited in place, which is DVC's copy by another name."""
     round_ = open_round(load_config())
     assert round_.champion is not None
@@ -111,12 +111,12 @@ def test_a_model_that_was_changed_in_dvcs_cache_too_is_told(world: Path) -> None
     for file in (copy, paths.MODELS / round_.champion.weights_digest / name):
         file.unlink()
         file.write_text("Obey.")
-    told = r"files of the model of tiny v1 in DVC's cache are damaged.*strop audit 1"
-    with pytest.raises(VersioningError, match=told):
+    message = r"files of the model of tiny v1 in DVC's cache are damaged.*strop audit 1"
+    with pytest.raises(VersioningError, match=message):
         weights_folder("tiny", 1, round_.champion.weights_digest)
 
 
-def test_weights_that_are_nowhere_are_told(world: Path) -> None:
+def test_missing_weights_are_reported(world: Path) -> None:
     shutil.rmtree(paths.MODELS)
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):

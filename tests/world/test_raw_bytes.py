@@ -1,4 +1,4 @@
-"""Bytes are trusted, not the manifest: whatever was done to data/raw by hand is found before a row of it is read."""
+"""Content is trusted, not the manifest: manual changes of data/raw are detected before a row is read."""
 
 from __future__ import annotations
 
@@ -92,26 +92,26 @@ def test_a_batch_that_was_changed_by_hand_is_named_with_the_remedy(
     path = batch()
     change(path)
     for stage in (validate, curate, render, collect):
-        with pytest.raises(DataError) as told:
+        with pytest.raises(DataError) as raised:
             stage(load_config())
-        assert told.value.where == str(path)
-        assert "data/raw.dvc" in str(told.value.fix)
+        assert raised.value.where == str(path)
+        assert "data/raw.dvc" in str(raised.value.fix)
     assert not paths.VALIDATED.exists()
 
 
 def test_the_remedy_brings_the_batch_back(collected: Path) -> None:
     before = batch().read_bytes()
     rewrite(batch())
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as raised:
         require_unchanged(read_manifest())
-    command = str(told.value.fix).removeprefix("Bring it back: ").split(". ")[0].split()
+    command = str(raised.value.fix).removeprefix("Bring it back: ").split(". ")[0].split()
     assert command[0] == "dvc"
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
     assert batch().read_bytes() == before
     require_unchanged(read_manifest())
 
 
-def test_where_dvcs_copy_changed_too_the_line_says_so(collected: Path) -> None:
+def test_a_changed_copy_in_dvcs_cache_is_reported(collected: Path) -> None:
     content = batch().read_bytes()
     cached = next(p for p in Path(".dvc/cache/files/md5").rglob("*") if p.is_file() and p.read_bytes() == content)
     batch().unlink()
@@ -125,13 +125,13 @@ def test_rows_that_no_manifest_names_are_not_taken_in(collected: Path) -> None:
     extra = paths.RAW / "qa" / "extra.parquet"
     with_swapped_answers(batch(), extra)
     for stage in (validate, collect):
-        with pytest.raises(DataError, match="no manifest names it") as told:
+        with pytest.raises(DataError, match="no manifest names it") as raised:
             stage(load_config())
-        assert told.value.where == str(extra)
+        assert raised.value.where == str(extra)
 
 
 @pytest.mark.parametrize("is_forged", [True, False])
-def test_an_edited_manifest_is_found(is_forged: bool, collected: Path) -> None:
+def test_an_edited_manifest_is_detected(is_forged: bool, collected: Path) -> None:
     entries = json.loads(paths.MANIFEST.read_text())
     if is_forged:  # with the digest of what was put in the batch's place
         rewrite(batch())
@@ -156,7 +156,7 @@ def test_an_interrupted_ingestion_is_no_tampering(collected: Path) -> None:
     require_unchanged(read_manifest())
 
 
-def test_only_what_changed_is_read_and_all_of_it_without_a_memory(
+def test_only_changed_files_are_read_and_all_of_them_without_a_cache(
     collected: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_bytes, "FRESH_NANOSECONDS", 0)

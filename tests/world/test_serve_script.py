@@ -1,4 +1,4 @@
-"""mlflow/serve.sh shows the registry to its owner alone: a login, no page of another origin, no file for another user."""
+"""mlflow/serve.sh gives only its owner access to the registry: a login, no page of another origin, no file for another user."""
 
 from __future__ import annotations
 

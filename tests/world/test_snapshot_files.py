@@ -1,4 +1,4 @@
-"""The folder of a run: inputs as they were at one moment, whatever becomes of them afterwards."""
+"""The folder of a run: a consistent snapshot of the inputs, independent of later changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.vcs.git import clone_at
 from tasks.workspace import copy_inputs
 from tasks.workspace.inputs import outputs_of, tree_of_commit
 from tasks.workspace.run_folder import begin, hand_over, take_collected
-from tasks.workspace.snapshot_commit import commit_beside
+from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_no_input_changes_under_a_run_and_the_version_holds_them(
     git("commit", "-q", "--allow-empty", "-m", "Meanwhile")
     tree = enter(work, monkeypatch)
     assert {name: Path(name).read_bytes() for name in INPUTS} == before
-    made = commit_beside("a version").commit
+    made = make_snapshot_commit("a version").commit
     assert tree_of_commit(made) == tree
     assert git("rev-parse", f"{made}^").strip() == head
     assert {name: git("show", f"{made}:{name}").encode() for name in INPUTS} == before
@@ -120,7 +120,7 @@ def test_a_file_that_is_written_while_the_snapshot_is_taken_is_taken_whole(
     assert (work / "params.yaml").read_text() == (work / "data/templates/mine.yaml").read_text() == "# 1\n"
 
 
-def test_unchanged_inputs_keep_their_place_and_time_and_what_went_goes(root: Path) -> None:
+def test_unchanged_inputs_keep_inode_and_time_and_removed_ones_are_removed(root: Path) -> None:
     (root / "tasks/extra.py").write_text("")
     work = begin()
     before = (work / "tasks/config.py").stat()
@@ -171,7 +171,7 @@ def test_decisions_of_sources_join_the_run_and_those_of_people_wait(
     snapshot = current_snapshot()
     assert snapshot is not None
     assert snapshot.tree != before
-    assert tree_of_commit(commit_beside("a version").commit) == snapshot.tree
+    assert tree_of_commit(make_snapshot_commit("a version").commit) == snapshot.tree
 
 
 def test_outputs_come_back_whole_and_reports_of_others_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +216,7 @@ def stored(tree: str, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
-def test_a_file_that_git_was_told_not_to_look_at_is_an_input_as_it_is(
+def test_a_file_that_git_does_not_check_is_an_input_in_its_present_state(
     flag: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edited = ("params.yaml", "data/templates/qa.yaml", "tasks/gate/policy.py")
@@ -242,12 +242,12 @@ def test_a_file_that_a_sparse_checkout_leaves_out_stays_in_the_version(
     assert stored(tree, "recipes/smollm2-news.yaml") == before
 
 
-@pytest.mark.parametrize("place", [".gitattributes", ".git/info/attributes"])
+@pytest.mark.parametrize("attributes_file", [".gitattributes", ".git/info/attributes"])
 def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
-    place: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attributes_file: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = "*.yaml text eol=crlf\n*.py ident\nparams.yaml filter=shout\n*.txt working-tree-encoding=UTF-16\n"
-    (root / place).write_text(rules)
+    (root / attributes_file).write_text(rules)
     git("config", "filter.shout.clean", "tr a-z A-Z")
     git("config", "core.autocrlf", "true")
     for name, content in {
@@ -257,17 +257,17 @@ def test_a_version_holds_the_bytes_of_the_disk_whatever_git_would_make_of_them(
         'tasks/"a\nb".py': b"x = 1\n",
     }.items():
         (root / name).write_bytes(content)
-    git("add", "-N", place) if place == ".gitattributes" else None
+    git("add", "-N", attributes_file) if attributes_file == ".gitattributes" else None
     names = (*INPUTS, 'tasks/"a\nb".py')
     before = {name: (root / name).read_bytes() for name in names}
     tree = enter(begin(), monkeypatch)
     assert {name: Path(name).read_bytes() for name in names} == before
     assert {name: stored(tree, name) for name in names} == before
-    clone_at(commit_beside("a version").commit, tmp_path / "clone")
+    clone_at(make_snapshot_commit("a version").commit, tmp_path / "clone")
     assert {name: (tmp_path / "clone" / name).read_bytes() for name in names} == before
 
 
-def test_what_git_lfs_keeps_is_held_as_git_lfs_names_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_lfs_files_are_stored_as_their_pointers(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git("config", "filter.lfs.clean", "sha256sum")
     (root / ".gitattributes").write_text("*.bin filter=lfs -text\n")
     (root / "tasks/model.bin").write_bytes(b"large")

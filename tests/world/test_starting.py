@@ -1,4 +1,4 @@
-"""What today's trainings begin with: the champion that is trained on, and the versions and folders that teach or judge."""
+"""The training start: the champion whose training continues, and the versions and folders of teachers and reward models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tasks.state.training_start import Start, read_start, version_folder
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was judged against it, and lies in data/model."""
+    """Version 1 serves; version 2 was judged against it, and is in data/model."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 
@@ -50,11 +50,11 @@ def test_as_a_rule_it_is_the_base_and_answers_are_trained(world: Path) -> None:
 
 
 def test_with_a_new_batch_the_champion_is_trained_on(world: Path) -> None:
-    known = tuple(batch.batch for batch in read_manifest())
+    batches = tuple(batch.batch for batch in read_manifest())
     write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
     start = begin(continue_from="champion", replay_share=0.3)
     assert start.champion is not None
-    assert (start.champion.weights_digest, start.champion.batches) == (champion_digest(), known)
+    assert (start.champion.weights_digest, start.champion.batches) == (champion_digest(), batches)
     assert start.replay_share == 0.3
     assert weights_digest(paths.MODELS / start.champion.weights_digest) == start.champion.weights_digest
 
@@ -86,7 +86,7 @@ def test_neither_a_promotion_nor_judging_again_changes_it(event: str, world: Pat
     assert paths.START.read_bytes() == before
 
 
-def test_a_version_tells_which_ones_it_began_with(world: Path) -> None:
+def test_a_version_records_its_training_start(world: Path) -> None:
     write_jsonl(Path("inbox/two.jsonl"), qa_records(6, start=50))
     set_params(finetune={"seed": 3, "continue_from": "champion"})
     toyworld.run_stages()
@@ -114,7 +114,7 @@ def test_a_teacher_that_there_is_not_is_named(world: Path) -> None:
         begin(objective="distill", distill={"teacher": "7"})
 
 
-def test_a_teacher_s_folder_that_changes_after_the_round_began_is_told(world: Path) -> None:
+def test_a_teacher_s_folder_that_changes_after_the_round_began_is_reported(world: Path) -> None:
     begin(objective="distill", distill={"teacher": "adapters/1"})
     assert version_folder("adapters/1") == Path("adapters/1")
     (Path("adapters/1") / "templates.json").write_text("[]")
@@ -158,7 +158,7 @@ def test_a_champion_that_does_something_else_is_refused_before_any_work(continue
         begin(objective="classify", continue_from=continue_from)
 
 
-def test_a_damaged_file_is_told(world: Path) -> None:
+def test_a_damaged_file_is_reported(world: Path) -> None:
     paths.START.write_text("{")
     with pytest.raises(DataError, match=r"damaged .* rm data/start\.json"):
         read_start()

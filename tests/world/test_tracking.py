@@ -1,4 +1,4 @@
-"""The door to MLflow: ready from any start, quick to say that it is not, and best effort where it mirrors."""
+"""tasks/tracking: opens the registry in any state, reports errors quickly, and copies curves with best effort."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_killed_while_the_registry_is_made_it_is_made_by_the_next(world: Path, m
     assert [path.name for path in Path("mlflow").iterdir() if path.is_file()] == ["mlflow.db"]
 
 
-def test_a_password_in_the_address_is_not_told() -> None:
+def test_a_password_in_the_address_is_not_printed() -> None:
     class Client:
         def search_model_versions(self, *_: str, **__: None) -> Any:
             return PagedList([], None)
@@ -104,10 +104,10 @@ def test_an_unreachable_server_is_one_line_within_seconds(world: Path, monkeypat
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:secret@127.0.0.1:{port}")
     started = time.monotonic()
-    with pytest.raises(RegistryError, match="cannot be reached") as told:
+    with pytest.raises(RegistryError, match="cannot be reached") as raised:
         open_registry(load_config())
     assert time.monotonic() - started < 5
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_server_that_is_no_registry_is_one_line_within_a_minute(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,19 +118,19 @@ def test_a_server_that_is_no_registry_is_one_line_within_a_minute(world: Path, m
     try:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
         started = time.monotonic()
-        with pytest.raises(RegistryError, match="the registry refused") as told:
+        with pytest.raises(RegistryError, match="the registry refused") as raised:
             open_registry(load_config())
         assert time.monotonic() - started < 60
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
     finally:
         server.shutdown()
 
 
 def test_a_file_that_is_no_database_is_one_line_that_names_the_rebuild(world: Path) -> None:
     Path("mlflow/mlflow.db").write_bytes(b"this is no database, " * 100)
-    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as told:
+    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as raised:
         open_registry(load_config())
-    assert "move" not in str(told.value)
+    assert "move" not in str(raised.value)
 
 
 def test_a_file_of_a_newer_mlflow_is_left_alone_in_one_line(world: Path) -> None:
@@ -151,23 +151,23 @@ def test_corrupted_pages_are_one_line_that_names_the_rebuild(
     for start in range(4096 * 4, len(content), 4096):  # the schema stays whole, the tables do not
         content[start : start + 4096] = b"\xff" * len(content[start : start + 4096])
     Path("mlflow/mlflow.db").write_bytes(content)
-    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as told:
+    with pytest.raises(RegistryError, match=r"mlflow\.db: .*damaged.*strop registry rebuild") as raised:
         open_registry(load_config()).version(1)
-    assert "\n" not in str(told.value)
-    assert "SELECT" not in str(told.value)
+    assert "\n" not in str(raised.value)
+    assert "SELECT" not in str(raised.value)
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_locked_file_is_waited_for_with_one_line(world: Path, capfd: pytest.CaptureFixture[str]) -> None:
     registry = open_registry(load_config())
-    held = sqlite3.connect("mlflow/mlflow.db", isolation_level=None, check_same_thread=False)
-    held.execute("BEGIN EXCLUSIVE")
-    threading.Timer(1.5, held.execute, ["ROLLBACK"]).start()
+    connection = sqlite3.connect("mlflow/mlflow.db", isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN EXCLUSIVE")
+    threading.Timer(1.5, connection.execute, ["ROLLBACK"]).start()
     assert open_registry(load_config()).versions() == []
-    held.execute("BEGIN IMMEDIATE")
-    threading.Timer(1.5, held.execute, ["ROLLBACK"]).start()
+    connection.execute("BEGIN IMMEDIATE")
+    threading.Timer(1.5, connection.execute, ["ROLLBACK"]).start()
     registry.create_run("x", {})
-    held.close()
+    connection.close()
     assert capfd.readouterr().err.count("registry: waiting for another process that has locked ") == 2
 
 
@@ -176,8 +176,8 @@ def test_a_file_that_stays_locked_is_one_line_in_the_end(
 ) -> None:
     monkeypatch.setattr(sqlite_paths, "LOCK_WAIT_SECONDS", 0.5)
     registry = open_registry(load_config())
-    with contextlib.closing(sqlite3.connect("mlflow/mlflow.db", isolation_level=None)) as held:
-        held.execute("BEGIN EXCLUSIVE")
+    with contextlib.closing(sqlite3.connect("mlflow/mlflow.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
         for work in (lambda: open_registry(load_config()), lambda: registry.create_run("x", {})):
             with pytest.raises(RegistryError, match=r"mlflow\.db: another process keeps .* locked\. End that process"):
                 work()
@@ -260,7 +260,7 @@ def test_absolute_locations_of_before_become_relative_once(
     assert registry.weight_files(registry.version(2).source, tmp_path)
 
 
-def test_artifacts_that_another_project_put_into_its_own_folder_stay_found(
+def test_artifacts_that_another_project_stored_in_its_own_folder_stay_available(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = shutil.copytree(toyworld.template("serving"), tmp_path / "other", symlinks=True)
@@ -307,9 +307,9 @@ def test_aliases_and_versions_are_numbers(world: Path) -> None:
     assert registry.alias("champion") == 11
     assert [v.version for v in registry.versions()] == list(range(1, 12))
     assert registry.version(11).aliases == ["champion"]
-    found = registry.find_version("n", "3")
-    assert found is not None
-    assert found.version == 3
+    version = registry.find_version("n", "3")
+    assert version is not None
+    assert version.version == 3
     registry.remove_alias("champion")
     registry.remove_alias("champion")
     assert registry.alias("champion") is None
@@ -329,7 +329,7 @@ def test_a_training_that_a_signal_ended_is_marked_killed_not_failed(world: Path)
     assert run.info.status == "KILLED"
 
 
-def test_a_training_that_was_ended_before_it_could_say_so_is_marked_killed(world: Path) -> None:
+def test_a_training_that_ended_without_a_report_is_marked_killed(world: Path) -> None:
     paths.EVENTS.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(Ended), mirror_curves(load_config()):
         EVENTS_FILE.write_text('{"step": 1, "loss": 2.0}\n')

@@ -1,4 +1,4 @@
-"""The quick look before DVC's: every file as it was when DVC last found all up to date."""
+"""The fast status before DVC's: every file is unchanged since DVC last reported all stages up to date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.vcs.dvc_fast_status import is_unchanged, remember, stamp
+from tasks.vcs.dvc_fast_status import is_unchanged, save_clean_digest, stat_digest
 
 DVC_YAML = """
 stages:
@@ -28,11 +28,11 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    remember(stamp())
+    save_clean_digest(stat_digest())
     return tmp_path
 
 
-def test_what_was_seen_is_unchanged_and_files_that_no_stage_knows_do_not_count(clean: Path) -> None:
+def test_unchanged_files_are_unchanged_and_files_of_no_stage_do_not_count(clean: Path) -> None:
     assert is_unchanged()
     (clean / "notes.txt").write_text("mine")
     (clean / "tasks/curate/__pycache__").mkdir()
@@ -53,20 +53,20 @@ def test_a_file_written_again_is_a_change_even_with_as_many_bytes(clean: Path, n
 def test_files_that_come_and_go_are_changes(clean: Path) -> None:
     (clean / "data/raw/a/2.parquet").write_text("2")
     assert not is_unchanged()
-    remember(stamp())
+    save_clean_digest(stat_digest())
     (clean / "data/curated/1.parquet").unlink()
     assert not is_unchanged()
 
 
 def test_another_file_in_its_place_is_a_change(clean: Path) -> None:
-    place = clean / "data/curated/1.parquet"
-    status = place.stat()
+    path = clean / "data/curated/1.parquet"
+    status = path.stat()
     (clean / "other").write_text("2")
     os.utime(clean / "other", ns=(status.st_atime_ns, status.st_mtime_ns))
-    (clean / "other").replace(place)
+    (clean / "other").replace(path)
     assert not is_unchanged()
 
 
-def test_without_a_memory_nothing_is_unchanged(clean: Path) -> None:
+def test_without_a_stored_digest_nothing_is_unchanged(clean: Path) -> None:
     (clean / ".strop/clean.json").unlink()
     assert not is_unchanged()

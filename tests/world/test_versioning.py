@@ -1,4 +1,4 @@
-"""The door to DVC: what is out of date, what ran, what is locked, and what a commit held."""
+"""tasks/vcs: what is out of date, what ran, what is locked, and the outputs of a commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks import paths
 from tasks.errors import VersioningError
 from tasks.state.decisions import begin_decisions, read_decisions, record_decision
 from tasks.vcs import dvc_outputs, dvc_pipeline, git
-from tasks.workspace.snapshot_commit import commit_beside
+from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 PIPELINE = """
 stages:
@@ -76,7 +76,7 @@ def run_all() -> tuple[bool, bool]:
     return dvc_pipeline.reproduce("curate"), dvc_pipeline.reproduce("gate")
 
 
-def test_a_stage_runs_once_and_comes_from_the_run_cache_when_things_are_as_they_were(project: Path) -> None:
+def test_a_stage_runs_once_and_is_restored_from_the_run_cache_for_old_inputs(project: Path) -> None:
     assert not dvc_pipeline.is_clean()
     assert run_all() == (True, True)
     assert run_all() == (False, False)
@@ -94,9 +94,9 @@ def test_a_stages_output_passes_through_and_dvcs_chatter_does_not(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_all()
-    told = capfd.readouterr()
-    assert told.out == "curate: at work\n"
-    assert told.err == ""
+    captured = capfd.readouterr()
+    assert captured.out == "curate: at work\n"
+    assert captured.err == ""
 
 
 def test_dvc_warns_of_no_empty_file_where_nothing_was_decided(project: Path) -> None:
@@ -119,7 +119,7 @@ def test_dvc_warns_of_no_empty_file_where_nothing_was_decided(project: Path) -> 
 
 def test_a_failed_stage_is_named_after_its_own_line(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").write_text("word: fail\n")
-    with pytest.raises(VersioningError, match="stage `curate` failed; its reason stands above"):
+    with pytest.raises(VersioningError, match="stage `curate` failed; the reason is printed above"):
         dvc_pipeline.reproduce("curate")
     assert capfd.readouterr().err == "strop: the reason\n"
 
@@ -132,7 +132,7 @@ def test_the_stage_runs_by_our_python_and_the_path_is_put_back(project: Path, mo
     assert os.environ["PATH"] == "/usr/bin:/bin"
 
 
-def test_what_another_stage_makes_is_no_news_from_the_world(project: Path) -> None:
+def test_an_output_of_another_stage_is_not_a_changed_input(project: Path) -> None:
     run_all()
     subprocess.run(["rm", "-rf", "data/curated"], check=True)
     assert dvc_pipeline.changed_stages()
@@ -145,7 +145,7 @@ def test_what_another_stage_makes_is_no_news_from_the_world(project: Path) -> No
     assert dvc_pipeline.changed_inputs(ignoring={"data/round.json"}) == {"curate": ["data/raw (modified)"]}
 
 
-def test_a_changed_command_is_news(project: Path) -> None:
+def test_a_changed_command_is_a_changed_input(project: Path) -> None:
     run_all()
     Path("dvc.yaml").write_text(PIPELINE.replace("echo judged", "echo weighed"))
     assert dvc_pipeline.changed_inputs() == {"gate": ["changed command"]}
@@ -174,14 +174,14 @@ def test_it_waits_for_another_process_that_holds_the_lock(
     assert "waiting for another process" in capfd.readouterr().err
 
 
-def test_it_does_not_wait_for_ever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_wait_forever(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.vcs.dvc_repo.LOCK_WAIT_SECONDS", 0.5)
     Path("make.py").write_text("import time; open('busy', 'w'); time.sleep(300)\n" + COPY)
     other = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "curate"], start_new_session=True)
     try:
         wait_for(lambda: Path("busy").exists() or other.poll() is not None, 120, "the other's stage")
         assert other.poll() is None
-        with pytest.raises(VersioningError, match="another process still works on the same data"):
+        with pytest.raises(VersioningError, match="another process still uses the same data"):
             dvc_pipeline.reproduce("curate")
     finally:
         os.killpg(other.pid, 9)
@@ -216,7 +216,7 @@ def test_the_dataset_version_is_the_hash_of_its_content(project: Path) -> None:
 
 def version_one() -> str:
     run_all()
-    commit = commit_beside("one").commit
+    commit = make_snapshot_commit("one").commit
     git.create_tag("tiny@v1", commit)
     Path("data/raw/a").write_text("A")
     dvc_pipeline.add_raw()
@@ -231,11 +231,11 @@ def test_a_version_is_fetched_as_it_was(project: Path, tmp_path: Path) -> None:
     assert (tmp_path / "then/a").read_text() == "a"
     assert (tmp_path / "raw/a").read_text() == "a"
     assert Path("data/curated/a").read_text() == "A"
-    with pytest.raises(VersioningError, match="tiny@v1: holds no data/model"):
+    with pytest.raises(VersioningError, match="tiny@v1: has no data/model"):
         dvc_outputs.fetch_from("tiny@v1", paths.MODEL, tmp_path / "model")
 
 
-def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path) -> None:
+def test_data_missing_in_the_cache_are_fetched_from_the_remote(project: Path, tmp_path: Path) -> None:
     set_remote(tmp_path / "remote")
     run_all()
     assert dvc_pipeline.push() == "pushed"
@@ -245,7 +245,7 @@ def test_what_the_cache_lost_comes_from_the_remote(project: Path, tmp_path: Path
     assert (tmp_path / "then/a").read_text() == "a"
 
 
-def test_what_is_nowhere_is_told(project: Path, tmp_path: Path) -> None:
+def test_data_in_neither_cache_nor_remote_are_reported(project: Path, tmp_path: Path) -> None:
     version_one()
     subprocess.run(["rm", "-rf", ".dvc/cache"], check=True)
     with pytest.raises(VersioningError, match="neither in the local cache nor in a remote"):
@@ -260,13 +260,13 @@ def test_without_a_remote_nothing_is_pushed(project: Path) -> None:
 
 
 @pytest.mark.parametrize("ask", [dvc_pipeline.is_clean, dvc_pipeline.add_raw, lambda: dvc_pipeline.reproduce("curate")])
-def test_a_mistake_in_dvc_yaml_is_one_clear_line(project: Path, ask: Callable[[], object]) -> None:
+def test_an_error_in_dvc_yaml_is_one_clear_line(project: Path, ask: Callable[[], object]) -> None:
     run_all()
     Path("dvc.yaml").write_text("stages:\n  curate:\n    cmdd: python make.py\n")
-    with pytest.raises(VersioningError) as told:
+    with pytest.raises(VersioningError) as raised:
         ask()
-    assert "dvc.yaml" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "dvc.yaml" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_no_dvc_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,25 +276,25 @@ def test_no_dvc_repository_is_one_clear_line(tmp_path: Path, monkeypatch: pytest
         dvc_pipeline.add_raw()
 
 
-def test_importing_the_door_loads_no_dvc() -> None:
+def test_importing_the_module_loads_no_dvc() -> None:
     code = "import sys, tasks.vcs.dvc_pipeline; print('dvc' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "False"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
-def test_a_flipped_bit_in_an_output_and_its_cache_goes_when_the_output_is_removed(project: Path) -> None:
+def test_a_flipped_bit_in_an_output_and_its_cache_is_repaired_after_removing_the_output(project: Path) -> None:
     """The advice was `dvc repro`, which does nothing: size and time are as they were, and the cache holds the same bytes."""
     run_all()
     output, cache = Path("data/curated/word"), Path(dvc_pipeline.with_repo(lambda repo: repo.cache.local.path, "look"))
     before, content = output.stat(), output.read_bytes()
     copies = [path for path in cache.rglob("*") if path.is_file() and path.read_bytes() == content]
     assert copies
-    for place in (output, *copies):  # they may be one file
-        place.chmod(0o644)
-        with place.open("r+b") as file:
+    for path in (output, *copies):  # they may be one file
+        path.chmod(0o644)
+        with path.open("r+b") as file:
             file.write(bytes([content[0] ^ 1]))
-        place.chmod(0o444)
-        os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+        path.chmod(0o444)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert output.read_bytes() != content
     shutil.rmtree("data/curated")
     assert run_all()[0]

@@ -42,7 +42,7 @@ def main() -> int:
         write_json(error_file(path, process_number()), _entry(error))
         return error.exit_code
     except OSError as error:
-        if (told := errors.told_by_disk(error)) is None:
+        if (told := errors.disk_message(error)) is None:
             raise
         write_json(error_file(path, process_number()), _entry(Mishap(told)))
         return 1

@@ -16,7 +16,7 @@ from tasks.errors import TrainingError
 from tasks.finetune.process_group import is_first, wait_for_all
 from tasks.runtime.files import content_digest, file_digest, folder_digest, read_json
 from tasks.runtime.import_closure import code_digest
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 from tasks.runtime.sealed_folder import SEAL, damage_of, seal
 from tasks.state.training_start import read_start
 
@@ -66,7 +66,7 @@ def last_checkpoint(folder: Path, step: int | None = None) -> Path | None:
         if (why := damage_of(path) or _damage_of_best(path, damaged)) != "":
             damaged.add(path.name)
             if (path / SEAL).is_file():  # else a kill tore it, and nothing is wrong
-                say(f"finetune: the checkpoint of step {steps[path]} is damaged ({why}); it is not used")
+                print_line(f"finetune: the checkpoint of step {steps[path]} is damaged ({why}); it is not used")
             shutil.rmtree(path)
         elif step is None or steps[path] <= step:
             found = path

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from tasks.finetune.process_group import process_count
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 from tasks.runtime.threads import Threads, explicit_threads
 
 FOLLOWED = "STROP_THREADS"
@@ -81,7 +81,7 @@ def first_threads(work: Work, name: str, processes: int = 1, nodes: int = 1, nod
         return known
     threads = Threads("finetune", processes)
     choice = threads.choose() if nodes == 1 else threads.choose_for_idle()
-    threads.tell(choice)
+    threads.report(choice)
     if node == 0:
         log.set(name, 0, choice.threads)
     return choice.threads
@@ -118,5 +118,5 @@ class FollowLoad(TrainerCallback):  # type: ignore[misc]
         is_new = step > self.log.last_step(self.name) and not self.log.is_followed
         if is_new and (choice := self.threads.proposed()) is not None:
             self.log.set(self.name, step, choice.threads)
-            say(f"finetune: {choice} from step {step + 1}")
+            print_line(f"finetune: {choice} from step {step + 1}")
         self.threads.use(self.log.at(self.name, step) or self.first)

@@ -25,7 +25,7 @@ from tasks.finetune.process_group import as_first_says, first_before_others, is_
 from tasks.finetune.search.trial import Trial
 from tasks.finetune.step.mfu import matmul_flops
 from tasks.finetune.work import Prepared, Work
-from tasks.runtime.progress import Progress, say, track
+from tasks.runtime.progress import Progress, print_line, track
 
 
 def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = None) -> tuple[Any, Prepared]:
@@ -49,7 +49,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
     tokens, marks = round(prepared.total_steps * tokens_per_step), {"trial": trial.number} if trial else {}
     if work.before is not None:
         marks["before"] = work.before
-    with track("finetune", total=tokens, unit="tokens", marks=marks, is_told=is_first()) as progress:
+    with track("finetune", total=tokens, unit="tokens", marks=marks, is_visible=is_first()) as progress:
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
@@ -73,7 +73,7 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
         trainer.add_callback(tell)
         last = as_first_says(_last_checkpoint(work))
         if last is not None:
-            say(f"finetune: goes on from step {last.name.split('-')[1]}")
+            print_line(f"finetune: goes on from step {last.name.split('-')[1]}")
         if not is_first():
             set_seed(settings.seed + process_number())  # or dropout would leave out the same of other rows
         if is_sharded():
@@ -146,7 +146,7 @@ def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float,
     share = flops / matmul_flops(DTYPES[precision], device_name())
     progress.event(step=step, model_flops_per_second=flops, model_flops_utilisation=share)
     told = f"{speed:,.0f} tokens/s, {flops / 1e9:,.0f} GFLOP/s: {share:.0%} of a {precision} matrix product here"
-    say(f"finetune: {told}")
+    print_line(f"finetune: {told}")
 
 
 def _base_fault(work: Work) -> BaseModelError | None:

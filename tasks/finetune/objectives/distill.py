@@ -18,7 +18,7 @@ from tasks.finetune.objectives.soft_targets import SoftArrays, TaughtRows, ask_t
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.packed_attention import PackedRows
 from tasks.finetune.work import Prepared, Work
-from tasks.runtime.progress import say, track
+from tasks.runtime.progress import print_line, track
 from tasks.state.training_start import version_folder
 
 ASK = "Name one in finetune.distill.teacher: champion, a version's number, or a folder"
@@ -41,7 +41,7 @@ def prepare(work: Work) -> Prepared:
         raise DataError(what, where=str(folder), fix="Name the teacher itself, or store its targets anew")
     if found < plain.facts["train_examples"]:
         missing = plain.facts["train_examples"] - found
-        say(
+        print_line(
             f"finetune: the teacher was not asked about {missing} examples; they are trained by their own answers alone"
         )
 

@@ -14,7 +14,7 @@ from tasks.errors import TrainingError
 from tasks.finetune.config.objective_settings import RewardFunction
 from tasks.finetune.objectives.trl_dataset import padded
 from tasks.finetune.work import Work
-from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, is_whole, too_slow
+from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
 from tasks.scoring.score import Judged, judge_answer
 from tasks.scoring.targets import THOUGHT_BEGINS, Frame
 from tasks.state.training_start import version_folder
@@ -73,7 +73,7 @@ def _format(reward: RewardFunction, work: Work) -> Function:
 
     def fits(answer: str) -> bool:
         try:
-            return is_whole(pattern, answer)
+            return matches_all(pattern, answer)
         except TimeoutError as error:
             what = f"the pattern `{reward.pattern}` {too_slow(answer)}"
             raise TrainingError(what, where="params.yaml, finetune.grpo.rewards", fix=SLOW_FIX) from error

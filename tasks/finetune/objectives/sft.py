@@ -18,7 +18,7 @@ from tasks.finetune.step.samplers import Examples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
 from tasks.finetune.work import Prepared, Work
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 
 def prepare(work: Work) -> Prepared:
@@ -44,7 +44,7 @@ def prepare(work: Work) -> Prepared:
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
         model = build_model(work, is_packed=is_packed)
         if is_packed and not model.takes_packed_rows:
-            say("finetune: this model mixes tokens in a way of its own: it is trained an example a line, padded")
+            print_line("finetune: this model mixes tokens in a way of its own: it is trained an example a line, padded")
         return AnswerTrainer(
             model=model,
             args=training_arguments(work, len(rows), len(valid_rows)),

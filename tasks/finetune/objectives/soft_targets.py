@@ -23,7 +23,7 @@ from tasks.finetune.model.context_length import longest_example, window_of
 from tasks.finetune.step.gpu_kernels import boundaries
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.runtime.files import write_parquet
-from tasks.runtime.progress import Progress, say
+from tasks.runtime.progress import Progress, print_line
 
 SCHEMA = pa.schema(
     [
@@ -84,7 +84,7 @@ def _whole_files(folder: Path) -> Iterator[Path]:
                 for _ in file.iter_batches(64):
                     pass
         except (OSError, pa.ArrowException):
-            say(f"finetune: {path} is damaged; it is not used")
+            print_line(f"finetune: {path} is damaged; it is not used")
         else:
             yield path
 

@@ -24,7 +24,7 @@ from tasks.finetune.model.build import require_method
 from tasks.finetune.search.optuna_study import ask, study_of, trial_count, tried
 from tasks.finetune.search.trial_results import OUTCOME, Outcome, best_of, read_outcomes, write_outcome
 from tasks.runtime.files import folder_digest
-from tasks.runtime.progress import say
+from tasks.runtime.progress import print_line
 
 LEAST_FOR_IMPORTANCE = 4
 """Finished trials, below which how much a setting matters is a guess."""
@@ -49,7 +49,7 @@ def search(job: Job, settings: SearchSettings, do: Callable[[Job], None]) -> dic
             _, values = ask(settings, kind, folder, number)
             _try(job, settings, number, values, count, do)
             told = read_outcomes(folder, number + 1)[-1]
-            say(f"finetune: trial {number + 1} of {count} {_told(told)}")
+            print_line(f"finetune: trial {number + 1} of {count} {_told(told)}")
         _keep_best(folder, number + 1)
     outcomes = read_outcomes(folder, count)
     best = best_of(outcomes)
@@ -77,7 +77,7 @@ def _try(
     shown = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-    say(f"finetune: trial {number + 1} of {count}: {shown}")
+    print_line(f"finetune: trial {number + 1} of {count}: {shown}")
     place = folder / f"trial-{number}"
     try:
         chosen = with_values(job.work.settings, tried(search, type(job.work.settings), values))

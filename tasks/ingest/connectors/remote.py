@@ -18,7 +18,7 @@ from tasks.ingest.readers.text_conll_parallel import partner_of
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
 from tasks.runtime.files import new_folder
-from tasks.runtime.redaction.settings import named, named_again
+from tasks.runtime.redaction.settings import variables_in, with_variable_names
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "sha256")
@@ -42,7 +42,7 @@ def list_objects(source: Source) -> Listing:
                 beside = partner_of(name, pair) if pair else ""
                 parts = [names[each] for each in (name, beside) if each in names]
                 size = sum(int(part.get("size") or 0) for part in parts)
-                url = named_again(str(files.unstrip_protocol(name)), source.path)  # it is kept in raw, and told
+                url = with_variable_names(str(files.unstrip_protocol(name)), source.path)  # it is kept in raw, and told
                 listing.found[url] = Seen(size, 0, stamp=" ".join(_stamp(part) for part in parts))
     if not listing.found:
         fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
@@ -97,7 +97,7 @@ def _too_large(size: int) -> bytes:
 
 def _address(source: Source, name: str) -> str:
     """An object's URL, with the values of the variables that the source's path names."""
-    return str(filled_in(name, source.name)) if named(source.path) else name
+    return str(filled_in(name, source.name)) if variables_in(source.path) else name
 
 
 def _open(source: Source) -> tuple[Any, str]:
@@ -150,6 +150,9 @@ def _telling(source: Source, but: type[Exception] = SourceError) -> Iterator[Non
         package = PACKAGES.get(protocol, protocol)
         raise SourceError(f"needs the package {package}", where=where, fix=f"pip install {package}") from error
     except Exception as error:
-        told = one_line(named_again(str(error), [source.path, source.storage_options]), 200) or type(error).__name__
+        told = (
+            one_line(with_variable_names(str(error), [source.path, source.storage_options]), 200)
+            or type(error).__name__
+        )
         fix = "See that the address, the storage_options and their environment variables are right, then run again"
         raise SourceError(f"cannot be reached ({told})", where=where, fix=fix) from error

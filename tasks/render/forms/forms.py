@@ -79,7 +79,7 @@ def writer_of(form: str) -> Writer:
 
 def shared_out(settings: RenderSettings, work: Callable[[Job], Made], jobs: Iterator[Job]) -> Iterator[Made]:
     """`work` of each job, in order, by as many processes as the settings say."""
-    return process_pool.shared_out(work, jobs, settings.processes, "render.processes")
+    return process_pool.map_in_processes(work, jobs, settings.processes, "render.processes")
 
 
 @dataclass(frozen=True)

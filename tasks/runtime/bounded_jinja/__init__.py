@@ -1,5 +1,5 @@
-"""Jinja that somebody else wrote (a template of a family, of a recipe, a model's own chat template), in bounded time and memory.
+"""Renders untrusted Jinja templates (of a family, a recipe, or a model's chat template) in bounded time and memory.
 
-Jinja's sandbox keeps a template from the machine, not from its time: loops within loops, texts doubled again and again, and
-`'x' * 10**9` it lets through. Here each turn of a loop and each call is counted, and each text is measured before it is made.
+Jinja's sandbox protects the machine, but does not limit time and memory: nested loops, repeated doubling of a string, and
+`'x' * 10**9` are allowed. Here every loop iteration and call is counted, and the size of every string is checked in advance.
 """

@@ -1,4 +1,4 @@
-"""A template's syntax tree with what counts and measures put into it, as filters (steps.py)."""
+"""Inserts filters (steps.py) into a template's syntax tree that count steps and check sizes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 from jinja2 import nodes
 
-NODES_A_STEP = 4
-"""What stands within a loop or macro is done anew in each turn or call: of a long body each costs more."""
+NODES_PER_STEP = 4
+"""The body of a loop or macro runs in each iteration or call: a longer body costs more steps."""
 
 
 def count_steps(tree: nodes.Template) -> None:
-    """Rewrites a template in place: its loops, its joins and comparisons, and the bodies that are done more than once."""
+    """Rewrites a template in place: loops, concatenations, comparisons, and bodies that run more than once."""
     _weigh_bodies(tree)
     for loop in tree.find_all(nodes.For):
         loop.iter = _filtered(loop.iter, "strop_counted")
     for operand in tree.find_all(nodes.Operand):
-        if not isinstance(operand.expr, nodes.Const):  # the other side of `==` and `<` costs no more
+        if not isinstance(operand.expr, nodes.Const):  # the cost of `==` and `<` depends on the smaller side
             operand.expr = _filtered(operand.expr, "strop_weighed")
     for part in list(tree.find_all(nodes.Getitem)):
         if isinstance(part.arg, nodes.Slice):
             part.node = _filtered(part.node, "strop_weighed")
-        elif not isinstance(part.arg, nodes.Const):  # a tuple of tuples is hashed through and through
+        elif not isinstance(part.arg, nodes.Const):  # hashing a nested tuple visits all its items
             part.arg = _filtered(part.arg, "strop_weighed")
     for pair in tree.find_all(nodes.Pair):
         if not isinstance(pair.key, nodes.Const):
@@ -30,39 +30,39 @@ def count_steps(tree: nodes.Template) -> None:
 
 
 def _weigh_bodies(tree: nodes.Template) -> None:
-    """Puts before what is done more than once (loops, macros, calls, blocks) how many steps that is."""
+    """Inserts the number of steps at the start of each body that may run more than once (loops, macros, calls, blocks)."""
     repeated = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)
-    each: Any
-    for each in list(tree.find_all(repeated)):
-        size, waiting = 0, list(each.body)
-        while waiting:
-            node = waiting.pop()
+    body: Any
+    for body in list(tree.find_all(repeated)):
+        size, pending = 0, list(body.body)
+        while pending:
+            node = pending.pop()
             size += 1
-            if not isinstance(node, repeated):  # which has its own
-                waiting.extend(node.iter_child_nodes())
-        if steps := size // NODES_A_STEP:
-            counting = nodes.ExprStmt(_filtered(nodes.Const(steps, lineno=each.lineno), "strop_stepped"))
+            if not isinstance(node, repeated):  # those have their own count
+                pending.extend(node.iter_child_nodes())
+        if steps := size // NODES_PER_STEP:
+            counting = nodes.ExprStmt(_filtered(nodes.Const(steps, lineno=body.lineno), "strop_stepped"))
             counting.node.environment = counting.environment = tree.environment
-            each.body.insert(0, counting)
+            body.body.insert(0, counting)
 
 
 def _replace_joins(tree: nodes.Node) -> None:
-    """`a ~ b` as a filter that measures."""
+    """Replaces `a ~ b` by a filter that checks the size."""
     for parent in [tree, *tree.find_all(nodes.Node)]:
         for field, value in parent.iter_fields():
             if isinstance(value, nodes.Concat):
-                setattr(parent, field, _filtered(_listed(value), "strop_joined"))
+                setattr(parent, field, _filtered(_as_list(value), "strop_joined"))
             elif isinstance(value, list):
-                value[:] = [_filtered(_listed(x), "strop_joined") if isinstance(x, nodes.Concat) else x for x in value]
+                value[:] = [_filtered(_as_list(x), "strop_joined") if isinstance(x, nodes.Concat) else x for x in value]
 
 
-def _listed(node: nodes.Concat) -> nodes.List:
-    made = nodes.List(node.nodes, lineno=node.lineno)
-    made.environment = node.environment
-    return made
+def _as_list(node: nodes.Concat) -> nodes.List:
+    new = nodes.List(node.nodes, lineno=node.lineno)
+    new.environment = node.environment
+    return new
 
 
 def _filtered(node: Any, name: str) -> nodes.Filter:
-    made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-    made.environment = node.environment
-    return made
+    new = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+    new.environment = node.environment
+    return new

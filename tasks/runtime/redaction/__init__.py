@@ -1,19 +1,19 @@
-"""Secrets: what is one in a setting, which ones this project knows, and a text without them.
+"""Redaction: detects secrets in settings, collects the secrets of this project, and removes them from texts.
 
-    message = redact(str(error))    # for an error, a log or a report: known values and everything shaped like a password
-    line = without_known(text)      # for what is shown: known values alone, because a row may look like an address
-    install()                       # at the entry of a command: errors and log records of any library are redacted
+    message = redact(str(error))    # for errors, logs and reports: removes known values and everything that looks like a password
+    line = without_known(text)      # for displayed rows: removes only known values, because a row may look like an address
+    install()                       # at the entry of a command: redacts errors and log records of all libraries
 
-In params.yaml, which git keeps, a secret is the name of an environment variable, `${NAME}`, and never its value. Known are
-the values of those variables, of variables that are named like a secret, of proxies and other addresses in the
-environment, of DVC's remotes (all of `.dvc/config.local`) and of git's.
+params.yaml is in git; a secret in it is the name of an environment variable, `${NAME}`, never the value. Known secrets are the
+values of these variables, of variables with a secret's name, of proxies and other addresses in the environment, and of the
+remotes of DVC (all of `.dvc/config.local`) and git.
 
 The modules, each of which imports only from those above it:
 
-    patterns.py         what a secret's name and an address look like
-    settings.py         secrets written out in a setting; `${NAME}` in place of values, and values in place of it
+    patterns.py         patterns of secret names and addresses
+    settings.py         literal secrets in settings; replaces values by `${NAME}`, and `${NAME}` by values
     tool_configs.py     secrets in the configuration files of DVC and git
-    known.py            the secret values of this project, and a text without them
-    text.py             a text without whatever is shaped like a secret
-    errors_and_logs.py  errors and log records without secrets
+    known.py            the secret values of this project, and their removal from texts
+    text.py             removal of everything that looks like a secret
+    errors_and_logs.py  redacted errors and log records
 """

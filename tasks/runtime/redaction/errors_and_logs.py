@@ -1,4 +1,4 @@
-"""Errors and log records without secrets."""
+"""Redacted errors and log records."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tasks.runtime.redaction.text import redact
 
 
 def redacted_error(error: BaseException) -> BaseException:
-    """The error itself, or where it or what caused it holds a secret, one of the same kind or name without it."""
+    """The error itself, or, if it or one of its causes contains a secret, a copy of the same kind or name without it."""
     chain = list(_chain(error))
-    if all(redact(text) == text for each in chain if (text := _text_of(each))):
+    if all(redact(text) == text for cause in chain if (text := _text_of(cause))):
         return error
     if isinstance(error, StropError):
         clean: BaseException = type(error).__new__(type(error))
@@ -29,7 +29,7 @@ def redacted_error(error: BaseException) -> BaseException:
 def _text_of(error: BaseException) -> str:
     try:
         return f"{error} {error.args!r}" if not isinstance(error, StropError) else str(error)
-    except Exception:  # an exception of somebody else's that cannot even be shown  # noqa: BLE001
+    except Exception:  # a library's exception whose text cannot be formatted  # noqa: BLE001
         return type(error).__name__
 
 
@@ -42,17 +42,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def install() -> None:
-    """From now on errors of ours and log records of any library are redacted. May be called again."""
-    errors.redact_by(redact)
+    """Redacts Strop's errors and the log records of all libraries from now on. May be called again."""
+    errors.set_redaction(redact)
     factory = logging.getLogRecordFactory()
     if getattr(factory, "redacts", False):
         return
 
-    def make(*arguments: Any, **named: Any) -> logging.LogRecord:
-        record = factory(*arguments, **named)
+    def make(*arguments: Any, **options: Any) -> logging.LogRecord:
+        record = factory(*arguments, **options)
         try:
             text = record.getMessage()
-        except Exception:  # the mistake of a library, which logging itself reports  # noqa: BLE001
+        except Exception:  # a library's invalid record, which logging itself reports  # noqa: BLE001
             return record
         if (clean := redact(text)) != text:
             record.msg, record.args = clean, None

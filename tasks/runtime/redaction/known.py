@@ -1,4 +1,4 @@
-"""The secret values that this project knows, and a text without them."""
+"""The known secret values of this project, and their removal from texts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _WHOLE_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 
 
 def without_known(text: str) -> str:
-    """The text without the values that are known to be secrets here."""
-    for value, shown in known_secrets():
+    """The text without known secret values."""
+    for value, replacement in known_secrets():
         if value in text:
-            text = text.replace(value, shown)
+            text = text.replace(value, replacement)
     return text
 
 
 def redact_values(value: Any) -> Any:
-    """A JSON value whose texts hold no known secret."""
+    """A JSON value without known secrets in its strings."""
     if isinstance(value, str):
         return without_known(value)
     if isinstance(value, dict):
@@ -48,15 +48,15 @@ def redact_values(value: Any) -> Any:
 
 
 def known_secrets() -> tuple[tuple[str, str], ...]:
-    """Value → what is shown in its place, the longest first."""
+    """Secret value → its replacement, the longest first."""
     files = _files()
-    stamps = tuple((path, _stamp(path)) for path, _ in files)
-    return _known(files, stamps, tuple(sorted(os.environ.items())))
+    states = tuple((path, _file_state(path)) for path, _ in files)
+    return _known(files, states, tuple(sorted(os.environ.items())))
 
 
 @lru_cache(maxsize=8)
 def _known(
-    files: tuple[tuple[str, bool], ...], _stamps: Any, environment: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, bool], ...], _states: Any, environment: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
     secrets: dict[str, str] = {}
     for name, value in environment:
@@ -83,11 +83,11 @@ def _known(
 
 
 def _files() -> tuple[tuple[str, bool], ...]:
-    """The files that name addresses and secrets; of the private ones an address is a secret as a whole."""
+    """(path, is private) of the files with addresses and secrets; in a private file a whole address is a secret."""
     try:
         here = os.getcwd()
-        root = os.path.abspath(project())  # of the folder of a run, which has no `.git`
-    except (OSError, ValueError, KeyError, TypeError):  # the folder is gone, or its mark is damaged
+        root = os.path.abspath(project())  # also from the folder of a run, which has no `.git`
+    except (OSError, ValueError, KeyError, TypeError):  # the folder was removed, or its origin file is damaged
         here = root = ""
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
@@ -114,7 +114,7 @@ def _files() -> tuple[tuple[str, bool], ...]:
     )
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def _file_state(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
@@ -122,22 +122,22 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return status.st_mtime_ns, status.st_size
 
 
-def _add(secrets: dict[str, str], values: list[str], shown: str = HIDDEN) -> None:
-    """The values and the spellings in which a library may show them."""
+def _add(secrets: dict[str, str], values: list[str], replacement: str = HIDDEN) -> None:
+    """Adds the values, and the forms in which a library may print them."""
     for value in values:
         if len(value) < SHORTEST_SECRET:
             continue
-        for form in dict.fromkeys((value, unquote(value), *_keys_within(value), *_lines_within(value))):
-            for spelling in _spellings(form):
-                if len(spelling) >= SHORTEST_SECRET:  # `%61%62` is `ab`
-                    secrets.setdefault(spelling, shown)
+        for form in dict.fromkeys((value, unquote(value), *_keys_in(value), *_lines_in(value))):
+            for encoding in _encodings(form):
+                if len(encoding) >= SHORTEST_SECRET:  # `%61%62` is `ab`
+                    secrets.setdefault(encoding, replacement)
 
 
-def _spellings(value: str) -> Iterator[str]:
-    """A value as addresses (of requests, urllib3, SQLAlchemy, forms), JSON and Python write it."""
+def _encodings(value: str) -> Iterator[str]:
+    """A value as encoded in URLs (requests, urllib3, SQLAlchemy, forms), JSON and Python."""
     yield value
-    for kept in ("", "/", " +"):
-        yield quote(value, safe=kept, errors="surrogateescape")
+    for safe in ("", "/", " +"):
+        yield quote(value, safe=safe, errors="surrogateescape")
     yield quote_plus(value, errors="surrogateescape")
     yield json.dumps(value)[1:-1]
     yield repr(value)[1:-1]
@@ -145,14 +145,14 @@ def _spellings(value: str) -> Iterator[str]:
     yield repr(value.encode(errors="surrogateescape"))[2:-1]
 
 
-def _keys_within(value: str) -> list[str]:
-    """The keys in a connection string: `AccountName=…;AccountKey=…`."""
+def _keys_in(value: str) -> list[str]:
+    """The secret values in a connection string: `AccountName=…;AccountKey=…`."""
     pairs = [part.partition("=") for part in value.split(";")] if ";" in value else []
     return [secret for key, _, secret in pairs if SECRET_PARAMETER.search(key) or key.lower().endswith("key")]
 
 
-def _lines_within(value: str) -> list[str]:
-    """The lines of a key that has several, for what shows one at a time."""
+def _lines_in(value: str) -> list[str]:
+    """The lines of a multi-line key, for output that has one line at a time."""
     lines = re.split(r"\r?\n|\\n", value)
     return [line for line in lines if len(line) >= SHORTEST_LINE and "-----" not in line] if len(lines) > 1 else []
 
@@ -160,7 +160,7 @@ def _lines_within(value: str) -> list[str]:
 def _in_addresses(text: str) -> list[str]:
     """The passwords, tokens and signatures of every address in a text."""
     secrets: list[str] = []
-    whole = [text] if _WHOLE_ADDRESS.fullmatch(text) else []  # with quotes and the like within it
+    whole = [text] if _WHOLE_ADDRESS.fullmatch(text) else []  # may contain quotes and spaces
     for address in (*_ADDRESS.findall(text), *whole):
         secrets += _unescaped_password(address)
         try:
@@ -180,7 +180,7 @@ def _in_addresses(text: str) -> list[str]:
 
 
 def _unescaped_password(address: str) -> list[str]:
-    """All up to the last `@`: a person may write `@`, `/` and `#` in a password as they are, and each library cuts it elsewhere."""
+    """Everything up to the last `@`: users may not escape `@`, `/` and `#` in a password, and libraries split it differently."""
     before, at, _ = address.partition("://")[2].rpartition("@")
     _, colon, password = before.partition(":")
     is_port = before.startswith("[") or re.match(r"\d+[/?#]", password)
@@ -188,5 +188,5 @@ def _unescaped_password(address: str) -> list[str]:
 
 
 def _basic(name: str, password: str) -> str:
-    """As they are written in a request's header."""
+    """User and password in the form of an HTTP Basic header."""
     return base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode(errors="surrogateescape")).decode()

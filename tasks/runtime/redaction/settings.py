@@ -1,4 +1,4 @@
-"""Secrets written out in a setting, and `${NAME}`, the variable that is named in their place."""
+"""Literal secrets in settings, and `${NAME}`, the variable to use instead."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.parse import parse_qsl, urlsplit
 from tasks.errors import StropError
 from tasks.runtime.redaction.patterns import NAME, PUBLIC, SECRET_KEY, SECRET_PARAMETER, SHORTEST_SECRET
 
-NAMED_INSTEAD = "is a secret; put it into an environment variable, and name it here: ${NAME}"
-_WITHIN = re.compile(r"(?:passw\w*|pwd|secret|token)\s*=\s*(?!\$\{)[^;\s]", re.IGNORECASE)
+USE_A_VARIABLE = "is a secret; put it into an environment variable, and refer to it here: ${NAME}"
+_IN_PARAMETER = re.compile(r"(?:passw\w*|pwd|secret|token)\s*=\s*(?!\$\{)[^;\s]", re.IGNORECASE)
 """A secret in a parameter's value: ODBC's connection string."""
 
 
-def naked_secrets(value: Any) -> str:
-    """What in a setting is a secret written out: a key such as `storage_options.secret`; empty where there is none."""
+def literal_secret(value: Any) -> str:
+    """The first literal secret in a setting, such as the key `storage_options.secret`; empty if there is none."""
     if isinstance(value, str):
         return secret_in_address(value)
     if isinstance(value, dict):
@@ -25,15 +25,17 @@ def naked_secrets(value: Any) -> str:
             is_secret = SECRET_KEY.search(key.lower()) and key not in PUBLIC
             if is_secret and isinstance(inner, str) and not NAME.fullmatch(inner):
                 return f"`{key}`"
-            if isinstance(inner, (dict, list)) and (secret := naked_secrets(inner)):
+            if isinstance(inner, (dict, list)) and (secret := literal_secret(inner)):
                 return secret
     if isinstance(value, list):
-        return next((secret for inner in value if (secret := naked_secrets(inner))), "")
+        return next((secret for inner in value if (secret := literal_secret(inner))), "")
     return ""
 
 
-def naked_addresses(document: Any, location: tuple[str | int, ...] = ()) -> Iterator[tuple[list[str | int], str]]:
-    """The place of each address with a secret written out, and what it is, in all of a document."""
+def literal_secrets_in_addresses(
+    document: Any, location: tuple[str | int, ...] = ()
+) -> Iterator[tuple[list[str | int], str]]:
+    """(location, description) of each literal secret in the addresses of a document."""
     if isinstance(document, str) and "://" in document and (secret := secret_in_address(document)):
         yield list(location), secret
     inner: Any = ()
@@ -42,11 +44,11 @@ def naked_addresses(document: Any, location: tuple[str | int, ...] = ()) -> Iter
     elif isinstance(document, list):
         inner = enumerate(document)
     for key, value in inner:
-        yield from naked_addresses(value, (*location, key))
+        yield from literal_secrets_in_addresses(value, (*location, key))
 
 
 def secret_in_address(value: str) -> str:
-    """What in an address is a secret written out; empty where there is none."""
+    """The literal secret in an address; empty if there is none."""
     try:
         parts = urlsplit(value)
         name, password = parts.username, parts.password
@@ -55,41 +57,41 @@ def secret_in_address(value: str) -> str:
     if password and not NAME.fullmatch(password):
         return "the password"
     if name and not password and parts.scheme in ("http", "https") and not NAME.fullmatch(name):
-        return "what stands before the @"
+        return "the text before the @"
     for key, parameter in parse_qsl(parts.query) if parts.scheme else ():
         is_secret = SECRET_PARAMETER.search(key) and key.lower() not in PUBLIC and not NAME.fullmatch(parameter)
-        if is_secret or _WITHIN.search(parameter):
+        if is_secret or _IN_PARAMETER.search(parameter):
             return f"`{key}`"
     return ""
 
 
-def named(setting: Any) -> list[str]:
-    """The variables that the setting names."""
+def variables_in(setting: Any) -> list[str]:
+    """The variables that are used in the setting."""
     if isinstance(setting, str):
         return NAME.findall(setting)
     inner = setting.values() if isinstance(setting, dict) else setting if isinstance(setting, list) else ()
-    return [name for each in inner for name in named(each)]
+    return [name for value in inner for name in variables_in(value)]
 
 
-def named_again(text: str, setting: Any) -> str:
-    """The text with `${NAME}` in place of the values of the variables that the setting names: what may be shown and kept."""
-    for name in dict.fromkeys(named(setting)):
+def with_variable_names(text: str, setting: Any) -> str:
+    """The text with the values of the setting's variables replaced by `${NAME}`: safe to print and store."""
+    for name in dict.fromkeys(variables_in(setting)):
         value = os.environ.get(name, "")
         if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, f"${{{name}}}")
     return text
 
 
-def filled_in(value: Any, missing: Callable[[str], StropError]) -> Any:
-    """The setting with the environment's values in place of `${NAME}`.
+def with_values(value: Any, missing: Callable[[str], StropError]) -> Any:
+    """The setting with `${NAME}` replaced by the values from the environment.
 
     Args:
-        missing: the error for a variable, by its name, that is not set.
+        missing: makes the error for a variable that is not set, from its name.
     """
     if isinstance(value, dict):
-        return {key: filled_in(inner, missing) for key, inner in value.items()}
+        return {key: with_values(inner, missing) for key, inner in value.items()}
     if isinstance(value, list):
-        return [filled_in(inner, missing) for inner in value]
+        return [with_values(inner, missing) for inner in value]
     if not isinstance(value, str):
         return value
 

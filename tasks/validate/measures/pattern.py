@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import regex
 
 from tasks.errors import ConfigError
-from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, is_found, too_slow
+from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, has_match, too_slow
 from tasks.validate.measures.measure import Mask, fill_in, is_ascii, truths
 
 _ELSEWHERE = regex.compile(r"\{,|\[\[|&&|\|\||--|~~|\\[NRXKhHRGmM]|\(\?[a-zA-Z]*[xUVbefr]|\(\?[>|&(+]|\\Q")
@@ -65,7 +65,7 @@ class Pattern:
 
     def _search(self, text: str) -> bool:
         try:
-            return is_found(self.compiled, text)
+            return has_match(self.compiled, text)
         except TimeoutError as error:  # no row is refused: a verdict may not depend on how busy a machine is
             what = f"the pattern `{self.text}` {too_slow(text)}"
             raise ConfigError(what, where="data/contract", fix=SLOW_FIX) from error

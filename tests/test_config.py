@@ -257,10 +257,10 @@ def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Pat
     told = project_with(tmp_path, ingest={"sources": [source]}, base={"model": "x" * 3000}, curate={"split_salt": "\0"})
     assert "4 mistakes" in told
     for what in (
-        "`ingest.sources.0.path` holds a NUL character",
+        "`ingest.sources.0.path` contains a NUL character",
         "`idna` is no text encoding",
         "`base.model`",
-        "`curate.split_salt` holds a NUL character",
+        "`curate.split_salt` contains a NUL character",
     ):
         assert what in told
     assert max(map(len, told.splitlines())) < 400

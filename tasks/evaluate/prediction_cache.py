@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 
 def model_key(*shaping: Any) -> str:
     """The name of a model's file: a digest of what shapes its answers, and of the code that asks."""
-    code = code_digest(*(f"tasks/evaluate/{name}.py" for name in ("answering", "heads", "likelihood", "perplexity")))
+    code = code_digest(*(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity")))
     return content_digest([shaping, code, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
 
 

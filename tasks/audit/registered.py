@@ -27,7 +27,7 @@ from tasks.runtime.plurals import count_of
 from tasks.tracking.live_metrics import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
 from tasks.tracking.model_versions import RECEIPT_TAG
 from tasks.tracking.run_record import LONGEST_PARAM, numbers_of, params_of
-from tasks.tracking.runs import Facts
+from tasks.tracking.runs import RunData
 from tasks.vcs import dvc_outputs
 
 
@@ -44,7 +44,7 @@ def check_registry_files(subject: Subject) -> Link:
             for name, path in subject.registry.model_files(version.source, Path(folder)).items()
             if not name.endswith(".safetensors")  # these are a link of their own
         }
-        moved = _misplaced(subject)
+        moved = _foreign_location(subject)
         if record is None or record["source"] != version.source or RESTORED_TAG in version.tags:
             return _without_record(subject, files, moved, was_recorded=record is not None)
         recorded = {name: digest for name, digest in record["files"].items() if not name.endswith(".safetensors")}
@@ -54,9 +54,9 @@ def check_registry_files(subject: Subject) -> Link:
     return link("registry files", wrong, f"{count_of(len(files), 'file')} as they were logged")
 
 
-def _misplaced(subject: Subject) -> list[str]:
+def _foreign_location(subject: Subject) -> list[str]:
     """Whoever loads the version by its number gets the files that were looked at, and no others."""
-    place = subject.registry.misplaced(subject.version)
+    place = subject.registry.foreign_location(subject.version)
     return [f"the registry loads v{subject.version.version} from {place}, not from its own model"] if place else []
 
 
@@ -84,7 +84,7 @@ def _without_record(subject: Subject, files: dict[str, Path], moved: list[str], 
 def check_run(subject: Subject) -> Link:
     """MLflow's copies of parameters, metrics, curves, reports and digests are the receipt's."""
     run_id, receipt = subject.version.run_id, subject.receipt
-    facts = subject.registry.run_facts(run_id)
+    facts = subject.registry.run_data(run_id)
     wrong = [*_tags(subject, facts), *_values(subject, facts), *_curves(subject, facts)]
     wrong += ["everything was deleted"] if facts.is_deleted else []
     with TemporaryDirectory(prefix="strop-audit-") as folder:
@@ -101,7 +101,7 @@ def check_run(subject: Subject) -> Link:
     return link("run", [f"{problem} in run {run_id}" for problem in wrong], good)
 
 
-def _tags(subject: Subject, facts: Facts) -> Iterator[str]:
+def _tags(subject: Subject, facts: RunData) -> Iterator[str]:
     receipt = subject.receipt
     digest, verdict = content_digest(receipt), "passed" if receipt["verdict"]["passed"] else "refused"
     of_run = {RECEIPT_TAG: digest, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]}
@@ -115,7 +115,7 @@ def _tags(subject: Subject, facts: Facts) -> Iterator[str]:
         yield f"dataset {receipt['dataset']} is not"
 
 
-def _values(subject: Subject, facts: Facts) -> Iterator[str]:
+def _values(subject: Subject, facts: RunData) -> Iterator[str]:
     receipt, run_id = subject.receipt, subject.version.run_id
     for key, value in params_of(receipt).items():
         if not _is_same_param(facts.params.get(key), value):
@@ -135,7 +135,7 @@ def _is_a_point(subject: Subject, name: str, value: float) -> bool:
     return any(_is_same(value, point) for _, point in subject.registry.history(subject.version.run_id, name))
 
 
-def _curves(subject: Subject, facts: Facts) -> Iterator[str]:
+def _curves(subject: Subject, facts: RunData) -> Iterator[str]:
     stored = next((file for file in subject.stored(paths.MODEL) if file.relpath == "curves.jsonl"), None)
     points = read_points(stored.path) if stored else []
     for name in sorted({point.name for point in points}):
@@ -160,7 +160,7 @@ def trials_that_differ(subject: Subject) -> Iterator[str]:
         if run_id is None:
             yield f"{name} of the search is missing"
             continue
-        facts = subject.registry.run_facts(run_id)
+        facts = subject.registry.run_data(run_id)
         for key, value in trial["parameters"].items():
             if not _is_same_param(facts.params.get(key), value):
                 yield f"{name} of the search (run {run_id}): parameter {key} is {facts.params.get(key)}, not {value}"

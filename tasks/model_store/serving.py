@@ -16,7 +16,7 @@ from tasks.model_store.ledger import Entry, champion_of
 from tasks.model_store.ledger_chain import FETCH_COMMAND, Recorded
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
-from tasks.tracking.glance import Seen, glance, has_version
+from tasks.tracking.glance import RegistryState, glance, has_version
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Serving:
     chain: list[Recorded]
-    seen: Seen
+    seen: RegistryState
 
     @property
     def entries(self) -> list[Entry]:
@@ -39,7 +39,7 @@ class Serving:
     @property
     def alias_follows(self) -> bool | None:
         """Whether the alias says what the ledger says; None where the registry could not be reached."""
-        if self.seen.trouble is not None:
+        if self.seen.problem is not None:
             return None
         return not self.seen.is_dangling and self.seen.alias == self._version and self._is_registered
 
@@ -48,8 +48,8 @@ class Serving:
         """What a person should know of the alias; None where all is well."""
         if self.alias_follows:
             return None
-        if self.seen.trouble is not None:
-            return f"Whether the registry's alias `champion` follows is not known: {self.seen.trouble}"
+        if self.seen.problem is not None:
+            return f"Whether the registry's alias `champion` follows is not known: {self.seen.problem}"
         says = f"the ledger says {_named(self._version)}"
         if self._version is not None and not self._is_registered:
             return (
@@ -80,7 +80,7 @@ def read_serving(config: PipelineConfig) -> Serving:
     """
     model = config.register_.model_name
     seen = glance(config)  # before the ledger: its tags are set after an entry is appended
-    if seen.trouble is not None:
+    if seen.problem is not None:
         return Serving(read_verified(model), seen)
     chain = read_verified(model, lambda chain: registry_findings(model, chain, seen.registered, seen.anchors))
     serving = Serving(chain, seen)

@@ -33,7 +33,7 @@ def model_to_use_again(registry: Registry, weights: str, kept: Path | None) -> s
         if is_whole and is_ours:
             return source
         if not is_whole or not owners:
-            registry.forget_model(source)
+            registry.delete_model(source)
     return None
 
 

@@ -66,14 +66,14 @@ def log_model(
     tokenizer = load_tokenizer(folder, speaks=labels in (None, REWARD))
     model = load_trained(folder, record, _precision(folder, record))
     before = logits(model, tokenizer)
-    model_uri = registry.log_model(run_id, model, tokenizer, digest, beneath, speaks=labels is None)
+    model_uri = registry.log_model(run_id, model, tokenizer, digest, beneath, is_generative=labels is None)
     del model  # two at once may not fit
     reloaded, its_tokenizer = registry.load_model(model_uri, beneath)
     change = float((logits(reloaded, its_tokenizer) - before).abs().max())
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
         stored = digest_of(registry.weight_files(model_uri, Path(scratch)))
     if change != 0 or stored != digest:
-        registry.forget_model(model_uri)
+        registry.delete_model(model_uri)
         told = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
         raise RegistryError(
             f"the model that the registry gives back is not the one that was logged: {told}", where=registry.address

@@ -27,7 +27,7 @@ from tasks.register.restore import Restored, restore
 from tasks.runtime.files import read_json
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
-from tasks.tracking.sqlite_setup import put_damaged_file_aside
+from tasks.tracking.sqlite_setup import set_damaged_file_aside
 from tasks.vcs import git
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def rebuild(config: PipelineConfig, replace: bool = False) -> Rebuilt:
         if not known:
             fix = "Fetch them: git fetch origin --tags 'refs/strop/*:refs/strop/*'"
             raise RegistryError(f"git has neither a ledger nor tags of {model}", where=str(Path.cwd()), fix=fix)
-        rebuilt = Rebuilt(aside=put_damaged_file_aside(tracking_uri(config)))
+        rebuilt = Rebuilt(aside=set_damaged_file_aside(tracking_uri(config)))
         registry = open_registry(config)
         if difference := _difference(registry.versions(), known):
             if not replace:
@@ -162,7 +162,7 @@ def _restore_files(registry: Registry, version: Known, found: Version, restored:
     for each in registry.versions():
         if each.source == found.source:  # versions of equal weights share a model
             registry.set_version_tags(each.version, {RESTORED_TAG: now()})
-    registry.forget_model(made)
+    registry.delete_model(made)
 
 
 def _tell(model: str, number: int, restored: Restored, rebuilt: Rebuilt) -> None:

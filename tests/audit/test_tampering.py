@@ -768,7 +768,7 @@ def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypat
     assert source == registry.version(3).source
     assert model_to_use_again(registry, weights, kept) == source
     forgotten: list[str] = []
-    monkeypatch.setattr(Registry, "forget_model", lambda self, uri: forgotten.append(uri))
+    monkeypatch.setattr(Registry, "delete_model", lambda self, uri: forgotten.append(uri))
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
         assert model_to_use_again(registry, weights, kept) is None

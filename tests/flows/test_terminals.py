@@ -32,7 +32,7 @@ from tasks.model_store.ledger import Entry
 from tasks.model_store.ledger_chain import Recorded
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
-from tasks.tracking.glance import Seen
+from tasks.tracking.glance import RegistryState
 from tasks.validate import stage as validate
 
 ACTS = "\x1b[2J\x1b]8;;http://evil.example\x1b\\go\x1b]8;;\x1b\\\x9b31m\u202eevil\u2066\u2028\x07\x08\r"
@@ -78,7 +78,7 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
     chain = [Recorded("c" * 40, entry) for entry in entries]
     monkeypatch.setattr("tasks.model_store.serving.read_verified", lambda _: chain)
-    monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
+    monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: RegistryState(problem=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
     monkeypatch.setattr(inference, "load_speaker", lambda *_, **__: inference.Speaker("base", None, None))

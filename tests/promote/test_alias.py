@@ -152,7 +152,7 @@ def test_a_server_that_does_not_answer_is_said_so_within_seconds(
 ) -> None:
     import socket
 
-    monkeypatch.setattr(glancing, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(glancing, "TIMEOUT_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()

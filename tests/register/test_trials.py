@@ -105,8 +105,8 @@ def test_killed_in_the_midst_of_the_trials_and_done_again_each_is_there_once(
 
 
 def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(live_metrics, "PATIENCE_SECONDS", 120)
+    monkeypatch.setattr(live_metrics, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "TIMEOUT_SECONDS", 120)
     with mirror_curves(load_config()):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         events = [{"step": 1, "loss": 3.0, "trial": 0}, {"step": 2, "valid_loss": 2.0, "trial": 0}]

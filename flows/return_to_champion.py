@@ -29,7 +29,7 @@ def follow_ledger(config: PipelineConfig) -> None:
         LedgerBroken: the ledger does not follow: a run would judge against, and continue, what nobody promoted.
     """
     serving = read_serving(config)
-    if serving.alias_follows is not False:
+    if serving.alias_matches is not False:
         return
     if serving.champion is None:
         print(f"registry: {serving.problem}", file=sys.stderr, flush=True)
@@ -41,8 +41,8 @@ def follow_ledger(config: PipelineConfig) -> None:
     except RegistryError as error:  # the run itself may still do its work
         print(f"registry: {error}", file=sys.stderr, flush=True)
         return
-    was = "at a version that was deleted" if serving.seen.is_dangling else f"at v{serving.seen.alias}"
-    state = "was gone" if serving.seen.alias is None and not serving.seen.is_dangling else f"pointed {was}"
+    was = "at a version that was deleted" if serving.registry.is_dangling else f"at v{serving.registry.alias}"
+    state = "was gone" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {was}"
     print(f"registry: the alias `champion` {state}; it is set back to v{version}", flush=True)
 
 

@@ -37,7 +37,7 @@ def check_ledger(subject: Subject) -> Link:
 
 def check_alias(subject: Subject) -> Link:
     """The alias `champion` says what the ledger says."""
-    champion = champion_of([recorded.entry for recorded in subject.chain])
+    champion = champion_of([node.entry for node in subject.chain])
     serving = champion.version if champion else None
     alias = subject.registry.alias("champion")
     target = f"v{alias}" if alias else "no version"
@@ -51,11 +51,11 @@ def check_alias(subject: Subject) -> Link:
 def _deep(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
     """Every judgement against the receipt that it names, and its look against those before it."""
     before: list[Entry] = []
-    for recorded in subject.chain:
-        entry = recorded.entry
+    for node in subject.chain:
+        entry = node.entry
         if entry.kind == "judged" and (claim := claims.get(entry.version)):
             try:
-                yield from receipt_findings(recorded, claim.commit, subject.objects)
+                yield from receipt_findings(node, claim.commit, subject.objects)
                 receipt = receipt_of(claim.commit, subject.objects) or {}
             except ObjectDamaged as error:
                 yield Finding(error.what)
@@ -65,7 +65,7 @@ def _deep(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
             if (round_.get("test_epoch"), round_.get("looks", 0)) > (epoch, looks):
                 yield Finding(
                     f"v{entry.version} was judged after look {round_['looks']} of test epoch {round_['test_epoch']}, "
-                    f"but the entries before {recorded} spent {count_of(looks, 'look')} of epoch {epoch}: one was dropped"
+                    f"but the entries before {node} spent {count_of(looks, 'look')} of epoch {epoch}: one was dropped"
                 )
         before.append(entry)
 
@@ -81,7 +81,7 @@ def _own_anchor(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]
 
 def _anchored(subject: Subject, claims: dict[int, Claim], versions: list[Version]) -> str:
     """How far receipts, and then tags of the registry, vouch for the entries."""
-    place = {recorded.commit: number for number, recorded in enumerate(subject.chain, start=1)}
+    place = {node.commit: number for number, node in enumerate(subject.chain, start=1)}
     by_receipt = max((place.get(str(claim.head), 0) for claim in claims.values()), default=0)
     by_registry = max((place.get(commit, 0) for version in versions for commit in anchors_of(version)), default=0)
     summary = f"the first {by_receipt} anchored by receipts, {by_registry} by the registry"

@@ -64,7 +64,7 @@ def _bring_base(base: dict[str, Any], clone: Path) -> None:
 
 def _bring_weights(subject: Subject, clone: Path) -> None:
     """The weights that the trainings began with: a champion's that was trained on, a teacher's, a reward model's."""
-    start, entries = subject.receipt.get("start") or {}, [recorded.entry for recorded in subject.chain]
+    start, entries = subject.receipt.get("start") or {}, [node.entry for node in subject.chain]
     digests = [*(start.get("versions") or {}).values()]
     digests += [start["champion"]["weights_digest"]] if start.get("champion") else []
     for digest in digests:

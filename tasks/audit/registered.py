@@ -18,9 +18,9 @@ from tasks.model_store.logged_files import (
     LOGGED,
     RESTORED_TAG,
     changed_files,
+    differences_from_trained,
     digests,
     files_digest,
-    unlike_trained,
 )
 from tasks.runtime.files import content_digest, md5_of
 from tasks.runtime.plurals import count_of
@@ -64,7 +64,7 @@ def _without_record(subject: Subject, files: dict[str, Path], moved: list[str], 
     trained = {
         file.relpath: file.path for file in subject.stored(paths.MODEL) if not file.relpath.endswith(".safetensors")
     }
-    problems = unlike_trained(trained, files)
+    problems = differences_from_trained(trained, files)
     if mlmodel := files.get(MLMODEL):
         is_adapter = "adapter_config.json" in trained
         if lines := unlike_logged(mlmodel, base_of(subject.receipt["base"]) if is_adapter else None):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import AuditError
-from tasks.model_store.ledger_chain import Recorded, Refs, read_chain, read_refs
-from tasks.model_store.ledger_entries import Entry, judged
+from tasks.model_store.ledger_chain import ChainNode, Refs, read_chain, read_refs
+from tasks.model_store.ledger_entries import Entry, judgement_of
 from tasks.vcs import dvc_outputs
 from tasks.vcs.dvc_files import parse_yaml
 from tasks.vcs.dvc_outputs import StoredFile
@@ -57,14 +57,14 @@ class Subject:
         return read_refs(self.model)
 
     @cached_property
-    def chain(self) -> list[Recorded]:
+    def chain(self) -> list[ChainNode]:
         """The ledger as it is; whether it follows is a check of its own."""
         return read_chain(self.model, self.refs.head, self.objects)
 
     @property
     def entry(self) -> Entry | None:
         """The entry by which the version was judged."""
-        return judged([recorded.entry for recorded in self.chain], self.version.version)
+        return judgement_of([node.entry for node in self.chain], self.version.version)
 
     @cached_property
     def tree(self) -> dict[str, TreeFile]:

@@ -7,7 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tasks.model_store.logged_files import FILES_TAG, LOGGED, changed_files, digests, files_digest, unlike_trained
+from tasks.model_store.logged_files import (
+    FILES_TAG,
+    LOGGED,
+    changed_files,
+    differences_from_trained,
+    digests,
+    files_digest,
+)
 from tasks.model_store.versions import commit_of
 from tasks.register import logged_model
 from tasks.tracking.registry import Registry
@@ -29,7 +36,7 @@ def model_to_use_again(registry: Registry, weights: str, kept: Path | None) -> s
         with TemporaryDirectory(prefix="strop-register-") as scratch:
             files = registry.model_files(source, Path(scratch))
             is_whole = _is_whole(files, weights, _record_of(registry.model, owners, source))
-            is_ours = kept is None or not unlike_trained(_files_below(kept), files)
+            is_ours = kept is None or not differences_from_trained(_files_below(kept), files)
         if is_whole and is_ours:
             return source
         if not is_whole or not owners:

@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import DataError, GitError, RegistryError
-from tasks.model_store.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
-from tasks.model_store.ledger_chain import note_head
+from tasks.model_store.ledger import (
+    Entry,
+    append_entry,
+    champion_of,
+    current_user,
+    head_of,
+    judgement_of,
+    now,
+    read_ledger,
+)
+from tasks.model_store.ledger_chain import save_head
 from tasks.model_store.ledger_claims import version_message
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
@@ -73,7 +82,7 @@ def _register(config: PipelineConfig) -> Registered:
         )
     champion = champion_of(entries)
     if champion is not None and champion.weights_digest == weights:  # judged against itself: it means nothing
-        entry = judged(entries, champion.version)
+        entry = judgement_of(entries, champion.version)
         return Registered(champion.version, entry.passed if entry else True, champion.receipt, is_new=False)
     if known := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
         return Registered(known.version, known.passed, key, is_new=False)
@@ -82,7 +91,7 @@ def _register(config: PipelineConfig) -> Registered:
     registry = open_registry(config)
     _require_same_registry(registry, entries)
     if not entries:
-        note_head(name, None)  # killed before the first entry, this clone knows that it began the ledger
+        save_head(name, None)  # killed before the first entry, this clone knows that it began the ledger
     number = _obtain_version(registry, entries, receipt, key, kept)
     commit = _obtain_commit(registry, number, receipt, key)
     registry.set_version_tags(number, {"strop.commit": commit, **files_tag(commit)})
@@ -166,7 +175,7 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
         passed=verdict["passed"],
         test_epoch=verdict["test_epoch"],
         test_rows=verdict["test_rows"],
-        who=who(),
+        who=current_user(),
         when=now(),
         why="passed every check" if verdict["passed"] else f"failed {', '.join(failed) or 'the gate'}",
         commit=commit,

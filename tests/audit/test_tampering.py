@@ -28,7 +28,7 @@ from tasks.audit import links
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.model_store.ledger import ledger_ref, read_ledger
-from tasks.model_store.ledger_chain import SEEN, LedgerBroken, note_head
+from tasks.model_store.ledger_chain import LAST_HEADS, LedgerBroken, save_head
 from tasks.model_store.logged_files import LOGGED
 from tasks.model_store.serving import read_serving
 from tasks.model_store.versions import commit_of
@@ -479,13 +479,13 @@ def rewritten(change: Change) -> Iterator[None]:
         message = f"{entry['kind']} tiny v{entry['version']}\n\n{text}\n"
         parent = ["-p", user("commit-tree", tree, *parent, "-m", message.rstrip("\n")).strip()]
     user("update-ref", REF, parent[1])
-    SEEN.unlink(missing_ok=True)
+    LAST_HEADS.unlink(missing_ok=True)
     try:
         yield
     finally:
         user("update-ref", REF, head)
-        SEEN.unlink(missing_ok=True)
-        note_head("tiny", head)
+        LAST_HEADS.unlink(missing_ok=True)
+        save_head("tiny", head)
 
 
 def with_field(place: int, **values: Any) -> Change:
@@ -537,7 +537,7 @@ NAMED = {
     "when of the newest judgement": r"`judged v4` \(\w+\) has another when than",
     "verdict of the newest judgement": r"`judged v4` \(\w+\) has the verdict 0000",
     "weights of the champion": r"`promoted v1` \(\w+\) has another weights_digest",
-    "a dropped promotion": r"`rolled_back v1` \(\w+\) goes back to a version that did not serve",
+    "a dropped promotion": r"`rolled_back v1` \(\w+\) rolls back to a version that did not serve",
     "a dropped rollback": r"`judged v3` \(\w+\) is in the place of `rolled_back v1`",
     "a dropped look": r"`judged v4` \(\w+\) is in the place of `judged v3`",
     "the newest look dropped": r"`judged v4` \(\w+\) was dropped",
@@ -547,7 +547,7 @@ NAMED = {
     "an invented promotion": r"`promoted v9` \(\w+\) is about a version that no entry before it judged",
     "a second promotion of the champion": r"`promoted v1` \(\w+\) promotes the version that serves already",
     "a refused version that passed": r"`judged v3` \(\w+\) (has another passed|is about a version whose tag)",
-    "a rollback to what never served": r"`rolled_back v4` \(\w+\) goes back to a version that did not serve",
+    "a rollback to what never served": r"`rolled_back v4` \(\w+\) rolls back to a version that did not serve",
 }
 
 
@@ -587,7 +587,7 @@ def test_an_entry_that_is_nested_without_end_is_one_line(
 def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> None:
     head = user("rev-parse", REF).strip()
     with rewritten(without(6)):
-        note_head("tiny", head)
+        save_head("tiny", head)
         with pytest.raises(LedgerBroken, match=f"the entry {head[:12]}, which this clone saw in it"):
             read_ledger("tiny")
 
@@ -635,7 +635,7 @@ def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int,
     head = user("rev-parse", REF).strip()
     user("update-ref", "-d", REF)
     if note == "lost":
-        SEEN.unlink()
+        LAST_HEADS.unlink()
     try:
         assert ("is gone" if note == "kept" else "is not here") in broken(1, "ledger")["ledger"]
         code, out, err = strop("status")
@@ -646,7 +646,7 @@ def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int,
             assert f"git update-ref {REF} {head}" in err
     finally:
         user("update-ref", REF, head)
-        note_head("tiny", head)
+        save_head("tiny", head)
 
 
 @pytest.mark.parametrize("how", ["whole", "shallow"])
@@ -664,7 +664,7 @@ def test_a_fresh_clone_is_told_to_fetch_the_ledger(world: Path, tmp_path: Path, 
             subprocess.run(str(raised.value.fix).partition(": ")[2], shell=True, check=True, capture_output=True)
         assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         user("update-ref", REF, f"{REF}~3")  # an older one than the receipts know
-        SEEN.unlink()
+        LAST_HEADS.unlink()
         with pytest.raises(LedgerBroken, match="the receipt of v3 names the entry"):
             read_ledger("tiny")
 
@@ -779,7 +779,7 @@ def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one
     head = user("rev-parse", REF).strip()
     message = user("log", "-1", "--format=%B", head).replace('"why":"', '"why":"not ')
     forged = user("commit-tree", f"{head}^{{tree}}", "-p", f"{head}^", "-m", message).strip()
-    SEEN.unlink(missing_ok=True)
+    LAST_HEADS.unlink(missing_ok=True)
     user("update-ref", REF, forged)
     try:
         for ask in (lambda: read_serving(load_config()), lambda: promote(load_config(), 4, "why", expected_champion=1)):
@@ -790,4 +790,4 @@ def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one
     try:
         assert read_serving(load_config()).champion is not None
     finally:
-        note_head("tiny", head)
+        save_head("tiny", head)

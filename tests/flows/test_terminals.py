@@ -29,7 +29,7 @@ from tasks.lineage import diff, row_history, version_data
 from tasks.lineage.drift import Drift
 from tasks.lineage.drift_plot import draw_drift
 from tasks.model_store.ledger import Entry
-from tasks.model_store.ledger_chain import Recorded
+from tasks.model_store.ledger_chain import ChainNode
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
 from tasks.tracking.glance import RegistryState
@@ -76,7 +76,7 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
     for module in ("tasks.model_store.ledger", "flows.report.summary", "flows.promotion_decision"):
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
-    chain = [Recorded("c" * 40, entry) for entry in entries]
+    chain = [ChainNode("c" * 40, entry) for entry in entries]
     monkeypatch.setattr("tasks.model_store.serving.read_verified", lambda _: chain)
     monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: RegistryState(problem=HOSTILE))
     for module in (version_data, row_history):

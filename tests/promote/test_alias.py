@@ -29,10 +29,12 @@ from tasks.vcs import git
 
 pytestmark = pytest.mark.usefixtures("warm")
 
+BACK = "v1 is the champion in the ledger: the next `strop run` sets it back"
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was let through, against version 1."""
+    """Version 1 serves; version 2 passed the gate against version 1."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 
@@ -65,11 +67,11 @@ def move(how: str) -> None:
 
 
 EXPECTED = {
-    "moved": "The registry's alias `champion` says v2, the ledger says v1: the next `strop run` sets it back",
-    "deleted": "The registry's alias `champion` says no version, the ledger says v1: the next `strop run` sets it back",
-    "dangling": "points at a version that was deleted, the ledger says v1: the next `strop run` sets it back",
-    "version deleted": "The registry has no version 1 any more, which serves by the ledger",
-    "model deleted": "The registry has no version 1 any more, which serves by the ledger",
+    "moved": "The registry's alias `champion` points at v2, but " + BACK,
+    "deleted": "The registry's alias `champion` points at no version, but " + BACK,
+    "dangling": "points at a version that was deleted, but " + BACK,
+    "version deleted": "The registry no longer has version 1, the champion in the ledger: it was deleted there",
+    "model deleted": "The registry no longer has version 1, the champion in the ledger: it was deleted there",
 }
 WAS = {"moved": "pointed at v2", "deleted": "was gone", "dangling": "pointed at a version that was deleted"}
 """How `strop run` reports those that it sets back."""
@@ -101,7 +103,7 @@ def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
     code, out, err = strop("run")
     assert code == 0
     if "version" in how or how == "model deleted":
-        assert "has no version 1 of tiny any more, which serves by the ledger: it was deleted there" in err
+        assert "no longer has version 1 of tiny, the champion in the ledger: it was deleted there" in err
         assert "strop registry rebuild" in err
         assert "set back" not in out
     else:
@@ -142,7 +144,7 @@ def test_a_promotion_while_the_ledger_is_read_breaks_nothing(world: Path, monkey
 
 def test_status_opens_no_registry_for_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import sys\nfrom tasks.config import load_config\nfrom tasks.model_store.serving import read_serving\n"
-    code += "assert read_serving(load_config()).alias_follows\nprint([m for m in ('mlflow', 'sqlalchemy') if m in sys.modules])"
+    code += "assert read_serving(load_config()).alias_matches\nprint([m for m in ('mlflow', 'sqlalchemy') if m in sys.modules])"
     expected = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert expected.stdout.strip() == "[]"
 
@@ -158,7 +160,7 @@ def test_a_server_that_does_not_answer_is_said_so_within_seconds(
         began = time.monotonic()
         serving = read_serving(load_config())
         assert time.monotonic() - began < 4
-        assert serving.alias_follows is None
+        assert serving.alias_matches is None
         assert serving.champion is not None
         assert serving.champion.version == 1
         code, out, _ = strop("status")
@@ -181,13 +183,16 @@ NO_VERSION = (
 
 ON_SERVER: dict[str, tuple[list[Answer], str | None]] = {
     "as the ledger": ([ONE], None),
-    "moved": ([TWO, ONE], "says v2, the ledger says v1: the next `strop run` sets it back"),
-    "alias deleted": ([NO_ALIAS, ONE], "says no version, the ledger says v1: the next `strop run` sets it back"),
+    "moved": ([TWO, ONE], "points at v2, but " + BACK),
+    "alias deleted": (
+        [NO_ALIAS, ONE],
+        "points at no version, but " + BACK,
+    ),
     "alias of another version deleted": ([NO_VERSION, ONE], "points at a version that was deleted"),
-    "version deleted, with its alias": ([NO_ALIAS, NO_VERSION], "The registry has no version 1 any more"),
-    "version deleted, alias moved": ([TWO, NO_VERSION], "The registry has no version 1 any more"),
-    "model deleted": ([NO_MODEL, NO_VERSION], "The registry has no version 1 any more"),
-    "the second answer is none": ([NO_ALIAS, (503, {})], "says no version"),
+    "version deleted, with its alias": ([NO_ALIAS, NO_VERSION], "The registry no longer has version 1"),
+    "version deleted, alias moved": ([TWO, NO_VERSION], "The registry no longer has version 1"),
+    "model deleted": ([NO_MODEL, NO_VERSION], "The registry no longer has version 1"),
+    "the second answer is none": ([NO_ALIAS, (503, {})], "points at no version"),
     "refused": ([(401, {})], "refused (HTTP 401)"),
 }
 """What the server answers to the requests for the alias and for version 1, and what is reported of it."""
@@ -285,13 +290,13 @@ def test_a_promotion_while_the_alias_is_set_is_not_undone(world: Path, monkeypat
 def test_an_alias_that_is_moved_all_the_time_ends_in_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "alias", lambda self, name: 2)
     monkeypatch.setattr(stage, "ATTEMPTS", 3)
-    with pytest.raises(RegistryError, match="moved by somebody else all the time"):
+    with pytest.raises(RegistryError, match="another process keeps moving the alias"):
         reconcile(load_config())
 
 
 def test_a_rollback_names_the_champion_that_it_replaces(world: Path) -> None:
     promote(load_config(), 2, why="passed", expected_champion=1)
-    with pytest.raises(LedgerMoved, match="v2 serves, not v1: somebody was first"):
+    with pytest.raises(LedgerMoved, match="v2 serves, not v1: another process was first"):
         rollback(load_config(), why="late", expected_champion=1)
     assert champion() == 2
 

@@ -760,18 +760,18 @@ def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are logged once, but only while every other file is as it was logged."""
     from tasks.base.weights_digest import weights_digest
-    from tasks.register.logged_files import model_to_use_again
+    from tasks.register.logged_files import reusable_model
 
     registry: Registry = open_registry(load_config())
     weights, source = weights_digest(paths.MODEL), registry.version(4).source
     kept = paths.MODELS / weights
     assert source == registry.version(3).source
-    assert model_to_use_again(registry, weights, kept) == source
+    assert reusable_model(registry, weights, kept) == source
     forgotten: list[str] = []
     monkeypatch.setattr(Registry, "delete_model", lambda self, uri: forgotten.append(uri))
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
-        assert model_to_use_again(registry, weights, kept) is None
+        assert reusable_model(registry, weights, kept) is None
     assert forgotten == [source]
 
 

@@ -23,10 +23,9 @@ Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its
 def why(row: Row, as_json: Json = False) -> int:
     """Where a row came from, every decision made on it, its side, and which versions were trained on it."""
     config = enter_project()
-    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT
-    from tasks.lineage.row_history import why as find
+    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT, row_history
 
-    found = find(row, config.register_.model_name)
+    found = row_history(row, config.register_.model_name)
     if as_json:
         print_json(asdict(found))
         return 0
@@ -83,10 +82,10 @@ def forget(
         raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
     from tasks.erase.plan import made_from
     from tasks.lineage.row_history import versions_with
-    from tasks.lineage.select_rows import chosen_rows
+    from tasks.lineage.select_rows import select_rows
     from tasks.state.decisions import record_decisions
 
-    chosen = chosen_rows(rows or [], where or [])
+    chosen = select_rows(rows or [], where or [])
     made = [row_id for row_id in made_from(chosen) if row_id not in chosen]
     seen = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
     trained = sorted({version for splits in seen.values() for version in splits})

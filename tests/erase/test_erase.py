@@ -24,7 +24,7 @@ from tasks.dataset.read import read_dataset
 from tasks.erase import stage
 from tasks.erase.stage import erase, resume
 from tasks.errors import VersioningError
-from tasks.lineage.select_rows import chosen_rows
+from tasks.lineage.select_rows import select_rows
 from tasks.records.segmentation import normalise
 from tasks.runtime.files import read_json
 from tasks.state.decisions import read_decisions, record_decision
@@ -89,8 +89,8 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def ids_of(text: str) -> list[str]:
-    found = chosen_rows([], [f"input~{text}"]) + chosen_rows([], [f"instruction~{text}"])
-    return sorted({*found, *chosen_rows([], [f"output~{text}"])})
+    found = select_rows([], [f"input~{text}"]) + select_rows([], [f"instruction~{text}"])
+    return sorted({*found, *select_rows([], [f"output~{text}"])})
 
 
 def files_with(text: str, *folders: Path) -> list[Path]:
@@ -190,7 +190,7 @@ def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) 
     write_params(world, params("base", SOURCES, validate={"max_refused_share": 0.05}))
     run_data()
     assert all(batch["state"] == "accepted" for batch in read_json(paths.VALIDATE_REPORT)["batches"])
-    erase(chosen_rows([], ["family=qa"])[:20], why="asked to")
+    erase(select_rows([], ["family=qa"])[:20], why="asked to")
     run_data()
     report = read_json(paths.VALIDATE_REPORT)
     assert all(batch["state"] == "accepted" for batch in report["batches"])

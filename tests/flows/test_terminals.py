@@ -95,9 +95,9 @@ def _difference(*_: str) -> diff.Difference:
 
 
 def _a_row(where: str) -> str:
-    from tasks.lineage.select_rows import chosen_rows
+    from tasks.lineage.select_rows import select_rows
 
-    return chosen_rows([], [where])[0]
+    return select_rows([], [where])[0]
 
 
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {

@@ -174,7 +174,7 @@ def test_a_large_version_is_sampled_by_hash_rank_and_says_so(project: Path, monk
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
     drawn = draw_sample(parts)
     assert {row["row_id"] for row in drawn.read()} == set(sorted(everything)[:30])
-    assert (drawn.rows, drawn.taken) == ({"topic": len(everything)}, {"topic": 30})
+    assert (drawn.rows, drawn.sampled) == ({"topic": len(everything)}, {"topic": 30})
     begin_round(champion=1)
     report_against_champion("tiny")
     assert all("A sample: 30 of" in text for text in told(read_summary(load_config())))
@@ -185,7 +185,7 @@ def test_long_texts_make_the_sample_smaller(project: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
     monkeypatch.setattr(sample, "MOST_BYTES", 2_000)
     drawn = draw_sample(parts)
-    assert 0 < drawn.taken["topic"] < drawn.rows["topic"]
+    assert 0 < drawn.sampled["topic"] < drawn.rows["topic"]
 
 
 def test_the_candidates_run_holds_report_picture_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

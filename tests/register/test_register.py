@@ -50,7 +50,7 @@ STEPS: list[tuple[Any, str]] = [
     (stage, "obtain_receipt"),
     (run, "read_points"),
     (stage, "complete_run"),
-    (logged_model, "log_apart"),
+    (logged_model, "log_in_subprocess"),
     (Registry, "create_version"),
     (stage, "commit_beside"),
     (door, "create_tag"),

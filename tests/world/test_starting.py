@@ -18,7 +18,7 @@ from tasks.config import load_config
 from tasks.errors import BaseModelError, DataError
 from tasks.ingest import stage as ingest
 from tasks.ingest.open_round import open_round
-from tasks.lineage.version_data import begun_with
+from tasks.lineage.version_data import ancestors_of
 from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.promote.stage import promote
 from tasks.state.decisions import record_decision
@@ -91,7 +91,7 @@ def test_a_version_tells_which_ones_it_began_with(world: Path) -> None:
     set_params(finetune={"seed": 3, "continue_from": "champion"})
     toyworld.run_stages()
     assert toyworld.register().version == 3
-    assert [begun_with("tiny", version) for version in (1, 2, 3)] == [[], [], [1]]
+    assert [ancestors_of("tiny", version) for version in (1, 2, 3)] == [[], [], [1]]
 
 
 def test_the_forms_are_those_that_the_trainings_need(world: Path) -> None:

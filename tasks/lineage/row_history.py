@@ -73,7 +73,7 @@ def row_history(start: str, model: str) -> RowHistory:
         for copy, row in _copies(batch, row_id, records[name], excluded_batches(decisions)):
             copies.append(copy)
             content = content or row
-    mine = [name for name in decisions if name.which in (row_id, *records)]
+    mine = [decision for decision in decisions if decision.which in (row_id, *records)]
     return RowHistory(row_id, content, copies, mine, versions_with({row_id}, model).get(row_id, {}))
 
 

@@ -146,7 +146,7 @@ def test_an_excluded_batch_shows_at_its_rows_and_in_the_difference(two_versions:
 
 
 @pytest.mark.parametrize("command", [["rows", "why", "ffffffff"], ["rows", "why", "ab"], ["data", "diff", "v9"]])
-def test_what_is_not_there_is_told_in_one_line(
+def test_a_missing_row_or_version_is_reported_in_one_line(
     two_versions: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(command) == 1
@@ -154,7 +154,7 @@ def test_what_is_not_there_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("text", ["nonsense", "nothing=1", "input~("])
-def test_a_condition_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_condition_is_reported(text: str) -> None:
     with pytest.raises(DataError, match=r"--where"):
         parse_condition(text)
 
@@ -165,7 +165,7 @@ def test_a_condition_finds_chinese_and_english() -> None:
     assert parse_condition("source=support")({"source": "support"})
 
 
-def test_drift_is_told_against_another_version_with_a_picture(
+def test_drift_is_reported_against_another_version_with_a_plot(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["data", "drift", "v1", "now", "--json"]) == 0

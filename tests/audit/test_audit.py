@@ -123,7 +123,7 @@ def test_a_rewritten_ledger_is_found(world: Path) -> None:
     user("update-ref", "-d", ledger_ref("tiny"))
     found = broken()
     assert "the ledger names none" in found["receipt"]
-    assert "the ledger tells of another verdict" in found["verdict"]
+    assert "the ledger has another verdict" in found["verdict"]
 
 
 def test_todays_parameters_data_and_candidate_are_no_part_of_an_old_version(world: Path) -> None:

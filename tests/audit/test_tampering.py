@@ -393,7 +393,7 @@ TRIAL_EDITS = {
 
 def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     """The receipt says why the candidate has its settings; these runs are what people look at."""
-    from tasks.audit.registered import trials_that_differ
+    from tasks.audit.registered import trial_problems
     from tasks.audit.stage import _subject
     from tasks.register.trials import complete_trials
     from tasks.tracking.live_metrics import TRIAL_TAG
@@ -404,14 +404,14 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
         training = {**whole.receipt["training"], "search": {"trials": TRIALS}}
         subject = replace(whole, receipt={**whole.receipt, "training": training})
         run_id = subject.version.run_id
-        assert list(trials_that_differ(whole)) == []
-        assert len(list(trials_that_differ(subject))) == len(TRIALS)
+        assert list(trial_problems(whole)) == []
+        assert len(list(trial_problems(subject))) == len(TRIALS)
         complete_trials(subject.registry, run_id, training["search"])
-        assert list(trials_that_differ(subject)) == []
+        assert list(trial_problems(subject)) == []
         trial = subject.registry.find_run(TRIAL_TAG, f"{run_id}/0")
         for statement, named in TRIAL_EDITS.items():
             with edited_registry((statement, (trial,))):
-                (only,) = trials_that_differ(subject)
+                (only,) = trial_problems(subject)
                 assert named in only
 
 
@@ -431,7 +431,7 @@ def test_a_changed_tag_of_the_version_is_found(world: Path, key: str, link: str)
 def test_a_moved_alias_is_found(world: Path) -> None:
     with edited_registry(("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'", ())):
         assert broken() == {
-            "alias": "the registry's alias `champion` says v2, the ledger says v1: the next run sets it back"
+            "alias": "the registry's alias `champion` points at v2, the champion in the ledger is v1: the next run sets it back"
         }
 
 

@@ -17,7 +17,7 @@ from toyworld import git, set_remote
 
 from flows.cli import main
 from tasks import paths
-from tasks.audit.file_checks import is_batch, told_of_erasures
+from tasks.audit.file_checks import erasure_note, is_intact_batch
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.split import split_of
 from tasks.dataset.read import read_dataset
@@ -204,12 +204,12 @@ def test_an_audit_can_answer_lawfully_erased(world: Path) -> None:
     then = {batch.batch: batch for batch in read_manifest()}
     erase(ids_of(SECRET), why="asked to by the person")
     files = dvc_outputs.stored_files(commit, paths.RAW)
-    assert "2 rows lawfully erased, not rebuildable" in told_of_erasures(files)
-    assert "asked to by the person" in told_of_erasures(files)
+    assert "2 rows lawfully erased, not rebuildable" in erasure_note(files)
+    assert "asked to by the person" in erasure_note(files)
     changed = [file for file in files if file.erasure]
     assert len(changed) == 1
-    assert is_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
-    assert told_of_erasures(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
+    assert is_intact_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
+    assert erasure_note(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
 
 
 def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> Non
         table = table.set_column(table.schema.get_field_index(name), name, column)
     batch.path.unlink()
     pq.write_table(table, batch.path)
-    assert not is_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None)
+    assert not is_intact_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None)
 
 
 def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:

@@ -80,13 +80,13 @@ def forget(
         return _finish_erasing(dry_run)
     if not why and not dry_run:
         raise DataError("a reason is missing", where="strop rows forget", fix="Say it: --why 'asked to by the person'")
-    from tasks.erase.plan import made_from
+    from tasks.erase.plan import rows_made_from
     from tasks.lineage.row_history import versions_with
     from tasks.lineage.select_rows import select_rows
     from tasks.state.decisions import record_decisions
 
     chosen = select_rows(rows or [], where or [])
-    made = [row_id for row_id in made_from(chosen) if row_id not in chosen]
+    made = [row_id for row_id in rows_made_from(chosen) if row_id not in chosen]
     seen = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
     trained = sorted({version for splits in seen.values() for version in splits})
     told: dict[str, Any] = {"rows": chosen, "made_from_them": made, "versions": trained, "is_recorded": not dry_run}

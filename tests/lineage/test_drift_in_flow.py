@@ -73,7 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 @pytest.fixture
 def project(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the template that the test stands in: versions 1 and 2 are its two commits."""
+    """A copy of the template that the test works in: versions 1 and 2 are its two commits."""
     root, commits = template
     place = shutil.copytree(root, tmp_path / "project", symlinks=True)
     monkeypatch.chdir(place)

@@ -47,7 +47,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 @pytest.fixture
 def two_versions(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the template that the test stands in."""
+    """A copy of the template that the test works in."""
     root, commits = template
     place = tmp_path / "project"
     shutil.copytree(root, place, symlinks=True)

@@ -156,11 +156,11 @@ def _merge_others(counts: Counter[str], kept: set[str]) -> Counter[str]:
 
 
 def _shares(counts: Counter[str], bins: list[str]) -> Any:
-    shares = np.array([counts[each] for each in bins], np.float64) / max(counts.total(), 1)
+    shares = np.array([counts[name] for name in bins], np.float64) / max(counts.total(), 1)
     shares = np.maximum(shares, SMALLEST_SHARE)
     return shares / shares.sum()
 
 
 def _rounded_shares(counts: Counter[str], bins: list[str]) -> dict[str, float]:
     total = max(counts.total(), 1)
-    return {each: round(counts[each] / total, 5) for each in bins}
+    return {name: round(counts[name] / total, 5) for name in bins}

@@ -90,7 +90,7 @@ def _bins(drift: Drift) -> list[str]:
     """The bins to show: lengths in order; otherwise the most changed bins, or the first ones if none changed."""
     bins = list(drift.before)
     if drift.what.endswith("length"):
-        return sorted(bins, key=lambda each: int(each.split("-")[0]))[:MOST_BINS]
+        return sorted(bins, key=lambda name: int(name.split("-")[0]))[:MOST_BINS]
     return drift.moved(MOST_BINS) or bins[:MOST_BINS]
 
 

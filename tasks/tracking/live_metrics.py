@@ -116,7 +116,7 @@ class _Mirror:
                     break
             self._end()
         except (StropError, OSError) as error:
-            # the training goes on, and register completes the run from files
+            # the training continues, and register completes the run from files
             print(f"mirror: live curves stop here ({error})", flush=True)
 
     def _new_lines(self) -> list[str]:

@@ -40,7 +40,7 @@ class Models(RegistryConnection):
         import mlflow
 
         os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it is: the bytes are compared
-        # an adapter that is logged without its base's path reloads with wrong weights, and only a log line says so
+        # an adapter that is logged without its base's path reloads with wrong weights and only a log line
         options = {"base_model_path": str(base.resolve())} if base is not None else {}
         with mlflow_errors(self.uri), without_warnings(), long_timeout():
             self._remove_half_logged(weights)

@@ -31,7 +31,7 @@ def path_of(uri: str) -> Path | None:
 def absolute_path(path: Path) -> Path:
     """The absolute path of a registry file: links resolved, and in a linked git worktree the path in the main worktree.
 
-    Linked worktrees share the ledger, which is in git's refs; with a registry each, they would number two models alike.
+    Linked worktrees share the ledger, which is in git's refs; with two registries, two models would get the same number.
     """
     if path.is_absolute():
         return path.resolve()

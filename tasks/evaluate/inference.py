@@ -82,7 +82,7 @@ def answer_prompts(
     new = sorted({k: p for k, p in zip(keys, prompts, strict=True) if k not in cache.values}.items(), key=_by_length)
     progress.advance(len(prompts) - len(new))
     if new:
-        _require_room(model(), tokenizer, max(len(prompt) for _, prompt in new), settings)
+        _require_context_length(model(), tokenizer, max(len(prompt) for _, prompt in new), settings)
     size = settings.batch_rows * BATCHES_A_PORTION
     for start in range(0, len(new), size):
         portion = new[start : start + size]
@@ -121,13 +121,13 @@ def _by_length(item: tuple[str, list[int]]) -> tuple[int, str]:
     return -len(item[1]), item[0]
 
 
-def _require_room(model: Any, tokenizer: Any, longest_prompt: int, settings: EvaluateSettings) -> None:
-    """A model with learned positions fails past the last one, and others answer nonsense there."""
+def _require_context_length(model: Any, tokenizer: Any, longest_prompt: int, settings: EvaluateSettings) -> None:
+    """Raises ConfigError if prompt and answer exceed the context: a model fails there, or its answers are nonsense."""
     positions = max_input_tokens(model)
     if positions is not None and longest_prompt + settings.max_new_tokens > positions:
         raise ConfigError(
-            f"a prompt of {longest_prompt} tokens and an answer of up to {settings.max_new_tokens} pass the "
-            f"{positions} positions of the model",
+            f"a prompt of {longest_prompt} tokens and an answer of up to {settings.max_new_tokens} exceed the "
+            f"context of {positions} tokens",
             where="evaluate.max_new_tokens",
             fix="Lower it, or render.max_length_tokens",
         )

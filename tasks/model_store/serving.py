@@ -85,9 +85,8 @@ def read_serving(config: PipelineConfig) -> Serving:
     chain = read_verified(model, lambda chain: registry_findings(model, chain, state.registered, state.anchors))
     serving = Serving(chain, state)
     champion = serving.champion
-    if (
-        champion is not None and state.versions is None and not serving.alias_matches
-    ):  # only the alias was requested from a server
+    # only the alias was requested from a server
+    if champion is not None and state.versions is None and not serving.alias_matches:
         is_gone = has_version(config, champion.version) is False
         return Serving(chain, replace(state, versions=frozenset() if is_gone else frozenset({champion.version})))
     return serving

@@ -21,14 +21,14 @@ from tasks.tracking.registry import Registry
 from tasks.vcs import git
 
 
-def reusable_model(registry: Registry, weights: str, kept: Path | None) -> str | None:
-    """The address of an earlier logged model with the same files as `kept`; None where there is none.
+def reusable_model(registry: Registry, weights: str, folder: Path | None) -> str | None:
+    """The address of an earlier logged model with the same files as `folder`; None where there is none.
 
     A model with equal weights and other files (another chat template) belongs to an earlier version, and stays. One that was
     changed since it was logged, or belongs to no version, is removed.
 
     Args:
-        kept: the folder of the model; None where it is lost: then only the weights are compared.
+        folder: the files of the model; None where they are lost: then only the weights are compared.
     """
     versions = registry.versions()
     for source in registry.find_models(weights):
@@ -36,7 +36,7 @@ def reusable_model(registry: Registry, weights: str, kept: Path | None) -> str |
         with TemporaryDirectory(prefix="strop-register-") as scratch:
             files = registry.model_files(source, Path(scratch))
             is_intact = _is_intact(files, weights, _record_of(registry.model, owners, source))
-            is_same = kept is None or not differences_from_trained(_files_below(kept), files)
+            is_same = folder is None or not differences_from_trained(_files_below(folder), files)
         if is_intact and is_same:
             return source
         if not is_intact or not owners:

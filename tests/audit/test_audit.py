@@ -147,7 +147,7 @@ def test_the_version_is_rebuilt_from_its_tag_and_compared(world: Path, monkeypat
     from tasks.audit import rebuild as room
 
     monkeypatch.setattr(room, "STAGES", ("curate", "finetune"))  # the toys
-    set_params(seed=3)  # what stands here today is no part of version 1
+    set_params(seed=3)  # the present parameters are no part of version 1
     links = rebuild(load_config(), 1)
     assert [link.name for link in links] == ["rebuilt dataset", "rebuilt weights"]
     assert all(isinstance(link, Link) and link.ok for link in links), links

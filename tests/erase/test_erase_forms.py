@@ -154,4 +154,4 @@ def test_rendered_rows_that_only_a_remote_has_are_removed_whatever_dataset_the_l
     here = store.keep("v2", paths.RENDERED, tmp_path / "r2")
     for md5 in (*away.values(), here["test.parquet"]):
         Path(store.oid_to_path(md5)).unlink()
-    assert store.held() == set(away.values()), "what names its rows and lies here was looked at"
+    assert store.held() == set(away.values()), "objects here with row ids were read"

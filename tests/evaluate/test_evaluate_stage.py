@@ -120,7 +120,7 @@ def evaluated(tiny_gpt2: Path, trained: dict[str, Path], tmp_path_factory: pytes
 
 @pytest.fixture
 def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Round:
-    """A copy of that folder, in which the test stands."""
+    """A copy of that folder, in which the test works."""
     shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return read_round()
@@ -313,7 +313,7 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_reported_before_the_firs
     world: Round, tiny_gpt2: Path
 ) -> None:
     render(tiny_gpt2, rows=2, prompt_words=200)
-    with pytest.raises(ConfigError, match="512 positions"):
+    with pytest.raises(ConfigError, match="context of 512 tokens"):
         stage.run(CONFIG)
 
 

@@ -85,10 +85,10 @@ def test_a_learned_prompt_counts_and_does_not_shift_the_positions(
     rng = np.random.default_rng(3)
     examples = [example(rng, length, answer) for length, answer in ((30, 4), (12, 11))]
     for (ids, mask), (loss, _) in zip(examples, answer_losses(model, examples), strict=True):
-        tokens, wanted = torch.tensor(ids, dtype=torch.long), torch.tensor(mask[1:], dtype=torch.bool)
+        tokens, counts = torch.tensor(ids, dtype=torch.long), torch.tensor(mask[1:], dtype=torch.bool)
         with torch.inference_mode():
             logits = model(input_ids=tokens[None], attention_mask=torch.ones_like(tokens[None])).logits[0, -len(ids) :]
-        by_hand = cross_entropy(logits[:-1][wanted], tokens[1:][wanted], reduction="sum")
+        by_hand = cross_entropy(logits[:-1][counts], tokens[1:][counts], reduction="sum")
         assert loss == pytest.approx(float(by_hand), rel=1e-4)
 
 
@@ -103,10 +103,10 @@ def test_a_long_text_behind_a_learned_prompt_fits_the_model(kind: str, tiny_gpt2
 
 
 def test_progress_counts_every_example(model: Any) -> None:
-    heard: list[int] = []
-    answer_losses(model, [example(np.random.default_rng(i), 300, 3) for i in range(5)], heard.append)
-    assert sum(heard) == 5
-    assert len(heard) > 1
+    finished: list[int] = []
+    answer_losses(model, [example(np.random.default_rng(i), 300, 3) for i in range(5)], finished.append)
+    assert sum(finished) == 5
+    assert len(finished) > 1
 
 
 def test_perplexity_is_by_token_and_none_without_tokens() -> None:

@@ -1,4 +1,4 @@
-"""Everything that a run keeps lies in its project, whatever the project's folder is called."""
+"""Everything that a run stores is in its project, whatever the name of the project folder."""
 
 from __future__ import annotations
 

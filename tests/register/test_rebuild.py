@@ -145,7 +145,7 @@ def test_an_empty_registry_gets_the_content_of_the_lost_one(
     assert differences(before) == []
     registry = open_registry(load_config())
     assert len(registry.client.search_logged_models([registry.experiment_id])) == 3
-    promote(load_config(), 2, why="better", expected_champion=1)  # life goes on, with the next number
+    promote(load_config(), 2, why="better", expected_champion=1)  # the next version gets the next number
     set_params(seed=3)
     set_verdicts()
     run_stages(rejudge=True)

@@ -21,7 +21,7 @@ from tasks.tracking.search_plots import draw_last_search, draw_search
 
 
 def trial(number: int, state: str, loss: float | None, losses: dict[str, float], rate: float) -> dict[str, Any]:
-    told = {"told": "the loss is nan"} if state == "failed" else {}
+    problem = {"told": "the loss is nan"} if state == "failed" else {}
     parameters = {"learning_rate": rate, "lora.rank": 8}
     return {
         "number": number,
@@ -29,7 +29,7 @@ def trial(number: int, state: str, loss: float | None, losses: dict[str, float],
         "parameters": parameters,
         "valid_loss": loss,
         "valid_losses": losses,
-        **told,
+        **problem,
     }
 
 

@@ -244,7 +244,7 @@ def test_a_reward_model_is_evaluated_by_the_answer_it_scores_higher(project: Pat
         with torch.inference_mode():
             return -float(base(input_ids=torch.tensor([ids]), labels=labels).loss)
 
-    predictions: dict[str, set[str]] = {"candidate": set(), "base": set()}
+    answers: dict[str, set[str]] = {"candidate": set(), "base": set()}
     for role, judge in (
         ("candidate", lambda ids, _: head_logits(reward, [ids], 1)[0][0]),
         ("base", likelihood_of),
@@ -255,9 +255,9 @@ def test_a_reward_model_is_evaluated_by_the_answer_it_scores_higher(project: Pat
             better, worse = judge(test_row["chosen_ids"], prompt), judge(test_row["rejected_ids"], prompt)
             expected = 0.5 if test_row["chosen_ids"] == test_row["rejected_ids"] else float(better > worse)
             assert row["score"] == expected
-            predictions[role].add(row["prediction"])
-    assert "neither" in predictions["candidate"]
-    assert "neither" in predictions["base"]
+            answers[role].add(row["prediction"])
+    assert "neither" in answers["candidate"]
+    assert "neither" in answers["base"]
 
 
 def test_a_pair_that_is_too_long_for_the_model_is_reported(project: Path, tiny_gpt2: Path) -> None:

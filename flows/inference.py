@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
-from tasks.model_store.ledger import Entry, champion_of, judged, read_ledger
+from tasks.model_store.ledger import Entry, champion_of, judgement_of, read_ledger
 
 Message = dict[str, str]
 
@@ -49,7 +49,7 @@ def choose_version(entries: list[Entry], to: str) -> Entry | None:
     newest = next((entry for entry in reversed(entries) if entry.kind == "judged"), None)
     entry = {"champion": champion_of(entries), "challenger": newest}.get(to)
     if entry is None and to.removeprefix("v").isdecimal():
-        entry = judged(entries, int(to.removeprefix("v")))
+        entry = judgement_of(entries, int(to.removeprefix("v")))
     if entry is None:
         versions = ", ".join(str(entry.version) for entry in entries if entry.kind == "judged") or "none yet"
         fix = f"Use champion, challenger, base or a version ({versions})"

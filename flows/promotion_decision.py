@@ -10,10 +10,10 @@ from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:
-    from tasks.register.stage import Registered
+    from tasks.register.stage import Registration
 
 
-def deliver(config: PipelineConfig, registered: Registered) -> Outcome:
+def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
     """Promotes a candidate that passed the gate, if promotion is automatic. Idempotent.
 
     Raises:

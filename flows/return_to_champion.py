@@ -28,7 +28,7 @@ def follow_ledger(config: PipelineConfig) -> None:
         LedgerBroken: the ledger is inconsistent: the run would compare with, and continue, a model that nobody promoted.
     """
     serving = read_serving(config)
-    if serving.alias_follows is not False:
+    if serving.alias_matches is not False:
         return
     if serving.champion is None:
         print(f"registry: {serving.problem}", file=sys.stderr, flush=True)
@@ -40,8 +40,8 @@ def follow_ledger(config: PipelineConfig) -> None:
     except RegistryError as error:  # the run itself can continue
         print(f"registry: {error}", file=sys.stderr, flush=True)
         return
-    target = "at a version that was deleted" if serving.seen.is_dangling else f"at v{serving.seen.alias}"
-    state = "was missing" if serving.seen.alias is None and not serving.seen.is_dangling else f"pointed {target}"
+    target = "at a version that was deleted" if serving.registry.is_dangling else f"at v{serving.registry.alias}"
+    state = "was missing" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {target}"
     print(f"registry: the alias `champion` {state}; it is reset to v{version}", flush=True)
 
 

@@ -19,7 +19,7 @@ from conftest import REPOSITORY, make_tiny_gpt2, params, qa_records, write_jsonl
 from once import once
 
 if TYPE_CHECKING:
-    from tasks.register.stage import Registered
+    from tasks.register.stage import Registration
 
 DVC_YAML = """
 stages:
@@ -156,7 +156,7 @@ def stand_in(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
     root = shutil.copytree(template(name), tmp_path / "project", symlinks=True)
     monkeypatch.chdir(root)
-    monkeypatch.setattr(logged_model, "log_apart", log_here)
+    monkeypatch.setattr(logged_model, "log_in_subprocess", log_here)
     return root
 
 
@@ -177,13 +177,13 @@ def log_here(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None
     return log_model(load_config(), run_id, folder, digest, base)
 
 
-def register() -> Registered:
+def register() -> Registration:
     """Registers in this process."""
     from tasks.config import load_config
     from tasks.register import logged_model, stage
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logged_model, "log_apart", log_here)
+        patch.setattr(logged_model, "log_in_subprocess", log_here)
         return stage.run(load_config())
 
 

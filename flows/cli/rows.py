@@ -23,10 +23,9 @@ Row = Annotated[str, typer.Argument(callback=as_text, help="The row's id, or its
 def why(row: Row, as_json: Json = False) -> int:
     """The origin of a row, the decisions on it, its split, and the versions that were trained on it."""
     config = enter_project()
-    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT
-    from tasks.lineage.row_history import why as read_history
+    from tasks.lineage.row_history import IN_WEIGHTS, LEFT_OUT, row_history
 
-    history = read_history(row, config.register_.model_name)
+    history = row_history(row, config.register_.model_name)
     if as_json:
         print_json(asdict(history))
         return 0
@@ -84,13 +83,13 @@ def forget(
         raise DataError(
             "a reason is missing", where="strop rows forget", fix="Give one: --why 'requested by the person'"
         )
-    from tasks.erase.plan import made_from
+    from tasks.erase.plan import rows_made_from
     from tasks.lineage.row_history import versions_with
-    from tasks.lineage.select_rows import chosen_rows
+    from tasks.lineage.select_rows import select_rows
     from tasks.state.decisions import record_decisions
 
-    chosen = chosen_rows(rows or [], where or [])
-    made = [row_id for row_id in made_from(chosen) if row_id not in chosen]
+    chosen = select_rows(rows or [], where or [])
+    made = [row_id for row_id in rows_made_from(chosen) if row_id not in chosen]
     splits_by_row = versions_with({*chosen, *(made if erase else [])}, config.register_.model_name)
     trained = sorted({version for splits in splits_by_row.values() for version in splits})
     result: dict[str, Any] = {"rows": chosen, "made_from_them": made, "versions": trained, "is_recorded": not dry_run}

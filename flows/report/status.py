@@ -82,8 +82,8 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
         is_running=running,
         # a running stage holds DVC's lock: a check would wait for it
         is_anything_new=running or not is_nothing_new(config),
-        alias=serving.seen.alias,
-        alias_follows=serving.alias_follows,
+        alias=serving.registry.alias,
+        alias_follows=serving.alias_matches,
         alias_problem=serving.problem,
     )
 

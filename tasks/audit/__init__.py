@@ -1,1 +1,1 @@
-"""Room `audit`: a version → its receipt, verified link by link; rebuild and compare."""
+"""Room `audit`: verifies a version against its receipt, link by link; rebuilds it and compares."""

@@ -1,4 +1,4 @@
-"""Files under audit: whether they are still what was recorded, or what an erasure made of them."""
+"""Checks of files: they must be as recorded, or as an erasure rewrote them."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from tasks.state.erasures import Erasure, erased_digests
 from tasks.vcs.dvc_outputs import StoredFile
 
 
-def is_batch(place: Path, batch: dict[str, Any], erasure: Erasure | None) -> bool:
-    """Whether a file has the manifest's bytes, and the records in it are those that its name is the digest of.
+def is_intact_batch(path: Path, batch: dict[str, Any], erasure: Erasure | None) -> bool:
+    """Whether a batch file has the bytes of the manifest, and records whose digests give the batch its name.
 
-    An emptied record has the digest that it had; one that no erasure tells of is a record that was lost.
+    An erased record keeps its digest. An empty record without an erasure is damage.
     """
     import pyarrow.parquet as pq
 
-    if file_digest(place) != (erasure.new_sha256 if erasure else batch["sha256"]):
+    if file_digest(path) != (erasure.new_sha256 if erasure else batch["sha256"]):
         return False
     lawful = erased_digests()
-    with pq.ParquetFile(place) as file:
+    with pq.ParquetFile(path) as file:
         columns = [file.read(columns=[name])[name].to_pylist() for name in ("record", "raw", "error", "digest")]
     digests = [
         digest if error == ERASED and digest in lawful else record_digest(record, raw)
         for record, raw, error, digest in zip(*columns, strict=True)
     ]
-    # a file that came again with the same records is a batch of its own: it counts those before it
-    names = (batch_id_of(batch["source"], digests, again) for again in range(batch["ordinal"]))
+    # a file that was collected again with the same records is another batch: its id counts the earlier ones
+    names = (batch_id_of(batch["source"], digests, number) for number in range(batch["ordinal"]))
     return len(digests) == batch["rows"] and batch["batch"] in names
 
 
-def told_of_erasures(files: Iterable[StoredFile]) -> str:
-    """What was lawfully erased from files of a version since it was made; "" where nothing was."""
+def erasure_note(files: Iterable[StoredFile]) -> str:
+    """A note about rows that were lawfully erased from these files; "" without erasures."""
     erasures = [file.erasure for file in files if file.erasure]
     if not erasures:
         return ""
-    rows = count_of(len({row_id for each in erasures for row_id in each.ids}), "row")
-    who = ", ".join(sorted({f"by {each.who} on {each.when[:10]}: {each.why}" for each in erasures}))
+    rows = count_of(len({row_id for erasure in erasures for row_id in erasure.ids}), "row")
+    who = ", ".join(sorted({f"by {erasure.who} on {erasure.when[:10]}: {erasure.why}" for erasure in erasures}))
     return f"; {rows} lawfully erased, not rebuildable ({who})"
 
 
-def wrong_tree(
+def tree_problems(
     files: list[StoredFile],
     recorded: str,
     folder: Path,
     but: set[str] | frozenset[str] = frozenset(),
     by: str = "the receipt",
 ) -> list[str]:
-    """Files of a folder whose bytes are not what its listing says, and whether the listing is the recorded one.
+    """Files whose bytes differ from their folder's listing, and a listing that differs from the recorded one.
 
     Args:
-        but: files that were looked at already.
-        by: who recorded the listing.
+        but: files that were checked already.
+        by: where the digest of the listing is recorded.
     """
-    wrong = [
+    problems = [
         f"{folder / file.relpath} in DVC's cache has changed ({file.path})"
         for file in files
         if file.relpath not in but and not file.is_gone and checked_md5(file.path) != file.current_md5
     ]
     if (digest := folder_hash({file.relpath: file.md5 for file in files})) != recorded:
-        wrong.append(f"{folder} is {digest}, but {by} says {recorded}")
-    return wrong
+        problems.append(f"{folder} is {digest}, but {by} has {recorded}")
+    return problems
 
 
 def folder_hash(files: Mapping[str, str]) -> str:

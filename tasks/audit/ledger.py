@@ -1,5 +1,5 @@
-"""The ledger under audit: every entry chained to the receipt and verdict that it names, to the receipts that name it, and to the
-registry; and the alias that mirrors it."""
+"""Audit of the ledger: every entry against the receipt and verdict that it names, the receipts that name it, and the registry;
+and the alias against the ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.vcs.git_objects import ObjectDamaged
 
 
 def check_ledger(subject: Subject) -> Link:
-    """Nothing in it is forged, dropped or invented, as far as receipts, tags, registry and this clone know."""
+    """Checks the ledger against receipts, tags, the registry and the entries that this clone has seen."""
     versions = subject.registry.versions()
     result = list(findings(subject.model, subject.chain, subject.refs, subject.objects))
     try:
@@ -25,37 +25,37 @@ def check_ledger(subject: Subject) -> Link:
     except ObjectDamaged:  # reported above
         return link("ledger", _texts(result), "")
     result += untagged(subject.model, subject.chain, subject.refs)
-    result += _deep(subject, claims)
-    result += _own_anchor(subject, claims)
+    result += _receipt_checks(subject, claims)
+    result += _anchor_of_version(subject, claims)
     registered = [version.version for version in versions if RECEIPT_TAG in version.tags]
     anchors = {version.version: anchors_of(version) for version in versions}
     result += registry_findings(subject.model, subject.chain, registered, anchors)
     claim = claims.get(subject.version.version)
-    good = f"{count_of(len(subject.chain), 'entry', 'entries')}; {_anchored(subject, claims, versions)}"
-    return link("ledger", _texts(result), good, unrecorded=claim is None or claim.head is None)
+    summary = f"{count_of(len(subject.chain), 'entry', 'entries')}; {_anchored(subject, claims, versions)}"
+    return link("ledger", _texts(result), summary, unrecorded=claim is None or claim.head is None)
 
 
 def check_alias(subject: Subject) -> Link:
-    """The alias `champion` says what the ledger says."""
-    champion = champion_of([recorded.entry for recorded in subject.chain])
+    """The alias `champion` must point at the champion in the ledger."""
+    champion = champion_of([node.entry for node in subject.chain])
     serving = champion.version if champion else None
     alias = subject.registry.alias("champion")
     target = f"v{alias}" if alias else "no version"
     expected = f"v{serving}" if serving else "no version"
     if alias != serving:
-        detail = f"the registry's alias `champion` says {target}, the ledger says {expected}: the next run sets it back"
-        return Link("alias", False, detail)
-    return Link("alias", True, f"`champion` is {expected}, as the ledger says")
+        detail = f"the registry's alias `champion` points at {target}, the champion in the ledger is {expected}"
+        return Link("alias", False, f"{detail}: the next run sets it back")
+    return Link("alias", True, f"`champion` is {expected}, as in the ledger")
 
 
-def _deep(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
-    """Every judgement against the receipt that it names, and its look against those before it."""
+def _receipt_checks(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
+    """Compares every verdict with the receipt that it names, and its look with those before it."""
     before: list[Entry] = []
-    for recorded in subject.chain:
-        entry = recorded.entry
+    for node in subject.chain:
+        entry = node.entry
         if entry.kind == "judged" and (claim := claims.get(entry.version)):
             try:
-                yield from receipt_findings(recorded, claim.commit, subject.objects)
+                yield from receipt_findings(node, claim.commit, subject.objects)
                 receipt = receipt_of(claim.commit, subject.objects) or {}
             except ObjectDamaged as error:
                 yield Finding(error.what)
@@ -65,25 +65,25 @@ def _deep(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
             if (round_.get("test_epoch"), round_.get("looks", 0)) > (epoch, looks):
                 yield Finding(
                     f"v{entry.version} was judged after look {round_['looks']} of test epoch {round_['test_epoch']}, "
-                    f"but the entries before {recorded} spent {count_of(looks, 'look')} of epoch {epoch}: one was dropped"
+                    f"but the entries before {node} spent {count_of(looks, 'look')} of epoch {epoch}: one was dropped"
                 )
         before.append(entry)
 
 
-def _own_anchor(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
-    """The receipt and the message of the commit that holds it name the same entry."""
+def _anchor_of_version(subject: Subject, claims: dict[int, Claim]) -> Iterator[Finding]:
+    """The receipt and the message of its commit must name the same entry."""
     claim = claims.get(subject.version.version)
     if claim and "ledger_head" in subject.receipt and claim.head is not None:
-        named = subject.receipt["ledger_head"] or NO_LEDGER
-        if named != claim.head:
-            yield Finding(f"the receipt names the entry {named[:12]}, the commit that holds it {claim.head[:12]}")
+        entry = subject.receipt["ledger_head"] or NO_LEDGER
+        if entry != claim.head:
+            yield Finding(f"the receipt names the entry {entry[:12]}, its commit {claim.head[:12]}")
 
 
 def _anchored(subject: Subject, claims: dict[int, Claim], versions: list[Version]) -> str:
-    """How far receipts, and then tags of the registry, vouch for the entries."""
-    place = {recorded.commit: number for number, recorded in enumerate(subject.chain, start=1)}
-    by_receipt = max((place.get(str(claim.head), 0) for claim in claims.values()), default=0)
-    by_registry = max((place.get(commit, 0) for version in versions for commit in anchors_of(version)), default=0)
+    """How many entries are confirmed by receipts, and how many by tags in the registry."""
+    positions = {node.commit: number for number, node in enumerate(subject.chain, start=1)}
+    by_receipt = max((positions.get(str(claim.head), 0) for claim in claims.values()), default=0)
+    by_registry = max((positions.get(commit, 0) for version in versions for commit in anchors_of(version)), default=0)
     summary = f"the first {by_receipt} anchored by receipts, {by_registry} by the registry"
     if max(by_receipt, by_registry) < len(subject.chain):
         summary += f"; the last {len(subject.chain) - max(by_receipt, by_registry)} by nothing yet"

@@ -1,4 +1,4 @@
-"""The links of the chain from a version back to its rows: each recomputes something, and says ok or names what differs."""
+"""The links of the chain from a version back to its rows: each recomputes a value and reports ok or the differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tasks import paths
-from tasks.audit.file_checks import checked_md5, is_batch, told_of_erasures, wrong_tree
+from tasks.audit.file_checks import checked_md5, erasure_note, is_intact_batch, tree_problems
 from tasks.audit.ledger import check_alias, check_ledger
 from tasks.audit.made import check_metrics, check_model_files, check_other_outputs, check_predictions, check_training
 from tasks.audit.registered import check_registry_files, check_run
@@ -23,77 +23,83 @@ from tasks.tracking.run_record import flat
 
 
 def check_receipt(subject: Subject) -> Link:
-    """The receipt in git is the one that the registry and the ledger name."""
-    found = content_digest(subject.receipt)
-    named = {"the registry": subject.version.tags.get("strop.receipt")}
+    """The receipt in git must be the one that the registry and the ledger name."""
+    digest_in_git = content_digest(subject.receipt)
+    digests = {"the registry": subject.version.tags.get("strop.receipt")}
     entry = subject.entry
-    named["the ledger"] = entry.receipt if entry else None
-    wrong = [f"{who} names {(digest or 'none')[:12]}" for who, digest in named.items() if digest != found]
-    if wrong:
+    digests["the ledger"] = entry.receipt if entry else None
+    problems = [
+        f"{source} names {(digest or 'none')[:12]}" for source, digest in digests.items() if digest != digest_in_git
+    ]
+    if problems:
         return Link(
-            "receipt", False, f"{paths.RECEIPT} in {subject.commit[:12]} is {found[:12]}, but {'; '.join(wrong)}"
+            "receipt",
+            False,
+            f"{paths.RECEIPT} in {subject.commit[:12]} is {digest_in_git[:12]}, but {'; '.join(problems)}",
         )
-    return Link("receipt", True, f"{found[:12]}, the same in git, registry and ledger")
+    return Link("receipt", True, f"{digest_in_git[:12]}, the same in git, registry and ledger")
 
 
 def check_commit(subject: Subject) -> Link:
-    """The registry names the commit that the tag points at."""
-    named = subject.version.tags.get("strop.commit")
-    if named != subject.commit:
+    """The registry must name the commit that the tag points at."""
+    registered = subject.version.tags.get("strop.commit")
+    if registered != subject.commit:
         return Link(
-            "commit", False, f"the tag points at {subject.commit[:12]}, the registry names {(named or 'none')[:12]}"
+            "commit",
+            False,
+            f"the tag points at {subject.commit[:12]}, the registry names {(registered or 'none')[:12]}",
         )
     parent = next(iter(subject.objects.commit(subject.commit).parents), "none")
     if parent != subject.receipt["commit"]:
         return Link(
             "commit",
             False,
-            f"made beside {parent[:12]}, but the receipt says {subject.receipt['commit'][:12]}",
+            f"its parent is {parent[:12]}, but the receipt has {subject.receipt['commit'][:12]}",
         )
-    return Link("commit", True, f"{subject.commit[:12]}, beside {parent[:12]}")
+    return Link("commit", True, f"{subject.commit[:12]}, parent {parent[:12]}")
 
 
 def check_raw(subject: Subject) -> Link:
-    """Every raw batch is byte for byte what the manifest says, and its name is the digest of its records."""
+    """Every raw batch must have the bytes of the manifest, and a name that is the digest of its records."""
     batches = subject.receipt["manifest"]
     stored = {file.relpath: file for file in subject.stored(paths.RAW)}
-    wrong = []
+    problems = []
     for batch in batches:
         name = f"{batch['source']}/{batch['batch']}.parquet"
-        places = [paths.RAW / name] if (paths.RAW / name).exists() else []
+        copies = [paths.RAW / name] if (paths.RAW / name).exists() else []
         erasure = None
         if name in stored:
-            places.append(stored[name].path)
+            copies.append(stored[name].path)
             erasure = stored[name].erasure
         else:
-            wrong.append(f"{paths.RAW / name} is not in the version")
-        damaged = [place for place in places if not is_batch(place, batch, erasure)]
+            problems.append(f"{paths.RAW / name} is not in the version")
+        damaged = [copy for copy in copies if not is_intact_batch(copy, batch, erasure)]
         if damaged:
             where = "" if damaged == [paths.RAW / name] else f" (in DVC's cache: {damaged[-1]})"
-            wrong.append(f"{paths.RAW / name} has changed{where}")
-    wrong += wrong_tree(
+            problems.append(f"{paths.RAW / name} has changed{where}")
+    problems += tree_problems(
         list(stored.values()),
         subject.receipt["raw"],
         paths.RAW,
         but={f"{b['source']}/{b['batch']}.parquet" for b in batches},
     )
     rows = sum(batch["rows"] for batch in batches)
-    held = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
-    return link("raw batches", wrong, held + told_of_erasures(stored.values()))
+    summary = f"{count_of(len(batches), 'batch', 'batches')}, {count_of(rows, 'row')}"
+    return link("raw batches", problems, summary + erasure_note(stored.values()))
 
 
 def check_dataset(subject: Subject) -> Link:
-    """The dataset version is recomputed from the bytes of its parts."""
+    """Recomputes the dataset version from the bytes of its parts."""
     recorded = subject.receipt["dataset"]
     files = subject.stored(paths.CURATED)
-    wrong = wrong_tree(files, recorded, paths.CURATED)
+    problems = tree_problems(files, recorded, paths.CURATED)
     if (tag := subject.version.tags.get("strop.dataset")) != recorded:
-        wrong.append(f"the registry names {tag}")
-    return link("dataset", wrong, f"{recorded}{told_of_erasures(files)}")
+        problems.append(f"the registry names {tag}")
+    return link("dataset", problems, f"{recorded}{erasure_note(files)}")
 
 
 def check_params(subject: Subject) -> Link:
-    """params.yaml in the version says what the receipt says."""
+    """params.yaml in the version must have the values of the receipt."""
     from tasks.config import load_config
 
     content = subject.blob(paths.PARAMS)
@@ -102,35 +108,35 @@ def check_params(subject: Subject) -> Link:
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         copy = Path(folder) / paths.PARAMS.name
         copy.write_bytes(content)
-        found = flat(load_config(copy).model_dump(mode="json", by_alias=True))
+        settings = flat(load_config(copy).model_dump(mode="json", by_alias=True))
     recorded = flat(subject.receipt["params"])
-    wrong = [key for key in sorted({*found, *recorded}) if found.get(key) != recorded.get(key)]
-    return link("parameters", [f"{key} differs" for key in wrong], f"{len(recorded)} values")
+    problems = [key for key in sorted({*settings, *recorded}) if settings.get(key) != recorded.get(key)]
+    return link("parameters", [f"{key} differs" for key in problems], f"{len(recorded)} values")
 
 
 def check_inputs(subject: Subject) -> Link:
-    """dvc.lock, the round, its start, the base, the constraints and the decisions in the version are those of the receipt."""
-    receipt, wrong = subject.receipt, []
+    """dvc.lock, the round, its start, the base, the constraints and the decisions must be those of the receipt."""
+    receipt, problems = subject.receipt, []
     lock = subject.blob(paths.DVC_LOCK)
     if lock is None or hashlib.sha256(lock).hexdigest() != receipt["dvc_lock"]:
-        wrong.append(f"{paths.DVC_LOCK} differs")
+        problems.append(f"{paths.DVC_LOCK} differs")
     for path, name in ((paths.ROUND, "round"), (paths.START, "start")):
         content = subject.blob(path)
         if content is None or json.loads(content) != receipt.get(name):
-            wrong.append(f"{path} differs")
+            problems.append(f"{path} differs")
     if json.loads(subject.blob(paths.BASE) or b"null") != base_of(receipt["base"]).entry():
-        wrong.append(f"{paths.BASE} differs")
+        problems.append(f"{paths.BASE} differs")
     constraints = subject.blob(paths.CONSTRAINTS)
     if (constraints and hashlib.sha256(constraints).hexdigest()) != receipt["environment"]["constraints"]:
-        wrong.append(f"{paths.CONSTRAINTS} differs")
+        problems.append(f"{paths.CONSTRAINTS} differs")
     decisions = (subject.blob(paths.DECISIONS) or b"").decode("utf-8")
     if [json.loads(line) for line in decisions.split("\n") if line.strip()] != receipt["decisions"]:
-        wrong.append(f"{paths.DECISIONS} differs")
-    return link("inputs", wrong, "dvc.lock, round, start, base, constraints and decisions")
+        problems.append(f"{paths.DECISIONS} differs")
+    return link("inputs", problems, "dvc.lock, round, start, base, constraints and decisions")
 
 
 def check_base(subject: Subject) -> Link:
-    """The base model on this disk is the one that was fine-tuned."""
+    """The base model on this disk must be the one that was fine-tuned."""
     record = base_of(subject.receipt["base"])
     if record.digest != subject.receipt["base"]["digest"]:
         return Link("base", False, "the receipt's digest of the base is not that of its files")
@@ -142,16 +148,16 @@ def check_base(subject: Subject) -> Link:
 
 
 def check_weights(subject: Subject) -> Link:
-    """The weights in the registry and in DVC are those of the receipt."""
-    recorded, wrong = subject.receipt["weights"], []
-    known: dict[tuple[int, int], str] = {}
+    """The weights in the registry and in DVC must be those of the receipt."""
+    recorded, problems = subject.receipt["weights"], []
+    digests: dict[tuple[int, int], str] = {}
 
     def digest_of(path: Path) -> str:
-        """Registry and cache may share a file by hard links: it is read once."""
+        """Registry and cache may share a file by hard links, which is read once."""
         inode = (path.stat().st_dev, path.stat().st_ino)
-        if inode not in known:
-            known[inode] = file_digest(path)
-        return known[inode]
+        if inode not in digests:
+            digests[inode] = file_digest(path)
+        return digests[inode]
 
     stored = [file for file in subject.stored(paths.MODEL) if file.relpath.endswith(".safetensors")]
     if (
@@ -159,29 +165,29 @@ def check_weights(subject: Subject) -> Link:
         != recorded
     ):
         damaged = [file for file in stored if checked_md5(file.path) != file.md5] or stored
-        wrong += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
+        problems += [f"{paths.MODEL / file.relpath} in DVC's cache has changed ({file.path})" for file in damaged]
     expected = {file.relpath: file.md5 for file in stored}
     with TemporaryDirectory(prefix="strop-audit-") as folder:
         files = subject.registry.weight_files(subject.version.source, Path(folder))
         if content_digest([[f.name, digest_of(f)] for f in sorted(files, key=lambda f: f.name)]) != recorded:
             damaged_files = [file for file in files if checked_md5(file) != expected.get(file.name)]
-            wrong += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
-            wrong += [] if files else ["the registry has no weights"]
-    return link("weights", wrong, f"{recorded[:12]}, the same in registry and DVC")
+            problems += [f"{file.name} in the registry has changed ({file})" for file in damaged_files or files]
+            problems += [] if files else ["the registry has no weights"]
+    return link("weights", problems, f"{recorded[:12]}, the same in registry and DVC")
 
 
 def check_verdict(subject: Subject) -> Link:
-    """The verdict that DVC keeps is the receipt's and the ledger's, and is about these weights."""
-    recorded, wrong = subject.receipt["verdict"], []
+    """The verdict in DVC must be that of the receipt and the ledger, about these weights."""
+    recorded, problems = subject.receipt["verdict"], []
     stored = subject.stored(paths.VERDICT)[0]
     if checked_md5(stored.path) != stored.md5 or json.loads(stored.path.read_bytes()) != recorded:
-        wrong.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
+        problems.append(f"{paths.VERDICT} in DVC's cache has changed ({stored.path})")
     entry = subject.entry
     if entry is None or (entry.verdict, entry.passed) != (content_digest(recorded), recorded["passed"]):
-        wrong.append("the ledger tells of another verdict")
+        problems.append("the ledger has another verdict")
     if recorded["candidate_digest"] != subject.receipt["weights"]:
-        wrong.append("it is about other weights")
-    return link("verdict", wrong, "passed" if recorded["passed"] else "refused")
+        problems.append("it is about other weights")
+    return link("verdict", problems, "passed" if recorded["passed"] else "refused")
 
 
 LINKS = {
@@ -208,7 +214,7 @@ LINKS = {
 
 
 def check_all(subject: Subject) -> Iterator[Link]:
-    """Every link, in the order of the chain. What cannot be read is a broken link, not the end of the audit."""
+    """Checks every link, in the order of the chain. An unreadable file is a broken link and does not end the audit."""
     for name, check in LINKS.items():
         try:
             yield check(subject)

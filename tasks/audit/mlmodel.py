@@ -1,7 +1,7 @@
-"""The file MLmodel of a logged model: it names the code that loads the model, and the base beneath an adapter.
+"""Audit of a logged model's file MLmodel: it names the code that loads the model, and the base of an adapter.
 
-A model of ours needs MLflow's own loader and no code beside it. Where the digest of the file as it was logged is not recorded, what
-the file says is compared with what MLflow writes for such a model, and anything else is a problem.
+Strop's models need MLflow's own loader and no other code. If no digest of the file was recorded, its content is compared with
+what MLflow writes for such a model; every difference is a problem.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from tasks.vcs.dvc_files import parse_yaml
 
 MLMODEL = "MLmodel"
 LOADER = "mlflow.transformers"
-OF_PYTHON = {"env", "loader_module", "python_version"}
-OF_TRANSFORMERS = {
+PYTHON_KEYS = {"env", "loader_module", "python_version"}
+TRANSFORMERS_KEYS = {
     *("code", "components", "framework", "inference_task", "instance_type", "local_base_model_path", "model_binary"),
     *("peft_adaptor", "pipeline_model_type", "source_model_name", "task", "torch_dtype", "transformers_version"),
 }
-"""The keys of MLflow's two flavors, and those of OF_COMPONENT."""
-OF_COMPONENT = re.compile(r"(tokenizer|feature_extractor|image_processor|processor)_type")
+"""The keys of MLflow's two flavors, besides those that match COMPONENT_KEY."""
+COMPONENT_KEY = re.compile(r"(tokenizer|feature_extractor|image_processor|processor)_type")
 
 
-def unlike_logged(file: Path, base: BaseRecord | None) -> list[str]:
-    """What the file says that MLflow does not write for a model of ours.
+def mlmodel_problems(file: Path, base: BaseRecord | None) -> list[str]:
+    """The content that MLflow does not write for one of Strop's models.
 
     Args:
-        base: the base beneath an adapter; None for a model with all its weights.
+        base: the base of an adapter; None for a model with full weights.
     """
     try:
         flavors = parse_yaml(file.read_bytes()).get("flavors")
     except (OSError, ValueError) as error:
         return [f"is not readable: {error}"]
-    if not isinstance(flavors, dict) or not all(isinstance(each, dict) for each in flavors.values()):
+    if not isinstance(flavors, dict) or not all(isinstance(flavor, dict) for flavor in flavors.values()):
         return ["has no flavors"]
-    return [f"has {each}" for each in (*_unusual(flavors, base is not None), *_other_base(flavors, base))]
+    return [f"has {problem}" for problem in (*_unusual(flavors, base is not None), *_other_base(flavors, base))]
 
 
 def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[str]:
@@ -49,12 +49,12 @@ def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[s
     python, own = flavors.get("python_function", {}), flavors.get("transformers", {})
     if python.get("loader_module") != LOADER:
         yield f"loader_module {_short(python.get('loader_module'))}, not {LOADER}"
-    for key in sorted(set(python) - OF_PYTHON, key=str):
+    for key in sorted(set(python) - PYTHON_KEYS, key=str):
         yield f"python_function.{key} {_short(python[key])}"
-    for key in sorted(set(own) - OF_TRANSFORMERS, key=str):
-        if not OF_COMPONENT.fullmatch(str(key)):
+    for key in sorted(set(own) - TRANSFORMERS_KEYS, key=str):
+        if not COMPONENT_KEY.fullmatch(str(key)):
             yield f"transformers.{key} {_short(own[key])}"
-    # what decides which code and files are loaded
+    # the keys that decide which code and files are loaded
     kind = (
         {"model_binary": None, "peft_adaptor": "peft"}
         if is_adapter
@@ -66,22 +66,22 @@ def _unusual(flavors: dict[str, dict[str, Any]], is_adapter: bool) -> Iterator[s
 
 
 def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None) -> Iterator[str]:
-    """A folder that is on this machine must hold the weights of the base; another machine's place is nothing that loads here."""
-    named = flavors.get("transformers", {}).get("local_base_model_path")
-    if named is None:
+    """A folder that exists here must have the weights of the base; a path of another machine cannot be loaded here."""
+    path = flavors.get("transformers", {}).get("local_base_model_path")
+    if path is None:
         if base is not None:
             yield "no local_base_model_path"
         return
-    if base is None or not isinstance(named, str):
-        yield f"local_base_model_path {_short(named)}"
-    elif Path(named).exists():
+    if base is None or not isinstance(path, str):
+        yield f"local_base_model_path {_short(path)}"
+    elif Path(path).exists():
         try:
             expected = _weights(base_folder(base))
         except BaseModelError as error:
-            yield f"local_base_model_path {_short(named)}, which cannot be compared: {error.what}"
+            yield f"local_base_model_path {_short(path)}, which cannot be compared: {error.what}"
             return
-        if _weights(Path(named)) != expected:
-            yield f"local_base_model_path {_short(named)}, which holds other weights than the base {base.id}"
+        if _weights(Path(path)) != expected:
+            yield f"local_base_model_path {_short(path)}, which holds other weights than the base {base.id}"
 
 
 def _weights(folder: Path) -> dict[str, str]:

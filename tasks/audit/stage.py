@@ -1,7 +1,7 @@
-"""Audits a version: recomputes every link from the model in the registry back to the raw rows, against its receipt.
+"""Audits a version: recomputes every link from the registered model back to the raw rows, against its receipt.
 
 for link in audit(config, 3): print(link.name, link.ok, link.detail)
-links = rebuild(config, 3)        # clones the version, makes it anew, and compares the weights
+links = rebuild(config, 3)        # clones the version, rebuilds it, and compares the weights
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ __all__ = ["Link", "audit", "rebuild"]
 
 
 def audit(config: PipelineConfig, version: int) -> list[Link]:
-    """A line a link, ok or what differs.
+    """The result of every link, in order.
 
     Raises:
         RegistryError: there is no such version.
-        AuditError: its commit or receipt is not there, so that there is nothing to compare with.
+        AuditError: its commit or receipt is missing, so there is nothing to compare with.
     """
     with Objects() as objects:
         return list(check_all(_subject(config, version, objects)))
 
 
 def rebuild(config: PipelineConfig, version: int) -> list[Link]:
-    """Makes the version anew from its tag alone, without any cache, and compares. Takes as long as training did."""
+    """Rebuilds the version from its tag alone, without any cache, and compares. Takes as long as its training."""
     with Objects() as objects:
         return rebuild_weights(_subject(config, version, objects))
 
@@ -42,7 +42,7 @@ def rebuild(config: PipelineConfig, version: int) -> list[Link]:
 def _subject(config: PipelineConfig, version: int, objects: Objects) -> Subject:
     model = config.register_.model_name
     registry = open_registry(config)
-    found = registry.version(version)
+    registered = registry.version(version)
     commit = commit_of(model, version)
     if commit is None:
         fix = "Fetch it: git fetch origin --tags 'refs/strop/*:refs/strop/*'"
@@ -52,4 +52,4 @@ def _subject(config: PipelineConfig, version: int, objects: Objects) -> Subject:
     receipt = receipt_at(commit)
     if receipt is None:
         raise AuditError("holds no receipt", where=commit[:12], fix="It was not made by Strop: see git show")
-    return Subject(model, found, registry, commit, receipt, objects)
+    return Subject(model, registered, registry, commit, receipt, objects)

@@ -1,4 +1,4 @@
-"""What the stages ran with, by dvc.lock, against what the version's commit holds: code, contract, templates, parameters."""
+"""Audit of the stages' dependencies in dvc.lock against the version commit: code, contract, templates, parameters."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tasks.vcs.git_objects import LINK
 
 
 def check_stages(subject: Subject) -> Link:
-    """Every dependency of every stage is in the version as the stage read it."""
+    """Every dependency in the version must be the one that the stage read."""
     lock, described = (subject.yaml(path).get("stages") or {} for path in (paths.DVC_LOCK, paths.DVC_YAML))
     produced = _outputs(subject, lock)
     hashes = _Hashes(subject)
-    wrong: list[str] = []
+    problems: list[str] = []
     elsewhere: set[str] = set()
     checked = 0
     for name, stage in sorted(lock.items()):
-        wrong += [f"stage {name}: {problem}" for problem in _definition(stage, described.get(name))]
+        problems += [f"stage {name}: {problem}" for problem in _definition(stage, described.get(name))]
         for dependency in stage.get("deps") or ():
             path, recorded = str(dependency["path"]), dependency.get("md5")
             result = produced.get(path) or hashes.of(path)
@@ -33,19 +33,19 @@ def check_stages(subject: Subject) -> Link:
                 continue
             checked += 1
             if result != recorded:
-                wrong.append(f"{path} in {subject.commit[:12]} is {result}, but stage {name} read {recorded}")
-        wrong += [f"stage {name}: {problem}" for problem in _params(subject, stage, described.get(name) or {})]
-    wrong += [
+                problems.append(f"{path} in {subject.commit[:12]} is {result}, but stage {name} read {recorded}")
+        problems += [f"stage {name}: {problem}" for problem in _params(subject, stage, described.get(name) or {})]
+    problems += [
         f"stage {name} is in {paths.DVC_YAML}, but not in {paths.DVC_LOCK}" for name in described if name not in lock
     ]
-    good = f"{count_of(len(lock), 'stage')}, {count_of(checked, 'dependency', 'dependencies')} as they were read"
+    summary = f"{count_of(len(lock), 'stage')}, {count_of(checked, 'dependency', 'dependencies')} as they were read"
     if elsewhere:
-        good += f"; not part of the version: {', '.join(sorted(elsewhere))}"
-    return link("stages", wrong, good)
+        summary += f"; not part of the version: {', '.join(sorted(elsewhere))}"
+    return link("stages", problems, summary)
 
 
 class _Hashes:
-    """DVC's hashes of files and folders of a commit."""
+    """DVC's hashes of the files and folders of a commit."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -53,7 +53,7 @@ class _Hashes:
         self._md5: dict[str, str] = {}
 
     def of(self, path: str) -> str | None:
-        """As in dvc.lock; None where the commit holds nothing there."""
+        """The hash as in dvc.lock; None where the commit has no such path."""
         if path in self.subject.tree:
             return self._file(path)
         below = [name for name in self.subject.tree if name.startswith(f"{path}/")]
@@ -64,13 +64,13 @@ class _Hashes:
 
     def _file(self, path: str) -> str:
         file = self.subject.tree[path]
-        if file.mode == LINK:  # DVC reads what it points at
+        if file.mode == LINK:  # DVC reads the target of the link
             target = self.subject.read(path, file).decode("utf-8", "surrogateescape")
-            place = _joined(PurePosixPath(path).parent, target)
+            linked = _joined(PurePosixPath(path).parent, target)
             return (
-                self._file(place)
-                if place in self.subject.tree and place != path
-                else "a link that leads out of the version"
+                self._file(linked)
+                if linked in self.subject.tree and linked != path
+                else "a link that points outside of the version"
             )
         if file.oid not in self._md5:
             data = self.subject.read(path, file)
@@ -92,7 +92,7 @@ def _joined(folder: PurePosixPath, target: str) -> str:
 
 
 def _outputs(subject: Subject, lock: dict[str, Any]) -> dict[str, str]:
-    """Every output by its hash: those of the stages, and data/raw."""
+    """Path → hash of every output: of the stages, and data/raw."""
     result = {str(out["path"]): str(out["md5"]) for stage in lock.values() for out in stage.get("outs") or ()}
     for out in subject.yaml(paths.RAW_DVC).get("outs") or ():
         result[(paths.RAW_DVC.parent / out["path"]).as_posix()] = str(out["md5"])
@@ -100,16 +100,16 @@ def _outputs(subject: Subject, lock: dict[str, Any]) -> dict[str, str]:
 
 
 def _definition(stage: dict[str, Any], described: dict[str, Any] | None) -> Iterator[str]:
-    """The stage as dvc.yaml describes it is the one that ran."""
+    """The stage that ran must be the one in dvc.yaml."""
     if described is None:
         yield f"ran, but is not in {paths.DVC_YAML}"
         return
     if stage.get("cmd") != described.get("cmd"):
-        yield f"ran `{stage.get('cmd')}`, {paths.DVC_YAML} says `{described.get('cmd')}`"
+        yield f"ran `{stage.get('cmd')}`, {paths.DVC_YAML} has `{described.get('cmd')}`"
     kinds = {"deps": ("deps",), "outs": ("outs", "metrics", "plots")}
     for what, names in kinds.items():
-        ran = {str(each["path"]) for each in stage.get(what) or ()}
-        described_paths = {_name(each) for name in names for each in described.get(name) or ()}
+        ran = {str(output["path"]) for output in stage.get(what) or ()}
+        described_paths = {_name(output) for name in names for output in described.get(name) or ()}
         if ran != described_paths:
             yield f"its {what} in {paths.DVC_LOCK} are not those in {paths.DVC_YAML} ({', '.join(sorted(ran ^ described_paths))})"
 

@@ -1,4 +1,4 @@
-"""A version under audit, and what a check says of it."""
+"""A version under audit, and the result of a check."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import AuditError
-from tasks.model_store.ledger_chain import Recorded, Refs, read_chain, read_refs
-from tasks.model_store.ledger_entries import Entry, judged
+from tasks.model_store.ledger_chain import ChainNode, Refs, read_chain, read_refs
+from tasks.model_store.ledger_entries import Entry, judgement_of
 from tasks.vcs import dvc_outputs
 from tasks.vcs.dvc_files import parse_yaml
 from tasks.vcs.dvc_outputs import StoredFile
@@ -28,22 +28,22 @@ class Link:
     ok: bool
     """False: something differs."""
     detail: str
-    """What was verified, or what differs, by file."""
+    """The verified values, or the differences by file."""
     unrecorded: bool = False
-    """The version was registered before this was recorded: what can be compared all the same is as it should be."""
+    """The version was registered before this was recorded; everything that can be compared is as expected."""
 
     @property
     def state(self) -> State:
         return "differs" if not self.ok else "unrecorded" if self.unrecorded else "ok"
 
 
-def link(name: str, wrong: list[str], good: str, unrecorded: bool = False) -> Link:
-    return Link(name, not wrong, "; ".join(wrong) if wrong else good, unrecorded and not wrong)
+def link(name: str, problems: list[str], summary: str, unrecorded: bool = False) -> Link:
+    return Link(name, not problems, "; ".join(problems) if problems else summary, unrecorded and not problems)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A version under audit. What is read of git and DVC is read once."""
+    """A version under audit. Data of git and DVC are read once."""
 
     model: str
     version: Version
@@ -57,27 +57,27 @@ class Subject:
         return read_refs(self.model)
 
     @cached_property
-    def chain(self) -> list[Recorded]:
-        """The ledger as it is; whether it follows is a check of its own."""
+    def chain(self) -> list[ChainNode]:
+        """The ledger, not verified: its consistency is a check of its own."""
         return read_chain(self.model, self.refs.head, self.objects)
 
     @property
     def entry(self) -> Entry | None:
-        """The entry by which the version was judged."""
-        return judged([recorded.entry for recorded in self.chain], self.version.version)
+        """The entry with the verdict on the version."""
+        return judgement_of([node.entry for node in self.chain], self.version.version)
 
     @cached_property
     def tree(self) -> dict[str, TreeFile]:
-        """Every file of the version's commit, each tree recomputed from its bytes."""
+        """Every file of the version commit; each tree is recomputed from its bytes."""
         return dict(self.objects.files(self.objects.commit(self.commit).tree))
 
     def blob(self, path: Path | str) -> bytes | None:
-        """A file of the version's commit, recomputed from its bytes; None where it holds none."""
-        result = self.tree.get(Path(path).as_posix())
-        return self.read(Path(path).as_posix(), result) if result else None
+        """A file of the version commit, verified by its bytes; None where there is no such file."""
+        file = self.tree.get(Path(path).as_posix())
+        return self.read(Path(path).as_posix(), file) if file else None
 
     def read(self, path: str, file: TreeFile) -> bytes:
-        """The bytes of a file of the commit. Raises AuditError, which names it, where they are not what they were."""
+        """The bytes of a file of the commit. Raises AuditError with its path if they have changed."""
         try:
             return self.objects.read(file.oid, "blob").data
         except ObjectDamaged as error:
@@ -86,7 +86,7 @@ class Subject:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Every output of the version by its path, as dvc.lock and data/raw.dvc of the commit say."""
+        """Path → hash of every output of the version, from dvc.lock and data/raw.dvc of the commit."""
         return dvc_outputs.output_hashes(self.commit)
 
     @cached_property
@@ -94,7 +94,7 @@ class Subject:
         return {}
 
     def yaml(self, path: Path) -> dict[str, Any]:
-        """The content of a YAML file of the version's commit; {} where it holds none."""
+        """The content of a YAML file of the version commit; {} where there is no such file."""
         if path not in self._parsed:
             content = self.blob(path)
             try:

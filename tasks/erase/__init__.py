@@ -1,1 +1,1 @@
-"""Room `erase`: rows that must go from every byte that Strop keeps, and the record that says so."""
+"""Room `erase`: removes the text of rows from all of Strop's data, and records the erasure."""

@@ -1,6 +1,6 @@
-"""The labels' names that stand in rendered rows (data/rendered/labels/*.json), where only erased rows had such a label.
+"""Label names in rendered rows (data/rendered/labels/*.json) that occur in erased rows only.
 
-A file that a model holds too, byte for byte, stays: without the names of its labels the model could not be used.
+A file that is byte for byte part of a model stays: without its label names the model could not be used.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from tasks.erase.plan import Plan
 from tasks.state.erasures import read_erasures
 
 FOLDER = "labels"
-"""In data/rendered."""
+"""Folder in data/rendered."""
 NAMES = f"{FOLDER}/labels.json"
 
 
 @dataclass(frozen=True)
 class RenderedFiles:
-    """A version's data/rendered."""
+    """The files of data/rendered in one version."""
 
     files: dict[str, str]
-    """Place in it → md5."""
+    """Relative path → md5."""
     has_row: bool
-    """It may hold one of the rows."""
+    """Whether it may contain one of the rows."""
 
 
-def label_files_that_go(odb: Any, versions: list[RenderedFiles], plan: Plan) -> tuple[set[str], set[str]]:
-    """The labels that only erased rows have, and md5 of the files that name one of them, or that cannot be looked at.
+def label_files_to_remove(odb: Any, versions: list[RenderedFiles], plan: Plan) -> tuple[set[str], set[str]]:
+    """The labels that only erased rows have, and the md5 of the label files to remove.
 
-    The latter are those of versions that have one of the rows, of which labels or examples do not lie in the cache.
+    These name one of the labels, or belong to a version with one of the rows whose labels or examples are not in the cache.
     """
-    erased = np.array(sorted({*plan.ids, *(row_id for each in read_erasures() for row_id in each.ids)}), "S32")
-    unlike: dict[str, RenderedFiles] = {json.dumps([each.files, each.has_row]): each for each in versions}
+    erased = np.array(sorted({*plan.ids, *(row_id for erasure in read_erasures() for row_id in erasure.ids)}), "S32")
+    distinct: dict[str, RenderedFiles] = {json.dumps([v.files, v.has_row]): v for v in versions}
     of_erased: set[str] = set()
     of_others: set[str] = set()
-    found: set[str] = set()
-    for version in unlike.values():
+    files: set[str] = set()
+    for version in distinct.values():
         try:
             for labels, ids in _examples(odb, version.files):
-                gone = np.isin(ids, erased)
-                of_erased |= set(labels[gone].tolist())
-                of_others |= set(labels[~gone].tolist())
+                is_erased = np.isin(ids, erased)
+                of_erased |= set(labels[is_erased].tolist())
+                of_others |= set(labels[~is_erased].tolist())
         except FileNotFoundError:
             if version.has_row:
-                found |= set(_label_files(version.files))
-    lonely = of_erased - of_others
-    for md5 in {md5 for version in unlike.values() for md5 in _label_files(version.files)}:
+                files |= set(_label_files(version.files))
+    only_erased = of_erased - of_others
+    for md5 in {md5 for version in distinct.values() for md5 in _label_files(version.files)}:
         path = Path(odb.oid_to_path(md5))
-        if lonely and (not path.exists() or names_one(path, lonely)):
-            found.add(md5)
-    return lonely, found
+        if only_erased and (not path.exists() or names_any(path, only_erased)):
+            files.add(md5)
+    return only_erased, files
 
 
-def names_one(path: Path, labels: set[str]) -> bool:
-    """Whether a file is built as one that names labels, and names one of these."""
+def names_any(path: Path, labels: set[str]) -> bool:
+    """Whether a file has the format of a label file and contains one of these labels."""
     if not labels:
         return False
     with path.open("rb") as file:
@@ -73,7 +73,7 @@ def _label_files(files: dict[str, str]) -> list[str]:
 
 
 def _examples(odb: Any, files: dict[str, str]) -> Iterator[tuple[Any, Any]]:
-    """Label and row id of each example, a split at a time.
+    """Labels and row ids of the examples, split by split.
 
     Raises:
         FileNotFoundError: one of the files is not in the cache.
@@ -84,15 +84,15 @@ def _examples(odb: Any, files: dict[str, str]) -> Iterator[tuple[Any, Any]]:
     for name in files:
         if name.startswith(f"{FOLDER}/") and name.endswith("/labels.npy"):
             ids = files[name.removesuffix("labels.npy") + "ids.npy"]
-            places = np.load(odb.oid_to_path(files[name]), allow_pickle=False)
-            yield names[places], np.load(odb.oid_to_path(ids), allow_pickle=False)
+            indices = np.load(odb.oid_to_path(files[name]), allow_pickle=False)
+            yield names[indices], np.load(odb.oid_to_path(ids), allow_pickle=False)
 
 
 def _texts_in(path: Path) -> list[str]:
-    """What a list of texts, or an object that names a text each, says; nothing of any other file."""
+    """The texts of a JSON list or object of texts; empty for any other file."""
     try:
-        said = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except ValueError:
         return []
-    values = list(said.values()) if isinstance(said, dict) else said
+    values = list(content.values()) if isinstance(content, dict) else content
     return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else []

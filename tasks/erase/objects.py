@@ -1,8 +1,8 @@
-"""The objects in DVC's cache and remotes that hold text of erased rows.
+"""The objects in DVC's cache and remotes that contain text of erased rows.
 
-Every parquet file in the cache is looked at, also those that no version names. Token arrays hold no ids: those of each version
-whose dataset, or rendered rows, have one of the rows go, and those that no version names. So do rendered rows and predictions that
-lie in a remote alone, and names of labels (labels.py).
+Every parquet file in the cache is read, also those that no version references. Token arrays have no row ids, so these are
+removed: arrays of each version whose dataset or rendered rows have one of the rows, and arrays that no version references.
+Rendered rows and predictions that only a remote has, and label names (labels.py), are treated alike.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.erase.labels import RenderedFiles, label_files_that_go, names_one
+from tasks.erase.labels import RenderedFiles, label_files_to_remove, names_any
 from tasks.erase.plan import Plan
-from tasks.erase.rewrite import MAGIC, holds
+from tasks.erase.rewrite import MAGIC, has_text
 from tasks.errors import VersioningError
 from tasks.runtime.progress import track
 from tasks.state.manifest import read_manifest
@@ -37,19 +37,19 @@ OF_NO_VERSION = "(of no version)"
 
 
 @dataclass(frozen=True)
-class Held:
-    """An object that holds text of the rows."""
+class StoredObject:
+    """An object in DVC's cache or remotes that contains text of the rows."""
 
     what: str
-    """The file's place in the project, in some version."""
+    """The file's path in the project, in some version."""
     md5: str
     path: Path
 
 
 def fetch_texts() -> None:
-    """Brings what versions hold from the remote into the cache, where it can be looked at; what is nowhere is gone already.
+    """Fetches the outputs of all versions from the remote into the cache, to read them; missing ones are ignored.
 
-    Of rendered rows and predictions only the listings: they go by version, unseen.
+    For rendered rows and predictions only the listings: they are removed by version, without being read.
     """
     seen: set[str] = set()
     for commit in _commits():
@@ -64,35 +64,35 @@ def fetch_texts() -> None:
                     raise
 
 
-def held_objects(repo: Repo, plan: Plan) -> list[Held]:
-    """Every object that must go: in the local cache, or known by a listing to lie in a remote."""
+def objects_with_text(repo: Repo, plan: Plan) -> list[StoredObject]:
+    """Every object to remove: in the local cache, or listed in a version and stored in a remote only."""
     odb = repo.cache.local
-    names, by_version, labels = _named(odb, plan)
+    names, by_version, labels = _referenced(odb, plan)
     names |= {md5: what for what, md5 in plan.held}
-    sure = {md5 for _, md5 in plan.held} | {md5 for md5, what in names.items() if Path(what).stem in plan.images}
-    found = {md5: Held(names[md5], md5, Path(odb.oid_to_path(md5))) for md5 in sure}
+    certain = {md5 for _, md5 in plan.held} | {md5 for md5, what in names.items() if Path(what).stem in plan.images}
+    objects = {md5: StoredObject(names[md5], md5, Path(odb.oid_to_path(md5))) for md5 in certain}
     files = [path for path in sorted(Path(odb.path).glob("??/*")) if path.suffix != ".dir"]
     with track("erase", len(files), "files") as progress:
         for path in files:
             md5 = path.parent.name + path.name
-            is_lost = md5 not in names and (_is_token_array(path) or names_one(path, labels))
-            if is_lost or holds(path, plan):
-                found[md5] = Held(names.get(md5, OF_NO_VERSION), md5, path)
+            is_unreferenced = md5 not in names and (_is_token_array(path) or names_any(path, labels))
+            if is_unreferenced or has_text(path, plan):
+                objects[md5] = StoredObject(names.get(md5, OF_NO_VERSION), md5, path)
             progress.advance(1)
     for md5 in by_version:
         path = Path(odb.oid_to_path(md5))
-        if md5 not in found and (not names[md5].endswith(".parquet") or not path.exists()):
-            found[md5] = Held(names[md5], md5, path)
-    return sorted(found.values(), key=lambda each: (each.what, each.md5))
+        if md5 not in objects and (not names[md5].endswith(".parquet") or not path.exists()):
+            objects[md5] = StoredObject(names[md5], md5, path)
+    return sorted(objects.values(), key=lambda item: (item.what, item.md5))
 
 
 def _commits() -> list[str]:
     return git.commits_that_changed([paths.DVC_LOCK, paths.RAW_DVC])
 
 
-def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
-    """md5 → a place that a version has it in; what versions that have one of the rows made with it: tokens, predictions, names
-    of labels; and the labels that only erased rows have."""
+def _referenced(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
+    """md5 → its path in some version; the md5 of tokens, predictions and label files of versions with one of the rows; and the
+    labels that only erased rows have."""
     parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
     names: dict[str, str] = {}
     by_version: set[str] = set()
@@ -113,44 +113,48 @@ def _named(odb: Any, plan: Plan) -> tuple[dict[str, str], set[str], set[str]]:
                 names.setdefault(md5, (Path(path) / relpath).as_posix())
         curated = hashes.get(paths.CURATED.as_posix(), "")
         if curated not in has_row:
-            mine = [Path(odb.oid_to_path(md5)) for relpath, md5 in files_of(curated) if relpath in parts]
-            has_row[curated] = any(_has_row(path, plan) for path in mine)
-        made = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
-        # dataset and rendered rows of one lock may be of different runs, so both are asked
-        has_it = has_row[curated] or any(_names_row(odb, md5, plan) for md5, name in made.items() if _tells_ids(name))
+            curated_parts = [Path(odb.oid_to_path(md5)) for relpath, md5 in files_of(curated) if relpath in parts]
+            has_row[curated] = any(_has_row(path, plan) for path in curated_parts)
+        outputs = {md5: name for path in BY_VERSION for name, md5 in files_of(hashes.get(path.as_posix()))}
+        # dataset and rendered rows of one dvc.lock may be from different runs, so both are checked
+        includes_row = has_row[curated] or any(
+            _may_have_row(odb, md5, plan) for md5, name in outputs.items() if _has_row_ids(name)
+        )
         rendered = paths.RENDERED.as_posix()
-        versions.append(RenderedFiles(dict(files_of(hashes.get(rendered))), has_it))
+        versions.append(RenderedFiles(dict(files_of(hashes.get(rendered))), includes_row))
         elsewhere |= {md5 for path, digest in hashes.items() if path != rendered for _, md5 in files_of(digest)}
-        if has_it:
-            by_version |= {md5 for md5, name in made.items() if Path(name).name == TOKENS or name.endswith(".parquet")}
-    labels, of_labels = label_files_that_go(odb, versions, plan)
+        if includes_row:
+            by_version |= {
+                md5 for md5, name in outputs.items() if Path(name).name == TOKENS or name.endswith(".parquet")
+            }
+    labels, of_labels = label_files_to_remove(odb, versions, plan)
     return names, by_version | (of_labels - elsewhere), labels
 
 
-def _tells_ids(name: str) -> bool:
-    """Is it the part of a form of rendered rows that names the rows? Test rows and predictions lie in no folder."""
+def _has_row_ids(name: str) -> bool:
+    """Whether a file of rendered rows has row ids. Test rows and predictions are not in a subfolder."""
     return Path(name).name == IDS or (name.endswith(".parquet") and "/" in name)
 
 
-def _names_row(odb: Any, md5: str, plan: Plan) -> bool:
+def _may_have_row(odb: Any, md5: str, plan: Plan) -> bool:
     path = Path(odb.oid_to_path(md5))
     if not path.exists():
-        return True  # not looked at: they may be of the row
+        return True  # cannot be read: it may be of the row
     with path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
-            return mentions(path, plan.ids)
+            return has_row_id(path, plan.ids)
     ids = np.load(path, allow_pickle=False)
     return bool(np.isin(ids, np.array([row_id.encode() for row_id in plan.ids], ids.dtype)).any())
 
 
 def _has_row(path: Path, plan: Plan) -> bool:
     if not path.exists():
-        return True  # erased before, or never fetched: its tokens may hold the row
-    return mentions(path, plan.ids)
+        return True  # erased earlier or never fetched: its tokens may contain the row
+    return has_row_id(path, plan.ids)
 
 
-def mentions(path: Path, ids: list[str]) -> bool:
-    """Whether a parquet file names one of the rows."""
+def has_row_id(path: Path, ids: list[str]) -> bool:
+    """Whether a parquet file has one of the row ids."""
     try:
         with pq.ParquetFile(path) as file:
             if "row_id" not in file.schema_arrow.names:
@@ -170,6 +174,6 @@ def _is_token_array(path: Path) -> bool:
 
 
 def remotes_of(repo: Repo) -> Iterator[tuple[str, Any]]:
-    """Every remote that DVC knows, by name."""
+    """Every DVC remote, by name."""
     for name in sorted(repo.config["remote"]):
         yield name, repo.cloud.get_remote_odb(name)

@@ -1,4 +1,4 @@
-"""What an erasure takes: the rows, their raw records and images. Kept on the disk until all is done."""
+"""The plan of an erasure: the rows, their raw records and images. Stored on the disk until it is complete."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ from tasks.state.manifest import Batch, read_manifest
 @dataclass(frozen=True)
 class Plan:
     ids: list[str]
-    """Of the rows."""
+    """Ids of the rows."""
     digests: list[str]
-    """Of their raw records."""
+    """Digests of their raw records."""
     batches: list[str]
-    """The raw batches that hold them."""
+    """The raw batches with these records."""
     images: list[str]
-    """sha256 of images that no other record names."""
+    """sha256 of images that no other record references."""
     pins: list[tuple[str, str]]
-    """Row, split: rows that took their side from one of these, and keep it."""
+    """(Row, split) of rows whose split was decided by one of these, and stays."""
     who: str
     when: str
     why: str
     held: tuple[tuple[str, str], ...] = ()
-    """Place and md5 of the objects in DVC's cache that must go, once they were looked for."""
+    """Path and md5 of the objects in DVC's cache to remove; empty before the search."""
 
 
 def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
-    """Finds what must go with the rows: all their copies, the same records wherever they came, and what was made from them.
+    """Finds all data to erase with the rows: their copies, equal records in other batches, and rows generated from them.
 
     Returns:
-        None where nothing of the rows is left.
+        None where no text of the rows is left.
     """
-    records = _records({*row_ids, *made_from(row_ids)})
+    records = _records({*row_ids, *rows_made_from(row_ids)})
     if not records:
         return None
-    ids = sorted({each.row_id for each in records} | set(row_ids))
-    digests = {each.digest for each in records}
-    images = {image for each in records for image in _images_of(each.record)}
+    ids = sorted({record.row_id for record in records} | set(row_ids))
+    digests = {record.digest for record in records}
+    images = {image for record in records for image in _images_of(record.record)}
     images -= _images_elsewhere(read_manifest(), digests, images)
     return Plan(
         ids=ids,
         digests=sorted(digests),
-        batches=sorted({each.batch for each in records}),
+        batches=sorted({record.batch for record in records}),
         images=sorted(images),
         pins=_followers(ids),
         who=getpass.getuser(),
@@ -68,7 +68,7 @@ def make_plan(row_ids: Collection[str], why: str) -> Plan | None:
 
 @dataclass(frozen=True)
 class _Record:
-    """A raw record whose text is still there."""
+    """A raw record that still has text."""
 
     batch: str
     digest: str
@@ -77,31 +77,33 @@ class _Record:
 
 
 def _records(row_ids: set[str]) -> set[_Record]:
-    """The records that became these rows, and the same records elsewhere, which may have become others; till there are no more."""
-    found: set[_Record] = set()
-    wanted, digests = row_ids, set[str]()
-    while wanted:
-        places: dict[str, set[int]] = {}
-        for by_batch in places_of(wanted).values():
+    """The records of these rows, and equal records of other rows, repeated until no more are found."""
+    records: set[_Record] = set()
+    pending, digests = row_ids, set[str]()
+    while pending:
+        indices_of: dict[str, set[int]] = {}
+        for by_batch in places_of(pending).values():
             for name, indices in by_batch.items():
-                places.setdefault(name, set()).update(indices)
-        new = {each for batch in read_manifest() for each in _read(batch, places.get(batch.batch, set()), digests)}
-        fresh = {each.digest for each in new} - digests
-        if fresh:  # look for the same records in every batch
+                indices_of.setdefault(name, set()).update(indices)
+        new = {
+            record for batch in read_manifest() for record in _read(batch, indices_of.get(batch.batch, set()), digests)
+        }
+        fresh = {record.digest for record in new} - digests
+        if fresh:  # search for equal records in every batch
             digests |= fresh
-            new |= {each for batch in read_manifest() for each in _read(batch, set(), fresh)}
-        wanted = {each.row_id for each in new} - row_ids - {each.row_id for each in found}
-        found |= new
-    return found
+            new |= {record for batch in read_manifest() for record in _read(batch, set(), fresh)}
+        pending = {record.row_id for record in new} - row_ids - {record.row_id for record in records}
+        records |= new
+    return records
 
 
-def _read(batch: Batch, places: set[int], digests: set[str]) -> list[_Record]:
-    if not places and not digests:
+def _read(batch: Batch, indices: set[int], digests: set[str]) -> list[_Record]:
+    if not indices and not digests:
         return []
     with pq.ParquetFile(batch.path) as file:
-        known = file.read(columns=["digest"])["digest"]
-        same = pc.is_in(known, pa.array(sorted(digests), pa.string())).to_numpy()
-        chosen = sorted(places | set(np.flatnonzero(same).tolist()))
+        column = file.read(columns=["digest"])["digest"]
+        is_equal = pc.is_in(column, pa.array(sorted(digests), pa.string())).to_numpy()
+        chosen = sorted(indices | set(np.flatnonzero(is_equal).tolist()))
         if not chosen:
             return []
         raw = fill_up(file.read().take(pa.array(chosen, pa.int64())))
@@ -109,20 +111,20 @@ def _read(batch: Batch, places: set[int], digests: set[str]) -> list[_Record]:
     columns = [raw[name].to_pylist() for name in ("digest", "record", "raw")]
     return [
         _Record(batch.batch, digest, row_id, record)
-        for row_id, digest, record, came in zip(rows, *columns, strict=True)
-        if record is not None or came is not None
+        for row_id, digest, record, text in zip(rows, *columns, strict=True)
+        if record is not None or text is not None
     ]
 
 
-def made_from(row_ids: Collection[str]) -> list[str]:
-    """Ids of the rows that were made (`strop data build`) from these rows, or from such as were."""
-    wanted = set(row_ids)
-    found: set[str] = set()
+def rows_made_from(row_ids: Collection[str]) -> list[str]:
+    """Ids of the rows that `strop data build` made from these rows, directly or indirectly."""
+    sources = set(row_ids)
+    made: set[str] = set()
     parents = _parents()
-    while more := {child for child, of in parents.items() if of & wanted} - found - set(row_ids):
-        found |= more
-        wanted = more
-    return sorted(found)
+    while new := {child for child, parents_of in parents.items() if parents_of & sources} - made - set(row_ids):
+        made |= new
+        sources = new
+    return sorted(made)
 
 
 def save_plan(plan: Plan) -> None:
@@ -130,68 +132,71 @@ def save_plan(plan: Plan) -> None:
 
 
 def saved_plan() -> Plan | None:
-    """The plan of an erasure that did not come to its end."""
+    """The plan of an interrupted erasure; None if there is none."""
     if not paths.ERASING.exists():
         return None
     try:
-        said = read_json(paths.ERASING)
-        pairs = {"pins": [tuple(pin) for pin in said["pins"]], "held": tuple(tuple(each) for each in said["held"])}
-        return Plan(**said | pairs)
+        content = read_json(paths.ERASING)
+        pairs = {
+            "pins": [tuple(pin) for pin in content["pins"]],
+            "held": tuple(tuple(pair) for pair in content["held"]),
+        }
+        return Plan(**content | pairs)
     except (ValueError, KeyError, TypeError) as error:
         fix = "Remove it, then erase those rows again: strop rows forget --erase"
-        raise DataError(f"no plan of an erasure ({damage_reason(error)})", where=str(paths.ERASING), fix=fix) from error
+        raise DataError(f"not a plan of an erasure ({damage_reason(error)})", where=str(paths.ERASING), fix=fix) from error
 
 
 def _followers(ids: list[str]) -> list[tuple[str, str]]:
-    gone = pa.array(ids, pa.string())
-    found: list[tuple[str, str]] = []
+    erased = pa.array(ids, pa.string())
+    followers: list[tuple[str, str]] = []
     for _, part in read_parts():
-        follows = pc.and_(pc.is_in(part["group"], gone), pc.invert(pc.is_in(part["row_id"], gone)))
+        follows = pc.and_(pc.is_in(part["group"], erased), pc.invert(pc.is_in(part["row_id"], erased)))
         rows = part.filter(follows)
-        found += zip(rows["row_id"].to_pylist(), rows["split"].to_pylist(), strict=True)
-    return sorted(set(found))
+        followers += zip(rows["row_id"].to_pylist(), rows["split"].to_pylist(), strict=True)
+    return sorted(set(followers))
 
 
 def _parents() -> dict[str, set[str]]:
-    """Made row → the rows that it was made from."""
-    found: dict[str, set[str]] = {}
+    """Generated row → the rows that it was made from."""
+    parents_of: dict[str, set[str]] = {}
     for batch in read_manifest():
         raw = read_raw_file(batch.path)
-        made = raw.filter(pc.fill_null(pc.match_substring(raw["record"], '"parents":['), False))
-        for row in to_rows(made, batch).select(["row_id", "parents"]).to_pylist():
-            found.setdefault(row["row_id"], set()).update(json.loads(row["parents"]))
-    return found
+        generated = raw.filter(pc.fill_null(pc.match_substring(raw["record"], '"parents":['), False))
+        for row in to_rows(generated, batch).select(["row_id", "parents"]).to_pylist():
+            parents_of.setdefault(row["row_id"], set()).update(json.loads(row["parents"]))
+    return parents_of
 
 
 def _images_of(record: str | None) -> set[str]:
-    """sha256 of the images that a raw record names."""
+    """sha256 of the images that a raw record references."""
     if record is None or '"sha256":"' not in record:
         return set()
-    found: set[str] = set()
+    images: set[str] = set()
 
     def visit(value: object) -> None:
         if isinstance(value, dict):
             if isinstance(value.get("sha256"), str):
-                found.add(value["sha256"])
-            for each in value.values():
-                visit(each)
+                images.add(value["sha256"])
+            for item in value.values():
+                visit(item)
         elif isinstance(value, list):
-            for each in value:
-                visit(each)
+            for item in value:
+                visit(item)
 
     visit(json.loads(record))
-    return found
+    return images
 
 
 def _images_elsewhere(batches: list[Batch], digests: set[str], images: set[str]) -> set[str]:
-    """Those of the images that a record names which stays."""
+    """The images that a remaining record references."""
     if not images:
         return set()
-    found: set[str] = set()
+    remaining: set[str] = set()
     for batch in batches:
         with pq.ParquetFile(batch.path) as file:
             raw = file.read(columns=["digest", "record"])
         for digest, record in zip(raw["digest"].to_pylist(), raw["record"].to_pylist(), strict=True):
             if digest not in digests:
-                found |= _images_of(record) & images
-    return found
+                remaining |= _images_of(record) & images
+    return remaining

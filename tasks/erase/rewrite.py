@@ -1,9 +1,9 @@
-"""What stands in the place of a file that held erased rows: the same file without their text, or nothing.
+"""Replaces a file with erased rows by the same file without their text, or removes it.
 
 raw batch            the record is emptied; its digest stays
-part of curated      the changed text of the row goes; that it was there, and on which side, stays
-part of quarantine   the record and the offending value go
-anything else        rendered rows, predictions: nothing
+part of curated      the edited text of the row is removed; its id and split stay
+part of quarantine   the record and the offending value are removed
+anything else        rendered rows, predictions: the file is removed
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Kind = Literal["raw", "curated", "quarantine", "other"]
 TEXTS = frozenset(
     {"input", "output", "prompt", "target", "prediction", "record", "prompt_ids", "chosen_ids", "answer_ids"}
 )
-"""Columns that hold text, or its tokens."""
+"""Columns with text or its tokens."""
 MAGIC = b"PAR1"
 
 
-def holds(path: Path, plan: Plan) -> bool:
-    """Whether a parquet file holds text of the rows. Anything else than a parquet file does not."""
+def has_text(path: Path, plan: Plan) -> bool:
+    """Whether a parquet file has text of the rows; False for any other file."""
     try:
         if path.open("rb").read(4) != MAGIC:
             return False
@@ -40,7 +40,7 @@ def holds(path: Path, plan: Plan) -> bool:
             if key not in names or not names & TEXTS:
                 return False
             keys = file.read(columns=[key])[key].combine_chunks()
-            is_hit = pc.is_in(keys, _wanted(kind, plan))
+            is_hit = pc.is_in(keys, _keys_to_erase(kind, plan))
             if not pc.any(is_hit).as_py() or kind == "other":
                 return bool(pc.any(is_hit).as_py())
             columns = ["record", "raw"] if kind == "raw" else [name for name in _texts_of(kind) if name in names]
@@ -51,7 +51,7 @@ def holds(path: Path, plan: Plan) -> bool:
 
 
 def rewrite(path: Path, target: Path, plan: Plan) -> bool:
-    """Writes what stands in the file's place; False where that is nothing. Equal input gives equal bytes."""
+    """Writes the replacement of the file; False if it has none. Equal input gives equal bytes."""
     with pq.ParquetFile(path) as file:
         kind = _kind(set(file.schema_arrow.names))
         if kind == "other":
@@ -62,15 +62,16 @@ def rewrite(path: Path, target: Path, plan: Plan) -> bool:
             "quarantine": _empty_quarantine,
         }
         with pq.ParquetWriter(target, file.schema_arrow, compression="zstd", store_schema=False) as writer:
-            for place in range(file.num_row_groups):
-                writer.write_table(empty[kind](file.read_row_group(place), plan))
+            for group in range(file.num_row_groups):
+                writer.write_table(empty[kind](file.read_row_group(group), plan))
     return True
 
 
 def _kind(names: set[str]) -> Kind:
     if {"digest", "record", "raw"} <= names:
         return "raw"
-    if {"index", "row_id", "split", "group"} <= names <= set(CURATED_SCHEMA.names):  # of old, it had fewer texts
+    # older versions have fewer text columns
+    if {"index", "row_id", "split", "group"} <= names <= set(CURATED_SCHEMA.names):
         return "curated"
     return "quarantine" if {"row_id", "reason", "record", "value"} <= names else "other"
 
@@ -84,31 +85,31 @@ def _has_text(column: pa.ChunkedArray) -> bool:
     return bool((pc.max(lengths).as_py() or 0) > 0)
 
 
-def _wanted(kind: Kind, plan: Plan) -> pa.Array:
-    # a record that is no row is known by its digest
+def _keys_to_erase(kind: Kind, plan: Plan) -> pa.Array:
+    # a record that is not a row is identified by its digest
     return pa.array(plan.digests if kind == "raw" else sorted({*plan.ids, *plan.digests}), pa.string())
 
 
-def _put(table: pa.Table, name: str, where: pa.Array, value: str | None) -> pa.Table:
-    place = table.schema.get_field_index(name)
+def _set_where(table: pa.Table, name: str, where: pa.Array, value: str | None) -> pa.Table:
+    position = table.schema.get_field_index(name)
     column = pc.if_else(where, pa.scalar(value, table[name].type), table[name])
-    return table.set_column(place, table.schema.field(place), column)
+    return table.set_column(position, table.schema.field(position), column)
 
 
 def _empty_raw(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["digest"], _wanted("raw", plan))
+    where = pc.is_in(table["digest"], _keys_to_erase("raw", plan))
     for name, value in (("record", None), ("raw", None), ("error", ERASED)):
-        table = _put(table, name, where, value)
+        table = _set_where(table, name, where, value)
     return table
 
 
 def _empty_curated(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["row_id"], _wanted("curated", plan))
-    for name in (each for each in CLEANED_FIELDS if each in table.schema.names):
-        table = _put(table, name, where, None)
+    where = pc.is_in(table["row_id"], _keys_to_erase("curated", plan))
+    for name in (field for field in CLEANED_FIELDS if field in table.schema.names):
+        table = _set_where(table, name, where, None)
     return table
 
 
 def _empty_quarantine(table: pa.Table, plan: Plan) -> pa.Table:
-    where = pc.is_in(table["row_id"], _wanted("quarantine", plan))
-    return _put(_put(table, "record", where, ""), "value", where, None)
+    where = pc.is_in(table["row_id"], _keys_to_erase("quarantine", plan))
+    return _set_where(_set_where(table, "record", where, ""), "value", where, None)

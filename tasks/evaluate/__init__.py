@@ -1,1 +1,1 @@
-"""Room `evaluate`: base, champion and candidate answer the same test rows → predictions, metrics a family, plots."""
+"""Room `evaluate`: predictions of base, champion and candidate on the same test rows → metrics by family, plots."""

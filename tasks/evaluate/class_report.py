@@ -1,4 +1,4 @@
-"""The report of a classification, class by class. Pure."""
+"""Classification metrics by class. Pure."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from dataclasses import dataclass
 from tasks.scoring.answer_text import plain
 
 OTHER = "(other)"
-"""The class of an answer that is no label."""
+"""The class of an answer that is not a label."""
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """A classification, class by class."""
+    """Classification metrics by class."""
 
     labels: list[str]
-    """The labels of the test rows, as the targets spell them, sorted."""
+    """The labels of the test rows, in the targets' spelling, sorted."""
     precision: list[float]
     recall: list[float]
     f1: list[float]
     rows: list[int]
     confusion: list[list[int]]
-    """Rows: the target's label. Columns: the answer's, and last the answers that are no label."""
+    """Rows: labels of the targets. Columns: predicted labels, and last the answers that are not a label."""
 
     @property
     def macro_f1(self) -> float:
-        """The mean F1 over the labels: a rare label counts as much as a frequent one."""
+        """The unweighted mean of F1 over the labels."""
         return sum(self.f1) / len(self.f1) if self.f1 else 0.0
 
 
 def report_classes(answers: Sequence[str], targets: Sequence[str]) -> ClassReport:
-    """Precision, recall and F1 a label, and the confusion matrix. Labels that differ only in spelling are one."""
+    """Precision, recall and F1 by label, and the confusion matrix. Labels that differ only in case or white space are one."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    spelled: dict[str, str] = {}
+    spelling: dict[str, str] = {}
     for target in targets:
-        spelled.setdefault(plain(target), target)
-    keys = sorted(spelled)
-    place = {key: number for number, key in enumerate(keys)}
-    truth = [place[plain(target)] for target in targets]
-    said = [place.get(plain(answer), len(keys)) for answer in answers]
+        spelling.setdefault(plain(target), target)
+    keys = sorted(spelling)
+    position = {key: number for number, key in enumerate(keys)}
+    truth = [position[plain(target)] for target in targets]
+    predicted = [position.get(plain(answer), len(keys)) for answer in answers]
     labels = list(range(len(keys)))
     if not labels:
         return ClassReport([], [], [], [], [], [])
-    precision, recall, f1, rows = precision_recall_fscore_support(truth, said, labels=labels, zero_division=0.0)
-    confusion = confusion_matrix(truth, said, labels=[*labels, len(keys)])[:-1]
+    precision, recall, f1, rows = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
+    confusion = confusion_matrix(truth, predicted, labels=[*labels, len(keys)])[:-1]
     return ClassReport(
-        [spelled[key] for key in keys],
+        [spelling[key] for key in keys],
         [float(x) for x in precision],
         [float(x) for x in recall],
         [float(x) for x in f1],

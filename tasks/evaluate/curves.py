@@ -1,4 +1,4 @@
-"""The training curves as a picture: a panel a measure, training and validation in one."""
+"""The plot of the training curves: one panel per measure, with training and validation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 TRAINING, VALIDATION, FAINT = "#9aa3ad", "#dd6b20", "#e3e6ea"
 NAMES = {"loss": "loss (nats)", "learning_rate": "learning rate", "grad_norm": "gradient norm"}
-"""What is drawn first, and how it is called; then whatever else the objective measures."""
+"""The first panels, with their labels; the objective's other measures follow."""
 MOST_PANELS = 9
 WIDTH, HEIGHT, GAP, LEFT, BOTTOM, TOP = 6.4, 1.5, 0.25, 0.85, 0.5, 0.5
-"""Inches, of a panel and around them."""
+"""Sizes of a panel and of the margins, in inches."""
 
 
 def draw_curves(points: Sequence[dict[str, float]]) -> Figure:
-    """Every measure of the training by step."""
+    """Draws every measure of the training by step."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -27,19 +27,19 @@ def draw_curves(points: Sequence[dict[str, float]]) -> Figure:
     panels = max(len(measures), 1)
     whole, tall = LEFT + WIDTH + 0.5, BOTTOM + panels * (HEIGHT + GAP) - GAP + TOP
     figure = Figure(figsize=(whole, tall))
-    for place, name in enumerate(measures):
-        bottom = (BOTTOM + (panels - 1 - place) * (HEIGHT + GAP)) / tall
+    for index, name in enumerate(measures):
+        bottom = (BOTTOM + (panels - 1 - index) * (HEIGHT + GAP)) / tall
         axes = figure.add_axes((LEFT / whole, bottom, WIDTH / whole, HEIGHT / tall))
         drawn: list[float] = []
         for key, label, colour, mark in (
             (name, "training", TRAINING, ""),
             (f"valid_{name}", "validation", VALIDATION, "o"),
         ):
-            if found := [(point["step"], point[key]) for point in points if key in point]:
+            if values := [(point["step"], point[key]) for point in points if key in point]:
                 axes.plot(
-                    *zip(*found, strict=True), label=label, color=colour, marker=mark, markersize=5, linewidth=1.4
+                    *zip(*values, strict=True), label=label, color=colour, marker=mark, markersize=5, linewidth=1.4
                 )
-                drawn += [value for _, value in found]
+                drawn += [value for _, value in values]
         axes.set_xlim(0, max(point["step"] for point in points) * 1.02)
         if min(drawn) >= 0:
             axes.set_ylim(bottom=0)
@@ -50,24 +50,24 @@ def draw_curves(points: Sequence[dict[str, float]]) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
         axes.yaxis.set_label_coords(-0.09, 0.5)
-        axes.tick_params(labelbottom=place == panels - 1)
-        if place == 0:
+        axes.tick_params(labelbottom=index == panels - 1)
+        if index == 0:
             axes.set_title("Training", pad=10)
             axes.legend(frameon=False, loc="upper right")
-        if place == panels - 1:
+        if index == panels - 1:
             axes.set_xlabel("step")
     return figure
 
 
 def _measures(points: Sequence[dict[str, float]]) -> list[str]:
-    """The names of what is drawn, in order; `valid_loss` stands with `loss`."""
-    found = {name.removeprefix("valid_") for point in points for name in point if name != "step"}
-    others = sorted(found - NAMES.keys())
-    return [*(name for name in NAMES if name in found), *others][:MOST_PANELS]
+    """The measures in the order of their panels; `valid_loss` shares the panel of `loss`."""
+    names = {name.removeprefix("valid_") for point in points for name in point if name != "step"}
+    others = sorted(names - NAMES.keys())
+    return [*(name for name in NAMES if name in names), *others][:MOST_PANELS]
 
 
 def read_curves(path: Path) -> list[dict[str, float]]:
-    """The points of data/model/curves.jsonl; none where there is no such file."""
+    """The points of data/model/curves.jsonl; empty if there is no such file."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""How likely a model finds the test texts: bits a byte, which can be compared whatever the tokenizer. Nothing is generated."""
+"""The likelihood of the test texts in bits per byte, which does not depend on the tokenizer. Nothing is generated."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import pyarrow as pa
 
 from tasks.base.heads import begin_ids
 from tasks.base.precision import precision_of
-from tasks.evaluate.inference import Model
-from tasks.evaluate.perplexity import answer_losses, example_of, reads_at_once
-from tasks.evaluate.prediction_cache import Remembered, model_key, recalled, row_key
-from tasks.evaluate.predictions import Asking, Row, bytes_of, score_row
+from tasks.evaluate.inference import LazyModel
+from tasks.evaluate.perplexity import answer_losses, example_of, max_input_tokens
+from tasks.evaluate.prediction_cache import PredictionCache, cached_values, model_key, row_key
+from tasks.evaluate.predictions import EvaluationTask, Row, bytes_of, score_row
 
 PIECE_TOKENS = 1024
-"""Longest piece that a text is read in, also by a model that reads more at once."""
+"""Longest piece of a text in one forward pass, also for models with a longer context."""
 TEXTS_A_PORTION = 32
 
 
-def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
-    """The score of a text is 2 ** -(its bits a UTF-8 byte): from 0 to 1, and the same for a text twice as long.
+def score_texts(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:
+    """Scores each text as 2 ** -(bits per UTF-8 byte): from 0 to 1, independent of its length.
 
-    A text is read in pieces, each behind what texts begin with, so that its first token counts too.
+    A text is split into pieces, each after the start tokens, so that its first token is scored too.
     """
-    start = start_ids(asking.tokenizer)
-    texts = [row["prompt_ids"] for row in asking.test]
+    start = start_ids(task.tokenizer)
+    texts = [row["prompt_ids"] for row in task.test]
     name = model_key(
         "texts",
-        asking.base_digest,
-        model.contender.digest,
-        precision_of(asking.settings.precision),
+        task.base_digest,
+        model.spec.digest,
+        precision_of(task.settings.precision),
         start,
         PIECE_TOKENS,
     )
-    nats = recalled(
-        Remembered(name, pa.float64()),
+    nats = cached_values(
+        PredictionCache(name, pa.float64()),
         [row_key(ids) for ids in texts],
         texts,
-        lambda some: text_losses(model(), some, start),
+        lambda batch: text_losses(model(), batch, start),
         size=len,
         portion=TEXTS_A_PORTION,
-        on_rows=asking.progress.advance,
+        on_rows=task.progress.advance,
     )
     rows = []
-    for row, loss in zip(asking.test, nats, strict=True):
+    for row, loss in zip(task.test, nats, strict=True):
         bits = loss / math.log(2)
         a_byte = bits / max(bytes_of(row["target"]), 1)
         rows.append(score_row(row, f"{a_byte:.3f} bits a byte", 2.0**-a_byte) | {"bits": bits})
@@ -53,22 +53,22 @@ def ask_texts(model: Model, asking: Asking) -> tuple[str, list[Row]]:
 
 
 def start_ids(tokenizer: Any) -> list[int]:
-    """What stands before a text: what the tokenizer begins texts with; where that is nothing, its begin token or its end token."""
+    """The tokens before a text: those that the tokenizer adds; if it adds none, its begin token or else its end token."""
     if begin := begin_ids(tokenizer):
         return begin
     return [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
 
 
 def text_losses(model: Any, texts: list[list[int]], start: list[int]) -> list[float]:
-    """The summed negative log likelihood (nats) of each text's tokens."""
-    length = min(PIECE_TOKENS, reads_at_once(model) or PIECE_TOKENS) - len(start)
+    """The sum of negative log likelihoods (nats) of each text's tokens."""
+    length = min(PIECE_TOKENS, max_input_tokens(model) or PIECE_TOKENS) - len(start)
     pieces = [
-        (place, example_of([*start, *ids[first : first + length]], len(start)))
-        for place, ids in enumerate(texts)
+        (index, example_of([*start, *ids[first : first + length]], len(start)))
+        for index, ids in enumerate(texts)
         for first in range(0, len(ids), length)
     ]
     losses = np.zeros(len(texts))
-    for (place, _), (loss, _) in zip(pieces, answer_losses(model, [piece for _, piece in pieces]), strict=True):
-        losses[place] += loss
-    found: list[float] = losses.tolist()
-    return found
+    for (index, _), (loss, _) in zip(pieces, answer_losses(model, [piece for _, piece in pieces]), strict=True):
+        losses[index] += loss
+    sums: list[float] = losses.tolist()
+    return sums

@@ -1,4 +1,4 @@
-"""The models that are compared: base, champion (if there is one) and candidate. Each is loaded when it has work to do."""
+"""The models to compare: base, champion (if there is one) and candidate."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from tasks.state.round import Champion, Round
 
 
 @dataclass(frozen=True)
-class Contender:
+class ModelSpec:
     role: str
     """ "base", "champion" or "candidate"."""
     digest: str
-    """Of its weights; the base's own for the base."""
+    """Digest of its weights; for the base, of the base model."""
     load: Callable[[], Any]
     labels: tuple[str, ...] | None = None
-    """What its head tells apart; None for one that has none."""
+    """The labels of its head; None without a head."""
 
 
-def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> list[Contender]:
-    """The models of this round, checked to be there, whole, and comparable.
+def list_models(round_: Round, record: BaseRecord, precision: Precision) -> list[ModelSpec]:
+    """The models of this round. Checks that they exist, are unchanged and comparable.
 
     Raises:
         DataError: the candidate's or the champion's weights are missing or changed.
-        BaseModelError: the champion belongs to another base.
+        BaseModelError: the champion has another base.
     """
     candidate = _trained("candidate", weights_digest(paths.MODEL), paths.MODEL, record, precision)
-    base = Contender("base", record.digest, lambda: load_base(record, precision))
+    base = ModelSpec("base", record.digest, lambda: load_base(record, precision))
     if round_.champion is None:
         return [base, candidate]
     folder = paths.MODELS / round_.champion.weights_digest
@@ -46,36 +46,36 @@ def list_contenders(round_: Round, record: BaseRecord, precision: Precision) -> 
     return [base, champion, candidate]
 
 
-def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> Contender:
-    return Contender(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder))
+def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> ModelSpec:
+    return ModelSpec(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder))
 
 
 def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:
     fix = f"Fetch it again: rm -r {folder}, then strop run --rejudge"
     if not folder.is_dir():
-        raise DataError(f"the champion (version {champion.version}) is not there", where=str(folder), fix=fix)
+        raise DataError(f"the champion (version {champion.version}) is missing", where=str(folder), fix=fix)
     if weights_digest(folder) != champion.weights_digest:
         raise DataError(
             f"the weights of the champion (version {champion.version}) have changed", where=str(folder), fix=fix
         )
     if difference := _other_base(folder, record):
         raise BaseModelError(
-            f"the champion (version {champion.version}) was made from another base ({difference}), "
-            "so the two cannot answer the same prompts",
+            f"the champion (version {champion.version}) has another base ({difference}), "
+            "so the two models cannot be compared on the same prompts",
             where="base.model",
-            fix="Set the base of the champion again, or begin a model of its own: another register.model_name",
+            fix="Set the champion's base again, or start another model: set another register.model_name",
         )
     theirs, ours = what_it_does(folder), what_it_does(paths.MODEL)
     if theirs != ours:
         raise BaseModelError(
             f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared",
             where="finetune.objective",
-            fix="Set the objective of the champion again, or begin a model of its own: another register.model_name",
+            fix="Set the champion's objective again, or start another model: set another register.model_name",
         )
 
 
 def _other_base(folder: Path, record: BaseRecord) -> str | None:
-    """By what the trained model in `folder` shows that it belongs to another base; None where nothing does."""
+    """How the trained model in `folder` differs from the base; None if it belongs to it."""
     adapter = folder / "adapter_config.json"
     if adapter.is_file() and (base := read_json(adapter).get("base_model_name_or_path")) != record.id:
         return f"{base}, not {record.id}"

@@ -1,7 +1,7 @@
-"""Plots as SVG: scores a family with intervals, a confusion matrix a classification family, the training curves.
+"""Plots as SVG: scores by family with intervals, a confusion matrix per classification family, the training curves.
 
-Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. Nothing is
-measured with fonts of this machine: room for labels is reckoned from their characters.
+Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. The space for
+labels is computed from their characters, not from the fonts of this machine.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ INCH_A_COLUMN = 0.075
 
 
 def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, folder: Path) -> list[Path]:
-    """Draws all plots into `folder`, which then holds nothing else; returns their paths."""
+    """Draws all plots into `folder`, which is emptied first; returns their paths."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with _styled():
@@ -71,22 +71,22 @@ def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, f
 
 
 def draw_families(models: dict[str, Any]) -> Figure:
-    """A family a line, a model a dot with its interval; the whole test set on top."""
+    """One line per family, and the whole test set on top; one dot with its interval per model."""
     lines = [("overall", {role: model["overall"] for role, model in models.items()})]
     for family in models["candidate"]["families"]:
         lines.append((family, {role: model["families"][family] for role, model in models.items()}))
     lines = [(name, measured) for name, measured in lines if measured["candidate"]["rows"]]
     labels = [f"{shorten(name)}\n{measured['candidate']['rows']} rows" for name, measured in lines]
-    figure, axes = _figure(6.4, 0.8 + 0.62 * max(len(lines), 1), left=_room(labels), bottom=0.45, top=0.62)
+    figure, axes = _figure(6.4, 0.8 + 0.62 * max(len(lines), 1), left=_label_space(labels), bottom=0.45, top=0.62)
     spread = np.linspace(-0.22, 0.22, len(models)) if len(models) > 1 else np.zeros(1)
     for offset, role in zip(spread, models, strict=True):
         scores = np.array([measured[role]["score"] for _, measured in lines])
         ends = np.array([measured[role]["interval"] for _, measured in lines]).reshape(-1, 2)
-        places = np.arange(len(lines)) + offset
-        axes.hlines(places, ends[:, 0], ends[:, 1], color=COLOURS[role], linewidth=2.2, alpha=0.55)
-        axes.plot(scores, places, "o", color=COLOURS[role], markersize=6, label=role)
-        for score, place in zip(scores, places, strict=True):
-            axes.text(1.02, place, f"{score:.2f}", va="center", color=COLOURS[role], fontsize=8)
+        positions = np.arange(len(lines)) + offset
+        axes.hlines(positions, ends[:, 0], ends[:, 1], color=COLOURS[role], linewidth=2.2, alpha=0.55)
+        axes.plot(scores, positions, "o", color=COLOURS[role], markersize=6, label=role)
+        for score, position in zip(scores, positions, strict=True):
+            axes.text(1.02, position, f"{score:.2f}", va="center", color=COLOURS[role], fontsize=8)
     axes.set_yticks(range(len(lines)), labels)
     axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlim(0, 1)
@@ -101,10 +101,10 @@ def draw_families(models: dict[str, Any]) -> Figure:
 
 
 def draw_confusion(family: str, classes: ClassReport) -> Figure:
-    """What the candidate answered (columns) to the rows of each label (rows), as shares of the row."""
+    """The confusion matrix: target labels (rows), the candidate's answers (columns), colours by share of the row."""
     labels, counts = _fold_rare(classes)
     rows, columns = [shorten(label) for label in labels], [shorten(label) for label in [*labels, OTHER]]
-    cell, left, bottom = 0.42, _room(rows, lines=2), _room(columns) * 0.68 + 0.3
+    cell, left, bottom = 0.42, _label_space(rows, lines=2), _label_space(columns) * 0.68 + 0.3
     figure, axes = _figure(cell * len(columns), cell * max(len(rows), 1), left=left, bottom=bottom, top=0.5, right=0.5)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if counts.size:
@@ -130,7 +130,7 @@ def draw_confusion(family: str, classes: ClassReport) -> Figure:
 
 
 def shorten(label: str) -> str:
-    """The label on one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
+    """The label on one line, in at most LABEL_WIDTH columns, with `$` escaped for matplotlib."""
     label = " ".join(shown(label).split())
     if _columns(label) > LABEL_WIDTH:
         while _columns(label) > LABEL_WIDTH - 1:
@@ -140,7 +140,7 @@ def shorten(label: str) -> str:
 
 
 def _fold_rare(classes: ClassReport) -> tuple[list[str], Any]:
-    """Labels and counts; past MOST_CLASSES labels, the rarest share a line and a column."""
+    """Labels and counts; with more than MOST_CLASSES labels, the rarest share a row and a column."""
     counts = np.array(classes.confusion, dtype=np.int64).reshape(len(classes.labels), len(classes.labels) + 1)
     if len(classes.labels) <= MOST_CLASSES:
         return classes.labels, counts
@@ -155,8 +155,8 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _room(labels: Sequence[str], lines: int = 0) -> float:
-    """Inches that the widest label takes, with `lines` more lines of text beside it."""
+def _label_space(labels: Sequence[str], lines: int = 0) -> float:
+    """Space for the widest label in inches, with `lines` more lines of text beside it."""
     return (
         0.25
         + INCH_A_COLUMN * max((_columns(line) for label in labels for line in label.split("\n")), default=0)
@@ -181,7 +181,7 @@ def _styled() -> Iterator[None]:
     import matplotlib
 
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have it
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have the glyph
         yield
 
 

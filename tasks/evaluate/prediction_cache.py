@@ -1,10 +1,10 @@
-"""What a model said before: a parquet file a model (.strop/predictions/), so that unchanged rows are not asked again.
+"""Cached predictions: a parquet file per model (.strop/predictions/), so that unchanged rows are not computed again.
 
-A model is named by all that shapes its answers: base, weights, precision, settings, our code and the libraries. A row
-is named by its tokens. Next round's champion is this round's candidate, so its answers to old rows are there already.
+The key of a model covers everything that affects its answers: base, weights, precision, settings, our code and the libraries.
+The key of a row is a digest of its tokens. Next round's champion is this round's candidate, so its predictions are cached.
 
-A batch's make-up can change the last bit of a logit, and so, in a near-tie, a greedy token: a remembered answer is then
-as good as a fresh one, not always equal to it. To forget all: rm -r .strop/predictions
+The composition of a batch can change the last bit of a logit and so, in a near-tie, a greedy token: a cached answer is
+equivalent to a new one, but not always equal. To clear the cache: rm -r .strop/predictions
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SAVE_EVERY_SECONDS = 30.0
 Item = TypeVar("Item")
 
 
-def model_key(*shaping: Any) -> str:
-    """The name of a model's file: a digest of what shapes its answers, and of the code that asks."""
+def model_key(*inputs: Any) -> str:
+    """The name of a model's file: a digest of everything that affects its predictions, and of the evaluation code."""
     code = code_digest(*(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity")))
-    return content_digest([shaping, code, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
+    return content_digest([inputs, code, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
 
 
 def row_key(*arrays: Any) -> str:
-    """The name of a row: a digest of its tokens (and mask)."""
+    """The key of a row: a digest of its tokens (and mask)."""
     digest = hashlib.sha256()
     for array in arrays:
         numbers = np.asarray(array, dtype=np.int64)
@@ -43,8 +43,8 @@ def row_key(*arrays: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-class Remembered:
-    """Values by row key, in a file that is replaced whole, so that a crash loses seconds of work and never the file."""
+class PredictionCache:
+    """Values by row key, in a file that is replaced as a whole: a crash loses some seconds of work, never the file."""
 
     def __init__(self, name: str, value: pa.DataType) -> None:
         self.path = paths.PREDICTION_CACHE / f"{name}.parquet"
@@ -53,13 +53,13 @@ class Remembered:
         self._saved_at = time.monotonic()
         try:
             table = pq.read_table(self.path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException, UnicodeDecodeError):  # not there, or damaged: the work is done again
+        except (OSError, pa.ArrowException, UnicodeDecodeError):  # missing or damaged: the values are computed again
             return
         if table.schema.equals(self.schema):
             self.values = dict(zip(table["key"].to_pylist(), table["value"].to_pylist(), strict=True))
 
     def add(self, values: dict[str, Any]) -> None:
-        """Takes new values, and saves now and then."""
+        """Adds new values; saves every SAVE_EVERY_SECONDS."""
         self.values |= values
         if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             self.save()
@@ -70,31 +70,31 @@ class Remembered:
         self._saved_at = time.monotonic()
 
 
-def recalled(
-    remembered: Remembered,
+def cached_values(
+    cache: PredictionCache,
     keys: Sequence[str],
     items: Sequence[Item],
-    ask: Callable[[list[Item]], Sequence[Any]],
+    compute: Callable[[list[Item]], Sequence[Any]],
     *,
     size: Callable[[Item], int],
     portion: int,
     on_rows: Callable[[int], None],
 ) -> list[Any]:
-    """The value of each item: as it is remembered, or as `ask` tells, which is asked the longest ones first, equal ones once.
+    """The value of each item, from the cache or from `compute`, which gets the longest items first and equal ones once.
 
     Args:
-        keys: the name of each item.
-        size: by how much of them there is, items of like size are asked together.
-        portion: so many are asked between two looks at the clock.
-        on_rows: hears how many items are done.
+        keys: the key of each item.
+        size: the length of an item; items of similar length are computed together.
+        portion: number of items per call of `compute`.
+        on_rows: called with the number of finished items.
     """
-    new = {key: item for key, item in zip(keys, items, strict=True) if key not in remembered.values}
+    new = {key: item for key, item in zip(keys, items, strict=True) if key not in cache.values}
     on_rows(len(items) - len(new))
     order = sorted(new, key=lambda key: (-size(new[key]), key))
     for start in range(0, len(order), portion):
-        chosen = order[start : start + portion]
-        remembered.add(dict(zip(chosen, ask([new[key] for key in chosen]), strict=True)))
-        on_rows(len(chosen))
+        batch = order[start : start + portion]
+        cache.add(dict(zip(batch, compute([new[key] for key in batch]), strict=True)))
+        on_rows(len(batch))
     if new:
-        remembered.save()
-    return [remembered.values[key] for key in keys]
+        cache.save()
+    return [cache.values[key] for key in keys]

@@ -1,4 +1,4 @@
-"""What every model is asked, and with what; and an asked row as data/predictions keeps it."""
+"""The inputs of an evaluation, and the rows of data/predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "targe
 
 
 @dataclass(frozen=True)
-class Asking:
+class EvaluationTask:
     test: list[Row]
     tokenizer: Any
     base_digest: str
@@ -28,31 +28,31 @@ class Asking:
 
 
 def score_rows(test: Sequence[Row], answers: Sequence[str]) -> list[Row]:
-    """The predictions of one model: each test row with its answer, what it was read as, and its score."""
+    """The predictions of one model: each test row with its answer, the parsed answer and its score."""
     rows = []
     for row, answer in zip(test, answers, strict=True):
-        whole = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
-        judged = judge_answer(row["kind"], whole, row["target"], Frame(row.get("before", ""), row.get("after", "")))
-        right, said, wanted = judged.counts or (None, None, None)
-        counted = {"right": right, "said": said, "wanted": wanted}
-        marks = {"read": judged.read, "is_unparsed": judged.is_unparsed, "is_looping": judged.is_looping}
-        rows.append(score_row(row, answer, judged.score, exact=judged.exact) | marks | counted)
+        complete = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
+        judged = judge_answer(row["kind"], complete, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        right, predicted, expected = judged.counts or (None, None, None)
+        counted = {"right": right, "said": predicted, "wanted": expected}
+        parsed = {"read": judged.read, "is_unparsed": judged.is_unparsed, "is_looping": judged.is_looping}
+        rows.append(score_row(row, answer, judged.score, exact=judged.exact) | parsed | counted)
     return rows
 
 
 def score_row(row: Row, prediction: str, score: float, exact: bool | None = None) -> Row:
-    """A prediction that needs no reading.
+    """A prediction that needs no parsing.
 
     Args:
         score: from 0 to 1.
-        exact: is it all right? None where that cannot be said.
+        exact: whether it is entirely correct; None where this is undefined.
     """
     fixed = {name: row[name] for name in TEST_FIELDS}
-    read = {"prediction": prediction, "read": prediction, "is_unparsed": False, "is_looping": False}
+    parsed = {"prediction": prediction, "read": prediction, "is_unparsed": False, "is_looping": False}
     counted = {"bits": None, "right": None, "said": None, "wanted": None}
-    return fixed | read | {"score": score, "exact": exact} | counted
+    return fixed | parsed | {"score": score, "exact": exact} | counted
 
 
 def bytes_of(text: str) -> int:
-    """Its length in UTF-8."""
+    """The length of a text in UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))

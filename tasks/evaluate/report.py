@@ -1,4 +1,4 @@
-"""Predictions → the numbers of data/reports/metrics.json: a model overall, a family, a class, a language. Pure."""
+"""Predictions → the numbers of data/reports/metrics.json: overall, by family, class and language. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.scoring.targets import MEASURES
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
-    """What metrics.json says of a model's answers."""
+    """The entry of a model in metrics.json."""
     return {
         "overall": _scores(rows, settings, "overall"),
         "families": {
@@ -28,7 +28,7 @@ def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any
 
 
 def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:
-    """The rows by the value of `field`, in its order."""
+    """The rows grouped by `field`, sorted by its values."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row[field], []).append(row)
@@ -37,7 +37,7 @@ def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:
 
 def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
     kinds = group(rows, "kind")
-    kind = max(kinds, key=lambda name: len(kinds[name]))  # a dialogue may end in words, or in a call of a tool
+    kind = max(kinds, key=lambda name: len(kinds[name]))  # a conversation may end with text or with a tool call
     described = {
         "kind": kind,
         "measure": MEASURES[kind],
@@ -58,14 +58,14 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     if MEASURES[kind] == "token F1":
         described["token_f1"] = described["score"]
     if counted := [row for row in rows if row["wanted"] is not None]:
-        right, said, wanted = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
-        described["micro_f1"] = rounded(2 * right / (said + wanted) if said + wanted else 1.0)
+        right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
+        described["micro_f1"] = rounded(2 * right / (predicted + expected) if predicted + expected else 1.0)
     return described | _classes(rows) if kind == CLASSIFICATION else described
 
 
 def _exact_match(rows: list[Row]) -> dict[str, float]:
-    found = [row["exact"] for row in rows if row["exact"] is not None]
-    return {"exact_match": rounded(float(np.mean(found)))} if found else {}
+    exact = [row["exact"] for row in rows if row["exact"] is not None]
+    return {"exact_match": rounded(float(np.mean(exact)))} if exact else {}
 
 
 def _classes(rows: list[Row]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _classes(rows: list[Row]) -> dict[str, Any]:
 
 
 def _scores(rows: list[Row], settings: EvaluateSettings, name: str) -> dict[str, Any]:
-    """The mean score of some rows, and its interval; null where there are none."""
+    """The mean score of the rows and its interval; null without rows."""
     scores = np.array([row["score"] for row in rows], dtype=np.float64)
     if not len(scores):
         return {"rows": 0, "score": None, "interval": None}
@@ -100,7 +100,7 @@ def _scores(rows: list[Row], settings: EvaluateSettings, name: str) -> dict[str,
 
 
 def _bits(rows: list[Row]) -> dict[str, float]:
-    """Of texts: bits a byte, over all their bytes."""
+    """For texts: bits per byte, over all their bytes."""
     texts = [row for row in rows if row.get("bits") is not None]
     if not texts:
         return {}
@@ -109,11 +109,11 @@ def _bits(rows: list[Row]) -> dict[str, float]:
 
 
 def losses_by_family(losses: Sequence[Loss], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Family → the mean loss (nats) of its answers' tokens, and how many they are; without families that have none."""
+    """Family → the mean loss (nats) of its answers' tokens, and their number; families without tokens are left out."""
     sums: dict[str, Loss] = {}
     for (loss, count), family in zip(losses, families, strict=True):
-        before = sums.get(family, (0.0, 0))
-        sums[family] = (before[0] + loss, before[1] + count)
+        total = sums.get(family, (0.0, 0))
+        sums[family] = (total[0] + loss, total[1] + count)
     return {
         name: {"loss": rounded(loss / count), "tokens": count} for name, (loss, count) in sorted(sums.items()) if count
     }

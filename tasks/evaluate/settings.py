@@ -9,12 +9,12 @@ from tasks.runtime.base_settings import Seed, Settings
 
 class EvaluateSettings(Settings):
     batch_rows: Annotated[int, Field(ge=1)] = 16
-    """Rows generated at once."""
+    """Rows in a generated batch."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 64
-    """Longest answer."""
+    """Maximum length of an answer, in tokens."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the weights while answering. `auto`: bf16 where the processor or GPU computes in it, else fp32, as in training;
-    bf16 halves the memory, and is what a 7B model on one 24 GB GPU needs. The metrics say which it was."""
+    """Precision of the weights in evaluation. `auto`: bf16 where the processor or GPU supports it, else fp32, as in training.
+    bf16 halves the memory: a 7B model on one 24 GB GPU needs it. The metrics record the precision."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals in reports."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000

@@ -18,13 +18,13 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
-from tasks.evaluate.heads import ask_labels, ask_preferences
-from tasks.evaluate.inference import Model, answer_prompts, measure_losses, one_at_a_time
-from tasks.evaluate.likelihood import ask_texts
-from tasks.evaluate.models import list_contenders
+from tasks.evaluate.heads import predict_labels, predict_preferences
+from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
+from tasks.evaluate.likelihood import score_texts
+from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import Asking, Row, score_rows
+from tasks.evaluate.predictions import EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family, rounded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
@@ -46,13 +46,13 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
-        ("read", pa.string()),  # what the prediction was read as (tasks/scoring/targets.py)
+        ("read", pa.string()),  # the parsed prediction (tasks/scoring/targets.py)
         ("is_unparsed", pa.bool_()),
-        ("is_looping", pa.bool_()),  # it ends in a loop, and scores 0 (tasks/scoring/answer_loops.py)
+        ("is_looping", pa.bool_()),  # it ends in a loop and scores 0 (tasks/scoring/answer_loops.py)
         ("score", pa.float64()),
-        ("exact", pa.bool_()),  # null where that cannot be said
-        ("bits", pa.float64()),  # what a text costs the model; null for other kinds
-        ("right", pa.int64()),  # entities or triples that are right, said and wanted; null for other kinds
+        ("exact", pa.bool_()),  # null where undefined
+        ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
+        ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
         ("said", pa.int64()),
         ("wanted", pa.int64()),
     ]
@@ -60,124 +60,126 @@ PREDICTIONS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A model that was asked."""
+class ModelResult:
+    """The predictions and losses of one model."""
 
     digest: str
-    way: str
-    """By what it answered."""
+    method: str
+    """The scoring method."""
     perplexity: float | None
-    """Of the validation rows, where these are text."""
+    """Perplexity of the validation rows, if they are text."""
     losses: dict[str, dict[str, float]]
-    """The same a family: its loss (nats a token), and over how many tokens."""
+    """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
 
 
 def run(config: PipelineConfig) -> None:
-    """Every model of the round answers every test row.
+    """Evaluates every model of the round on every test row.
 
     Raises:
         DataError: rendered data or weights are missing.
-        BaseModelError: the base cannot be loaded, the champion has another, or a GPU's memory is not enough.
+        BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
     record = read_base()
     form = _form()
-    asked = _ask_all(config.evaluate, record, form)
+    results = _evaluate_all(config.evaluate, record, form)
     models = {
         role: {
-            "weights_digest": one.digest,
-            "way": one.way,
-            "valid_perplexity": one.perplexity,
-            "valid_losses": one.losses,
-            **describe_model(one.rows, config.evaluate),
+            "weights_digest": result.digest,
+            "way": result.method,
+            "valid_perplexity": result.perplexity,
+            "valid_losses": result.losses,
+            **describe_model(result.rows, config.evaluate),
         }
-        for role, one in asked.items()
+        for role, result in results.items()
     }
-    predictions = {role: one.rows for role, one in asked.items()}
+    predictions = {role: result.rows for role, result in results.items()}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
     facts = {"test_rows": len(predictions["candidate"]), "precision": precision_of(config.evaluate.precision)}
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    for line in [*summarise(models), *_labels_never_taught(predictions["candidate"])]:
+    for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
         print(line, flush=True)
 
 
 def summarise(models: dict[str, Any]) -> list[str]:
-    """A line a family: the models' scores side by side; and a line a model that is asked otherwise than the candidate."""
+    """A line per family with the scores of all models, and a line per model with another scoring method than the candidate."""
     candidate = models["candidate"]
     lines = [
-        f"evaluate: the {role} answers by the {model['way']}, the candidate by the {candidate['way']}"
+        f"evaluate: the {role} is scored by the {model['way']}, the candidate by the {candidate['way']}"
         for role, model in models.items()
         if model["way"] != candidate["way"]
     ]
     for family, measured in candidate["families"].items():
-        told = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
-        lines.append(f"evaluate: {family} ({measured['rows']} rows): {told}")
+        scores = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
+        lines.append(f"evaluate: {family} ({measured['rows']} rows): {scores}")
     for family, measured in candidate.get("valid_losses", {}).items():
-        told = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
-        lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {told}")
+        scores = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
+        lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {scores}")
     return lines
 
 
-def _labels_never_taught(rows: list[Row]) -> list[str]:
-    """Tells of test rows that a head of labels cannot get right."""
+def _unknown_labels(rows: list[Row]) -> list[str]:
+    """A warning about test rows whose label no training row has: a classifier cannot predict it."""
     labels = labels_of(paths.MODEL)
     if labels in (None, REWARD):
         return []
-    known = set(map(plain, labels))
-    strange = [row["target"] for row in rows if plain(row["target"]) not in known]
-    if not strange:
+    training_labels = set(map(plain, labels))
+    unknown = [row["target"] for row in rows if plain(row["target"]) not in training_labels]
+    if not unknown:
         return []
     return [
-        f"evaluate: {len(strange)} test rows have a label that no training row has: {', '.join(sorted(set(strange)))}"
+        f"evaluate: {len(unknown)} test rows have a label that no training row has: {', '.join(sorted(set(unknown)))}"
     ]
 
 
-def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, Asked]:
-    """By role."""
+def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, ModelResult]:
+    """Role → result of its model."""
     threads = Threads("evaluate")
-    contenders = list_contenders(read_round(), record, precision_of(settings.precision))
+    specs = list_models(read_round(), record, precision_of(settings.precision))
     test = _read_test()
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
-    ask = WAYS.get(form, _ask_answers)
-    found = {}
-    with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="answers") as progress:
-        asking = Asking(test, tokenizer, record.digest, settings, progress)
-        for contender in contenders:
-            with one_at_a_time(contender, settings, threads) as model:
+    predict = PREDICTORS.get(form, _predict_answers)
+    results = {}
+    with track("evaluate", total=len(specs) * (len(test) + len(examples)), unit="answers") as progress:
+        task = EvaluationTask(test, tokenizer, record.digest, settings, progress)
+        for spec in specs:
+            with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
-                way, rows = ask(model, asking)
-            value = perplexity(losses)
-            value = None if value is None else rounded(value)
-            found[contender.role] = Asked(contender.digest, way, value, losses_by_family(losses, families), rows)
-    return found
+                method, rows = predict(model, task)
+            valid_perplexity = perplexity(losses)
+            valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
+            results[spec.role] = ModelResult(
+                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows
+            )
+    return results
 
 
 def _valid_examples(form: str) -> tuple[list[Example], list[str]]:
-    """The validation rows that are text, an example each, and its family."""
+    """The validation examples and their families, if the rows are text."""
     if form not in ("answers", "texts"):
         return [], []
     rendered, family_of = read_rendered("valid", form), read_valid_families()
     return examples_of(rendered), [family_of[row_id.decode()] for row_id in rendered.ids.tolist()]
 
 
-def _ask_answers(model: Model, asking: Asking) -> tuple[str, list[Row]]:
-    """What it writes."""
-    prompts = [row["prompt_ids"] for row in asking.test]
-    answers = answer_prompts(model, asking.tokenizer, asking.base_digest, prompts, asking.settings, asking.progress)
-    return "answers", score_rows(asking.test, answers)
+def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:
+    """Generates an answer to every prompt and scores it."""
+    prompts = [row["prompt_ids"] for row in task.test]
+    answers = answer_prompts(model, task.tokenizer, task.base_digest, prompts, task.settings, task.progress)
+    return "answers", score_rows(task.test, answers)
 
 
-WAYS = {"labels": ask_labels, "texts": ask_texts, "ranked": ask_preferences}
-"""Form of the candidate's rows → how models are asked, where it is not by letting them answer."""
+PREDICTORS = {"labels": predict_labels, "texts": score_texts, "ranked": predict_preferences}
+"""Form of the candidate's rows → how models are evaluated. Other forms: by generated answers."""
 
 
 def _form() -> str:
-    """The form of the rows that the candidate was taught by."""
+    """The form of the rows that the candidate was trained on."""
     try:
         form: str = read_json(TEMPLATES)["form"]
     except FileNotFoundError as error:

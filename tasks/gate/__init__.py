@@ -1,1 +1,1 @@
-"""Room `gate`: scores × policy → the verdict: every check, its number, its bound, passed or not."""
+"""Room `gate`: scores and policy → the verdict, with every check, its number and its bound."""

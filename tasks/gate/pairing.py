@@ -1,4 +1,4 @@
-"""The same test rows, answered by two models: scores paired by row id. Pure: tables in, arrays out."""
+"""Scores of two models on the same test rows, paired by row id. Pure: tables in, arrays out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks import paths
 from tasks.errors import DataError
 
 SHOWN = 3
-"""Row ids named in an error."""
+"""Row ids that an error lists."""
 
 
 @dataclass(frozen=True)
 class PairedScores:
-    """One entry a test row, in the order of row ids."""
+    """Arrays with one entry per test row, in the order of row ids."""
 
     family: NDArray[np.str_]
     reference: NDArray[np.float64]
@@ -27,11 +27,11 @@ class PairedScores:
     """The raw batch of each row."""
 
     def of(self, families: set[str]) -> PairedScores:
-        """The rows of some families."""
+        """The rows of these families."""
         return self._where(np.isin(self.family, sorted(families)))
 
     def of_batches(self, batches: tuple[str, ...]) -> PairedScores:
-        """The rows that came in some batches."""
+        """The rows of these batches."""
         return self._where(np.isin(self.batch, list(batches)))
 
     def _where(self, chosen: NDArray[np.bool_]) -> PairedScores:
@@ -45,12 +45,15 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
     """Pairs two tables of predictions (row_id, batch, family, target, score) by row id.
 
     Raises:
-        DataError: they are not about the same rows, a row stands twice, or a score is no number from 0 to 1.
+        DataError: they have different rows, a row occurs twice, or a score is not a number from 0 to 1.
     """
     ours, theirs = _by_row(candidate, "candidate"), _by_row(reference, "reference")
-    for role, only in (("candidate", ours.keys() - theirs.keys()), ("reference", theirs.keys() - ours.keys())):
-        if only:
-            raise _problem(f"{len(only)} test rows were answered by the {role} only", only)
+    for role, unpaired in (
+        ("candidate", ours.keys() - theirs.keys()),
+        ("reference", theirs.keys() - ours.keys()),
+    ):
+        if unpaired:
+            raise _problem(f"{len(unpaired)} test rows have predictions of the {role} only", unpaired)
     ids = sorted(ours)
     if changed := {i for i in ids if ours[i][:2] != theirs[i][:2]}:
         raise _problem(
@@ -70,14 +73,14 @@ def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float, str]
     values = zip(*(table[name].to_pylist() for name in ("family", "target", "score", "batch")), strict=True)
     rows = dict(zip(ids, values, strict=True))
     if len(rows) < len(ids):
-        twice = {i for i, count in Counter(ids).items() if count > 1}
-        raise _problem(f"{len(twice)} test rows stand more than once among the answers of the {role}", twice)
+        repeated = {i for i, count in Counter(ids).items() if count > 1}
+        raise _problem(f"{len(repeated)} test rows occur more than once in the predictions of the {role}", repeated)
     if wrong := {i for i, (_, _, score, _) in rows.items() if score is None or not 0 <= score <= 1}:
-        raise _problem(f"{len(wrong)} scores of the {role} are no number from 0 to 1", wrong)
+        raise _problem(f"{len(wrong)} scores of the {role} are not numbers from 0 to 1", wrong)
     return rows
 
 
 def _problem(what: str, ids: set[str]) -> DataError:
-    named = ", ".join(sorted(ids)[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+    shown = ", ".join(sorted(ids)[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
     fix = "Make the predictions again: dvc repro --force evaluate"
-    return DataError(f"{what} ({named})", where=str(paths.PREDICTIONS), fix=fix)
+    return DataError(f"{what} ({shown})", where=str(paths.PREDICTIONS), fix=fix)

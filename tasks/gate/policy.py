@@ -1,13 +1,13 @@
-"""The policy: paired scores × settings × the round → the verdict, with every check, its number and its bound. Pure.
+"""The policy: paired scores, settings and the round → the verdict, with the number and the bound of every check. Pure.
 
 - `floor`, `floor/<family>`: the candidate's own score is high enough.
-- `not_worse/<family>`: the lower bound of the paired interval of (candidate - reference) lies above minus the margin.
-  All families must hold, so that testing many of them makes a promotion less likely, never more.
-- `no_regression/<family>`: over the test rows that were there when the champion was made, the candidate is not shown to be
-  worse. A new batch brings test rows of its own, and so a vote for itself: one with wrong labels would speak for the model
-  that learnt them. These rows are fewer, so it asks for evidence of harm, not for proof of harmlessness.
-- `better`: over all rows of the families that count, by a one-sided paired test. Every look at the same test rows is
-  one more chance to be lucky, so the k-th spends alpha / (k (k + 1)): over a whole test epoch these sum to alpha.
+- `not_worse/<family>`: the lower bound of the paired interval of (candidate - reference) is above minus the margin.
+  Every family must pass, so that more families make a promotion less likely, never more likely.
+- `no_regression/<family>`: on the test rows that existed when the champion was trained, the candidate is not shown to be
+  worse. A new batch brings test rows of its own: a batch with wrong labels would favour the model that was trained on them.
+  The earlier rows are fewer, so this check needs evidence of harm, not proof of harmlessness.
+- `better`: on all rows of the families that count, by a one-sided paired test. Every look at the same test rows is another
+  chance of a false positive, so the k-th look spends alpha / (k (k + 1)): over a whole test epoch these sum to alpha.
 
 A family with fewer than `min_rows` rows is reported; it can neither pass nor block, and is left out of `better` and of
 the overall floor.
@@ -34,9 +34,9 @@ class Check:
     passed: bool | None
     """None: too few rows, so the check can neither pass nor block."""
     number: float | None
-    """What was measured: a score (floor), a difference (not_worse), a p-value (better)."""
+    """The measured value: a score (floor), a difference (not_worse), a p-value (better)."""
     bound: float
-    """What it is held against: not_worse holds its interval's lower end against it."""
+    """The limit for the number; not_worse compares the lower end of its interval with it."""
     interval: Interval | None
     rows: int
     detail: str
@@ -46,19 +46,19 @@ class Check:
 class Verdict:
     passed: bool
     look: int
-    """Which verdict on this epoch's test rows this is, from 1."""
+    """The number of this verdict among those on the test epoch's rows, from 1."""
     alpha_spent: float
     """The level of `better` at this look."""
     checks: list[Check]
 
 
 def level_of_look(alpha: float, look: int) -> float:
-    """What the `look`-th verdict (from 1) on the same test rows may spend of alpha."""
+    """The share of alpha for the `look`-th verdict (from 1) on the same test rows."""
     return alpha / (look * (look + 1))
 
 
 def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
-    """Every check of the policy. The candidate passes if no check that counts failed and it is shown to be better."""
+    """Runs every check. The candidate passes if no check that counts failed and it is shown to be better."""
     families = sorted(set(scores.family.tolist()) | set(settings.families))
     eligible = {family for family in families if int((scores.family == family).sum()) >= settings.min_rows}
     counted = scores.of(eligible)
@@ -96,9 +96,18 @@ def _floor(
         samples=settings.bootstrap_samples,
         seed=_seed(settings, name),
     )
-    told = f"the candidate scores {score:.3f}{among}, the floor is {bound:.3f}"
+    detail = f"the candidate scores {score:.3f}{among}, the floor is {bound:.3f}"
     passed = score >= bound if counts else None
-    return Check(name, family, passed, score, bound, interval, len(scores), _told(told, counts, len(scores), settings))
+    return Check(
+        name,
+        family,
+        passed,
+        score,
+        bound,
+        interval,
+        len(scores),
+        _with_row_count(detail, counts, len(scores), settings),
+    )
 
 
 def _not_worse(family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
@@ -109,13 +118,13 @@ def _not_worse(family: str, scores: PairedScores, margin: float, settings: GateS
     difference = _mean_difference(scores)
     passed = interval.low > -margin
     if passed:
-        told = f"not worse by more than {margin:.3f}"
+        detail = f"not worse by more than {margin:.3f}"
     elif interval.high < -margin:
-        told = f"worse: the whole interval lies below {-margin:.3f}"
+        detail = f"worse: the whole interval lies below {-margin:.3f}"
     else:
-        told = f"not shown: the interval reaches below {-margin:.3f}; more test rows make it narrower"
-    told = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], {told}"
-    detail = _told(told, counts, len(scores), settings)
+        detail = f"not shown: the interval reaches below {-margin:.3f}; more test rows make it narrower"
+    detail = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], {detail}"
+    detail = _with_row_count(detail, counts, len(scores), settings)
     return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
 
 
@@ -126,22 +135,20 @@ def _no_regression(family: str, scores: PairedScores, margin: float, settings: G
     difference = _mean_difference(scores)
     passed = interval.high >= 0 or interval.low > -margin
     if passed:
-        told = "not shown to be worse"
+        detail = "not shown to be worse"
     elif interval.high < -margin:
-        told = f"worse: the whole interval lies below {-margin:.3f}"
+        detail = f"worse: the whole interval lies below {-margin:.3f}"
     else:
-        told = "worse: the whole interval lies below 0"
-    told = (
-        f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] on the {len(scores)} rows there before, {told}"
-    )
-    detail = _told(told, counts, len(scores), settings)
+        detail = "worse: the whole interval lies below 0"
+    detail = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] on the {len(scores)} rows there before, {detail}"
+    detail = _with_row_count(detail, counts, len(scores), settings)
     return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
 
 
 def _better(scores: PairedScores, settings: GateSettings, round_: Round, level: float) -> Check:
     if not len(scores):
-        told = f"no family has the {settings.min_rows} test rows that count: collect more, or lower gate.min_rows"
-        return Check("better", None, False, None, level, None, 0, told)
+        detail = f"no family has the {settings.min_rows} test rows that count: collect more, or lower gate.min_rows"
+        return Check("better", None, False, None, level, None, 0, detail)
     test = statistics.judge_better(
         scores.reference,
         scores.candidate,
@@ -174,8 +181,8 @@ def _mean_difference(scores: PairedScores) -> float:
     return float(np.mean(difference))
 
 
-def _told(told: str, counts: bool, rows: int, settings: GateSettings) -> str:
-    return told if counts else f"{told} ({_too_few(rows, settings)})"
+def _with_row_count(detail: str, counts: bool, rows: int, settings: GateSettings) -> str:
+    return detail if counts else f"{detail} ({_too_few(rows, settings)})"
 
 
 def _too_few(rows: int, settings: GateSettings) -> str:
@@ -183,5 +190,5 @@ def _too_few(rows: int, settings: GateSettings) -> str:
 
 
 def _seed(settings: GateSettings, name: str) -> list[int]:
-    """A stream of its own for each check, so that a new family leaves the others' numbers as they were."""
+    """A random stream per check, so that a new family does not change the numbers of the others."""
     return [settings.seed, zlib.crc32(name.encode("utf-8"))]

@@ -1,6 +1,6 @@
 """Judges the candidate: predictions and the round → data/reports/verdict.json. Run: `dvc repro gate`.
 
-A refusal is a result: the stage exits 0 and says `passed: false`.
+A refusal is a result: the stage exits with 0 and writes `passed: false`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(config: PipelineConfig) -> None:
     """Writes the verdict.
 
     Raises:
-        DataError: predictions are missing, or are about other rows or another champion than the round's.
+        DataError: predictions are missing, or belong to other rows or to another champion than the round's.
     """
     round_ = read_round()
     reference = "champion" if round_.champion else "base"
@@ -42,7 +42,7 @@ def run(config: PipelineConfig) -> None:
 
 
 def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:
-    """The verdict as data/reports/verdict.json holds it."""
+    """The content of data/reports/verdict.json."""
     return {
         "passed": verdict.passed,
         "reference": "champion" if round_.champion else "base",
@@ -65,7 +65,7 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: 
 
 
 def summarise(verdict: Verdict, reference: str) -> list[str]:
-    """The verdict for a person: a line for the whole, and a line a check that decided it."""
+    """The verdict as text: a line with the result, and a line per failed check."""
     failed = [check for check in verdict.checks if check.passed is False]
     if verdict.passed:
         better = next(check for check in verdict.checks if check.name == "better")
@@ -84,7 +84,7 @@ def _read_predictions(role: str) -> pa.Table:
 
 
 def _read_candidate_digest(round_: Round) -> str:
-    """The candidate's weights digest in metrics.json, whose champion must be the round's."""
+    """The candidate's weights digest in metrics.json, which must be about the round's champion."""
     try:
         models = read_json(paths.METRICS)["models"]
         candidate = str(models["candidate"]["weights_digest"])

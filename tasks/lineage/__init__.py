@@ -1,1 +1,1 @@
-"""Room `lineage` (a reader): where a row came from and what became of it, and how two versions of the dataset differ."""
+"""Room `lineage` (read-only): the history of a row, and the differences between two dataset versions."""

@@ -1,7 +1,7 @@
-"""The drift of the dataset from the data of the round's champion: data/reports/drift.json and drift.svg, once a dataset.
+"""The drift of the dataset from the data of the round's champion: data/reports/drift.json and drift.svg, once per dataset.
 
-No stage of DVC: what it says decides nothing, and the champion's data lie in its commit. So it never fails a run either: what
-keeps it from measuring is written down, told, and tried again by the next run.
+Not a DVC stage: no decision depends on it, and the champion's data come from its version commit. It never fails a run: an
+error is recorded and printed, and the next run measures again.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ NO_CHAMPION, SAME_DATA, MEASURED, NOT_MEASURED = "no champion", "same data", "me
 
 
 def report_against_champion(model: str) -> dict[str, Any]:
-    """What drift.json says: `state`, `dataset`, `champion` and, where it was measured, `measured`."""
+    """The content of drift.json: `state`, `dataset`, `champion` and, if the drift was measured, `measured`."""
     try:
-        facts = _known() or _measure(model)
-    except Exception as error:  # a report must not cost the training that comes after it  # noqa: BLE001
-        told = str(error) if isinstance(error, StropError) else f"{type(error).__name__}: {error}"
-        facts = {"state": NOT_MEASURED, "dataset": dataset_version(), "champion": None, "problem": told}
+        facts = _cached_report() or _measure(model)
+    except Exception as error:  # a report must not stop the training that follows  # noqa: BLE001
+        message = str(error) if isinstance(error, StropError) else f"{type(error).__name__}: {error}"
+        facts = {"state": NOT_MEASURED, "dataset": dataset_version(), "champion": None, "problem": message}
     if facts["state"] != MEASURED:
         paths.DRIFT_PLOT.unlink(missing_ok=True)
     write_json(paths.DRIFT, facts)
-    if told := _told(facts):
-        print(f"drift: {told}", flush=True)
+    if line := _log_line(facts):
+        print(f"drift: {line}", flush=True)
     return facts
 
 
 def _measure(model: str) -> dict[str, Any]:
     champion = read_round().champion
-    facts: dict[str, Any] = {"dataset": dataset_version(), "champion": None, "made_of": _made_of()}
+    facts: dict[str, Any] = {"dataset": dataset_version(), "champion": None, "made_of": _inputs_digest()}
     if champion is None:
         return facts | {"state": NO_CHAMPION}
     facts["champion"] = champion.version
@@ -46,30 +46,30 @@ def _measure(model: str) -> dict[str, Any]:
     return facts | {"state": MEASURED, "measured": measure_drift(model, version, NOW, paths.DRIFT_PLOT)}
 
 
-def _known() -> dict[str, Any] | None:
-    """The report of an earlier run, if it was made of the same."""
+def _cached_report() -> dict[str, Any] | None:
+    """The report of an earlier run, if it has the same inputs."""
     try:
         facts: dict[str, Any] = read_json(paths.DRIFT)
         is_there = facts["state"] != MEASURED or paths.DRIFT_PLOT.exists()
-        return facts if is_there and facts["made_of"] == _made_of() else None
+        return facts if is_there and facts["made_of"] == _inputs_digest() else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _made_of() -> str:
-    """A digest of everything that the report follows from."""
+def _inputs_digest() -> str:
+    """Digest of the inputs of the report."""
     champion = read_round().champion
     reports = [file_digest(path) if path.exists() else "" for path in (paths.VALIDATE_REPORT, paths.CURATE_REPORT)]
     return content_digest([dataset_version(), champion.weights_digest if champion else None, *reports])
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """One line, or none where there is nothing to compare."""
+def _log_line(facts: dict[str, Any]) -> str:
+    """The log line, or "" where there is nothing to compare."""
     if facts["state"] == NOT_MEASURED:
         return f"not measured: {facts['problem']}"
     if facts["state"] != MEASURED or not facts["measured"]["drift"]:
         return ""
-    moved = [each for each in facts["measured"]["drift"] if each["level"] != "steady"]
-    shown = [f"{each['family']} {each['what']} PSI {each['psi']:.2f} ({each['level']})" for each in moved[:3]]
+    moved = [entry for entry in facts["measured"]["drift"] if entry["level"] != "steady"]
+    shown = [f"{entry['family']} {entry['what']} PSI {entry['psi']:.2f} ({entry['level']})" for entry in moved[:3]]
     more = [f"{len(moved) - 3} more"] if len(moved) > 3 else []
     return f"from the data of v{facts['champion']}: {' · '.join([*shown, *more]) or 'steady'}"

@@ -1,4 +1,4 @@
-"""Prompts that one source answered in several ways, in the dataset as it is."""
+"""Prompts with several different answers from one source, in the present dataset."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Conflict:
     source: str
     prompt: str
     answers: list[dict[str, Any]]
-    """row_id, batch, split and output of each row, in the order in which they came."""
+    """row_id, batch, split and output of each row, in the order of arrival."""
 
 
 def conflicts() -> list[Conflict]:
-    """The prompts that have two answers or more, in the order of their first rows.
+    """The prompts with at least two answers, in the order of their first rows.
 
-    Answers are compared as duplicates are: but for case, width and white space.
+    Answers that differ only in case, width or white space count as equal, as for duplicates.
     """
-    places: dict[int, list[tuple[int, int]]] = {}
+    positions: dict[int, list[tuple[int, int]]] = {}
     for number, piece in enumerate(read_pieces()):
         for index, row in enumerate(piece.to_pylist()):
             if key := conflict_key(row):
-                places.setdefault(key, []).append((number, index))
-    several = {place: key for key, rows in places.items() if len(rows) > 1 for place in rows}
+                positions.setdefault(key, []).append((number, index))
+    several = {position: key for key, rows in positions.items() if len(rows) > 1 for position in rows}
     pieces = {number for number, _ in several}
     rows: dict[int, list[dict[str, Any]]] = {}
     for number, piece in enumerate(read_pieces()):

@@ -1,4 +1,4 @@
-"""How two versions of the dataset differ: rows added, removed, moved or edited, and inputs that have another answer now."""
+"""Differences between two dataset versions: rows added, removed, moved or edited, and inputs with another answer."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ EXAMPLES = 5
 
 
 @dataclass
-class Kind:
-    """One way in which rows differ."""
+class Changes:
+    """The rows of one kind of change."""
 
     rows: int = 0
     by: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(family, source) → rows."""
     examples: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, row: dict[str, Any], **more: Any) -> None:
+    def add(self, row: dict[str, Any], **details: Any) -> None:
         self.rows += 1
         self.by[row["family"], row["source"]] += 1
         if len(self.examples) < EXAMPLES:
             shown = {
                 name: row[name] for name in ("row_id", "family", "source", "instruction", "input", "output", "split")
             }
-            self.examples.append({**shown, **more})
+            self.examples.append({**shown, **details})
 
 
 @dataclass
@@ -42,14 +42,14 @@ class Difference:
     before: int
     """Rows of the first version."""
     after: int
-    added: Kind = field(default_factory=Kind)
-    removed: Kind = field(default_factory=Kind)
-    edited: Kind = field(default_factory=Kind)
-    """The same record, of which `curate` makes another text."""
-    moved: Kind = field(default_factory=Kind)
-    """The same row on another side: that must not be."""
-    other_answer: Kind = field(default_factory=Kind)
-    """Added rows whose input a row of the first version has too, with another answer."""
+    added: Changes = field(default_factory=Changes)
+    removed: Changes = field(default_factory=Changes)
+    edited: Changes = field(default_factory=Changes)
+    """The same record, for which `curate` now gives another text."""
+    moved: Changes = field(default_factory=Changes)
+    """The same row in another split, which must not happen."""
+    other_answer: Changes = field(default_factory=Changes)
+    """Added rows whose input occurs in the first version with another answer."""
 
 
 def difference(model: str, first: str, second: str) -> Difference:
@@ -59,39 +59,39 @@ def difference(model: str, first: str, second: str) -> Difference:
         DataError: there is no such version.
     """
     before, after = parts_of(model, first), parts_of(model, second)
-    found = Difference(_rows(before.values()), _rows(after.values()))
+    result = Difference(_rows(before.values()), _rows(after.values()))
     added: list[dict[str, Any]] = []
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old is not None and new is not None and old.rows.equals(new.rows):
             continue
-        _compare(old, new, found, added)
-    _find_other_answers(before, added, found)
-    return found
+        _compare(old, new, result, added)
+    _find_other_answers(before, added, result)
+    return result
 
 
 def _rows(parts: Iterable[Part]) -> int:
     return sum(part.rows.num_rows for part in parts)
 
 
-def _compare(old: Part | None, new: Part | None, found: Difference, added: list[dict[str, Any]]) -> None:
-    """One batch in both versions, or in one of them."""
+def _compare(old: Part | None, new: Part | None, result: Difference, added: list[dict[str, Any]]) -> None:
+    """Compares one batch, which may be missing in one of the versions."""
     was, now = _keyed(old), _keyed(new)
     for row in _texts(old, was.keys() - now.keys()):
-        found.removed.add(row)
+        result.removed.add(row)
     for row in _texts(new, now.keys() - was.keys()):
-        found.added.add(row)
+        result.added.add(row)
         added.append(row)
-    both = was.keys() & now.keys()
-    edited = {index for index in both if was[index][1] != now[index][1]}
+    common = was.keys() & now.keys()
+    edited = {index for index in common if was[index][1] != now[index][1]}
     for before, after in zip(_texts(old, edited), _texts(new, edited), strict=True):
-        found.edited.add(after, output_before=before["output"], input_before=before["input"])
-    for row in _texts(new, {index for index in both if was[index][0] != now[index][0]}):
-        found.moved.add(row, split_before=was[row["index"]][0])
+        result.edited.add(after, output_before=before["output"], input_before=before["input"])
+    for row in _texts(new, {index for index in common if was[index][0] != now[index][0]}):
+        result.moved.add(row, split_before=was[row["index"]][0])
 
 
 def _keyed(part: Part | None) -> dict[int, tuple[str, str]]:
-    """Place in the batch → split, and a digest of what was changed of the text."""
+    """Index in the batch → split, and a digest of the edited text ("" where it is unchanged)."""
     if part is None:
         return {}
     rows = part.rows.select(["index", "split", *CLEANED_FIELDS]).to_pylist()
@@ -105,17 +105,17 @@ def _is_edited(row: dict[str, Any]) -> bool:
     return any(row[name] is not None for name in CLEANED_FIELDS)
 
 
-def _texts(part: Part | None, places: Iterable[int]) -> list[dict[str, Any]]:
-    wanted = sorted(places)
-    if part is None or not wanted:
+def _texts(part: Part | None, indices: Iterable[int]) -> list[dict[str, Any]]:
+    chosen = sorted(indices)
+    if part is None or not chosen:
         return []
-    rows = part.rows.filter(pc.is_in(part.rows["index"], pa.array(wanted, pa.int64())))
-    found: list[dict[str, Any]] = text_of(part, rows).to_pylist()
-    return found
+    rows = part.rows.filter(pc.is_in(part.rows["index"], pa.array(chosen, pa.int64())))
+    texts: list[dict[str, Any]] = text_of(part, rows).to_pylist()
+    return texts
 
 
-def _find_other_answers(before: dict[str, Part], added: list[dict[str, Any]], found: Difference) -> None:
-    """Looks for the inputs of added rows among all rows of the first version."""
+def _find_other_answers(before: dict[str, Part], added: list[dict[str, Any]], result: Difference) -> None:
+    """Compares the inputs of added rows with all rows of the first version."""
     inputs: dict[str, list[dict[str, Any]]] = {}
     for row in added:
         inputs.setdefault(_input(row), []).append(row)
@@ -125,7 +125,7 @@ def _find_other_answers(before: dict[str, Part], added: list[dict[str, Any]], fo
         for old in text_of(part, part.rows).to_pylist():
             for row in inputs.get(_input(old), ()):
                 if normalise(old["output"]) != normalise(row["output"]):
-                    found.other_answer.add(row, output_before=old["output"])
+                    result.other_answer.add(row, output_before=old["output"])
 
 
 def _input(row: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""How far the data of one version have drifted from those of another: labels, lengths, words, languages, a family each. Pure.
+"""The drift between the data of two versions: labels, lengths, words and languages, by family. Pure.
 
-Population stability index: sum of (q - p) ln(q / p) over the bins (Siddiqi, Credit Risk Scorecards, 2006); from 0.1 on it is a
-minor shift, from 0.25 on a major one. Two samples of one population differ too: their index is then distributed as
-(1/n + 1/m) chi-squared with a degree of freedom less than there are bins (Yurdakul and Naranjo 2020), so that a small family
-passes 0.1 by chance. Jensen-Shannon divergence in bits, 0 to 1 (Lin 1991).
+Population stability index: sum of (q - p) ln(q / p) over the bins (Siddiqi, Credit Risk Scorecards, 2006); 0.1 or more is a
+minor shift, 0.25 or more a major one. Two samples of one population differ too: their index is then distributed as
+(1/n + 1/m) chi-squared with one degree of freedom less than bins (Yurdakul and Naranjo 2020), so a small family may exceed
+0.1 by chance. Jensen-Shannon divergence in bits, 0 to 1 (Lin 1991).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tasks.records.segmentation import segment
 
 MOST_LABELS = 200
 LEAST_ROWS_A_LABEL = 5
-"""A family whose outputs repeat this often on average has labels."""
+"""A family has labels if each output occurs this often on average."""
 WORDS = 1_000
-"""The most frequent words of the first version; all others are one bin."""
+"""Number of most frequent words of the first version with a bin of their own; all others share one bin."""
 LEAST_OF_A_WORD = 5
-"""A word that is rarer in the first version is among the others: no sample has the rare words of another."""
+"""A word that is rarer in the first version is in the common bin: two samples never have the same rare words."""
 SMALLEST_SHARE = 1e-4
-"""A bin that is empty on one side counts as this much, or the index would be infinite."""
+"""The share of a bin that is empty in one version, as the index would be infinite."""
 MINOR, MAJOR = 0.1, 0.25
 CHANCE = 0.99
-"""An index below this quantile of what chance gives may be chance."""
-WHAT = ("label", "input length", "output length", "word", "language")
+"""An index below this quantile of its distribution without drift may be chance."""
+MEASURES = ("label", "input length", "output length", "word", "language")
 OTHER = "(other)"
 ALL = "all families"
-"""Stands for the family where the families themselves are compared."""
+"""The value of `family` where the families themselves are compared."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Drift:
     psi: float
     js: float
     chance: float
-    """What the index stays below 99 times in 100 if nothing changed; for words, which come in clumps, a rough guide."""
+    """The 99 % quantile of the index without drift; only a rough guide for words, which are not independent."""
     before: dict[str, float]
     """Bin → share."""
     after: dict[str, float]
@@ -60,42 +60,42 @@ class Drift:
         return self.psi <= self.chance
 
     def moved(self, most: int) -> list[str]:
-        """The bins whose shares changed most, the furthest first."""
-        changed = [each for each in self.before if self.after[each] != self.before[each]]
-        return sorted(changed, key=lambda each: (-abs(self.after[each] - self.before[each]), each))[:most]
+        """The bins whose shares changed most, the largest change first."""
+        changed = [name for name in self.before if self.after[name] != self.before[name]]
+        return sorted(changed, key=lambda name: (-abs(self.after[name] - self.before[name]), name))[:most]
 
 
 @dataclass
 class Profile:
-    """What a family's rows are like."""
+    """The distributions of a family's rows."""
 
     rows: int
-    """How many there are, also where only a sample was looked at."""
+    """The number of all rows, also where only a sample was counted."""
     counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """What → bin → how many."""
+    """Measure → bin → count."""
 
 
 def profile(rows: Iterable[Mapping[str, Any]], totals: Mapping[str, int] | None = None) -> dict[str, Profile]:
-    """Family → what its rows are like.
+    """Family → its distributions.
 
     Args:
-        totals: family → how many rows there are, where `rows` is a sample.
+        totals: family → number of all rows, where `rows` is a sample.
     """
     seen: Counter[str] = Counter()
     counted: dict[str, dict[str, Counter[str]]] = {}
     for row in rows:
         seen[row["family"]] += 1
-        _count(row, counted.setdefault(row["family"], {what: Counter() for what in WHAT}))
+        _count(row, counted.setdefault(row["family"], {what: Counter() for what in MEASURES}))
     return {family: Profile((totals or seen).get(family, 0), counts) for family, counts in sorted(counted.items())}
 
 
 def _count(row: Mapping[str, Any], counts: dict[str, Counter[str]]) -> None:
-    asked, answered = segment(f"{row['instruction']} {row['input']}"), segment(row["output"])
+    input_words, output_words = segment(f"{row['instruction']} {row['input']}"), segment(row["output"])
     counts["label"][row["output"]] += 1
-    counts["input length"][length_bin(len(asked))] += 1
-    counts["output length"][length_bin(len(answered))] += 1
-    counts["word"].update(asked)
-    counts["word"].update(answered)
+    counts["input length"][length_bin(len(input_words))] += 1
+    counts["output length"][length_bin(len(output_words))] += 1
+    counts["word"].update(input_words)
+    counts["word"].update(output_words)
     counts["language"][row["language"]] += 1
 
 
@@ -104,7 +104,7 @@ def _has_labels(outputs: Counter[str]) -> bool:
 
 
 def length_bin(segments: int) -> str:
-    """Lengths double from bin to bin: `8-15`."""
+    """The bin of a length; bin limits double: `8-15`."""
     if segments < 1:
         return "0"
     low = 2 ** int(math.log2(segments))
@@ -112,24 +112,24 @@ def length_bin(segments: int) -> str:
 
 
 def compare(before: dict[str, Profile], after: dict[str, Profile]) -> list[Drift]:
-    """The drift of each family that both have, in each respect, and of the families themselves; the furthest first."""
-    found = []
+    """The drift of each common family in each measure, and of the family shares; the largest first."""
+    drifts = []
     if len(before | after) > 1 and before and after:
-        mixes = [Counter({family: of.rows for family, of in side.items()}) for side in (before, after)]
-        found.append(_drift(ALL, "family", mixes[0], mixes[1]))
+        mixes = [Counter({family: rows_of.rows for family, rows_of in version.items()}) for version in (before, after)]
+        drifts.append(_drift(ALL, "family", mixes[0], mixes[1]))
     for family in sorted(before.keys() & after.keys()):
-        for what in WHAT:
+        for what in MEASURES:
             old, new = before[family].counts[what], after[family].counts[what]
             if what != "label" or _has_labels(old):
-                found.append(_drift(family, what, old, new))
-    return sorted(found, key=lambda each: (-each.psi, each.family, each.what))
+                drifts.append(_drift(family, what, old, new))
+    return sorted(drifts, key=lambda drift: (-drift.psi, drift.family, drift.what))
 
 
 def _drift(family: str, what: str, old: Counter[str], new: Counter[str]) -> Drift:
     if what == "word" or len(new) > MOST_LABELS:
-        often = [(-count, each) for each, count in old.items() if count >= LEAST_OF_A_WORD]
-        known = {each for _, each in sorted(often)[:WORDS]}
-        old, new = _folded(old, known), _folded(new, known)
+        frequent = [(-count, word) for word, count in old.items() if count >= LEAST_OF_A_WORD]
+        kept = {word for _, word in sorted(frequent)[:WORDS]}
+        old, new = _merge_others(old, kept), _merge_others(new, kept)
     bins = sorted(old.keys() | new.keys())
     p, q = _shares(old, bins), _shares(new, bins)
     psi = float(np.sum((q - p) * np.log(q / p)))
@@ -138,7 +138,7 @@ def _drift(family: str, what: str, old: Counter[str], new: Counter[str]) -> Drif
         gammaincinv(max(len(bins) - 1, 1) / 2, CHANCE)
     )  # of chi-squared; scipy.stats takes a second to import
     chance = (1 / max(old.total(), 1) + 1 / max(new.total(), 1)) * quantile
-    shares = _told(old, bins), _told(new, bins)
+    shares = _rounded_shares(old, bins), _rounded_shares(new, bins)
     return Drift(family, what, round(psi, 4), round(js, 4), round(chance, 4), *shares)
 
 
@@ -146,21 +146,21 @@ def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """Jensen-Shannon divergence in bits (Lin, 1991) of two distributions over the same bins."""
     middle = (p / p.sum() + q / q.sum()) / 2
     nats = (rel_entr(p / p.sum(), middle).sum() + rel_entr(q / q.sum(), middle).sum()) / 2
-    return max(float(nats) / math.log(2), 0.0)  # rounding may leave less than nothing
+    return max(float(nats) / math.log(2), 0.0)  # rounding may give a value below 0
 
 
-def _folded(counts: Counter[str], known: set[str]) -> Counter[str]:
-    found: Counter[str] = Counter({word: count for word, count in counts.items() if word in known})
-    found[OTHER] = counts.total() - found.total()
-    return found
+def _merge_others(counts: Counter[str], kept: set[str]) -> Counter[str]:
+    merged: Counter[str] = Counter({word: count for word, count in counts.items() if word in kept})
+    merged[OTHER] = counts.total() - merged.total()
+    return merged
 
 
 def _shares(counts: Counter[str], bins: list[str]) -> Any:
-    shares = np.array([counts[each] for each in bins], np.float64) / max(counts.total(), 1)
+    shares = np.array([counts[name] for name in bins], np.float64) / max(counts.total(), 1)
     shares = np.maximum(shares, SMALLEST_SHARE)
     return shares / shares.sum()
 
 
-def _told(counts: Counter[str], bins: list[str]) -> dict[str, float]:
+def _rounded_shares(counts: Counter[str], bins: list[str]) -> dict[str, float]:
     total = max(counts.total(), 1)
-    return {each: round(counts[each] / total, 5) for each in bins}
+    return {name: round(counts[name] / total, 5) for name in bins}

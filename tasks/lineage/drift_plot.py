@@ -1,7 +1,7 @@
-"""The drift as a picture: a panel for each respect that moved most, its bins before and after side by side. SVG.
+"""A plot of the drift (SVG): a panel for each of the most changed measures, with the bins before and after side by side.
 
-Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. Nothing is
-measured with fonts of this machine: room for labels is reckoned from their characters.
+Text stays text, so that a browser shows Chinese labels with its own fonts; equal numbers give equal bytes. The space for
+labels is computed from their characters, not from the fonts of this machine.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MOST_BINS = 12
 LABEL_WIDTH = 24
 """Longest label, in columns: a Chinese character takes two."""
 WIDTH, LEFT, PLOT = 5.2, 1.95, 2.9
-"""Of a panel, of the room for its labels, and of its bars, in inches."""
+"""Width of a panel, of the space for its labels, and of its bars, in inches."""
 BAR, ABOVE, BELOW, LEGEND = 0.2, 0.45, 0.35, 0.35
-"""Height of a bin, of what stands above and below the bars, and of the legend, in inches."""
+"""Height of a bin, of the space above and below the bars, and of the legend, in inches."""
 BEFORE, AFTER = "#9aa3ad", "#dd6b20"
 INK = {"steady": "#2d3339", "minor": "#b7791f", "major": "#c53030"}
 STYLE = {
@@ -42,11 +42,11 @@ STYLE = {
 
 
 def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> None:
-    """Writes the picture.
+    """Writes the plot.
 
     Args:
-        drifts: the furthest first.
-        names: what the two versions are called.
+        drifts: the largest first.
+        names: the names of the two versions.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> N
     lines = [shown[at : at + 2] for at in range(0, len(shown), 2)]
     heights = [ABOVE + BELOW + BAR * max(len(bins) for _, bins in line) for line in lines]
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have it
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the viewer's fonts have the glyph
         tall = LEGEND + sum(heights)
         figure = Figure(figsize=(2 * WIDTH, tall), facecolor="white")
         top = tall - LEGEND
@@ -75,27 +75,27 @@ def draw_drift(drifts: Sequence[Drift], names: tuple[str, str], path: Path) -> N
 def _draw(axes: Axes, drift: Drift, bins: list[str]) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    places = range(len(bins))
-    axes.barh([place - 0.2 for place in places], [drift.before[each] for each in bins], 0.38, color=BEFORE)
-    axes.barh([place + 0.2 for place in places], [drift.after[each] for each in bins], 0.38, color=AFTER)
-    axes.set_yticks(list(places), [_short(each) for each in bins])
+    positions = range(len(bins))
+    axes.barh([position - 0.2 for position in positions], [drift.before[name] for name in bins], 0.38, color=BEFORE)
+    axes.barh([position + 0.2 for position in positions], [drift.after[name] for name in bins], 0.38, color=AFTER)
+    axes.set_yticks(list(positions), [_short(name) for name in bins])
     axes.set_ylim(len(bins) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    told = f"{_short(drift.family)}: {drift.what}   PSI {drift.psi:.3f} ({drift.level})   JS {drift.js:.3f}"
-    axes.set_title(told, loc="left", fontsize=9, color=INK[drift.level], x=-0.3)
+    title = f"{_short(drift.family)}: {drift.what}   PSI {drift.psi:.3f} ({drift.level})   JS {drift.js:.3f}"
+    axes.set_title(title, loc="left", fontsize=9, color=INK[drift.level], x=-0.3)
 
 
 def _bins(drift: Drift) -> list[str]:
-    """The bins to show: lengths in order; of others, those that moved most, or where nothing moved the first."""
+    """The bins to show: lengths in order; otherwise the most changed bins, or the first ones if none changed."""
     bins = list(drift.before)
     if drift.what.endswith("length"):
-        return sorted(bins, key=lambda each: int(each.split("-")[0]))[:MOST_BINS]
+        return sorted(bins, key=lambda name: int(name.split("-")[0]))[:MOST_BINS]
     return drift.moved(MOST_BINS) or bins[:MOST_BINS]
 
 
 def _short(text: str) -> str:
-    """On one line, in at most LABEL_WIDTH columns, and safe from matplotlib's mathematics."""
+    """The text on one line, in at most LABEL_WIDTH columns, with `$` escaped for matplotlib."""
     text = " ".join(shown(text).split())
     if _columns(text) > LABEL_WIDTH:
         while _columns(text) > LABEL_WIDTH - 1:

@@ -1,4 +1,4 @@
-"""The drift between two versions of the dataset, with the shares refused and dropped, as facts and as a picture."""
+"""The drift between two dataset versions, with the shares of refused and dropped rows: numbers and a plot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.runtime.files import read_json, write_json
 
 FOLDER = paths.REPORTS / "drift"
-"""What `strop data drift` found; the flow's own report is paths.DRIFT."""
+"""The report of `strop data drift`; the flow's own report is paths.DRIFT."""
 MOVED = 5
-"""Bins that are named of what moved."""
+"""Number of most changed bins in the report."""
 
 
 def champion_name(model: str) -> str | None:
@@ -38,7 +38,7 @@ def report_drift(model: str, first: str, second: str = NOW) -> tuple[dict[str, A
 
 
 def measure_drift(model: str, first: str, second: str, picture: Path) -> dict[str, Any]:
-    """What the training rows of two versions differ in, as facts; draws the picture.
+    """Compares the training rows of two versions; returns the numbers and writes the plot.
 
     Raises:
         DataError: there is no such version.
@@ -54,7 +54,7 @@ def measure_drift(model: str, first: str, second: str, picture: Path) -> dict[st
         "second": second,
         "rows": [sum(part.rows.num_rows for part in parts.values()) for parts in (before, after)],
         "training_rows": [sum(sample.rows.values()) for sample in samples],
-        "compared_rows": [sum(sample.taken.values()) for sample in samples],
+        "compared_rows": [sum(sample.sampled.values()) for sample in samples],
         "drift": [
             {**asdict(d), "level": d.level, "may_be_chance": d.may_be_chance, "moved": d.moved(MOVED)} for d in drifts
         ],
@@ -63,19 +63,21 @@ def measure_drift(model: str, first: str, second: str, picture: Path) -> dict[st
 
 
 def _shares(old: set[str], new: set[str]) -> dict[str, dict[str, float]]:
-    """Shares of rows refused by `validate`, and dropped by `curate` as duplicates, in the batches of each."""
+    """Shares of rows that `validate` refused and `curate` dropped as duplicates, in the old and in the new batches."""
     refused = _by_batch(paths.VALIDATE_REPORT)
     curated = _by_batch(paths.CURATE_REPORT)
-    found = {}
+    shares = {}
     for name, batches in (("before", old), ("new batches", new)):
         rows = sum(refused.get(batch, {}).get("rows", 0) for batch in batches)
         if not rows:
             continue
-        lost = sum(refused.get(batch, {}).get("refused", 0) or 0 for batch in batches)
+        refused_rows = sum(refused.get(batch, {}).get("refused", 0) or 0 for batch in batches)
         dropped = [curated.get(batch, {}).get("dropped", {}) for batch in batches]
-        twice = sum(count for each in dropped for reason, count in each.items() if reason.endswith("duplicate"))
-        found[name] = {"refused": round(lost / rows, 4), "duplicates": round(twice / rows, 4)}
-    return found
+        duplicates = sum(
+            count for reasons in dropped for reason, count in reasons.items() if reason.endswith("duplicate")
+        )
+        shares[name] = {"refused": round(refused_rows / rows, 4), "duplicates": round(duplicates / rows, 4)}
+    return shares
 
 
 def _by_batch(report: Path) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Everything that is known of one row: where it came from, every decision made on it, its side, and who was trained on it."""
+"""The history of a row: its origin, every decision on it, its split, and the versions that were trained on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks import paths
 from tasks.dataset.locate_rows import places_of_rows_that_begin
 from tasks.dataset.rendered import read_left_out
 from tasks.errors import DataError
-from tasks.lineage.version_data import begun_with, left_out_of, parts_of, registered_versions
+from tasks.lineage.version_data import ancestors_of, left_out_of, parts_of, registered_versions
 from tasks.records.parse import read_raw, to_rows
 from tasks.state.decisions import Decision, excluded_batches, read_decisions
 from tasks.state.erasures import read_erasures
@@ -28,99 +28,101 @@ IN_WEIGHTS = ("train", INHERITED)
 
 @dataclass
 class Copy:
-    """One record that became this row: a row may have come in several batches."""
+    """One record of this row: a row may occur in several batches."""
 
     batch: str
     source: str
     file: str
     line: int
     state: str
-    """`kept`, `left out` (by render), `dropped` (by curate), `refused` (by validate), `excluded`; `accepted`, `collected` (the next
-    room has not run)."""
+    """`kept`, `left out` (by render), `dropped` (by curate), `refused` (by validate), `excluded`; or `accepted`,
+    `collected` before the next room has run."""
     reason: str = ""
     room: str = ""
     detail: str = ""
-    """What it was dropped for: the other row's id, or the offending value."""
+    """Details of the reason: the other row's id, or the offending value."""
     split: str = ""
     group: str = ""
-    """The id of the earlier row whose side it took."""
+    """The id of the earlier row that decided its split."""
 
 
 @dataclass
-class Why:
+class RowHistory:
     row_id: str
     content: dict[str, Any]
-    """The row as it came."""
+    """The row as it was collected."""
     copies: list[Copy]
     decisions: list[Decision]
     versions: dict[int, str] = field(default_factory=dict)
-    """Registered version → the row's split in its dataset, or LEFT_OUT. Trained on it: those where that is `train`."""
+    """Registered version → the row's split in its dataset, or LEFT_OUT. Versions with `train` were trained on it."""
 
 
-def why(start: str, model: str) -> Why:
-    """What is known of the row whose id begins so.
+def row_history(start: str, model: str) -> RowHistory:
+    """The history of the row whose id begins with `start`.
 
     Raises:
-        DataError: no row's id does, or several do.
+        DataError: no id, or more than one, begins so.
     """
-    row_id, places = find_row(start)
+    row_id, records = find_row(start)
     decisions = read_decisions()
     batches = {batch.batch: batch for batch in read_manifest()}
     copies: list[Copy] = []
     content: dict[str, Any] = {}
-    for name in sorted(places, key=lambda each: batches[each].ordinal):
+    for name in sorted(records, key=lambda name: batches[name].ordinal):
         batch = batches[name]
-        for copy, row in _copies(batch, row_id, places[name], excluded_batches(decisions)):
+        for copy, row in _copies(batch, row_id, records[name], excluded_batches(decisions)):
             copies.append(copy)
             content = content or row
-    mine = [each for each in decisions if each.which in (row_id, *places)]
-    return Why(row_id, content, copies, mine, versions_with({row_id}, model).get(row_id, {}))
+    mine = [decision for decision in decisions if decision.which in (row_id, *records)]
+    return RowHistory(row_id, content, copies, mine, versions_with({row_id}, model).get(row_id, {}))
 
 
 def versions_with(row_ids: set[str], model: str) -> dict[str, dict[int, str]]:
-    """Row id → version → its split there, of every registered version whose data can be read.
+    """Row id → version → its split there, for every registered version whose data can be read.
 
-    A version that was trained on from one that saw the row, or was taught by it, has it in its weights: INHERITED.
+    INHERITED: the version started from, or was distilled from, one that was trained on the row.
     """
-    found: dict[str, dict[int, str]] = {}
-    wanted = pa.array(sorted(row_ids), pa.string())
+    splits_of: dict[str, dict[int, str]] = {}
+    ids = pa.array(sorted(row_ids), pa.string())
     for version in registered_versions(model):
         for part in parts_of(model, str(version)).values():
-            rows = part.rows.filter(pc.is_in(part.rows["row_id"], wanted)).select(["row_id", "split"])
+            rows = part.rows.filter(pc.is_in(part.rows["row_id"], ids)).select(["row_id", "split"])
             for row in rows.to_pylist():
-                found.setdefault(row["row_id"], {})[version] = row["split"]
-        for row_id in left_out_of(model, version, {each for each in found if version in found[each]}):
-            found[row_id][version] = LEFT_OUT
-        for earlier in begun_with(model, version):
-            for splits in found.values():
+                splits_of.setdefault(row["row_id"], {})[version] = row["split"]
+        for row_id in left_out_of(model, version, {row for row in splits_of if version in splits_of[row]}):
+            splits_of[row_id][version] = LEFT_OUT
+        for earlier in ancestors_of(model, version):
+            for splits in splits_of.values():
                 if splits.get(earlier) in IN_WEIGHTS:
                     splits.setdefault(version, INHERITED)
-    return found
+    return splits_of
 
 
 def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
-    """The whole id, and where it stands: batch → places; nowhere, if it was erased."""
+    """The whole id, and batch → indices of its records; empty if it was erased."""
     start = start.lower()
     if len(start) < LEAST_CHARACTERS:
         raise DataError(
             "is too short to name a row", where=start, fix=f"Give {LEAST_CHARACTERS} characters of its id or more"
         )
-    found = places_of_rows_that_begin(start)
-    if (erased := _erased(start)) and not _has_text(found.get(erased, {})):
+    matches = places_of_rows_that_begin(start)
+    if (erased := _erased(start)) and not _has_text(matches.get(erased, {})):
         return erased, {}
-    if len(found) != 1:
+    if len(matches) != 1:
         what = (
-            "no row's id begins so" if not found else f"{len(found)} rows' ids begin so: {', '.join(sorted(found)[:3])}"
+            "no row's id begins so"
+            if not matches
+            else f"{len(matches)} rows' ids begin so: {', '.join(sorted(matches)[:3])}"
         )
-        fix = "See ids: strop quarantine list, strop data diff" if not found else "Give more of it"
+        fix = "See ids: strop quarantine list, strop data diff" if not matches else "Give more of it"
         raise DataError(what, where=start, fix=fix)
-    return next(iter(found.items()))
+    return next(iter(matches.items()))
 
 
-def _has_text(places: dict[str, set[int]]) -> bool:
-    """Does one of the records still say something? A record that came after the erasure may hold the same row."""
+def _has_text(records: dict[str, set[int]]) -> bool:
+    """Whether one of the records has text: the same row may have been collected again after its erasure."""
     batches = {batch.batch: batch for batch in read_manifest()}
-    for name, indices in places.items():
+    for name, indices in records.items():
         raw = read_raw(batches[name], check=False).take(pa.array(sorted(indices)))
         if raw["record"].null_count < len(indices) or raw["raw"].null_count < len(indices):
             return True
@@ -128,15 +130,15 @@ def _has_text(places: dict[str, set[int]]) -> bool:
 
 
 def _erased(start: str) -> str | None:
-    """The id of the erased row that begins so: nothing of it is left, but who was trained on it is still known."""
-    ids = {row_id for each in read_erasures() for row_id in each.ids if row_id.startswith(start)}
+    """The id of the erased row that begins with `start`: its text is gone, but its versions are still known."""
+    ids = {row_id for erasure in read_erasures() for row_id in erasure.ids if row_id.startswith(start)}
     return ids.pop() if len(ids) == 1 else None
 
 
-def _copies(batch: Batch, row_id: str, places: set[int], excluded: set[str]) -> list[tuple[Copy, dict[str, Any]]]:
-    known = sorted(places)
-    rows = to_rows(read_raw(batch, check=False).take(pa.array(known)), batch, known).to_pylist()
-    found = []
+def _copies(batch: Batch, row_id: str, indices: set[int], excluded: set[str]) -> list[tuple[Copy, dict[str, Any]]]:
+    ordered = sorted(indices)
+    rows = to_rows(read_raw(batch, check=False).take(pa.array(ordered)), batch, ordered).to_pylist()
+    copies = []
     for row in rows:
         copy = Copy(batch.batch, batch.source, row["file"], row["line"], "collected")
         if _line(paths.VALIDATED / batch.part, row_id, row["index"]):
@@ -147,13 +149,13 @@ def _copies(batch: Batch, row_id: str, places: set[int], excluded: set[str]) -> 
                 copy.room, copy.reason, copy.detail = room, line["reason"], line["value"] or ""
         if copy.state == "accepted" and (line := _line(paths.CURATED / batch.part, row_id, row["index"])):
             copy.state, copy.split, copy.group = "kept", line["split"], line["group"]
-            for out in read_left_out(row_ids={row_id}).to_pylist():
+            for left_out in read_left_out(row_ids={row_id}).to_pylist():
                 copy.state, copy.room = "left out", "render"
-                copy.reason, copy.detail = out["reason"], out["detail"]
+                copy.reason, copy.detail = left_out["reason"], left_out["detail"]
         if batch.batch in excluded:
             copy.state = "excluded"
-        found.append((copy, row))
-    return found
+        copies.append((copy, row))
+    return copies
 
 
 def _line(path: Path, row_id: str, index: int) -> dict[str, Any] | None:

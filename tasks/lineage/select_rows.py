@@ -1,4 +1,4 @@
-"""Rows by id, or by what stands in them."""
+"""Selects rows by id or by content."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ Test = Callable[[Mapping[str, Any]], bool]
 _CONDITION = re.compile(r"(\w+)\s*(=|~)\s*(.*)", re.DOTALL)
 
 
-def chosen_rows(ids: list[str], conditions: list[str]) -> list[str]:
-    """Whole ids of the rows that are named, or of those in data/raw for which all conditions hold.
+def select_rows(ids: list[str], conditions: list[str]) -> list[str]:
+    """The complete ids of the named rows, or of the rows in data/raw that satisfy all conditions.
 
     Raises:
-        DataError: neither is given, a condition is none, or an id names no row, or several.
+        DataError: neither or both are given, a condition is invalid, or an id matches no row or several.
     """
     if bool(ids) == bool(conditions):
         raise DataError(
             "give ids of rows, or conditions, not both", where="strop rows", fix="For example: --where source=support"
         )
     if ids:
-        return list(dict.fromkeys(find_row(each)[0] for each in ids))
-    tests = [parse_condition(each) for each in conditions]
-    found: dict[str, None] = {}
+        return list(dict.fromkeys(find_row(text)[0] for text in ids))
+    tests = [parse_condition(text) for text in conditions]
+    selected: dict[str, None] = {}
     for batch in read_manifest():
         rows = to_rows(read_raw(batch, check=False), batch)
         for row in rows.filter(pc.equal(rows["problem"], "")).to_pylist():
             if all(test(row) for test in tests):
-                found[row["row_id"]] = None
-    return list(found)
+                selected[row["row_id"]] = None
+    return list(selected)
 
 
 def parse_condition(text: str) -> Test:
-    """`family=qa`, or `input~Li\\s+Lei` (a regular expression, found anywhere).
+    """`family=qa`, or `input~Li\\s+Lei` (a regular expression, searched anywhere).
 
     Raises:
-        DataError: it is neither, or names no field of a row.
+        DataError: it is neither, or has no field of a row.
     """
     match = _CONDITION.fullmatch(text)
     fix = f"Write FIELD=VALUE or FIELD~REGEX; fields: {', '.join(ROW_SCHEMA.names)}"

@@ -35,12 +35,12 @@ class Part:
 
 
 def registered_versions(model: str) -> list[int]:
-    """Versions that were judged, oldest first."""
+    """The versions with a verdict, oldest first."""
     return [entry.version for entry in read_ledger(model) if entry.kind == "judged"]
 
 
-def begun_with(model: str, version: int) -> list[int]:
-    """The earlier versions whose weights a version began with: the champion that was trained on, teachers, reward models."""
+def ancestors_of(model: str, version: int) -> list[int]:
+    """The earlier versions that a training used: the champion it started from, teachers, reward models."""
     commit = commit_of(model, version)
     start = ((receipt_at(commit) if commit else None) or {}).get("start") or {}
     digests = set((start.get("versions") or {}).values())
@@ -53,10 +53,10 @@ def begun_with(model: str, version: int) -> list[int]:
 
 
 def parts_of(model: str, version: str) -> dict[str, Part]:
-    """Batch → its rows in the dataset of a version, `v3` or `3`; or `now`, what lies in data/curated.
+    """Batch → its rows in the dataset of a version, `v3` or `3`; or `now`, the content of data/curated.
 
     Raises:
-        DataError: there is no such version, or its commit is not here.
+        DataError: there is no such version, or its commit is missing.
         VersioningError: neither cache nor remote has its data.
     """
     if version == NOW:
@@ -64,35 +64,35 @@ def parts_of(model: str, version: str) -> dict[str, Part]:
     commit = commit_at(model, version)
     files = {file.relpath: file.path for file in stored_files(commit, paths.CURATED)}
     raw = {file.relpath: file.path for file in stored_files(commit, paths.RAW)}
-    taken_out: dict[str, list[int]] = defaultdict(list)
+    removed: dict[str, list[int]] = defaultdict(list)
     for name, path in files.items():
         if name.endswith(CHANGES):
             for change in pq.read_table(path, schema=CHANGE_SCHEMA).to_pylist():
-                taken_out[change["batch"]].append(change["index"])
-    found = {}
+                removed[change["batch"]].append(change["index"])
+    parts = {}
     for batch in read_manifest(raw[paths.MANIFEST.name]):
-        if (place := files.get(batch.part)) is not None:
-            rows = pq.read_table(place, schema=CURATED_SCHEMA)
-            gone = pa.array(taken_out.get(batch.batch, []), pa.int64())
+        if (part_path := files.get(batch.part)) is not None:
+            rows = pq.read_table(part_path, schema=CURATED_SCHEMA)
+            gone = pa.array(removed.get(batch.batch, []), pa.int64())
             rows = rows.filter(pc.invert(pc.is_in(rows["index"], gone)))
-            found[batch.batch] = Part(batch, rows, raw[f"{batch.source}/{batch.batch}.parquet"])
-    return found
+            parts[batch.batch] = Part(batch, rows, raw[f"{batch.source}/{batch.batch}.parquet"])
+    return parts
 
 
 def left_out_of(model: str, version: int, row_ids: set[str]) -> set[str]:
-    """Which of these rows of a version's dataset were neither trained on nor tested: too long, over a cap, ... None of those of a
-    version that was made before this was written down, or whose examples are not stored any more."""
+    """The rows of a version's dataset that were neither training nor test rows: too long, over a cap and so on. Empty for a
+    version from before this was recorded, or whose rendered rows are no longer stored."""
     try:
         files = stored_files(commit_at(model, str(version)), paths.RENDERED, listing_only=True)
     except VersioningError:
         return set()
     name = LEFT_OUT.relative_to(paths.RENDERED).as_posix()
-    found = [file.path for file in files if file.relpath == name and not file.is_missing and not file.is_gone]
-    return set(read_left_out(found[0], row_ids)["row_id"].to_pylist()) if found and row_ids else set()
+    lists = [file.path for file in files if file.relpath == name and not file.is_missing and not file.is_gone]
+    return set(read_left_out(lists[0], row_ids)["row_id"].to_pylist()) if lists and row_ids else set()
 
 
 def text_of(part: Part, rows: pa.Table) -> pa.Table:
-    """Some rows of a part (CURATED_SCHEMA) with their text (DATASET_SCHEMA)."""
+    """Rows of a part (CURATED_SCHEMA) with their text (DATASET_SCHEMA)."""
     return rows_of(part.batch, rows, part.raw)
 
 
@@ -100,13 +100,13 @@ def commit_at(model: str, version: str) -> str:
     """The commit of a version.
 
     Raises:
-        DataError: it is no version, or its commit was not fetched.
+        DataError: there is no such version, or its commit was not fetched.
     """
     number = version.removeprefix("v")
     fix = "See the versions: strop history"
     if not number.isdigit() or int(number) not in registered_versions(model):
         raise DataError(
-            "no such version", where=f"{model} {version}", fix=f"{fix}; `{NOW}` is what lies in data/curated"
+            "no such version", where=f"{model} {version}", fix=f"{fix}; `{NOW}` is the content of data/curated"
         )
     commit = commit_of(model, int(number))
     if commit is None or git.resolve(commit) is None:

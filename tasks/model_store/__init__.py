@@ -1,1 +1,1 @@
-"""Versions of a model: ledger, receipts, weights, and which one serves."""
+"""Versions of a model: ledger, receipts, weights, and which version serves."""

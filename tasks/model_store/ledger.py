@@ -1,12 +1,12 @@
-"""The ledger: who was judged, promoted and rolled back, when, by whom and why. It says which model serves.
+"""The ledger: every verdict, promotion and rollback, with time, user and reason. It decides which model serves.
 
-A chain of git commits under `refs/strop/ledger/<model>`, one entry a commit: append-only, shared by `git push`, and moved
-by compare-and-swap, which the registry's aliases have not. The alias `champion` is its mirror.
+A chain of git commits at `refs/strop/ledger/<model>`, one entry per commit: append-only, shared by `git push`, and updated
+by compare-and-swap, which MLflow's aliases do not offer. The alias `champion` mirrors it.
 
     entries = read_ledger("strop-model")
     append_entry("strop-model", entry, expected_length=len(entries))
 
-What anchors an entry, and what is not defended: docs/decisions/0018-ledger-anchors.md.
+How entries are verified, and what is not protected: docs/decisions/0018-ledger-anchors.md.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tasks import paths
 from tasks.errors import GitError
 from tasks.model_store.ledger_chain import LedgerBroken as LedgerBroken
 from tasks.model_store.ledger_chain import ledger_ref as ledger_ref
-from tasks.model_store.ledger_chain import note_head, read_chain
+from tasks.model_store.ledger_chain import read_chain, save_head
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import Entry as Entry
 from tasks.model_store.ledger_entries import Kind as Kind
 from tasks.model_store.ledger_entries import champion_of as champion_of
 from tasks.model_store.ledger_entries import champions_of as champions_of
-from tasks.model_store.ledger_entries import judged as judged
+from tasks.model_store.ledger_entries import judgement_of as judgement_of
 from tasks.model_store.ledger_entries import spent_looks as spent_looks
 from tasks.model_store.ledger_entries import version_named as version_named
 from tasks.runtime.files import canonical_json, read_json, write_json
@@ -36,28 +36,28 @@ MIRRORED = paths.CACHE / "mirrored.json"
 
 
 class LedgerMoved(GitError):
-    """Somebody else wrote to the ledger since it was read."""
+    """Another process wrote to the ledger since it was read."""
 
 
 def read_ledger(model: str) -> list[Entry]:
-    """All entries, oldest first; none where nothing was judged yet.
+    """All entries, oldest first; empty before the first verdict.
 
     Raises:
-        LedgerBroken: it does not follow, so that nothing can be answered from it.
+        LedgerBroken: it is inconsistent, so it must not be used.
     """
-    return [recorded.entry for recorded in read_verified(model)]
+    return [node.entry for node in read_verified(model)]
 
 
 def head_of(model: str) -> str | None:
-    """The commit of the newest entry; None where there is none."""
+    """The commit of the newest entry; None for an empty ledger."""
     return git.resolve(ledger_ref(model))
 
 
 def append_entry(model: str, entry: Entry, expected_length: int) -> str:
-    """Appends an entry, if the ledger has `expected_length` entries now. Returns the commit that holds it.
+    """Appends an entry if the ledger has `expected_length` entries. Returns the commit of the entry.
 
     Raises:
-        LedgerMoved: it has another length, or grew this very moment.
+        LedgerMoved: it has another length, or another process appended at the same time.
     """
     ref = ledger_ref(model)
     head = head_of(model)
@@ -73,16 +73,16 @@ def append_entry(model: str, entry: Entry, expected_length: int) -> str:
         git.move_ref(ref, commit, expected=head)
     except git.RefMoved as error:
         raise LedgerMoved(
-            "somebody else wrote to it first", where=ref, fix="See `strop history`, then repeat"
+            "another process wrote to it first", where=ref, fix="See `strop history`, then repeat"
         ) from error
-    note_head(model, commit)
+    save_head(model, commit)
     return commit
 
 
 def is_mirrored(model: str, version: int) -> bool:
-    """Whether the alias `champion` was once set to this champion: not so where a promotion was killed half-way.
+    """Whether the alias `champion` was set to this champion once; False where a promotion was killed before that.
 
-    A note on this disk, so that it costs no look into the registry. An alias that is moved by hand later changes nothing.
+    Read from a local file, not from the registry: an alias that a person moves later changes nothing here.
     """
     try:
         return bool(read_json(MIRRORED).get(model) == version)
@@ -91,19 +91,19 @@ def is_mirrored(model: str, version: int) -> bool:
 
 
 def note_mirrored(model: str, version: int) -> None:
-    """Notes that the alias `champion` follows the ledger."""
+    """Records that the alias `champion` was set to this version."""
     try:
-        noted = dict(read_json(MIRRORED))
+        versions = dict(read_json(MIRRORED))
     except (FileNotFoundError, ValueError, TypeError):
-        noted = {}
-    write_json(MIRRORED, {**noted, model: version})
+        versions = {}
+    write_json(MIRRORED, {**versions, model: version})
 
 
-def who() -> str:
-    """The user's name, for an entry."""
+def current_user() -> str:
+    """The user's name for an entry."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number and no name
+    except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
 
 

@@ -1,8 +1,8 @@
-"""The ledger as git holds it: every entry read from the bytes of its commit, from the newest back to the first.
+"""The ledger as stored in git: every entry is read from the bytes of its commit, from the newest back to the first.
 
-    chain = read_chain("strop-model", objects)
+    chain = read_chain("strop-model", head, objects)
 
-What the entries say of each other, of the tags and of the receipts is compared in tasks/model_store/ledger_check.py.
+tasks/model_store/ledger_check.py compares the entries with each other, with tags and with receipts.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tasks.runtime.files import read_json, write_json
 from tasks.vcs import git
 from tasks.vcs.git_objects import ObjectDamaged, Objects, remedy
 
-SEEN = paths.CACHE / "ledger.json"
-"""Model → the newest entry that this clone has seen; null where it began without any. A witness of its own: deleting it
-loses nothing else."""
+LAST_HEADS = paths.CACHE / "ledger.json"
+"""Model → the newest entry that this clone has seen; null where this clone began the ledger. Used for checks only: nothing
+else is lost with it."""
 FETCH_COMMAND = "git fetch origin --tags 'refs/strop/*:refs/strop/*'"
 FETCH = f"Fetch it from a remote or a clone: {FETCH_COMMAND}"
 
 
 class LedgerBroken(GitError):
-    """The ledger does not follow: an entry is missing, damaged, or says what nothing else confirms."""
+    """The ledger is inconsistent: an entry is missing, damaged, or contradicted by tags, receipts or the registry."""
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """An entry and its place in the chain."""
+class ChainNode:
+    """An entry and its commit."""
 
     commit: str
-    """The git commit that holds the entry."""
+    """The git commit of the entry."""
     entry: Entry
 
     def __str__(self) -> str:
@@ -42,15 +42,15 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Refs:
-    """Where git says that the ledger and its versions are."""
+    """The refs of the ledger and of its versions."""
 
     head: str | None
     """The ledger's newest entry."""
     versions: dict[int, str]
-    """Version → the object that its tag points at, or the ref of a refused candidate."""
+    """Version → the object that its tag, or the ref of a refused candidate, points at."""
     tagged: frozenset[int]
-    seen: tuple[bool, str | None] = (False, None)
-    """What this clone noted when it looked before (`seen_head`)."""
+    last_seen: tuple[bool, str | None] = (False, None)
+    """The result of `last_seen_head`."""
 
 
 def ledger_ref(model: str) -> str:
@@ -58,75 +58,75 @@ def ledger_ref(model: str) -> str:
 
 
 def read_refs(model: str) -> Refs:
-    """What git has now. The note is read first: whoever appends meanwhile notes what is not in the refs that we read."""
-    seen = seen_head(model)
+    """The refs as they are now. The last seen head is read first, as an entry may be appended meanwhile."""
+    last_seen = last_seen_head(model)
     tags, refused = f"refs/tags/{model}@v", f"refs/strop/refused/{model}/v"
     result = git.refs_below(ledger_ref(model), f"{tags}*", refused.removesuffix("/v"))
     versions: dict[int, str] = {}
     tagged = set()
-    for prefix in (refused, tags):  # a refused candidate that was promoted has both: the tag goes first
+    for prefix in (refused, tags):  # a refused candidate that was promoted has both: the tag wins
         for name, oid in result.items():
             number = name.removeprefix(prefix)
             if name.startswith(prefix) and number.isdecimal():
                 versions[int(number)] = oid
                 tagged |= {int(number)} if prefix == tags else set()
-    return Refs(result.get(ledger_ref(model)), versions, frozenset(tagged), seen)
+    return Refs(result.get(ledger_ref(model)), versions, frozenset(tagged), last_seen)
 
 
-def read_chain(model: str, head: str | None, objects: Objects, is_long: bool = False) -> list[Recorded]:
+def read_chain(model: str, head: str | None, objects: Objects, is_long: bool = False) -> list[ChainNode]:
     """Every entry, the oldest first.
 
     Args:
-        is_long: there are hundreds: it is then quicker to list them first.
+        is_long: there are hundreds of entries: it is then faster to list them first.
 
     Raises:
-        LedgerBroken: a commit is missing, damaged, or no entry.
+        LedgerBroken: a commit is missing, damaged, or not an entry.
     """
-    chain: list[Recorded] = []
+    chain: list[ChainNode] = []
     oid = head
     objects.read_ahead(git.first_parents(head) if head and is_long else [])
     while oid is not None:
         try:
             commit = objects.commit(oid)
         except ObjectDamaged as error:
-            place = f", the one before {chain[-1]}" if chain else ""
-            what = f"its entry {oid[:12]}{place}, {error.what.removeprefix(f'the object {oid} ')}"
-            raise LedgerBroken(what, where=ledger_ref(model), fix=_remedy(oid)) from error
-        chain.append(Recorded(oid, _entry(model, commit.message, oid)))
+            position = f", the one before {chain[-1]}" if chain else ""
+            what = f"its entry {oid[:12]}{position}, {error.what.removeprefix(f'the object {oid} ')}"
+            raise LedgerBroken(what, where=ledger_ref(model), fix=_fix_for(oid)) from error
+        chain.append(ChainNode(oid, _entry(model, commit.message, oid)))
         if len(commit.parents) > 1:
-            raise broken(model, f"its entry {chain[-1]} has {len(commit.parents)} parents")
+            raise broken_ledger(model, f"its entry {chain[-1]} has {len(commit.parents)} parents")
         oid = commit.parents[0] if commit.parents else None
     return chain[::-1]
 
 
-def broken(model: str, what: str, fix: str | None = None) -> LedgerBroken:
-    """A ledger that does not follow. Its own ref must be forced: git takes no history that does not go on from ours."""
+def broken_ledger(model: str, what: str, fix: str | None = None) -> LedgerBroken:
+    """The error for an inconsistent ledger. The fix forces its ref: git refuses a history that does not extend the local one."""
     ref = ledger_ref(model)
     return LedgerBroken(
         what, where=ref, fix=fix or f"Take it from a remote or a clone: git fetch origin '+{ref}:{ref}'"
     )
 
 
-def seen_head(model: str) -> tuple[bool, str | None]:
-    """Whether this clone has looked before, and the newest entry that it saw then."""
+def last_seen_head(model: str) -> tuple[bool, str | None]:
+    """Whether this clone has read the ledger before, and the newest entry at that time."""
     try:
-        seen = read_json(SEEN)
-        return model in seen, seen.get(model)
+        heads = read_json(LAST_HEADS)
+        return model in heads, heads.get(model)
     except (OSError, ValueError, TypeError, AttributeError):
         return False, None
 
 
-def note_head(model: str, head: str | None) -> None:
-    """Notes the newest entry; a disk that may not be written has no witness."""
-    if seen_head(model) == (True, head):
+def save_head(model: str, head: str | None) -> None:
+    """Saves the newest entry as seen; on a read-only disk nothing is saved."""
+    if last_seen_head(model) == (True, head):
         return
     try:
-        seen = read_json(SEEN)
-        noted = dict(seen) if isinstance(seen, dict) else {}
+        content = read_json(LAST_HEADS)
+        heads = dict(content) if isinstance(content, dict) else {}
     except (OSError, ValueError):
-        noted = {}
+        heads = {}
     try:
-        write_json(SEEN, {**noted, model: head})
+        write_json(LAST_HEADS, {**heads, model: head})
     except OSError:
         return
 
@@ -139,11 +139,11 @@ def _entry(model: str, message: str, oid: str) -> Entry:
             if type(getattr(result, field.name)) is not kind:
                 raise TypeError(f"{field.name} is no {kind.__name__}")
     except (IndexError, ValueError, TypeError, RecursionError) as error:
-        raise broken(model, f"holds a commit that is no entry ({oid[:12]}: {error})") from error
+        raise broken_ledger(model, f"holds a commit that is no entry ({oid[:12]}: {error})") from error
     return result
 
 
-def _remedy(oid: str) -> str:
+def _fix_for(oid: str) -> str:
     if git.is_shallow():
         return "This clone is shallow: git fetch --unshallow origin --tags 'refs/strop/*:refs/strop/*'"
     return remedy(oid)

@@ -1,4 +1,4 @@
-"""An entry of the ledger, and what a list of entries says: who serves, who may serve again, how many looks are spent."""
+"""A ledger entry, and what a list of entries implies: the champion, earlier champions, and the looks already spent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["judged", "promoted", "rolled_back"]
 class Entry:
     kind: Kind
     version: int
-    """`rolled_back`: the version that serves again."""
+    """For `rolled_back`: the version that serves again."""
     weights_digest: str
     receipt: str
     """Digest of the version's receipt."""
@@ -28,47 +28,46 @@ class Entry:
     """UTC, ISO 8601."""
     why: str
     commit: str = ""
-    """The commit that the version was registered with, and that its tag or ref points at; "" in entries of before it was
-    recorded."""
+    """The version commit, which its tag or ref points at; "" in entries from before it was recorded."""
 
 
 def champion_of(entries: list[Entry]) -> Entry | None:
     """The model in service."""
-    reigns = champions_of(entries)
-    return reigns[-1] if reigns else None
+    champions = champions_of(entries)
+    return champions[-1] if champions else None
 
 
 def champions_of(entries: list[Entry]) -> list[Entry]:
-    """The model in service and those that it may be rolled back to, the newest last."""
-    reigns: list[Entry] = []
+    """The model in service and the earlier ones that a rollback can return to, the newest last."""
+    champions: list[Entry] = []
     for entry in entries:
         if entry.kind == "promoted":
-            reigns.append(entry)
+            champions.append(entry)
         elif entry.kind == "rolled_back":
-            while reigns and reigns[-1].version != entry.version:
-                reigns.pop()
-            reigns[-1:] = [entry]
-    return reigns
+            while champions and champions[-1].version != entry.version:
+                champions.pop()
+            champions[-1:] = [entry]
+    return champions
 
 
-def judged(entries: list[Entry], version: int) -> Entry | None:
-    """The entry by which a version was judged."""
+def judgement_of(entries: list[Entry], version: int) -> Entry | None:
+    """The entry with the verdict on a version."""
     return next((e for e in reversed(entries) if e.kind == "judged" and e.version == version), None)
 
 
 def version_named(entries: list[Entry], name: str) -> Entry | None:
-    """The entry of the version that a person calls `champion`, `3` or `v3`; None where there is no such one."""
+    """The entry of the version named `champion`, `3` or `v3`; None where there is no such version."""
     if name == "champion":
         return champion_of(entries)
     number = name.removeprefix("v")
-    return judged(entries, int(number)) if number.isdecimal() else None
+    return judgement_of(entries, int(number)) if number.isdecimal() else None
 
 
 def spent_looks(entries: list[Entry]) -> tuple[int, int]:
     """The test epoch and the looks already spent on its rows.
 
-    A verdict on at least twice the rows of the epoch's first verdict is the first look of a new epoch: half its rows were
-    never looked at.
+    A verdict on at least twice the rows of the epoch's first verdict is the first look of a new epoch: half of its rows were
+    never used for a verdict.
     """
     epoch, looks, first_rows = 1, 0, 0
     for entry in entries:

@@ -1,6 +1,6 @@
-"""What the entries of the ledger must satisfy: among themselves, and with the receipts and commits of their versions.
+"""The rules for ledger entries: their order, and their agreement with the receipts and commits of their versions.
 
-for finding in order_findings(chain): ...    # each is a rule that does not hold
+for finding in order_findings(chain): ...    # one finding per violated rule
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tasks import paths
-from tasks.model_store.ledger_chain import FETCH, LedgerBroken, Recorded, ledger_ref, read_chain
+from tasks.model_store.ledger_chain import FETCH, ChainNode, LedgerBroken, ledger_ref, read_chain
 from tasks.model_store.ledger_claims import NO_LEDGER, Claim, receipt_of
 from tasks.model_store.ledger_entries import Entry, champions_of
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
-OF_VERSION = ("weights_digest", "receipt", "verdict", "dataset", "passed", "test_epoch", "test_rows", "commit")
-"""What an entry says of its version: the same in every entry of that version."""
+VERSION_FIELDS = ("weights_digest", "receipt", "verdict", "dataset", "passed", "test_epoch", "test_rows", "commit")
+"""The fields that must be equal in every entry of a version."""
 
 
 @dataclass(frozen=True)
@@ -26,51 +26,49 @@ class Finding:
     fix: str | None = None
 
 
-def order_findings(chain: list[Recorded]) -> Iterator[Finding]:
-    """A version is judged once, then perhaps promoted, which one that serves is not; only what served before is rolled back to."""
-    known: dict[int, Entry] = {}
+def order_findings(chain: list[ChainNode]) -> Iterator[Finding]:
+    """A version is judged once. Only a version that does not serve is promoted; a rollback returns to an earlier champion."""
+    judgements: dict[int, Entry] = {}
     receipts: dict[str, int] = {}
     before: list[Entry] = []
-    for recorded in chain:
-        entry = recorded.entry
+    for node in chain:
+        entry = node.entry
         if entry.kind == "judged":
-            if entry.version in known:
-                yield Finding(f"its entry {recorded} judges a version that was judged before")
+            if entry.version in judgements:
+                yield Finding(f"its entry {node} judges a version that was judged before")
             if entry.commit and (owner := receipts.setdefault(entry.receipt, entry.version)) != entry.version:
-                yield Finding(f"its entry {recorded} names the receipt of v{owner}")
-            known.setdefault(entry.version, entry)
+                yield Finding(f"its entry {node} names the receipt of v{owner}")
+            judgements.setdefault(entry.version, entry)
         elif entry.kind not in ("promoted", "rolled_back"):
-            yield Finding(f"its entry {recorded} is of no known kind")
-        elif entry.version not in known:
-            yield Finding(f"its entry {recorded} is about a version that no entry before it judged")
+            yield Finding(f"its entry {node} is of no known kind")
+        elif entry.version not in judgements:
+            yield Finding(f"its entry {node} is about a version that no entry before it judged")
         else:
-            for name in OF_VERSION:
-                if getattr(entry, name) != getattr(known[entry.version], name):
-                    yield Finding(
-                        f"its entry {recorded} has another {name} than the entry that judged v{entry.version}"
-                    )
-            reigns = champions_of(before)
-            if entry.kind == "promoted" and reigns and reigns[-1].version == entry.version:
-                yield Finding(f"its entry {recorded} promotes the version that serves already")
-            if entry.kind == "rolled_back" and entry.version not in [each.version for each in reigns[:-1]]:
-                yield Finding(f"its entry {recorded} goes back to a version that did not serve before")
+            for name in VERSION_FIELDS:
+                if getattr(entry, name) != getattr(judgements[entry.version], name):
+                    yield Finding(f"its entry {node} has another {name} than the entry that judged v{entry.version}")
+            champions = champions_of(before)
+            if entry.kind == "promoted" and champions and champions[-1].version == entry.version:
+                yield Finding(f"its entry {node} promotes the version that serves already")
+            if entry.kind == "rolled_back" and entry.version not in [champion.version for champion in champions[:-1]]:
+                yield Finding(f"its entry {node} rolls back to a version that did not serve before")
         before.append(entry)
 
 
-def receipt_findings(recorded: Recorded, commit: str, objects: Objects) -> Iterator[Finding]:
-    """What an entry says of its version against the receipt that the version's commit holds."""
+def receipt_findings(node: ChainNode, commit: str, objects: Objects) -> Iterator[Finding]:
+    """Compares an entry with the receipt in the commit of its version."""
     receipt = receipt_of(commit, objects)
-    name = f"v{recorded.entry.version}"
+    name = f"v{node.entry.version}"
     if receipt is None:
         yield Finding(f"the commit {commit[:12]} of {name} holds no {paths.RECEIPT}", FETCH)
         return
-    entry, verdict = recorded.entry, receipt.get("verdict") or {}
+    entry, verdict = node.entry, receipt.get("verdict") or {}
     if content_digest(receipt) != entry.receipt:
         yield Finding(
-            f"its entry {recorded} names the receipt {entry.receipt[:12]}, but {name} has {content_digest(receipt)[:12]}"
+            f"its entry {node} names the receipt {entry.receipt[:12]}, but {name} has {content_digest(receipt)[:12]}"
         )
         return
-    claimed = {
+    expected = {
         "verdict": content_digest(verdict),
         "weights_digest": receipt.get("weights"),
         "dataset": receipt.get("dataset"),
@@ -78,10 +76,10 @@ def receipt_findings(recorded: Recorded, commit: str, objects: Objects) -> Itera
         "test_epoch": verdict.get("test_epoch"),
         "test_rows": verdict.get("test_rows"),
     }
-    for key, value in claimed.items():
+    for key, value in expected.items():
         if getattr(entry, key) != value:
             yield Finding(
-                f"its entry {recorded} has the {key} {_short(getattr(entry, key))}, but the receipt of {name} has {_short(value)}"
+                f"its entry {node} has the {key} {_short(getattr(entry, key))}, but the receipt of {name} has {_short(value)}"
             )
 
 
@@ -89,31 +87,33 @@ def _short(value: Any) -> str:
     return str(value)[:12]
 
 
-def anchor_findings(model: str, chain: list[Recorded], claims: dict[int, Claim], objects: Objects) -> Iterator[Finding]:
-    """Every entry that the commit of a version names as the newest of its time stands before the one that judged it."""
-    place = {recorded.commit: number for number, recorded in enumerate(chain)}
+def anchor_findings(
+    model: str, chain: list[ChainNode], claims: dict[int, Claim], objects: Objects
+) -> Iterator[Finding]:
+    """The entry that a version commit names as the newest must be in the chain, before the verdict on that version."""
+    positions = {node.commit: number for number, node in enumerate(chain)}
     judged_at = {r.entry.version: number for number, r in enumerate(chain) if r.entry.kind == "judged"}
     for version, claim in claims.items():
         if claim.head in (None, NO_LEDGER):
             continue
-        if claim.head not in place:
-            other = difference(model, chain, str(claim.head), objects)
-            what = f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which is not in it{other}"
+        if claim.head not in positions:
+            detail = first_difference(model, chain, str(claim.head), objects)
+            what = f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which is not in it{detail}"
             yield Finding(what, fix_by_fetching(model))
-        elif place[str(claim.head)] >= judged_at.get(version, len(chain)):
+        elif positions[str(claim.head)] >= judged_at.get(version, len(chain)):
             yield Finding(
                 f"the receipt of v{version} names the entry {str(claim.head)[:12]}, which comes after its own"
             )
 
 
-def difference(model: str, chain: list[Recorded], head: str, objects: Objects) -> str:
-    """The first entry that is another than in the chain that ends at `head`, as the end of a sentence; "" where git does not
-    have that chain any more."""
+def first_difference(model: str, chain: list[ChainNode], head: str, objects: Objects) -> str:
+    """The first entry that differs from the chain that ends at `head`, as the end of a sentence; "" where git no longer has
+    that chain."""
     try:
-        other = read_chain(model, head, objects)
+        others = read_chain(model, head, objects)
     except LedgerBroken:
         return ""
-    for number, expected in enumerate(other):
+    for number, expected in enumerate(others):
         if number >= len(chain):
             return f": {expected} was dropped"
         entry = chain[number]
@@ -130,6 +130,6 @@ def difference(model: str, chain: list[Recorded], head: str, objects: Objects) -
 
 
 def fix_by_fetching(model: str) -> str:
-    """Fetch the ledger, also where git has another history of it here."""
+    """How to fetch the ledger, also where the local ref has another history."""
     ref = ledger_ref(model)
     return f"{FETCH}; if git rejects that, take it as it is there: git fetch origin '+{ref}:{ref}'"

@@ -1,9 +1,9 @@
-"""Which model serves, by the ledger, and whether the registry's alias `champion` follows: for `strop status`, `history` and `run`.
+"""The champion in the ledger, and whether the registry's alias matches it: for `strop status`, `history` and `run`.
 
     serving = read_serving(config)
     print(serving.champion, serving.problem)
 
-MLflow is not opened: a look at it costs milliseconds (tasks/tracking/glance.py).
+MLflow is not imported: reading the registry costs milliseconds (tasks/tracking/glance.py).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tasks.model_store.ledger import Entry, champion_of
-from tasks.model_store.ledger_chain import FETCH_COMMAND, Recorded
+from tasks.model_store.ledger_chain import FETCH_COMMAND, ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
-from tasks.tracking.glance import Seen, glance, has_version
+from tasks.tracking.glance import RegistryState, glance, has_version
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -24,44 +24,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Serving:
-    chain: list[Recorded]
-    seen: Seen
+    chain: list[ChainNode]
+    registry: RegistryState
 
     @property
     def entries(self) -> list[Entry]:
-        return [recorded.entry for recorded in self.chain]
+        return [node.entry for node in self.chain]
 
     @property
     def champion(self) -> Entry | None:
-        """By the ledger, which is right."""
+        """The champion in the ledger, which is authoritative."""
         return champion_of(self.entries)
 
     @property
-    def alias_follows(self) -> bool | None:
-        """Whether the alias says what the ledger says; None where the registry could not be reached."""
-        if self.seen.trouble is not None:
+    def alias_matches(self) -> bool | None:
+        """Whether the alias points at the champion in the ledger; None where the registry could not be read."""
+        if self.registry.problem is not None:
             return None
-        return not self.seen.is_dangling and self.seen.alias == self._version and self._is_registered
+        return not self.registry.is_dangling and self.registry.alias == self._version and self._is_registered
 
     @property
     def problem(self) -> str | None:
-        """What a person should know of the alias; None where all is well."""
-        if self.alias_follows:
+        """A message about an alias that does not match; None where it does."""
+        if self.alias_matches:
             return None
-        if self.seen.trouble is not None:
-            return f"Whether the registry's alias `champion` follows is not known: {self.seen.trouble}"
-        says = f"the ledger says {_named(self._version)}"
+        if self.registry.problem is not None:
+            return f"Cannot check the registry's alias `champion`: {self.registry.problem}"
+        champion = f"{_label(self._version)} is the champion in the ledger"
         if self._version is not None and not self._is_registered:
             return (
-                f"The registry has no version {self._version} any more, which serves by the ledger: it was deleted there. "
-                "Make it again: strop registry rebuild"
+                f"The registry no longer has version {self._version}, the champion in the ledger: it was deleted there. "
+                "Rebuild it: strop registry rebuild"
             )
-        back = "the next `strop run` sets it back"
+        fix = "the next `strop run` sets it back"
         if self._version is None:
-            back = f"if the ledger was not fetched: {FETCH_COMMAND}; if the alias was set by hand, remove it"
-        if self.seen.is_dangling:
-            return f"The registry's alias `champion` points at a version that was deleted, {says}: {back}"
-        return f"The registry's alias `champion` says {_named(self.seen.alias)}, {says}: {back}"
+            fix = f"if the ledger was not fetched: {FETCH_COMMAND}; if the alias was set by hand, remove it"
+        if self.registry.is_dangling:
+            return f"The registry's alias `champion` points at a version that was deleted, but {champion}: {fix}"
+        return f"The registry's alias `champion` points at {_label(self.registry.alias)}, but {champion}: {fix}"
 
     @property
     def _version(self) -> int | None:
@@ -69,36 +69,35 @@ class Serving:
 
     @property
     def _is_registered(self) -> bool:
-        return self._version is None or self.seen.versions is None or self._version in self.seen.versions
+        return self._version is None or self.registry.versions is None or self._version in self.registry.versions
 
 
 def read_serving(config: PipelineConfig) -> Serving:
-    """The ledger, verified, and what the registry says.
+    """The verified ledger and the state of the registry.
 
     Raises:
-        LedgerBroken: the ledger does not follow, or the registry names an entry that is not in it.
+        LedgerBroken: the ledger is inconsistent, or the registry names an entry that is not in it.
     """
     model = config.register_.model_name
-    seen = glance(config)  # before the ledger: its tags are set after an entry is appended
-    if seen.trouble is not None:
-        return Serving(read_verified(model), seen)
-    chain = read_verified(model, lambda chain: registry_findings(model, chain, seen.registered, seen.anchors))
-    serving = Serving(chain, seen)
+    state = glance(config)  # before the ledger: its tags are set after an entry is appended
+    if state.problem is not None:
+        return Serving(read_verified(model), state)
+    chain = read_verified(model, lambda chain: registry_findings(model, chain, state.registered, state.anchors))
+    serving = Serving(chain, state)
     champion = serving.champion
-    if (
-        champion is not None and seen.versions is None and not serving.alias_follows
-    ):  # a server was asked for the alias only
+    # only the alias was requested from a server
+    if champion is not None and state.versions is None and not serving.alias_matches:
         is_gone = has_version(config, champion.version) is False
-        return Serving(chain, replace(seen, versions=frozenset() if is_gone else frozenset({champion.version})))
+        return Serving(chain, replace(state, versions=frozenset() if is_gone else frozenset({champion.version})))
     return serving
 
 
 def champion_at(config: PipelineConfig, moment: float) -> int | None:
-    """The version that served when a command began: entries that were made while it started up are not counted.
+    """The champion at the time when a command began: entries that were appended during its start-up are not counted.
 
-    A time of an entry that is still ahead is of a machine whose clock is fast, and is ignored.
+    An entry with a time in the future comes from a machine with a fast clock; its time is ignored.
     """
-    entries = [recorded.entry for recorded in read_verified(config.register_.model_name)]
+    entries = [node.entry for node in read_verified(config.register_.model_name)]
     now = datetime.now(UTC).timestamp()
     champion = champion_of([e for e in entries if not int(moment) < _seconds(e.when) <= now])
     return champion.version if champion else None
@@ -111,5 +110,5 @@ def _seconds(when: str) -> float:
         return 0.0
 
 
-def _named(version: int | None) -> str:
+def _label(version: int | None) -> str:
     return f"v{version}" if version else "no version"

@@ -5,4 +5,4 @@ from tasks.runtime.base_settings import Settings
 
 class PromoteSettings(Settings):
     automatic: bool = True
-    """Promote a candidate that the gate passed. Otherwise it waits as `challenger` for `strop promote VERSION`."""
+    """Promote a candidate that passed the gate. Otherwise it waits as `challenger` for `strop promote VERSION`."""

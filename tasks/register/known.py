@@ -1,4 +1,4 @@
-"""What git knows of the versions of a model: the ledger's entries, the tags, and the receipts in their commits."""
+"""The versions of a model as git records them: ledger entries, tags, and the receipts in version commits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.vcs import git
 
 
 @dataclass(frozen=True)
-class Known:
+class VersionRecord:
     """A version as the registry should hold it."""
 
     number: int
@@ -28,22 +28,22 @@ class Known:
     receipt: dict[str, Any] | None
 
 
-def known_versions(model: str) -> dict[int, Known]:
-    """Every version that was judged, or has a commit, by number."""
+def versions_in_git(model: str) -> dict[int, VersionRecord]:
+    """Number → version, for every version with a verdict or a commit."""
     entries = {entry.version: entry for entry in read_ledger(model) if entry.kind == "judged"}
     anchors = _anchors(model)
-    found = {}
+    versions = {}
     for number in sorted({*entries, *_numbers_in_refs(model)}):
         commit = commit_of(model, number)
         receipt = receipt_at(commit) if commit else None
-        known = _known(number, entries.get(number), commit, receipt, anchors.get(number, {}))
-        if known:
-            found[number] = known
-    return found
+        version = _version_record(number, entries.get(number), commit, receipt, anchors.get(number, {}))
+        if version:
+            versions[number] = version
+    return versions
 
 
 def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
-    """The aliases that the ledger leads to: whatever is judged is `challenger` until it serves."""
+    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves."""
     champion = challenger = None
     for entry in entries:
         if entry.kind == "judged":
@@ -54,15 +54,15 @@ def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
     return {"champion": champion, "challenger": challenger}
 
 
-def _known(
+def _version_record(
     number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
-) -> Known | None:
+) -> VersionRecord | None:
     if receipt is not None:
         key, weights, dataset = receipt_digest(receipt), receipt["weights"], receipt["dataset"]
         passed = receipt["verdict"]["passed"]
     elif entry is not None:
         key, weights, dataset, passed = entry.receipt, entry.weights_digest, entry.dataset, entry.passed
-    else:  # a tag of that name that is none of ours
+    else:  # a tag with such a name that Strop did not create
         return None
     tags = {
         "strop.receipt": key,
@@ -72,25 +72,25 @@ def _known(
         **({"strop.commit": commit, **_files_tag(commit)} if commit else {}),
         **anchors,
     }
-    return Known(number, key, weights, tags, commit, receipt)
+    return VersionRecord(number, key, weights, tags, commit, receipt)
 
 
 def _files_tag(commit: str) -> dict[str, str]:
-    """The digest of the files of the logged model, where the version's commit records them."""
+    """The digest of the logged model's files, if the version commit records them."""
     content = git.read_at(commit, paths.REPORTS / "logged.json")
     return {"strop.files": content_digest(json.loads(content)["files"])} if content else {}
 
 
 def _anchors(model: str) -> dict[int, dict[str, str]]:
-    """Version → the tags that name the ledger's entries about it: the one that judged it, the newest that put it into service."""
+    """Version → the tags that name its ledger entries: the verdict, and the newest entry that put it into service."""
     if git.resolve(ledger_ref(model)) is None:
         return {}
     commits = git.run("rev-list", "--first-parent", "--reverse", ledger_ref(model)).split()
-    found: dict[int, dict[str, str]] = {}
+    tags: dict[int, dict[str, str]] = {}
     for commit, entry in zip(commits, read_ledger(model), strict=True):
         name = "strop.judged" if entry.kind == "judged" else "strop.ledger"
-        found.setdefault(entry.version, {})[name] = commit
-    return found
+        tags.setdefault(entry.version, {})[name] = commit
+    return tags
 
 
 def _numbers_in_refs(model: str) -> set[int]:

@@ -1,6 +1,6 @@
-"""Logs the trained model in the registry, and asserts that a reload gives equal logits.
+"""Logs the trained model in the registry, and checks that the reloaded model gives equal logits.
 
-It runs in a process of its own, so that the memory of a large model comes back: `log_apart(...)` starts
+It runs in its own process, so that the memory of a large model is released: `log_in_subprocess(...)` starts
 `python -m tasks.register.logged_model` with the request as JSON on standard input.
 """
 
@@ -24,24 +24,22 @@ if TYPE_CHECKING:
 PROBE = "The quick brown fox 敏捷的棕色狐狸 0123456789"
 
 
-def log_apart(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
-    """Logs the model in `folder` in a process of its own, and returns its address in the registry.
+def log_in_subprocess(run_id: str, folder: Path, digest: str, base: dict[str, Any] | None = None) -> str:
+    """Logs the model in `folder` in its own process and returns its address in the registry.
 
     Args:
-        base: the base that it was made from, as a receipt holds it; None for the one that is pinned now.
+        base: the base of the model, as in a receipt; None for the base that is pinned now.
     """
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
-        answer = Path(scratch) / "answer"
-        request = {"run_id": run_id, "folder": str(folder), "digest": digest, "answer": str(answer), "base": base}
-        # no GPU: one may be full, and both sides of the comparison must compute alike
+        output = Path(scratch) / "answer"
+        request = {"run_id": run_id, "folder": str(folder), "digest": digest, "answer": str(output), "base": base}
+        # no GPU: it may be full, and both forward passes must run on the same device
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-m", "tasks.register.logged_model"]
         result = subprocess.run(command, input=json.dumps(request), text=True, env=environment, check=False)
-        if result.returncode or not answer.exists():
-            raise RegistryError(
-                "the model could not be logged; the reason stands above", fix="Mend that, then run again"
-            )
-        return answer.read_text()
+        if result.returncode or not output.exists():
+            raise RegistryError("the model could not be logged; the reason is above", fix="Fix that, then run again")
+        return output.read_text()
 
 
 def log_model(
@@ -50,7 +48,7 @@ def log_model(
     """Logs the model in `folder`, reloads it, and compares.
 
     Raises:
-        RegistryError: the reloaded model answers differently, or its bytes are not those of `folder`; it is removed again.
+        RegistryError: the reloaded model has other logits, or its bytes differ from `folder`; the logged model is removed.
     """
     from tasks.base.convert import base_folder
     from tasks.base.heads import REWARD, labelled_base
@@ -61,22 +59,22 @@ def log_model(
     record = base_of(base) if base else read_base()
     is_adapter = (folder / "adapter_config.json").is_file()
     labels = labels_of(folder)
-    beneath = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
+    adapter_base = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
     registry = open_registry(config)
     tokenizer = load_tokenizer(folder, speaks=labels in (None, REWARD))
     model = load_trained(folder, record, _precision(folder, record))
     before = logits(model, tokenizer)
-    model_uri = registry.log_model(run_id, model, tokenizer, digest, beneath, speaks=labels is None)
-    del model  # two at once may not fit
-    reloaded, its_tokenizer = registry.load_model(model_uri, beneath)
+    model_uri = registry.log_model(run_id, model, tokenizer, digest, adapter_base, is_generative=labels is None)
+    del model  # two models may not fit into memory
+    reloaded, its_tokenizer = registry.load_model(model_uri, adapter_base)
     change = float((logits(reloaded, its_tokenizer) - before).abs().max())
     with tempfile.TemporaryDirectory(prefix="strop-register-") as scratch:
         stored = digest_of(registry.weight_files(model_uri, Path(scratch)))
     if change != 0 or stored != digest:
-        registry.forget_model(model_uri)
-        told = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
+        registry.delete_model(model_uri)
+        problem = f"its logits differ by {change:.3g}" if change else "its bytes differ from data/model"
         raise RegistryError(
-            f"the model that the registry gives back is not the one that was logged: {told}", where=registry.address
+            f"the model that the registry returns is not the one that was logged: {problem}", where=registry.address
         )
     registry.share_weights(model_uri, folder)
     for name in (TEMPLATES.name, LABELS):
@@ -86,7 +84,7 @@ def log_model(
 
 
 def digest_of(files: list[Path]) -> str:
-    """As `tasks.base.weights_digest.weights_digest`, of files that lie anywhere."""
+    """Like `tasks.base.weights_digest.weights_digest`, for files in any folders."""
     from tasks.runtime.files import content_digest, file_digest
 
     return content_digest([[file.name, file_digest(file)] for file in sorted(files, key=lambda f: f.name)])
@@ -100,14 +98,14 @@ def logits(model: Any, tokenizer: Any) -> Any:
 
 
 def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
-    """The type that the weights are stored in, so that they are logged byte for byte; an adapter's base in fp32 if it fits."""
+    """The stored type of the weights, so that they are logged byte for byte; for an adapter, fp32 if its base fits in memory."""
     import psutil
     from safetensors import safe_open
 
     if not (folder / "adapter_config.json").is_file():
         with safe_open(next(iter(sorted(folder.glob("*.safetensors")))), "pt") as file:
-            name = next(iter(file.keys()))
-            return "bf16" if file.get_slice(name).get_dtype() == "BF16" else "fp32"
+            key = next(iter(file.keys()))
+            return "bf16" if file.get_slice(key).get_dtype() == "BF16" else "fp32"
     from tasks.base.convert import base_folder
 
     stored_bytes = sum(file.stat().st_size for file in base_folder(record).glob("*.safetensors"))

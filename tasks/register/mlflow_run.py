@@ -1,6 +1,6 @@
-"""Completes the MLflow run of a candidate from files: parameters, curves, metrics, plots and the dataset that it learned from.
+"""Completes the MLflow run of a candidate from files: parameters, curves, metrics, plots and the training dataset.
 
-The run that mirrored the training live is taken where there is one; what it missed is added.
+The live run of the training is reused if there is one; missing values are added.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ RECEIPT_TAG = "strop.receipt"
 
 
 def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Path = Path()) -> str:
-    """The id of the run that belongs to the receipt, with everything that it should hold.
+    """The id of the receipt's run, with its complete content.
 
     Args:
-        root: the folder whose data/model and data/reports are the candidate's; a project, or part of one.
+        root: the folder with the candidate's data/model and data/reports.
     """
     run_id = registry.find_run(RECEIPT_TAG, key) or _live_run(registry, receipt["weights"])
     if run_id is None:
@@ -38,19 +38,21 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
         registry.log_files(run_id, root / paths.SEARCH_PLOTS, "search")
     numbers = numbers_of(receipt["metrics"])
     if drift := _drift(receipt["dataset"], root):
-        numbers |= {f"drift/{each['family']}/{each['what']}/psi".replace(" ", "_"): each["psi"] for each in drift}
-        for place in (paths.DRIFT, paths.DRIFT_PLOT):
-            registry.log_files(run_id, root / place)
+        numbers |= {
+            f"drift/{measure['family']}/{measure['what']}/psi".replace(" ", "_"): measure["psi"] for measure in drift
+        }
+        for path in (paths.DRIFT, paths.DRIFT_PLOT):
+            registry.log_files(run_id, root / path)
     registry.log_points(run_id, [Point(name, value, 0) for name, value in numbers.items()])
     registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
-    for place, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
-        registry.log_files(run_id, root / place, folder)
+    for path, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
+        registry.log_files(run_id, root / path, folder)
     registry.end_run(run_id)
     return run_id
 
 
 def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:
-    """How far this dataset has moved from the champion's, if that was measured."""
+    """The drift of this dataset from the champion's, if it was measured."""
     try:
         facts = read_json(root / paths.DRIFT)
         return list(facts["measured"]["drift"]) if facts["dataset"] == dataset else []
@@ -59,6 +61,6 @@ def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:
 
 
 def _live_run(registry: Registry, weights: str) -> str | None:
-    """The run that mirrored the training of these weights, unless it belongs to an earlier verdict on them."""
+    """The live run of the training of these weights, unless it belongs to an earlier verdict."""
     run_id = registry.find_run(WEIGHTS_TAG, weights)
     return run_id if run_id and RECEIPT_TAG not in registry.run_tags(run_id) else None

@@ -1,4 +1,4 @@
-"""Is something left to do with the verdict on disk? Asked before anything heavy is imported: git and JSON only."""
+"""Whether the verdict on disk needs further work. Runs before any heavy import: git and JSON only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pending(config: PipelineConfig | None = None) -> bool:
-    """Whether the candidate is not registered yet, or passed and is not promoted yet, or the alias does not follow yet."""
+    """Whether the candidate must still be registered or promoted, or the alias must still be set."""
     if config is None:
         from tasks.config import load_config
 
@@ -49,7 +49,7 @@ def _entry_of(entries: list[Entry], verdict: dict[str, Any]) -> Entry | None:
 
 
 def _may_still_be_promoted(entry: Entry, entries: list[Entry], verdict: dict[str, Any]) -> bool:
-    """Not after it served once, nor once another champion serves than the one that it was judged against."""
+    """Not if it was promoted before, nor if another champion serves than the one it was judged against."""
     champion = champion_of(entries)
     was_promoted = any(e.kind == "promoted" and e.version == entry.version for e in entries)
     serving = champion.version if champion else None

@@ -1,9 +1,9 @@
-"""Makes the registry again from tags, receipts, the ledger and DVC: the same version numbers, tags, aliases, runs and models.
+"""Rebuilds the registry from tags, receipts, the ledger and DVC: the same version numbers, tags, aliases, runs and models.
 
-    rebuilt = rebuild(config)
+    result = rebuild(config)
 
-Each step looks first whether it is done: killed and run again, it goes on; with nothing missing, it changes nothing.
-What is in the registry is never removed: a damaged file, or versions of another history, are put aside under another name.
+Each step is idempotent: a rebuild that was killed can be repeated; with nothing missing, it changes nothing.
+Nothing in the registry is removed: a damaged file, or versions of another history, are renamed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tasks.errors import RegistryError
 from tasks.model_store.ledger import note_mirrored, now, read_ledger
 from tasks.model_store.logged_files import RESTORED_TAG
 from tasks.register import logged_model
-from tasks.register.known import Known, aliases_of, known_versions
-from tasks.register.logged_files import model_to_use_again
+from tasks.register.known import VersionRecord, aliases_of, versions_in_git
+from tasks.register.logged_files import reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import receipt_digest
-from tasks.register.restore import Restored, restore
+from tasks.register.restore import RestoredVersion, restore
 from tasks.runtime.files import read_json
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
-from tasks.tracking.sqlite_setup import put_damaged_file_aside
+from tasks.tracking.sqlite_setup import set_damaged_file_aside
 from tasks.vcs import git
 
 if TYPE_CHECKING:
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Rebuilt:
+class RebuildResult:
     made: list[int] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
-    """Versions that the registry held already."""
+    """Versions that existed already."""
     missing: dict[int, list[str]] = field(default_factory=dict)
-    """What could not be restored, by version."""
+    """Version → the parts that could not be restored."""
     aside: str | None = None
-    """What was in the way is kept under this name."""
+    """The new name of the damaged file, or of the other model."""
 
 
-def rebuild(config: PipelineConfig, replace: bool = False) -> Rebuilt:
-    """Makes whatever the registry lacks.
+def rebuild(config: PipelineConfig, replace: bool = False) -> RebuildResult:
+    """Creates everything that the registry lacks.
 
     Args:
-        replace: puts versions that are not those of the receipts aside, under another name, and makes all again.
+        replace: renames a model whose versions differ from the receipts, and rebuilds all versions.
 
     Raises:
-        RegistryError: git knows no version, or the registry holds others than git knows; nothing was changed then.
+        RegistryError: git has no version, or the registry has other versions than git; nothing was changed then.
     """
     from filelock import FileLock
 
@@ -60,120 +60,122 @@ def rebuild(config: PipelineConfig, replace: bool = False) -> Rebuilt:
     paths.LOCKS.mkdir(parents=True, exist_ok=True)
     with FileLock(paths.LOCKS / "register.lock"):
         model = config.register_.model_name
-        known = known_versions(model)
-        if not known:
+        versions = versions_in_git(model)
+        if not versions:
             fix = "Fetch them: git fetch origin --tags 'refs/strop/*:refs/strop/*'"
             raise RegistryError(f"git has neither a ledger nor tags of {model}", where=str(Path.cwd()), fix=fix)
-        rebuilt = Rebuilt(aside=put_damaged_file_aside(tracking_uri(config)))
+        result = RebuildResult(aside=set_damaged_file_aside(tracking_uri(config)))
         registry = open_registry(config)
-        if difference := _difference(registry.versions(), known):
+        if difference := _difference(registry.versions(), versions):
             if not replace:
                 fix = (
-                    "Name another registry in register.tracking_uri; or put what is there aside, under another name, and "
-                    "make all versions again: strop registry rebuild --replace"
+                    "Name another registry in register.tracking_uri; or rename the present versions and "
+                    "rebuild all: strop registry rebuild --replace"
                 )
                 raise RegistryError(f"is not the registry of {model}: {difference}", where=registry.address, fix=fix)
-            rebuilt.aside = f"{model}.before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-            registry.put_aside(rebuilt.aside)
+            result.aside = f"{model}.before-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+            registry.put_aside(result.aside)
             registry = open_registry(config)
-        for version in known.values():
-            _obtain(registry, version, known, rebuilt)
+        for version in versions.values():
+            _obtain(registry, version, versions, result)
         _set_aliases(registry)
-        return rebuilt
+        return result
 
 
-def _difference(versions: list[Version], known: dict[int, Known]) -> str | None:
-    """The first way in which the registry's versions are not those that git knows; what is merely missing at the end is none."""
-    there = [version for version in versions if not _is_left_over(version, known)]
-    for version in there:
-        receipt, expected = version.tags.get("strop.receipt", "none"), known.get(version.version)
-        if expected is None and receipt == _unfinished():
-            continue  # a registration that was cut short; the next run ends it
+def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> str | None:
+    """The first difference between the registry's versions and git's; versions that are missing at the end are none."""
+    present = [version for version in registered if not _is_leftover(version, in_git)]
+    for version in present:
+        receipt, expected = version.tags.get("strop.receipt", "none"), in_git.get(version.version)
+        if expected is None and receipt == _unregistered_receipt():
+            continue  # an interrupted registration; the next run completes it
         if expected is None:
-            return f"it holds v{version.version}, of which git knows nothing"
+            return f"it has v{version.version}, which git does not have"
         if receipt != expected.key:
-            return f"its v{version.version} has the receipt {receipt[:12]}, git says {expected.key[:12]}"
-    numbers = {version.version for version in there}
-    for number in known:
-        if number not in numbers and number < max(numbers, default=0):
-            return f"v{number} was deleted from it, and MLflow gives no number twice"
+            return f"its v{version.version} has the receipt {receipt[:12]}, git has {expected.key[:12]}"
+    present_numbers = {version.version for version in present}
+    for number in in_git:
+        if number not in present_numbers and number < max(present_numbers, default=0):
+            return f"v{number} was deleted from it, and MLflow never reuses a number"
     return None
 
 
-def _is_left_over(version: Version, known: dict[int, Known]) -> bool:
-    """Whether a rebuild that was killed left it: the attempt at a later version, where MLflow's count was still lower."""
-    later = [each.number for each in known.values() if each.key == version.tags.get("strop.receipt")]
-    return version.version not in known and any(number > version.version for number in later)
+def _is_leftover(version: Version, in_git: dict[int, VersionRecord]) -> bool:
+    """Whether a killed rebuild left this version: it tried a later version while MLflow's next number was still lower."""
+    later = [other.number for other in in_git.values() if other.key == version.tags.get("strop.receipt")]
+    return version.version not in in_git and any(number > version.version for number in later)
 
 
-def _unfinished() -> str | None:
+def _unregistered_receipt() -> str | None:
     try:
         return receipt_digest(read_json(paths.RECEIPT))
     except (FileNotFoundError, ValueError):
         return None
 
 
-def _obtain(registry: Registry, version: Known, known: dict[int, Known], rebuilt: Rebuilt) -> None:
-    """One version, as git knows it."""
-    there = registry.versions()
-    for left_over in there:
-        if _is_left_over(left_over, known):
-            registry.delete_version(left_over.version)
-    found = next((each for each in there if each.version == version.number), None)
-    if found is not None:
-        _complete(registry, version, found, rebuilt)
+def _obtain(
+    registry: Registry, version: VersionRecord, in_git: dict[int, VersionRecord], result: RebuildResult
+) -> None:
+    """Creates or completes one version."""
+    registered = registry.versions()
+    for leftover in registered:
+        if _is_leftover(leftover, in_git):
+            registry.delete_version(leftover.version)
+    existing = next((candidate for candidate in registered if candidate.version == version.number), None)
+    if existing is not None:
+        _complete(registry, version, existing, result)
         return
     with TemporaryDirectory(prefix="strop-rebuild-") as folder:
         restored = restore(version, Path(folder))
         run_id = _obtain_run(registry, version, restored)
         source = _obtain_model(registry, version, restored, run_id)
         _create_at(registry, version, source, run_id)
-    _tell(registry.model, version.number, restored, rebuilt)
+    _report(registry.model, version.number, restored, result)
 
 
-def _complete(registry: Registry, version: Known, found: Version, rebuilt: Rebuilt) -> None:
-    """A version that is there: its tags as git knows them, and the files of its model and of its run if these are gone."""
-    changed = {key: value for key, value in version.tags.items() if found.tags.get(key) != value}
+def _complete(registry: Registry, version: VersionRecord, existing: Version, result: RebuildResult) -> None:
+    """Completes an existing version: its tags, and the lost files of its model and run."""
+    changed = {key: value for key, value in version.tags.items() if existing.tags.get(key) != value}
     registry.set_version_tags(version.number, changed)
-    lacks_model = not registry.has_weights(found.source)
-    lacks_files = version.receipt is not None and not registry.has_file(found.run_id, paths.RECEIPT.name)
+    lacks_model = not registry.has_weights(existing.source)
+    lacks_files = version.receipt is not None and not registry.has_file(existing.run_id, paths.RECEIPT.name)
     if not lacks_model and not lacks_files:
-        rebuilt.kept.append(version.number)
+        result.kept.append(version.number)
         return
     with TemporaryDirectory(prefix="strop-rebuild-") as folder:
         restored = restore(version, Path(folder))
         _obtain_run(registry, version, restored)
         if lacks_model and (restored.model is None or version.receipt is None):
-            rebuilt.kept.append(version.number)
-            rebuilt.missing[version.number] = restored.missing
+            result.kept.append(version.number)
+            result.missing[version.number] = restored.missing
             return
         if lacks_model:
-            _restore_files(registry, version, found, restored)
-    _tell(registry.model, version.number, restored, rebuilt)
+            _restore_files(registry, version, existing, restored)
+    _report(registry.model, version.number, restored, result)
 
 
-def _restore_files(registry: Registry, version: Known, found: Version, restored: Restored) -> None:
-    """Logs the model once more, and puts its files into the place of those that are gone: a version keeps its source."""
+def _restore_files(registry: Registry, version: VersionRecord, existing: Version, restored: RestoredVersion) -> None:
+    """Logs the model again and copies its files to the lost ones: a version keeps its source."""
     assert restored.model is not None
     assert version.receipt is not None
-    made = logged_model.log_apart(found.run_id, restored.model, version.weights, version.receipt["base"])
-    registry.copy_files(made, found.source)
-    registry.share_weights(found.source, restored.model)
-    for each in registry.versions():
-        if each.source == found.source:  # versions of equal weights share a model
-            registry.set_version_tags(each.version, {RESTORED_TAG: now()})
-    registry.forget_model(made)
+    source = logged_model.log_in_subprocess(existing.run_id, restored.model, version.weights, version.receipt["base"])
+    registry.copy_files(source, existing.source)
+    registry.share_weights(existing.source, restored.model)
+    for other in registry.versions():
+        if other.source == existing.source:  # versions of equal weights share a model
+            registry.set_version_tags(other.version, {RESTORED_TAG: now()})
+    registry.delete_model(source)
 
 
-def _tell(model: str, number: int, restored: Restored, rebuilt: Rebuilt) -> None:
-    rebuilt.made.append(number)
-    print(f"registry: {model} v{number} made again", flush=True)
+def _report(model: str, number: int, restored: RestoredVersion, result: RebuildResult) -> None:
+    result.made.append(number)
+    print(f"registry: {model} v{number} rebuilt", flush=True)
     if restored.missing:
-        rebuilt.missing[number] = restored.missing
+        result.missing[number] = restored.missing
         print(f"registry: not restored for v{number}: {'; '.join(restored.missing)}", flush=True)
 
 
-def _obtain_run(registry: Registry, version: Known, restored: Restored) -> str:
+def _obtain_run(registry: Registry, version: VersionRecord, restored: RestoredVersion) -> str:
     if version.receipt is not None:
         return complete_run(registry, version.receipt, version.key, restored.root)
     names = ("strop.receipt", "strop.weights", "strop.dataset")
@@ -183,28 +185,28 @@ def _obtain_run(registry: Registry, version: Known, restored: Restored) -> str:
     return run_id
 
 
-def _obtain_model(registry: Registry, version: Known, restored: Restored, run_id: str) -> str:
-    """The address of the model with these files: versions of equal ones share it."""
-    source = model_to_use_again(registry, version.weights, restored.model)
+def _obtain_model(registry: Registry, version: VersionRecord, restored: RestoredVersion, run_id: str) -> str:
+    """The address of the model with these files: versions with equal files share it."""
+    source = reusable_model(registry, version.weights, restored.model)
     if source is not None:
         return source
     if restored.model is None:
         return registry.log_empty_model(run_id, version.weights)
     assert version.receipt is not None
-    return logged_model.log_apart(run_id, restored.model, version.weights, version.receipt["base"])
+    return logged_model.log_in_subprocess(run_id, restored.model, version.weights, version.receipt["base"])
 
 
-def _create_at(registry: Registry, version: Known, source: str, run_id: str) -> None:
-    """Makes the version with its number. MLflow counts: numbers that no version has any more are used up and given back."""
-    made = 0
-    while made < version.number:
-        made = registry.create_version(source, run_id, version.tags)
-        if made != version.number:
-            registry.delete_version(made)
-    if made > version.number:
-        fix = "Make all versions again, with what is there kept under another name: strop registry rebuild --replace"
+def _create_at(registry: Registry, version: VersionRecord, source: str, run_id: str) -> None:
+    """Creates the version with its number. MLflow counts up: versions are created and deleted until the number is reached."""
+    number = 0
+    while number < version.number:
+        number = registry.create_version(source, run_id, version.tags)
+        if number != version.number:
+            registry.delete_version(number)
+    if number > version.number:
+        fix = "Rename the present versions and rebuild all: strop registry rebuild --replace"
         raise RegistryError(
-            f"gives the number {made}, where v{version.number} of {registry.model} is missing: versions were deleted from it",
+            f"gives the number {number}, where v{version.number} of {registry.model} is missing: versions were deleted from it",
             where=registry.address,
             fix=fix,
         )

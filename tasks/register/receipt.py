@@ -1,7 +1,7 @@
-"""The receipt: everything that was known when a version was made. Its digest names it.
+"""The receipt: the complete record of how a version was made. Its digest is its name.
 
-What identifies a candidate (weights, dataset, base, round, verdict) decides whether it was registered already; what only
-surrounds it (commit, machine) is written down once, and stays as it was first written.
+The fields in IDENTITY decide whether a candidate was registered already. The others (commit, machine) are recorded once and
+kept as they are.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ IDENTITY = ("weights", "dataset", "base", "round", "start", "verdict")
 
 
 def receipt_digest(receipt: dict[str, Any]) -> str:
-    """The receipt's name: sha256 (64 hex characters) of its content."""
+    """The receipt's name: sha256 of its content, 64 hex characters."""
     return content_digest(receipt)
 
 
 def obtain_receipt(config: PipelineConfig) -> dict[str, Any]:
-    """The receipt of the candidate on this disk: the one that it was registered with, or a new one, written to data/reports.
+    """The receipt of the candidate on this disk: the registered one, or a new one, written to data/reports.
 
     Raises:
-        DataError: something that the receipt needs is not there.
+        DataError: a file that the receipt needs is missing.
     """
     identity = _identity()
-    receipt = _known_receipt(config.register_.model_name, identity)
+    receipt = _earlier_receipt(config.register_.model_name, identity)
     if receipt is None:
-        # keys in the order that they are read back in: MLflow's copy of a nested setting is then the same whenever it is made
+        # keys in the order in which they are read again: MLflow's copy of a nested setting is then always the same
         circumstances = {**redact_values(_circumstances(config)), "params": _params(config)}
         receipt = json.loads(canonical_json({**identity, **circumstances}))
     if not paths.RECEIPT.exists() or _read(paths.RECEIPT) != receipt:
@@ -72,14 +72,12 @@ def _identity() -> dict[str, Any]:
         "start": asdict(read_start()),
         "verdict": _read(paths.VERDICT),
     }
-    read_back: dict[str, Any] = json.loads(
-        canonical_json(identity)
-    )  # as a receipt on disk is: it has lists, not tuples
+    read_back: dict[str, Any] = json.loads(canonical_json(identity))  # like a receipt on disk: lists, not tuples
     return read_back
 
 
-def _known_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The receipt that an earlier (perhaps interrupted) registration of the same candidate wrote."""
+def _earlier_receipt(model: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The receipt of an earlier, perhaps interrupted, registration of the same candidate."""
     candidates = []
     if paths.RECEIPT.exists():
         candidates.append(read_json(paths.RECEIPT))
@@ -114,12 +112,12 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
 
 
 def _params(config: PipelineConfig) -> dict[str, Any]:
-    """As they are, because the audit compares them: a secret that is written out there was refused when they were read."""
+    """The unchanged settings, because the audit compares them: secrets in params.yaml are refused when it is read."""
     return config.model_dump(mode="json", by_alias=True)
 
 
 def _environment() -> dict[str, Any]:
-    """Python and every installed package by version: the lock of what really ran."""
+    """Python and the version of every installed package."""
     packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions() if d.metadata["Name"]}
     lock = file_digest(paths.CONSTRAINTS) if paths.CONSTRAINTS.exists() else None
     return {"python": platform.python_version(), "constraints": lock, "packages": dict(sorted(packages.items()))}
@@ -146,7 +144,7 @@ def _processor() -> str:
 
 
 def _gpus() -> list[str]:
-    """By name and memory; asked of the driver, because importing torch for it takes seconds."""
+    """Name and memory of each GPU, from nvidia-smi: importing torch takes seconds."""
     command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -162,5 +160,5 @@ def _read(path: Path) -> Any:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro") from error
     except ValueError as error:
         raise DataError(
-            f"damaged ({damage_reason(error)})", where=str(path), fix="Make it anew: remove it, then dvc repro"
+            f"damaged ({damage_reason(error)})", where=str(path), fix="Make it again: remove it, then dvc repro"
         ) from error

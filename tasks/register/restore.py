@@ -1,4 +1,4 @@
-"""The files of an earlier version in a folder of their own, laid out as a project: what its run and its model are made from."""
+"""The files of an earlier version, in a folder laid out as a project: the sources of its run and model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.base.pin import base_of, verify_base
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import BaseModelError, DataError, VersioningError
 from tasks.model_store.versions import keep_weights
-from tasks.register.known import Known
+from tasks.register.known import VersionRecord
 from tasks.runtime.files import link_or_copy, read_json, write_json
 from tasks.vcs import dvc_outputs, git
 
@@ -20,17 +20,17 @@ DRIFT = "its drift from the champion of that time"
 
 
 @dataclass
-class Restored:
+class RestoredVersion:
     root: Path
     model: Path | None = None
-    """The trained model, kept in .strop/models; None where it cannot be logged again."""
+    """The trained model in .strop/models; None where it cannot be logged again."""
     missing: list[str] = field(default_factory=list)
-    """What could not be restored, and why."""
+    """The parts that could not be restored, with the reasons."""
 
 
-def restore(version: Known, root: Path) -> Restored:
-    """Fetches what the version's commit names, from DVC's cache or remote, into `root`. What is nowhere is named."""
-    restored = Restored(root)
+def restore(version: VersionRecord, root: Path) -> RestoredVersion:
+    """Fetches the outputs of a version commit from DVC's cache or remote into `root`, and lists the missing ones."""
+    restored = RestoredVersion(root)
     if version.commit is None or version.receipt is None:
         what = "its parameters, metrics, curves, files and model: its commit is not in git"
         restored.missing.append(f"{what} (a refused candidate's may be removed by retention)")
@@ -42,7 +42,7 @@ def restore(version: Known, root: Path) -> Restored:
     (root / paths.RECEIPT).write_bytes(content)
     for path, recorded in ((paths.VERDICT, receipt["verdict"]), (paths.METRICS, receipt["metrics"])):
         if _fetch(commit, path, root):
-            write_json(root / path, recorded)  # the receipt holds it, too
+            write_json(root / path, recorded)  # it is part of the receipt, too
     if why := _fetch(commit, paths.PLOTS, root):
         restored.missing.append(f"its plots ({why})")
     _restore_drift(receipt, restored)
@@ -51,20 +51,20 @@ def restore(version: Known, root: Path) -> Restored:
 
 
 def _fetch(commit: str, path: Path, root: Path) -> str | None:
-    """Puts an output below `root`; why it cannot be, otherwise."""
-    return _why_not(lambda: dvc_outputs.fetch_from(commit, path, root / path))
+    """Fetches an output below `root`; returns the reason where that is impossible."""
+    return _failure_of(lambda: dvc_outputs.fetch_from(commit, path, root / path))
 
 
-def _why_not(work: Callable[[], Any]) -> str | None:
+def _failure_of(action: Callable[[], Any]) -> str | None:
     try:
-        work()
+        action()
     except (VersioningError, BaseModelError, DataError) as error:
         return error.what
     return None
 
 
-def _restore_drift(receipt: dict[str, Any], restored: Restored) -> None:
-    """How far the dataset had moved is kept for the newest one only, outside of the stages."""
+def _restore_drift(receipt: dict[str, Any], restored: RestoredVersion) -> None:
+    """Copies the drift report, which exists for the newest dataset only: no stage writes it."""
     try:
         is_of_this_dataset = read_json(paths.DRIFT)["dataset"] == receipt["dataset"]
     except (FileNotFoundError, ValueError, KeyError):
@@ -73,21 +73,21 @@ def _restore_drift(receipt: dict[str, Any], restored: Restored) -> None:
         if is_of_this_dataset and path.is_file():
             link_or_copy(path, restored.root / path)
     if receipt["round"].get("champion") and not is_of_this_dataset:
-        restored.missing.append(f"{DRIFT}, if it was measured (it is kept for the newest dataset only)")
+        restored.missing.append(f"{DRIFT}, if it was measured (only the newest dataset has it)")
 
 
-def _restore_model(version: Known, commit: str, receipt: dict[str, Any], restored: Restored) -> None:
+def _restore_model(version: VersionRecord, commit: str, receipt: dict[str, Any], restored: RestoredVersion) -> None:
     folder = restored.root / paths.MODEL
     if why := _fetch(commit, paths.MODEL, restored.root):
         restored.missing.append(f"its model and curves ({why})")
         return
-    if (found := weights_digest(folder)) != version.weights:
-        restored.missing.append(f"its model (in DVC it is {found[:12]}, the receipt says {version.weights[:12]})")
+    if (digest := weights_digest(folder)) != version.weights:
+        restored.missing.append(f"its model (in DVC it is {digest[:12]}, in the receipt {version.weights[:12]})")
         return
-    if why := _why_not(lambda: verify_base(base_of(receipt["base"]))):
-        restored.missing.append(f"its model (the base it was made from: {why})")
+    if why := _failure_of(lambda: verify_base(base_of(receipt["base"]))):
+        restored.missing.append(f"its model (its base: {why})")
         return
-    kept = paths.MODELS / keep_weights(folder)
+    model = paths.MODELS / keep_weights(folder)
     if not (folder / "curves.jsonl").is_file():
-        restored.missing.append("its curves (data/model held none then)")
-    restored.model = kept
+        restored.missing.append("its curves (data/model had none then)")
+    restored.model = model

@@ -13,20 +13,22 @@ _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "file")
 
 class RegisterSettings(Settings):
     model_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "strop-model"
-    """Name of the registered model, of letters, digits, - and _; its versions are tagged `<model_name>@v<N>` in git."""
+    """Name of the registered model: letters, digits, - and _. Its versions are tagged `<model_name>@v<N>` in git."""
     tracking_uri: str = "sqlite:///mlflow/mlflow.db"
-    """MLflow tracking and registry address. MLFLOW_TRACKING_URI in the environment goes before it. A
-    password in it is the name of an environment variable: `https://me:${PASSWORD}@host`; or MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD are in the environment."""
+    """MLflow tracking and registry address. The environment variable MLFLOW_TRACKING_URI overrides it. Write a password as the
+    name of an environment variable, `https://me:${PASSWORD}@host`, or set MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD in the environment."""
     push: bool = True
-    """Push the data to the DVC remote, where one is set. Without one the receipt says `local only`."""
+    """Push the data to the default DVC remote. Without a remote the receipt records `local only`."""
 
     @field_validator("model_name")
     @classmethod
     def is_a_name_for_mlflow_and_git(cls, name: str) -> str:
         if _NAME.fullmatch(name) is None:
-            why = ", since MLflow takes no dot in the name of a model" if "." in name else ""
-            raise ValueError(f"`{name}` should be of letters, digits, - and _, and begin with a letter or a digit{why}")
+            why = "; MLflow allows no dot in a model's name" if "." in name else ""
+            raise ValueError(
+                f"`{name}` should consist of letters, digits, - and _, and begin with a letter or a digit{why}"
+            )
         return name
 
     @field_validator("tracking_uri")
@@ -34,5 +36,5 @@ class RegisterSettings(Settings):
     def is_an_address_of_mlflow(cls, uri: str) -> str:
         scheme = uri.partition("://")[0].partition("+")[0] if "://" in uri else ""
         if not uri or uri.isspace() or (scheme and "${" not in scheme and scheme not in _SCHEMES):
-            raise ValueError(f"`{uri}` is no address that MLflow knows; it begins with {', '.join(_SCHEMES)}")
+            raise ValueError(f"`{uri}` is not an MLflow address; those begin with {', '.join(_SCHEMES)}")
         return uri

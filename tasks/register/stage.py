@@ -1,9 +1,9 @@
-"""Registers the candidate: receipt → version → commit beside → tag → push → an entry `judged` in the ledger.
+"""Registers the candidate: receipt → version → snapshot commit → tag → push → an entry `judged` in the ledger.
 
-    registered = run(config)
+    registration = run(config)
 
-The receipt's digest is the key: killed after any step and run again, there is one version. The entry in the ledger comes
-last, and says that everything before it is done.
+The receipt's digest is the key: after a kill at any step, a second run completes the same version. The ledger entry is
+written last; it means that all steps before it are done.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import DataError, GitError, RegistryError
-from tasks.model_store.ledger import Entry, append_entry, champion_of, head_of, judged, now, read_ledger, who
-from tasks.model_store.ledger_chain import note_head
+from tasks.model_store.ledger import (
+    Entry,
+    append_entry,
+    champion_of,
+    current_user,
+    head_of,
+    judgement_of,
+    now,
+    read_ledger,
+)
+from tasks.model_store.ledger_chain import save_head
 from tasks.model_store.ledger_claims import version_message
 from tasks.model_store.logged_files import LOGGED, record_of
 from tasks.model_store.versions import commit_of, keep_weights, receipt_at, refused_ref, tag_name
 from tasks.register import logged_model
-from tasks.register.logged_files import files_tag, model_to_use_again
+from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.runtime.files import content_digest, write_json
@@ -35,22 +44,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Registered:
+class Registration:
     version: int
     passed: bool
     receipt: str
     """The receipt's digest."""
     is_new: bool
-    """False: it was registered before."""
+    """False: it was registered earlier."""
 
 
-def run(config: PipelineConfig) -> Registered:
-    """Registers what is in data/model with the verdict on it.
+def run(config: PipelineConfig) -> Registration:
+    """Registers the model in data/model with its verdict.
 
     Raises:
         DataError: the verdict is about another model, or there is none.
-        RegistryError: the registry cannot be reached, or is not the one that the ledger knows.
-        VersioningError: the data could not be pushed. Run again: everything else is done.
+        RegistryError: the registry cannot be reached, or does not match the ledger.
+        VersioningError: the data could not be pushed. Everything else is done; run again.
     """
     from filelock import FileLock
 
@@ -61,66 +70,66 @@ def run(config: PipelineConfig) -> Registered:
         return _register(config)
 
 
-def _register(config: PipelineConfig) -> Registered:
+def _register(config: PipelineConfig) -> Registration:
     name = config.register_.model_name
     entries = read_ledger(name)
     receipt = obtain_receipt(config)
     verdict, weights, key = receipt["verdict"], receipt["weights"], receipt_digest(receipt)
     if verdict["candidate_digest"] != weights:
-        what = "a file of data/model is not as it was when the model was judged: damaged, or edited"
+        what = "a file of data/model has changed since the verdict: damaged, or edited"
         raise DataError(
-            what, where=str(paths.MODEL), fix="Remove the folder, and it is made again: rm -r data/model; strop run"
+            what, where=str(paths.MODEL), fix="Remove the folder, and it is trained again: rm -r data/model; strop run"
         )
     champion = champion_of(entries)
-    if champion is not None and champion.weights_digest == weights:  # judged against itself: it means nothing
-        entry = judged(entries, champion.version)
-        return Registered(champion.version, entry.passed if entry else True, champion.receipt, is_new=False)
-    if known := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
-        return Registered(known.version, known.passed, key, is_new=False)
+    if champion is not None and champion.weights_digest == weights:  # the verdict compares the champion with itself
+        judgement = judgement_of(entries, champion.version)
+        return Registration(champion.version, judgement.passed if judgement else True, champion.receipt, is_new=False)
+    if entry := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
+        return Registration(entry.version, entry.passed, key, is_new=False)
 
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
     _require_same_registry(registry, entries)
     if not entries:
-        note_head(name, None)  # killed before the first entry, this clone knows that it began the ledger
+        save_head(name, None)  # after a kill before the first entry, this clone still knows that it began the ledger
     number = _obtain_version(registry, entries, receipt, key, kept)
     commit = _obtain_commit(registry, number, receipt, key)
     registry.set_version_tags(number, {"strop.commit": commit, **files_tag(commit)})
     registry.set_alias("challenger", number)
     pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
-    made = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
-    registry.set_version_tags(number, {JUDGED_TAG: made})
-    _tell(name, number, receipt, pushed)
-    return Registered(number, verdict["passed"], key, is_new=True)
+    ledger_commit = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
+    registry.set_version_tags(number, {JUDGED_TAG: ledger_commit})
+    _report(name, number, receipt, pushed)
+    return Registration(number, verdict["passed"], key, is_new=True)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
-    """A ledger that was not fetched, or a registry that was swapped, would number two models alike."""
+    """With a ledger that was not fetched, or another registry, two models would get the same number."""
     model = registry.model
     alias = registry.alias("champion")
     if alias is not None and champion_of(entries) is None:
         fix = "Fetch it: git fetch origin 'refs/strop/*:refs/strop/*'; if the alias was set by hand, remove it"
-        raise RegistryError(f"the registry says that v{alias} of {model} serves, but the ledger here does not", fix=fix)
+        raise RegistryError(f"the registry has v{alias} of {model} as champion, but the ledger here has none", fix=fix)
     newest = max((v.version for v in registry.versions()), default=0)
-    recorded = max((e.version for e in entries), default=0)
-    if recorded > newest:
+    last_judged = max((e.version for e in entries), default=0)
+    if last_judged > newest:
         raise RegistryError(
-            f"has versions of {model} up to {newest}, but the ledger knows {recorded}: it is not the registry of before",
+            f"has versions of {model} up to {newest}, but the ledger up to {last_judged}: it is another registry",
             where=registry.address,
-            fix="Name the old one in register.tracking_uri; if it is lost, make it again: strop registry rebuild",
+            fix="Name the former one in register.tracking_uri; if it is lost, rebuild it: strop registry rebuild",
         )
 
 
 def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str, Any], key: str, kept: Path) -> int:
-    """The number of the version with this receipt; made if there is none."""
-    found = registry.find_version("strop.receipt", key)
-    if found is not None:
-        return found.version
+    """The number of the version with this receipt; created if it is missing."""
+    version = registry.find_version("strop.receipt", key)
+    if version is not None:
+        return version.version
     run_id = complete_run(registry, receipt, key)
     weights = receipt["weights"]
-    source = model_to_use_again(registry, weights, kept)
+    source = reusable_model(registry, weights, kept)
     if source is None:
-        source = logged_model.log_apart(run_id, kept, weights)
+        source = logged_model.log_in_subprocess(run_id, kept, weights)
     tags = {
         "strop.receipt": key,
         "strop.weights": weights,
@@ -131,26 +140,28 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
 
 
 def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:
-    """The commit beside that holds the version, under its tag (or, refused, its ref)."""
+    """The snapshot commit of the version, at its tag (or, if refused, its ref)."""
     model, passed = registry.model, receipt["verdict"]["passed"]
     commit = commit_of(model, number)
     if commit is not None:
-        found = receipt_at(commit)
-        if found is None or receipt_digest(found) != key:
+        existing = receipt_at(commit)
+        if existing is None or receipt_digest(existing) != key:
             fix = "Rename or remove that tag, then run again"
-            raise GitError(f"stands for something else than version {number}", where=tag_name(model, number), fix=fix)
+            raise GitError(
+                f"points at another commit than that of version {number}", where=tag_name(model, number), fix=fix
+            )
         return commit
     source = registry.version(number).source
     with TemporaryDirectory(prefix="strop-register-") as scratch:
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
     subject = f"{model} v{number}: {'passed' if passed else 'refused'}"
-    beside = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
+    snapshot = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
     if passed:
-        git.create_tag(tag_name(model, number), beside.commit)
+        git.create_tag(tag_name(model, number), snapshot.commit)
     else:
-        git.make_ref(refused_ref(model, number), beside.commit)
-    return beside.commit
+        git.make_ref(refused_ref(model, number), snapshot.commit)
+    return snapshot.commit
 
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
@@ -166,14 +177,14 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
         passed=verdict["passed"],
         test_epoch=verdict["test_epoch"],
         test_rows=verdict["test_rows"],
-        who=who(),
+        who=current_user(),
         when=now(),
         why="passed every check" if verdict["passed"] else f"failed {', '.join(failed) or 'the gate'}",
         commit=commit,
     )
 
 
-def _tell(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
+def _report(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
     state = "passed the gate" if receipt["verdict"]["passed"] else "refused by the gate"
     print(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}", flush=True)
     if left_out := receipt["left_out"]:

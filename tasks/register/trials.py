@@ -1,4 +1,4 @@
-"""The trials of a search as runs beneath the candidate's: what each tried, its validation losses, and how it ended."""
+"""The trials of a search as child runs of the candidate's run: parameters, validation losses and final state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATUS = {"complete": "FINISHED", "repeated": "FINISHED", "stopped": "KILLED", "
 
 
 def complete_trials(registry: Registry, run_id: str, search: dict[str, Any] | None) -> None:
-    """Makes a run of each trial, or completes the one that mirrored it live. Done again, it adds nothing."""
+    """Creates a run for each trial, or completes its live run. Idempotent."""
     for trial in search["trials"] if search else ():
         key = f"{run_id}/{trial['number']}"
         tags = {PARENT_TAG: run_id, TRIAL_TAG: key}

@@ -1,4 +1,4 @@
-"""The door to MLflow: runs, versions and aliases, in a file under mlflow/ or on the server that a setting names.
+"""The only package that uses MLflow: runs, versions and aliases, in a file below mlflow/ or on a tracking server.
 
     from tasks.tracking.registry import open_registry
 
@@ -6,5 +6,5 @@
     number = registry.create_version(model_uri, run_id, {"strop.receipt": digest})
     registry.set_alias("challenger", number)
 
-MLflow has no compare-and-swap and no history: which model serves is said by the ledger, and mirrored here.
+MLflow has no compare-and-swap and no history: the ledger decides which model serves, and the aliases mirror it.
 """

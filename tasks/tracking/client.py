@@ -1,4 +1,4 @@
-"""What every part of the registry knows: where it is, and the client that speaks to it."""
+"""What every part of the registry shares: its address and the MLflow client."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Connected:
-    """One registered model and the experiment of its runs, behind a client."""
+class RegistryConnection:
+    """A registered model, the experiment of its runs, and the client for both."""
 
     uri: str
     model: str
@@ -22,5 +22,5 @@ class Connected:
 
     @property
     def address(self) -> str:
-        """Its address as it may be shown."""
+        """The address without its password, for messages."""
         return without_password(self.uri)

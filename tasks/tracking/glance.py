@@ -1,8 +1,8 @@
-"""A glance at the registry: where the alias `champion` points, without MLflow, which takes seconds to open.
+"""A quick look at the registry: where the alias `champion` points, without MLflow, which takes seconds to open.
 
-    seen = glance(config)       # a file: some milliseconds; a server: one request, a few seconds at most
+    state = glance(config)      # a file: some milliseconds; a server: one request, a few seconds at most
 
-What cannot be known is no error: `trouble` is the reason, and the ledger still answers which model serves.
+An unreadable registry is no error: `problem` holds the reason, and the ledger still decides which model serves.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from tasks.tracking.sqlite_paths import path_of
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
-PATIENCE_SECONDS = 5.0
-"""The longest that a glance at a server takes, all in all."""
+TIMEOUT_SECONDS = 5.0
+"""The longest that a request to a server may take in all."""
 DATABASE_SECONDS = 20.0
-"""As long for a database, which MLflow opens: its import alone takes seconds."""
+"""The same for a database, which MLflow opens: its import alone takes seconds."""
 DELETED = "Deleted_Internal"
-"""The stage of a version that was deleted, in MLflow's tables."""
+"""The stage of a deleted version in MLflow's tables."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class RegistryState:
     alias: int | None = None
     """The version that the alias `champion` points at."""
     is_dangling: bool = False
@@ -43,15 +43,15 @@ class Seen:
     versions: frozenset[int] | None = None
     """The registered versions; None where only the alias was requested."""
     registered: frozenset[int] = frozenset()
-    """Those that Strop registered, as far as that is known."""
+    """The versions that Strop registered, as far as they are known."""
     anchors: dict[int, frozenset[str]] = field(default_factory=dict)
-    """Version → the ledger's entries that its tags name."""
-    trouble: str | None = None
+    """Version → the ledger entries that its tags name."""
+    problem: str | None = None
     """Why the registry could not be read; None where it was."""
 
 
-def glance(config: PipelineConfig) -> Seen:
-    """Where the alias `champion` of the configured model points now."""
+def glance(config: PipelineConfig) -> RegistryState:
+    """The version that the alias `champion` of the configured model points at."""
     from tasks.tracking.registry import tracking_login, tracking_uri
 
     uri, model = tracking_uri(config), config.register_.model_name
@@ -60,110 +60,112 @@ def glance(config: PipelineConfig) -> Seen:
     if path is not None:
         return _in_file(path, model)
     is_server = uri.startswith("http")
-    patience = PATIENCE_SECONDS if is_server else DATABASE_SECONDS
-    answer = Seen(trouble=f"{without_password(uri)} did not answer within {patience:.0f} s")
-    result = [answer]
+    timeout = TIMEOUT_SECONDS if is_server else DATABASE_SECONDS
+    default = RegistryState(problem=f"{without_password(uri)} did not answer within {timeout:.0f} s")
+    result = [default]
 
-    def ask() -> None:
+    def request() -> None:
         result[0] = _on_server(uri, model, login) if is_server else _by_mlflow(config)
 
-    thread = threading.Thread(target=ask, daemon=True, name="glance")  # a name that is never resolved ends nothing
+    thread = threading.Thread(target=request, daemon=True, name="glance")  # a DNS lookup that hangs must not block
     thread.start()
-    thread.join(patience)
+    thread.join(timeout)
     return result[0]
 
 
-def _in_file(path: Path, model: str) -> Seen:
+def _in_file(path: Path, model: str) -> RegistryState:
     if not path.exists():
-        return Seen(versions=frozenset())
+        return RegistryState(versions=frozenset())
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2)) as database:
             return _from_tables(database, model)
     except sqlite3.Error as error:
-        return Seen(trouble=f"{path} cannot be read ({error})")
+        return RegistryState(problem=f"{path} cannot be read ({error})")
 
 
-def _from_tables(database: sqlite3.Connection, model: str) -> Seen:
+def _from_tables(database: sqlite3.Connection, model: str) -> RegistryState:
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "registered_model_aliases" not in tables:
-        return Seen(versions=frozenset())
+        return RegistryState(versions=frozenset())
     aliases = database.execute(
         "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'", (model,)
     ).fetchall()
-    result = database.execute(
+    rows = database.execute(
         "SELECT version FROM model_versions WHERE name = ? AND current_stage != ?", (model, DELETED)
     )
-    versions = frozenset(int(version) for (version,) in result)
+    versions = frozenset(int(version) for (version,) in rows)
     tags = database.execute(
         "SELECT version, key, value FROM model_version_tags WHERE name = ? AND key IN (?, ?, ?)",
         (model, RECEIPT_TAG, *ANCHORS),
     ).fetchall()
-    kept = [(int(version), key, str(value)) for version, key, value in tags if int(version) in versions]
+    of_versions = [(int(version), key, str(value)) for version, key, value in tags if int(version) in versions]
     anchors = {
-        number: frozenset(value for version, key, value in kept if version == number and key in ANCHORS)
-        for number in {version for version, _, _ in kept}
+        number: frozenset(value for version, key, value in of_versions if version == number and key in ANCHORS)
+        for number in {version for version, _, _ in of_versions}
     }
     alias = int(aliases[0][0]) if aliases else None
-    return Seen(alias, alias is not None and alias not in versions, versions, frozenset(anchors), anchors)
+    return RegistryState(alias, alias is not None and alias not in versions, versions, frozenset(anchors), anchors)
 
 
 def has_version(config: PipelineConfig, number: int) -> bool | None:
-    """Whether a server has this version of the model; None where it does not say."""
+    """Whether a server has this version of the model; None where it gives no answer."""
     from tasks.tracking.registry import tracking_login, tracking_uri
 
-    what = {"name": config.register_.model_name, "version": str(number)}
+    params = {"name": config.register_.model_name, "version": str(number)}
     try:
-        answer = _get(tracking_uri(config), "model-versions/get", tracking_login(config), what)
+        response = _get(tracking_uri(config), "model-versions/get", tracking_login(config), params)
     except OSError:
         return None
-    return {200: True, 404: False}.get(answer.status_code)
+    return {200: True, 404: False}.get(response.status_code)
 
 
-def _on_server(uri: str, model: str, login: dict[str, str]) -> Seen:
+def _on_server(uri: str, model: str, login: dict[str, str]) -> RegistryState:
     """One request: the version behind the alias, with its tags."""
     try:
-        answer = _get(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
+        response = _get(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
     except OSError as error:
-        return Seen(trouble=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
-    return _from_answer(answer, without_password(uri))
+        return RegistryState(problem=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
+    return _from_response(response, without_password(uri))
 
 
-def _get(uri: str, what: str, login: dict[str, str], params: dict[str, str]) -> Any:
-    """A server's answer. Raises OSError, of which requests' own errors are, where there is none."""
+def _get(uri: str, endpoint: str, login: dict[str, str], params: dict[str, str]) -> Any:
+    """A server's response. Raises OSError (requests' own errors are OSErrors) where there is none."""
     import requests
 
     parts = urlsplit(uri)
-    address = urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/api/2.0/mlflow/{what}", "", ""))
+    address = urlunsplit((parts.scheme, parts.netloc, f"{parts.path.rstrip('/')}/api/2.0/mlflow/{endpoint}", "", ""))
     session = requests.Session()
     if is_loopback(uri):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
-    timeout = PATIENCE_SECONDS - 1
+    timeout = TIMEOUT_SECONDS - 1
     return session.get(address, params=params, timeout=timeout, verify=_certificates(), **_credentials(login))
 
 
-def _from_answer(answer: Any, uri: str) -> Seen:
+def _from_response(response: Any, uri: str) -> RegistryState:
     try:
-        content = answer.json()
+        content = response.json()
     except ValueError:
         content = {}
-    if answer.status_code == 200 and "model_version" in content:
+    if response.status_code == 200 and "model_version" in content:
         version = content["model_version"]
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", ())}
         number = int(version["version"])
         registered = frozenset({number} if RECEIPT_TAG in tags else ())
-        return Seen(number, registered=registered, anchors={number: frozenset(tags[k] for k in ANCHORS if k in tags)})
+        return RegistryState(
+            number, registered=registered, anchors={number: frozenset(tags[k] for k in ANCHORS if k in tags)}
+        )
     message = str(content.get("message", ""))
-    if answer.status_code == 404 and "model version" in message.lower():
-        return Seen(is_dangling=True)
+    if response.status_code == 404 and "model version" in message.lower():
+        return RegistryState(is_dangling=True)
     if content.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-        return Seen()  # no such model, or no such alias
-    return Seen(trouble=f"{uri} refused (HTTP {answer.status_code})")
+        return RegistryState()  # no such model, or no such alias
+    return RegistryState(problem=f"{uri} refused (HTTP {response.status_code})")
 
 
 def _credentials(login: dict[str, str]) -> dict[str, Any]:
-    """As MLflow's client finds them: in the address (`login`), the environment, or its own file."""
-    given = {**os.environ, **login}
-    user, password = given.get(USERNAME), given.get(PASSWORD)
+    """From the same places as MLflow's client: the address (`login`), the environment, or its own file."""
+    settings = {**os.environ, **login}
+    user, password = settings.get(USERNAME), settings.get(PASSWORD)
     if not user:
         stored = configparser.ConfigParser(interpolation=None)
         try:
@@ -184,8 +186,8 @@ def _certificates() -> bool | str:
     return os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
 
 
-def _by_mlflow(config: PipelineConfig) -> Seen:
-    """A database of another kind: there is no quicker way than MLflow's own."""
+def _by_mlflow(config: PipelineConfig) -> RegistryState:
+    """A database of another kind, through MLflow: there is no quicker access."""
     from tasks.errors import RegistryError
     from tasks.tracking.registry import open_registry
 
@@ -194,8 +196,8 @@ def _by_mlflow(config: PipelineConfig) -> Seen:
         versions = registry.versions()
         alias = registry.alias("champion")
     except RegistryError as error:
-        return Seen(trouble=error.what)
+        return RegistryState(problem=error.what)
     numbers = frozenset(version.version for version in versions)
     registered = frozenset(version.version for version in versions if RECEIPT_TAG in version.tags)
     anchors = {v.version: anchors_of(v) for v in versions}
-    return Seen(alias, alias is not None and alias not in numbers, numbers, registered, anchors)
+    return RegistryState(alias, alias is not None and alias not in numbers, numbers, registered, anchors)

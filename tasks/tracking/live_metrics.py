@@ -1,9 +1,9 @@
-"""Live curves: while `finetune` trains, its events are copied into an MLflow run. Best effort: it never fails anything.
+"""Live curves: while `finetune` trains, its events are copied into an MLflow run. Best effort: a failure here stops nothing.
 
     with mirror_curves(config):
         reproduce("finetune")
 
-What it misses, `register` adds from data/model/curves.jsonl.
+`register` adds missing points from data/model/curves.jsonl.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from tasks.tracking.runs import Point
 
 EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
-LOOK_EVERY_SECONDS = 2.0
-PATIENCE_SECONDS = 10.0
+POLL_SECONDS = 2.0
+TIMEOUT_SECONDS = 10.0
 WEIGHTS_TAG = "strop.weights"
 TRIAL_TAG = "strop.trial"
-"""Run of the candidate / number of the trial."""
+"""`<run of the candidate>/<number of the trial>`."""
 TRIAL_STATE_TAG = "strop.trial_state"
 PARENT_TAG = "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
 def mirror_curves(config: PipelineConfig) -> Iterator[None]:
-    """Copies the events of a training within the block; with no training there is no run."""
+    """Copies the events of a training that runs within the block; without a training there is no run."""
     with contextlib.suppress(OSError):
-        EVENTS_FILE.unlink(missing_ok=True)  # those of an earlier training
+        EVENTS_FILE.unlink(missing_ok=True)  # the events of an earlier training
     mirror = _Mirror(config)
     thread = threading.Thread(target=mirror.follow, daemon=True, name="mirror")
     thread.start()
-    outcome = "KILLED"  # by whatever is no mistake: Ctrl-C, SIGTERM
+    outcome = "KILLED"  # by Ctrl-C or SIGTERM
     try:
         yield
         outcome = "FINISHED"
@@ -52,11 +52,11 @@ def mirror_curves(config: PipelineConfig) -> Iterator[None]:
     finally:
         mirror.outcome = outcome
         mirror.is_over.set()
-        thread.join(PATIENCE_SECONDS)
+        thread.join(TIMEOUT_SECONDS)
 
 
 def read_points(path: Path) -> list[Point]:
-    """The points of a curves or events file: each number but the step, by name."""
+    """The points of a curves or events file: every number except the step, by name."""
     points: list[Point] = []
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -74,13 +74,13 @@ def points_of(line: str) -> list[Point]:
         return []
     others = {k: v for k, v in event.items() if k not in ("step", "trial", "before")}
     numbers = {k: v for k, v in others.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    # a training before the last begins at the first step, too, and has curves of its own
-    whose = f"before-{event['before']}" if "before" in event else "train"
-    return [Point(f"{whose}/{name}", float(value), step) for name, value in numbers.items()]
+    # an earlier training of a sequence also begins at step 1, and has curves of its own
+    prefix = f"before-{event['before']}" if "before" in event else "train"
+    return [Point(f"{prefix}/{name}", float(value), step) for name, value in numbers.items()]
 
 
 def trial_of(line: str) -> int | None:
-    """The number of the trial that an event is of; None for one of no search."""
+    """The number of the trial that an event belongs to; None outside of a search."""
     try:
         number = json.loads(line).get("trial")
     except (ValueError, AttributeError):
@@ -89,12 +89,12 @@ def trial_of(line: str) -> int | None:
 
 
 def trial_name(number: int) -> str:
-    """What the run of a trial is called."""
+    """The name of a trial's run."""
     return f"trial {number + 1}"
 
 
 class _Mirror:
-    """Follows the events file in a thread; opens the registry when the first event comes."""
+    """Reads new lines of the events file in a thread; opens the registry at the first event."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self.config = config
@@ -105,18 +105,18 @@ class _Mirror:
         self._registry: Registry | None = None
         self._run_id = ""
         self._trials: dict[int, str] = {}
-        """The runs of a search's trials, by number."""
+        """The runs of a search's trials, by trial number."""
 
     def follow(self) -> None:
         try:
             while True:
-                was_over = self.is_over.wait(LOOK_EVERY_SECONDS)
+                was_over = self.is_over.wait(POLL_SECONDS)
                 self._copy(self._new_lines())
                 if was_over:
                     break
             self._end()
         except (StropError, OSError) as error:
-            # the training goes on, and register completes the run from files
+            # the training continues, and register completes the run from files
             print(f"mirror: live curves stop here ({error})", flush=True)
 
     def _new_lines(self) -> list[str]:
@@ -126,9 +126,9 @@ class _Mirror:
             if file.seek(0, 2) < self._offset:  # a new training began
                 self._offset = 0
             file.seek(self._offset)
-            whole, found, _ = file.read().rpartition(b"\n")
-        self._offset += len(whole) + len(found)
-        return whole.decode("utf-8", "replace").splitlines()
+            lines, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(lines) + len(newline)
+        return lines.decode("utf-8", "replace").splitlines()
 
     def _copy(self, lines: list[str]) -> None:
         self.was_interrupted = self.was_interrupted or any('"interrupted": true' in line for line in lines)
@@ -137,10 +137,10 @@ class _Mirror:
             by_trial.setdefault(trial_of(line), []).extend(points_of(line))
         for trial, points in by_trial.items():
             if points:
-                registry = self._opened()
+                registry = self._open()
                 registry.log_points(self._run_id if trial is None else self._run_of(trial), points)
 
-    def _opened(self) -> Registry:
+    def _open(self) -> Registry:
         if self._registry is None:
             from tasks.tracking.registry import open_registry
 
@@ -149,14 +149,14 @@ class _Mirror:
         return self._registry
 
     def _run_of(self, trial: int) -> str:
-        """The run of a trial, beneath the training's."""
+        """The run of a trial, a child of the training's run."""
         if trial not in self._trials:
             tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", "strop.state": "live"}
-            self._trials[trial] = self._opened().create_run(trial_name(trial), tags)
+            self._trials[trial] = self._open().create_run(trial_name(trial), tags)
         return self._trials[trial]
 
     def _end(self) -> None:
-        """Names the weights that came of it, so that `register` finds the run."""
+        """Tags the run with the digest of the trained weights, so that `register` finds it."""
         if self._registry is None:
             return
         if self.outcome == "FINISHED":

@@ -1,4 +1,4 @@
-"""Logged models: logged once by their weights, loaded, and their weight files found on the disk."""
+"""Logged models: each set of weights is logged once, loaded again, and its files are located on the disk."""
 
 from __future__ import annotations
 
@@ -13,72 +13,82 @@ from typing import Any
 from tasks.errors import RegistryError
 from tasks.runtime.files import file_digest
 from tasks.tracking.artifact_paths import local_folder
-from tasks.tracking.client import Connected
-from tasks.tracking.connection import patient, quiet, telling
+from tasks.tracking.client import RegistryConnection
+from tasks.tracking.connection import long_timeout, mlflow_errors, without_warnings
 from tasks.tracking.model_versions import Version
 
 
-class Models(Connected):
-    """The models that the runs of one experiment logged."""
+class Models(RegistryConnection):
+    """The logged models of one experiment."""
 
     def find_models(self, weights: str) -> list[str]:
-        """The addresses of the models that were logged whole with these weights, so that none is stored twice."""
-        with telling(self.uri):
+        """The addresses of the completely logged models with these weights, so that none is stored twice."""
+        with mlflow_errors(self.uri):
             query = f"tags.`strop.weights` = '{weights}'"
-            found = self.client.search_logged_models([self.experiment_id], filter_string=query)
-            return [str(model.model_uri) for model in found if str(model.status) == "READY"]
+            models = self.client.search_logged_models([self.experiment_id], filter_string=query)
+            return [str(model.model_uri) for model in models if str(model.status) == "READY"]
 
     def log_model(
-        self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, speaks: bool = True
+        self, run_id: str, model: Any, tokenizer: Any, weights: str, base: Path | None, is_generative: bool = True
     ) -> str:
-        """Logs a model (with `base`, an adapter on it; one that does not speak has a head of labels) and returns its address."""
+        """Logs a model and returns its address.
+
+        Args:
+            base: the folder of the base, for an adapter.
+            is_generative: False for a model with a classification or reward head.
+        """
         import mlflow
 
-        os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it came: the bytes are compared
-        # an adapter that is logged without its base's path reloads with wrong weights, and only whispers
-        to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with telling(self.uri), quiet(), patient():
+        os.environ["MLFLOW_HUGGINGFACE_MODEL_MAX_SHARD_SIZE"] = "10TB"  # one file, as it is: the bytes are compared
+        # an adapter that is logged without its base's path reloads with wrong weights and only a log line
+        options = {"base_model_path": str(base.resolve())} if base is not None else {}
+        with mlflow_errors(self.uri), without_warnings(), long_timeout():
             self._remove_half_logged(weights)
             with _no_other_experiment(), mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False):
-                logged = mlflow.transformers.log_model(
+                info = mlflow.transformers.log_model(
                     {"model": model, "tokenizer": tokenizer},
                     name=self.model,
-                    task="llm/v1/chat" if speaks else "text-classification",
+                    task="llm/v1/chat" if is_generative else "text-classification",
                     tags={"strop.weights": weights},
                     pip_requirements=_requirements(is_adapter=base is not None),  # guessing them loads the model again
-                    **to_base,
+                    **options,
                 )
-        return str(logged.model_uri)
+        return str(info.model_uri)
 
     def load_model(self, model_uri: str, base: Path | None) -> tuple[Any, Any]:
         """The model and tokenizer behind an address (`models:/m-…`, `models:/name/3`, `models:/name@champion`)."""
         import mlflow
 
-        to_base = {"base_model_path": str(base.resolve())} if base is not None else {}
-        with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
-            # MLflow never removes what it downloads to a place of its own
-            place = None if model_uri.startswith("models:/m-") and self._local_artifacts(model_uri) else folder
-            parts = mlflow.transformers.load_model(model_uri, dst_path=place, return_type="components", **to_base)
+        options = {"base_model_path": str(base.resolve())} if base is not None else {}
+        with (
+            TemporaryDirectory(prefix="strop-model-") as folder,
+            mlflow_errors(self.uri),
+            without_warnings(),
+            long_timeout(),
+        ):
+            # MLflow never removes what it downloads to a folder of its own
+            target = None if model_uri.startswith("models:/m-") and self._local_artifacts(model_uri) else folder
+            parts = mlflow.transformers.load_model(model_uri, dst_path=target, return_type="components", **options)
         return parts["model"], parts["tokenizer"]
 
     def add_file(self, model_uri: str, file: Path) -> None:
-        """Puts a file beside a logged model's own."""
-        with telling(self.uri), quiet(), patient():
+        """Adds a file to a logged model."""
+        with mlflow_errors(self.uri), without_warnings(), long_timeout():
             self.client.log_model_artifact(model_uri.rsplit("/", 1)[1], str(file))
 
     def log_empty_model(self, run_id: str, weights: str) -> str:
-        """The address of a model without files, for a version whose weights are nowhere."""
-        with telling(self.uri):
-            made = self.client.create_logged_model(
+        """The address of a new model without files, for a version whose weights are lost."""
+        with mlflow_errors(self.uri):
+            model = self.client.create_logged_model(
                 self.experiment_id, self.model, run_id, tags={"strop.weights_missing": weights}
             )
-            self.client.finalize_logged_model(made.model_id, "READY")
-            return str(made.model_uri)
+            self.client.finalize_logged_model(model.model_id, "READY")
+            return str(model.model_uri)
 
     def has_weights(self, source: str) -> bool:
         """Whether a logged model holds any *.safetensors; they are not read."""
         model_id, folders = source.rsplit("/", 1)[1], [""]
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             while folders:
                 for file in self.client.list_logged_model_artifacts(model_id, folders.pop() or None):
                     if file.is_dir:
@@ -88,80 +98,85 @@ class Models(Connected):
         return False
 
     def copy_files(self, source: str, target: str) -> None:
-        """Puts the files of a logged model into another one."""
+        """Copies the files of a logged model into another one."""
         from mlflow.artifacts import download_artifacts
 
-        with TemporaryDirectory(prefix="strop-model-") as folder, telling(self.uri), quiet(), patient():
-            place = self._local_artifacts(source)
-            if place is None:
-                place = Path(download_artifacts(source, dst_path=folder, tracking_uri=self.uri))
-            self.client.log_model_artifacts(target.rsplit("/", 1)[1], str(place))
+        with (
+            TemporaryDirectory(prefix="strop-model-") as folder,
+            mlflow_errors(self.uri),
+            without_warnings(),
+            long_timeout(),
+        ):
+            files = self._local_artifacts(source)
+            if files is None:
+                files = Path(download_artifacts(source, dst_path=folder, tracking_uri=self.uri))
+            self.client.log_model_artifacts(target.rsplit("/", 1)[1], str(files))
 
-    def forget_model(self, model_uri: str) -> None:
+    def delete_model(self, model_uri: str) -> None:
         """Removes a logged model that must not be used."""
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             self.client.delete_logged_model(model_uri.rsplit("/", 1)[1])
 
     def weight_files(self, source: str, folder: Path) -> list[Path]:
-        """The *.safetensors of a logged model: where they lie, or where they were downloaded to below `folder`."""
+        """The *.safetensors of a logged model: on this disk, or downloaded below `folder`."""
         return sorted(path for name, path in self.model_files(source, folder).items() if name.endswith(".safetensors"))
 
     def model_files(self, source: str, folder: Path) -> dict[str, Path]:
-        """Every file of a logged model by its place in it: where it lies, or was downloaded to below `folder`."""
+        """Relative path in a logged model → its file: on this disk, or downloaded below `folder`."""
         from mlflow.artifacts import download_artifacts
 
-        with telling(self.uri), quiet(), patient():
-            place = self._local_artifacts(source)
-            if place is None:
-                place = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
-            return {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
+        with mlflow_errors(self.uri), without_warnings(), long_timeout():
+            root = self._local_artifacts(source)
+            if root is None:
+                root = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
+            return {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
 
     def model_metrics(self, source: str | None) -> list[tuple[str, float]]:
-        """The metrics that MLflow shows beside a logged model: of the run that logged it. Empty where the source names none."""
+        """The metrics that MLflow copies to a logged model from its run. Empty where the source names no logged model."""
         if not _names_model(source):
             return []
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             metrics = self.client.get_logged_model(_model_id(source)).metrics or []
             return [(str(metric.key), float(metric.value)) for metric in metrics]
 
-    def misplaced(self, version: Version) -> str:
-        """Where MLflow loads a version by its number from, if that is not its own logged model; "" where it is.
+    def foreign_location(self, version: Version) -> str:
+        """The location that MLflow loads a version from by its number, if it is not the version's own logged model; else "".
 
-        The registry notes the place twice: `models:/NAME/3` is loaded from the version's own note.
+        The registry stores the location twice: `models:/NAME/3` uses the one that is stored with the version.
         """
-        with telling(self.uri):
-            place = self.client.get_model_version_download_uri(self.model, str(version.version))
+        with mlflow_errors(self.uri):
+            location = self.client.get_model_version_download_uri(self.model, str(version.version))
             own = self.client.get_logged_model(_model_id(version.source)).artifact_location
-        return "" if place in (own, version.source) else str(place)
+        return "" if location in (own, version.source) else str(location)
 
     def share_weights(self, source: str, kept: Path) -> None:
-        """Where registry and project share a disk, equal weight files become one file: full weights cost their size once."""
-        place = self._local_artifacts(source)
-        for file in place.rglob("*.safetensors") if place else []:
-            twin = kept / file.name
-            if twin.is_file() and not twin.samefile(file) and file_digest(twin) == file_digest(file):
-                beside = file.with_name(f".{file.name}.link")
-                with contextlib.suppress(OSError):  # another disk: it then costs its size twice
-                    beside.unlink(missing_ok=True)
-                    os.link(twin, beside)
-                    beside.replace(file)
+        """Where registry and project share a disk, equal weight files become hard links: full weights cost their size once."""
+        root = self._local_artifacts(source)
+        for file in root.rglob("*.safetensors") if root else []:
+            local_file = kept / file.name
+            if local_file.is_file() and not local_file.samefile(file) and file_digest(local_file) == file_digest(file):
+                temporary = file.with_name(f".{file.name}.link")
+                with contextlib.suppress(OSError):  # on another disk the weights cost their size twice
+                    temporary.unlink(missing_ok=True)
+                    os.link(local_file, temporary)
+                    temporary.replace(file)
 
     def _local_artifacts(self, source: str) -> Path | None:
-        place = local_folder(self.client.get_logged_model(_model_id(source)).artifact_location, self.uri)
-        return place if place and place.is_dir() else None
+        root = local_folder(self.client.get_logged_model(_model_id(source)).artifact_location, self.uri)
+        return root if root and root.is_dir() else None
 
     def _remove_half_logged(self, weights: str) -> None:
-        """What a process that was killed while logging left behind."""
+        """Removes what a process that was killed while logging left behind."""
         query = f"tags.`strop.weights` = '{weights}'"
         for model in self.client.search_logged_models([self.experiment_id], filter_string=query):
             if str(model.status) != "READY":
-                if place := local_folder(model.artifact_location, self.uri):
-                    shutil.rmtree(place.parent, ignore_errors=True)
+                if root := local_folder(model.artifact_location, self.uri):
+                    shutil.rmtree(root.parent, ignore_errors=True)
                 self.client.delete_logged_model(model.model_id)
 
 
 def _model_id(source: str | None) -> str:
-    """The logged model that a version's source names. Raises RegistryError where it names none: all that Strop registers are."""
+    """The id of the logged model that a version's source names. Raises RegistryError where it names none: Strop's all do."""
     if not _names_model(source):
         fix = "See who registered it: strop history. Make it again: strop registry rebuild"
         raise RegistryError("names no logged model", where=f"the registry, source {source!r}", fix=fix)
@@ -174,15 +189,15 @@ def _names_model(source: str | None) -> bool:
 
 @contextlib.contextmanager
 def _no_other_experiment() -> Iterator[None]:
-    """MLflow does not resume a run of one experiment while this process has another one set (a notebook, a traced application)."""
+    """MLflow resumes no run of one experiment while the process has set another one (a notebook, a traced application)."""
     from mlflow.tracking import fluent
 
-    before = fluent._active_experiment_id
+    previous = fluent._active_experiment_id
     fluent._active_experiment_id = None
     try:
         yield
     finally:
-        fluent._active_experiment_id = before
+        fluent._active_experiment_id = previous
 
 
 def _requirements(is_adapter: bool) -> list[str]:

@@ -1,6 +1,6 @@
-"""The login for a tracking server. One in the address goes to MLflow by its environment variables, and the address goes on without.
+"""The login for a tracking server. A login in the address is moved to MLflow's environment variables.
 
-MLflow writes the address into its messages and "View run" lines; the password must not be in it.
+MLflow writes the address into its messages and "View run" lines, so the password must not be part of it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
-_before: dict[str, str | None] = {}
-"""What the environment held before a login from an address was put there."""
-_given: dict[str, str] = {}
-"""What was put there."""
+_previous: dict[str, str | None] = {}
+"""The variables before a login from an address was set."""
+_current: dict[str, str] = {}
+"""The variables that were set."""
 
 
 def use_login(uri: str) -> str:
-    """Gives MLflow the login that the address holds, until the next call, and returns the address without it."""
-    _restore(_before, _given)
+    """Sets MLflow's variables to the login in the address, until the next call; returns the address without it."""
+    _restore(_previous, _current)
     address, login = split_login(uri)
-    _before.clear()
-    _before.update({name: os.environ.get(name) for name in login})
-    _given.clear()
-    _given.update(login)
+    _previous.clear()
+    _previous.update({name: os.environ.get(name) for name in login})
+    _current.clear()
+    _current.update(login)
     os.environ.update(login)
     return address
 
 
 @contextlib.contextmanager
 def login_within(uri: str) -> Iterator[str]:
-    """As `use_login`, for the block alone."""
+    """As `use_login`, within the block only."""
     address, login = split_login(uri)
-    before = {name: os.environ.get(name) for name in login}
+    previous = {name: os.environ.get(name) for name in login}
     os.environ.update(login)
     try:
         yield address
     finally:
-        _restore(before, login)
+        _restore(previous, login)
 
 
 def split_login(uri: str) -> tuple[str, dict[str, str]]:
-    """The address of a server without its login, and the environment variables that hold the login. A database keeps its own."""
+    """A server's address without its login, and the login as environment variables. A database address keeps its login."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or parts.username is None:
         return uri, {}
@@ -57,10 +57,10 @@ def has_login() -> bool:
     return bool(os.environ.get(USERNAME) or os.environ.get("MLFLOW_TRACKING_TOKEN"))
 
 
-def _restore(before: dict[str, str | None], given: dict[str, str]) -> None:
-    """A variable that somebody else has changed since stays as it is."""
-    for name, value in before.items():
-        if os.environ.get(name) == given[name]:
+def _restore(previous: dict[str, str | None], current: dict[str, str]) -> None:
+    """Restores the variables, except those that were changed since."""
+    for name, value in previous.items():
+        if os.environ.get(name) == current[name]:
             if value is None:
                 del os.environ[name]
             else:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import RegistryError
-from tasks.tracking.client import Connected
-from tasks.tracking.connection import telling, without_password
+from tasks.tracking.client import RegistryConnection
+from tasks.tracking.connection import mlflow_errors, without_password
 
 RECEIPT_TAG = "strop.receipt"
 JUDGED_TAG = "strop.judged"
-"""The commit of the ledger's entry that judged the version."""
+"""The commit of the ledger entry with the verdict on the version."""
 LEDGER_TAG = "strop.ledger"
-"""The commit of the newest entry by which the version was put into service."""
+"""The commit of the newest ledger entry that put the version into service."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)
 
 
@@ -30,67 +30,67 @@ class Version:
 
 
 def anchors_of(version: Version) -> frozenset[str]:
-    """The ledger's entries that a version's tags name."""
+    """The ledger entries that a version's tags name."""
     return frozenset(version.tags[key] for key in ANCHORS if key in version.tags)
 
 
-class Versions(Connected):
-    """Versions and aliases of one registered model."""
+class Versions(RegistryConnection):
+    """The versions and aliases of one registered model."""
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
-        with telling(self.uri):
-            found: list[Any] = []
+        with mlflow_errors(self.uri):
+            models: list[Any] = []
             token = None
             while True:
                 page = self.client.search_model_versions(f"name='{self.model}'", page_token=token)
-                found += page
+                models += page
                 if not (token := page.token):
                     break
             aliases = self._aliases()
-        return sorted((_version(v, aliases) for v in found), key=lambda v: v.version)
+        return sorted((_version(v, aliases) for v in models), key=lambda v: v.version)
 
     def version(self, number: int) -> Version:
         """Raises RegistryError where there is no such version."""
-        for version in (known := self.versions()):
+        for version in (versions := self.versions()):
             if version.version == number:
                 return version
-        told = ", ".join(str(v.version) for v in known) or "none"
+        numbers = ", ".join(str(v.version) for v in versions) or "none"
         raise RegistryError(
-            f"has no version {number} of {self.model}; it has {told}",
+            f"has no version {number} of {self.model}; it has {numbers}",
             where=without_password(self.uri),
             fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
         )
 
     def find_version(self, tag: str, value: str) -> Version | None:
-        """The oldest version with a tag of that value."""
+        """The oldest version whose tag has that value."""
         return next((v for v in self.versions() if v.tags.get(tag) == value), None)
 
     def create_version(self, source: str, run_id: str, tags: Mapping[str, str]) -> int:
-        """A new version of a logged model, with its tags from the first moment. Returns its number."""
+        """Creates a version of a logged model together with its tags. Returns its number."""
         from mlflow.exceptions import MlflowException
 
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             try:
                 self.client.create_registered_model(self.model)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            # a server takes a logged model as a source only with its id beside it
+            # a server accepts a logged model as a source only together with the model's id
             model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
-            made = self.client.create_model_version(self.model, source, run_id, tags=dict(tags), model_id=model_id)
-        return int(made.version)  # an int on sqlite, a string over HTTP
+            version = self.client.create_model_version(self.model, source, run_id, tags=dict(tags), model_id=model_id)
+        return int(version.version)  # an int on sqlite, a string over HTTP
 
     def delete_version(self, number: int) -> None:
-        """Removes a version; MLflow gives its number to no other."""
-        with telling(self.uri):
+        """Removes a version; MLflow never reuses its number."""
+        with mlflow_errors(self.uri):
             self.client.delete_model_version(self.model, str(number))
 
     def put_aside(self, name: str) -> None:
-        """Renames the registered model and its experiment, so that others can be made in their place."""
+        """Renames the registered model and its experiment, so that new ones can have their names."""
         from mlflow.exceptions import MlflowException
 
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             try:
                 self.client.rename_registered_model(self.model, name)
             except MlflowException as error:
@@ -99,12 +99,12 @@ class Versions(Connected):
             self.client.rename_experiment(self.experiment_id, name)
 
     def set_version_tags(self, number: int, tags: Mapping[str, str]) -> None:
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             for key, value in tags.items():
                 self.client.set_model_version_tag(self.model, str(number), key, value)
 
     def require_writable(self, number: int) -> None:
-        """Writes a tag of a version as it is: one that never changes, so that no other process's write is undone.
+        """Writes a tag of a version with its present value: a tag that never changes, so that no other write is undone.
 
         Raises:
             RegistryError: there is no such version, or this login may not write; nothing has changed.
@@ -114,15 +114,15 @@ class Versions(Connected):
 
     def alias(self, name: str) -> int | None:
         """The version that an alias points at."""
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             return self._aliases().get(name)
 
     def set_alias(self, name: str, number: int) -> None:
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             self.client.set_registered_model_alias(self.model, name, str(number))
 
     def remove_alias(self, name: str) -> None:
-        with telling(self.uri):
+        with mlflow_errors(self.uri):
             if name in self._aliases():
                 self.client.delete_registered_model_alias(self.model, name)
 
@@ -130,15 +130,15 @@ class Versions(Connected):
         from mlflow.exceptions import MlflowException
 
         try:
-            found = self.client.get_registered_model(self.model).aliases
+            aliases = self.client.get_registered_model(self.model).aliases
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return {}
             raise
-        return {name: int(number) for name, number in found.items()}
+        return {name: int(number) for name, number in aliases.items()}
 
 
-def _version(found: Any, aliases: dict[str, int]) -> Version:
-    number = int(found.version)
-    names = sorted(name for name, at in aliases.items() if at == number)
-    return Version(number, found.run_id, found.source, dict(found.tags), names, found.creation_timestamp / 1000)
+def _version(model: Any, aliases: dict[str, int]) -> Version:
+    number = int(model.version)
+    names = sorted(name for name, target in aliases.items() if target == number)
+    return Version(number, model.run_id, model.source, dict(model.tags), names, model.creation_timestamp / 1000)

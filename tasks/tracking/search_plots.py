@@ -1,6 +1,7 @@
-"""A search (`finetune.search`) as pictures: how its trials went, and which settings mattered. SVG, from data/reports/training.json.
+"""Plots of a search (`finetune.search`): the losses of its trials and the importance of its settings.
 
-They are drawn beside the stages, because a training without a search has none: text stays text, equal numbers give equal bytes.
+Drawn from data/reports/training.json as SVG with text as text; equal numbers
+give equal bytes. No stage draws them, because a training without a search has none.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def draw_last_search(folder: Path = paths.SEARCH_PLOTS) -> list[Path]:
 
 
 def draw_search(facts: dict[str, Any], folder: Path) -> list[Path]:
-    """`history.svg`, and `importance.svg` where enough trials ended to tell.
+    """`history.svg`, and `importance.svg` where enough trials ended to measure it.
 
     Args:
         facts: the section `search` of data/reports/training.json.
@@ -57,21 +58,21 @@ def _history(trials: list[dict[str, Any]]) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _axes(6.4, 2.8, left=0.8, bottom=0.5)
-    ended = [(each["number"] + 1, each["valid_loss"]) for each in trials if each["valid_loss"] is not None]
+    ended = [(trial["number"] + 1, trial["valid_loss"]) for trial in trials if trial["valid_loss"] is not None]
     stopped = [
-        (each["number"] + 1, min(each["valid_losses"].values()))
-        for each in trials
-        if each["state"] == "stopped" and each["valid_losses"]
+        (trial["number"] + 1, min(trial["valid_losses"].values()))
+        for trial in trials
+        if trial["state"] == "stopped" and trial["valid_losses"]
     ]
-    failed = [each["number"] + 1 for each in trials if each["valid_loss"] is None and not each["valid_losses"]]
+    failed = [trial["number"] + 1 for trial in trials if trial["valid_loss"] is None and not trial["valid_losses"]]
     if ended:
-        best = [(number, min(loss for other, loss in ended if other <= number)) for number, _ in ended]
+        best = [(number, min(loss for earlier, loss in ended if earlier <= number)) for number, _ in ended]
         axes.step(*zip(*best, strict=True), where="post", color=BEST, linewidth=1.6, label="best so far")
         axes.plot(*zip(*ended, strict=True), "o", color=TRIED, markersize=5, label="ended")
     if stopped:
         axes.plot(*zip(*stopped, strict=True), "x", color=TRIED, markersize=6, label="stopped: its best until then")
-    for place, number in enumerate(failed):
-        label = "failed" if place == 0 else None
+    for index, number in enumerate(failed):
+        label = "failed" if index == 0 else None
         axes.axvline(number, color=FAINT, linewidth=3, zorder=0, label=label)
     axes.set_xlabel("trial")
     axes.set_ylabel("validation loss")
@@ -85,13 +86,13 @@ def _history(trials: list[dict[str, Any]]) -> Any:
 
 
 def _importance(shares: dict[str, float]) -> Any:
-    """How much each setting mattered, the most on top."""
+    """The importance of each setting, the highest on top."""
     names = sorted(shares, key=lambda name: shares[name])
     room = 0.3 + 0.085 * max(len(name) for name in names)
     figure, axes = _axes(4.4, LINE_INCHES * len(names) + 0.2, left=room, bottom=0.5)
     axes.barh(names, [shares[name] for name in names], color=TRIED, height=0.6)
-    for place, name in enumerate(names):
-        axes.text(shares[name] + 0.01, place, f"{shares[name]:.0%}", va="center", fontsize=8)
+    for index, name in enumerate(names):
+        axes.text(shares[name] + 0.01, index, f"{shares[name]:.0%}", va="center", fontsize=8)
     axes.set_xlim(0, 1.1)
     axes.set_xlabel("share of what made validation losses differ")
     axes.tick_params(left=False)
@@ -100,7 +101,7 @@ def _importance(shares: dict[str, float]) -> Any:
 
 
 def _axes(width: float, height: float, *, left: float, bottom: float) -> tuple[Any, Axes]:
-    """Axes of so many inches, with room for labels around them."""
+    """Axes of `width` × `height` inches, with room for labels around them."""
     from matplotlib.figure import Figure
 
     whole, tall = left + width + 0.3, bottom + height + 0.4

@@ -1,4 +1,4 @@
-"""A registry file is made, or upgraded, and its locations are made relative, before MLflow opens it."""
+"""Creates or upgrades a registry file and makes its locations relative, before MLflow opens it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from pathlib import Path
 from tasks import paths
 from tasks.errors import RegistryError
 from tasks.tracking.artifact_paths import make_relative
-from tasks.tracking.connection import hush
+from tasks.tracking.connection import silence_mlflow
 from tasks.tracking.sqlite_paths import is_damaged, path_of, project_of, schema_version
 
 PREPARE_SECONDS = 300
-"""An upgrade of a large file by another process takes long."""
+"""An upgrade of a large file by another process may take this long."""
 
 
 def prepare_file(uri: str, path: Path) -> None:
-    """Makes or upgrades the file, one process at a time: MLflow's own attempt breaks a file that two open at once."""
+    """Creates or upgrades the file, one process at a time: MLflow itself breaks a file that two processes open at once."""
     with _one_at_a_time(path):
-        at = schema_version(path)
-        if at is None and not (path.exists() and path.stat().st_size):
-            _make(path)
+        version = schema_version(path)
+        if version is None and not (path.exists() and path.stat().st_size):
+            _create(path)
             return
-        if at != _newest_schema():
-            _upgrade(uri, path, at)
+        if version != _newest_schema():
+            _upgrade(uri, path, version)
         if make_relative(path):
             print(f"registry: artifact paths in {path} are now relative to the project", file=sys.stderr, flush=True)
 
 
 def keep_locations_relative(path: Path) -> None:
-    """After MLflow wrote an absolute one."""
+    """Makes the locations relative again after MLflow wrote an absolute one."""
     with _one_at_a_time(path):
         make_relative(path)
 
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
-    """A lock that belongs to the file, not to the worktree that it is opened from."""
+    """A lock for the file, not for the worktree that opens it."""
     from filelock import FileLock, Timeout
 
     project = project_of(path)
@@ -59,13 +59,13 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _upgrade(uri: str, path: Path, at: str | None) -> None:
-    """Keeps a copy of the file beside it, then lets MLflow upgrade it."""
+def _upgrade(uri: str, path: Path, version: str | None) -> None:
+    """Copies the file to `<name>.before-<schema>`, then lets MLflow upgrade it."""
     import mlflow.db
     from alembic.util.exc import CommandError
 
-    hush()
-    copy = Path(shutil.copyfile(path, path.with_name(f"{path.name}.before-{at or 'mlflow'}")))
+    silence_mlflow()
+    copy = Path(shutil.copyfile(path, path.with_name(f"{path.name}.before-{version or 'mlflow'}")))
     try:
         mlflow.db.upgrade.callback(uri)
     except CommandError as error:
@@ -74,24 +74,24 @@ def _upgrade(uri: str, path: Path, at: str | None) -> None:
             "Install the MLflow that wrote it; or name another registry in register.tracking_uri and fill it from git and DVC: "
             "strop registry rebuild"
         )
-        told = f"was written by a newer MLflow (schema {at}, here {_newest_schema()})"
-        raise RegistryError(told, where=str(path), fix=fix) from error
+        what = f"was written by a newer MLflow (schema {version}, here {_newest_schema()})"
+        raise RegistryError(what, where=str(path), fix=fix) from error
 
 
-def _make(path: Path) -> None:
-    """Beside its place: MLflow takes seconds, and cannot open any more what a kill leaves of a file half made."""
+def _create(path: Path) -> None:
+    """Creates it under another name first: MLflow takes seconds, and cannot open a file whose creation was killed."""
     import mlflow.db
 
-    hush()
-    half_made = path.resolve().with_name(f"{path.name}.half-made")
-    for left in half_made.parent.glob(f"{half_made.name}*"):  # SQLite's journal, too
-        left.unlink()
-    mlflow.db.upgrade.callback(f"sqlite:///{half_made}")
-    half_made.replace(path)
+    silence_mlflow()
+    unfinished = path.resolve().with_name(f"{path.name}.half-made")
+    for file in unfinished.parent.glob(f"{unfinished.name}*"):  # with SQLite's journal
+        file.unlink()
+    mlflow.db.upgrade.callback(f"sqlite:///{unfinished}")
+    unfinished.replace(path)
 
 
-def put_damaged_file_aside(uri: str) -> str | None:
-    """Renames a file that is no whole database, and what SQLite keeps beside it; returns the new name. None where it is whole."""
+def set_damaged_file_aside(uri: str) -> str | None:
+    """Renames a damaged file and SQLite's files next to it; returns the new name, or None where it is not damaged."""
     path = path_of(uri)
     if path is None or not path.exists():
         return None
@@ -100,9 +100,9 @@ def put_damaged_file_aside(uri: str) -> str | None:
             return None
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
         for ending in ("-journal", "-wal", "-shm", ""):
-            beside = path.with_name(path.name + ending)
-            if beside.exists():
-                beside.rename(aside.with_name(aside.name + ending))
+            file = path.with_name(path.name + ending)
+            if file.exists():
+                file.rename(aside.with_name(aside.name + ending))
     print(
         f"registry: the damaged file is kept as {aside}; runs of other experiments and traces are only there",
         flush=True,
@@ -111,18 +111,20 @@ def put_damaged_file_aside(uri: str) -> str | None:
 
 
 def require_newest_schema(path: Path) -> None:
-    """For a file that belongs to somebody else: it is read, and neither made nor upgraded.
+    """For a file of another project: it is read, and neither created nor upgraded.
 
     Raises:
         RegistryError: MLflow would have to upgrade it, or is itself too old.
     """
-    at = schema_version(path)
-    if at is None:
-        raise RegistryError("is no MLflow file", where=str(path), fix="Mend the source's tracking_uri in params.yaml")
-    if at != _newest_schema():
-        fix = f"Where it belongs: mlflow db upgrade sqlite:///{path}; or install here the MLflow that wrote it"
-        told = f"is of another version of MLflow (schema {at}, here {_newest_schema()}), and is not changed from here"
-        raise RegistryError(told, where=str(path), fix=fix)
+    version = schema_version(path)
+    if version is None:
+        raise RegistryError("is no MLflow file", where=str(path), fix="Fix the source's tracking_uri in params.yaml")
+    if version != _newest_schema():
+        fix = f"Upgrade it in its own project: mlflow db upgrade sqlite:///{path}; or install here the MLflow that wrote it"
+        what = (
+            f"is of another version of MLflow (schema {version}, here {_newest_schema()}), and is not changed from here"
+        )
+        raise RegistryError(what, where=str(path), fix=fix)
 
 
 def _newest_schema() -> str:

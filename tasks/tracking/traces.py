@@ -1,4 +1,4 @@
-"""What people said of a served model's answers: traces with their judgements."""
+"""Traces of a served model's answers that people assessed, with their assessments."""
 
 from __future__ import annotations
 
@@ -9,39 +9,37 @@ from typing import Any
 
 from tasks import paths
 from tasks.errors import RegistryError
-from tasks.tracking.connection import hush, require_reachable, telling, without_password
+from tasks.tracking.connection import mlflow_errors, require_reachable, silence_mlflow, without_password
 from tasks.tracking.login import login_within
-from tasks.tracking.sqlite_paths import located, located_uri, path_of
+from tasks.tracking.sqlite_paths import absolute_path, absolute_uri, path_of
 from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
-    """The traces of an experiment that people judged, oldest first; a judge that is a model does not count.
+    """The traces of an experiment that people assessed, oldest first; assessments by an LLM judge do not count.
 
-    Each is {"trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request",
-    "response"}; the last two are JSON text, and null without `with_content`.
+    Keys: "trace_id", "changed" (ms since 1970), "values" (feedback or expectation → its last value), "request" and
+    "response". The last two are JSON text, and null without `with_content`.
 
     Raises:
-        RegistryError: the server cannot be reached, the file is not there or of another version, or it has no such experiment.
+        RegistryError: the server cannot be reached, the file is missing or of another version, or it has no such experiment.
     """
-    uri = located_uri(uri)  # as in `tracking_uri`
+    uri = absolute_uri(uri)  # as in `tracking_uri`
     path = path_of(uri)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    hush()
+    silence_mlflow()
     with login_within(uri) as address:
-        yield from _judged(address, path, experiment, with_content)
+        yield from _assessed_traces(address, path, experiment, with_content)
 
 
-def _judged(uri: str, path: Path | None, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
+def _assessed_traces(uri: str, path: Path | None, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
     require_reachable(uri)
-    is_ours = path is not None and path == located(paths.REGISTRY_FOLDER / path.name)
-    with telling(uri, is_ours):
+    is_ours = path is not None and path == absolute_path(paths.REGISTRY_FOLDER / path.name)
+    with mlflow_errors(uri, is_ours):
         if path is not None:
             if not path.exists():
-                raise RegistryError(
-                    "no such file", where=str(path), fix="Mend the source's tracking_uri in params.yaml"
-                )
+                raise RegistryError("no such file", where=str(path), fix="Fix the source's tracking_uri in params.yaml")
             if is_ours:
                 prepare_file(uri, path)
             else:
@@ -49,22 +47,22 @@ def _judged(uri: str, path: Path | None, experiment: str, with_content: bool) ->
         import mlflow
 
         client = mlflow.MlflowClient(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
+        record = client.get_experiment_by_name(experiment)
+        if record is None:
             raise RegistryError(
                 f"has no experiment {experiment}", where=without_password(uri), fix="See: mlflow experiments"
             )
-        where = {"locations": [found.experiment_id], "order_by": ["timestamp_ms ASC"], "include_spans": with_content}
+        where = {"locations": [record.experiment_id], "order_by": ["timestamp_ms ASC"], "include_spans": with_content}
         token = None
         while True:
             page = client.search_traces(**where, page_token=token)
             for trace in page:
-                said = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
-                said.sort(key=lambda a: a.last_update_time_ms or 0)
-                if said:
+                assessments = [a for a in trace.info.assessments if "JUDGE" not in str(a.source.source_type)]
+                assessments.sort(key=lambda a: a.last_update_time_ms or 0)
+                if assessments:
                     data = {"request": trace.data.request, "response": trace.data.response}
-                    changed = said[-1].last_update_time_ms or 0
-                    values = {a.name: a.value for a in said}
+                    changed = assessments[-1].last_update_time_ms or 0
+                    values = {a.name: a.value for a in assessments}
                     yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
             if not (token := page.token):
                 return

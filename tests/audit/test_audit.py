@@ -1,4 +1,4 @@
-"""The audit finds one changed byte, and names its file."""
+"""The audit reports one changed byte and names its file."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_every_link_of_an_untouched_version_is_ok(world: Path) -> None:
         assert {link.state for link in chain} == {"ok"}
 
 
-def test_one_changed_byte_in_a_raw_batch_is_found_and_named(world: Path) -> None:
+def test_one_changed_byte_in_a_raw_batch_is_named(world: Path) -> None:
     (batch,) = paths.RAW.rglob("*.parquet")
     detach(batch)
     change_one_byte(batch)
     assert broken() == {"raw batches": f"{batch} has changed"}
 
 
-def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_found_and_named(world: Path) -> None:
+def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_named(world: Path) -> None:
     (batch,) = paths.RAW.rglob("*.parquet")
     commit = commit_of("tiny", 1)
     assert commit is not None
@@ -74,7 +74,7 @@ def test_one_changed_byte_of_a_raw_batch_in_the_cache_is_found_and_named(world: 
     assert str(stored.path) in found["raw batches"]
 
 
-def test_one_changed_byte_in_the_registrys_weights_is_found_and_named(world: Path) -> None:
+def test_one_changed_byte_in_the_registrys_weights_is_named(world: Path) -> None:
     registry = open_registry(load_config())
     (stored,) = registry.weight_files(registry.version(1).source, Path("scratch"))
     detach(stored)
@@ -83,7 +83,7 @@ def test_one_changed_byte_in_the_registrys_weights_is_found_and_named(world: Pat
     assert broken(2) == {}
 
 
-def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> None:
+def test_one_changed_byte_in_dvcs_weights_is_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
     stored = next(f for f in dvc_outputs.stored_files(commit, paths.MODEL) if f.relpath == "adapter_model.safetensors")
@@ -92,7 +92,7 @@ def test_one_changed_byte_in_dvcs_weights_is_found_and_named(world: Path) -> Non
     assert "data/model/adapter_model.safetensors in DVC's cache has changed" in broken()["weights"]
 
 
-def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None:
+def test_one_changed_byte_in_the_dataset_is_named(world: Path) -> None:
     commit = commit_of("tiny", 1)
     assert commit is not None
     (stored,) = dvc_outputs.stored_files(commit, paths.CURATED)
@@ -101,14 +101,14 @@ def test_one_changed_byte_in_the_dataset_is_found_and_named(world: Path) -> None
     assert f"data/curated/{stored.relpath} in DVC's cache has changed" in broken()["dataset"]
 
 
-def test_a_changed_base_is_found_and_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_base_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = toyworld.own_base(tmp_path, monkeypatch) / "config.json"
     assert "base" not in broken()
     config.write_bytes(config.read_bytes() + b"\n")
     assert "config.json has changed" in broken()["base"]
 
 
-def test_a_moved_tag_is_found(world: Path) -> None:
+def test_a_moved_tag_is_reported(world: Path) -> None:
     first, second = (commit_of("tiny", version) for version in (1, 2))
     assert first
     assert second
@@ -119,11 +119,11 @@ def test_a_moved_tag_is_found(world: Path) -> None:
     assert "weights" in found
 
 
-def test_a_rewritten_ledger_is_found(world: Path) -> None:
+def test_a_rewritten_ledger_is_reported(world: Path) -> None:
     user("update-ref", "-d", ledger_ref("tiny"))
     found = broken()
     assert "the ledger names none" in found["receipt"]
-    assert "the ledger tells of another verdict" in found["verdict"]
+    assert "the ledger has another verdict" in found["verdict"]
 
 
 def test_todays_parameters_data_and_candidate_are_no_part_of_an_old_version(world: Path) -> None:
@@ -135,7 +135,7 @@ def test_todays_parameters_data_and_candidate_are_no_part_of_an_old_version(worl
     assert broken(2) == {}
 
 
-def test_a_version_without_a_commit_is_told(world: Path) -> None:
+def test_a_version_without_a_commit_is_reported(world: Path) -> None:
     user("tag", "-d", "tiny@v1")
     with pytest.raises(AuditError, match="neither the tag tiny@v1"):
         audit(load_config(), 1)
@@ -147,7 +147,7 @@ def test_the_version_is_rebuilt_from_its_tag_and_compared(world: Path, monkeypat
     from tasks.audit import rebuild as room
 
     monkeypatch.setattr(room, "STAGES", ("curate", "finetune"))  # the toys
-    set_params(seed=3)  # what stands here today is no part of version 1
+    set_params(seed=3)  # the present parameters are no part of version 1
     links = rebuild(load_config(), 1)
     assert [link.name for link in links] == ["rebuilt dataset", "rebuilt weights"]
     assert all(isinstance(link, Link) and link.ok for link in links), links

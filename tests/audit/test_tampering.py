@@ -1,6 +1,6 @@
-"""The tampering table: one file that decides what the model says, or one entry of the ledger, is changed, and the audit names it.
+"""The tampering table: one file that affects the output of the model, or one ledger entry, is changed, and the audit names it.
 
-One registered project a module: a case changes what it changes, looks, and puts it back.
+One registered project per module: each case makes a change, checks the report, and undoes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.audit import links
 from tasks.audit.stage import audit
 from tasks.config import load_config
 from tasks.model_store.ledger import ledger_ref, read_ledger
-from tasks.model_store.ledger_chain import SEEN, LedgerBroken, note_head
+from tasks.model_store.ledger_chain import LAST_HEADS, LedgerBroken, save_head
 from tasks.model_store.logged_files import LOGGED
 from tasks.model_store.serving import read_serving
 from tasks.model_store.versions import commit_of
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 REF = ledger_ref("tiny")
 ENTRIES = ["judged 1", "promoted 1", "judged 2", "promoted 2", "rolled_back 1", "judged 3", "judged 4"]
-"""Of the project: version 3 was refused, and 4 was let through and waits."""
+"""Of the project: version 3 was refused, and 4 passed the gate and waits."""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def in_dvc(output: Path, name: str = "") -> Path:
     return next(file.path for file in dvc_outputs.stored_files(commit, output) if file.relpath == name)
 
 
-def test_the_table_holds_every_file_of_the_model(world: Path) -> None:
+def test_the_table_has_every_file_of_the_model(world: Path) -> None:
     registry = open_registry(load_config())
     assert registry.model_files(registry.version(1).source, Path("scratch")).keys() == IN_REGISTRY
     commit = commit_of("tiny", 1)
@@ -147,7 +147,7 @@ def test_a_changed_file_of_the_registrys_model_is_named(world: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "components/tokenizer/added_tokens.json"])
-def test_a_file_that_would_be_loaded_too_is_named(world: Path, name: str) -> None:
+def test_an_additional_file_that_would_be_loaded_is_named(world: Path, name: str) -> None:
     path = in_registry("MLmodel").parent / name
     with replaced(path, b"{}"):
         assert name in broken(1, "registry files")["registry files"]
@@ -210,9 +210,7 @@ def test_a_file_that_was_added_to_the_base_is_named(base: Path) -> None:
     assert "chat_template.jinja was added" in broken(1, "base")["base"]
 
 
-def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_audit_reads_a_base_with_unchanged_size_and_times(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.base import digests
 
     assert broken(1, "base") == {}
@@ -220,7 +218,7 @@ def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
     assert "has changed" in broken(1, "base")["base"]
 
 
-def test_a_base_that_is_gone_is_told_in_words(base: Path) -> None:
+def test_a_missing_base_is_reported_in_one_line(base: Path) -> None:
     shutil.rmtree(base)
     assert broken(1, "base") == {"base": f"{base}: the base model is not there"}
 
@@ -393,7 +391,7 @@ TRIAL_EDITS = {
 
 def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     """The receipt says why the candidate has its settings; these runs are what people look at."""
-    from tasks.audit.registered import trials_that_differ
+    from tasks.audit.registered import trial_problems
     from tasks.audit.stage import _subject
     from tasks.register.trials import complete_trials
     from tasks.tracking.live_metrics import TRIAL_TAG
@@ -404,14 +402,14 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
         training = {**whole.receipt["training"], "search": {"trials": TRIALS}}
         subject = replace(whole, receipt={**whole.receipt, "training": training})
         run_id = subject.version.run_id
-        assert list(trials_that_differ(whole)) == []
-        assert len(list(trials_that_differ(subject))) == len(TRIALS)
+        assert list(trial_problems(whole)) == []
+        assert len(list(trial_problems(subject))) == len(TRIALS)
         complete_trials(subject.registry, run_id, training["search"])
-        assert list(trials_that_differ(subject)) == []
+        assert list(trial_problems(subject)) == []
         trial = subject.registry.find_run(TRIAL_TAG, f"{run_id}/0")
         for statement, named in TRIAL_EDITS.items():
             with edited_registry((statement, (trial,))):
-                (only,) = trials_that_differ(subject)
+                (only,) = trial_problems(subject)
                 assert named in only
 
 
@@ -422,20 +420,20 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
         ("strop.verdict", "run"), ("strop.files", "registry files"), ("strop.judged", "ledger"), ("strop.ledger", "ledger"),
     ],
 )  # fmt: skip
-def test_a_changed_tag_of_the_version_is_found(world: Path, key: str, link: str) -> None:
+def test_a_changed_tag_of_the_version_is_reported(world: Path, key: str, link: str) -> None:
     statement = "UPDATE model_version_tags SET value = 'forged' WHERE key = ? AND version = 1"
     with edited_registry((statement, (key,))):
         assert "forged" in broken(1, link)[link]
 
 
-def test_a_moved_alias_is_found(world: Path) -> None:
+def test_a_moved_alias_is_reported(world: Path) -> None:
     with edited_registry(("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'", ())):
         assert broken() == {
-            "alias": "the registry's alias `champion` says v2, the ledger says v1: the next run sets it back"
+            "alias": "the registry's alias `champion` points at v2, the champion in the ledger is v1: the next run sets it back"
         }
 
 
-def test_a_version_that_is_loaded_from_the_place_of_another_model_is_found(world: Path) -> None:
+def test_a_version_that_is_loaded_from_the_location_of_another_model_is_reported(world: Path) -> None:
     """`models:/tiny/1` is loaded from the version's own note of the place, not from that of its logged model."""
     other = "(SELECT storage_location FROM model_versions WHERE version = 2)"
     with edited_registry((f"UPDATE model_versions SET storage_location = {other} WHERE version = 1", ())):
@@ -444,7 +442,7 @@ def test_a_version_that_is_loaded_from_the_place_of_another_model_is_found(world
 
 
 @pytest.mark.parametrize("source", [None, "", "elsewhere", "models:/tiny/2", "/tmp/model"])
-def test_a_version_that_names_no_logged_model_is_found(world: Path, source: str | None) -> None:
+def test_a_version_that_names_no_logged_model_is_reported(world: Path, source: str | None) -> None:
     with edited_registry(("UPDATE model_versions SET source = ? WHERE version = 1", (source,))):
         found = broken()
         assert found.keys() == {"weights", "registry files"}
@@ -457,8 +455,8 @@ Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 def entries() -> list[dict[str, Any]]:
-    told = user("log", "--reverse", "--format=%B%x00", REF)
-    return [json.loads(part.split("\n\n", 1)[1]) for part in told.split("\0")[:-1]]
+    messages = user("log", "--reverse", "--format=%B%x00", REF)
+    return [json.loads(part.split("\n\n", 1)[1]) for part in messages.split("\0")[:-1]]
 
 
 @contextmanager
@@ -479,13 +477,13 @@ def rewritten(change: Change) -> Iterator[None]:
         message = f"{entry['kind']} tiny v{entry['version']}\n\n{text}\n"
         parent = ["-p", user("commit-tree", tree, *parent, "-m", message.rstrip("\n")).strip()]
     user("update-ref", REF, parent[1])
-    SEEN.unlink(missing_ok=True)
+    LAST_HEADS.unlink(missing_ok=True)
     try:
         yield
     finally:
         user("update-ref", REF, head)
-        SEEN.unlink(missing_ok=True)
-        note_head("tiny", head)
+        LAST_HEADS.unlink(missing_ok=True)
+        save_head("tiny", head)
 
 
 def with_field(place: int, **values: Any) -> Change:
@@ -537,7 +535,7 @@ NAMED = {
     "when of the newest judgement": r"`judged v4` \(\w+\) has another when than",
     "verdict of the newest judgement": r"`judged v4` \(\w+\) has the verdict 0000",
     "weights of the champion": r"`promoted v1` \(\w+\) has another weights_digest",
-    "a dropped promotion": r"`rolled_back v1` \(\w+\) goes back to a version that did not serve",
+    "a dropped promotion": r"`rolled_back v1` \(\w+\) rolls back to a version that did not serve",
     "a dropped rollback": r"`judged v3` \(\w+\) is in the place of `rolled_back v1`",
     "a dropped look": r"`judged v4` \(\w+\) is in the place of `judged v3`",
     "the newest look dropped": r"`judged v4` \(\w+\) was dropped",
@@ -547,12 +545,12 @@ NAMED = {
     "an invented promotion": r"`promoted v9` \(\w+\) is about a version that no entry before it judged",
     "a second promotion of the champion": r"`promoted v1` \(\w+\) promotes the version that serves already",
     "a refused version that passed": r"`judged v3` \(\w+\) (has another passed|is about a version whose tag)",
-    "a rollback to what never served": r"`rolled_back v4` \(\w+\) goes back to a version that did not serve",
+    "a rollback to what never served": r"`rolled_back v4` \(\w+\) rolls back to a version that did not serve",
 }
 
 
 @pytest.mark.parametrize("name", sorted(FORGERIES))
-def test_a_forged_ledger_is_found_and_answers_nothing(
+def test_a_forged_ledger_is_reported_and_not_used(
     world: Path, strop: Callable[..., tuple[int, str, str]], name: str
 ) -> None:
     with rewritten(FORGERIES[name]):
@@ -567,9 +565,7 @@ def test_a_forged_ledger_is_found_and_answers_nothing(
     assert read_ledger("tiny")
 
 
-def test_an_entry_that_is_nested_without_end_is_one_line(
-    world: Path, strop: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_too_deeply_nested_entry_is_one_error_line(world: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
     head = user("rev-parse", REF).strip()
     nested = subprocess.run(
         ["git", "commit-tree", f"{head}^{{tree}}", "-p", head],
@@ -584,10 +580,10 @@ def test_an_entry_that_is_nested_without_end_is_one_line(
     assert f"holds a commit that is no entry ({nested[:12]}" in err
 
 
-def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> None:
+def test_the_clone_that_has_seen_the_ledger_reports_a_forgery(world: Path) -> None:
     head = user("rev-parse", REF).strip()
     with rewritten(without(6)):
-        note_head("tiny", head)
+        save_head("tiny", head)
         with pytest.raises(LedgerBroken, match=f"the entry {head[:12]}, which this clone saw in it"):
             read_ledger("tiny")
 
@@ -595,7 +591,7 @@ def test_a_forgery_is_known_to_the_clone_that_saw_the_ledger(world: Path) -> Non
 @pytest.mark.parametrize(
     ("damage", "back"), [("truncated", 0), ("truncated", 3), ("emptied", 3), ("removed", 3), ("rewritten", 3)]
 )
-def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
+def test_a_damaged_entry_is_named_with_a_fix_that_works(
     world: Path, strop: Callable[..., tuple[int, str, str]], damage: str, back: int, tmp_path: Path
 ) -> None:
     import zlib
@@ -631,11 +627,11 @@ def test_a_damaged_entry_is_named_with_its_remedy_and_the_remedy_helps(
 
 
 @pytest.mark.parametrize("note", ["kept", "lost"])
-def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int, str, str]], note: str) -> None:
+def test_a_deleted_ledger_is_reported(world: Path, strop: Callable[..., tuple[int, str, str]], note: str) -> None:
     head = user("rev-parse", REF).strip()
     user("update-ref", "-d", REF)
     if note == "lost":
-        SEEN.unlink()
+        LAST_HEADS.unlink()
     try:
         assert ("is gone" if note == "kept" else "is not here") in broken(1, "ledger")["ledger"]
         code, out, err = strop("status")
@@ -646,7 +642,7 @@ def test_a_deleted_ledger_is_missed(world: Path, strop: Callable[..., tuple[int,
             assert f"git update-ref {REF} {head}" in err
     finally:
         user("update-ref", REF, head)
-        note_head("tiny", head)
+        save_head("tiny", head)
 
 
 @pytest.mark.parametrize("how", ["whole", "shallow"])
@@ -664,12 +660,12 @@ def test_a_fresh_clone_is_told_to_fetch_the_ledger(world: Path, tmp_path: Path, 
             subprocess.run(str(raised.value.fix).partition(": ")[2], shell=True, check=True, capture_output=True)
         assert [f"{entry.kind} {entry.version}" for entry in read_ledger("tiny")] == ENTRIES
         user("update-ref", REF, f"{REF}~3")  # an older one than the receipts know
-        SEEN.unlink()
+        LAST_HEADS.unlink()
         with pytest.raises(LedgerBroken, match="the receipt of v3 names the entry"):
             read_ledger("tiny")
 
 
-def test_a_receipt_that_was_replaced_is_found(world: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_replaced_receipt_is_reported(world: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
     first, second = (user("rev-parse", f"tiny@v{version}").strip() for version in (1, 2))
     user("tag", "-f", "tiny@v2", first)
     try:
@@ -679,7 +675,7 @@ def test_a_receipt_that_was_replaced_is_found(world: Path, strop: Callable[..., 
         user("tag", "-f", "tiny@v2", second)
 
 
-def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_version_reports_what_was_not_recorded(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commit has no digests of the registry's files and names no entry of the ledger."""
     from tasks.audit import ledger as room
 
@@ -719,7 +715,7 @@ def test_a_version_of_before_says_what_was_not_recorded(world: Path, monkeypatch
         ("flavors:", "flavors: [", "is not readable"),
     ],
 )
-def test_what_loads_a_model_of_before_is_compared_with_what_mlflow_writes(
+def test_the_mlmodel_of_an_old_version_is_compared_with_what_mlflow_writes(
     world: Path, monkeypatch: pytest.MonkeyPatch, of_mlflow: str, forged: str, words: str
 ) -> None:
     """Without a record of its digest, MLmodel could name any code that is installed."""
@@ -731,9 +727,7 @@ def test_what_loads_a_model_of_before_is_compared_with_what_mlflow_writes(
         assert f"MLmodel in the registry {words}" in broken(1, "registry files")["registry files"]
 
 
-def test_a_model_of_before_on_another_base_is_named(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_model_on_another_base_is_named(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _forget_the_record(monkeypatch)
     path, other = in_registry("MLmodel"), tmp_path / "other"
     other.mkdir()
@@ -760,26 +754,26 @@ def _forget_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_was_changed_is_not_registered_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal weights are logged once, but only while every other file is as it was logged."""
     from tasks.base.weights_digest import weights_digest
-    from tasks.register.logged_files import model_to_use_again
+    from tasks.register.logged_files import reusable_model
 
     registry: Registry = open_registry(load_config())
     weights, source = weights_digest(paths.MODEL), registry.version(4).source
     kept = paths.MODELS / weights
     assert source == registry.version(3).source
-    assert model_to_use_again(registry, weights, kept) == source
+    assert reusable_model(registry, weights, kept) == source
     forgotten: list[str] = []
-    monkeypatch.setattr(Registry, "forget_model", lambda self, uri: forgotten.append(uri))
+    monkeypatch.setattr(Registry, "delete_model", lambda self, uri: forgotten.append(uri))
     path = registry.model_files(source, Path("scratch"))["peft/adapter_config.json"]
     with replaced(path, changed(path)):
-        assert model_to_use_again(registry, weights, kept) is None
+        assert reusable_model(registry, weights, kept) is None
     assert forgotten == [source]
 
 
-def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one(world: Path) -> None:
+def test_a_ledger_that_the_registry_refuses_is_not_saved_as_seen(world: Path) -> None:
     head = user("rev-parse", REF).strip()
     message = user("log", "-1", "--format=%B", head).replace('"why":"', '"why":"not ')
     forged = user("commit-tree", f"{head}^{{tree}}", "-p", f"{head}^", "-m", message).strip()
-    SEEN.unlink(missing_ok=True)
+    LAST_HEADS.unlink(missing_ok=True)
     user("update-ref", REF, forged)
     try:
         for ask in (lambda: read_serving(load_config()), lambda: promote(load_config(), 4, "why", expected_champion=1)):
@@ -790,4 +784,4 @@ def test_a_ledger_that_the_registry_refuses_leaves_no_note_against_the_right_one
     try:
         assert read_serving(load_config()).champion is not None
     finally:
-        note_head("tiny", head)
+        save_head("tiny", head)

@@ -1,4 +1,4 @@
-"""A row that must go: its text is in no byte that Strop keeps, and everything else stays as it was. With git and DVC for real."""
+"""Erasing a row: its text is in no file of Strop any more, and everything else stays unchanged. With real git and DVC."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from toyworld import git, set_remote
 
 from flows.cli import main
 from tasks import paths
-from tasks.audit.file_checks import is_batch, told_of_erasures
+from tasks.audit.file_checks import erasure_note, is_intact_batch
 from tasks.curate.settings import CurateSettings
 from tasks.curate.sides.split import split_of
 from tasks.dataset.read import read_dataset
 from tasks.erase import stage
 from tasks.erase.stage import erase, resume
 from tasks.errors import VersioningError
-from tasks.lineage.select_rows import chosen_rows
+from tasks.lineage.select_rows import select_rows
 from tasks.records.segmentation import normalise
 from tasks.runtime.files import read_json
 from tasks.state.decisions import read_decisions, record_decision
@@ -57,7 +57,7 @@ def _test_row_first() -> list[int]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits with data, pushed; SECRET stands in the input of one row and the output of another."""
+    """Two commits with data, pushed; SECRET is in the input of one row and in the output of another."""
     root = tmp_path_factory.mktemp("erase") / "project"
     with pytest.MonkeyPatch.context() as patch:
         set_up_project(root)
@@ -81,7 +81,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project, with a copy of its remote, that the test stands in."""
+    """A copy of the project, with a copy of its remote, that the test works in."""
     shutil.copytree(template, tmp_path / "world", symlinks=True)
     monkeypatch.chdir(tmp_path / "world" / "project")
     set_remote(tmp_path / "world" / "store")
@@ -89,8 +89,8 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def ids_of(text: str) -> list[str]:
-    found = chosen_rows([], [f"input~{text}"]) + chosen_rows([], [f"instruction~{text}"])
-    return sorted({*found, *chosen_rows([], [f"output~{text}"])})
+    found = select_rows([], [f"input~{text}"]) + select_rows([], [f"instruction~{text}"])
+    return sorted({*found, *select_rows([], [f"output~{text}"])})
 
 
 def files_with(text: str, *folders: Path) -> list[Path]:
@@ -147,7 +147,7 @@ def quarantined(text: str) -> str:
     raise AssertionError
 
 
-def test_all_other_rows_stay_and_keep_their_side(world: Path) -> None:
+def test_all_other_rows_stay_and_keep_their_split(world: Path) -> None:
     before = sides()
     gone = ids_of(SECRET)
     erase(gone, why="asked to")
@@ -155,7 +155,7 @@ def test_all_other_rows_stay_and_keep_their_side(world: Path) -> None:
     assert sides() == {row_id: side for row_id, side in before.items() if row_id not in gone}
 
 
-def test_rows_that_followed_an_erased_row_keep_its_side(world: Path) -> None:
+def test_rows_that_followed_an_erased_row_keep_its_split(world: Path) -> None:
     rows = read_dataset()
     leaders = set(rows["group"].to_pylist()) - {""}
     leader = next(each for each in ids_of("old archive building") if each in leaders)
@@ -177,7 +177,7 @@ def test_the_batch_keeps_its_name_and_the_source_is_not_collected_again(world: P
     assert [(batch.batch, batch.rows) for batch in read_manifest()] == before
 
 
-def test_a_record_that_comes_again_from_another_source_is_kept_without_its_text(world: Path) -> None:
+def test_an_erased_record_from_another_source_is_stored_without_its_text(world: Path) -> None:
     erase(ids_of(SECRET), why="asked to")
     shutil.copy("inbox/qa.jsonl", "inbox/other.jsonl")
     other = {"name": "other", "path": "inbox/other*", "shape": "alpaca", "family": "qa"}
@@ -190,7 +190,7 @@ def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) 
     write_params(world, params("base", SOURCES, validate={"max_refused_share": 0.05}))
     run_data()
     assert all(batch["state"] == "accepted" for batch in read_json(paths.VALIDATE_REPORT)["batches"])
-    erase(chosen_rows([], ["family=qa"])[:20], why="asked to")
+    erase(select_rows([], ["family=qa"])[:20], why="asked to")
     run_data()
     report = read_json(paths.VALIDATE_REPORT)
     assert all(batch["state"] == "accepted" for batch in report["batches"])
@@ -199,20 +199,20 @@ def test_erased_rows_do_not_count_toward_the_bound_on_refused_rows(world: Path) 
     assert report["rows"] == report["accepted"] + len(lines)
 
 
-def test_an_audit_can_answer_lawfully_erased(world: Path) -> None:
+def test_an_audit_reports_lawfully_erased(world: Path) -> None:
     commit = git("rev-parse", "HEAD~1").strip()
     then = {batch.batch: batch for batch in read_manifest()}
     erase(ids_of(SECRET), why="asked to by the person")
     files = dvc_outputs.stored_files(commit, paths.RAW)
-    assert "2 rows lawfully erased, not rebuildable" in told_of_erasures(files)
-    assert "asked to by the person" in told_of_erasures(files)
+    assert "2 rows lawfully erased, not rebuildable" in erasure_note(files)
+    assert "asked to by the person" in erasure_note(files)
     changed = [file for file in files if file.erasure]
     assert len(changed) == 1
-    assert is_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
-    assert told_of_erasures(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
+    assert is_intact_batch(changed[0].path, then[Path(changed[0].relpath).stem].__dict__, changed[0].erasure)
+    assert erasure_note(dvc_outputs.stored_files("HEAD", paths.CURATED)) == "", "no text of theirs stood there"
 
 
-def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> None:
+def test_an_empty_record_without_an_erasure_is_damage(world: Path) -> None:
     """Only records that data/erasures.jsonl names may lack their text."""
     from dataclasses import asdict, replace
 
@@ -226,10 +226,10 @@ def test_a_record_that_was_emptied_by_another_hand_is_damage(world: Path) -> Non
         table = table.set_column(table.schema.get_field_index(name), name, column)
     batch.path.unlink()
     pq.write_table(table, batch.path)
-    assert not is_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None)
+    assert not is_intact_batch(batch.path, asdict(replace(batch, sha256=file_digest(batch.path))), None)
 
 
-def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:
+def test_an_old_version_can_still_be_read_except_for_the_erased_rows(world: Path, monkeypatch: Any) -> None:
     from tasks.lineage import version_data
 
     commit = git("rev-parse", "HEAD~1").strip()
@@ -244,7 +244,7 @@ def test_what_a_version_held_can_still_be_read_but_for_the_erased_rows(world: Pa
     assert len(texts) == rows
 
 
-def test_an_erasure_that_was_cut_short_is_finished_by_the_next(
+def test_an_interrupted_erasure_is_completed_by_the_next(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     for name in ("_rewrite_raw", "_replace_objects", "_clear_outputs", "_clear_caches"):
@@ -262,11 +262,11 @@ def _killed(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_remote_that_cannot_be_reached_is_told_and_reached_by_the_next_try(world: Path) -> None:
+def test_an_unreachable_remote_is_reported_and_the_next_erasure_completes_it(world: Path) -> None:
     store = world.parent / "store"
     store.rename(store.with_name("away"))
     store.write_text("in the way")
-    with pytest.raises(VersioningError, match="still lie in a DVC remote"):
+    with pytest.raises(VersioningError, match="are still in a DVC remote"):
         erase(ids_of(SECRET), why="asked to")
     store.unlink()
     store.with_name("away").rename(store)
@@ -275,7 +275,7 @@ def test_a_remote_that_cannot_be_reached_is_told_and_reached_by_the_next_try(wor
     assert resume() is None
 
 
-def test_rows_made_from_an_erased_row_go_with_it(world: Path) -> None:
+def test_rows_made_from_an_erased_row_are_erased_too(world: Path) -> None:
     (parent,) = ids_of("谁住在那里")
     recipe = {"recipe": "reword", "parents": [parent]}
     made = {"instruction": "谁？", "input": "", "output": "王小明，九百号", "strop_synthetic": recipe}
@@ -287,7 +287,9 @@ def test_rows_made_from_an_erased_row_go_with_it(world: Path) -> None:
     assert files_with("王小明，九百号", world, world.parent / "store") == []
 
 
-def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_the_command_reports_what_it_erased_and_what_it_cannot_erase(
+    world: Path, capsys: Any, monkeypatch: Any
+) -> None:
     from tasks.lineage import row_history
 
     monkeypatch.setattr(row_history, "registered_versions", lambda model: [])
@@ -296,17 +298,17 @@ def test_the_command_says_what_it_did_and_what_it_cannot_do(world: Path, capsys:
     assert "2 rows would be erased" in capsys.readouterr().out
     assert files_with(SECRET, paths.RAW)
     assert main.run(["rows", "forget", *ids, "--erase", "--why", "asked to"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "2 rows are erased" in told
-    assert "remote store" in told
-    assert "backups" in told
+    out = " ".join(capsys.readouterr().out.split())
+    assert "2 rows are erased" in out
+    assert "remote store" in out
+    assert "backups" in out
     assert main.run(["rows", "why", ids[0]]) == 0
     assert "was erased" in capsys.readouterr().out
     assert main.run(["rows", "forget", "--erase"]) == 0
     assert "No erasure was interrupted" in capsys.readouterr().out
 
 
-def test_a_reason_is_asked_for_before_anything_is_erased(world: Path, capsys: Any) -> None:
+def test_without_a_reason_nothing_is_erased(world: Path, capsys: Any) -> None:
     assert main.run(["rows", "forget", ids_of(SECRET)[0], "--erase"]) == 1
     assert "a reason is missing" in capsys.readouterr().err
     assert files_with(SECRET, paths.RAW)
@@ -323,7 +325,7 @@ def test_forgotten_rows_can_be_erased_later(world: Path) -> None:
 
 
 def test_two_rows_of_one_batch_may_be_erased_one_after_the_other(world: Path) -> None:
-    """The first erasure changes the files that rows are found by."""
+    """The first erasure changes the files in which rows are searched."""
     refused = quarantined(REFUSED)
     erase([ids_of(SECRET)[0]], why="asked to")
     erase([refused], why="asked to")
@@ -342,7 +344,7 @@ def test_the_same_record_in_another_family_is_erased_too(world: Path) -> None:
     assert files_with(SECRET, world, world.parent / "store") == []
 
 
-def test_a_row_that_comes_again_in_another_record_can_be_erased_again(world: Path) -> None:
+def test_a_row_that_is_collected_again_in_another_record_can_be_erased_again(world: Path) -> None:
     row_id = ids_of(SECRET + "，他叫什么")[0]
     erase(ids_of(SECRET), why="asked to")
     run_data()
@@ -354,7 +356,7 @@ def test_a_row_that_comes_again_in_another_record_can_be_erased_again(world: Pat
     assert files_with(SECRET, world, world.parent / "store") == []
 
 
-def test_what_a_version_left_in_a_remote_alone_goes_too(world: Path) -> None:
+def test_objects_that_only_a_remote_has_are_removed_too(world: Path) -> None:
     store = world.parent / "store"
     shutil.rmtree(".dvc/cache")
     for folder in (paths.RENDERED, paths.PREDICTIONS):
@@ -363,7 +365,7 @@ def test_what_a_version_left_in_a_remote_alone_goes_too(world: Path) -> None:
     assert files_with(SECRET, world, store) == []
 
 
-def test_a_reason_may_hold_any_character(world: Path) -> None:
+def test_a_reason_may_contain_any_character(world: Path) -> None:
     erase(ids_of(SECRET)[:1], why="asked\u2028to\u0085by")
     assert read_erasures()[-1].why == "asked\u2028to\u0085by"
     assert read_decisions()[-1].why

@@ -1,4 +1,4 @@
-"""Every form of rendered rows, and what a teacher said of them, is found by an erasure: it holds their text, or its tokens."""
+"""An erasure finds every form of rendered rows, and soft targets of a teacher: they contain the text or its tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from tasks import paths
 from tasks.erase import objects
-from tasks.erase.objects import held_objects
+from tasks.erase.objects import objects_with_text
 from tasks.erase.plan import Plan
-from tasks.erase.rewrite import holds
+from tasks.erase.rewrite import has_text
 from tasks.erase.stage import _clear_caches
 from tasks.runtime.files import write_json, write_parquet
 
@@ -35,10 +35,10 @@ PLAN = Plan(["r1"], ["d1"], ["b1"], [], [], "ann", "2026-11-22T10:00:00+00:00", 
 def test_rendered_rows_of_a_form_are_found_by_their_ids(columns: dict[str, Any], tmp_path: Path) -> None:
     for row_id, is_found in (("r1", True), ("r2", False)):
         write_parquet(tmp_path / f"{row_id}.parquet", pa.table({"row_id": [row_id], **columns}))
-        assert holds(tmp_path / f"{row_id}.parquet", PLAN) is is_found
+        assert has_text(tmp_path / f"{row_id}.parquet", PLAN) is is_found
 
 
-def test_what_a_teacher_said_and_what_a_training_left_go(project: Path) -> None:
+def test_soft_targets_and_checkpoints_are_removed(project: Path) -> None:
     for folder in (paths.SOFT_TARGETS / "teacher", paths.CHECKPOINTS / "key/training-1/soft-targets"):
         folder.mkdir(parents=True)
         (folder / "targets").write_bytes(b"likeliest tokens")
@@ -47,7 +47,7 @@ def test_what_a_teacher_said_and_what_a_training_left_go(project: Path) -> None:
     assert not paths.CHECKPOINTS.exists()
 
 
-def test_bases_that_say_labels_go_and_others_stay(project: Path) -> None:
+def test_bases_with_labels_are_removed_and_others_stay(project: Path) -> None:
     for name in ("labels-ab12", "ab12"):
         (paths.BASES / name).mkdir(parents=True)
         (paths.BASES / name / "config.json").write_text('{"id2label": {"0": "AnnIsIll"}}')
@@ -89,7 +89,7 @@ class Store:
 
     def held(self) -> set[str]:
         repo: Any = self
-        return {each.md5 for each in held_objects(repo, PLAN)}
+        return {each.md5 for each in objects_with_text(repo, PLAN)}
 
 
 @pytest.fixture
@@ -110,24 +110,24 @@ def labelled(folder: Path, rows: list[tuple[str, str]], known: tuple[str, ...] =
     return folder
 
 
-def test_the_name_of_a_label_that_only_erased_rows_have_goes_and_others_stay(store: Store, tmp_path: Path) -> None:
+def test_a_label_name_that_only_erased_rows_have_is_removed_and_others_stay(store: Store, tmp_path: Path) -> None:
     first = store.keep("v1", paths.RENDERED, labelled(tmp_path / "1", [("r1", "AnnIsIll"), ("r2", "sport")]))
     kept = store.keep("v2", paths.RENDERED, labelled(tmp_path / "2", [("r2", "sport")]))
     known = store.keep("v3", paths.RENDERED, labelled(tmp_path / "3", [("r2", "sport"), ("r3", "art")], ("AnnIsIll",)))
     of_none = store.put(b'["AnnIsIll", "tech"]')
     names = "labels/labels.json", "labels/commonest.json"
-    wanted = {first[name] for name in names} | {known[names[0]], first["labels/train/input_ids.npy"], of_none}
-    assert store.held() == wanted
-    assert not {kept[name] for name in names} & wanted
+    expected = {first[name] for name in names} | {known[names[0]], first["labels/train/input_ids.npy"], of_none}
+    assert store.held() == expected
+    assert not {kept[name] for name in names} & expected
 
 
-def test_names_of_labels_stay_where_a_row_that_stays_has_the_label(store: Store, tmp_path: Path) -> None:
+def test_label_names_stay_if_another_row_has_the_label(store: Store, tmp_path: Path) -> None:
     first = store.keep("v1", paths.RENDERED, labelled(tmp_path / "1", [("r1", "sport"), ("r2", "art")]))
     store.keep("v2", paths.RENDERED, labelled(tmp_path / "2", [("r2", "art"), ("r3", "sport")]))
     assert store.held() == {first["labels/train/input_ids.npy"]}
 
 
-def test_names_of_labels_that_a_model_has_too_stay(store: Store, tmp_path: Path) -> None:
+def test_label_names_that_a_model_has_too_stay(store: Store, tmp_path: Path) -> None:
     first = store.keep("v1", paths.RENDERED, labelled(tmp_path / "1", [("r2", "sport"), ("r1", "AnnIsIll")]))
     write_json(tmp_path / "model/labels.json", ["AnnIsIll", "sport"])
     model = store.keep("v1", paths.MODEL, tmp_path / "model")
@@ -135,7 +135,7 @@ def test_names_of_labels_that_a_model_has_too_stay(store: Store, tmp_path: Path)
     assert model["labels.json"] not in store.held()
 
 
-def test_names_of_labels_in_a_remote_alone_go_unseen(store: Store, tmp_path: Path) -> None:
+def test_label_files_that_only_a_remote_has_are_removed_unread(store: Store, tmp_path: Path) -> None:
     first = store.keep("v1", paths.RENDERED, labelled(tmp_path / "1", [("r1", "AnnIsIll"), ("r2", "sport")]))
     for md5 in first.values():
         Path(store.oid_to_path(md5)).unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def test_names_of_labels_in_a_remote_alone_go_unseen(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("form", ["pairs", "ranked", "judged", "prompts"])
-def test_rows_of_a_form_in_a_remote_alone_go_whatever_dataset_the_lock_names(
+def test_rendered_rows_that_only_a_remote_has_are_removed_whatever_dataset_the_lock_names(
     form: str, store: Store, tmp_path: Path
 ) -> None:
     for row_id in ("r1", "r2"):
@@ -154,4 +154,4 @@ def test_rows_of_a_form_in_a_remote_alone_go_whatever_dataset_the_lock_names(
     here = store.keep("v2", paths.RENDERED, tmp_path / "r2")
     for md5 in (*away.values(), here["test.parquet"]):
         Path(store.oid_to_path(md5)).unlink()
-    assert store.held() == set(away.values()), "what names its rows and lies here was looked at"
+    assert store.held() == set(away.values()), "objects here with row ids were read"

@@ -86,7 +86,7 @@ def test_a_symbol_or_an_order_that_changes_the_meaning_costs(kind: str, answer: 
 
 
 @pytest.mark.parametrize(("answer", "target"), ALIKE)
-def test_what_is_only_typed_otherwise_is_the_same(answer: str, target: str) -> None:
+def test_answers_that_differ_only_in_typing_are_equal(answer: str, target: str) -> None:
     assert answer_tokens(answer) == answer_tokens(target)
     assert judge_answer("qa", answer, target).score == 1.0
 
@@ -122,7 +122,7 @@ def test_every_score_is_between_0_and_1_and_an_exact_answer_scores_1(one: str, o
 
 
 @given(TEXT)
-def test_a_text_in_one_spelling_stays_in_it(text: str) -> None:
+def test_normalisation_is_idempotent(text: str) -> None:
     assert fold(fold(text)) == fold(text)
     assert plain(plain(text)) == plain(text)
 
@@ -168,7 +168,7 @@ def test_a_number_is_one_token_in_both_widths(number: int, form: str) -> None:
         "f'",
     ],
 )
-def test_a_long_answer_is_read_in_time_in_proportion_to_its_length(part: str) -> None:
+def test_the_parsing_time_is_linear_in_the_length_of_an_answer(part: str) -> None:
     start = time.process_time()
     answer_tokens(part * 20_000)
     plain(part * 20_000)
@@ -201,7 +201,7 @@ def test_equal_json_numbers_are_equal_in_json_and_in_arguments(answer: str, targ
 
 
 @pytest.mark.parametrize(("answer", "target"), OTHER_JSON)
-def test_other_json_is_not(answer: str, target: str) -> None:
+def test_other_json_is_not_equal(answer: str, target: str) -> None:
     assert judge_answer("json", answer, target).score == 0.0
     call = '{{"name": "f", "arguments": {}}}'
     assert judge_answer("tool_calls", call.format(answer), call.format(target)).score == 0.0
@@ -214,7 +214,7 @@ def test_a_json_value_alone_is_compared_as_json(answer: str, target: str) -> Non
 
 
 @pytest.mark.parametrize(("answer", "target"), OTHER_SCALARS)
-def test_another_json_value_is_not_it(answer: str, target: str) -> None:
+def test_another_json_value_is_not_equal(answer: str, target: str) -> None:
     assert judge_answer("json", answer, target).score == 0.0
 
 
@@ -277,7 +277,7 @@ NO_LOOPS = [
 
 
 @pytest.mark.parametrize(("answer", "target"), NO_LOOPS)
-def test_what_people_repeat_is_no_loop(answer: str, target: str) -> None:
+def test_natural_repetition_is_no_loop(answer: str, target: str) -> None:
     assert not ends_in_loop(answer, target)
 
 

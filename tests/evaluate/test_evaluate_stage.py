@@ -1,4 +1,4 @@
-"""The stage: each model of the round answers each test row once, and what was answered before is not asked again."""
+"""The stage: each model of the round is evaluated on each test row once; cached predictions are not computed again."""
 
 from __future__ import annotations
 
@@ -120,15 +120,15 @@ def evaluated(tiny_gpt2: Path, trained: dict[str, Path], tmp_path_factory: pytes
 
 @pytest.fixture
 def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Round:
-    """A copy of that folder, in which the test stands."""
+    """A copy of that folder, in which the test works."""
     shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return read_round()
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many prompts each call of `generate_answers` held."""
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of prompts of each call of `generate_answers`."""
     counts: list[int] = []
     real: Callable[..., list[str]] = inference.generate_answers
 
@@ -168,8 +168,8 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
 
 
-def test_answers_are_those_of_the_model_alone(world: Round, tiny_gpt2: Path) -> None:
-    """Padding and company in a batch do not change what a row is answered."""
+def test_answers_do_not_depend_on_the_batch(world: Round, tiny_gpt2: Path) -> None:
+    """Padding and the other rows of a batch do not change an answer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -180,8 +180,8 @@ def test_answers_are_those_of_the_model_alone(world: Round, tiny_gpt2: Path) -> 
         assert row["prediction"] == tokenizer.decode(out, skip_special_tokens=True).strip()
 
 
-def test_answers_are_kept_by_the_precision_that_was_computed_in_whatever_it_was_chosen_by(
-    world: Round, asked: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_answers_are_cached_by_the_effective_precision(
+    world: Round, generated: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "auto"}))
     assert EvaluateSettings().precision == "auto"
@@ -189,16 +189,16 @@ def test_answers_are_kept_by_the_precision_that_was_computed_in_whatever_it_was_
     monkeypatch.setattr(precision, "computes_bf16", lambda: computes[0])
     before = folder_digest(paths.PREDICTIONS)
     stage.run(config)
-    assert (asked, read_json(paths.METRICS)["precision"]) == ([], "fp32")  # they are those of fp32
+    assert (generated, read_json(paths.METRICS)["precision"]) == ([], "fp32")  # they are those of fp32
     assert folder_digest(paths.PREDICTIONS) == before
     computes[0] = True  # as if the project had been carried to another machine
     stage.run(config)
-    assert sum(asked) == 3 * 8
+    assert sum(generated) == 3 * 8
     assert read_json(paths.METRICS)["precision"] == "bf16"
     assert "warning" not in capsys.readouterr().out
     computes[0] = False
     stage.run(SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "bf16"})))  # type: ignore[arg-type]
-    assert sum(asked) == 3 * 8
+    assert sum(generated) == 3 * 8
     assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().out
 
 
@@ -217,9 +217,9 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
         stage.run(CONFIG)
     finally:
         torch.set_num_threads(1)
-    told = capsys.readouterr().out
-    assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in told
-    assert "evaluate: 2 threads (2 cores, otherwise idle) now" in told
+    out = capsys.readouterr().out
+    assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in out
+    assert "evaluate: 2 threads (2 cores, otherwise idle) now" in out
     assert outputs() == first
 
 
@@ -232,42 +232,44 @@ def test_a_second_run_loads_no_model_and_writes_the_same_bytes(world: Round, mon
     assert outputs() == first
 
 
-def test_without_what_is_remembered_the_bytes_are_the_same(world: Round, asked: list[int]) -> None:
+def test_without_the_cache_the_bytes_are_the_same(world: Round, generated: list[int]) -> None:
     first = outputs()
     shutil.rmtree(paths.PREDICTION_CACHE)
     stage.run(CONFIG)
-    assert sum(asked) == 3 * 8
+    assert sum(generated) == 3 * 8
     assert outputs() == first
 
 
-def test_new_rows_are_asked_and_old_ones_are_not(world: Round, asked: list[int], tiny_gpt2: Path) -> None:
+def test_only_new_rows_are_generated(world: Round, generated: list[int], tiny_gpt2: Path) -> None:
     render(tiny_gpt2, rows=11)
     stage.run(CONFIG)
-    assert asked == [3, 3, 3]
+    assert generated == [3, 3, 3]
 
 
-def test_the_candidate_that_became_champion_is_not_asked_again(world: Round, asked: list[int], tiny_gpt2: Path) -> None:
+def test_the_candidate_that_became_champion_is_not_evaluated_again(
+    world: Round, generated: list[int], tiny_gpt2: Path
+) -> None:
     promoted = weights_digest(paths.MODEL)
     shutil.copytree(paths.MODEL, paths.MODELS / promoted)
     write_round(Round(Champion(3, promoted), 1, 1))
     shutil.rmtree(paths.MODEL)
     save_trained(tiny_gpt2, paths.MODEL, 3, adapter=False)
     stage.run(CONFIG)
-    assert asked == [8]
+    assert generated == [8]
 
 
-def test_a_damaged_memory_is_forgotten(world: Round, asked: list[int]) -> None:
+def test_a_damaged_cache_is_ignored(world: Round, generated: list[int]) -> None:
     for file in paths.PREDICTION_CACHE.iterdir():
         file.write_bytes(b"half a file")
     write_round(Round(None, 1, 0))
     stage.run(CONFIG)
-    assert asked == [8, 8]
+    assert generated == [8, 8]
 
 
-def test_other_settings_are_another_question(world: Round, asked: list[int]) -> None:
+def test_other_settings_have_another_cache(world: Round, generated: list[int]) -> None:
     write_round(Round(None, 1, 0))
     stage.run(SimpleNamespace(evaluate=CONFIG.evaluate.model_copy(update={"max_new_tokens": 1})))  # type: ignore[arg-type]
-    assert asked == [8, 8]
+    assert generated == [8, 8]
 
 
 def test_without_a_champion_base_and_candidate_are_compared(world: Round) -> None:
@@ -284,7 +286,7 @@ def test_no_test_rows_are_a_result_too(world: Round, tiny_gpt2: Path) -> None:
     assert pq.read_table(paths.PREDICTIONS / "candidate.parquet").num_rows == 0
 
 
-def test_a_champion_that_is_gone_or_changed_is_named(world: Round) -> None:
+def test_a_champion_that_is_missing_or_changed_is_named(world: Round) -> None:
     assert world.champion is not None
     folder = paths.MODELS / world.champion.weights_digest
     weights = folder / "adapter_model.safetensors"
@@ -294,7 +296,7 @@ def test_a_champion_that_is_gone_or_changed_is_named(world: Round) -> None:
     with pytest.raises(DataError, match=r"champion \(version 2\) have changed.*strop run --rejudge"):
         stage.run(CONFIG)
     shutil.rmtree(folder)
-    with pytest.raises(DataError, match=r"champion \(version 2\) is not there"):
+    with pytest.raises(DataError, match=r"champion \(version 2\) is missing"):
         stage.run(CONFIG)
 
 
@@ -307,11 +309,11 @@ def test_a_champion_of_another_base_is_not_compared(world: Round) -> None:
         stage.run(CONFIG)
 
 
-def test_a_prompt_that_leaves_no_room_for_the_answer_is_told_before_the_first_token(
+def test_a_prompt_that_leaves_no_room_for_the_answer_is_reported_before_the_first_token(
     world: Round, tiny_gpt2: Path
 ) -> None:
     render(tiny_gpt2, rows=2, prompt_words=200)
-    with pytest.raises(ConfigError, match="512 positions"):
+    with pytest.raises(ConfigError, match="context of 512 tokens"):
         stage.run(CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""Scores: what counts as the same answer, in English and in Chinese, and the report a class."""
+"""Scores: which answers count as equal, in English and in Chinese, and the report by class."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.dataset.rendered import Rendered
 from tasks.evaluate.likelihood import text_losses
-from tasks.evaluate.perplexity import Example, answer_losses, examples_of, perplexity, reads_at_once
+from tasks.evaluate.perplexity import Example, answer_losses, examples_of, max_input_tokens, perplexity
 from tasks.evaluate.report import losses_by_family
 
 
@@ -75,7 +75,7 @@ def prompted(folder: Path, kind: str, virtual: int = 8) -> Any:
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_a_learned_prompt_counts_and_does_not_shift_the_places(
+def test_a_learned_prompt_counts_and_does_not_shift_the_positions(
     kind: str, base: str, request: pytest.FixtureRequest
 ) -> None:
     import torch
@@ -85,10 +85,10 @@ def test_a_learned_prompt_counts_and_does_not_shift_the_places(
     rng = np.random.default_rng(3)
     examples = [example(rng, length, answer) for length, answer in ((30, 4), (12, 11))]
     for (ids, mask), (loss, _) in zip(examples, answer_losses(model, examples), strict=True):
-        tokens, wanted = torch.tensor(ids, dtype=torch.long), torch.tensor(mask[1:], dtype=torch.bool)
+        tokens, counts = torch.tensor(ids, dtype=torch.long), torch.tensor(mask[1:], dtype=torch.bool)
         with torch.inference_mode():
             logits = model(input_ids=tokens[None], attention_mask=torch.ones_like(tokens[None])).logits[0, -len(ids) :]
-        by_hand = cross_entropy(logits[:-1][wanted], tokens[1:][wanted], reduction="sum")
+        by_hand = cross_entropy(logits[:-1][counts], tokens[1:][counts], reduction="sum")
         assert loss == pytest.approx(float(by_hand), rel=1e-4)
 
 
@@ -99,14 +99,14 @@ def test_a_long_text_behind_a_learned_prompt_fits_the_model(kind: str, tiny_gpt2
     text = [5 + i % 200 for i in range(piece + 10)]
     whole, *parts = text_losses(model, [text, text[:piece], text[piece:]], [0])
     assert whole == pytest.approx(sum(parts), rel=1e-5)
-    assert reads_at_once(model) == piece + 1
+    assert max_input_tokens(model) == piece + 1
 
 
-def test_progress_hears_of_every_example(model: Any) -> None:
-    heard: list[int] = []
-    answer_losses(model, [example(np.random.default_rng(i), 300, 3) for i in range(5)], heard.append)
-    assert sum(heard) == 5
-    assert len(heard) > 1
+def test_progress_counts_every_example(model: Any) -> None:
+    finished: list[int] = []
+    answer_losses(model, [example(np.random.default_rng(i), 300, 3) for i in range(5)], finished.append)
+    assert sum(finished) == 5
+    assert len(finished) > 1
 
 
 def test_perplexity_is_by_token_and_none_without_tokens() -> None:
@@ -116,7 +116,7 @@ def test_perplexity_is_by_token_and_none_without_tokens() -> None:
     assert math.isfinite(perplexity([(1e9, 1)]) or math.nan)
 
 
-def test_losses_are_told_a_family_by_its_tokens() -> None:
+def test_losses_are_averaged_over_the_tokens_of_a_family() -> None:
     found = losses_by_family([(2.0, 1), (4.0, 2), (9.0, 3), (0.0, 0)], ["qa", "qa", "topic", "empty"])
     assert found == {"qa": {"loss": 2.0, "tokens": 3}, "topic": {"loss": 3.0, "tokens": 3}}
 
@@ -125,7 +125,7 @@ def test_an_example_without_an_answer_has_no_loss(model: Any) -> None:
     assert answer_losses(model, [(np.arange(5, dtype=np.int32), np.zeros(5, np.uint8))]) == [(0.0, 0)]
 
 
-def test_packed_rows_fall_apart_into_examples() -> None:
+def test_packed_rows_are_split_into_examples() -> None:
     flat = np.arange(10, dtype=np.int32)
     rendered = Rendered(
         flat,

@@ -1,4 +1,4 @@
-"""metrics.json: a model overall, a family, a class and a language, with intervals."""
+"""metrics.json: scores overall and by family, class and language, with intervals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_row_keeps_its_answer_score_and_exact_match() -> None:
     assert rows[0]["prediction"] == "Sport."
 
 
-def test_the_report_tells_families_and_languages_apart() -> None:
+def test_the_report_has_families_and_languages() -> None:
     report = describe_model(score_rows(TEST, ["sport", "体育", "它叫上海。", "City 4."]), SETTINGS)
     assert report["overall"]["rows"] == 4
     assert report["overall"]["score"] == pytest.approx(0.875)

@@ -1,4 +1,4 @@
-"""Answers are read back by kind, and scored by what was read; what cannot be read is counted."""
+"""Answers are parsed by kind and scored by the parsed value; unparsed answers are counted."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'
         ("free", "", ""),
     ],
 )
-def test_an_answer_is_read_in_whatever_form_it_comes(kind: str, answer: str, read: Any) -> None:
+def test_an_answer_is_parsed_in_every_form(kind: str, answer: str, read: Any) -> None:
     assert read_target(kind, answer) == read
 
 
@@ -76,7 +76,7 @@ def test_words_before_calls_are_left_out(between: str) -> None:
     assert judge_answer("tool_calls", f"I see.{between}{target} That is it.", target).is_unparsed
 
 
-def test_the_label_is_what_stands_in_the_place_of_the_output() -> None:
+def test_the_label_is_the_text_at_the_position_of_the_output() -> None:
     frame = Frame("The sentiment is ", ".")
     assert read_target("classification", "the sentiment is positive.", frame) == "positive"
     assert read_target("classification", "positive", frame) == "positive"
@@ -152,7 +152,7 @@ def test_rouge_l_counts_the_longest_common_subsequence_of_words_and_characters()
     assert rouge_l("北京是首都", "首都是北京") == pytest.approx(2 * 2 / 10)
 
 
-def test_the_report_counts_what_could_not_be_read_and_tells_kinds_apart() -> None:
+def test_the_report_counts_unparsed_answers_and_has_kinds() -> None:
     def row(number: int, kind: str, target: str) -> dict[str, Any]:
         shown = {"batch": "b", "prompt": "p", "language": "en", "family": "mixed"}
         return {"row_id": f"r{number}", "kind": kind, "target": target, **shown}
@@ -169,7 +169,7 @@ def test_the_report_counts_what_could_not_be_read_and_tells_kinds_apart() -> Non
     assert entities["micro_f1"] == pytest.approx(2 / 3, abs=1e-6)
 
 
-def test_half_a_character_in_json_can_be_told() -> None:
+def test_half_a_surrogate_pair_in_json_is_read_as_a_question_mark() -> None:
     assert judge_answer("json", '{"a": "\\ud800"}', '{"a": 1}').read == '{"a":"?"}'
 
 

@@ -159,18 +159,18 @@ def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
 
 
 def test_remembered_answers_of_a_damaged_file_are_asked_for_again(project: Path) -> None:
-    from tasks.evaluate.prediction_cache import Remembered
+    from tasks.evaluate.prediction_cache import PredictionCache
 
-    kept = Remembered("model", pa.string())
+    kept = PredictionCache("model", pa.string())
     kept.add({f"key {place}": f"answer {place}" * 20 for place in range(200)})
     kept.save()
     whole = kept.path.read_bytes()
-    assert len(Remembered("model", pa.string()).values) == 200
+    assert len(PredictionCache("model", pa.string()).values) == 200
     for place in range(4, len(whole), max(len(whole) // 60, 1)):
         content = bytearray(whole)
         content[place] ^= 1
         kept.path.write_bytes(content)
-        found = Remembered("model", pa.string()).values
+        found = PredictionCache("model", pa.string()).values
         assert found in ({}, kept.values), place
     kept.path.write_bytes(whole[: len(whole) // 2])
-    assert Remembered("model", pa.string()).values == {}
+    assert PredictionCache("model", pa.string()).values == {}

@@ -29,10 +29,10 @@ from tasks.lineage import diff, row_history, version_data
 from tasks.lineage.drift import Drift
 from tasks.lineage.drift_plot import draw_drift
 from tasks.model_store.ledger import Entry
-from tasks.model_store.ledger_chain import Recorded
+from tasks.model_store.ledger_chain import ChainNode
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
-from tasks.tracking.glance import Seen
+from tasks.tracking.glance import RegistryState
 from tasks.validate import stage as validate
 
 ACTS = "\x1b[2J\x1b]8;;http://evil.example\x1b\\go\x1b]8;;\x1b\\\x9b31m\u202eevil\u2066\u2028\x07\x08\r"
@@ -76,9 +76,9 @@ def hostile(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     entries = [Entry(kind=kind, version=1, **facts, **more) for kind in ("judged", "promoted")]  # type: ignore[arg-type]
     for module in ("tasks.model_store.ledger", "flows.report.summary", "flows.promotion_decision"):
         monkeypatch.setattr(f"{module}.read_ledger", lambda _: entries)
-    chain = [Recorded("c" * 40, entry) for entry in entries]
+    chain = [ChainNode("c" * 40, entry) for entry in entries]
     monkeypatch.setattr("tasks.model_store.serving.read_verified", lambda _: chain)
-    monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: Seen(trouble=HOSTILE))
+    monkeypatch.setattr("tasks.model_store.serving.glance", lambda _: RegistryState(problem=HOSTILE))
     for module in (version_data, row_history):
         monkeypatch.setattr(module, "registered_versions", lambda model: [])
     monkeypatch.setattr(inference, "load_model", lambda *_, **__: inference.LoadedModel("base", None, None))
@@ -95,9 +95,9 @@ def _difference(*_: str) -> diff.Difference:
 
 
 def _a_row(where: str) -> str:
-    from tasks.lineage.select_rows import chosen_rows
+    from tasks.lineage.select_rows import select_rows
 
-    return chosen_rows([], [where])[0]
+    return select_rows([], [where])[0]
 
 
 COMMANDS: dict[str, tuple[list[str], list[str]]] = {

@@ -220,7 +220,7 @@ def test_a_version_whose_rows_were_erased_is_audited_as_lawfully_so(
     details = {link["name"]: link["detail"] for link in audit["links"]}
     assert "1 row lawfully erased, not rebuildable" in details["raw batches"]
     assert main.run(["audit", "1", "--rebuild"]) == 1
-    assert "cannot be made anew" in capsys.readouterr().err
+    assert "cannot be rebuilt" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -94,9 +94,9 @@ def test_a_refusal_is_a_result_and_says_which_check_failed(world: Path, capsys: 
     predict("candidate", [0.0] * 60)
     stage.run(CONFIG)
     assert read_json(paths.VERDICT)["passed"] is False
-    told = capsys.readouterr().out
-    assert "gate: refused" in told
-    assert "not_worse/topic: -0.333 [" in told
+    out = capsys.readouterr().out
+    assert "gate: refused" in out
+    assert "not_worse/topic: -0.333 [" in out
 
 
 def test_without_a_champion_the_base_is_the_reference(world: Path) -> None:

@@ -1,4 +1,4 @@
-"""The statistics by which two models are compared: known values, coverage, symmetry, and what has no information."""
+"""The statistics that compare two models: known values, coverage, symmetry, and samples without information."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_swapping_the_models_mirrors_tangos_interval(gained: int, lost: int, tie
 
 @given(st.lists(st.floats(-1, 1, allow_subnormal=False), max_size=40))
 @settings(max_examples=60, deadline=None)
-def test_a_bootstrap_interval_holds_the_mean_and_stays_on_the_scale(values: list[float]) -> None:
+def test_a_bootstrap_interval_contains_the_mean_and_stays_on_the_scale(values: list[float]) -> None:
     interval = bootstrap_interval(np.array(values), -1, 1, **QUICK)
     assert -1 <= interval.low <= interval.high <= 1
     if values:
@@ -103,7 +103,7 @@ def test_all_scores_equal_give_an_interval_of_some_width() -> None:
         assert interval.high - interval.low > 0.02
 
 
-def test_no_rows_say_nothing() -> None:
+def test_no_rows_give_no_evidence() -> None:
     none = np.array([])
     assert score_interval(none, **QUICK) == (0, 1)
     assert difference_interval(none, none, **QUICK) == (-1, 1)

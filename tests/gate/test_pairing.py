@@ -29,22 +29,22 @@ def test_rows_are_paired_by_id_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "candidate", "told"),
+    ("reference", "candidate", "message"),
     [
-        (table(ONE), table(ONE, TWO), "1 test rows were answered by the candidate only (r2)"),
-        (table(ONE, TWO), table(ONE), "1 test rows were answered by the reference only (r2)"),
-        (table(ONE), table(ONE, ONE), "1 test rows stand more than once among the answers of the candidate (r1)"),
+        (table(ONE), table(ONE, TWO), "1 test rows have predictions of the candidate only (r2)"),
+        (table(ONE, TWO), table(ONE), "1 test rows have predictions of the reference only (r2)"),
+        (table(ONE), table(ONE, ONE), "1 test rows occur more than once in the predictions of the candidate (r1)"),
         (table(ONE), table(("r1", "topic", "tech", 1.0)), "another family or target"),
         (table(ONE), table(("r1", "qa", "sport", 1.0)), "another family or target"),
-        (table(ONE), table(("r1", "topic", "sport", None)), "no number from 0 to 1"),
-        (table(ONE), table(("r1", "topic", "sport", float("nan"))), "no number from 0 to 1"),
-        (table(("r1", "topic", "sport", 1.5)), table(ONE), "no number from 0 to 1"),
+        (table(ONE), table(("r1", "topic", "sport", None)), "not numbers from 0 to 1"),
+        (table(ONE), table(("r1", "topic", "sport", float("nan"))), "not numbers from 0 to 1"),
+        (table(("r1", "topic", "sport", 1.5)), table(ONE), "not numbers from 0 to 1"),
     ],
 )
-def test_what_cannot_be_paired_is_named(reference: pa.Table, candidate: pa.Table, told: str) -> None:
+def test_what_cannot_be_paired_is_named(reference: pa.Table, candidate: pa.Table, message: str) -> None:
     with pytest.raises(DataError, match="dvc repro") as caught:
         pair_scores(reference, candidate)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_no_rows_at_all_pair_to_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The policy: what is let through, what is refused and why, and how often luck alone gets past it."""
+"""The policy: which models pass, which are refused and why, and how often an equal model passes by chance."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_policy_for_a_family_without_rows_is_reported_and_blocks_nothing() -> 
         assert check_of(verdict, name).rows == 0
 
 
-def test_a_family_more_leaves_the_numbers_of_the_others_as_they_were() -> None:
+def test_a_new_family_does_not_change_the_numbers_of_the_others() -> None:
     rng = np.random.default_rng(1)
     qa = (rng.random(40), rng.random(40))
     alone, both = judge(paired(qa=qa), SETTINGS, FIRST), judge(paired(aaa=qa, qa=qa), SETTINGS, FIRST)
@@ -228,7 +228,7 @@ def test_a_family_with_shuffled_labels_is_refused_and_named_worse() -> None:
         assert not verdict.passed
 
 
-def test_a_new_batchs_own_test_rows_cannot_outvote_those_that_were_there() -> None:
+def test_the_test_rows_of_a_new_batch_cannot_outvote_the_established_ones() -> None:
     """Labels mixed up: the candidate learnt them, is right by them on the new rows, and wrong on the established ones."""
     champion, candidate = np.repeat([0.95, 0.0], [60, 140]), np.repeat([0.05, 0.95], [60, 140])
     rng = np.random.default_rng(1)

@@ -38,14 +38,14 @@ def test_two_samples_of_the_same_source_are_steady() -> None:
     assert set(found) == {"label", "input length", "output length", "word", "language"}
 
 
-def test_labels_that_change_their_shares_are_found_and_nothing_else() -> None:
+def test_labels_that_change_their_shares_are_reported_and_nothing_else() -> None:
     found = by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))
     assert found["label"].level == "major"
     assert found["word"].before.keys() == found["word"].after.keys()
     assert found["input length"].level == "steady"
 
 
-def test_labels_that_turn_into_free_text_are_found() -> None:
+def test_labels_that_turn_into_free_text_are_reported() -> None:
     after = [{**row, "output": f"{row['output']} {row['row_id']}"} for row in rows(2000, 2)]
     found = by_what(rows(2000, 1), after)["label"]
     assert (found.level, found.moved(1)) == ("major", [OTHER])
@@ -59,7 +59,7 @@ def test_words_that_no_two_rows_share_are_no_drift() -> None:
     assert by_what(*sides)["word"].level == "steady"
 
 
-def test_families_that_change_their_shares_are_found() -> None:
+def test_families_that_change_their_shares_are_reported() -> None:
     before = [*rows(900, 1), *({**row, "family": "问答"} for row in rows(100, 2))]
     after = [*rows(500, 3), *({**row, "family": "问答"} for row in rows(500, 4))]
     found = next(drift for drift in compare(profile(before), profile(after)) if drift.what == "family")
@@ -73,7 +73,7 @@ def test_few_rows_that_pass_the_threshold_by_chance_are_said_to() -> None:
     assert not by_what(rows(2000, 1, sport=0.9), rows(2000, 2, sport=0.3))["label"].may_be_chance
 
 
-def test_another_language_and_longer_texts_are_found() -> None:
+def test_another_language_and_longer_texts_are_reported() -> None:
     found = by_what(rows(1000, 1), rows(1000, 2, language="zh", words=30))
     assert {found[what].level for what in ("language", "word", "input length")} == {"major"}
     assert found["language"].js == pytest.approx(1.0, abs=0.01)

@@ -1,4 +1,4 @@
-"""Drift in the flow: told once in the summary, against the champion's data, and it never fails a run. With DVC for real."""
+"""Drift in the flow: reported once in the summary, against the champion's data, and it never fails a run. With DVC for real."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 @pytest.fixture
 def project(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the template that the test stands in: versions 1 and 2 are its two commits."""
+    """A copy of the template that the test works in: versions 1 and 2 are its two commits."""
     root, commits = template
     place = shutil.copytree(root, tmp_path / "project", symlinks=True)
     monkeypatch.chdir(place)
@@ -86,7 +86,7 @@ def begin_round(champion: int | None) -> None:
     write_round(Round(Champion(champion, str(champion) * 64) if champion else None, test_epoch=1, looks=0))
 
 
-def told(summary: Summary, width: int = 140) -> tuple[str, str]:
+def shown_in(summary: Summary, width: int = 140) -> tuple[str, str]:
     """What the terminal and the written report say."""
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_summary(console, summary)
@@ -99,12 +99,12 @@ def test_a_shift_in_labels_is_named_in_the_summary_with_its_chinese_label(
     begin_round(champion=1)
     report_against_champion("tiny")
     assert "drift: from the data of v1: topic label PSI" in capsys.readouterr().out
-    for text in told(read_summary(load_config())):
+    for text in shown_in(read_summary(load_config())):
         for fact in ("Drift from the data of version 1", "major", "label", "业务", "sport", "data/reports/drift.svg"):
             assert fact in text, fact
     assert "业务" in paths.DRIFT_PLOT.read_text(encoding="utf-8")
-    assert "[data/reports/drift.svg](drift.svg)" in told(read_summary(load_config()))[1]
-    assert all(len(line) <= 80 for line in told(read_summary(load_config()), width=80)[0].splitlines())
+    assert "[data/reports/drift.svg](drift.svg)" in shown_in(read_summary(load_config()))[1]
+    assert all(len(line) <= 80 for line in shown_in(read_summary(load_config()), width=80)[0].splitlines())
 
 
 def test_it_is_measured_once_a_dataset(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_it_is_measured_once_a_dataset(project: Path, monkeypatch: pytest.Monkey
     assert report_against_champion("tiny")["state"] == "same data"
 
 
-def test_nothing_is_told_where_the_champion_was_trained_on_the_same_data(
+def test_no_drift_is_reported_if_the_champion_was_trained_on_the_same_data(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin_round(champion=1)
@@ -127,23 +127,23 @@ def test_nothing_is_told_where_the_champion_was_trained_on_the_same_data(
     assert capsys.readouterr().out == ""
     assert not paths.DRIFT_PLOT.exists()
     assert read_summary(load_config()).drift is None
-    assert all("Drift" not in text for text in told(read_summary(load_config())))
+    assert all("Drift" not in text for text in shown_in(read_summary(load_config())))
 
 
 def test_without_a_champion_it_says_so(project: Path) -> None:
     begin_round(champion=None)
     report_against_champion("tiny")
-    assert all("No champion served before" in text for text in told(read_summary(load_config())))
+    assert all("No champion served before" in text for text in shown_in(read_summary(load_config())))
 
 
-def test_a_report_on_another_dataset_is_not_told(project: Path) -> None:
+def test_a_report_on_another_dataset_is_not_shown(project: Path) -> None:
     begin_round(champion=1)
     report_against_champion("tiny")
     write_json(paths.DRIFT, {**read_json(paths.DRIFT), "dataset": "another.dir"})
     assert read_summary(load_config()).drift is None
 
 
-def test_what_keeps_it_from_measuring_is_told_and_tried_again(
+def test_a_failure_to_measure_is_reported_and_tried_again(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin_round(champion=1)
@@ -151,7 +151,7 @@ def test_what_keeps_it_from_measuring_is_told_and_tried_again(
         patch.setattr(version_data, "commit_of", lambda model, version: None)
         report_against_champion("tiny")
     assert "drift: not measured: tiny v1: its commit is not in this repository" in capsys.readouterr().out
-    assert all("git fetch --tags" in text.replace("\n", " ") for text in told(read_summary(load_config())))
+    assert all("git fetch --tags" in text.replace("\n", " ") for text in shown_in(read_summary(load_config())))
     assert report_against_champion("tiny")["state"] == "measured"
 
 
@@ -174,10 +174,10 @@ def test_a_large_version_is_sampled_by_hash_rank_and_says_so(project: Path, monk
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
     drawn = draw_sample(parts)
     assert {row["row_id"] for row in drawn.read()} == set(sorted(everything)[:30])
-    assert (drawn.rows, drawn.taken) == ({"topic": len(everything)}, {"topic": 30})
+    assert (drawn.rows, drawn.sampled) == ({"topic": len(everything)}, {"topic": 30})
     begin_round(champion=1)
     report_against_champion("tiny")
-    assert all("A sample: 30 of" in text for text in told(read_summary(load_config())))
+    assert all("A sample: 30 of" in text for text in shown_in(read_summary(load_config())))
 
 
 def test_long_texts_make_the_sample_smaller(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_long_texts_make_the_sample_smaller(project: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sample, "LEAST_ROWS", 1)
     monkeypatch.setattr(sample, "MOST_BYTES", 2_000)
     drawn = draw_sample(parts)
-    assert 0 < drawn.taken["topic"] < drawn.rows["topic"]
+    assert 0 < drawn.sampled["topic"] < drawn.rows["topic"]
 
 
 def test_the_candidates_run_holds_report_picture_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.lineage import row_history, version_data
 from tasks.lineage.diff import difference
-from tasks.lineage.select_rows import chosen_rows, parse_condition
+from tasks.lineage.select_rows import parse_condition, select_rows
 from tasks.runtime.files import write_parquet
 from tasks.state.decisions import record_decision
 
@@ -47,7 +47,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 @pytest.fixture
 def two_versions(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the template that the test stands in."""
+    """A copy of the template that the test works in."""
     root, commits = template
     place = tmp_path / "project"
     shutil.copytree(root, place, symlinks=True)
@@ -59,8 +59,8 @@ def two_versions(template: tuple[Path, list[str]], tmp_path: Path, monkeypatch: 
 
 
 def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions: Path) -> None:
-    (row_id,) = chosen_rows([], ["input=", "instruction=第99个城市叫什么？"])
-    found = row_history.why(row_id[:8], "tiny")
+    (row_id,) = select_rows([], ["input=", "instruction=第99个城市叫什么？"])
+    found = row_history.row_history(row_id[:8], "tiny")
     assert found.row_id == row_id
     (copy,) = found.copies
     assert (copy.file, copy.line, copy.source, copy.state) == ("inbox/qa-2.jsonl", 2, "qa", "kept")
@@ -71,16 +71,16 @@ def test_a_row_tells_where_it_came_from_and_which_versions_hold_it(two_versions:
 def test_a_version_that_was_trained_on_from_one_that_saw_a_row_has_it_in_its_weights(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch, strop: Any
 ) -> None:
-    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    (row_id,) = select_rows([], ["instruction=第99个城市叫什么？"])
     second = version_data.commit_of("tiny", 2)
     first = version_data.commit_of("tiny", 1)
     monkeypatch.setattr(row_history, "registered_versions", lambda model: [1, 2, 3, 4])
     monkeypatch.setattr(version_data, "registered_versions", lambda model: [1, 2, 3, 4])
     monkeypatch.setattr(version_data, "commit_of", lambda model, version: second if version == 2 else first)
-    monkeypatch.setattr(row_history, "begun_with", lambda model, version: {3: [2], 4: [3]}.get(version, []))
-    split = row_history.why(row_id, "tiny").versions[2]
+    monkeypatch.setattr(row_history, "ancestors_of", lambda model, version: {3: [2], 4: [3]}.get(version, []))
+    split = row_history.row_history(row_id, "tiny").versions[2]
     expected = {2: split, 3: row_history.INHERITED, 4: row_history.INHERITED} if split == "train" else {2: split}
-    assert row_history.why(row_id, "tiny").versions == expected
+    assert row_history.row_history(row_id, "tiny").versions == expected
     assert split == "train", "the test would show nothing"
     _, out, _ = strop("rows", "why", row_id)
     assert "trained on by: v2, v3, v4" in out
@@ -100,7 +100,7 @@ def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> No
 def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
+    (row_id,) = select_rows([], ["instruction=第99个城市叫什么？"])
     assert main.run(["rows", "forget", row_id[:10], "--why", "asked to", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "rows": [row_id],
@@ -111,7 +111,7 @@ def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     collect("validate", "curate")
     found = difference("tiny", "v2", "now")
     assert [row["row_id"] for row in found.removed.examples] == [row_id]
-    assert row_history.why(row_id, "tiny").decisions[0].what == "forget"
+    assert row_history.row_history(row_id, "tiny").decisions[0].what == "forget"
     assert main.run(["rows", "why", row_id]) == 0
     assert "forget by" in capsys.readouterr().out
 
@@ -131,22 +131,22 @@ def test_a_refused_row_tells_its_reason(two_versions: Path) -> None:
     write_jsonl(two_versions / "inbox/qa-3.jsonl", [{"instruction": "Say nothing, please", "input": "", "output": " "}])
     write_params(two_versions, params("base", SOURCES, validate={"max_refused_share": 1.0}))
     collect("validate", "curate")
-    (row_id,) = chosen_rows([], ["instruction=Say nothing, please"])
-    (copy,) = row_history.why(row_id, "tiny").copies
+    (row_id,) = select_rows([], ["instruction=Say nothing, please"])
+    (copy,) = row_history.row_history(row_id, "tiny").copies
     assert (copy.state, copy.room, copy.reason) == ("refused", "validate", "empty_output")
 
 
 def test_an_excluded_batch_shows_at_its_rows_and_in_the_difference(two_versions: Path) -> None:
-    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
-    batch = row_history.why(row_id, "tiny").copies[0].batch
+    (row_id,) = select_rows([], ["instruction=第99个城市叫什么？"])
+    batch = row_history.row_history(row_id, "tiny").copies[0].batch
     record_decision("exclude", batch, "a bad export")
     collect("validate", "curate")
     assert difference("tiny", "2", "now").removed.rows == 2
-    assert row_history.why(row_id, "tiny").copies[0].state == "excluded"
+    assert row_history.row_history(row_id, "tiny").copies[0].state == "excluded"
 
 
 @pytest.mark.parametrize("command", [["rows", "why", "ffffffff"], ["rows", "why", "ab"], ["data", "diff", "v9"]])
-def test_what_is_not_there_is_told_in_one_line(
+def test_a_missing_row_or_version_is_reported_in_one_line(
     two_versions: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(command) == 1
@@ -154,7 +154,7 @@ def test_what_is_not_there_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("text", ["nonsense", "nothing=1", "input~("])
-def test_a_condition_that_is_none_is_told(text: str) -> None:
+def test_an_invalid_condition_is_reported(text: str) -> None:
     with pytest.raises(DataError, match=r"--where"):
         parse_condition(text)
 
@@ -165,7 +165,7 @@ def test_a_condition_finds_chinese_and_english() -> None:
     assert parse_condition("source=support")({"source": "support"})
 
 
-def test_drift_is_told_against_another_version_with_a_picture(
+def test_drift_is_reported_against_another_version_with_a_plot(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.run(["data", "drift", "v1", "now", "--json"]) == 0
@@ -184,8 +184,8 @@ def test_a_version_that_left_a_row_out_was_not_trained_on_it(
     """`rows why` had every row of the training side trained on, also one over a cap, or too long."""
     from tasks.vcs.dvc_outputs import StoredFile
 
-    (row_id,) = chosen_rows([], ["instruction=第99个城市叫什么？"])
-    assert row_history.why(row_id, "tiny").versions == {2: "train"}, "the test would show nothing"
+    (row_id,) = select_rows([], ["instruction=第99个城市叫什么？"])
+    assert row_history.row_history(row_id, "tiny").versions == {2: "train"}, "the test would show nothing"
     columns = {"row_id": [row_id], "split": ["train"], "reason": ["balance"], "detail": ["all: weight 0.5"]}
     write_parquet(two_versions / "left_out.parquet", pa.table(columns))
     real = version_data.stored_files
@@ -195,6 +195,6 @@ def test_a_version_that_left_a_row_out_was_not_trained_on_it(
         "stored_files",
         lambda at, path, **named: [stored] if path == paths.RENDERED else real(at, path, **named),
     )
-    assert row_history.why(row_id, "tiny").versions == {2: row_history.LEFT_OUT}
+    assert row_history.row_history(row_id, "tiny").versions == {2: row_history.LEFT_OUT}
     _, out, _ = strop("rows", "why", row_id)
     assert "trained on by: no version · held out by: no version · left out by: v2" in " ".join(out.split())

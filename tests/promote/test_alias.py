@@ -29,10 +29,12 @@ from tasks.vcs import git
 
 pytestmark = pytest.mark.usefixtures("warm")
 
+BACK = "v1 is the champion in the ledger: the next `strop run` sets it back"
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was let through, against version 1."""
+    """Version 1 serves; version 2 passed the gate against version 1."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 
@@ -65,18 +67,18 @@ def move(how: str) -> None:
 
 
 EXPECTED = {
-    "moved": "The registry's alias `champion` says v2, the ledger says v1: the next `strop run` sets it back",
-    "deleted": "The registry's alias `champion` says no version, the ledger says v1: the next `strop run` sets it back",
-    "dangling": "points at a version that was deleted, the ledger says v1: the next `strop run` sets it back",
-    "version deleted": "The registry has no version 1 any more, which serves by the ledger",
-    "model deleted": "The registry has no version 1 any more, which serves by the ledger",
+    "moved": "The registry's alias `champion` points at v2, but " + BACK,
+    "deleted": "The registry's alias `champion` points at no version, but " + BACK,
+    "dangling": "points at a version that was deleted, but " + BACK,
+    "version deleted": "The registry no longer has version 1, the champion in the ledger: it was deleted there",
+    "model deleted": "The registry no longer has version 1, the champion in the ledger: it was deleted there",
 }
 WAS = {"moved": "pointed at v2", "deleted": "was missing", "dangling": "pointed at a version that was deleted"}
 """How `strop run` reports those that it sets back."""
 
 
 @pytest.mark.parametrize("how", sorted(EXPECTED))
-def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
+def test_case_22_status_history_and_run_report_an_alias_that_does_not_match(
     world: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     import json
@@ -101,7 +103,7 @@ def test_case_22_status_history_and_run_report_an_alias_that_is_elsewhere(
     code, out, err = strop("run")
     assert code == 0
     if "version" in how or how == "model deleted":
-        assert "has no version 1 of tiny any more, which serves by the ledger: it was deleted there" in err
+        assert "no longer has version 1 of tiny, the champion in the ledger: it was deleted there" in err
         assert "strop registry rebuild" in err
         assert "reset" not in out
     else:
@@ -140,31 +142,31 @@ def test_a_promotion_while_the_ledger_is_read_breaks_nothing(world: Path, monkey
     assert champion() == 2
 
 
-def test_status_opens_no_registry_for_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_imports_no_mlflow(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import sys\nfrom tasks.config import load_config\nfrom tasks.model_store.serving import read_serving\n"
-    code += "assert read_serving(load_config()).alias_follows\nprint([m for m in ('mlflow', 'sqlalchemy') if m in sys.modules])"
+    code += "assert read_serving(load_config()).alias_matches\nprint([m for m in ('mlflow', 'sqlalchemy') if m in sys.modules])"
     expected = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert expected.stdout.strip() == "[]"
 
 
-def test_a_server_that_does_not_answer_is_said_so_within_seconds(
+def test_a_server_that_does_not_answer_is_reported_within_seconds(
     world: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import socket
 
-    monkeypatch.setattr(glancing, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(glancing, "TIMEOUT_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
         serving = read_serving(load_config())
         assert time.monotonic() - began < 4
-        assert serving.alias_follows is None
+        assert serving.alias_matches is None
         assert serving.champion is not None
         assert serving.champion.version == 1
         code, out, _ = strop("status")
         assert code == 0
         assert "Version 1 serves" in out
-        assert "is not known" in out
+        assert "Cannot check the registry" in out
         assert "secret" not in out
 
 
@@ -181,19 +183,22 @@ NO_VERSION = (
 
 ON_SERVER: dict[str, tuple[list[Answer], str | None]] = {
     "as the ledger": ([ONE], None),
-    "moved": ([TWO, ONE], "says v2, the ledger says v1: the next `strop run` sets it back"),
-    "alias deleted": ([NO_ALIAS, ONE], "says no version, the ledger says v1: the next `strop run` sets it back"),
+    "moved": ([TWO, ONE], "points at v2, but " + BACK),
+    "alias deleted": (
+        [NO_ALIAS, ONE],
+        "points at no version, but " + BACK,
+    ),
     "alias of another version deleted": ([NO_VERSION, ONE], "points at a version that was deleted"),
-    "version deleted, with its alias": ([NO_ALIAS, NO_VERSION], "The registry has no version 1 any more"),
-    "version deleted, alias moved": ([TWO, NO_VERSION], "The registry has no version 1 any more"),
-    "model deleted": ([NO_MODEL, NO_VERSION], "The registry has no version 1 any more"),
-    "the second answer is none": ([NO_ALIAS, (503, {})], "says no version"),
+    "version deleted, with its alias": ([NO_ALIAS, NO_VERSION], "The registry no longer has version 1"),
+    "version deleted, alias moved": ([TWO, NO_VERSION], "The registry no longer has version 1"),
+    "model deleted": ([NO_MODEL, NO_VERSION], "The registry no longer has version 1"),
+    "the second answer is none": ([NO_ALIAS, (503, {})], "points at no version"),
     "refused": ([(401, {})], "refused (HTTP 401)"),
 }
 """What the server answers to the requests for the alias and for version 1, and what is reported of it."""
 
 
-def test_case_22_a_server_is_asked_for_the_alias_and_for_the_version_only_where_it_is_elsewhere(
+def test_case_22_the_version_is_requested_only_where_the_alias_does_not_match(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import json
@@ -236,7 +241,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("where", ["set_alias", "remove_alias", "set_version_tags", "note_mirrored"])
-def test_killed_anywhere_on_the_way_the_next_one_does_the_rest(
+def test_after_a_kill_at_any_step_the_next_call_does_the_rest(
     world: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     owner = stage if where == "note_mirrored" else Registry
@@ -282,16 +287,18 @@ def test_a_promotion_while_the_alias_is_set_is_not_undone(world: Path, monkeypat
     assert (champion(), alias()) == (2, 2)
 
 
-def test_an_alias_that_is_moved_all_the_time_ends_in_one_line(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_that_another_process_keeps_moving_is_one_error_line(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Registry, "alias", lambda self, name: 2)
     monkeypatch.setattr(stage, "ATTEMPTS", 3)
-    with pytest.raises(RegistryError, match="moved by somebody else all the time"):
+    with pytest.raises(RegistryError, match="another process keeps moving the alias"):
         reconcile(load_config())
 
 
 def test_a_rollback_names_the_champion_that_it_replaces(world: Path) -> None:
     promote(load_config(), 2, why="passed", expected_champion=1)
-    with pytest.raises(LedgerMoved, match="v2 serves, not v1: somebody was first"):
+    with pytest.raises(LedgerMoved, match="v2 serves, not v1: another process was first"):
         rollback(load_config(), why="late", expected_champion=1)
     assert champion() == 2
 
@@ -303,7 +310,7 @@ def three_reigns() -> None:
     assert champion() == 1
 
 
-def test_eight_rollbacks_at_once_go_back_one_step(world: Path) -> None:
+def test_of_eight_concurrent_rollbacks_one_succeeds(world: Path) -> None:
     three_reigns()
     outcomes: list[Any] = []
     start = threading.Barrier(8)
@@ -325,7 +332,7 @@ def test_eight_rollbacks_at_once_go_back_one_step(world: Path) -> None:
     assert (champion(), alias()) == (2, 2)
 
 
-def test_of_commands_at_once_one_goes_back_and_the_others_say_so_in_a_line(world: Path) -> None:
+def test_of_concurrent_rollback_commands_one_succeeds_and_the_others_report_it(world: Path) -> None:
     three_reigns()
     time.sleep(1.1)  # times in the ledger are of whole seconds
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), WARM_COMMAND: "yes"}
@@ -340,7 +347,7 @@ def test_of_commands_at_once_one_goes_back_and_the_others_say_so_in_a_line(world
     assert [entry.kind for entry in read_ledger("tiny")].count("rolled_back") == 1
 
 
-def test_what_was_promoted_after_a_command_began_is_not_what_it_expects(world: Path) -> None:
+def test_a_promotion_after_a_command_began_is_not_its_expected_champion(world: Path) -> None:
     config = load_config()
     before = time.time()
     time.sleep(1.1)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("warm")
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Version 1 serves; version 2 was let through, against version 1."""
+    """Version 1 serves; version 2 passed the gate against version 1."""
     return toyworld.stand_in("serving", tmp_path, monkeypatch)
 
 
@@ -128,12 +128,12 @@ def test_a_refused_version_is_promoted_only_by_force_and_with_a_reason(world: Pa
     assert "tiny@v3" in user("tag", "--list").split()
 
 
-def test_a_version_that_does_not_exist_is_told(world: Path) -> None:
+def test_a_missing_version_is_reported(world: Path) -> None:
     with pytest.raises(RegistryError, match="no version 9 of tiny; it has 1, 2"):
         promote(load_config(), 9, why="typo", expected_champion=1)
 
 
-def test_a_rollback_goes_to_the_champion_before(world: Path) -> None:
+def test_a_rollback_returns_to_the_previous_champion(world: Path) -> None:
     promote(load_config(), 2, why="passed", expected_champion=1)
     entry = rollback(load_config(), why="complaints", expected_champion=2)
     assert (entry.kind, entry.version) == ("rolled_back", 1)
@@ -175,8 +175,8 @@ def test_an_unreachable_registry_leaves_the_ledger_as_it_was(world: Path, monkey
 
 def test_promotion_rollback_and_a_hand_moved_alias_leave_dvc_status_clean(world: Path) -> None:
     def is_clean_by_the_command() -> bool:
-        told = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], check=False)
-        return told.returncode == 0
+        result = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet"], check=False)
+        return result.returncode == 0
 
     round_before = paths.ROUND.read_bytes()
     assert dvc_pipeline.is_clean()

@@ -1,4 +1,4 @@
-"""Everything that a run keeps lies in its project, whatever the project's folder is called."""
+"""Everything that a run stores is in its project, whatever the name of the project folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def project(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["my%20project", "100%", "a b#c", "%E4%BD%A0 你好"])
-def test_weights_receipt_and_plots_lie_in_the_project_whatever_its_name_is(
+def test_weights_receipt_and_plots_are_stored_in_a_project_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     root = project(name, tmp_path, monkeypatch)
@@ -39,10 +39,10 @@ def test_weights_receipt_and_plots_lie_in_the_project_whatever_its_name_is(
     assert weights.is_relative_to(registry_files)
     assert registry.has_file(registered.run_id, "receipt.json")
     assert "receipt.json" in registry.run_files(registered.run_id, root)
-    assert registry.misplaced(registered) == ""
+    assert registry.foreign_location(registered) == ""
 
 
-def test_a_registry_outside_of_any_project_may_lie_in_a_folder_of_any_name(
+def test_a_registry_outside_of_any_project_may_be_in_a_folder_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toyworld.stand_in("judged", tmp_path, monkeypatch)
@@ -58,13 +58,13 @@ def test_a_registry_outside_of_any_project_may_lie_in_a_folder_of_any_name(
     assert list((shared / "artifacts").rglob("adapter_model.safetensors"))
 
 
-def test_a_question_mark_ends_the_address_of_a_file_and_is_refused_in_one_line(
+def test_a_question_mark_in_the_path_of_the_registry_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strop: Callable[..., tuple[int, str, str]]
 ) -> None:
     root = project("what?", tmp_path, monkeypatch)
     for command in ("run", "status"):
         code, _, err = strop(command)
         assert code == 1
-        assert "the path holds a `?`, where the address of an SQLite file ends. Rename that folder" in err
+        assert "the path contains a `?`, where the address of an SQLite file ends. Rename that folder" in err
         assert err.strip().count("\n") == 0
     assert list(tmp_path.iterdir()) == [root]

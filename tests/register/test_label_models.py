@@ -1,4 +1,4 @@
-"""Models with a head are registered as such: what the registry gives back says the same, with our code and with MLflow's alone."""
+"""Models with a head are registered as such: the reloaded model gives the same output, with our code and with MLflow alone."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def candidate(project: Path, request: Any, registry_folder: None) -> tuple[Regis
 @pytest.mark.parametrize(
     "candidate", [("tiny_bert", "lora"), ("tiny_bert", "full"), ("tiny_llama", "lora")], indirect=True
 )
-def test_a_head_is_given_back_as_it_was_and_serves_by_mlflow_alone(candidate: tuple[Registry, str]) -> None:
+def test_a_head_is_reloaded_unchanged_and_serves_with_mlflow_alone(candidate: tuple[Registry, str]) -> None:
     from mlflow.utils.file_utils import local_file_uri_to_path
 
     import mlflow
@@ -78,13 +78,13 @@ def test_a_head_is_given_back_as_it_was_and_serves_by_mlflow_alone(candidate: tu
     shares = torch.tensor(head_logits(load_trained(paths.MODEL, read_base()), [ids], 1)[0]).softmax(0)
     labels = read_json(paths.MODEL / "labels.json")
     pipeline = mlflow.transformers.load_model(uri)
-    (said,) = pipeline([TEXT])
-    assert said["label"] == labels[int(shares.argmax())]
-    assert said["score"] == pytest.approx(float(shares.max()), rel=1e-4)
+    (label,) = pipeline([TEXT])
+    assert label["label"] == labels[int(shares.argmax())]
+    assert label["score"] == pytest.approx(float(shares.max()), rel=1e-4)
 
 
 @pytest.mark.parametrize("candidate", [("tiny_bert", "lora")], indirect=True)
-def test_a_head_that_comes_back_otherwise_is_not_registered(
+def test_a_head_that_differs_after_a_reload_is_not_registered(
     candidate: tuple[Registry, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, run_id = candidate
@@ -104,7 +104,7 @@ def test_a_head_that_comes_back_otherwise_is_not_registered(
     assert registry.find_models(weights_digest(paths.MODEL)) == []
 
 
-def test_a_reward_model_is_given_back_as_it_was(project: Path, tiny_llama: Path, registry_folder: None) -> None:
+def test_a_reward_model_is_reloaded_unchanged(project: Path, tiny_llama: Path, registry_folder: None) -> None:
     write_params(project, params(tiny_llama, [], finetune={"objective": "reward"}))
     config = load_config()
     begin_round(config)

@@ -1,4 +1,4 @@
-"""A registry that was lost is made again from git and DVC: the same numbers, tags, aliases, runs and models."""
+"""A registry that was lost is rebuilt from git and DVC: the same numbers, tags, aliases, runs and models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tasks.errors import RegistryError
 from tasks.model_store.ledger import read_ledger
 from tasks.promote.stage import promote
 from tasks.register import logged_model, rebuild, stage
-from tasks.register.rebuild import Rebuilt
+from tasks.register.rebuild import RebuildResult
 from tasks.register.restore import DRIFT
 from tasks.tracking.registry import Registry, open_registry
 
@@ -57,17 +57,17 @@ def template() -> Path:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(logged_model, "log_apart", toyworld.log_here)
+    monkeypatch.setattr(logged_model, "log_in_subprocess", toyworld.log_here)
     root = shutil.copytree(template(), tmp_path / "project", symlinks=True)
     monkeypatch.chdir(root)
     return root
 
 
-def make_again(replace: bool = False) -> Rebuilt:
+def make_again(replace: bool = False) -> RebuildResult:
     return rebuild.rebuild(load_config(), replace)
 
 
-def lost(rebuilt: Rebuilt) -> dict[int, list[str]]:
+def lost(rebuilt: RebuildResult) -> dict[int, list[str]]:
     """What could not be restored, but for a drift that the toys never measured."""
     named = {
         version: [each for each in what if not each.startswith(DRIFT)] for version, what in rebuilt.missing.items()
@@ -128,7 +128,7 @@ def use_registry(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a file", "a server with a login"])
-def test_an_empty_registry_comes_to_hold_what_the_lost_one_held(
+def test_an_empty_registry_gets_the_content_of_the_lost_one(
     world: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = holds()
@@ -145,7 +145,7 @@ def test_an_empty_registry_comes_to_hold_what_the_lost_one_held(
     assert differences(before) == []
     registry = open_registry(load_config())
     assert len(registry.client.search_logged_models([registry.experiment_id])) == 3
-    promote(load_config(), 2, why="better", expected_champion=1)  # life goes on, with the next number
+    promote(load_config(), 2, why="better", expected_champion=1)  # the next version gets the next number
     set_params(seed=3)
     set_verdicts()
     run_stages(rejudge=True)
@@ -159,14 +159,16 @@ class Killed(BaseException):
 STEPS: list[tuple[Any, str]] = [
     (Registry, "create_run"),
     (rebuild, "complete_run"),
-    (logged_model, "log_apart"),
+    (logged_model, "log_in_subprocess"),
     (Registry, "create_version"),
     (Registry, "delete_version"),
     (Registry, "set_alias"),
 ]
 
 
-def test_killed_after_any_step_and_run_again_it_comes_to_the_same(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_kill_at_any_step_a_second_rebuild_has_the_same_result(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = holds()
     use_registry("a file", monkeypatch)
     for owner, name in STEPS:
@@ -187,15 +189,13 @@ def test_killed_after_any_step_and_run_again_it_comes_to_the_same(world: Path, m
     assert len(registry.client.search_logged_models([registry.experiment_id])) == 3
 
 
-def test_a_foreign_registry_is_left_alone_and_with_replace_put_aside(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_foreign_registry_is_unchanged_and_renamed_with_replace(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = holds()
     use_registry("a file", monkeypatch)
     registry = open_registry(load_config())
     source = str(registry.client.create_logged_model(registry.experiment_id, name="foreign").model_uri)
     registry.create_version(source, registry.create_run("foreign", {}), {"strop.receipt": "f" * 64})
-    with pytest.raises(RegistryError, match=r"its v1 has the receipt ffffffffffff, git says .*--replace"):
+    with pytest.raises(RegistryError, match=r"its v1 has the receipt ffffffffffff, git has .*--replace"):
         make_again()
     assert [version.tags for version in registry.versions()] == [{"strop.receipt": "f" * 64}]
     rebuilt = make_again(replace=True)
@@ -210,7 +210,9 @@ def test_a_foreign_registry_is_left_alone_and_with_replace_put_aside(
         make_again()
 
 
-def test_what_is_nowhere_is_named_by_version_and_the_rest_is_made(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_parts_are_listed_by_version_and_the_rest_is_rebuilt(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = {entry.version: entry.weights_digest for entry in read_ledger("tiny") if entry.kind == "judged"}
     git("update-ref", "-d", "refs/strop/refused/tiny/v3")
     shutil.rmtree(paths.MODELS / weights[1])
@@ -238,7 +240,7 @@ def test_what_is_nowhere_is_named_by_version_and_the_rest_is_made(world: Path, m
     assert all(link.ok for link in audit(load_config(), 1))
 
 
-def test_artifacts_that_were_deleted_beside_the_database_are_put_back(world: Path) -> None:
+def test_artifacts_that_were_deleted_are_restored(world: Path) -> None:
     before = holds()
     shutil.rmtree("mlflow/artifacts")
     assert not {link.name: link.ok for link in audit(load_config(), 1)}["weights"]
@@ -249,15 +251,13 @@ def test_artifacts_that_were_deleted_beside_the_database_are_put_back(world: Pat
         assert all(link.ok for link in links), [link for link in links if not link.ok]
 
 
-def test_without_a_ledger_or_tags_there_is_nothing_to_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_ledger_or_tags_there_is_nothing_to_rebuild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toyworld.stand_in("judged", tmp_path, monkeypatch)
     with pytest.raises(RegistryError, match=r"neither a ledger nor tags of tiny\. Fetch them: git fetch"):
         make_again()
 
 
-def test_a_registration_that_was_cut_short_is_ended_after_a_rebuild(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_registration_is_completed_after_a_rebuild(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_params(seed=3)
     set_verdicts()
     run_stages(rejudge=True)
@@ -270,7 +270,9 @@ def test_a_registration_that_was_cut_short_is_ended_after_a_rebuild(
 
 
 @pytest.mark.slow
-def test_the_command_makes_a_damaged_file_again_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_rebuilds_a_damaged_file_and_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     toyworld.stand_in("serving", tmp_path, monkeypatch)
     damaged = b"no database any more " * 500
     Path("mlflow/mlflow.db").write_bytes(damaged)

@@ -50,7 +50,7 @@ STEPS: list[tuple[Any, str]] = [
     (stage, "obtain_receipt"),
     (run, "read_points"),
     (stage, "complete_run"),
-    (logged_model, "log_apart"),
+    (logged_model, "log_in_subprocess"),
     (Registry, "create_version"),
     (stage, "make_snapshot_commit"),
     (door, "create_tag"),
@@ -60,7 +60,7 @@ STEPS: list[tuple[Any, str]] = [
 ]
 
 
-def test_killed_after_any_step_and_run_again_there_is_one_version(
+def test_after_a_kill_at_any_step_a_second_run_leaves_one_version(
     judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipts = set()
@@ -111,7 +111,7 @@ def test_killed_while_the_model_is_logged_leaves_no_half_model(judged: Path, mon
     assert [str(model.status) for model in models] == ["READY"]
 
 
-def test_a_version_is_registered_by_a_process_that_has_another_experiment_and_run_of_its_own(
+def test_a_process_with_another_active_experiment_and_run_can_register(
     judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
@@ -130,7 +130,7 @@ def test_a_version_is_registered_by_a_process_that_has_another_experiment_and_ru
     assert "mlflow.parentRunId" not in run.data.tags
 
 
-def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
+def test_a_version_records_its_inputs(judged: Path) -> None:
     registered = stage.run(load_config())
     commit = commit_of("tiny", 1)
     assert commit is not None
@@ -148,9 +148,9 @@ def test_a_version_tells_what_it_was_made_of(judged: Path) -> None:
         "strop.judged": head_of("tiny"),
     }
     assert version.aliases == ["challenger"]
-    wanted = {"commit", "params", "dvc_lock", "manifest", "round", "base", "decisions", "environment", "hardware", "threads",
+    expected = {"commit", "params", "dvc_lock", "manifest", "round", "base", "decisions", "environment", "hardware", "threads",
               "effective_micro_batch_rows", "seeds", "metrics", "verdict", "weights", "dataset", "remote"}  # fmt: skip
-    assert wanted <= receipt.keys()
+    assert expected <= receipt.keys()
     assert receipt["remote"] == "local only"
     assert receipt["environment"]["packages"]["torch"]
     recorded = registry.client.get_run(version.run_id)
@@ -198,7 +198,7 @@ def test_a_later_commit_of_the_user_makes_no_second_version(judged: Path) -> Non
     assert paths.RECEIPT.exists()
 
 
-def test_nor_does_one_of_a_candidate_that_was_judged_against_a_champion(serving: Path) -> None:
+def test_a_later_commit_makes_no_second_version_of_a_challenger(serving: Path) -> None:
     git("commit", "-q", "--allow-empty", "-m", "Something else")
     again = stage.run(load_config())
     assert (again.version, again.is_new) == (2, False)
@@ -295,7 +295,7 @@ def test_the_model_is_logged_in_a_process_of_its_own(judged: Path, monkeypatch: 
     assert open_registry(load_config()).version(1).tags["strop.weights"] == weights_digest(paths.MODEL)
 
 
-def test_a_registry_that_gives_back_another_model_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_returns_another_model_is_refused(judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Registry.load_model
 
     def tampered(self: Registry, uri: str, base: Path | None) -> Any:
@@ -343,12 +343,12 @@ def test_from_a_new_clone_of_the_tag_dvc_gets_the_data(judged: Path, tmp_path: P
     assert {p.name: p.read_bytes() for p in (tmp_path / "raw").rglob("*") if p.is_file()} == raw
 
 
-def test_another_registry_than_the_ledger_knows_is_refused(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_does_not_match_the_ledger_is_refused(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copyfile(toyworld.template("judged") / "mlflow/mlflow.db", "mlflow/other.db")  # one that has no version
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow/other.db")
     set_params(seed=3)
     run_stages()
-    with pytest.raises(RegistryError, match="not the registry of before"):
+    with pytest.raises(RegistryError, match="it is another registry"):
         stage.run(load_config())
 
 
@@ -358,9 +358,9 @@ def test_a_ledger_that_was_not_fetched_is_noticed(serving: Path) -> None:
         stage.run(load_config())
 
 
-def test_a_tag_that_stands_for_something_else_is_never_moved(judged: Path) -> None:
+def test_a_tag_that_points_at_another_commit_is_never_moved(judged: Path) -> None:
     git("tag", "tiny@v1")
-    with pytest.raises(GitError, match="stands for something else"):
+    with pytest.raises(GitError, match="points at another commit than that of version 1"):
         stage.run(load_config())
     assert git("rev-parse", "tiny@v1") == git("rev-parse", "HEAD")
 

@@ -103,14 +103,14 @@ def test_without_a_login_or_with_a_wrong_one_there_is_one_line(world: Path, monk
     with pytest.raises(RegistryError, match=r"needs a login \(401\)\. Set MLFLOW_TRACKING_USERNAME"):
         stage.run(load_config())
     log_in(monkeypatch, password="wrong")
-    with pytest.raises(RegistryError, match=r"refused the login \(401\)") as told:
+    with pytest.raises(RegistryError, match=r"refused the login \(401\)") as caught:
         stage.run(load_config())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     monkeypatch.setenv("REGISTRY_PASSWORD", "wrong-too")  # params.yaml may not hold it
     use_registry(address.replace("://", f"://{USER}:${{REGISTRY_PASSWORD}}@"), "tiny")
-    with pytest.raises(RegistryError, match="refused the login") as told:
+    with pytest.raises(RegistryError, match="refused the login") as caught:
         stage.run(load_config())
-    assert "wrong-too" not in str(told.value)
+    assert "wrong-too" not in str(caught.value)
     assert read_ledger("tiny") == []
 
 

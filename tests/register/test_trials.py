@@ -1,4 +1,4 @@
-"""A search's trials: runs beneath the candidate's, made once, and pictures of how they went."""
+"""The trials of a search: child runs of the candidate's run, created once, and their plots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.tracking.search_plots import draw_last_search, draw_search
 
 
 def trial(number: int, state: str, loss: float | None, losses: dict[str, float], rate: float) -> dict[str, Any]:
-    told = {"told": "the loss is nan"} if state == "failed" else {}
+    problem = {"told": "the loss is nan"} if state == "failed" else {}
     parameters = {"learning_rate": rate, "lora.rank": 8}
     return {
         "number": number,
@@ -29,7 +29,7 @@ def trial(number: int, state: str, loss: float | None, losses: dict[str, float],
         "parameters": parameters,
         "valid_loss": loss,
         "valid_losses": losses,
-        **told,
+        **problem,
     }
 
 
@@ -61,7 +61,7 @@ def runs(registry: Registry) -> dict[str, Any]:
     return {run.info.run_name: run for run in found}
 
 
-def test_the_trials_are_runs_beneath_the_candidates_with_what_they_tried_and_how_they_ended(world: Path) -> None:
+def test_the_trials_are_child_runs_with_their_parameters_and_states(world: Path) -> None:
     stage.run(load_config())
     registry = open_registry(load_config())
     found = runs(registry)
@@ -80,7 +80,7 @@ def test_the_trials_are_runs_beneath_the_candidates_with_what_they_tried_and_how
     }  # fmt: skip
 
 
-def test_killed_in_the_midst_of_the_trials_and_done_again_each_is_there_once(
+def test_after_a_kill_among_the_trials_a_second_run_creates_each_once(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = open_registry(load_config())
@@ -105,8 +105,8 @@ def test_killed_in_the_midst_of_the_trials_and_done_again_each_is_there_once(
 
 
 def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(live_metrics, "PATIENCE_SECONDS", 120)
+    monkeypatch.setattr(live_metrics, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "TIMEOUT_SECONDS", 120)
     with mirror_curves(load_config()):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         events = [{"step": 1, "loss": 3.0, "trial": 0}, {"step": 2, "valid_loss": 2.0, "trial": 0}]
@@ -123,7 +123,7 @@ def test_trials_are_mirrored_live_and_the_same_runs_are_completed(world: Path, m
     assert found["trial 1"].data.metrics == {"train/loss": 3.0, "train/valid_loss": 1.5, "valid_loss": 1.5}
 
 
-def test_pictures_show_the_trials_and_go_with_the_search(world: Path, tmp_path: Path) -> None:
+def test_plots_show_the_trials_and_are_removed_with_the_search(world: Path, tmp_path: Path) -> None:
     history, importance = draw_last_search()
     first = history.read_bytes()
     assert all(word in history.read_text() for word in ("trial", "stopped", "failed", "best so far"))

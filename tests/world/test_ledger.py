@@ -22,7 +22,7 @@ from tasks.model_store.ledger import (
     append_entry,
     champion_of,
     champions_of,
-    judged,
+    judgement_of,
     read_ledger,
     spent_looks,
 )
@@ -132,7 +132,7 @@ def test_champions_stack_and_roll_back() -> None:
 def test_no_champion_before_the_first_promotion() -> None:
     assert champion_of([]) is None
     assert champion_of([entry("judged", 1)]) is None
-    assert judged([entry("judged", 1)], 2) is None
+    assert judgement_of([entry("judged", 1)], 2) is None
 
 
 def test_looks_are_counted_until_the_test_rows_have_doubled() -> None:

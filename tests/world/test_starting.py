@@ -18,7 +18,7 @@ from tasks.config import load_config
 from tasks.errors import BaseModelError, DataError
 from tasks.ingest import stage as ingest
 from tasks.ingest.open_round import open_round
-from tasks.lineage.version_data import begun_with
+from tasks.lineage.version_data import ancestors_of
 from tasks.model_store.ledger import champion_of, read_ledger
 from tasks.promote.stage import promote
 from tasks.state.decisions import record_decision
@@ -91,7 +91,7 @@ def test_a_version_records_its_training_start(world: Path) -> None:
     set_params(finetune={"seed": 3, "continue_from": "champion"})
     toyworld.run_stages()
     assert toyworld.register().version == 3
-    assert [begun_with("tiny", version) for version in (1, 2, 3)] == [[], [], [1]]
+    assert [ancestors_of("tiny", version) for version in (1, 2, 3)] == [[], [], [1]]
 
 
 def test_the_forms_are_those_that_the_trainings_need(world: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_champion_of_other_weights_under_the_same_name_is_refused_before_any_w
     weights = copied / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     paths.BASE.unlink()
-    with pytest.raises(BaseModelError, match="was made from another base"):
+    with pytest.raises(BaseModelError, match="has another base"):
         ingest.run(load_config())
 
 

@@ -25,7 +25,7 @@ from tasks.config import load_config
 from tasks.errors import DiskError, RegistryError, VersioningError
 from tasks.tracking import live_metrics, sqlite_paths
 from tasks.tracking.artifact_paths import COLUMNS
-from tasks.tracking.connection import telling
+from tasks.tracking.connection import mlflow_errors
 from tasks.tracking.live_metrics import EVENTS_FILE, mirror_curves
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.runs import Point
@@ -33,7 +33,7 @@ from tasks.tracking.runs import Point
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(live_metrics, "PATIENCE_SECONDS", 120)  # a run does not wait for its curves; these tests do
+    monkeypatch.setattr(live_metrics, "TIMEOUT_SECONDS", 120)  # a run does not wait for its curves; these tests do
     return toyworld.stand_in("judged", tmp_path, monkeypatch)
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_stays_locked_is_one_line_in_the_end(
     ("message", "line"),
     [
         ("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO runs VALUES (?)]", "no space left"),
-        ("(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: INSERT", "may not be read or written"),
+        ("(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: INSERT", "cannot be read or written"),
         ("(sqlite3.OperationalError) database is locked [SQL: UPDATE runs", "another process keeps"),
         ("(sqlite3.DatabaseError) database disk image is malformed\n[SQL: SELECT 1]", "strop registry rebuild"),
         ("(sqlite3.IntegrityError) UNIQUE failed\n[SQL: INSERT INTO x]\n(Background on", r"refused \(.*UNIQUE failed\)"),
@@ -197,7 +197,7 @@ def test_a_file_that_stays_locked_is_one_line_in_the_end(
 def test_what_the_database_refuses_is_one_line_without_sql(message: str, line: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    with pytest.raises((RegistryError, DiskError), match=line) as raised, telling("sqlite:///nowhere.db"):
+    with pytest.raises((RegistryError, DiskError), match=line) as raised, mlflow_errors("sqlite:///nowhere.db"):
         raise MlflowException(message)
     assert "SQL:" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -340,7 +340,7 @@ def test_a_training_that_ended_without_a_report_is_marked_killed(world: Path) ->
 
 
 def test_trainings_that_come_before_have_curves_of_their_own(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "POLL_SECONDS", 0.1)
     paths.EVENTS.mkdir(parents=True, exist_ok=True)
     registry = open_registry(load_config())
     with mirror_curves(load_config()), EVENTS_FILE.open("a") as file:
@@ -349,7 +349,7 @@ def test_trainings_that_come_before_have_curves_of_their_own(world: Path, monkey
 
 
 def test_curves_are_mirrored_while_a_stage_trains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live_metrics, "POLL_SECONDS", 0.1)
     paths.EVENTS.mkdir(parents=True, exist_ok=True)
     EVENTS_FILE.write_text('{"step": 99, "loss": 9.0}\n')  # of an earlier training
     registry = open_registry(load_config())
@@ -382,7 +382,7 @@ def test_an_unreachable_registry_never_fails_a_training(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(live_metrics, "LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(live_metrics, "POLL_SECONDS", 0.05)
     with mirror_curves(load_config()):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         EVENTS_FILE.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")

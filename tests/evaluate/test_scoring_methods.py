@@ -1,4 +1,4 @@
-"""Models that do not answer are judged all the same: by their heads, by how likely they find a text, by what they prefer."""
+"""Scoring methods without generated answers: by the label head, by the likelihood of a text, by preference."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def predictions(role: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("base", TAUGHT)
-def test_a_head_that_learned_beats_the_commonest_label_and_passes_the_gate(
+def test_a_trained_head_beats_the_commonest_label_and_passes_the_gate(
     base: str, project: Path, request: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = teach(project, request.getfixturevalue(base), toy_rows(120, 0), **TAUGHT[base])
@@ -78,7 +78,7 @@ def test_a_head_that_learned_beats_the_commonest_label_and_passes_the_gate(
     assert metrics["base"]["way"] == "commonest label of the training rows"
     assert read_json(paths.VERDICT)["passed"] is True
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
-    assert "the base answers by the commonest label of the training rows" in capsys.readouterr().out
+    assert "the base is scored by the commonest label of the training rows" in capsys.readouterr().out
     labels = load_trained(paths.MODEL, read_base()).config.id2label
     model = load_trained(paths.MODEL, read_base())
     rendered = {row["row_id"]: row["prompt_ids"] for row in pq.read_table(TEST).to_pylist()}
@@ -103,12 +103,12 @@ def make_champion() -> str:
     return digest
 
 
-def test_a_champion_is_asked_by_its_head_and_nothing_is_asked_twice(
+def test_a_champion_is_evaluated_by_its_head_and_nothing_is_computed_twice(
     judged: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_champion()
     first = predictions("candidate")
-    monkeypatch.setattr(heads, "head_logits", lambda *_, **__: pytest.fail("it was asked again"))
+    monkeypatch.setattr(heads, "head_logits", lambda *_, **__: pytest.fail("it was computed again"))
     stage.run(judged)
     assert predictions("champion") == first == predictions("candidate")
 
@@ -120,7 +120,7 @@ def test_a_champion_that_answers_is_not_compared_with_a_head_of_labels(judged: P
         stage.run(judged)
 
 
-def test_test_rows_with_a_label_that_was_never_taught_are_wrong_and_told(
+def test_test_rows_with_a_label_without_training_rows_are_wrong_and_reported(
     judged: PipelineConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = pq.read_table(TEST).to_pylist()
@@ -144,7 +144,7 @@ def texts(project: Path, tiny_gpt2: Path) -> PipelineConfig:
     )  # fmt: skip
 
 
-def test_a_text_is_scored_by_its_likelihood_a_byte_and_training_makes_it_likelier(
+def test_a_text_is_scored_by_its_likelihood_per_byte_and_training_raises_it(
     texts: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "generate_answers", lambda *_, **__: pytest.fail("it generated"), raising=False)
@@ -181,7 +181,7 @@ def test_bits_are_those_of_every_token_behind_the_start_token(texts: PipelineCon
         assert row["score"] == pytest.approx(2 ** (-row["bits"] / len(row["target"].encode())))
 
 
-def test_a_long_text_is_read_in_pieces_and_scores_as_its_parts(tiny_gpt2: Path, project: Path) -> None:
+def test_a_long_text_is_split_into_pieces_and_scores_as_their_sum(tiny_gpt2: Path, project: Path) -> None:
     settle(project, tiny_gpt2)
     model = load_base(read_base())
     piece = model.config.max_position_embeddings - 1
@@ -190,7 +190,7 @@ def test_a_long_text_is_read_in_pieces_and_scores_as_its_parts(tiny_gpt2: Path, 
     assert whole == pytest.approx(sum(parts), rel=1e-5)
 
 
-def test_texts_that_were_read_before_are_not_read_again(texts: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_texts_are_not_computed_again(texts: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run(texts)
     first = predictions("candidate"), read_json(paths.METRICS)
     monkeypatch.setattr("tasks.evaluate.models.load_base", lambda *_: pytest.fail("a model was loaded"))
@@ -225,7 +225,7 @@ def rank(project: Path, base: Path, rows: int = 12) -> None:
     write_json(paths.MODEL / "labels.json", ["reward"])
 
 
-def test_a_reward_model_is_judged_by_which_answer_it_scores_higher(project: Path, tiny_gpt2: Path) -> None:
+def test_a_reward_model_is_evaluated_by_the_answer_it_scores_higher(project: Path, tiny_gpt2: Path) -> None:
     import torch
 
     rank(project, tiny_gpt2)
@@ -244,28 +244,28 @@ def test_a_reward_model_is_judged_by_which_answer_it_scores_higher(project: Path
         with torch.inference_mode():
             return -float(base(input_ids=torch.tensor([ids]), labels=labels).loss)
 
-    said: dict[str, set[str]] = {"candidate": set(), "base": set()}
+    answers: dict[str, set[str]] = {"candidate": set(), "base": set()}
     for role, judge in (
         ("candidate", lambda ids, _: head_logits(reward, [ids], 1)[0][0]),
         ("base", likelihood_of),
     ):
         for row in predictions(role):
-            asked = rows[row["row_id"]]
-            prompt = len(asked["prompt_ids"])
-            better, worse = judge(asked["chosen_ids"], prompt), judge(asked["rejected_ids"], prompt)
-            expected = 0.5 if asked["chosen_ids"] == asked["rejected_ids"] else float(better > worse)
+            test_row = rows[row["row_id"]]
+            prompt = len(test_row["prompt_ids"])
+            better, worse = judge(test_row["chosen_ids"], prompt), judge(test_row["rejected_ids"], prompt)
+            expected = 0.5 if test_row["chosen_ids"] == test_row["rejected_ids"] else float(better > worse)
             assert row["score"] == expected
-            said[role].add(row["prediction"])
-    assert "neither" in said["candidate"]
-    assert "neither" in said["base"]
+            answers[role].add(row["prediction"])
+    assert "neither" in answers["candidate"]
+    assert "neither" in answers["base"]
 
 
-def test_a_pair_that_is_too_long_for_the_model_is_told(project: Path, tiny_gpt2: Path) -> None:
+def test_a_pair_that_is_too_long_for_the_model_is_reported(project: Path, tiny_gpt2: Path) -> None:
     rank(project, tiny_gpt2)
     table = pq.read_table(TEST).to_pylist()
     table[1]["chosen_ids"] = [7] * 600
     write_parquet(TEST, pa.Table.from_pylist(table))
-    with pytest.raises(ConfigError, match=r"a test row has 600 tokens, and the base reads 512"):
+    with pytest.raises(ConfigError, match=r"a test row has 600 tokens, but the context of the base is 512"):
         stage.run(settle(project, tiny_gpt2))
 
 

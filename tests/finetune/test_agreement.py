@@ -133,7 +133,7 @@ def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would
     config = getattr(transformers, kind)(**SIZES, num_attention_heads=4, max_position_embeddings=514, pad_token_id=1)
     torch.manual_seed(0)
     base = saved(tmp_path / kind, transformers.AutoModelForCausalLM.from_config(config))
-    with pytest.raises(TrainingError, match=r"an encoder.*cannot be taught to write.*classify"):
+    with pytest.raises(TrainingError, match=r"an encoder.*cannot be trained to generate.*classify"):
         stage.run(prepare(project, base, max_steps=2))
 
 

@@ -23,7 +23,7 @@ from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.finetune import job, stage
 from tasks.finetune.loop.progress_callback import Tell
-from tasks.finetune.model.initial_weights import load_start
+from tasks.finetune.model.initial_weights import load_start_weights
 from tasks.finetune.objectives import classify
 from tasks.finetune.objectives.classify import LabelTrainer, Texts, balanced_weights
 from tasks.finetune.work import Work
@@ -211,7 +211,7 @@ def test_a_setting_that_a_head_has_no_use_for_is_refused_before_any_work(
 ) -> None:
     config = prepare(project, tiny_bert, **settings)
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
-    with pytest.raises(TrainingError, match="does not go with objective: classify"):
+    with pytest.raises(TrainingError, match="cannot be combined with objective: classify"):
         stage.run(config)
 
 
@@ -222,7 +222,7 @@ def test_a_text_that_the_model_cannot_read_is_told_before_the_first_step(project
     np.save(path / "input_ids.npy", np.zeros(600, np.int32))
     np.save(path / "packs.npy", np.array([0]))
     np.save(path / "labels.npy", np.array([0], np.int32))
-    with pytest.raises(TrainingError, match="a row has 600 tokens, and the model reads 512"):
+    with pytest.raises(TrainingError, match="a row has 600 tokens, and the context length of the model is 512"):
         stage.run(config)
 
 
@@ -276,7 +276,7 @@ def test_a_head_that_lacks_a_label_is_not_trained_on(project: Path, tiny_bert: P
     paths.MODEL.rename(paths.MODELS / digest)
     write_json(paths.MODELS / digest / "labels.json", ["business", "sport", "weather"])
     write_start(Start(("labels",), Champion(1, digest)))
-    with pytest.raises(TrainingError, match=r"tells business, sport, weather apart; .* have tech too"):
+    with pytest.raises(TrainingError, match=r"classifies business, sport, weather; the training rows also have tech"):
         stage.run(config)
     render(config)
     assert read_json(paths.RENDERED / "labels" / "labels.json") == ["business", "sport", "tech", "weather"]
@@ -300,14 +300,14 @@ def test_a_dataset_gives_texts_in_the_order_of_the_rows(project: Path, tiny_bert
 
 @pytest.mark.parametrize("objective", ["sft", "dpo", "reward"])
 def test_nothing_but_labels_goes_on_from_a_head_of_labels(objective: str, project: Path, tiny_llama: Path) -> None:
-    with pytest.raises(ConfigError, match=f"objective: {objective} cannot go on from objective: classify"):
+    with pytest.raises(ConfigError, match=f"objective: {objective} cannot start from objective: classify"):
         prepare(project, tiny_llama, objective=objective, before=[{"objective": "classify"}])
     config = prepare(project, tiny_llama, max_steps=1)
     stage.run(config)
     settings = config.finetune.model_copy(update={"objective": objective})
     work = Work(settings, read_base(), "fp32", paths.CHECKPOINTS, start=paths.MODEL)
-    with pytest.raises(TrainingError, match=f"apart: objective: {objective} cannot go on from it"):
-        load_start(work, "fp32")
+    with pytest.raises(TrainingError, match=f"cannot be the start of objective: {objective}"):
+        load_start_weights(work, "fp32")
 
 
 def test_the_saved_tokenizer_cuts_texts_where_they_were_cut(project: Path, tiny_bert: Path) -> None:

@@ -176,8 +176,8 @@ def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, t
     ("more", "said"),
     [
         ({"distill": {}}, "objective: distill needs a teacher"),
-        ({"label_smoothing": 0.1}, "label_smoothing does not go with objective: distill"),
-        ({"method": "prompt"}, "method: prompt does not go with objective: distill"),
+        ({"label_smoothing": 0.1}, "label_smoothing cannot be combined with objective: distill"),
+        ({"method": "prompt"}, "method: prompt cannot be combined with objective: distill"),
     ],
 )
 @pytest.mark.parametrize("before", [[], [{"objective": "sft"}]], ids=["alone", "after another"])

@@ -163,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(project: Path, tiny_llama:
 
 
 def test_target_modules_that_fit_nothing_are_told_with_those_there_are(project: Path, tiny_llama: Path) -> None:
-    with pytest.raises(TrainingError, match=r"fit no module of this model; it has .*q_proj"):
+    with pytest.raises(TrainingError, match=r"match no module of this model; it has .*q_proj"):
         stage.run(prepare(project, tiny_llama, lora={"rank": 4, "target_modules": ["qq_proj"]}))
 
 

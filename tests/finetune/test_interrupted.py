@@ -22,7 +22,7 @@ from tasks import paths
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.failures import with_half_the_micro_batch
+from tasks.finetune.failures import halve_micro_batch
 from tasks.finetune.loop import train as training
 from tasks.finetune.loop.progress_callback import EXPLODED_BY, WINDOW, Tell
 from tasks.finetune.loop.signals import Interrupted
@@ -203,7 +203,7 @@ def test_a_gpu_that_is_too_small_gets_half_the_micro_batch_and_the_same_global_b
 @pytest.mark.parametrize(("rows", "steps", "half"), [(6, 1, (3, 2)), (3, 5, (1, 15)), (5, 2, (2, 5)), (2, 1, (1, 2))])
 def test_half_a_micro_batch_divides_the_global_batch(rows: int, steps: int, half: tuple[int, int]) -> None:
     settings = FinetuneSettings(micro_batch_rows=rows, gradient_accumulation_steps=steps)
-    found = with_half_the_micro_batch(settings)
+    found = halve_micro_batch(settings)
     assert (found.micro_batch_rows, found.gradient_accumulation_steps) == half
 
 

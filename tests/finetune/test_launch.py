@@ -31,7 +31,7 @@ from tasks.finetune import stage
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.distributed.accelerate_env import sharding_environment
 from tasks.finetune.distributed.launch import require_launch
-from tasks.finetune.model.gather_model import strategy_of
+from tasks.finetune.model.gather_model import sharding_strategy
 from tasks.finetune.step.samplers import EvenRows, RowOrder
 from tasks.runtime.files import read_json
 
@@ -159,7 +159,7 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     [
         (
             {"lora": {"target_modules": ["no_such_module"]}},
-            r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module",
+            r"params\.yaml: lora\.target_modules .*no_such_module.* match no module",
         ),
         ({"trainer": {"adam_beta2": 1.5}}, r"params\.yaml, finetune\.trainer: the optimiser: .*beta"),
     ],
@@ -177,11 +177,14 @@ def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(
     ("launch", "told"),
     [
         ({"processes": 2}, "2 processes cannot share"),
-        ({"processes": 2, "strategy": "fsdp"}, "`config` (a file of accelerate's) belongs to strategy: fsdp"),
-        ({"processes": 2, "config": "x.yaml"}, "belongs to strategy: fsdp and deepspeed"),
+        (
+            {"processes": 2, "strategy": "fsdp"},
+            "`config` (an accelerate file) is required for strategy: fsdp and deepspeed, and only allowed there",
+        ),
+        ({"processes": 2, "config": "x.yaml"}, "is required for strategy: fsdp and deepspeed, and only allowed there"),
         ({"processes": 2, "nodes": 2}, "`address` (host:port of the first node)"),
         ({"processes": 2, "nodes": 2, "address": "here"}, "should be host:port"),
-        ({"strategy": "fsdp", "config": "x.yaml"}, "there is one"),
+        ({"strategy": "fsdp", "config": "x.yaml"}, "but there is one process"),
     ],
 )
 def test_a_launch_that_makes_no_sense_is_one_line_of_the_configuration(
@@ -231,10 +234,10 @@ def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
 
 def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=False)
-    assert strategy_of(trainer) == "ddp"
+    assert sharding_strategy(trainer) == "ddp"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(TrainingError, match="did not share the model out"):
-        strategy_of(trainer)
+    with pytest.raises(TrainingError, match="accelerate did not shard the model over the processes"):
+        sharding_strategy(trainer)
 
 
 @pytest.mark.parametrize("rows", [7, 8, 9, 1])

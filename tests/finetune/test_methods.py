@@ -98,7 +98,7 @@ def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"last_layers": 0}, "leaves nothing to train"),
+        ({"last_layers": 0}, "freezes all parameters"),
         ({"modules": ["attention_of_mars"]}, "'attention_of_mars'"),
         ({"last_layers": 3}, "has 2 layers"),
     ],
@@ -135,7 +135,7 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
         ("output_dir", "elsewhere", "may not be set"),
         ("trust_remote_code", True, "may not be set"),
         ("model_init_kwargs", {"trust_remote_code": True}, "may not be set"),
-        ("hub_token", "hf_x", "no secret is kept"),
+        ("hub_token", "hf_x", "may not be set: it could run a model's code, or store a secret"),
         ("adam_beta3", 0.9, "Nearest: adam_beta"),
         ("optim", "magic", "magic"),
         ("adam_beta2", 1.5, "beta"),
@@ -172,9 +172,9 @@ PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
 @pytest.mark.parametrize(
     ("first", "then", "said"),
     [
-        ({"method": "lora"}, PROMPT, "method: prompt can go on only from trained prompts"),
+        ({"method": "lora"}, PROMPT, "method: prompt can only start from trained prompts"),
         ({"method": "prompt"}, PROMPT, "of the same kind and number"),
-        (PROMPT, {"method": "lora"}, "method: lora cannot go on from method: prompt"),
+        (PROMPT, {"method": "lora"}, "method: lora cannot start from method: prompt"),
     ],
     ids=["lora", "other prompts", "then lora"],
 )
@@ -382,7 +382,7 @@ def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
         ("polynomial", {"lr_end": 1.0}, "must be smaller than initial lr"),
         ("inverse_sqrt", {"timescale": 0}, "finetune.schedule: inverse_sqrt: "),
         ("warmup_stable_decay", {"num_decay_steps": 2, "decay_type": "steep"}, "Unknown decay type: steep"),
-        ("linear", {"power": 2.0}, "It takes nothing, under"),
+        ("linear", {"power": 2.0}, "It takes no arguments, under"),
     ],
 )
 def test_what_a_schedule_refuses_is_told_before_the_first_training(
@@ -413,7 +413,7 @@ def test_a_library_that_a_field_of_the_trainer_needs_is_named(
 
 def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project: Path, tiny_gpt2: Path) -> None:
     prefix = {"method": "prompt", "prompt": {"kind": "prefix"}, "gradient_checkpointing": True}
-    with pytest.raises(ConfigError, match=r"gradient_checkpointing does not go with prompt\.kind: prefix"):
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing cannot be combined with prompt\.kind: prefix"):
         prepare(project, tiny_gpt2, **prefix)
 
 

@@ -19,7 +19,7 @@ from tasks.dataset.rendered import FORM_OF
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop import train
-from tasks.finetune.model.context_length import room_of
+from tasks.finetune.model.context_length import max_row_tokens
 from tasks.finetune.objectives.table import prepare as make_ready
 from tasks.finetune.work import Work
 
@@ -59,11 +59,11 @@ def test_virtual_tokens_need_room_too_and_whole_weights_to_go_on_from_say_themse
 ) -> None:
     config = prepare(project, tiny_gpt2, method="prompt", prompt={"virtual_tokens": 12})
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
-    assert room_of(work) == 500
+    assert max_row_tokens(work) == 500
     start = project / "start"
     GPT2LMHeadModel(GPT2Config.from_pretrained(tiny_gpt2, n_positions=16)).save_pretrained(start)
     AutoTokenizer.from_pretrained(tiny_gpt2).save_pretrained(start)
     lora = replace(work, settings=work.settings.model_copy(update={"method": "lora"}))
-    assert room_of(lora) == 512
-    with pytest.raises(TrainingError, match="the model reads 16"):
+    assert max_row_tokens(lora) == 512
+    with pytest.raises(TrainingError, match="the context length of the model is 16"):
         make_ready(replace(lora, start=start))

@@ -176,8 +176,8 @@ def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny
     [
         ({"kind": "model"}, "kind: model without a reward model"),
         ({"kind": "format", "pattern": "(a"}, "`pattern`: not a regular expression: missing"),
-        ({"kind": "format"}, "`pattern` belongs to kind: format"),
-        ({"kind": "score", "model": "3"}, "`model` belongs to kind: model"),
+        ({"kind": "format"}, "`pattern` is required for kind: format, and only allowed there"),
+        ({"kind": "score", "model": "3"}, "`model` is only allowed for kind: model"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

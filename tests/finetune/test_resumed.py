@@ -18,7 +18,7 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.failures import train_in_memory
+from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop import train
 from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.loop.signals import StopOnSignal
@@ -120,8 +120,8 @@ def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_in_memory(settings, tmp_path, killed)
-    used, _ = train_in_memory(settings, tmp_path, lambda fitting: tried.append(fitting.micro_batch_rows))
+        train_with_oom_retries(settings, tmp_path, killed)
+    used, _ = train_with_oom_retries(settings, tmp_path, lambda fitting: tried.append(fitting.micro_batch_rows))
     assert tried == [4, 2, 2]
     assert (used.micro_batch_rows, used.gradient_accumulation_steps) == (2, 2)
     assert (tmp_path / "checkpoint-1").is_dir()

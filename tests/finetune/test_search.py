@@ -162,9 +162,9 @@ def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_wh
     stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules, "sampler": "grid"}))
     states = {str(t["parameters"]["lora.target_modules"]): t["state"] for t in found()["trials"]}
     assert states == {"all-linear": "complete", "['no_such_module']": "failed"}
-    assert any("fit no module" in trial.get("told", "") for trial in found()["trials"])
+    assert any("match no module" in trial.get("told", "") for trial in found()["trials"])
     modules["lora.target_modules"]["choices"].pop(0)
-    with pytest.raises(TrainingError, match=r"no trial came to its end: .*fit no module"):
+    with pytest.raises(TrainingError, match=r"no trial came to its end: .*match no module"):
         stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
 
 
@@ -172,9 +172,9 @@ def test_a_field_of_the_trainer_that_there_is_not_is_told_before_any_trial(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = searching(project, tiny_gpt2, {"parameters": {"trainer.adam_betaX": {"low": 0.8, "high": 0.9}}})
-    monkeypatch.setattr(stage, "do_job", lambda _: pytest.fail("it began to work"))
+    monkeypatch.setattr(stage, "run_job", lambda _: pytest.fail("it began to work"))
     with pytest.raises(
-        TrainingError, match=r"finetune\.trainer\.adam_betaX is no field of TrainingArguments.*adam_beta"
+        TrainingError, match=r"finetune\.trainer\.adam_betaX is not a field of TrainingArguments.*adam_beta"
     ):
         stage.run(config)
 
@@ -222,10 +222,10 @@ def test_a_search_without_validation_rows_says_so_before_it_trains(project: Path
         ({"search": {"parameters": {"lora": {"choices": [1]}}}}, "is a section"),
         ({"search": {"parameters": {"learning_rate": {"low": 0, "high": 1}}}}, "may not be 0: it should be greater than 0"),
         ({"search": {"parameters": {"method": {"choices": ["lora", "x"]}}}}, "may not be 'x'"),
-        ({"search": {"parameters": {"method": {"low": 1, "high": 2}}}}, "give `choices`"),
+        ({"search": {"parameters": {"method": {"low": 1, "high": 2}}}}, "is not a number: set `choices`"),
         ({"search": {"parameters": {"loss_on": {"choices": ["all"]}}}}, "changes what the validation loss means"),
         ({"search": {"parameters": {"learning_rate": {"low": 2, "high": 1}}}}, "above `high`"),
-        ({"search": {"parameters": {"learning_rate": {"low": 1}}}}, "give `low` and `high`, or `choices`"),
+        ({"search": {"parameters": {"learning_rate": {"low": 1}}}}, "set `low` and `high`, or `choices`"),
         ({"search": {"parameters": RATES, "sampler": "grid"}}, "sampler: grid needs `choices` for learning_rate"),
         ({"search": {"parameters": RATES}, "evaluations_per_epoch": 0}, "set evaluations_per_epoch"),
         ({"search": {"parameters": RATES}, "objective": "grpo"}, "objective: grpo has none"),
@@ -270,7 +270,7 @@ def test_what_befalls_the_machine_is_no_failure_of_a_trial(
         raise Mishap("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "do_job", fill_up)
+        patch.setattr(stage, "run_job", fill_up)
         with pytest.raises(Mishap):
             stage.run(config)
     stage.run(config)

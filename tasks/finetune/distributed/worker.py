@@ -13,10 +13,10 @@ from tasks import errors
 from tasks.base.pin import read_base
 from tasks.errors import StropError, TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
-from tasks.finetune.failures import Mishap, telling_of_a_full_disk
-from tasks.finetune.job import Job, do_job
+from tasks.finetune.failures import Mishap, report_full_disk
+from tasks.finetune.job import Job, run_job
 from tasks.finetune.loop.signals import Interrupted
-from tasks.finetune.process_group import leave, process_number
+from tasks.finetune.process_group import destroy_group, process_rank
 from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
@@ -36,17 +36,17 @@ def main() -> int:
     try:
         if job.work.settings.deterministic:
             be_deterministic()
-        with telling_of_a_full_disk(job.work.checkpoints):
-            do_job(job)
+        with report_full_disk(job.work.checkpoints):
+            run_job(job)
     except StropError as error:
-        write_json(error_file(path, process_number()), _entry(error))
+        write_json(error_file(path, process_rank()), _entry(error))
         return error.exit_code
     except OSError as error:
         if (told := errors.told_by_disk(error)) is None:
             raise
-        write_json(error_file(path, process_number()), _entry(Mishap(told)))
+        write_json(error_file(path, process_rank()), _entry(Mishap(told)))
         return 1
-    leave()
+    destroy_group()
     return 0
 
 

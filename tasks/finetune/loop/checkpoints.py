@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tasks import paths
 from tasks.errors import TrainingError
-from tasks.finetune.process_group import is_first, wait_for_all
+from tasks.finetune.process_group import barrier, is_rank_zero
 from tasks.runtime.files import content_digest, file_digest, folder_digest, read_json
 from tasks.runtime.import_closure import code_digest
 from tasks.runtime.progress import say
@@ -95,8 +95,8 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
     """Lists a checkpoint's files when it is whole."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        wait_for_all()  # each process saves its random state
-        if is_first():
+        barrier()  # each process saves its random state
+        if is_rank_zero():
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 

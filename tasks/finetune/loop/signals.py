@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from tasks.errors import StropError
-from tasks.finetune.process_group import highest
+from tasks.finetune.process_group import max_over_ranks
 from tasks.runtime.progress import Progress
 
 SAME_SECONDS = 3.0
@@ -67,7 +67,9 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             raise Interrupted(state.global_step, self.number)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        number = highest(self.number or 0)  # a signal to one of several processes ends all of them, at the same step
+        number = max_over_ranks(
+            self.number or 0
+        )  # a signal to one of several processes ends all of them, at the same step
         if number and not control.should_training_stop:
             self.number = number
             self.has_stopped = control.should_save = control.should_training_stop = True

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from tasks.finetune.process_group import process_count
+from tasks.finetune.process_group import world_size
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
 from tasks.runtime.progress import say
@@ -94,7 +94,7 @@ class FollowLoad(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, work: Work, name: str) -> None:
-        alone = process_count() == 1
+        alone = world_size() == 1
         self.name = name
         self.first = (
             first_threads(work, name) if alone else work.settings.threads or explicit_threads() or 1

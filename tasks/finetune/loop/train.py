@@ -19,16 +19,22 @@ from tasks.finetune.loop.checkpoints import MarkComplete, SaveOften, StopEarly, 
 from tasks.finetune.loop.progress_callback import CountTokens, Tell
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.loop.thread_log import FollowLoad
-from tasks.finetune.model.gather_model import strategy_of
+from tasks.finetune.model.gather_model import sharding_strategy
 from tasks.finetune.objectives.table import prepare
-from tasks.finetune.process_group import as_first_says, first_before_others, is_first, is_sharded, process_number
+from tasks.finetune.process_group import (
+    broadcast_from_rank_zero,
+    is_rank_zero,
+    is_sharded,
+    process_rank,
+    rank_zero_first,
+)
 from tasks.finetune.search.trial import Trial
 from tasks.finetune.step.mfu import matmul_flops
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.progress import Progress, say, track
 
 
-def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = None) -> tuple[Any, Prepared]:
+def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = None) -> tuple[Any, PreparedTraining]:
     """The trainer, its model trained, and what it was trained on.
 
     Args:
@@ -43,13 +49,13 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
     """
     settings = work.settings
     set_seed(settings.seed)
-    with first_before_others(device_name()):  # what it leaves on disk is made once
+    with rank_zero_first(device_name()):  # what it leaves on disk is made once
         prepared = prepare(work)
     tokens_per_step = prepared.tokens_per_epoch / prepared.steps_per_epoch
     tokens, marks = round(prepared.total_steps * tokens_per_step), {"trial": trial.number} if trial else {}
     if work.before is not None:
         marks["before"] = work.before
-    with track("finetune", total=tokens, unit="tokens", marks=marks, is_told=is_first()) as progress:
+    with track("finetune", total=tokens, unit="tokens", marks=marks, is_told=is_rank_zero()) as progress:
         stop = StopOnSignal(progress)
         callbacks: list[Any] = [MarkComplete(), stop]
         if settings.early_stopping_patience:
@@ -71,20 +77,20 @@ def train(work: Work, trial: Trial | None = None, threads: FollowLoad | None = N
             lambda: _base_fault(work),
         )
         trainer.add_callback(tell)
-        last = as_first_says(_last_checkpoint(work))
+        last = broadcast_from_rank_zero(_last_checkpoint(work))
         if last is not None:
             say(f"finetune: goes on from step {last.name.split('-')[1]}")
-        if not is_first():
-            set_seed(settings.seed + process_number())  # or dropout would leave out the same of other rows
+        if not is_rank_zero():
+            set_seed(settings.seed + process_rank())  # or dropout would leave out the same of other rows
         if is_sharded():
-            strategy_of(trainer)  # before any work: is it?
+            sharding_strategy(trainer)  # before any work: is it?
         else:
             _require_optimizer(trainer)
         with stop.listening(), _missing_libraries_told(), _base_blamed(work):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         stop.require_uninterrupted(trainer.state)
         is_counted = counted.tokens > 0  # it is not where other processes load the data
-        if is_first() and is_counted and prepared.epoch_flops and (speed := tell.tokens_per_second):
+        if is_rank_zero() and is_counted and prepared.epoch_flops and (speed := tell.tokens_per_second):
             flops = prepared.epoch_flops(trainer.model, 1 - counted.repeated_share) / prepared.tokens_per_epoch * speed
             _tell_utilisation(progress, trainer.state.global_step, speed, flops, work.precision)
     return trainer, prepared
@@ -130,7 +136,7 @@ def _verify_best(trainer: Any) -> None:
     load = trainer._load_best_model
 
     def load_verified() -> None:
-        if is_first():
+        if is_rank_zero():
             require_best(trainer.state.best_model_checkpoint)
         load()
 
@@ -138,7 +144,7 @@ def _verify_best(trainer: Any) -> None:
 
 
 def _last_checkpoint(work: Work, step: int | None = None) -> Path | None:
-    return last_checkpoint(work.checkpoints, step) if is_first() else None
+    return last_checkpoint(work.checkpoints, step) if is_rank_zero() else None
 
 
 def _tell_utilisation(progress: Progress, step: int, speed: float, flops: float, precision: Precision) -> None:

@@ -17,18 +17,18 @@ from tasks.dataset.rendered import Rendered, not_rendered, read_rendered
 from tasks.errors import DataError, TrainingError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_example, require_room
+from tasks.finetune.model.context_length import longest_example, require_fits_context
 from tasks.finetune.objectives.sft import require_rows, rows_of
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.shared_prefix import IGNORED
 from tasks.finetune.step.trainer import AnswerTrainer
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.files import read_json
 
 Batch = dict[str, Any]
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Texts and their labels, an example a row.
 
     Raises:
@@ -43,7 +43,7 @@ def prepare(work: Work) -> Prepared:
     counts = np.bincount(wanted, minlength=len(labels))
     _require_classes(labels, counts)
     _require_head(labels, work.start)
-    require_room(work, longest_example(train, valid))
+    require_fits_context(work, longest_example(train, valid))
     weights = balanced_weights(counts) if settings.classify.class_weights == "balanced" else None
 
     def make_trainer(callbacks: list[Any]) -> LabelTrainer:
@@ -60,7 +60,7 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return Prepared(
+    return PreparedTraining(
         tokens_per_epoch=len(train.input_ids),
         steps_per_epoch=steps_per_epoch(settings, len(train)),
         total_steps=total_steps(settings, len(train)),

@@ -17,14 +17,14 @@ from tasks.finetune.objectives import sft
 from tasks.finetune.objectives.soft_targets import SoftArrays, TaughtRows, ask_teacher, lay_out
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.packed_attention import PackedRows
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.progress import say, track
 from tasks.state.training_start import version_folder
 
 ASK = "Name one in finetune.distill.teacher: champion, a version's number, or a folder"
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Packed rows of answers with soft targets.
 
     Raises:

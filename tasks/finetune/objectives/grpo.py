@@ -12,16 +12,16 @@ from tasks.base.generation import answer_reader
 from tasks.dataset.rendered import read_rows
 from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_row, room_of
+from tasks.finetune.model.context_length import longest_row, max_row_tokens
 from tasks.finetune.objectives.grpo_sampler import PromptGroups
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, count_tokens
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Prompts, each answered several times. Of the validation side, the mean reward is measured, of one answer to each prompt.
 
     Progress counts every answer as if it were as long as may be.
@@ -82,7 +82,7 @@ def _arguments(work: Work, train_rows: int, valid_rows: int) -> Any:
 
 def _require_positions(work: Work, tokens: int) -> None:
     """Raises TrainingError where the longest prompt and its answer pass the last position that the model has."""
-    positions = room_of(work)
+    positions = max_row_tokens(work)
     if positions is not None and tokens > positions:
         what = f"prompts and answers of up to {tokens} tokens pass the {positions} positions of the model"
         raise TrainingError(what, where="finetune.grpo.max_answer_tokens", fix="Lower it, or render.max_length_tokens")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.dataset.rendered import FORM_OF, read_rows
 from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_row, require_room, room_of
+from tasks.finetune.model.context_length import longest_row, max_row_tokens, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import (
     Collate,
@@ -26,7 +26,7 @@ from tasks.finetune.objectives.trl_dataset import (
 )
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ LOOKS = {"dpo": 1, "orpo": 0, "kto": 3}
 """Forward passes beside the training's own: of what is compared with, and both ways for answers to other prompts."""
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Pairs (`dpo`, `orpo`) or judged answers (`kto`).
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(work: Work) -> Prepared:
     form = FORM_OF[settings.objective]
     train, valid = read_rows("train", form), read_rows("valid", form)
     require_rows(work, len(train), len(valid))
-    require_room(work, longest_row(train, valid))
+    require_fits_context(work, longest_row(train, valid))
     answers = ("answer_ids",) if form == "judged" else ("chosen_ids", "rejected_ids")
     lengths, learned = sequence_lengths(train, *answers), count_tokens(train, *answers)
     if settings.objective == "orpo":
@@ -123,7 +123,7 @@ def _kto(work: Work, train: pa.Table, valid_rows: int) -> Choice:
     chosen = work.settings.kto
     weights = {"desirable_weight": chosen.desirable_weight, "undesirable_weight": chosen.undesirable_weight}
     more = {"beta": chosen.beta, "train_sampling_strategy": "sequential", **weights, **AS_RENDERED}
-    others, room = train.slice(0, 2).to_pylist(), room_of(work)
+    others, room = train.slice(0, 2).to_pylist(), max_row_tokens(work)
     arguments = trl_arguments(work, len(train), valid_rows, **more)
     return Kto, lambda filling: collate_judged(filling, others, room), arguments
 

@@ -7,15 +7,15 @@ from typing import Any
 from tasks.base.heads import REWARD
 from tasks.dataset.rendered import read_rows
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_row, require_room
+from tasks.finetune.model.context_length import longest_row, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
 from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Pairs.
 
     Raises:
@@ -24,7 +24,7 @@ def prepare(work: Work) -> Prepared:
     """
     train, valid = read_rows("train", "ranked"), read_rows("valid", "ranked")
     require_rows(work, len(train), len(valid))
-    require_room(work, longest_row(train, valid))
+    require_fits_context(work, longest_row(train, valid))
     lengths = sequence_lengths(train, "chosen_ids", "rejected_ids")
     tokens = int(lengths.sum())
 

@@ -10,18 +10,18 @@ from tasks.dataset.rendered import FORM_OF, Rendered, read_rendered
 from tasks.errors import DataError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import config_of, longest_example, require_room, window_of
-from tasks.finetune.process_group import from_all
+from tasks.finetune.model.context_length import longest_example, require_fits_context, sliding_window_of, text_config_of
+from tasks.finetune.process_group import gather_from_ranks
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.packed_attention import PackedRows
 from tasks.finetune.step.samplers import Examples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.progress import say
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Packed rows of answers (`sft`) or of raw text (`pretrain`).
 
     Raises:
@@ -33,12 +33,12 @@ def prepare(work: Work) -> Prepared:
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
     longest = longest_example(train, valid)
-    require_room(work, longest)
+    require_fits_context(work, longest)
     learns_all = settings.loss_on == "all" or form == "texts"
     by_length = settings.batches == "by_length"
     rows_as = Examples if by_length else PackedRows
     rows, valid_rows = rows_as(train, learns_all), rows_as(valid, learns_all)
-    window = window_of(config_of(work))
+    window = sliding_window_of(text_config_of(work))
     is_packed = settings.method != "prompt" and not by_length and (window is None or longest <= window)
 
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
@@ -58,7 +58,7 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return Prepared(
+    return PreparedTraining(
         tokens_per_epoch=len(train.input_ids),
         steps_per_epoch=steps_per_epoch(settings, len(rows)),
         total_steps=total_steps(settings, len(rows)),
@@ -94,5 +94,5 @@ def require_rows(work: Work, train_rows: int, valid_rows: int) -> None:
 def rows_of(train: Rendered, trainer: AnswerTrainer) -> list[str]:
     """Ids of the rows of the global batch at hand."""
     packs = [pack for rows in trainer.rows for pack in rows.tolist()]
-    packs = [pack for each in from_all(packs) for pack in each]
+    packs = [pack for each in gather_from_ranks(packs) for pack in each]
     return [row_id for pack in packs for row_id in train.row_ids(pack)]

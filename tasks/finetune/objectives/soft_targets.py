@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tasks.finetune.model.context_length import longest_example, window_of
+from tasks.finetune.model.context_length import longest_example, sliding_window_of
 from tasks.finetune.step.gpu_kernels import boundaries
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.runtime.files import write_parquet
@@ -57,7 +57,7 @@ def ask_teacher(
     if not waiting:
         return
     model = load()
-    window = window_of(model.config.get_text_config())
+    window = sliding_window_of(model.config.get_text_config())
     sees_all = window is None or longest_example(rows.rendered) <= window
     is_packed = sees_all and use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32")
     ask = _logits_side_by_side if is_packed else _logits_one_by_one

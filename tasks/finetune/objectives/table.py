@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 MODULES = {
     "sft": "sft",
@@ -21,7 +21,7 @@ MODULES = {
 """Objective → the module of this folder whose `prepare(work)` makes it ready. Each imports only what it needs."""
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """The training of `work`, ready to begin.
 
     Raises:
@@ -29,5 +29,5 @@ def prepare(work: Work) -> Prepared:
         TrainingError: a setting does not fit the model.
     """
     module: Any = importlib.import_module(f"tasks.finetune.objectives.{MODULES[work.settings.objective]}")
-    prepared: Prepared = module.prepare(work)
+    prepared: PreparedTraining = module.prepare(work)
     return prepared

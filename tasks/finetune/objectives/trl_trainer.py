@@ -9,9 +9,9 @@ from transformers import Trainer
 
 from tasks.base.convert import base_folder
 from tasks.base.load import load_tokenizer
-from tasks.finetune.config.trainer_arguments import arguments_kind, steps_per_epoch, total_steps, training_arguments
-from tasks.finetune.process_group import from_all
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.config.trainer_arguments import arguments_class, steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.process_group import gather_from_ranks
+from tasks.finetune.work import PreparedTraining, Work
 
 REFERENCE = "ref"
 """What TRL calls the copy of the adapter that it compares with; it is no part of what was trained."""
@@ -80,14 +80,14 @@ def prepared(
     make_trainer: Callable[[list[Any]], Any],
     facts: dict[str, Any],
     epoch_flops: Callable[[Any, float], float] | None = None,
-) -> Prepared:
+) -> PreparedTraining:
     """The training, ready to begin; what its trainer is made of, the objective knows."""
-    return Prepared(
+    return PreparedTraining(
         tokens_per_epoch=tokens_per_epoch,
         steps_per_epoch=steps_per_epoch(work.settings, train_rows),
         total_steps=total_steps(work.settings, train_rows),
         make_trainer=make_trainer,
-        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
+        row_ids=lambda trainer: [row_id for each in gather_from_ranks(trainer.row_ids) for row_id in each],
         epoch_flops=epoch_flops,
         facts={"train_examples": train_rows, **facts},
     )
@@ -104,5 +104,5 @@ def trl_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> 
         "gradient_checkpointing": checkpointing,  # TRL's own default is on
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
     }
-    kind = arguments_kind(work.settings.objective)
+    kind = arguments_class(work.settings.objective)
     return training_arguments(work, train_rows, valid_rows, kind=kind, **more)

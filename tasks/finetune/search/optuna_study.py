@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.finetune.config.search_settings import SearchSettings, as_kind, type_of
+from tasks.finetune.config.search_settings import SearchSettings, as_type, number_type
 from tasks.finetune.search.trial_results import Outcome, read_outcomes
 from tasks.finetune.settings import TrainingSettings
 
@@ -79,7 +79,7 @@ def _distributions(search: SearchSettings, kind: type[TrainingSettings]) -> dict
 
     found: dict[str, Any] = {}
     for name, each in search.parameters.items():
-        number = type_of(kind, name, each)
+        number = number_type(kind, name, each)
         if each.choices:
             found[name] = CategoricalDistribution([json.dumps(choice) for choice in each.choices])
         elif number is int:
@@ -108,4 +108,4 @@ def _of_grid(search: SearchSettings, number: int) -> dict[str, str]:
 
 def tried(search: SearchSettings, kind: type[TrainingSettings], values: dict[str, Any]) -> dict[str, Any]:
     """Values as the settings take them."""
-    return {name: as_kind(value, type_of(kind, name, search.parameters[name])) for name, value in values.items()}
+    return {name: as_type(value, number_type(kind, name, search.parameters[name])) for name, value in values.items()}

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer
 
 from tasks.finetune.config.objective_settings import DistillSettings
-from tasks.finetune.process_group import from_all, process_count
+from tasks.finetune.process_group import gather_from_ranks, world_size
 from tasks.finetune.step.chunked_loss import SoftTargets, cross_entropy, distillation, judged, use_answer_loss
 from tasks.finetune.step.gpu_kernels import boundaries
 from tasks.finetune.step.packed_attention import ATTENTION, collate, collate_padded, collate_sharing
@@ -74,7 +74,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         if num_items_in_batch is None:
             loss = loss / max(int((labels != IGNORED).sum()), 1)
         else:
-            loss = loss * process_count() / num_items_in_batch  # gradients are averaged over processes
+            loss = loss * world_size() / num_items_in_batch  # gradients are averaged over processes
         return (loss, outputs) if return_outputs else loss
 
     def _remember(self, rows: torch.Tensor, is_training: bool) -> None:
@@ -128,21 +128,21 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             super()._run_epoch(*arguments, **named)
 
     def _get_dataloader(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
-        return super()._get_dataloader(EvenRows(dataset) if process_count() > 1 else dataset, *arguments, **named)
+        return super()._get_dataloader(EvenRows(dataset) if world_size() > 1 else dataset, *arguments, **named)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.by_length or process_count() > 1:
+        if self.by_length or world_size() > 1:
             self._order = self._order_of(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
             return self._order
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        if self.by_length or process_count() > 1:
+        if self.by_length or world_size() > 1:
             return self._order_of(self.eval_dataset, self.args.per_device_eval_batch_size, None)
         return super()._get_eval_sampler(eval_dataset)
 
     def _order_of(self, rows: Any, batch_rows: int, seed: int | None) -> RowOrder:
-        return RowOrder(len(rows), batch_rows, process_count(), seed, rows.lengths if self.by_length else None)
+        return RowOrder(len(rows), batch_rows, world_size(), seed, rows.lengths if self.by_length else None)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Validation loss a trained token, as {"eval_loss": nats}."""
@@ -154,7 +154,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             with torch.inference_mode(), self.accelerator.autocast():
                 total += float(self.compute_loss(model, batch)) * count
             tokens += count
-        total, tokens = (sum(each) for each in zip(*from_all((total, tokens)), strict=True))
+        total, tokens = (sum(each) for each in zip(*gather_from_ranks((total, tokens)), strict=True))
         loss = total / tokens if tokens else math.nan
         metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)

@@ -17,7 +17,7 @@ from tasks import paths
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.step.packed_attention import ATTENTION, use_packed_attention
-from tasks.finetune.step.packing_probe import reads_ahead, takes_shared_prompts
+from tasks.finetune.step.packing_probe import attends_to_later_tokens, supports_shared_prompts
 
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
@@ -67,7 +67,7 @@ def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts
     model = small(kind).to(dtype)
     own = model.config._attn_implementation
     assert use_packed_attention(model) is takes
-    assert takes_shared_prompts(model, ATTENTION) is shares
+    assert supports_shared_prompts(model, ATTENTION) is shares
     if not takes:
         assert model.config._attn_implementation == own
 
@@ -75,21 +75,21 @@ def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts
 def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
     model = small("llama")
     assert use_packed_attention(model)
-    assert takes_shared_prompts(model, ATTENTION)
+    assert supports_shared_prompts(model, ATTENTION)
     forward = model.model.layers[1].forward
 
     def forgets(*arguments: Any, cu_seq_lens_q: torch.Tensor, **named: Any) -> Any:
         return forward(*arguments, cu_seq_lens_q=cu_seq_lens_q.clamp(min=0), **named)
 
     model.model.layers[1].forward = forgets
-    assert not takes_shared_prompts(model, ATTENTION)
+    assert not supports_shared_prompts(model, ATTENTION)
 
 
 def test_a_model_that_leaves_out_by_chance_shares_no_prompt() -> None:
     model = small("llama")
     assert use_packed_attention(model)
     model.model.layers[0].mlp.extra = torch.nn.Dropout(0.1)
-    assert not takes_shared_prompts(model, ATTENTION)
+    assert not supports_shared_prompts(model, ATTENTION)
 
 
 def saved(folder: Path, model: Any) -> Path:
@@ -139,4 +139,4 @@ def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_no_model_that_writes_is_taken_for_an_encoder(kind: str) -> None:
-    assert not reads_ahead(small(kind))
+    assert not attends_to_later_tokens(small(kind))

@@ -15,7 +15,7 @@ from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError
 from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import Tell
-from tasks.finetune.step.samplers import Examples, RowOrder
+from tasks.finetune.step.samplers import RowSampler, SingleExamples
 
 
 def curve(name: str) -> list[float]:
@@ -49,8 +49,8 @@ def test_the_share_of_padding_is_told_at_every_step(
 
 def test_examples_of_a_batch_are_of_similar_length(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
-    examples = Examples(read_rendered("train"))
-    order = list(RowOrder(len(examples), 4, 1, 17, examples.lengths))
+    examples = SingleExamples(read_rendered("train"))
+    order = list(RowSampler(len(examples), 4, 1, 17, examples.lengths))
     assert sorted(order) == list(range(len(examples)))
     lengths = [len(examples[row]["input_ids"]) for row in order]
     whole = np.array(lengths[: len(lengths) // 4 * 4]).reshape(-1, 4)

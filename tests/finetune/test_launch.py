@@ -32,7 +32,7 @@ from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.distributed.accelerate_env import sharding_environment
 from tasks.finetune.distributed.launch import require_launch
 from tasks.finetune.model.gather_model import sharding_strategy
-from tasks.finetune.step.samplers import EvenRows, RowOrder
+from tasks.finetune.step.samplers import RowSampler, RowsWithFillers
 from tasks.runtime.files import read_json
 
 TWO = {"processes": 2}
@@ -244,7 +244,7 @@ def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytes
 @pytest.mark.parametrize("by_length", [False, True])
 def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_one(rows: int, by_length: bool) -> None:
     lengths = np.random.default_rng(0).integers(1, 99, rows) if by_length else None
-    alone, shared = RowOrder(rows, 2, 1, 5, lengths), RowOrder(rows, 2, 2, 5, lengths)
+    alone, shared = RowSampler(rows, 2, 1, 5, lengths), RowSampler(rows, 2, 2, 5, lengths)
     for epoch in (0, 1):
         alone.set_epoch(epoch)
         shared.set_epoch(epoch)
@@ -254,7 +254,7 @@ def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_on
         assert len(order) == len(shared)
         assert len(order) % 4 == 0
     if rows > 2:
-        assert list(RowOrder(rows, 2, 1, 6, lengths)) != list(RowOrder(rows, 2, 1, 5, lengths))
+        assert list(RowSampler(rows, 2, 1, 6, lengths)) != list(RowSampler(rows, 2, 1, 5, lengths))
 
 
 def test_what_fills_up_the_last_round_teaches_nothing() -> None:
@@ -267,7 +267,7 @@ def test_what_fills_up_the_last_round_teaches_nothing() -> None:
             "soft_ids": np.ones((3, 2)),
         }
     ]
-    filler = EvenRows(rows)[-1]
+    filler = RowsWithFillers(rows)[-1]
     assert filler["loss_mask"].sum() == 0
     assert filler["soft_ids"].shape == (0, 2)
     assert rows[0]["loss_mask"].sum() == 3

@@ -14,7 +14,7 @@ from test_finetune import prepare
 from tasks import paths
 from tasks.finetune import stage
 from tasks.finetune.model import build as models
-from tasks.finetune.step.lora_linear import use_low_rank
+from tasks.finetune.step.lora_linear import use_fast_lora
 
 
 class Two(torch.nn.Module):
@@ -38,7 +38,7 @@ def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> tuple[Any, A
         if "lora_" in name:
             value.data = torch.randn_like(value, dtype=torch.float32)
     ours = copy.deepcopy(plain)
-    use_low_rank(ours)
+    use_fast_lora(ours)
     return plain, ours
 
 
@@ -134,7 +134,7 @@ def test_weights_that_are_shared_out_are_left_to_pefts_forward_pass(
     name: str, project: Any, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "true")
-    monkeypatch.setattr(models, "use_low_rank", lambda _: pytest.fail("its weights are not there"))
+    monkeypatch.setattr(models, "use_fast_lora", lambda _: pytest.fail("its weights are not there"))
     assert models.is_sharded()
     from peft import PeftModel
 
@@ -156,7 +156,7 @@ def test_a_training_has_the_curve_of_pefts_layers(
     curves = []
     for is_ours_used in (True, False):
         if not is_ours_used:
-            monkeypatch.setattr(models, "use_low_rank", lambda _: None)
+            monkeypatch.setattr(models, "use_fast_lora", lambda _: None)
         stage.run(config)
         lines = (paths.MODEL / "curves.jsonl").read_text().splitlines()
         curves.append([point["loss"] for point in map(json.loads, lines) if "loss" in point])

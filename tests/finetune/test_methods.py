@@ -242,7 +242,7 @@ def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, pr
     places = (labels != -100).nonzero()[:, 0]
     expected = torch.nn.functional.cross_entropy(model(**batch).logits[0, places - 1], labels[places], reduction="sum")
     assert use_answer_loss(model)
-    found = model(**batch, answer_places=places - 1, answer_labels=labels[places]).loss
+    found = model(**batch, answer_positions=places - 1, answer_labels=labels[places]).loss
     torch.testing.assert_close(found, expected)
     assert model(**batch).logits.shape[1] == len(labels), "and still gives logits where it is asked for them"
 

@@ -19,18 +19,18 @@ from tasks.base.pin import read_base
 from tasks.dataset.rendered import read_rendered
 from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import CountTokens
-from tasks.finetune.step.packed_attention import PackedRows, collate, collate_sharing, use_packed_attention
+from tasks.finetune.step.packed_attention import PackedRows, collate, collate_shared_prompt, use_packed_attention
 from tasks.finetune.step.shared_prefix import (
     IGNORED,
-    LEAST_TOKENS,
+    MIN_SHARED_TOKENS,
     may_share,
-    places_before,
+    predicting_positions,
     prompt_tokens,
     repeated_tokens,
     share_prompt,
 )
 
-SHARED = list(range(10, 10 + LEAST_TOKENS))
+SHARED = list(range(10, 10 + MIN_SHARED_TOKENS))
 
 
 def batch_of(examples: list[list[int]], untrained: list[int]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_nothing_of_an_example_is_lost_and_what_it_learns_is_predicted_from_the_
         labels, ids, positions = batch["labels"][0], batch["input_ids"][0], batch["position_ids"][0]
         trained = (labels != IGNORED).nonzero()[:, 0]
         trained = trained[positions[trained] > 0]  # the first token of all follows nothing
-        places = places_before(trained, batch["cu_seq_lens_q"])
+        places = predicting_positions(trained, batch["cu_seq_lens_q"])
         assert torch.equal(positions[places], positions[trained] - 1)
         return list(zip(ids[places].tolist(), labels[trained].tolist(), positions[trained].tolist(), strict=True))
 
@@ -90,9 +90,9 @@ def test_nothing_of_an_example_is_lost_and_what_it_learns_is_predicted_from_the_
 
 def test_what_is_learned_or_too_short_is_not_shared() -> None:
     examples = [[*SHARED, 1, 2], [*SHARED, 3]]
-    assert shared(share_prompt(batch_of(examples, [9, 9]))) == LEAST_TOKENS
-    assert shared(share_prompt(batch_of(examples, [9, LEAST_TOKENS]))) == LEAST_TOKENS
-    assert not shared(share_prompt(batch_of(examples, [9, LEAST_TOKENS - 1])))
+    assert shared(share_prompt(batch_of(examples, [9, 9]))) == MIN_SHARED_TOKENS
+    assert shared(share_prompt(batch_of(examples, [9, MIN_SHARED_TOKENS]))) == MIN_SHARED_TOKENS
+    assert not shared(share_prompt(batch_of(examples, [9, MIN_SHARED_TOKENS - 1])))
     assert not shared(share_prompt(batch_of([examples[0]], [9])))
     assert not shared(share_prompt(batch_of([SHARED, SHARED], [8, 8]))), "a token is left of each"
 
@@ -115,7 +115,7 @@ def test_loss_and_gradient_are_those_of_the_examples_one_by_one(
         batch = {**batch}
         labels, _ = batch.pop("labels")[0], batch.pop("rows")
         trained = (labels != IGNORED).nonzero()[:, 0]
-        places = places_before(trained, batch["cu_seq_lens_q"])
+        places = predicting_positions(trained, batch["cu_seq_lens_q"])
         logits = model(**batch, logits_to_keep=places).logits[0]
         loss = torch.nn.functional.cross_entropy(logits, labels[trained])
         loss.backward()
@@ -143,7 +143,7 @@ def test_a_training_has_the_curves_of_one_that_shares_nothing(
     settings: dict[str, Any], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, precision="fp32", max_steps=6, **settings)
-    assert shared(collate_sharing([PackedRows(read_rendered("train"))[0]]))
+    assert shared(collate_shared_prompt([PackedRows(read_rendered("train"))[0]]))
     curves, shares = [], []
     for may in (True, False):
         monkeypatch.setattr("tasks.finetune.objectives.sft.may_share", lambda *_, answer=may, **__: answer)

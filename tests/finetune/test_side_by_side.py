@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.finetune.step import cpu_attention
-from tasks.finetune.step.cpu_attention import attend_side_by_side, is_short
+from tasks.finetune.step.cpu_attention import attend_in_batches, is_short
 
 WIDTH = 8
 
@@ -46,7 +46,7 @@ def test_examples_side_by_side_are_attended_to_as_one_by_one(
     ]
     weights = torch.randn(tokens, heads[0], WIDTH, generator=draw)
     results = []
-    for found in (one_by_one(*states, lengths, prompt), attend_side_by_side(*states, lengths, prompt, 0.3)):
+    for found in (one_by_one(*states, lengths, prompt), attend_in_batches(*states, lengths, prompt, 0.3)):
         results.append([found.detach(), *torch.autograd.grad((found * weights).sum(), states)])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
@@ -56,10 +56,10 @@ def test_examples_side_by_side_are_attended_to_as_one_by_one(
 def test_in_bf16_it_is_near_what_fp32_says(is_cast: bool) -> None:
     draw = torch.Generator().manual_seed(1)
     states = [torch.randn(1, count, 30, WIDTH, generator=draw) for count in (4, 2, 2)]
-    exact = attend_side_by_side(*states, [10, 12], 8, 0.3)
+    exact = attend_in_batches(*states, [10, 12], 8, 0.3)
     narrow = [each.bfloat16().requires_grad_() for each in states]
     with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
-        found = attend_side_by_side(*narrow, [10, 12], 8, 0.3)
+        found = attend_in_batches(*narrow, [10, 12], 8, 0.3)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.05)
     found.sum().backward()
@@ -82,7 +82,7 @@ def test_queries_keys_and_values_of_several_types_are_computed_in_one(kinds: tup
     """As a norm in fp32 leaves queries and keys behind under autocast (Qwen3, its norms trained)."""
     states = [torch.randn(1, 2, 9, WIDTH, dtype=getattr(torch, kind)).requires_grad_() for kind in kinds]
     with torch.autocast("cpu", torch.bfloat16):
-        found = attend_side_by_side(*states, [4, 5], 0, 0.3)
+        found = attend_in_batches(*states, [4, 5], 0, 0.3)
     assert found.dtype == torch.bfloat16
     found.sum().backward()
     assert [each.grad is not None and each.grad.dtype == each.dtype for each in states] == [True] * 3
@@ -91,7 +91,7 @@ def test_queries_keys_and_values_of_several_types_are_computed_in_one(kinds: tup
 def test_values_may_have_a_width_of_their_own() -> None:
     query, key, value = (torch.randn(1, 4, 9, width) for width in (WIDTH, WIDTH, 5))
     expected = one_by_one(query, key, value, [4, 5], 0)
-    torch.testing.assert_close(attend_side_by_side(query, key, value, [4, 5], 0, 0.3), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attend_in_batches(query, key, value, [4, 5], 0, 0.3), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_all_keys_have_in_common_costs_no_digits() -> None:
@@ -102,7 +102,7 @@ def test_what_all_keys_have_in_common_costs_no_digits() -> None:
     exact = one_by_one(query, key, value, [200], 0)
     narrow = (query.bfloat16(), (key.bfloat16() + bias.bfloat16()), value.bfloat16())
     rounded = one_by_one(query.bfloat16().float(), narrow[1].float(), value, [200], 0)
-    found = attend_side_by_side(*narrow, [200], 0, 0.3).float()
+    found = attend_in_batches(*narrow, [200], 0, 0.3).float()
     assert exact.shape == found.shape
     assert (found - rounded).norm() < 0.02 * rounded.norm()
 
@@ -117,7 +117,7 @@ def test_long_examples_are_computed_a_block_at_a_time_and_nothing_of_their_share
     states = [torch.randn(1, count, prompt + 65, WIDTH, generator=draw).requires_grad_() for count in (4, 2, 2)]
     expected, kept = one_by_one(*states, lengths, prompt), []
     with torch.autograd.graph.saved_tensors_hooks(lambda value: kept.append(value.shape) or value, lambda value: value):
-        found = attend_side_by_side(*states, lengths, prompt, 0.3)
+        found = attend_in_batches(*states, lengths, prompt, 0.3)
     assert {shape[-1] for shape in kept if len(shape) == 3 and shape[-2] > 10} == {WIDTH}
     weights = torch.randn(found.shape, generator=draw)
     for one, other in zip(

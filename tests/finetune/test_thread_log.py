@@ -19,7 +19,7 @@ from tasks.audit import rebuild
 from tasks.finetune import stage
 from tasks.finetune.loop import thread_log
 from tasks.finetune.loop.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
-from tasks.finetune.step.cpu_attention import attend_side_by_side
+from tasks.finetune.step.cpu_attention import attend_in_batches
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 from tasks.runtime.threads import Choice, Threads
@@ -151,7 +151,7 @@ def test_attention_of_short_examples_gives_the_same_bits_with_any_number_of_thre
         torch.manual_seed(0)
         lengths = [54] * 19
         states = [torch.randn(1, heads, sum(lengths), 16, requires_grad=True) for heads in (9, 3, 3)]
-        out = attend_side_by_side(*states, lengths, 0, 0.25)
+        out = attend_in_batches(*states, lengths, 0, 0.25)
         (out * torch.randn_like(out)).sum().backward()
         found.append([out.detach(), *(state.grad for state in states)])
     for other in found[1:]:

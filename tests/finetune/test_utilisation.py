@@ -100,7 +100,7 @@ def test_a_head_of_labels_is_counted_once_a_sequence_and_a_look_has_no_backward_
     attention = (100 + 400) * HEAD_WIDTH_X_HEADS
     assert epoch_flops(tells, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
     head = writes.get_output_embeddings().weight.numel()
-    looked = epoch_flops(writes, lengths, 5, looks=2) - epoch_flops(writes, lengths, 5)
+    looked = epoch_flops(writes, lengths, 5, extra_passes=2) - epoch_flops(writes, lengths, 5)
     assert looked == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
 
 

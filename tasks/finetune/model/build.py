@@ -13,9 +13,9 @@ from tasks.finetune.model.initial_weights import LORA_METHODS, continues_adapter
 from tasks.finetune.process_group import is_sharded
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.gpu_kernels import use_fast_kernels
-from tasks.finetune.step.lora_linear import use_low_rank
+from tasks.finetune.step.lora_linear import use_fast_lora
 from tasks.finetune.step.packed_attention import use_packed_attention
-from tasks.finetune.step.packing_probe import reads_ahead
+from tasks.finetune.step.packing_probe import attends_to_later_tokens
 from tasks.finetune.work import Work
 
 NEEDS_GPU = "needs a GPU and bitsandbytes (pip install bitsandbytes)"
@@ -67,10 +67,10 @@ def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bo
         work, work.precision if keeps_base else "fp32",
         dropout=settings.dropout, in_four_bits=settings.method == "qlora", labels=labels,
     )  # fmt: skip
-    if labels is None and reads_ahead(model):
+    if labels is None and attends_to_later_tokens(model):
         what = "this model attends to later tokens (an encoder), so it cannot be trained to generate"
         raise TrainingError(what, where="base.model", fix="Name a causal LM, or set finetune.objective: classify")
-    model.takes_packed_rows = is_packed and use_packed_attention(model, work.precision)
+    model.supports_packed_rows = is_packed and use_packed_attention(model, work.precision)
     use_fast_kernels(model)
     model.config.use_cache = False
     if settings.gradient_checkpointing:
@@ -118,7 +118,7 @@ def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
             if value.requires_grad:  # a new head is trained, too
                 value.data = value.data.float()
         if not is_sharded():  # sharding gathers a layer's weights in hooks on its own forward pass
-            use_low_rank(adapted)
+            use_fast_lora(adapted)
         return adapted
     except ValueError as error:
         leaves = sorted(

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
 """Nothing is cut, and nothing kept in a cache of TRL's."""
-LOOKS = {"dpo": 1, "orpo": 0, "kto": 3}
-"""Forward passes beside the training's own: of what is compared with, and both ways for answers to other prompts."""
+EXTRA_PASSES = {"dpo": 1, "orpo": 0, "kto": 3}
+"""Additional forward passes: of the reference model, and for `kto` of both models for answers to other prompts."""
 
 
 def prepare(work: Work) -> PreparedTraining:
@@ -74,7 +74,7 @@ def prepare(work: Work) -> PreparedTraining:
         )
 
     def flops(model: Any, _: float) -> float:
-        return epoch_flops(model, lengths, learned, looks=LOOKS[settings.objective])
+        return epoch_flops(model, lengths, learned, extra_passes=EXTRA_PASSES[settings.objective])
 
     return prepared(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 

@@ -14,7 +14,7 @@ from tasks.finetune.model.context_length import longest_example, require_fits_co
 from tasks.finetune.process_group import gather_from_ranks
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.packed_attention import PackedRows
-from tasks.finetune.step.samplers import Examples
+from tasks.finetune.step.samplers import SingleExamples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
 from tasks.finetune.work import PreparedTraining, Work
@@ -36,14 +36,14 @@ def prepare(work: Work) -> PreparedTraining:
     require_fits_context(work, longest)
     learns_all = settings.loss_on == "all" or form == "texts"
     by_length = settings.batches == "by_length"
-    rows_as = Examples if by_length else PackedRows
+    rows_as = SingleExamples if by_length else PackedRows
     rows, valid_rows = rows_as(train, learns_all), rows_as(valid, learns_all)
     window = sliding_window_of(text_config_of(work))
     is_packed = settings.method != "prompt" and not by_length and (window is None or longest <= window)
 
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
         model = build_model(work, is_packed=is_packed)
-        if is_packed and not model.takes_packed_rows:
+        if is_packed and not model.supports_packed_rows:
             say("finetune: this model mixes tokens in a way of its own: it is trained an example a line, padded")
         return AnswerTrainer(
             model=model,
@@ -52,7 +52,7 @@ def prepare(work: Work) -> PreparedTraining:
             eval_dataset=valid_rows,
             label_smoothing=settings.label_smoothing,
             neftune_alpha=settings.neftune_alpha,
-            is_packed=model.takes_packed_rows,
+            is_packed=model.supports_packed_rows,
             by_length=by_length,
             shares_prompt=may_share(settings, learns_all),
             callbacks=callbacks,

@@ -25,7 +25,7 @@ from tasks.finetune import job, stage
 from tasks.finetune.loop.progress_callback import Tell
 from tasks.finetune.model.initial_weights import load_start_weights
 from tasks.finetune.objectives import classify
-from tasks.finetune.objectives.classify import LabelTrainer, Texts, balanced_weights
+from tasks.finetune.objectives.classify import LabelledTexts, LabelTrainer, balanced_weights
 from tasks.finetune.work import Work
 from tasks.render.stage import run as render
 from tasks.runtime.files import read_json, write_json
@@ -232,7 +232,7 @@ def test_one_label_is_nothing_to_learn(project: Path, tiny_bert: Path) -> None:
         labels = np.load(paths.RENDERED / "labels" / split / "labels.npy")
         np.save(paths.RENDERED / "labels" / split / "labels.npy", np.zeros_like(labels))
     write_json(paths.RENDERED / "labels" / "labels.json", ["sport"])
-    with pytest.raises(DataError, match="nothing to tell apart"):
+    with pytest.raises(DataError, match="a classifier needs at least two"):
         stage.run(config)
 
 
@@ -293,7 +293,7 @@ def test_a_dataset_gives_texts_in_the_order_of_the_rows(project: Path, tiny_bert
     prepare(project, tiny_bert)
     rendered = read_rendered("train", "labels")
     labels = np.load(paths.RENDERED / "labels" / "train" / "labels.npy")
-    texts = Texts(rendered, labels)
+    texts = LabelledTexts(rendered, labels)
     assert len(texts) == len(labels) == len(rendered.ids)
     assert [len(texts[i]["input_ids"]) for i in range(len(texts))] == texts.lengths.tolist()
 

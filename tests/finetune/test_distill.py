@@ -133,7 +133,7 @@ def test_stored_targets_teach_what_the_teacher_does(project: Path, tiny_llama: P
 def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
     project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any, capfd: Any
 ) -> None:
-    monkeypatch.setattr(soft_targets, "ROWS_A_FILE", 1)
+    monkeypatch.setattr(soft_targets, "ROWS_PER_FILE", 1)
     stage.run(prepare(project, tiny_llama, **distil_from(teacher)))
     (stored,) = paths.SOFT_TARGETS.iterdir()
     files = sorted(stored.glob("*.parquet"))
@@ -143,14 +143,16 @@ def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
     report = read_json(paths.TRAINING_REPORT)
     missing = report["train_examples"] - report["taught_examples"]
     assert missing > 0
-    assert f"was not asked about {missing} examples" in "".join(capfd.readouterr())
+    assert f"{missing} examples have no soft targets; they are trained on their own answers only" in "".join(
+        capfd.readouterr()
+    )
 
 
 def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teacher: Path) -> None:
     Path("others").mkdir()
     other = {"key": ["of another row"], "top_ids": [[1]], "top_log_probabilities": [[0.0]]}
     pq.write_table(pa.table(other), "others/1.parquet")
-    with pytest.raises(DataError, match="none of today's training rows"):
+    with pytest.raises(DataError, match="its soft targets belong to none of the training rows"):
         stage.run(prepare(project, tiny_llama, **distil_from("others")))
 
 
@@ -168,7 +170,7 @@ def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, t
     model = LlamaForCausalLM.from_pretrained(other)
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(other)
-    with pytest.raises(TrainingError, match="other tokens than the base"):
+    with pytest.raises(TrainingError, match="another vocabulary than the base"):
         stage.run(prepare(project, tiny_llama, **distil_from(other)))
 
 
@@ -211,7 +213,7 @@ def test_a_folder_that_is_neither_there_nor_a_version_is_named(project: Path, ti
 
 def test_targets_with_fewer_tokens_than_are_asked_for_are_filled_up(tmp_path: Path) -> None:
     target = np.zeros((2, 3), np.float16)
-    soft_targets._place(target, [1.0, 2.0], -np.inf)
+    soft_targets._copy_padded(target, [1.0, 2.0], -np.inf)
     assert target.tolist() == [[1.0, -np.inf, -np.inf], [2.0, -np.inf, -np.inf]]
 
 

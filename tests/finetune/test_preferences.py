@@ -227,5 +227,5 @@ def test_a_long_prompt_with_the_long_answer_to_another_is_cut_where_the_model_en
         {"row_id": "a", "prompt_ids": [1] * 6, "answer_ids": [2] * 2, "desirable": True},
         {"row_id": "b", "prompt_ids": [3] * 2, "answer_ids": [4] * 6, "desirable": False},
     ]
-    batch = collate_judged(0, room=8)(rows)
+    batch = collate_judged(0, limit=8)(rows)
     assert batch["KL_input_ids"].tolist() == [[1] * 6 + [4] * 2, [3] * 2 + [2] * 2 + [0] * 4]

@@ -22,7 +22,7 @@ from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import CountTokens, Tell
 from tasks.finetune.objectives import grpo as reinforcement
-from tasks.finetune.objectives.grpo_sampler import PromptGroups
+from tasks.finetune.objectives.grpo_sampler import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.work import Work
@@ -190,12 +190,12 @@ def test_a_reward_that_cannot_be_given_is_refused_before_any_work(
 
 def test_answers_that_pass_the_last_position_are_told(project: Path, tiny_gpt2: Path) -> None:
     settings = grpo({"kind": "score"}, grpo={"max_answer_tokens": 500})
-    with pytest.raises(TrainingError, match="pass the 512 positions of the model"):
+    with pytest.raises(TrainingError, match="the context length of the model is 512"):
         stage.run(prepare(project, tiny_gpt2, **settings))
 
 
 def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
-    groups = PromptGroups(prompts=5, answers=3, group_prompts=2, times=2, seed=1)
+    groups = PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)
     first = list(groups)
     assert len(first) == len(groups) == 6 * 3 * 2
     assert set(first) == set(range(5))
@@ -204,7 +204,7 @@ def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
         assert len(set(first[place : place + 3])) == len(set(first[place + 3 : place + 6])) == 1
     groups.set_epoch(1)
     assert list(groups) != first
-    assert list(PromptGroups(prompts=5, answers=3, group_prompts=2, times=2, seed=1)) == first
+    assert list(PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)) == first
 
 
 def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: Path, tiny_gpt2: Path) -> None:

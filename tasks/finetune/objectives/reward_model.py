@@ -1,4 +1,4 @@
-"""Objective `reward`: a model with one number for a head, which is higher for the better of two answers (Ouyang et al., 2022)."""
+"""Objective `reward`: a model with a scalar head, which scores the better of two answers higher (Ouyang et al., 2022)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.work import PreparedTraining, Work
 
@@ -19,8 +19,8 @@ def prepare(work: Work) -> PreparedTraining:
     """Pairs.
 
     Raises:
-        DataError: there are none; or early stopping is on, and there is no validation row.
-        TrainingError: a pair is longer than the model reads.
+        DataError: no rows, or early stopping without validation rows.
+        TrainingError: a pair exceeds the context length.
     """
     train, valid = read_rows("train", "ranked"), read_rows("valid", "ranked")
     require_rows(work, len(train), len(valid))
@@ -49,4 +49,4 @@ def prepare(work: Work) -> PreparedTraining:
     def flops(model: Any, _: float) -> float:
         return epoch_flops(model, lengths, len(lengths))
 
-    return prepared(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)
+    return prepared_training(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)

@@ -1,4 +1,4 @@
-"""What each objective trains with: the one table of them."""
+"""The table of objectives and their modules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MODULES = {
     "reward": "reward_model",
     "grpo": "grpo",
 }
-"""Objective → the module of this folder whose `prepare(work)` makes it ready. Each imports only what it needs."""
+"""Objective → module of this folder with its `prepare(work)`. Each module imports only what it needs."""
 
 
 def prepare(work: Work) -> PreparedTraining:
-    """The training of `work`, ready to begin.
+    """Prepares the training of `work`.
 
     Raises:
-        DataError: there are no rows that teach this objective.
+        DataError: no rows for this objective.
         TrainingError: a setting does not fit the model.
     """
     module: Any = importlib.import_module(f"tasks.finetune.objectives.{MODULES[work.settings.objective]}")

@@ -17,7 +17,7 @@ from tasks.errors import TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
 from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop.progress_callback import write_curves
-from tasks.finetune.loop.thread_log import FollowLoad, training_name
+from tasks.finetune.loop.thread_log import AdjustThreads, training_name
 from tasks.finetune.loop.train import train
 from tasks.finetune.model.gather_model import gather_full_model, sharding_strategy
 from tasks.finetune.model.save import save_model
@@ -54,7 +54,7 @@ def run_job(job: Job) -> None:
     work = job.work
     gc.collect()  # the previous model: adapters form a reference cycle, which is not freed at once
     work.checkpoints.mkdir(parents=True, exist_ok=True)
-    threads = FollowLoad(work, training_name(work, job.trial))
+    threads = AdjustThreads(work, training_name(work, job.trial))
     trial = None
     if job.search is not None and job.trial is not None:
         trial = begin_trial(job.search, type(work.settings), work.checkpoints.parent, job.trial)
@@ -99,7 +99,7 @@ def _model_digest(job: Job) -> str | None:
 
 
 def _train(
-    work: Work, trial: Trial | None, threads: FollowLoad
+    work: Work, trial: Trial | None, threads: AdjustThreads
 ) -> tuple[TrainingSettings, tuple[Any, PreparedTraining]]:
     if world_size() == 1:
         return train_with_oom_retries(

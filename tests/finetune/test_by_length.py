@@ -14,7 +14,7 @@ from tasks import paths
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.step.samplers import RowSampler, SingleExamples
 
 
@@ -76,7 +76,7 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_
     stage.run(config)
     digest, steps = trained_digest(), len(curve("loss"))
     assert steps % 3 == 0
-    tell = Tell.on_log
+    tell = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
         tell(self, args, state, *arguments, **named)
@@ -84,7 +84,7 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", killed)
+        patch.setattr(ProgressCallback, "on_log", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     stage.run(config)

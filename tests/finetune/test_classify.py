@@ -22,7 +22,7 @@ from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.finetune import job, stage
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.model.initial_weights import load_start_weights
 from tasks.finetune.objectives import classify
 from tasks.finetune.objectives.classify import LabelledTexts, LabelTrainer, balanced_weights
@@ -163,15 +163,15 @@ def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one
     stage.run(config)
     whole, points, steps = weights_digest(paths.MODEL), curves(), read_json(paths.TRAINING_REPORT)["steps"]
     stop = steps // 3 + 3  # within the second epoch
-    tell = Tell.on_log
+    tell = ProgressCallback.on_log
 
-    def stopped(self: Tell, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def stopped(self: ProgressCallback, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step == stop:
             raise KeyboardInterrupt
         tell(self, args, state, control, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", stopped)
+        patch.setattr(ProgressCallback, "on_log", stopped)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     stage.run(config)
@@ -198,7 +198,7 @@ def test_the_rows_of_a_bad_batch_are_named(project: Path, tiny_bert: Path, monke
         return loss * float("nan"), outputs
 
     monkeypatch.setattr(LabelTrainer, "_padded_loss", broken)
-    with pytest.raises(TrainingError, match="the loss is nan at step 1; its batch was of the rows") as told:
+    with pytest.raises(TrainingError, match="the loss is nan at step 1; rows of its batch: ") as told:
         stage.run(config)
     known = {row_id.decode() for row_id in read_rendered("train", "labels").ids.tolist()}
     named = [word for word in re.findall("[0-9a-f]{32}", str(told.value)) if word in known]

@@ -184,20 +184,20 @@ def test_interrupted_in_the_second_training_the_first_is_not_run_again(
     class Killed(Exception):
         pass
 
-    class Kills(train.MarkComplete):
+    class Kills(train.SealCheckpoint):
         def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             super().on_save(args, state, control, **named)
             if "training-1" not in args.output_dir and state.global_step == 4:
                 raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "MarkComplete", Kills)
+        patch.setattr(train, "SealCheckpoint", Kills)
         with pytest.raises(Killed):
             stage.run(config)
     capfd.readouterr()
     (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
     stage.run(config)
     assert trained_digest() == digest
-    assert "goes on from step 4" in "".join(capfd.readouterr())
+    assert "resumes from step 4" in "".join(capfd.readouterr())
     steps = [json.loads(line).get("step") for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
     assert min(step for step in steps if step) > 4

@@ -82,7 +82,7 @@ def test_gone_on_from_the_one_before_it_ends_with_the_weights_of_the_undisturbed
     stage.run(config)
     told = capsys.readouterr().out
     assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in told
-    assert "goes on from step 2" in told
+    assert "resumes from step 2" in told
     assert trained_digest() == digest
 
 

@@ -23,7 +23,7 @@ from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import BaseModelError, TrainingError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.render.stage import run as render
 from tasks.runtime.files import read_json
@@ -121,21 +121,21 @@ def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one
     config = prepare(project, tiny_llama, **settings)
     stage.run(config)
     whole, curves = trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
-    tell = Tell.on_log
+    tell = ProgressCallback.on_log
 
-    def stop_at_step_5(self: Tell, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def stop_at_step_5(self: ProgressCallback, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step == 5:
             raise KeyboardInterrupt
         tell(self, args, state, control, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", stop_at_step_5)
+        patch.setattr(ProgressCallback, "on_log", stop_at_step_5)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     torn = next(p for p in paths.CHECKPOINTS.iterdir() if p.is_dir()) / "checkpoint-6"
     torn.mkdir()  # as a kill in the middle of saving leaves it
     stage.run(config)
-    assert "goes on from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().out
     assert trained_digest() == whole
     assert (paths.MODEL / "curves.jsonl").read_text() == curves
 

@@ -24,7 +24,7 @@ from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.failures import halve_micro_batch
 from tasks.finetune.loop import train as training
-from tasks.finetune.loop.progress_callback import EXPLODED_BY, WINDOW, Tell
+from tasks.finetune.loop.progress_callback import EXPLODED_BY, WINDOW, ProgressCallback
 from tasks.finetune.loop.signals import Interrupted
 from tasks.finetune.objectives import sft
 from tasks.finetune.settings import FinetuneSettings
@@ -44,13 +44,13 @@ class SendSignal(TrainerCallback):  # type: ignore[misc]
 
 
 def send_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    marked = training.MarkComplete
+    marked = training.SealCheckpoint
 
     class Both(marked):  # type: ignore[misc, valid-type]
         def on_step_begin(self, *arguments: Any, **named: Any) -> None:
             SendSignal(step, number).on_step_begin(*arguments, **named)
 
-    monkeypatch.setattr(training, "MarkComplete", Both)
+    monkeypatch.setattr(training, "SealCheckpoint", Both)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -64,7 +64,7 @@ def test_a_signal_leaves_one_checkpoint_more_and_the_next_run_ends_with_the_same
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         send_at(patch, step, number)
-        with pytest.raises(Interrupted, match=f"interrupted at step {step + 1}; a checkpoint is kept") as raised:
+        with pytest.raises(Interrupted, match=f"interrupted at step {step + 1}; a checkpoint is saved") as raised:
             stage.run(config)
     assert raised.value.exit_code == 128 + number
     assert signal.getsignal(number) == before
@@ -92,8 +92,8 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
     told = str(raised.value)
-    assert re.match(r"finetune: the (loss|gradient norm) is (nan|inf) at step \d+; its batch was of the rows ", told)
-    shown = told.split("of the rows ")[1].split(";")[0].split(" and ")[0].split(", ")
+    assert re.match(r"finetune: the (loss|gradient norm) is (nan|inf) at step \d+; rows of its batch: ", told)
+    shown = told.split("rows of its batch: ")[1].split(";")[0].split(" and ")[0].split(", ")
     train = read_rendered("train")
     known = {row_id for pack in range(len(train)) for row_id in train.row_ids(pack)}
     assert shown
@@ -122,32 +122,32 @@ except KeyboardInterrupt:
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to the command and to what it started
     _, told = command.communicate(timeout=60)
     assert command.returncode == 7
-    assert "a checkpoint is kept" in told
+    assert "a checkpoint is saved" in told
     assert len([*paths.CHECKPOINTS.glob("*/checkpoint-*/complete")]) == 1
     assert '"interrupted": true' in events.read_text()
 
 
 def test_a_loss_below_zero_that_falls_further_is_no_explosion() -> None:
-    tell = Tell(Progress("finetune", 100, "tokens"), 1)
+    tell = ProgressCallback(Progress("finetune", 100, "tokens"), 1)
     for step in range(1, 60):
         tell.on_log(None, type("State", (), {"global_step": step}), None, {"loss": 1.0 - 0.5 * step})
 
 
 def test_a_loss_that_explodes_stops_the_training(tmp_path: Path) -> None:
-    tell = Tell(Progress("finetune", 1, "tokens"), 1.0, lambda: ["a" * 32])
+    tell = ProgressCallback(Progress("finetune", 1, "tokens"), 1.0, lambda: ["a" * 32])
 
     def log(losses: list[float]) -> None:
         for step, loss in enumerate(losses):
             tell.on_log(None, type("State", (), {"global_step": step}), None, {"loss": loss})
 
     log([3.0 + step % 3 for step in range(40)])  # as losses of small batches do
-    with pytest.raises(TrainingError, match=r"the loss exploded: from 3\.9 to .* of the rows a{32}"):
+    with pytest.raises(TrainingError, match=r"the loss exploded: from 3\.9 to .*rows of its batch: a{32}"):
         log([2 * 4 + EXPLODED_BY + 1] * WINDOW)
 
 
 def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> None:
     asked: list[int] = []
-    tell = Tell(Progress("finetune", 1, "tokens"), 1.0, good=asked.append)  # type: ignore[arg-type]
+    tell = ProgressCallback(Progress("finetune", 1, "tokens"), 1.0, checkpoint_before=asked.append)  # type: ignore[arg-type]
     had = [{"step": step, "loss": 2.0 if step < 41 else 9.0} for step in range(1, 51)]
     tell.on_train_begin(None, type("State", (), {"global_step": 50, "log_history": had}), None)
     with pytest.raises(TrainingError, match="exploded"):
@@ -159,13 +159,13 @@ def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> Non
 def test_a_second_signal_ends_at_once() -> None:
     code = """
 import os, signal, types
-from tasks.finetune import interruption
+from tasks.finetune.loop import signals
 from tasks.runtime.progress import Progress
 now = 0.0
-interruption.time = types.SimpleNamespace(monotonic=lambda: now)
-with interruption.StopOnSignal(Progress("finetune", 1, "tokens")).listening():
+signals.time = types.SimpleNamespace(monotonic=lambda: now)
+with signals.StopOnSignal(Progress("finetune", 1, "tokens")).handling_signals():
     os.kill(os.getpid(), signal.SIGTERM)
-    now = interruption.SAME_SECONDS
+    now = signals.SAME_SECONDS
     os.kill(os.getpid(), signal.SIGTERM)  # the same wish, passed on by another process
     os.kill(os.getpid(), signal.SIGINT)
     print("still here", flush=True)

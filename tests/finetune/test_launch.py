@@ -124,7 +124,7 @@ def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_ne
     again = start()
     told, mistakes = again.communicate(timeout=120)
     assert again.returncode == 0, mistakes
-    assert "goes on from step" in told
+    assert "resumes from step" in told
     assert trained_digest() == digest
 
 
@@ -148,7 +148,7 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     workers[1].kill()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "process 1 was ended by signal 9" in told
+    assert "process 1 was killed by signal 9" in told
     assert len(told.strip().splitlines()) == 1
     assert not any(worker.is_running() for worker in workers)
 
@@ -213,7 +213,7 @@ def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
     Path("accelerate.yaml").write_text("distributed_type: MULTI_GPU")
     assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in told("fsdp")
     Path("accelerate.yaml").write_text("{")
-    assert "cannot be read as YAML" in told("fsdp")
+    assert "cannot be parsed as YAML" in told("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: DEEPSPEED")
     assert "needs DeepSpeed. pip install deepspeed" in told("deepspeed")
     if not torch.cuda.is_available():
@@ -335,7 +335,7 @@ def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Pa
     again = start()
     told, mistakes = again.communicate(timeout=120)
     assert again.returncode == 0, mistakes
-    assert "goes on from step" in told
+    assert "resumes from step" in told
     assert trained_digest() == digest
 
 

@@ -18,7 +18,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.dataset.rendered import read_rows
 from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import job, stage
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.objectives import preferences
 from tasks.finetune.objectives.trl_dataset import collate_judged, collate_odds
 from tasks.finetune.work import Work
@@ -139,12 +139,12 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, objective="dpo", gradient_accumulation_steps=2)
-    plain = Tell.on_log
+    plain = ProgressCallback.on_log
 
-    def on_log(self: Tell, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+    def on_log(self: ProgressCallback, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         plain(self, args, state, control, {**logs, "loss": math.nan} if state.global_step == 2 else logs, **more)
 
-    monkeypatch.setattr(Tell, "on_log", on_log)
+    monkeypatch.setattr(ProgressCallback, "on_log", on_log)
     with pytest.raises(TrainingError, match="loss is nan at step 2") as error:
         stage.run(config)
     known = read_rows("train", "pairs")["row_id"].to_pylist()

@@ -20,7 +20,7 @@ from tasks.base.weights_digest import weights_digest
 from tasks.dataset.rendered import read_rows
 from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import CountTokens, Tell
+from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCallback
 from tasks.finetune.objectives import grpo as reinforcement
 from tasks.finetune.objectives.grpo_sampler import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
@@ -226,12 +226,16 @@ def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: P
 def test_speed_counts_the_tokens_that_were_made(project: Path, tiny_llama: Path) -> None:
     """Not those that might have been: with an end token that comes at once, answers are short."""
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
-    counted = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    counted = ProgressCallback(
+        SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counter=CountingCollator(list)
+    )  # type: ignore[arg-type]
     state = SimpleNamespace(global_step=0, log_history=[])
     counted.on_train_begin(None, state, None)
     assert counted._trained_tokens(1000.0, {"num_tokens": 300.0}) == 300
     assert counted._trained_tokens(1000.0, {"num_tokens": 700.0}) == 400
-    resumed = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    resumed = ProgressCallback(
+        SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counter=CountingCollator(list)
+    )  # type: ignore[arg-type]
     resumed.on_train_begin(None, SimpleNamespace(global_step=5, log_history=[]), None)
     assert resumed._trained_tokens(1000.0, {"num_tokens": 300.0}) == 1000
     assert resumed._trained_tokens(1000.0, {"num_tokens": 450.0}) == 150

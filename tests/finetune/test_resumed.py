@@ -20,7 +20,7 @@ from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop import train
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
@@ -32,15 +32,15 @@ EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: PipelineConfig) -> None:
     """Trains, and dies when `name` of that step is told."""
-    plain = Tell.on_log
+    plain = ProgressCallback.on_log
 
-    def on_log(self: Tell, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+    def on_log(self: ProgressCallback, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         if state.global_step == step and name in logs:
             raise KeyboardInterrupt
         plain(self, args, state, control, logs, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", on_log)
+        patch.setattr(ProgressCallback, "on_log", on_log)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
 
@@ -96,14 +96,14 @@ def test_a_signal_after_early_stopping_is_no_interruption(
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
     steps = uninterrupted.report["steps"]
-    marked = train.MarkComplete
+    marked = train.SealCheckpoint
 
     class SendsSignal(marked):  # type: ignore[misc, valid-type]
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == steps:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "MarkComplete", SendsSignal)
+    monkeypatch.setattr(train, "SealCheckpoint", SendsSignal)
     stage.run(config)
     assert trained_digest() == uninterrupted.digest
 
@@ -152,7 +152,7 @@ def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytes
         progress.advance(1)
     assert progress.done == 1
     stop = StopOnSignal(Progress("finetune", 1, "tokens"))
-    with stop.listening():
+    with stop.handling_signals():
         signal.raise_signal(signal.SIGTERM)
     assert stop.number == signal.SIGTERM
 
@@ -168,6 +168,6 @@ def test_early_stopping_loses_no_more_steps_to_a_kill_than_checkpoints_are_apart
     kill_at(monkeypatch, 5, "loss", config)
     capsys.readouterr()
     stage.run(config)
-    assert "goes on from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().out
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report

@@ -19,9 +19,9 @@ from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.finetune import job, stage
 from tasks.finetune.config.search_settings import SearchSettings
 from tasks.finetune.failures import Mishap
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.search import search as search_room
-from tasks.finetune.search.optuna_study import ask, study_of, tried
+from tasks.finetune.search.optuna_study import propose, study_of, typed_values
 from tasks.finetune.search.trial_results import Outcome, write_outcome
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
@@ -61,7 +61,7 @@ def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterr
     stage.run(config)
     digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
     began: list[int] = []
-    tell = Tell.on_log
+    tell = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
         tell(self, args, state, *arguments, **named)
@@ -70,7 +70,7 @@ def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterr
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", killed)
+        patch.setattr(ProgressCallback, "on_log", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     assert set(began) == {0, 1}
@@ -79,12 +79,12 @@ def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterr
         began.append(self.progress.marks["trial"])
         tell(self, *arguments, **named)
 
-    monkeypatch.setattr(Tell, "on_log", seen)
+    monkeypatch.setattr(ProgressCallback, "on_log", seen)
     began.clear()
     capsys.readouterr()
     stage.run(config)
     assert 0 not in began
-    assert "goes on from step 2" in capsys.readouterr().out
+    assert "resumes from step 2" in capsys.readouterr().out
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 
@@ -101,7 +101,7 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
     config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=1)
     stage.run(config)
     digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
-    tell = Tell.on_log
+    tell = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
         tell(self, args, state, *arguments, **named)
@@ -109,7 +109,7 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", killed)
+        patch.setattr(ProgressCallback, "on_log", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     flip(max(paths.CHECKPOINTS.rglob("trial-1/checkpoint-*")) / "optimizer.pt")
@@ -164,7 +164,7 @@ def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_wh
     assert states == {"all-linear": "complete", "['no_such_module']": "failed"}
     assert any("match no module" in trial.get("told", "") for trial in found()["trials"])
     modules["lora.target_modules"]["choices"].pop(0)
-    with pytest.raises(TrainingError, match=r"no trial came to its end: .*match no module"):
+    with pytest.raises(TrainingError, match=r"no trial completed: .*match no module"):
         stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
 
 
@@ -249,11 +249,11 @@ def test_a_search_that_makes_no_sense_is_one_line_of_the_configuration(
 def test_what_a_trial_tries_follows_from_the_trials_before_it_and_nothing_else(tmp_path: Path) -> None:
     search = SearchSettings.model_validate_json(json.dumps({"parameters": RATES, "random_trials": 2, "trials": 12}))
     for number in range(8):
-        _, values = ask(search, FinetuneSettings, tmp_path, number)
-        assert ask(search, FinetuneSettings, tmp_path, number)[1] == values
+        _, values = propose(search, FinetuneSettings, tmp_path, number)
+        assert propose(search, FinetuneSettings, tmp_path, number)[1] == values
         loss = 2.0 + abs(values["learning_rate"] - 3e-3) * 100
         write_outcome(tmp_path, Outcome(number, values, "complete", loss, {"4": loss}))
-    rates = [ask(search, FinetuneSettings, tmp_path, number)[1]["learning_rate"] for number in range(9)]
+    rates = [propose(search, FinetuneSettings, tmp_path, number)[1]["learning_rate"] for number in range(9)]
     assert len(set(rates)) == 9
     outcomes = search_room.read_outcomes(tmp_path, 8)
     importance = search_room._importance(study_of(search, FinetuneSettings, outcomes, 8), outcomes)
@@ -280,7 +280,7 @@ def test_what_befalls_the_machine_is_no_failure_of_a_trial(
 def test_choices_of_a_field_of_the_trainer_are_taken_as_they_are_written() -> None:
     given = {"trainer.num_train_epochs": {"choices": [1, 2]}, "trainer.adam_beta2": {"low": 0, "high": 1}}
     search = SearchSettings.model_validate_json(json.dumps({"parameters": given}))
-    values = tried(search, FinetuneSettings, {"trainer.num_train_epochs": 2, "trainer.adam_beta2": 1})
+    values = typed_values(search, FinetuneSettings, {"trainer.num_train_epochs": 2, "trainer.adam_beta2": 1})
     assert [type(value) for value in values.values()] == [int, float]
 
 

@@ -18,7 +18,7 @@ from tasks.base.load import load_base
 from tasks.base.pin import read_base
 from tasks.dataset.rendered import read_rendered
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import CountTokens
+from tasks.finetune.loop.progress_callback import CountingCollator
 from tasks.finetune.step.packed_attention import PackedRows, collate, collate_shared_prompt, use_packed_attention
 from tasks.finetune.step.shared_prefix import (
     IGNORED,
@@ -158,7 +158,7 @@ def test_a_training_has_the_curves_of_one_that_shares_nothing(
 
 
 def test_shared_prompts_are_counted_and_are_no_padding() -> None:
-    count = CountTokens(lambda rows: share_prompt(batch_of(rows, [9] * len(rows))))
+    count = CountingCollator(lambda rows: share_prompt(batch_of(rows, [9] * len(rows))))
     count([[*SHARED, 1, 2], [*SHARED, 3, 4], [*SHARED, 5, 6]])
     assert count.padding_share == 0
     assert count.repeated_share == 16 / 30

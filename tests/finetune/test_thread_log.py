@@ -18,7 +18,7 @@ from tasks import paths
 from tasks.audit import rebuild
 from tasks.finetune import stage
 from tasks.finetune.loop import thread_log
-from tasks.finetune.loop.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
+from tasks.finetune.loop.thread_log import REPLAYED_LOG, AdjustThreads, ThreadLog, first_threads
 from tasks.finetune.step.cpu_attention import attend_in_batches
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
@@ -38,13 +38,13 @@ def as_before() -> Iterator[None]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """A machine whose load calls for 2 threads, 1 from step 2 on, 2 from step 5 on; step and threads of each step computed."""
     computed: list[tuple[int, int]] = []
-    plain = FollowLoad.on_step_begin
+    plain = AdjustThreads.on_step_begin
 
     def proposed(self: Threads) -> Choice | None:
         wanted = {2: 1, 5: 2}.get(step[0])
         return Choice(wanted, "a test") if wanted is not None else None
 
-    def on_step_begin(self: FollowLoad, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def on_step_begin(self: AdjustThreads, args: Any, state: Any, control: Any, **more: Any) -> None:
         step[0] = state.global_step
         plain(self, args, state, control, **more)
         computed.append((state.global_step, torch.get_num_threads()))
@@ -53,7 +53,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(Threads, "choose", lambda self: Choice(2, "a test"))
     monkeypatch.setattr(Threads, "proposed", proposed)
-    monkeypatch.setattr(FollowLoad, "on_step_begin", on_step_begin)
+    monkeypatch.setattr(AdjustThreads, "on_step_begin", on_step_begin)
     return computed
 
 
@@ -115,7 +115,7 @@ def test_another_wish_in_the_environment_holds_from_the_step_at_which_it_is_resu
     for step, threads in ((0, 2), (4, 1), (8, 2)):
         log.set("last", step, threads)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    follow = FollowLoad(work, "last")
+    follow = AdjustThreads(work, "last")
     assert follow.first == 2
     follow.on_train_begin(None, SimpleNamespace(global_step=6), TrainerControl())
     assert ThreadLog(tmp_path / "threads.json").entries == [("last", 0, 2), ("last", 4, 1), ("last", 6, 3)]
@@ -139,7 +139,7 @@ def test_several_trainings_stand_in_one_log_and_several_nodes_leave_the_load_out
         ("before-1, trial 4", 0),
         ("other", 0),
     ]
-    monkeypatch.setenv(FOLLOWED, json.dumps([["other", 0, 5]]))
+    monkeypatch.setenv(REPLAYED_LOG, json.dumps([["other", 0, 5]]))
     assert first_threads(work, "other") == 5
 
 

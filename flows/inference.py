@@ -100,7 +100,7 @@ def load_speaker(config: PipelineConfig, to: str, must_speak: bool = True) -> Sp
     if labels is not None and must_speak:
         what = f"{told} does not speak: it tells {', '.join(labels)} apart"
         raise RegistryError(what, where=f"--to {to}", fix='Ask it for the label of a text: strop generate "…"')
-    tokenizer = load_tokenizer(folder, speaks=labels is None)
+    tokenizer = load_tokenizer(folder, generates=labels is None)
     model = load_trained(folder, record, precision)
     threads.follow(model)
     return Speaker(told, model, tokenizer, labels, thinks_by_training(folder))

@@ -187,7 +187,7 @@ def _base(config: PipelineConfig) -> Finding:
     from tasks.base.vocabulary import require_embeddings
     from tasks.state.manifest import read_manifest
 
-    if config.base.made() is not None and not read_manifest():
+    if config.base.scratch_settings() is not None and not read_manifest():
         return Finding("base", "note", "from scratch: it is made when the first rows are in", "Bring them: strop run")
     record = pin_base(config.base)
     if record.kind in ("folder", "hub"):  # an older version of Strop may have pinned it

@@ -142,7 +142,7 @@ def _ask_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[
     contenders = list_contenders(read_round(), record, precision_of(settings.precision))
     test = _read_test()
     examples, families = _valid_examples(form)
-    tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
+    tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
     ask = WAYS.get(form, _ask_answers)
     found = {}
     with track("evaluate", total=len(contenders) * (len(test) + len(examples)), unit="answers") as progress:

@@ -114,7 +114,7 @@ def _train(
 
 def _save(job: Job, trainer: Any, model: Any) -> None:
     form = FORM_OF[job.work.settings.objective]
-    tokenizer = load_tokenizer(base_folder(job.work.record), job.chat_template, speaks=form != "labels")
+    tokenizer = load_tokenizer(base_folder(job.work.record), job.chat_template, generates=form != "labels")
     if form == "labels":  # so that users of the tokenizer truncate texts as in training
         tokenizer.model_max_length = min(tokenizer.model_max_length, read_json(TEMPLATES)["max_length_tokens"])
     save_model(model, tokenizer, job.folder, job.work)

@@ -222,7 +222,7 @@ def test_a_base_whose_size_and_times_are_as_they_were_is_read_by_the_audit(
 
 def test_a_base_that_is_gone_is_told_in_words(base: Path) -> None:
     shutil.rmtree(base)
-    assert broken(1, "base") == {"base": f"{base}: the base model is not there"}
+    assert broken(1, "base") == {"base": f"{base}: the base model is missing"}
 
 
 # what the version's commit holds

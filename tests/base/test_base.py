@@ -45,7 +45,7 @@ def test_a_base_that_has_changed_is_named_with_its_file(project: Path, base: Pat
 def test_a_file_of_the_base_that_is_gone_is_named(project: Path, base: Path) -> None:
     pin_base(BaseSettings(model=str(base)))
     (base / "model.safetensors").unlink()
-    with pytest.raises(BaseModelError, match=r"model\.safetensors is gone"):
+    with pytest.raises(BaseModelError, match=r"model\.safetensors is missing"):
         pin_base(BaseSettings(model=str(base)))
 
 
@@ -75,7 +75,7 @@ def test_a_base_that_was_rewritten_with_its_size_and_time_is_found(project: Path
 def test_a_base_whose_folder_is_gone_is_told_in_words(project: Path, base: Path) -> None:
     record = pin_base(BaseSettings(model=str(base)))
     shutil.rmtree(base)
-    with pytest.raises(BaseModelError, match=rf"^{base}: the base model is not there\. Put it back"):
+    with pytest.raises(BaseModelError, match=rf"^{base}: the base model is missing\. Restore it"):
         verify_base(record)
 
 
@@ -113,7 +113,7 @@ def test_another_base_in_the_params_is_pinned_anew(project: Path, base: Path, ti
     [
         ("./nowhere", "no such folder or GGUF file"),
         ("package:no_such_package/x.gguf", "no package no_such_package is installed"),
-        ("somebody/no-such-model", "the model hub does not answer"),
+        ("somebody/no-such-model", "the model hub cannot be reached"),
     ],
 )
 def test_a_base_that_is_not_there_is_told_in_one_line(model: str, told: str, project: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_base_that_is_not_there_is_told_in_one_line(model: str, told: str, pro
 
 def test_a_folder_that_is_no_model_is_told(project: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BaseModelError, match="holds no config"):
+    with pytest.raises(BaseModelError, match="has no config"):
         pin_base(BaseSettings(model=str(tmp_path / "empty")))
 
 

@@ -54,7 +54,7 @@ def test_code_of_a_base_never_runs_unasked_and_the_line_says_how_to_ask(own_code
         lambda: load_weights(own_code),
         lambda: load_tokenizer(own_code),
     ):
-        with pytest.raises(BaseModelError, match="needs code of its own to run") as told:
+        with pytest.raises(BaseModelError, match="needs custom code to run") as told:
             act()
         assert "\n" not in str(told.value)
         assert "trust_remote_code" in str(told.value)
@@ -80,7 +80,7 @@ def test_on_a_terminal_nothing_is_asked(own_code: Path) -> None:
             break
         shown += piece
     os.waitpid(child, 0)
-    assert b"refused: needs code of its own" in shown
+    assert b"refused: needs custom code" in shown
     assert b"[y/N]" not in shown
 
 
@@ -92,7 +92,7 @@ def test_trusted_code_is_pinned_by_its_bytes(own_code: Path) -> None:
     (own_code / "own.py").write_text(CODE + "\nos.environ['STROP_TEST_CHANGED'] = 'yes'\n")
     with pytest.raises(BaseModelError, match=r"own\.py has changed"):
         verify_base(record)
-    with pytest.raises(BaseModelError, match="needs code of its own"):
+    with pytest.raises(BaseModelError, match="needs custom code"):
         load_weights(own_code)
     assert "STROP_TEST_CHANGED" not in os.environ
 
@@ -110,7 +110,7 @@ def test_trust_needs_a_commit_for_a_hub_id() -> None:
         with pytest.raises(ValidationError, match="40 hexadecimal digits"):
             BaseSettings(model="somebody/model", revision=revision, trust_remote_code=True)
     assert BaseSettings(model="somebody/model", revision=COMMIT, trust_remote_code=True).trust_remote_code
-    with pytest.raises(ValidationError, match="for a folder or a hub id"):
+    with pytest.raises(ValidationError, match="is only allowed for a folder or a hub id"):
         BaseSettings(model="package:llm/x.gguf", trust_remote_code=True)
 
 

@@ -19,7 +19,7 @@ from tasks.audit.links import check_base
 from tasks.base.convert import base_folder
 from tasks.base.load import load_base, load_tokenizer
 from tasks.base.pin import BaseRecord, pin_base, read_base
-from tasks.base.scratch import SIZES, TOKEN_BYTES
+from tasks.base.scratch import MAX_TOKEN_BYTES, SIZES
 from tasks.base.scratch_corpus import read_texts, texts_of
 from tasks.base.settings import BaseSettings, ScratchSettings
 from tasks.errors import BaseModelError
@@ -68,7 +68,7 @@ def test_a_sentence_without_spaces_that_comes_again_becomes_no_token(project: Pa
     write_part(text_rows(40, lambda number: secret + "x" * 200))
     tokenizer = load_tokenizer(base_folder(pin_base(from_scratch(vocabulary=600))))
     plain = set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens}
-    assert max(len(token) for token in plain) <= TOKEN_BYTES < len(secret.encode()), "a character a byte"
+    assert max(len(token) for token in plain) <= MAX_TOKEN_BYTES < len(secret.encode()), "a character a byte"
     assert not any("长安街九百号" in tokenizer.decode([place]) for place in range(len(tokenizer)))
     assert tokenizer.decode(tokenizer(secret)["input_ids"]) == secret
 
@@ -141,7 +141,7 @@ def test_a_base_that_comes_out_otherwise_is_told_with_the_reason(pages: Path) ->
     entry["files"]["tokenizer.json"] = "0" * 64
     write_json(paths.BASE, entry)
     with pytest.raises(
-        BaseModelError, match=r"tokenizer\.json differ; it was made with tokenizers 0\.1, here"
+        BaseModelError, match=r"differs: tokenizer\.json; it was created with tokenizers 0\.1, here"
     ) as caught:
         base_folder(read_base())
     assert "\n" not in str(caught.value)
@@ -186,10 +186,10 @@ def test_a_file_of_it_that_has_changed_is_named(pages: Path) -> None:
 
 
 def test_without_rows_or_text_it_says_what_is_missing(project: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"none have. Ingest some: python -m tasks ingest"):
+    with pytest.raises(BaseModelError, match=r"there are none\. Ingest some: python -m tasks ingest"):
         pin_base(from_scratch())
     write_part([row | {"use": "benchmark"} for row in text_rows(3)], "000001-t1.parquet")
-    with pytest.raises(BaseModelError, match="there is no text in the rows"):
+    with pytest.raises(BaseModelError, match="the ingested rows have no text"):
         pin_base(from_scratch())
     assert not list(paths.BASES.iterdir())
 
@@ -220,10 +220,10 @@ def test_words_alone_are_names_and_no_text() -> None:
 
 
 def test_settings_for_scratch_belong_to_scratch() -> None:
-    with pytest.raises(ValueError, match="belongs to model: scratch"):
+    with pytest.raises(ValueError, match="only allowed with model: scratch"):
         BaseSettings(model="somewhere", scratch=ScratchSettings())
-    assert BaseSettings(model="scratch").made() == ScratchSettings()
-    assert BaseSettings(model="somewhere").made() is None
+    assert BaseSettings(model="scratch").scratch_settings() == ScratchSettings()
+    assert BaseSettings(model="somewhere").scratch_settings() is None
 
 
 def test_a_record_of_another_base_says_nothing_of_an_origin(project: Path, tiny_gpt2: Path) -> None:

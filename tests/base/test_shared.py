@@ -118,7 +118,7 @@ def test_a_folder_that_others_may_write_is_not_used(
         assert found.parent == paths.BASES
     assert len(converted) == 2
     (line,) = capsys.readouterr().out.splitlines()
-    assert f"{open_to_all} may be written by other users" in line
+    assert f"{open_to_all} is writable by other users" in line
 
 
 def test_a_folder_of_another_user_is_not_used(
@@ -181,7 +181,7 @@ def test_processes_that_begin_together_convert_a_base_once(project: Path, cache:
         """
         import json, sys, time
         from pathlib import Path
-        from tasks.base import materialise
+        from tasks.base import convert
         from tasks.base.pin import BaseRecord
         def read(gguf):
             print("converts", flush=True)
@@ -189,10 +189,10 @@ def test_processes_that_begin_together_convert_a_base_once(project: Path, cache:
             return gguf.read_bytes(), None
         def write(model, tokenizer, folder):
             (folder / "model.safetensors").write_bytes(model)
-            digests = {"model.safetensors": materialise.file_digest(folder / "model.safetensors")}
-            materialise.write_json(folder / materialise.DIGESTS, digests)
-        materialise._read, materialise._write = read, write
-        print((materialise.base_folder(BaseRecord(**json.loads(sys.argv[1]))) / "model.safetensors").stat().st_size)
+            digests = {"model.safetensors": convert.file_digest(folder / "model.safetensors")}
+            convert.write_json(folder / convert.DIGESTS, digests)
+        convert._read, convert._write = read, write
+        print((convert.base_folder(BaseRecord(**json.loads(sys.argv[1]))) / "model.safetensors").stat().st_size)
         """
     )
     import json

@@ -20,7 +20,7 @@ from tasks.base.settings import BaseSettings
 from tasks.base.vocabulary import embeddings_in, require_embeddings, tokens_in
 from tasks.errors import BaseModelError
 
-SIZES = r"its tokenizer has 4\d\d tokens, its embeddings 400: a text may hold a token that the model cannot read"
+SIZES = r"its tokenizer has 4\d\d tokens, its embeddings 400: some tokens have no embedding"
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ def test_case_24_a_tokenizer_with_more_tokens_than_embeddings_is_refused_when_it
 
 
 def test_so_it_is_by_whoever_loads_its_tokenizer(small: Path) -> None:
-    for speaks in (True, False):
+    for generates in (True, False):
         with pytest.raises(BaseModelError, match=SIZES):
-            load_tokenizer(small, speaks=speaks)
+            load_tokenizer(small, generates=generates)
 
 
 def test_the_doctor_names_both_numbers(project: Path, small: Path, strop: Callable[..., tuple[int, str, str]]) -> None:

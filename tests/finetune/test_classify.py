@@ -284,7 +284,7 @@ def test_a_head_that_lacks_a_label_is_not_trained_on(project: Path, tiny_bert: P
 
 def test_a_tokenizer_without_an_end_token_is_saved_with_the_model(project: Path, tiny_bert: Path) -> None:
     stage.run(prepare(project, tiny_bert, max_steps=1))
-    tokenizer = load_tokenizer(paths.MODEL, speaks=False)
+    tokenizer = load_tokenizer(paths.MODEL, generates=False)
     assert tokenizer.eos_token is None
     assert tokenizer.decode(tokenizer("a match")["input_ids"]).startswith("[CLS]")
 
@@ -312,4 +312,4 @@ def test_nothing_but_labels_goes_on_from_a_head_of_labels(objective: str, projec
 
 def test_the_saved_tokenizer_cuts_texts_where_they_were_cut(project: Path, tiny_bert: Path) -> None:
     stage.run(prepare(project, tiny_bert, max_steps=1))
-    assert load_tokenizer(paths.MODEL, speaks=False).model_max_length == load_config().render.max_length_tokens
+    assert load_tokenizer(paths.MODEL, generates=False).model_max_length == load_config().render.max_length_tokens

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.base.convert import base_folder
 from tasks.base.foreign import trusts
-from tasks.base.heads import positions_of
+from tasks.base.heads import context_length_of
 from tasks.base.load import is_adapter
 from tasks.dataset.rendered import Rendered
 from tasks.errors import TrainingError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def max_row_tokens(work: Work) -> int | None:
     """The maximum row length, in tokens, of the trained model; None where its configuration has no limit."""
-    positions = positions_of(text_config_of(work))
+    positions = context_length_of(text_config_of(work))
     virtual = work.settings.prompt.virtual_tokens if work.settings.method == "prompt" else 0
     return None if positions is None else positions - virtual
 

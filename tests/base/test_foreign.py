@@ -48,7 +48,7 @@ def own_code(project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
-def test_code_of_a_base_never_runs_unasked_and_the_line_says_how_to_ask(own_code: Path) -> None:
+def test_custom_code_never_runs_by_default_and_the_error_names_the_setting(own_code: Path) -> None:
     for act in (
         lambda: pin_base(BaseSettings(model=str(own_code))),
         lambda: load_weights(own_code),
@@ -61,7 +61,7 @@ def test_code_of_a_base_never_runs_unasked_and_the_line_says_how_to_ask(own_code
     assert RAN not in os.environ
 
 
-def test_on_a_terminal_nothing_is_asked(own_code: Path) -> None:
+def test_a_terminal_shows_no_prompt(own_code: Path) -> None:
     child, terminal = pty.fork()
     if not child:
         try:
@@ -97,7 +97,7 @@ def test_trusted_code_is_pinned_by_its_bytes(own_code: Path) -> None:
     assert "STROP_TEST_CHANGED" not in os.environ
 
 
-def test_code_of_another_repository_is_refused_even_if_trusted(own_code: Path) -> None:
+def test_code_of_another_repository_is_rejected_even_if_trusted(own_code: Path) -> None:
     config = json.loads((own_code / "config.json").read_text())
     config["auto_map"] = {"AutoModelForCausalLM": "somebody/else--own.OwnModel"}
     (own_code / "config.json").write_text(json.dumps(config))
@@ -114,7 +114,7 @@ def test_trust_needs_a_commit_for_a_hub_id() -> None:
         BaseSettings(model="package:llm/x.gguf", trust_remote_code=True)
 
 
-def test_a_base_that_says_auto_map_but_is_known_to_transformers_runs_none(
+def test_a_base_with_auto_map_that_transformers_supports_runs_no_custom_code(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(RAN, raising=False)
@@ -131,7 +131,7 @@ def test_a_base_that_says_auto_map_but_is_known_to_transformers_runs_none(
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt"])
-def test_weights_as_pickles_are_refused_in_favour_of_safetensors(project: Path, tiny_llama: Path, name: str) -> None:
+def test_weights_as_pickles_are_rejected_in_favour_of_safetensors(project: Path, tiny_llama: Path, name: str) -> None:
     shutil.copytree(tiny_llama, project / "old")
     for path in (project / "old").glob("*.safetensors"):
         path.unlink()
@@ -143,7 +143,7 @@ def test_weights_as_pickles_are_refused_in_favour_of_safetensors(project: Path, 
         assert "\n" not in str(told.value)
 
 
-def test_pickles_beside_safetensors_are_left_alone(project: Path, tiny_llama: Path) -> None:
+def test_pickles_next_to_safetensors_are_ignored(project: Path, tiny_llama: Path) -> None:
     shutil.copytree(tiny_llama, project / "both")
     torch.save({"x": torch.zeros(1)}, project / "both/pytorch_model.bin")
     assert "pytorch_model.bin" not in pin_base(BaseSettings(model=str(project / "both"))).files

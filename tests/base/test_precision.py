@@ -41,14 +41,14 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ("", "fp32"),
     ],
 )
-def test_auto_is_bf16_where_the_processor_computes_in_it(told: str, expected: str, processor: Any) -> None:
+def test_auto_is_bf16_where_the_cpu_supports_it(told: str, expected: str, processor: Any) -> None:
     processor(told)
     assert precision.precision_of("auto") == expected
     assert precision.precision_of("bf16") == "bf16"  # what is chosen is taken
     assert precision.precision_of("fp32") == "fp32"
 
 
-def test_a_gpu_that_emulates_bf16_does_not_count_as_one_that_computes_in_it(
+def test_a_gpu_that_emulates_bf16_does_not_count_as_native_support(
     processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(X86.format("avx512_bf16"))

@@ -107,7 +107,7 @@ def test_a_file_that_did_not_change_is_not_read_again(
 
 
 @pytest.mark.parametrize("level", [".", "bases", "bases/entry"])
-def test_a_folder_that_others_may_write_is_not_used(
+def test_a_folder_that_is_writable_by_other_users_is_not_used(
     level: str, project: Path, cache: Path, converted: list[str], make_record: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = base_folder(make_record())
@@ -131,7 +131,7 @@ def test_a_folder_of_another_user_is_not_used(
     assert len(converted) == 2
 
 
-def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
+def test_if_the_cache_is_not_writable_the_project_uses_its_own_folder(
     project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     write = convert._write
@@ -151,7 +151,7 @@ def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
     assert len(converted) == 1
 
 
-def test_without_a_folder_for_caches_the_project_keeps_its_own(
+def test_without_a_cache_folder_the_project_uses_its_own_folder(
     project: Path, tmp_path: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -175,7 +175,7 @@ def test_the_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert bases_folders() == [tmp_path / "own/bases", paths.BASES]
 
 
-def test_processes_that_begin_together_convert_a_base_once(project: Path, cache: Path, make_record: Any) -> None:
+def test_concurrent_processes_convert_a_base_once(project: Path, cache: Path, make_record: Any) -> None:
     record = make_record(b"x" * 100_000)
     script = textwrap.dedent(
         """

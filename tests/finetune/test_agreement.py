@@ -59,7 +59,7 @@ def small(kind: str) -> Any:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts(
+def test_only_a_model_with_equal_logits_gets_packed_rows_and_shared_prompts(
     dtype: torch.dtype, kind: str, takes: bool, shares: bool
 ) -> None:
     """GPT-Neo keeps an attention of its own, and Bloom one that counts places in the row; gpt-oss adds sinks to it; LFM2 and Mamba
@@ -72,7 +72,7 @@ def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts
         assert model.config._attn_implementation == own
 
 
-def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
+def test_a_model_that_drops_the_boundaries_is_detected() -> None:
     model = small("llama")
     assert use_packed_attention(model)
     assert supports_shared_prompts(model, ATTENTION)
@@ -85,7 +85,7 @@ def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
     assert not supports_shared_prompts(model, ATTENTION)
 
 
-def test_a_model_that_leaves_out_by_chance_shares_no_prompt() -> None:
+def test_a_model_with_dropout_shares_no_prompt() -> None:
     model = small("llama")
     assert use_packed_attention(model)
     model.model.layers[0].mlp.extra = torch.nn.Dropout(0.1)
@@ -105,7 +105,7 @@ def losses_of(config: Any) -> list[float]:
     return [point["loss"] for point in curves if "loss" in point]
 
 
-def test_a_model_of_its_own_way_is_trained_an_example_a_line(
+def test_a_model_without_support_for_packed_rows_is_trained_unpacked(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = saved(tmp_path / "lfm2", small("lfm2"))
@@ -114,7 +114,7 @@ def test_a_model_of_its_own_way_is_trained_an_example_a_line(
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
-def test_examples_longer_than_a_window_are_trained_a_line_each(
+def test_examples_longer_than_a_sliding_window_are_trained_unpacked(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = transformers.MistralConfig(**SIZES, **HEADS, sliding_window=16)
@@ -127,9 +127,7 @@ def test_examples_longer_than_a_window_are_trained_a_line_each(
 
 
 @pytest.mark.parametrize("kind", ["RobertaConfig", "ElectraConfig"])
-def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would_learn_to_give(
-    kind: str, project: Path, tmp_path: Path
-) -> None:
+def test_an_encoder_is_rejected_by_a_generative_objective(kind: str, project: Path, tmp_path: Path) -> None:
     config = getattr(transformers, kind)(**SIZES, num_attention_heads=4, max_position_embeddings=514, pad_token_id=1)
     torch.manual_seed(0)
     base = saved(tmp_path / kind, transformers.AutoModelForCausalLM.from_config(config))
@@ -138,5 +136,5 @@ def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_no_model_that_writes_is_taken_for_an_encoder(kind: str) -> None:
+def test_no_causal_model_is_mistaken_for_an_encoder(kind: str) -> None:
     assert not attends_to_later_tokens(small(kind))

@@ -37,7 +37,7 @@ def test_the_losses_are_those_of_packed_rows_where_a_batch_holds_the_same_exampl
 
 
 @pytest.mark.parametrize(("batches", "least", "most"), [("packed", 0.0, 0.0), ("by_length", 0.001, 0.4)])
-def test_the_share_of_padding_is_told_at_every_step(
+def test_the_share_of_padding_is_logged_at_every_step(
     batches: str, least: float, most: float, project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, batches=batches, micro_batch_rows=4))
@@ -62,7 +62,7 @@ def test_examples_of_a_batch_are_of_similar_length(project: Path, tiny_gpt2: Pat
     assert list(whole[:, 0]) != sorted(whole[:, 0]), "the batches themselves are in no order"
 
 
-def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_one(
+def test_a_killed_training_by_length_ends_with_the_weights_of_an_uninterrupted_one(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
@@ -91,7 +91,7 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_
     assert trained_digest() == digest
 
 
-def test_by_length_is_refused_where_an_objective_has_no_such_rows(project: Path, tiny_gpt2: Path) -> None:
+def test_by_length_is_rejected_for_other_objectives(project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(ConfigError, match="batches: by_length is for objective: sft and pretrain, not dpo"):
         prepare(project, tiny_gpt2, objective="dpo", batches="by_length")
 

@@ -57,7 +57,7 @@ def curves() -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_head_learns_on_an_encoder_and_a_decoder_by_each_method(
+def test_a_classification_head_learns_on_an_encoder_and_a_decoder_with_each_method(
     base: str, method: str, project: Path, request: Any
 ) -> None:
     stage.run(prepare(project, request.getfixturevalue(base), max_steps=60, micro_batch_rows=8, **METHODS[method]))
@@ -74,7 +74,7 @@ def test_a_head_learns_on_an_encoder_and_a_decoder_by_each_method(
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("method", [m if m == "lora" else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
-def test_the_model_that_is_loaded_says_what_the_trained_one_said(
+def test_the_loaded_model_has_the_logits_of_the_trained_one(
     base: str, method: str, precision: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """New parts beside the head (a pooler) are kept too, and what is frozen is as it was."""
@@ -116,7 +116,7 @@ def test_padding_changes_nothing(base: str, project: Path, request: Any) -> None
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_the_loss_is_weighted_cross_entropy_an_example_over_the_global_batch(
+def test_the_loss_is_the_weighted_cross_entropy_per_example_of_the_global_batch(
     weights: str, project: Path, tiny_bert: Path
 ) -> None:
     settings = {"classify": {"class_weights": weights}, "gradient_accumulation_steps": 3, "micro_batch_rows": 3}
@@ -155,7 +155,7 @@ def test_the_same_inputs_give_the_same_weights_and_another_seed_others(project: 
 
 
 @pytest.mark.parametrize(("base", "method"), [("tiny_bert", "full"), ("tiny_llama", "lora"), ("tiny_bert", "lora")])
-def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one(
+def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     base: str, method: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"method": method, "epochs": 3.0, "max_steps": None, "checkpoint_every_steps": 2, "dropout": 0.1}
@@ -179,7 +179,7 @@ def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one
     assert curves() == points
 
 
-def test_texts_of_like_length_share_a_batch(project: Path, tiny_bert: Path) -> None:
+def test_texts_of_similar_length_share_a_batch(project: Path, tiny_bert: Path) -> None:
     config = prepare(project, tiny_bert)
     trainer = classify.prepare(Work(config.finetune, read_base(), "fp32", project / "checkpoints")).make_trainer([])
     found = [batch["attention_mask"].float().mean() for batch in trainer.get_train_dataloader()]
@@ -206,7 +206,7 @@ def test_the_rows_of_a_bad_batch_are_named(project: Path, tiny_bert: Path, monke
 
 
 @pytest.mark.parametrize("settings", [{"method": "prompt"}, {"loss_on": "all"}], ids=str)
-def test_a_setting_that_a_head_has_no_use_for_is_refused_before_any_work(
+def test_a_setting_that_classify_does_not_support_is_rejected_before_any_work(
     settings: dict[str, Any], project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_bert, **settings)
@@ -215,7 +215,7 @@ def test_a_setting_that_a_head_has_no_use_for_is_refused_before_any_work(
         stage.run(config)
 
 
-def test_a_text_that_the_model_cannot_read_is_told_before_the_first_step(project: Path, tiny_gpt2: Path) -> None:
+def test_a_text_longer_than_the_context_is_reported_before_the_first_step(project: Path, tiny_gpt2: Path) -> None:
     config = prepare(project, tiny_gpt2)
     path = paths.RENDERED / "labels" / "train"
     np.save(path / "examples.npy", np.array([0, 600]))
@@ -226,7 +226,7 @@ def test_a_text_that_the_model_cannot_read_is_told_before_the_first_step(project
         stage.run(config)
 
 
-def test_one_label_is_nothing_to_learn(project: Path, tiny_bert: Path) -> None:
+def test_a_single_label_is_rejected(project: Path, tiny_bert: Path) -> None:
     config = prepare(project, tiny_bert)
     for split in ("train", "valid"):
         labels = np.load(paths.RENDERED / "labels" / split / "labels.npy")
@@ -237,7 +237,7 @@ def test_one_label_is_nothing_to_learn(project: Path, tiny_bert: Path) -> None:
 
 
 @pytest.mark.parametrize("methods", [("lora", "lora"), ("lora", "full"), ("full", "lora")], ids="-".join)
-def test_a_training_goes_on_with_the_head_of_the_one_before(
+def test_a_training_continues_with_the_head_of_the_earlier_one(
     methods: tuple[str, str], project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {"objective": "classify", "method": methods[0], "max_steps": 3, "micro_batch_rows": 4, "lora": {"rank": 4}}
@@ -265,7 +265,7 @@ def test_a_training_goes_on_with_the_head_of_the_one_before(
     assert read_json(paths.MODEL / "labels.json") == ["business", "sport", "tech"]
 
 
-def test_a_head_that_lacks_a_label_is_not_trained_on(project: Path, tiny_bert: Path) -> None:
+def test_a_head_that_lacks_a_label_is_no_start(project: Path, tiny_bert: Path) -> None:
     from tasks.state.round import Champion
     from tasks.state.training_start import Start, write_start
 
@@ -299,7 +299,7 @@ def test_a_dataset_gives_texts_in_the_order_of_the_rows(project: Path, tiny_bert
 
 
 @pytest.mark.parametrize("objective", ["sft", "dpo", "reward"])
-def test_nothing_but_labels_goes_on_from_a_head_of_labels(objective: str, project: Path, tiny_llama: Path) -> None:
+def test_only_classify_starts_from_a_classifier(objective: str, project: Path, tiny_llama: Path) -> None:
     with pytest.raises(ConfigError, match=f"objective: {objective} cannot start from objective: classify"):
         prepare(project, tiny_llama, objective=objective, before=[{"objective": "classify"}])
     config = prepare(project, tiny_llama, max_steps=1)
@@ -310,6 +310,6 @@ def test_nothing_but_labels_goes_on_from_a_head_of_labels(objective: str, projec
         load_start_weights(work, "fp32")
 
 
-def test_the_saved_tokenizer_cuts_texts_where_they_were_cut(project: Path, tiny_bert: Path) -> None:
+def test_the_saved_tokenizer_truncates_texts_as_in_training(project: Path, tiny_bert: Path) -> None:
     stage.run(prepare(project, tiny_bert, max_steps=1))
     assert load_tokenizer(paths.MODEL, generates=False).model_max_length == load_config().render.max_length_tokens

@@ -56,7 +56,7 @@ def trained_ids() -> set[str]:
     return {row_id.decode() for row_id in read_rendered("train").ids.tolist()}
 
 
-def test_it_trains_on_all_new_rows_and_a_share_of_the_known_ones(project: Path, tiny_llama: Path) -> None:
+def test_it_trains_on_all_new_rows_and_a_share_of_the_old_ones(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama))
     known = trained_ids()
     go_on(project, tiny_llama)
@@ -77,7 +77,7 @@ def test_a_larger_share_replays_what_a_smaller_one_did_and_more(project: Path, t
     assert all(fewer < more for fewer, more in itertools.pairwise(shares))
 
 
-def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path, tiny_llama: Path) -> None:
+def test_training_continues_the_adapter_of_the_champion(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=20))
     before = load_file(paths.MODEL / "adapter_model.safetensors")
     stage.run(go_on(project, tiny_llama, learning_rate=1e-6, max_steps=1))
@@ -97,7 +97,7 @@ def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path,
     ],
     ids=["rank", "alpha", "modules", "dora"],
 )
-def test_an_adapter_of_another_shape_is_merged_and_another_is_trained(
+def test_an_adapter_of_another_shape_is_merged_and_a_new_one_is_trained(
     other: dict[str, Any], project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=20))
@@ -109,7 +109,7 @@ def test_an_adapter_of_another_shape_is_merged_and_another_is_trained(
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_the_dropout_is_that_of_the_settings_not_of_the_adapter_before(
+def test_the_dropout_is_that_of_the_settings_not_of_the_earlier_adapter(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run(prepare(project, tiny_llama, lora={"rank": 4, "dropout": 0.3}))
@@ -118,7 +118,7 @@ def test_the_dropout_is_that_of_the_settings_not_of_the_adapter_before(
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])
-def test_trained_prompts_are_trained_on(kind: str, project: Path, tiny_llama: Path) -> None:
+def test_training_continues_trained_prompts(kind: str, project: Path, tiny_llama: Path) -> None:
     prompt = {"method": "prompt", "prompt": {"kind": kind, "virtual_tokens": 4}}
     stage.run(prepare(project, tiny_llama, **prompt, max_steps=20, learning_rate=0.3))
     before = load_file(paths.MODEL / "adapter_model.safetensors")
@@ -131,7 +131,7 @@ def test_trained_prompts_are_trained_on(kind: str, project: Path, tiny_llama: Pa
 
 @pytest.mark.parametrize("first", ["lora", "full"])
 @pytest.mark.parametrize("then", ["full", pytest.param("freeze", marks=pytest.mark.slow), "lora"])
-def test_whatever_the_method_it_goes_on_from_the_champion_s_weights(
+def test_every_method_continues_from_the_champions_weights(
     first: str, then: str, project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, method=first, max_steps=20))
@@ -145,7 +145,7 @@ def test_whatever_the_method_it_goes_on_from_the_champion_s_weights(
     assert is_adapter(paths.MODEL) == (first == then == "lora")
 
 
-def test_it_gives_the_same_weights_again(project: Path, tiny_llama: Path) -> None:
+def test_continued_training_is_reproducible(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama))
     config = go_on(project, tiny_llama)
     stage.run(config)
@@ -154,7 +154,7 @@ def test_it_gives_the_same_weights_again(project: Path, tiny_llama: Path) -> Non
     assert trained_digest() == digest
 
 
-def test_a_training_before_is_gone_on_from_and_recorded(
+def test_a_training_starts_from_the_earlier_one_which_is_recorded(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[dict[str, Any]] = []

@@ -47,7 +47,7 @@ def distil_from(folder: Path | str, **more: Any) -> dict[str, Any]:
     return {"objective": "distill", "distill": {"teacher": str(folder), **more}}
 
 
-def test_loss_and_gradient_are_those_of_the_softened_divergence_and_the_own_answer() -> None:
+def test_loss_and_gradient_equal_the_softened_divergence_and_the_cross_entropy() -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(7, 6, generator=generator, requires_grad=True)
     weight, bias = torch.randn(11, 6, generator=generator), torch.randn(11, generator=generator)
@@ -68,7 +68,7 @@ def test_loss_and_gradient_are_those_of_the_softened_divergence_and_the_own_answ
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
-def test_places_that_were_filled_up_teach_nothing_whatever_the_temperature() -> None:
+def test_padded_targets_have_no_effect_at_any_temperature() -> None:
     known = torch.tensor([[0.6, 0.3, 0.1]]).log()
     filled = torch.cat([known, torch.full((1, 2), -torch.inf)], 1)
     ids, labels = torch.tensor([[3, 1, 4, 0, 0]]), torch.tensor([1])
@@ -96,7 +96,7 @@ def divergence(student: Any, teacher: Any) -> float:
     return total / count
 
 
-def test_the_student_comes_nearer_to_its_teacher_than_by_the_answers_alone(
+def test_distillation_brings_the_student_closer_to_the_teacher_than_sft(
     project: Path, tiny_llama: Path, teacher: Path
 ) -> None:
     training = {"method": "full", "max_steps": 60, "learning_rate": 5e-3}
@@ -112,7 +112,7 @@ def test_the_student_comes_nearer_to_its_teacher_than_by_the_answers_alone(
     assert report["taught_examples"] == report["train_examples"]
 
 
-def test_the_teacher_is_asked_once(project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any) -> None:
+def test_soft_targets_are_computed_once(project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any) -> None:
     config = prepare(project, tiny_llama, **distil_from(teacher))
     stage.run(config)
     digest = trained_digest()
@@ -121,7 +121,7 @@ def test_the_teacher_is_asked_once(project: Path, tiny_llama: Path, teacher: Pat
     assert trained_digest() == digest
 
 
-def test_stored_targets_teach_what_the_teacher_does(project: Path, tiny_llama: Path, teacher: Path) -> None:
+def test_stored_targets_give_the_same_weights_as_the_teacher(project: Path, tiny_llama: Path, teacher: Path) -> None:
     stage.run(prepare(project, tiny_llama, **distil_from(teacher)))
     digest = trained_digest()
     (stored,) = paths.SOFT_TARGETS.iterdir()
@@ -130,7 +130,7 @@ def test_stored_targets_teach_what_the_teacher_does(project: Path, tiny_llama: P
     assert trained_digest() == digest
 
 
-def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
+def test_examples_without_soft_targets_are_trained_on_their_own_answers(
     project: Path, tiny_llama: Path, teacher: Path, monkeypatch: Any, capfd: Any
 ) -> None:
     monkeypatch.setattr(soft_targets, "ROWS_PER_FILE", 1)
@@ -148,7 +148,7 @@ def test_examples_that_the_teacher_never_saw_are_trained_by_their_own_answers(
     )
 
 
-def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teacher: Path) -> None:
+def test_targets_of_other_rows_are_rejected(project: Path, tiny_llama: Path, teacher: Path) -> None:
     Path("others").mkdir()
     other = {"key": ["of another row"], "top_ids": [[1]], "top_log_probabilities": [[0.0]]}
     pq.write_table(pa.table(other), "others/1.parquet")
@@ -156,7 +156,9 @@ def test_targets_of_other_rows_are_refused(project: Path, tiny_llama: Path, teac
         stage.run(prepare(project, tiny_llama, **distil_from("others")))
 
 
-def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_teacher_with_another_vocabulary_is_rejected(
+    project: Path, tiny_llama: Path, teacher: Path, tmp_path: Path
+) -> None:
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     other = shutil.copytree(teacher, tmp_path / "other")
@@ -183,7 +185,7 @@ def test_a_teacher_of_other_tokens_is_refused(project: Path, tiny_llama: Path, t
     ],
 )
 @pytest.mark.parametrize("before", [[], [{"objective": "sft"}]], ids=["alone", "after another"])
-def test_what_cannot_be_taught_is_a_mistake_in_the_configuration(
+def test_an_invalid_distillation_is_a_configuration_error(
     before: list[Any], more: dict[str, Any], said: str, project: Path, tiny_llama: Path, teacher: Path
 ) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -194,7 +196,7 @@ def test_what_cannot_be_taught_is_a_mistake_in_the_configuration(
     ("name", "said"),
     [("gone", "no such folder"), ("empty", "neither a model nor stored soft targets"), ("torn", "readable tokenizer")],
 )
-def test_a_teacher_that_cannot_be_asked_is_told_before_the_first_training(
+def test_an_unusable_teacher_is_reported_before_the_first_training(
     name: str, said: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("empty").mkdir()
@@ -206,18 +208,18 @@ def test_a_teacher_that_cannot_be_asked_is_told_before_the_first_training(
         stage.run(config)
 
 
-def test_a_folder_that_is_neither_there_nor_a_version_is_named(project: Path, tiny_llama: Path) -> None:
+def test_a_teacher_that_is_neither_a_folder_nor_a_version_is_named(project: Path, tiny_llama: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         stage.run(prepare(project, tiny_llama, **distil_from("models/gone")))
 
 
-def test_targets_with_fewer_tokens_than_are_asked_for_are_filled_up(tmp_path: Path) -> None:
+def test_targets_with_too_few_tokens_are_padded(tmp_path: Path) -> None:
     target = np.zeros((2, 3), np.float16)
     soft_targets._copy_padded(target, [1.0, 2.0], -np.inf)
     assert target.tolist() == [[1.0, -np.inf, -np.inf], [2.0, -np.inf, -np.inf]]
 
 
-def test_a_student_that_is_trained_an_example_a_line_is_taught_the_same(
+def test_an_unpacked_student_has_the_losses_of_a_packed_one(
     project: Path, tiny_llama: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=4, **distil_from(teacher, share=1.0))
@@ -233,7 +235,7 @@ def test_a_student_that_is_trained_an_example_a_line_is_taught_the_same(
 
 
 @pytest.mark.parametrize("kind", ["window", "own way"])
-def test_a_teacher_that_cannot_be_asked_about_examples_side_by_side_is_asked_one_by_one(
+def test_a_teacher_without_support_for_packed_rows_computes_single_examples(
     kind: str, project: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its targets are those of its own attention: one that looks 16 tokens back, or mixes tokens otherwise."""

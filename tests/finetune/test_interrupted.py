@@ -55,7 +55,7 @@ def send_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_signal_leaves_one_checkpoint_more_and_the_next_run_ends_with_the_same_weights(
+def test_a_signal_saves_a_checkpoint_and_the_next_run_ends_with_the_same_weights(
     step: int, number: int, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=6, lora={"dropout": 0.1})
@@ -84,7 +84,7 @@ def test_a_signal_in_the_last_step_is_no_interruption(
     assert trained_digest()
 
 
-def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_checkpoint(
+def test_a_loss_that_is_not_finite_names_the_rows_of_its_batch_and_the_last_good_checkpoint(
     project: Path, tiny_llama: Path
 ) -> None:
     wild = {"method": "full", "optimizer": "sgd", "learning_rate": 1e30, "max_grad_norm": 1e30}
@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch_and_the_last_good_
 
 
 @pytest.mark.chaos
-def test_ctrl_c_on_a_terminal_leaves_one_checkpoint_more(project: Path, tiny_llama: Path) -> None:
+def test_ctrl_c_on_a_terminal_saves_a_checkpoint(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama, max_steps=100_000, checkpoint_every_steps=100_000)
     code = """
 import subprocess, sys
@@ -127,7 +127,7 @@ except KeyboardInterrupt:
     assert '"interrupted": true' in events.read_text()
 
 
-def test_a_loss_below_zero_that_falls_further_is_no_explosion() -> None:
+def test_a_negative_loss_that_falls_further_does_not_explode() -> None:
     tell = ProgressCallback(Progress("finetune", 100, "tokens"), 1)
     for step in range(1, 60):
         tell.on_log(None, type("State", (), {"global_step": step}), None, {"loss": 1.0 - 0.5 * step})
@@ -145,7 +145,7 @@ def test_a_loss_that_explodes_stops_the_training(tmp_path: Path) -> None:
         log([2 * 4 + EXPLODED_BY + 1] * WINDOW)
 
 
-def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> None:
+def test_a_training_resumed_from_exploded_weights_is_stopped_again() -> None:
     asked: list[int] = []
     tell = ProgressCallback(Progress("finetune", 1, "tokens"), 1.0, checkpoint_before=asked.append)  # type: ignore[arg-type]
     had = [{"step": step, "loss": 2.0 if step < 41 else 9.0} for step in range(1, 51)]
@@ -156,7 +156,7 @@ def test_a_training_that_goes_on_from_exploded_weights_is_stopped_again() -> Non
     assert asked[0] <= 41  # a checkpoint after it is not called good
 
 
-def test_a_second_signal_ends_at_once() -> None:
+def test_a_second_signal_ends_the_process_immediately() -> None:
     code = """
 import os, signal, types
 from tasks.finetune.loop import signals
@@ -212,7 +212,7 @@ def test_half_a_micro_batch_divides_the_global_batch(rows: int, steps: int, half
     [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device (os error 28)")],
     ids=["python", "safetensors"],
 )
-def test_a_disk_that_fills_up_while_saving_leaves_the_checkpoint_before_whole(
+def test_a_full_disk_while_saving_leaves_the_previous_checkpoint_intact(
     error: Exception, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=6, checkpoint_every_steps=2)

@@ -62,7 +62,7 @@ def last_step() -> int:
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("objective", TRAININGS)
-def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupted_one(
+def test_killed_at_five_random_steps_it_ends_with_the_weights_of_an_uninterrupted_training(
     objective: str, project: Path, tiny_llama: Path
 ) -> None:
     set_up, settings = TRAININGS[objective]

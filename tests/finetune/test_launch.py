@@ -104,7 +104,7 @@ LONG = {"gradient_accumulation_steps": 2, "max_steps": 60, "checkpoint_every_ste
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
+def test_a_signal_to_the_stage_saves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
     project: Path, tiny_llama: Path
 ) -> None:
     config = prepare(project, tiny_llama, **LONG, launch=TWO)
@@ -141,7 +141,7 @@ def test_a_stage_that_is_killed_leaves_no_process_behind(project: Path, tiny_lla
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(project: Path, tiny_llama: Path) -> None:
+def test_a_killed_process_ends_the_others_and_is_reported_in_one_line(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama, **{**LONG, "max_steps": 2000}, launch=TWO)
     process = start()
     workers = wait_for_step(3, process)
@@ -165,7 +165,7 @@ def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(projec
     ],
     ids=str,
 )
-def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(
+def test_an_error_in_all_processes_is_reported_as_in_one_process(
     wrong: dict[str, Any], told: str, project: Path, tiny_llama: Path
 ) -> None:
     config = prepare(project, tiny_llama, **SMALL, **wrong, launch=TWO)
@@ -187,7 +187,7 @@ def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(
         ({"strategy": "fsdp", "config": "x.yaml"}, "but there is one process"),
     ],
 )
-def test_a_launch_that_makes_no_sense_is_one_line_of_the_configuration(
+def test_an_invalid_launch_is_an_error_in_one_line_of_the_configuration(
     launch: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -197,9 +197,7 @@ def test_a_launch_that_makes_no_sense_is_one_line_of_the_configuration(
     assert told in str(raised.value)
 
 
-def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unavailable_strategy_is_reported_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     def told(strategy: str) -> str:
@@ -222,7 +220,7 @@ def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
 
 
 @pytest.mark.parametrize("threads", ["2,1", "many"])
-def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
+def test_a_number_of_threads_that_accelerate_cannot_parse_stops_no_launch(
     threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -232,7 +230,7 @@ def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
     assert sharding_environment(settings)["FSDP_VERSION"] == "2"
 
 
-def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_should_be_sharded_and_is_not_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=False)
     assert sharding_strategy(trainer) == "ddp"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
@@ -242,7 +240,9 @@ def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytes
 
 @pytest.mark.parametrize("rows", [7, 8, 9, 1])
 @pytest.mark.parametrize("by_length", [False, True])
-def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_one(rows: int, by_length: bool) -> None:
+def test_processes_use_each_row_once_per_epoch_with_the_global_batches_of_one_process(
+    rows: int, by_length: bool
+) -> None:
     lengths = np.random.default_rng(0).integers(1, 99, rows) if by_length else None
     alone, shared = RowSampler(rows, 2, 1, 5, lengths), RowSampler(rows, 2, 2, 5, lengths)
     for epoch in (0, 1):
@@ -257,7 +257,7 @@ def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_on
         assert list(RowSampler(rows, 2, 1, 6, lengths)) != list(RowSampler(rows, 2, 1, 5, lengths))
 
 
-def test_what_fills_up_the_last_round_teaches_nothing() -> None:
+def test_filler_rows_have_no_loss() -> None:
     rows = [
         {
             "input_ids": np.arange(3),
@@ -309,7 +309,7 @@ NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a mod
 @pytest.mark.gpu
 @NEEDS_TWO_GPUS
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_whole(
+def test_a_model_sharded_by_fsdp_has_the_losses_and_weights_of_an_unsharded_one(
     method: str, project: Path, tiny_llama: Path
 ) -> None:
     Path("fsdp.yaml").write_text(FSDP)
@@ -321,7 +321,7 @@ def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_wh
 
 @pytest.mark.gpu
 @NEEDS_TWO_GPUS
-def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Path) -> None:
+def test_a_training_by_fsdp_resumes_after_a_signal(project: Path, tiny_llama: Path) -> None:
     Path("fsdp.yaml").write_text(FSDP)
     launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
     config = prepare(project, tiny_llama, **{**LONG, "max_steps": 30, "lora": {"rank": 4}}, launch=launch)
@@ -357,7 +357,7 @@ REWARDED = {"grpo": {"answers": 4, "max_answer_tokens": 4, "rewards": [{"kind": 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"objective": "kto"}, {"objective": "grpo", **REWARDED}], ids=str)
-def test_two_processes_learn_from_what_they_compare_or_make_each_by_itself_and_the_same_again(
+def test_kto_and_grpo_are_reproducible_in_two_processes(
     settings: dict[str, Any], project: Path, tiny_llama: Path
 ) -> None:
     size = {"max_steps": 3, "gradient_accumulation_steps": 2, "micro_batch_rows": 2}

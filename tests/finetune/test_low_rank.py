@@ -78,7 +78,7 @@ def test_under_autocast_they_are_pefts_but_for_rounding_and_of_the_same_types(ba
         assert (one.float() - other.float()).norm() < 0.03 * one.float().norm()
 
 
-def test_what_is_given_to_two_layers_is_kept_once_for_the_backward_pass() -> None:
+def test_the_shared_input_of_two_layers_is_saved_once_for_the_backward_pass() -> None:
     kept: list[int] = []
     x = torch.randn(6, 12, dtype=torch.bfloat16)
     _, ours = adapted(torch.bfloat16)
@@ -92,7 +92,7 @@ def test_what_is_given_to_two_layers_is_kept_once_for_the_backward_pass() -> Non
     assert kept.count(x.data_ptr()) == 2
 
 
-def test_without_its_adapter_and_with_another_a_layer_is_pefts_own() -> None:
+def test_without_its_adapter_or_with_another_one_a_layer_uses_pefts_forward() -> None:
     plain, ours = adapted()
     x = torch.randn(4, 12)
     with plain.disable_adapter(), ours.disable_adapter():
@@ -110,11 +110,11 @@ def test_without_its_adapter_and_with_another_a_layer_is_pefts_own() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}], ids=str)
-def test_layers_that_are_more_than_low_rank_are_pefts_own(settings: dict[str, Any]) -> None:
+def test_layers_beyond_plain_lora_keep_pefts_forward(settings: dict[str, Any]) -> None:
     assert not is_ours(adapted(**settings)[1])
 
 
-def test_what_a_layer_gives_may_be_changed_in_place_and_a_model_be_pickled() -> None:
+def test_a_layers_output_may_be_changed_in_place_and_the_model_pickled() -> None:
     """OLMo clamps its queries so."""
     plain, ours = adapted()
     x = torch.randn(2, 4, 12)
@@ -123,14 +123,14 @@ def test_what_a_layer_gives_may_be_changed_in_place_and_a_model_be_pickled() -> 
     assert torch.equal(pickle.loads(pickle.dumps(ours))(x), ours(x))
 
 
-def test_outside_autocast_adapters_in_fp32_over_a_base_in_bf16_are_pefts_own() -> None:
+def test_outside_autocast_fp32_adapters_on_a_bf16_base_keep_pefts_forward() -> None:
     plain, ours = adapted(torch.bfloat16)
     x = torch.randn(4, 12).bfloat16()
     assert torch.equal(plain(x), ours(x))
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_weights_that_are_shared_out_are_left_to_pefts_forward_pass(
+def test_sharded_weights_keep_pefts_forward(
     name: str, project: Any, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "true")

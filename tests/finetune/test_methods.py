@@ -70,7 +70,7 @@ def test_each_method_gives_the_same_weights_again(name: str, project: Path, tiny
     assert trained_digest() == digest
 
 
-def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path) -> None:
+def test_freezing_changes_only_the_named_parts(project: Path, tiny_llama: Path) -> None:
     chosen = {"last_layers": 1, "modules": ["layers.0.mlp"]}
     stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen, precision="bf16"))
     before, after = load_base(read_base()).state_dict(), load_file(paths.MODEL / "model.safetensors")
@@ -84,7 +84,7 @@ def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path)
 
 @pytest.mark.parametrize("chosen", ["embeddings", "head"])
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
+def test_embeddings_and_head_are_trained_by_name_with_frozen_weights_in_bf16(
     base: str, chosen: str, request: Any, project: Path
 ) -> None:
     named = {"last_layers": 0, chosen: True}
@@ -104,13 +104,15 @@ def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
     ],
     ids=str,
 )
-def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:
+def test_invalid_freezing_is_reported(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:
     with pytest.raises(TrainingError, match=said):
         stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
-def test_four_bits_without_a_gpu_are_refused_before_any_work(project: Path, tiny_llama: Path, monkeypatch: Any) -> None:
+def test_four_bits_without_a_gpu_are_rejected_before_any_work(
+    project: Path, tiny_llama: Path, monkeypatch: Any
+) -> None:
     config = prepare(project, tiny_llama, method="qlora")
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match="needs a GPU"):
@@ -141,7 +143,7 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
         ("adam_beta2", 1.5, "beta"),
     ],
 )
-def test_a_field_of_the_trainer_that_may_not_be_is_told(
+def test_an_invalid_field_of_the_trainer_is_reported(
     field: str, value: Any, said: str, project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(TrainingError) as raised:
@@ -156,7 +158,7 @@ def test_a_field_of_the_trainer_that_may_not_be_is_told(
         ({"trainer": {"output_dir": "elsewhere"}}, "may not be set"),
     ],
 )
-def test_a_mistake_in_a_later_training_is_told_before_the_first(
+def test_an_error_in_a_later_training_is_reported_before_the_first(
     settings: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], **settings)
@@ -178,14 +180,14 @@ PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
     ],
     ids=["lora", "other prompts", "then lora"],
 )
-def test_prompts_that_cannot_go_on_are_a_mistake_in_the_configuration(
+def test_an_invalid_start_of_prompts_is_a_configuration_error(
     first: dict[str, Any], then: dict[str, Any], said: str, project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         prepare(project, tiny_gpt2, before=[first], **then)
 
 
-def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
+def test_prompts_continue_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
     stage.run(prepare(project, tiny_gpt2, before=[{**PROMPT, "max_steps": 1}], max_steps=1, **PROMPT))
     assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 1
 
@@ -199,7 +201,7 @@ def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> 
     seed=st.integers(0, 9),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
+def test_the_chunked_loss_equals_torchs_in_value_and_gradients(
     tokens: int, vocabulary: int, at_once: int, smoothing: float, has_bias: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
@@ -221,7 +223,7 @@ def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_a_loss_that_is_only_looked_at_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_without_grad_mode_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, bias = (torch.randn(*shape).requires_grad_() for shape in ((5, 6), (9, 6), (9,)))
     labels = torch.arange(5)
     expected = summed_loss(hidden, weight, bias, cross_entropy(labels)).detach()
@@ -247,7 +249,7 @@ def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, pr
     assert model(**batch).logits.shape[1] == len(labels), "and still gives logits where it is asked for them"
 
 
-def test_a_model_whose_logits_are_more_than_its_heads_keeps_its_own_way(project: Path, tiny_llama: Path) -> None:
+def test_a_model_with_modified_logits_keeps_its_own_forward(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     model = load_base(read_base())
     use_packed_attention(model)
@@ -261,7 +263,7 @@ def _capped(outputs: Any) -> Any:
     return outputs
 
 
-def test_learning_all_tokens_leaves_out_only_the_first_of_each_example(project: Path, tiny_gpt2: Path) -> None:
+def test_loss_on_all_leaves_out_only_the_first_token_of_each_example(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
     rendered = read_rendered("train")
     batch = collate([PackedRows(rendered, learns_all=True)[0]])
@@ -271,7 +273,7 @@ def test_learning_all_tokens_leaves_out_only_the_first_of_each_example(project: 
     stage.run(prepare(project, tiny_gpt2, loss_on="all"))
 
 
-def test_an_example_a_line_has_the_same_tokens_as_examples_side_by_side(project: Path, tiny_gpt2: Path) -> None:
+def test_an_unpacked_batch_has_the_tokens_of_a_packed_one(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
     rows = PackedRows(read_rendered("train"))
     flat, lines = collate([rows[0], rows[1]]), collate_padded([rows[0], rows[1]])
@@ -301,7 +303,7 @@ def test_noise_on_embeddings_is_scaled_by_each_examples_length(project: Path, ti
     assert noise[1:].max() > 0.9 * 5 / (100 * width) ** 0.5
 
 
-def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Path) -> None:
+def test_smoothing_noise_and_loss_on_change_the_weights(project: Path, tiny_gpt2: Path) -> None:
     digests = set()
     for more in ({}, {"label_smoothing": 0.1}, {"neftune_alpha": 5.0}, {"loss_on": "all"}):
         stage.run(prepare(project, tiny_gpt2, **more))
@@ -310,7 +312,7 @@ def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Pa
 
 
 @pytest.mark.parametrize("chance", [{"label_smoothing": 0.5}, {"dropout": 0.3}, {"neftune_alpha": 200.0}])
-def test_a_validation_loss_is_without_what_makes_training_harder(
+def test_the_validation_loss_has_no_smoothing_dropout_or_noise(
     chance: dict[str, float], project: Path, tiny_gpt2: Path
 ) -> None:
     def losses(**settings: float) -> list[list[float]]:
@@ -368,7 +370,7 @@ def test_each_schedule_is_followed(name: str, project: Path, tiny_gpt2: Path) ->
         ("warmup_stable_decay", "num_decay_steps"),
     ],
 )
-def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
+def test_a_missing_argument_of_a_schedule_is_a_configuration_error(
     name: str, needed: str, trainer: dict[str, Any], project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(ConfigError, match=f"schedule: {name} needs trainer.lr_scheduler_kwargs with {needed}"):
@@ -385,7 +387,7 @@ def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
         ("linear", {"power": 2.0}, "It takes no arguments, under"),
     ],
 )
-def test_what_a_schedule_refuses_is_told_before_the_first_training(
+def test_an_invalid_argument_of_a_schedule_is_reported_before_the_first_training(
     name: str, given: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = {"lr_scheduler_kwargs": given}
@@ -396,12 +398,12 @@ def test_what_a_schedule_refuses_is_told_before_the_first_training(
     assert said in str(raised.value)
 
 
-def test_a_schedule_without_a_step_after_warm_up_is_told(project: Path, tiny_gpt2: Path) -> None:
+def test_a_schedule_without_a_step_after_warm_up_is_reported(project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(TrainingError, match=r"finetune\.schedule: polynomial: "):
         stage.run(prepare(project, tiny_gpt2, schedule="polynomial", warmup_share=0.9, max_steps=1))
 
 
-def test_a_library_that_a_field_of_the_trainer_needs_is_named(
+def test_a_missing_library_of_a_trainer_field_is_named(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -411,14 +413,14 @@ def test_a_library_that_a_field_of_the_trainer_needs_is_named(
         stage.run(prepare(project, tiny_gpt2, trainer={"use_liger_kernel": True}))
 
 
-def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project: Path, tiny_gpt2: Path) -> None:
+def test_prefixes_with_gradient_checkpointing_are_rejected_before_any_work(project: Path, tiny_gpt2: Path) -> None:
     prefix = {"method": "prompt", "prompt": {"kind": "prefix"}, "gradient_checkpointing": True}
     with pytest.raises(ConfigError, match=r"gradient_checkpointing cannot be combined with prompt\.kind: prefix"):
         prepare(project, tiny_gpt2, **prefix)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "grpo", "reward"])
-def test_no_objective_lets_a_models_code_run_by_a_field_of_the_trainer(objective: str) -> None:
+def test_no_objective_runs_a_models_code_by_a_field_of_the_trainer(objective: str) -> None:
     from tasks.finetune.config.trainer_arguments import require_fields
 
     for field in ("trust_remote_code", "model_init_kwargs"):

@@ -42,7 +42,7 @@ def lengthen(form: str, split: str) -> None:
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 @pytest.mark.parametrize("objective", ["sft", "dpo", "orpo", "kto", "reward", "grpo"])
-def test_a_row_longer_than_the_model_reads_is_told_before_the_first_step(
+def test_a_row_longer_than_the_context_is_reported_before_the_first_step(
     objective: str, split: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more: dict[str, Any] = REWARDED if objective == "grpo" else {}
@@ -54,9 +54,7 @@ def test_a_row_longer_than_the_model_reads_is_told_before_the_first_step(
     assert "render.max_length_tokens" in str(told.value)
 
 
-def test_virtual_tokens_need_room_too_and_whole_weights_to_go_on_from_say_themselves_how_much_there_is(
-    project: Path, tiny_gpt2: Path
-) -> None:
+def test_virtual_tokens_use_context_and_full_start_weights_set_their_own_limit(project: Path, tiny_gpt2: Path) -> None:
     config = prepare(project, tiny_gpt2, method="prompt", prompt={"virtual_tokens": 12})
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
     assert max_row_tokens(work) == 500

@@ -29,7 +29,7 @@ ANSWERS = {"dpo": ("chosen_ids", "rejected_ids"), "orpo": ("chosen_ids", "reject
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
+def test_the_model_gets_exactly_the_rendered_tokens(
     objective: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, objective=objective, max_steps=3, **OBJECTIVES[objective])
@@ -89,7 +89,7 @@ def test_the_loss_falls(objective: str, project: Path, tiny_llama: Path) -> None
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "full", "freeze"])
-def test_dpo_compares_with_what_was_trained_before_it(method: str, project: Path, tiny_llama: Path) -> None:
+def test_dpo_compares_with_the_start_weights(method: str, project: Path, tiny_llama: Path) -> None:
     before = [{"method": method, "max_steps": 3, "learning_rate": 5e-3, "precision": "fp32", "lora": {"rank": 4}}]
     stage.run(prepare(project, tiny_llama, objective="dpo", method=method, before=before, max_steps=2))
     first, second = [point for point in curves() if "loss" in point]
@@ -135,7 +135,7 @@ def test_early_stopping_keeps_the_best_weights(project: Path, tiny_llama: Path) 
     assert report["epochs"] < 30
 
 
-def test_a_loss_that_is_no_number_names_the_rows_of_its_batch(
+def test_a_loss_that_is_not_finite_names_the_rows_of_its_batch(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, objective="dpo", gradient_accumulation_steps=2)
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_names_the_rows_of_its_batch(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_setting_that_the_objective_has_no_use_for_is_refused_before_any_work(
+def test_a_setting_that_the_objective_does_not_support_is_rejected_before_any_work(
     settings: dict[str, Any], told: str, project: Path, tiny_llama: Path
 ) -> None:
     with pytest.raises(ConfigError, match=told) as error:
@@ -175,7 +175,7 @@ def test_a_setting_that_the_objective_has_no_use_for_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize("loss", ["hinge", "ipo", "robust"])
-def test_dpo_knows_other_losses(loss: str, project: Path, tiny_llama: Path) -> None:
+def test_dpo_supports_other_losses(loss: str, project: Path, tiny_llama: Path) -> None:
     smoothing = {"label_smoothing": 0.2} if loss == "robust" else {}
     more = {"objective": "dpo", "preference": {"loss": loss, "beta": 0.5}, "max_steps": 10, **smoothing}
     stage.run(prepare(project, tiny_llama, **more))
@@ -183,7 +183,7 @@ def test_dpo_knows_other_losses(loss: str, project: Path, tiny_llama: Path) -> N
     assert measured["valid_rewards/margins"] > 0
 
 
-def test_what_the_objective_sets_is_not_set_twice_and_told_before_the_first_training(
+def test_a_field_that_the_objective_sets_is_reported_before_the_first_training(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, before=[{"objective": "sft"}], objective="dpo", trainer={"beta": 0.3})
@@ -192,13 +192,13 @@ def test_what_the_objective_sets_is_not_set_twice_and_told_before_the_first_trai
         stage.run(config)
 
 
-def test_verdicts_count_as_much_as_they_are_weighted(project: Path, tiny_llama: Path) -> None:
+def test_ratings_are_weighted(project: Path, tiny_llama: Path) -> None:
     weights = {"desirable_weight": 3.0, "undesirable_weight": 3.0}
     stage.run(prepare(project, tiny_llama, objective="kto", micro_batch_rows=4, max_steps=1, kto=weights))
     assert curves()[0]["loss"] == pytest.approx(1.5)  # without weights one half, before anything is learned
 
 
-def test_an_answer_alone_in_its_batch_is_compared_with_that_to_another_prompt(project: Path, tiny_llama: Path) -> None:
+def test_an_answer_alone_in_its_batch_is_paired_with_that_to_another_prompt(project: Path, tiny_llama: Path) -> None:
     """With its own answer it would say how far the model has moved from what it learns, not from what it was."""
     config = prepare(project, tiny_llama, objective="kto", micro_batch_rows=4)
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
@@ -210,7 +210,7 @@ def test_an_answer_alone_in_its_batch_is_compared_with_that_to_another_prompt(pr
         assert batch["input_ids"].tolist() == [row["prompt_ids"] + row["answer_ids"]]
 
 
-def test_the_odds_are_those_of_the_answers_alone() -> None:
+def test_the_odds_have_labels_on_answers_only() -> None:
     rows = [
         {"row_id": "a", "prompt_ids": [1, 2, 3], "chosen_ids": [4, 5], "rejected_ids": [6]},
         {"row_id": "b", "prompt_ids": [7], "chosen_ids": [8], "rejected_ids": [9, 10]},
@@ -222,7 +222,7 @@ def test_the_odds_are_those_of_the_answers_alone() -> None:
     assert batch["chosen_input_ids"].tolist() == [[1, 2, 3, 4, 5], [7, 8, 0, 0, 0]]
 
 
-def test_a_long_prompt_with_the_long_answer_to_another_is_cut_where_the_model_ends() -> None:
+def test_a_mismatched_answer_is_truncated_at_the_context_length() -> None:
     rows = [
         {"row_id": "a", "prompt_ids": [1] * 6, "answer_ids": [2] * 2, "desirable": True},
         {"row_id": "b", "prompt_ids": [3] * 2, "answer_ids": [4] * 6, "desirable": False},

@@ -51,7 +51,7 @@ def functions_of(base: Path, *rewards: dict[str, Any]) -> list[Any]:
     return reward_functions(Work(settings_of(*rewards), record=None, precision="fp32", checkpoints=base))  # type: ignore[arg-type]
 
 
-def test_answers_are_rewarded_as_evaluation_reads_them(tmp_path: Path) -> None:
+def test_answers_are_rewarded_by_the_rules_of_evaluation(tmp_path: Path) -> None:
     exact, score = functions_of(tmp_path, {"kind": "exact_match"}, {"kind": "score"})
     assert exact(completions=["<think>4?</think>city 4", "sport", "体育。", "城市3"], **ROWS) == [1, 1, 1, 0]
     assert exact(completions=["", "the topic is tech.", "科技", "想。</think>它叫城市3！"], **ROWS) == [0, 0, 0, 1]
@@ -61,7 +61,7 @@ def test_answers_are_rewarded_as_evaluation_reads_them(tmp_path: Path) -> None:
     assert 0 < told[3] < 1
 
 
-def test_a_format_is_that_of_the_whole_answer(tmp_path: Path) -> None:
+def test_a_format_must_match_the_whole_answer(tmp_path: Path) -> None:
     numbers, lines = functions_of(
         tmp_path, {"kind": "format", "pattern": r"\d+"}, {"kind": "format", "pattern": r"(?s)答：.+"}
     )
@@ -70,7 +70,7 @@ def test_a_format_is_that_of_the_whole_answer(tmp_path: Path) -> None:
     assert (numbers.__name__, lines.__name__) == ("format", "format_2")
 
 
-def test_it_raises_its_reward(project: Path, tiny_llama: Path) -> None:
+def test_grpo_raises_the_reward(project: Path, tiny_llama: Path) -> None:
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
     size = {"max_steps": 25, "micro_batch_rows": 4, "learning_rate": 0.01}
     few = {"answers": 8, "max_answer_tokens": 2}
@@ -80,7 +80,7 @@ def test_it_raises_its_reward(project: Path, tiny_llama: Path) -> None:
     assert any("valid_reward" in point for point in curves())
 
 
-def test_every_reward_is_told_and_their_sum_is_weighted(project: Path, tiny_llama: Path) -> None:
+def test_every_reward_is_logged_and_their_sum_is_weighted(project: Path, tiny_llama: Path) -> None:
     letters, score = {"kind": "format", "pattern": "(?s)[a-z].*", "weight": 2.0}, {"kind": "score", "weight": -0.5}
     stage.run(prepare(project, tiny_llama, **grpo(letters, score)))
     for point in curves():
@@ -89,7 +89,7 @@ def test_every_reward_is_told_and_their_sum_is_weighted(project: Path, tiny_llam
         assert point[f"{side}reward"] == pytest.approx(2 * means[0] - 0.5 * means[1], abs=1e-5)
 
 
-def test_answers_are_made_to_the_prompts_that_were_rendered(
+def test_answers_are_sampled_for_the_rendered_prompts(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, **grpo({"kind": "score"}, micro_batch_rows=2))
@@ -133,7 +133,7 @@ def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     assert read_json(paths.TRAINING_REPORT)["epochs"] > 1
 
 
-def test_a_reward_model_that_was_trained_before_judges(project: Path, tiny_llama: Path) -> None:
+def test_a_reward_model_of_an_earlier_training_scores_answers(project: Path, tiny_llama: Path) -> None:
     small = {"precision": "fp32", "max_steps": 2, "lora": {"rank": 4}}
     before = [small, {"objective": "reward", **small}]
     settings = grpo({"kind": "model"}, {"kind": "model", "weight": 0.5}, before=before)
@@ -146,7 +146,7 @@ def test_a_reward_model_that_was_trained_before_judges(project: Path, tiny_llama
     assert load_trained(paths.MODEL, read_base()).peft_config.keys() == {"default"}
 
 
-def test_a_reward_model_in_a_folder_judges_whole_sequences(project: Path, tiny_llama: Path) -> None:
+def test_a_reward_model_in_a_folder_scores_prompts_with_answers(project: Path, tiny_llama: Path) -> None:
     small = {"objective": "reward", "max_steps": 2}
     stage.run(prepare(project, tiny_llama, **small))
     paths.MODEL.rename(project / "judge")
@@ -160,7 +160,7 @@ def test_a_reward_model_in_a_folder_judges_whole_sequences(project: Path, tiny_l
     assert judge(prompts=prompts, completion_ids=answers) == pytest.approx(alone, abs=1e-5)
 
 
-def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny_llama: Path) -> None:
+def test_another_kind_of_model_as_reward_model_is_reported_before_any_training(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=1))
     paths.MODEL.rename(project / "writer")
     before = [{"max_steps": 1, "precision": "fp32"}]
@@ -181,20 +181,20 @@ def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_reward_that_cannot_be_given_is_refused_before_any_work(
+def test_an_invalid_reward_is_rejected_before_any_work(
     reward: dict[str, Any], told: str, project: Path, tiny_llama: Path
 ) -> None:
     with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
         prepare(project, tiny_llama, **grpo(reward))
 
 
-def test_answers_that_pass_the_last_position_are_told(project: Path, tiny_gpt2: Path) -> None:
+def test_answers_beyond_the_context_length_are_reported(project: Path, tiny_gpt2: Path) -> None:
     settings = grpo({"kind": "score"}, grpo={"max_answer_tokens": 500})
     with pytest.raises(TrainingError, match="the context length of the model is 512"):
         stage.run(prepare(project, tiny_gpt2, **settings))
 
 
-def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
+def test_answers_to_a_prompt_are_sampled_together_and_each_epoch_has_another_order() -> None:
     groups = PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)
     first = list(groups)
     assert len(first) == len(groups) == 6 * 3 * 2
@@ -207,7 +207,7 @@ def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
     assert list(PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)) == first
 
 
-def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: Path, tiny_gpt2: Path) -> None:
+def test_a_left_padded_answer_has_the_likelihood_of_its_generation(project: Path, tiny_gpt2: Path) -> None:
     """Positions are learnt ones in GPT-2: padding must not move them."""
     config = prepare(project, tiny_gpt2, **grpo({"kind": "score"}))
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
@@ -223,7 +223,7 @@ def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: P
     assert load_tokenizer(tiny_gpt2).eos_token_id == 0
 
 
-def test_speed_counts_the_tokens_that_were_made(project: Path, tiny_llama: Path) -> None:
+def test_speed_counts_the_generated_tokens(project: Path, tiny_llama: Path) -> None:
     """Not those that might have been: with an end token that comes at once, answers are short."""
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
     counted = ProgressCallback(

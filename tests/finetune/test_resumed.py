@@ -69,7 +69,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) ->
 
 
 @pytest.mark.parametrize("name", ["loss", "train_loss"], ids=["in the last step", "after it"])
-def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one(
+def test_killed_after_bad_evaluations_it_stops_as_early_as_an_uninterrupted_training(
     name: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Outcome
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
@@ -79,7 +79,7 @@ def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one
     assert outcome() == uninterrupted
 
 
-def test_killed_after_its_last_step_it_trains_no_further(
+def test_killed_after_its_last_step_it_does_not_train_further(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=3, schedule="constant")
@@ -137,12 +137,12 @@ def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> N
         "restore_callback_states_from_checkpoint",
     ],
 )
-def test_a_field_that_resuming_hangs_on_may_not_be_set(field: str, project: Path, tiny_gpt2: Path) -> None:
+def test_a_field_that_resuming_depends_on_may_not_be_set(field: str, project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(TrainingError, match=f"{field} may not be set"):
         stage.run(prepare(project, tiny_gpt2, trainer={field: True}))
 
 
-def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_output_does_not_stop_training(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: Any, **__: Any) -> None:
         raise BrokenPipeError
 
@@ -157,7 +157,7 @@ def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytes
     assert stop.number == signal.SIGTERM
 
 
-def test_early_stopping_loses_no_more_steps_to_a_kill_than_checkpoints_are_apart(
+def test_with_early_stopping_a_kill_loses_no_more_steps_than_the_checkpoint_interval(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {**EARLY, "epochs": 3.0, "checkpoint_every_steps": 2}

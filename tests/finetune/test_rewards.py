@@ -30,9 +30,7 @@ def score(model: Any, ids: list[int]) -> float:
 
 @pytest.mark.parametrize("base", ["tiny_llama", "tiny_gpt2"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_ranks_pairs_that_it_never_saw_as_they_were_judged(
-    method: str, base: str, project: Path, request: Any
-) -> None:
+def test_the_reward_model_ranks_unseen_pairs(method: str, base: str, project: Path, request: Any) -> None:
     more = {"objective": "reward", "method": method, "max_steps": 15, "micro_batch_rows": 4}
     stage.run(prepare(project, request.getfixturevalue(base), **more))
     assert labels_of(paths.MODEL) == ("reward",)
@@ -44,7 +42,7 @@ def test_it_ranks_pairs_that_it_never_saw_as_they_were_judged(
     assert [point for point in curves() if "valid_loss" in point][-1]["valid_accuracy"] == 1
 
 
-def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
+def test_the_model_gets_exactly_the_rendered_tokens(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, objective="reward", max_steps=4)
@@ -66,7 +64,7 @@ def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_says_the_same_loaded_as_trained_and_in_a_batch_as_alone(
+def test_scores_are_equal_after_loading_and_in_batches(
     method: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the tokenizer has a padding token that the model's configuration does not know of."""

@@ -39,9 +39,7 @@ def found() -> dict[str, Any]:
     return facts
 
 
-def test_the_best_trial_becomes_the_candidate_bit_for_bit_as_if_its_settings_had_been_written(
-    project: Path, tiny_llama: Path
-) -> None:
+def test_the_best_trial_is_bit_identical_to_a_training_with_its_settings(project: Path, tiny_llama: Path) -> None:
     stage.run(searching(project, tiny_llama, {"trials": 4}))
     facts, digest, curves = found(), trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
     losses = [trial["valid_loss"] for trial in facts["trials"]]
@@ -54,7 +52,7 @@ def test_the_best_trial_becomes_the_candidate_bit_for_bit_as_if_its_settings_had
     assert (paths.MODEL / "curves.jsonl").read_text() == curves
 
 
-def test_a_killed_search_trains_no_finished_trial_again_and_ends_as_the_uninterrupted_one(
+def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_uninterrupted_one(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=2)
@@ -95,7 +93,7 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_a_trial_resumes_from_the_checkpoint_before_a_damaged_one(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=1)
@@ -155,7 +153,7 @@ def test_a_trial_worse_than_the_others_at_its_step_is_stopped_early(project: Pat
     assert stopped["valid_loss"] is None
 
 
-def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_why(
+def test_an_invalid_trial_fails_alone_and_a_search_of_only_invalid_trials_reports_why(
     project: Path, tiny_llama: Path
 ) -> None:
     modules = {"lora.target_modules": {"choices": ["all-linear", ["no_such_module"]]}}
@@ -168,7 +166,7 @@ def test_a_trial_that_cannot_be_trained_fails_alone_and_a_search_of_such_says_wh
         stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
 
 
-def test_a_field_of_the_trainer_that_there_is_not_is_told_before_any_trial(
+def test_an_unknown_field_of_the_trainer_is_reported_before_any_trial(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = searching(project, tiny_gpt2, {"parameters": {"trainer.adam_betaX": {"low": 0.8, "high": 0.9}}})
@@ -179,7 +177,7 @@ def test_a_field_of_the_trainer_that_there_is_not_is_told_before_any_trial(
         stage.run(config)
 
 
-def test_a_value_that_the_optimiser_refuses_fails_its_trial_alone(project: Path, tiny_gpt2: Path) -> None:
+def test_a_value_that_the_optimiser_rejects_fails_only_its_trial(project: Path, tiny_gpt2: Path) -> None:
     betas = {"trainer.adam_beta2": {"choices": [0.9, 1.5]}}
     stage.run(searching(project, tiny_gpt2, {"trials": 2, "parameters": betas, "sampler": "grid"}, max_steps=2))
     states = {trial["parameters"]["trainer.adam_beta2"]: trial["state"] for trial in found()["trials"]}
@@ -187,7 +185,7 @@ def test_a_value_that_the_optimiser_refuses_fails_its_trial_alone(project: Path,
     assert any("Invalid beta" in trial.get("told", "") for trial in found()["trials"])
 
 
-def test_values_that_were_tried_are_not_trained_again(project: Path, tiny_gpt2: Path) -> None:
+def test_repeated_values_are_not_trained_again(project: Path, tiny_gpt2: Path) -> None:
     search = {"trials": 4, "sampler": "random", "parameters": {"lora.rank": {"choices": [2, 4]}}}
     stage.run(searching(project, tiny_gpt2, search, max_steps=2))
     trials = found()["trials"]
@@ -197,7 +195,7 @@ def test_values_that_were_tried_are_not_trained_again(project: Path, tiny_gpt2: 
         assert trial["valid_loss"] == trials[trial["same_as"]]["valid_loss"]
 
 
-def test_a_search_without_validation_rows_says_so_before_it_trains(project: Path, tiny_gpt2: Path) -> None:
+def test_a_search_without_validation_rows_fails_before_training(project: Path, tiny_gpt2: Path) -> None:
     from conftest import begin_round, toy_rows, write_part
 
     from tasks.curate.stage import run as curate
@@ -235,7 +233,7 @@ def test_a_search_without_validation_rows_says_so_before_it_trains(project: Path
         ),
     ],
 )  # fmt: skip
-def test_a_search_that_makes_no_sense_is_one_line_of_the_configuration(
+def test_an_invalid_search_is_an_error_in_one_line_of_the_configuration(
     finetune: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -246,7 +244,7 @@ def test_a_search_that_makes_no_sense_is_one_line_of_the_configuration(
     assert "line " in str(raised.value)
 
 
-def test_what_a_trial_tries_follows_from_the_trials_before_it_and_nothing_else(tmp_path: Path) -> None:
+def test_the_values_of_a_trial_depend_only_on_the_earlier_trials(tmp_path: Path) -> None:
     search = SearchSettings.model_validate_json(json.dumps({"parameters": RATES, "random_trials": 2, "trials": 12}))
     for number in range(8):
         _, values = propose(search, FinetuneSettings, tmp_path, number)
@@ -261,7 +259,7 @@ def test_what_a_trial_tries_follows_from_the_trials_before_it_and_nothing_else(t
     assert importance["learning_rate"] > importance["lora.rank"]
 
 
-def test_what_befalls_the_machine_is_no_failure_of_a_trial(
+def test_a_failure_of_the_machine_is_no_failure_of_a_trial(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = searching(project, tiny_gpt2, {"trials": 2}, max_steps=2)
@@ -277,14 +275,14 @@ def test_what_befalls_the_machine_is_no_failure_of_a_trial(
     assert [trial["state"] for trial in found()["trials"]] == ["complete", "complete"]
 
 
-def test_choices_of_a_field_of_the_trainer_are_taken_as_they_are_written() -> None:
+def test_choices_of_a_field_of_the_trainer_keep_their_type() -> None:
     given = {"trainer.num_train_epochs": {"choices": [1, 2]}, "trainer.adam_beta2": {"low": 0, "high": 1}}
     search = SearchSettings.model_validate_json(json.dumps({"parameters": given}))
     values = typed_values(search, FinetuneSettings, {"trainer.num_train_epochs": 2, "trainer.adam_beta2": 1})
     assert [type(value) for value in values.values()] == [int, float]
 
 
-def test_a_trial_begins_without_the_model_of_the_one_before(
+def test_a_trial_starts_without_the_previous_model_in_memory(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[int] = []
@@ -306,7 +304,7 @@ def test_a_trial_has_the_precision_that_it_tries(project: Path, tiny_llama: Path
     assert read_json(paths.TRAINING_REPORT)["precision"] == found()["best"]["parameters"]["precision"]
 
 
-def test_a_method_that_this_machine_cannot_do_fails_alone(project: Path, tiny_llama: Path) -> None:
+def test_an_unsupported_method_fails_only_its_trial(project: Path, tiny_llama: Path) -> None:
     grid = {"trials": 2, "sampler": "grid", "parameters": {"method": {"choices": ["lora", "qlora"]}}}
     stage.run(searching(project, tiny_llama, grid))
     assert {trial["parameters"]["method"]: trial["state"] for trial in found()["trials"]} == {

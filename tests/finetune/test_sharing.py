@@ -67,7 +67,7 @@ TOKENS = st.lists(st.integers(10, 12), min_size=1, max_size=6)
 
 
 @given(st.lists(st.tuples(TOKENS, st.integers(0, 20)), min_size=1, max_size=6), st.booleans())
-def test_nothing_of_an_example_is_lost_and_what_it_learns_is_predicted_from_the_token_before(
+def test_sharing_keeps_all_tokens_and_predicts_each_target_from_the_previous_token(
     subjects: list[tuple[list[int], int]], begins_alike: bool
 ) -> None:
     examples = [[*(SHARED if begins_alike else []), *own] for own, _ in subjects]
@@ -88,7 +88,7 @@ def test_nothing_of_an_example_is_lost_and_what_it_learns_is_predicted_from_the_
     assert learned(short) == learned(plain)
 
 
-def test_what_is_learned_or_too_short_is_not_shared() -> None:
+def test_a_trained_or_too_short_prefix_is_not_shared() -> None:
     examples = [[*SHARED, 1, 2], [*SHARED, 3]]
     assert shared(share_prompt(batch_of(examples, [9, 9]))) == MIN_SHARED_TOKENS
     assert shared(share_prompt(batch_of(examples, [9, MIN_SHARED_TOKENS]))) == MIN_SHARED_TOKENS
@@ -99,9 +99,7 @@ def test_what_is_learned_or_too_short_is_not_shared() -> None:
 
 @pytest.mark.parametrize("longest", [40, 600])
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_loss_and_gradient_are_those_of_the_examples_one_by_one(
-    base: str, longest: int, request: Any, project: Path
-) -> None:
+def test_loss_and_gradient_equal_those_of_single_examples(base: str, longest: int, request: Any, project: Path) -> None:
     """Short examples are attended to side by side, long ones one by one."""
     prepare(project, request.getfixturevalue(base))
     draw = np.random.default_rng(0)
@@ -130,7 +128,7 @@ def test_loss_and_gradient_are_those_of_the_examples_one_by_one(
     [{"lora": {"dropout": 0.1}}, {"dropout": 0.1}, {"neftune_alpha": 5.0}, {"loss_on": "all"}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_where_chance_differs_by_example_or_the_prompt_is_learned_nothing_is_shared(
+def test_with_randomness_or_a_loss_on_the_prompt_nothing_is_shared(
     settings: dict[str, Any], project: Path, tiny_llama: Path
 ) -> None:
     assert may_share(prepare(project, tiny_llama).finetune, learns_all=False)
@@ -157,7 +155,7 @@ def test_a_training_has_the_curves_of_one_that_shares_nothing(
         assert one == pytest.approx(other, rel=1e-3)
 
 
-def test_shared_prompts_are_counted_and_are_no_padding() -> None:
+def test_shared_prompts_are_counted_separately_from_padding() -> None:
     count = CountingCollator(lambda rows: share_prompt(batch_of(rows, [9] * len(rows))))
     count([[*SHARED, 1, 2], [*SHARED, 3, 4], [*SHARED, 5, 6]])
     assert count.padding_share == 0

@@ -35,7 +35,7 @@ def one_by_one(
     heads=st.sampled_from([(4, 4), (4, 2), (6, 1), (1, 1)]),
 )
 @settings(max_examples=60, deadline=None)
-def test_examples_side_by_side_are_attended_to_as_one_by_one(
+def test_batched_attention_equals_that_of_single_examples(
     lengths: list[int], prompt: int, heads: tuple[int, int]
 ) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -53,7 +53,7 @@ def test_examples_side_by_side_are_attended_to_as_one_by_one(
 
 
 @pytest.mark.parametrize("is_cast", [False, True], ids=["bf16", "autocast"])
-def test_in_bf16_it_is_near_what_fp32_says(is_cast: bool) -> None:
+def test_attention_in_bf16_is_close_to_fp32(is_cast: bool) -> None:
     draw = torch.Generator().manual_seed(1)
     states = [torch.randn(1, count, 30, WIDTH, generator=draw) for count in (4, 2, 2)]
     exact = attend_in_batches(*states, [10, 12], 8, 0.3)
@@ -66,7 +66,7 @@ def test_in_bf16_it_is_near_what_fp32_says(is_cast: bool) -> None:
     assert all(each.grad is not None and each.grad.dtype == torch.bfloat16 for each in narrow)
 
 
-def test_examples_that_the_fused_kernel_computes_faster_are_left_to_it() -> None:
+def test_long_examples_use_the_fused_kernel() -> None:
     wide, narrow = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
     assert is_short(800, narrow)
     assert is_short(100, wide)
@@ -78,7 +78,7 @@ def test_examples_that_the_fused_kernel_computes_faster_are_left_to_it() -> None
 
 
 @pytest.mark.parametrize("kinds", [("float32", "float32", "bfloat16"), ("bfloat16", "bfloat16", "float32")], ids=str)
-def test_queries_keys_and_values_of_several_types_are_computed_in_one(kinds: tuple[str, ...]) -> None:
+def test_queries_keys_and_values_of_mixed_dtypes_are_computed_in_one(kinds: tuple[str, ...]) -> None:
     """As a norm in fp32 leaves queries and keys behind under autocast (Qwen3, its norms trained)."""
     states = [torch.randn(1, 2, 9, WIDTH, dtype=getattr(torch, kind)).requires_grad_() for kind in kinds]
     with torch.autocast("cpu", torch.bfloat16):
@@ -88,13 +88,13 @@ def test_queries_keys_and_values_of_several_types_are_computed_in_one(kinds: tup
     assert [each.grad is not None and each.grad.dtype == each.dtype for each in states] == [True] * 3
 
 
-def test_values_may_have_a_width_of_their_own() -> None:
+def test_values_may_have_another_width() -> None:
     query, key, value = (torch.randn(1, 4, 9, width) for width in (WIDTH, WIDTH, 5))
     expected = one_by_one(query, key, value, [4, 5], 0)
     torch.testing.assert_close(attend_in_batches(query, key, value, [4, 5], 0, 0.3), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_all_keys_have_in_common_costs_no_digits() -> None:
+def test_a_common_offset_of_all_keys_costs_no_digits() -> None:
     """The keys of Qwen2 have a bias, which would take up most of the digits of scores in bf16."""
     draw = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(1, 2, 200, 64, generator=draw) for _ in range(3))
@@ -108,7 +108,7 @@ def test_what_all_keys_have_in_common_costs_no_digits() -> None:
 
 
 @pytest.mark.parametrize("prompt", [0, 3])
-def test_long_examples_are_computed_a_block_at_a_time_and_nothing_of_their_shares_is_kept(
+def test_long_examples_are_computed_in_blocks_without_saved_probabilities(
     prompt: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_attention, "BLOCK_TOKENS", 8)

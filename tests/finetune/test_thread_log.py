@@ -60,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 SETTINGS: dict[str, Any] = {"threads": None, "max_steps": 7, "checkpoint_every_steps": 3, "evaluations_per_epoch": 0}
 
 
-def test_a_resumed_training_computes_each_step_with_the_threads_of_the_log_whatever_the_load_is_then(
+def test_a_resumed_training_replays_the_threads_of_each_step_under_any_load(
     seen: list[tuple[int, int]], project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, method="full", **SETTINGS)
@@ -82,7 +82,7 @@ def test_a_resumed_training_computes_each_step_with_the_threads_of_the_log_whate
     assert read_json(paths.TRAINING_REPORT) == report
 
 
-def test_a_rebuild_follows_the_log_of_the_receipt(
+def test_a_rebuild_replays_the_log_of_the_receipt(
     seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = [["last", 0, 1], ["last", 3, 2]]
@@ -96,7 +96,7 @@ def test_a_rebuild_follows_the_log_of_the_receipt(
     assert rebuild._threads_of({"threads": 2, "training": {}}) == {"OMP_NUM_THREADS": "2"}
 
 
-def test_an_explicit_number_always_holds(
+def test_an_explicit_number_is_never_adapted(
     seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run(prepare(project, tiny_llama, **{**SETTINGS, "threads": 1}))
@@ -106,7 +106,7 @@ def test_an_explicit_number_always_holds(
     assert "threads_by_step" not in report
 
 
-def test_another_wish_in_the_environment_holds_from_the_step_at_which_it_is_resumed(
+def test_another_number_in_the_environment_applies_from_the_resumed_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SimpleNamespace(threads=None)
@@ -121,7 +121,7 @@ def test_another_wish_in_the_environment_holds_from_the_step_at_which_it_is_resu
     assert ThreadLog(tmp_path / "threads.json").entries == [("last", 0, 2), ("last", 4, 1), ("last", 6, 3)]
 
 
-def test_several_trainings_stand_in_one_log_and_several_nodes_leave_the_load_out(
+def test_several_trainings_share_one_log_and_several_nodes_ignore_the_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -45,7 +45,7 @@ def counted(model: Any) -> float:
     return epoch_flops(model, np.diff(train.examples), learned) - passes * head.weight.numel() * learned
 
 
-def test_a_product_that_is_slow_here_is_measured_by_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_matrix_product_is_measured_with_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     for flops in (1e9, 1e12):
         monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops))
@@ -83,7 +83,7 @@ def test_a_layer_with_an_adapter_is_counted_once(project: Path, tiny_llama: Path
     assert counted(model) == expected
 
 
-def test_a_layer_in_four_bits_has_the_weights_that_it_stands_for(project: Path, tiny_llama: Path) -> None:
+def test_a_layer_in_four_bits_counts_its_unpacked_weights(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     model = load_base(read_base()).requires_grad_(False)
     lengths = np.diff(read_rendered("train").examples)
@@ -93,7 +93,9 @@ def test_a_layer_in_four_bits_has_the_weights_that_it_stands_for(project: Path, 
     assert epoch_flops(model, lengths, 9) == expected
 
 
-def test_a_head_of_labels_is_counted_once_a_sequence_and_a_look_has_no_backward_pass(tiny_llama: Path) -> None:
+def test_a_classification_head_counts_once_per_sequence_and_an_extra_pass_has_no_backward_pass(
+    tiny_llama: Path,
+) -> None:
     writes = AutoModelForCausalLM.from_pretrained(tiny_llama)
     tells = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
     lengths = np.array([10, 20])
@@ -105,7 +107,7 @@ def test_a_head_of_labels_is_counted_once_a_sequence_and_a_look_has_no_backward_
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "reward", "classify"])
-def test_every_objective_that_is_given_its_tokens_tells_how_much_of_the_machine_it_used(
+def test_every_objective_with_given_tokens_reports_its_utilisation(
     objective: str, project: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepares = test_classify.prepare if objective == "classify" else toypreferences.prepare

@@ -64,9 +64,9 @@ def _enclosing_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 def _added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special tokens that the tokenizer adds itself, before and after a text."""
     inner = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(PROBE)["input_ids"]
-    first = next(i for i in range(len(whole)) if whole[i : i + len(inner)] == inner)
-    return whole[:first], whole[first + len(inner) :]
+    enclosed = tokenizer(PROBE)["input_ids"]
+    first = next(i for i in range(len(enclosed)) if enclosed[i : i + len(inner)] == inner)
+    return enclosed[:first], enclosed[first + len(inner) :]
 
 
 def padded(sequences: Sequence[Any], model: Any) -> dict[str, torch.Tensor]:

@@ -37,7 +37,7 @@ def run(config: PipelineConfig) -> None:
     Raises:
         TrainingError: out of memory, the loss is not finite, or another process runs the same training; or, before the first
             training begins, a setting of any of them is invalid.
-        Interrupted: a signal ended it; a checkpoint is kept.
+        Interrupted: a signal ended it; a checkpoint is saved.
         DataError: no rows for an objective, no such teacher, or early stopping without validation rows.
     """
     trainings = config.finetune.trainings()

@@ -1,4 +1,4 @@
-"""The base model: found, pinned, and named when it is gone or has changed."""
+"""The base model: resolved, pinned, and named when it is missing or has changed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_file_that_was_added_to_the_base_and_would_be_loaded_is_named(project:
 def test_a_base_rewritten_with_the_same_size_and_time_is_detected(project: Path, base: Path) -> None:
     path = base / "model.safetensors"
     pin_base(BaseSettings(model=str(base)))
-    pin_base(BaseSettings(model=str(base)))  # known by now
+    pin_base(BaseSettings(model=str(base)))  # its digest is cached now
     before, data = path.stat(), bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -82,7 +82,7 @@ def test_a_base_whose_folder_is_missing_is_reported(project: Path, base: Path) -
 def test_a_gguf_file_is_read_without_files_next_to_it(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A converted base is kept for the whole machine by the digest of the GGUF file alone."""
+    """The name of a converted base depends on the GGUF file only."""
     import transformers
 
     from tasks.base.convert import base_folder
@@ -109,17 +109,17 @@ def test_another_base_in_the_params_is_pinned_again(project: Path, base: Path, t
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         ("./nowhere", "no such folder or GGUF file"),
         ("package:no_such_package/x.gguf", "no package no_such_package is installed"),
         ("somebody/no-such-model", "the model hub cannot be reached"),
     ],
 )
-def test_a_missing_base_is_reported_in_one_line(model: str, told: str, project: Path) -> None:
-    with pytest.raises(BaseModelError, match=told) as caught:
+def test_a_missing_base_is_reported_in_one_line(model: str, message: str, project: Path) -> None:
+    with pytest.raises(BaseModelError, match=message) as error:
         pin_base(BaseSettings(model=model))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_a_model_is_reported(project: Path, tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_chat_template_with_the_current_date_writes_a_constant_date(template: 
     tokenizer.chat_template = template
     tokenizer.save_pretrained(base)
     loaded = load_tokenizer(base)
-    asked = [{"role": "user", "content": "Hello"}]
-    assert loaded.apply_chat_template(asked, tokenize=False) == "26 Jul 2024: Hello"
+    messages = [{"role": "user", "content": "Hello"}]
+    assert loaded.apply_chat_template(messages, tokenize=False) == "26 Jul 2024: Hello"
     if isinstance(template, dict):
-        with_tools = loaded.apply_chat_template(asked, tools=[{"type": "function"}], tokenize=False)
+        with_tools = loaded.apply_chat_template(messages, tools=[{"type": "function"}], tokenize=False)
         assert with_tools == "Tools. 26 Jul 2024: Hello"
     loaded.save_pretrained(base)
     assert load_tokenizer(base).chat_template == loaded.chat_template

@@ -1,4 +1,4 @@
-"""What a base brings along and would run: its code and its pickles, neither of which runs unless it is pinned."""
+"""Custom code and pickles of a base: neither runs unless it is pinned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OwnModel(LlamaForCausalLM):
 
 @pytest.fixture
 def own_code(project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base that needs code of its own."""
+    """A base that needs custom code."""
     monkeypatch.delenv(RAN, raising=False)
     monkeypatch.setenv("HF_MODULES_CACHE", str(project / "modules"))
     folder = project / "own"
@@ -54,10 +54,10 @@ def test_custom_code_never_runs_by_default_and_the_error_names_the_setting(own_c
         lambda: load_weights(own_code),
         lambda: load_tokenizer(own_code),
     ):
-        with pytest.raises(BaseModelError, match="needs custom code to run") as told:
+        with pytest.raises(BaseModelError, match="needs custom code to run") as error:
             act()
-        assert "\n" not in str(told.value)
-        assert "trust_remote_code" in str(told.value)
+        assert "\n" not in str(error.value)
+        assert "trust_remote_code" in str(error.value)
     assert RAN not in os.environ
 
 
@@ -137,10 +137,10 @@ def test_weights_as_pickles_are_rejected_in_favour_of_safetensors(project: Path,
         path.unlink()
     torch.save({"x": torch.zeros(1)}, project / "old" / name)
     for act in (lambda: pin_base(BaseSettings(model=str(project / "old"))), lambda: load_weights(project / "old")):
-        with pytest.raises(BaseModelError, match="safetensors") as told:
+        with pytest.raises(BaseModelError, match="safetensors") as error:
             act()
-        assert name in str(told.value)
-        assert "\n" not in str(told.value)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_pickles_next_to_safetensors_are_ignored(project: Path, tiny_llama: Path) -> None:

@@ -1,4 +1,4 @@
-"""A base from scratch: its tokenizer learns from the rows that came in, and the same rows give the same bytes."""
+"""A base from scratch: its tokenizer is trained on the ingested rows, and the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_initial_loss_is_that_of_a_uniform_distribution(pages: Path) -> None
     assert float(model(input_ids=ids, labels=ids).loss) == pytest.approx(math.log(400), rel=0.05)
 
 
-MAKE = """
+CREATE_BASE = """
 import json, sys
 from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings, ScratchSettings
@@ -103,12 +103,12 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_threads(pages: Path, tmp
     copy = shutil.copytree(pages, tmp_path / "copy")
     record = pin_base(from_scratch())
     many = {"RAYON_NUM_THREADS": "4", "TOKENIZERS_PARALLELISM": "true", "OMP_NUM_THREADS": "4", "PYTHONHASHSEED": "4"}
-    command = [sys.executable, "-c", MAKE, json.dumps(NANO)]
+    command = [sys.executable, "-c", CREATE_BASE, json.dumps(NANO)]
     environment = os.environ | many | {"PYTHONPATH": str(REPOSITORY)}
-    told = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
-    (made,) = (copy / paths.BASES).iterdir()
-    assert told.stdout.strip() == record.digest
-    assert folder_digest(made) == folder_digest(record.folder)
+    result = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
+    (created,) = (copy / paths.BASES).iterdir()
+    assert result.stdout.strip() == record.digest
+    assert folder_digest(created) == folder_digest(record.folder)
 
 
 def test_another_seed_gives_other_weights_and_the_same_tokenizer(pages: Path) -> None:

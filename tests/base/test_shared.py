@@ -1,4 +1,4 @@
-"""The converted base is kept once a machine, and only where nobody else can have changed it."""
+"""The converted base is stored once per machine, and only where no other user can change it."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ def test_a_folder_that_is_writable_by_other_users_is_not_used(
     entry = base_folder(make_record())
     open_to_all = cache / level if level != "bases/entry" else entry
     open_to_all.chmod(0o777)
-    found = base_folder(make_record())
+    folder = base_folder(make_record())
     if open_to_all != entry:
-        assert found.parent == paths.BASES
+        assert folder.parent == paths.BASES
     assert len(converted) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert f"{open_to_all} is writable by other users" in line
@@ -143,7 +143,7 @@ def test_if_the_cache_is_not_writable_the_project_uses_its_own_folder(
 
     monkeypatch.setattr(convert, "_write", full)
     assert base_folder(make_record()).parent == paths.BASES
-    assert converted == ["model.gguf"], "what was read is written to the other folder, not read again"
+    assert converted == ["model.gguf"], "the loaded model is written to the other folder, not read again"
     (line,) = capsys.readouterr().out.splitlines()
     assert "No space left on device" in line
     assert [path.name for path in (cache / "bases").iterdir()] == []
@@ -202,5 +202,5 @@ def test_concurrent_processes_convert_a_base_once(project: Path, cache: Path, ma
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=project) for _ in range(4)
     ]
-    told = [process.communicate(timeout=60)[0].split() for process in started]
-    assert sorted(line for lines in told for line in lines) == ["100000"] * 4 + ["converts"]
+    outputs = [process.communicate(timeout=60)[0].split() for process in started]
+    assert sorted(line for lines in outputs for line in lines) == ["100000"] * 4 + ["converts"]

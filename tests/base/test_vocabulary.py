@@ -1,4 +1,4 @@
-"""A base that cannot be trained is named in one line: fewer embeddings than tokens (case 24), weights that are NaN."""
+"""A base that cannot be trained is reported in one line: fewer embeddings than tokens (case 24), weights with NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model is tried before it is trained: does it say the same of examples side by side as of each alone?"""
+"""The probe before training: does a model give the same logits for packed and for single examples?"""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def small(kind: str) -> Any:
 def test_only_a_model_with_equal_logits_gets_packed_rows_and_shared_prompts(
     dtype: torch.dtype, kind: str, takes: bool, shares: bool
 ) -> None:
-    """GPT-Neo keeps an attention of its own, and Bloom one that counts places in the row; gpt-oss adds sinks to it; LFM2 and Mamba
-    mix tokens in convolutions and states."""
+    """GPT-Neo keeps its own attention, Bloom's counts positions in the row, gpt-oss adds sinks, and LFM2 and Mamba mix tokens in
+    convolutions and states."""
     model = small(kind).to(dtype)
     own = model.config._attn_implementation
     assert use_packed_attention(model) is takes
@@ -121,7 +121,7 @@ def test_examples_longer_than_a_sliding_window_are_trained_unpacked(
     torch.manual_seed(0)
     base = saved(tmp_path / "mistral", transformers.AutoModelForCausalLM.from_config(config))
     monkeypatch.setattr(
-        "tasks.finetune.model.build.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
+        "tasks.finetune.model.build.use_packed_attention", lambda *_: pytest.fail("its window is 16 tokens")
     )
     assert len(losses_of(prepare(project, base, max_steps=2))) == 2
 

@@ -76,10 +76,10 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_an_uninterrupted_o
     stage.run(config)
     digest, steps = trained_digest(), len(curve("loss"))
     assert steps % 3 == 0
-    tell = ProgressCallback.on_log
+    on_log = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
-        tell(self, args, state, *arguments, **named)
+        on_log(self, args, state, *arguments, **named)
         if state.global_step == steps // 3 + 2:  # in the second epoch
             raise KeyboardInterrupt
 

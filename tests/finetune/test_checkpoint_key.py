@@ -1,4 +1,4 @@
-"""Checkpoints are gone on from only by the very work that wrote them: what decides over the weights names their folder."""
+"""A checkpoint is resumed only with the same inputs: the key of its folder covers all that affects the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objective `classify`: a head of labels learns on an encoder and on a decoder, exactly, and the same each time."""
+"""Objective `classify`: a classification head learns on an encoder and on a decoder, with an exact loss, reproducibly."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
-    given = {"objective": "classify", "precision": "fp32", "micro_batch_rows": 4, **settings}
-    write_params(project, params(base, [], finetune=given))
+    finetune = {"objective": "classify", "precision": "fp32", "micro_batch_rows": 4, **settings}
+    write_params(project, params(base, [], finetune=finetune))
     config = load_config()
     if not paths.RENDERED.exists():
         begin_round(config)
@@ -77,7 +77,7 @@ def test_a_classification_head_learns_on_an_encoder_and_a_decoder_with_each_meth
 def test_the_loaded_model_has_the_logits_of_the_trained_one(
     base: str, method: str, precision: str, project: Path, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New parts beside the head (a pooler) are kept too, and what is frozen is as it was."""
+    """New modules besides the head (a pooler) are saved too, and frozen ones are unchanged."""
     config = prepare(project, request.getfixturevalue(base), precision=precision, max_steps=3, **METHODS[method])
     seen: list[Any] = []
     save = job.save_model
@@ -130,13 +130,13 @@ def test_the_loss_is_the_weighted_cross_entropy_per_example_of_the_global_batch(
     counts = np.bincount([label for _, label in _examples("train")], minlength=3)
     scale = torch.tensor(balanced_weights(counts) if weights == "balanced" else np.ones(3)).float()
     trainer.model.train()
-    found = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=9)
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=9)
     logits = torch.tensor(head_logits(trainer.model, [ids for ids, _ in examples], 5))
     expected = torch.tensor(0.0)
     for line, (_, label) in zip(logits, examples, strict=True):
         logs = line.log_softmax(0)
         expected = expected - 0.9 * scale[label] * logs[label] - 0.1 / 3 * (scale * logs).sum()
-    torch.testing.assert_close(found, expected / 9, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss, expected / 9, rtol=1e-4, atol=1e-5)
 
 
 def test_balanced_weights_make_rare_classes_count_as_much_as_common_ones() -> None:
@@ -163,12 +163,12 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     stage.run(config)
     whole, points, steps = weights_digest(paths.MODEL), curves(), read_json(paths.TRAINING_REPORT)["steps"]
     stop = steps // 3 + 3  # within the second epoch
-    tell = ProgressCallback.on_log
+    on_log = ProgressCallback.on_log
 
     def stopped(self: ProgressCallback, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step == stop:
             raise KeyboardInterrupt
-        tell(self, args, state, control, **more)
+        on_log(self, args, state, control, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(ProgressCallback, "on_log", stopped)
@@ -182,11 +182,11 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
 def test_texts_of_similar_length_share_a_batch(project: Path, tiny_bert: Path) -> None:
     config = prepare(project, tiny_bert)
     trainer = classify.prepare(Work(config.finetune, read_base(), "fp32", project / "checkpoints")).make_trainer([])
-    found = [batch["attention_mask"].float().mean() for batch in trainer.get_train_dataloader()]
+    shares = [batch["attention_mask"].float().mean() for batch in trainer.get_train_dataloader()]
     assert sorted(i for batch in trainer.get_train_dataloader() for i in batch["rows"].tolist()) == list(
         range(len(trainer.train_dataset))
     )
-    assert min(found) > 0.9
+    assert min(shares) > 0.9
 
 
 def test_the_rows_of_a_bad_batch_are_named(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +198,10 @@ def test_the_rows_of_a_bad_batch_are_named(project: Path, tiny_bert: Path, monke
         return loss * float("nan"), outputs
 
     monkeypatch.setattr(LabelTrainer, "_padded_loss", broken)
-    with pytest.raises(TrainingError, match="the loss is nan at step 1; rows of its batch: ") as told:
+    with pytest.raises(TrainingError, match="the loss is nan at step 1; rows of its batch: ") as error:
         stage.run(config)
-    known = {row_id.decode() for row_id in read_rendered("train", "labels").ids.tolist()}
-    named = [word for word in re.findall("[0-9a-f]{32}", str(told.value)) if word in known]
+    row_ids = {row_id.decode() for row_id in read_rendered("train", "labels").ids.tolist()}
+    named = [word for word in re.findall("[0-9a-f]{32}", str(error.value)) if word in row_ids]
     assert len(named) == 8, "both micro-batches"
 
 
@@ -249,18 +249,18 @@ def test_a_training_continues_with_the_head_of_the_earlier_one(
     )
     texts = [ids for ids, _ in _examples("train")][:4]
     build = classify.build_model
-    said: list[tuple[Any, Any]] = []
+    logits: list[tuple[Any, Any]] = []
 
     def compare(work: Work, **named: Any) -> Any:
         model = build(work, **named)
         if work.start is not None:
             first = load_trained(work.start, work.record)
-            said.append((head_logits(first, texts, 4), head_logits(model.eval(), texts, 4)))
+            logits.append((head_logits(first, texts, 4), head_logits(model.eval(), texts, 4)))
         return model
 
     monkeypatch.setattr(classify, "build_model", compare)
     stage.run(config)
-    torch.testing.assert_close(torch.tensor(said[0][1]), torch.tensor(said[0][0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(logits[0][1]), torch.tensor(logits[0][0]), rtol=1e-4, atol=1e-5)
     assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 3
     assert read_json(paths.MODEL / "labels.json") == ["business", "sport", "tech"]
 

@@ -1,4 +1,4 @@
-"""A checkpoint that a crash cut short or a disk changed is never trained on: the end is that of an undisturbed training."""
+"""A truncated or changed checkpoint is never resumed: the result is that of an undisturbed training."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_each_file_of_the_newest_checkpoint_is_verified_and_the_previous_one_is_
         capsys.readouterr()
         assert last_checkpoint(newest.parent) == older, name
         assert not newest.exists()
-        told = capsys.readouterr().out
-        is_torn = name == SEAL and damage is Path.unlink  # as a kill leaves it
-        assert ("the checkpoint of step 4 is damaged" in told) != is_torn, name
+        output = capsys.readouterr().out
+        is_torn = name == SEAL and damage is Path.unlink  # as after a kill
+        assert ("the checkpoint of step 4 is damaged" in output) != is_torn, name
         shutil.copytree(project / "kept" / newest.name, newest)
 
 
@@ -80,9 +80,9 @@ def test_resumed_from_the_previous_checkpoint_it_ends_with_the_weights_of_an_und
     flip(checkpoints(config)[-1] / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    told = capsys.readouterr().out
-    assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in told
-    assert "resumes from step 2" in told
+    output = capsys.readouterr().out
+    assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in output
+    assert "resumes from step 2" in output
     assert trained_digest() == digest
 
 
@@ -93,8 +93,8 @@ def test_if_every_checkpoint_is_damaged_training_restarts(
     stage.run(config)
     digest = trained_digest()
     kill_at(monkeypatch, 3, "loss", config)
-    for each in checkpoints(config):
-        cut(each / "adapter_model.safetensors")
+    for path in checkpoints(config):
+        cut(path / "adapter_model.safetensors")
     stage.run(config)
     assert trained_digest() == digest
 
@@ -162,15 +162,15 @@ def test_cached_answers_of_a_damaged_file_are_computed_again(project: Path) -> N
     from tasks.evaluate.prediction_cache import Remembered
 
     kept = Remembered("model", pa.string())
-    kept.add({f"key {place}": f"answer {place}" * 20 for place in range(200)})
+    kept.add({f"key {position}": f"answer {position}" * 20 for position in range(200)})
     kept.save()
     whole = kept.path.read_bytes()
     assert len(Remembered("model", pa.string()).values) == 200
-    for place in range(4, len(whole), max(len(whole) // 60, 1)):
+    for position in range(4, len(whole), max(len(whole) // 60, 1)):
         content = bytearray(whole)
-        content[place] ^= 1
+        content[position] ^= 1
         kept.path.write_bytes(content)
-        found = Remembered("model", pa.string()).values
-        assert found in ({}, kept.values), place
+        values = Remembered("model", pa.string()).values
+        assert values in ({}, kept.values), position
     kept.path.write_bytes(whole[: len(whole) // 2])
     assert Remembered("model", pa.string()).values == {}

@@ -1,4 +1,4 @@
-"""Objective `distill`: the loss is what the paper says, the student comes nearer to its teacher, and targets can be carried."""
+"""Objective `distill`: the loss is that of the paper, the student gets closer to its teacher, and targets can be copied."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tasks.runtime.files import read_json
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another model of the same tokens: random too, but sure of what it says."""
+    """Another random model with the same tokenizer, but with confident predictions."""
     from transformers import LlamaForCausalLM
 
     folder = make_tiny_llama(tmp_path_factory.mktemp("teacher") / "teacher")
@@ -52,30 +52,30 @@ def test_loss_and_gradient_equal_the_softened_divergence_and_the_cross_entropy()
     hidden = torch.randn(7, 6, generator=generator, requires_grad=True)
     weight, bias = torch.randn(11, 6, generator=generator), torch.randn(11, generator=generator)
     labels = torch.randint(11, (7,), generator=generator)
-    known, ids = torch.randn(7, 11, generator=generator).log_softmax(-1).topk(4)
-    heat, share = 3.0, 0.7
+    teacher_log, ids = torch.randn(7, 11, generator=generator).log_softmax(-1).topk(4)
+    temperature, share = 3.0, 0.7
     logits = hidden @ weight.T + bias
-    target = (known / heat).softmax(-1)
-    mine = (logits / heat).log_softmax(-1).gather(-1, ids)
-    soft = heat**2 * (target * (target.log() - mine)).sum(-1)
+    target = (teacher_log / temperature).softmax(-1)
+    student_log = (logits / temperature).log_softmax(-1).gather(-1, ids)
+    soft = temperature**2 * (target * (target.log() - student_log)).sum(-1)
     hard = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    is_asked = torch.arange(7) != 2
-    expected = torch.where(is_asked, share * soft + (1 - share) * hard, hard).sum()
-    known = torch.where(is_asked[:, None], known, float("nan"))
-    found = summed_loss(hidden, weight, bias, distil(labels, SoftTargets(ids, known, heat, share)))
-    torch.testing.assert_close(found, expected)
-    gradients = [torch.autograd.grad(loss, hidden)[0] for loss in (found, expected)]
+    has_teacher = torch.arange(7) != 2
+    expected = torch.where(has_teacher, share * soft + (1 - share) * hard, hard).sum()
+    teacher_log = torch.where(has_teacher[:, None], teacher_log, float("nan"))
+    loss = summed_loss(hidden, weight, bias, distil(labels, SoftTargets(ids, teacher_log, temperature, share)))
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(value, hidden)[0] for value in (loss, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
 
 
 def test_padded_targets_have_no_effect_at_any_temperature() -> None:
-    known = torch.tensor([[0.6, 0.3, 0.1]]).log()
-    filled = torch.cat([known, torch.full((1, 2), -torch.inf)], 1)
+    teacher_log = torch.tensor([[0.6, 0.3, 0.1]]).log()
+    padded = torch.cat([teacher_log, torch.full((1, 2), -torch.inf)], 1)
     ids, labels = torch.tensor([[3, 1, 4, 0, 0]]), torch.tensor([1])
     logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(0))
-    for heat in (0.5, 2.0):
-        loss, gradient = distil(labels, SoftTargets(ids, filled, heat, 0.7))(logits, slice(None), True)
-        expected = distil(labels, SoftTargets(ids[:, :3], known, heat, 0.7))(logits, slice(None), True)
+    for temperature in (0.5, 2.0):
+        loss, gradient = distil(labels, SoftTargets(ids, padded, temperature, 0.7))(logits, slice(None), True)
+        expected = distil(labels, SoftTargets(ids[:, :3], teacher_log, temperature, 0.7))(logits, slice(None), True)
         torch.testing.assert_close((loss, gradient), expected)
 
 
@@ -87,12 +87,12 @@ def divergence(student: Any, teacher: Any) -> float:
         edges = batch["cu_seq_lens_q"].tolist()
         for first, last in itertools.pairwise(edges):
             ids, labels = batch["input_ids"][:, first:last], batch["labels"][0, first:last]
-            places = (labels != -100).nonzero()[:, 0] - 1
+            positions = (labels != -100).nonzero()[:, 0] - 1
             with torch.no_grad():
-                wanted = teacher(input_ids=ids).logits[0, places].log_softmax(-1)
-                found = student(input_ids=ids).logits[0, places].log_softmax(-1)
-            total += float((wanted.exp() * (wanted - found)).sum())
-            count += len(places)
+                teacher_log = teacher(input_ids=ids).logits[0, positions].log_softmax(-1)
+                student_log = student(input_ids=ids).logits[0, positions].log_softmax(-1)
+            total += float((teacher_log.exp() * (teacher_log - student_log)).sum())
+            count += len(positions)
     return total / count
 
 
@@ -101,14 +101,14 @@ def test_distillation_brings_the_student_closer_to_the_teacher_than_sft(
 ) -> None:
     training = {"method": "full", "max_steps": 60, "learning_rate": 5e-3}
     config = prepare(project, tiny_llama, **training, **distil_from(teacher, share=1.0, top_tokens=64))
-    asked = load_trained(teacher, read_base())
-    before = divergence(load_base(read_base()), asked)
+    loaded_teacher = load_trained(teacher, read_base())
+    before = divergence(load_base(read_base()), loaded_teacher)
     stage.run(config)
-    taught = divergence(load_trained(paths.MODEL, read_base()), asked)
+    after_distillation = divergence(load_trained(paths.MODEL, read_base()), loaded_teacher)
     report = read_json(paths.TRAINING_REPORT)
     stage.run(prepare(project, tiny_llama, **training))
-    alone = divergence(load_trained(paths.MODEL, read_base()), asked)
-    assert taught < 0.9 * min(before, alone)
+    after_sft = divergence(load_trained(paths.MODEL, read_base()), loaded_teacher)
+    assert after_distillation < 0.9 * min(before, after_sft)
     assert report["taught_examples"] == report["train_examples"]
 
 
@@ -116,7 +116,7 @@ def test_soft_targets_are_computed_once(project: Path, tiny_llama: Path, teacher
     config = prepare(project, tiny_llama, **distil_from(teacher))
     stage.run(config)
     digest = trained_digest()
-    monkeypatch.setattr(distill, "load_trained", lambda *_: pytest.fail("it asked again"))
+    monkeypatch.setattr(distill, "load_trained", lambda *_: pytest.fail("the teacher was loaded again"))
     stage.run(config)
     assert trained_digest() == digest
 
@@ -177,7 +177,7 @@ def test_a_teacher_with_another_vocabulary_is_rejected(
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"distill": {}}, "objective: distill needs a teacher"),
         ({"label_smoothing": 0.1}, "label_smoothing cannot be combined with objective: distill"),
@@ -186,25 +186,25 @@ def test_a_teacher_with_another_vocabulary_is_rejected(
 )
 @pytest.mark.parametrize("before", [[], [{"objective": "sft"}]], ids=["alone", "after another"])
 def test_an_invalid_distillation_is_a_configuration_error(
-    before: list[Any], more: dict[str, Any], said: str, project: Path, tiny_llama: Path, teacher: Path
+    before: list[Any], more: dict[str, Any], message: str, project: Path, tiny_llama: Path, teacher: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         prepare(project, tiny_llama, **{**distil_from(teacher), "before": before, **more})
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("gone", "no such folder"), ("empty", "neither a model nor stored soft targets"), ("torn", "readable tokenizer")],
 )
 def test_an_unusable_teacher_is_reported_before_the_first_training(
-    name: str, said: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, message: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("empty").mkdir()
     Path("torn").mkdir()
     Path("torn/config.json").write_text("{}")
     config = prepare(project, tiny_llama, before=[{"objective": "sft"}], **distil_from(name))
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
-    with pytest.raises(StropError, match=said):
+    with pytest.raises(StropError, match=message):
         stage.run(config)
 
 
@@ -234,11 +234,11 @@ def test_an_unpacked_student_has_the_losses_of_a_packed_one(
     assert losses() == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["window", "own way"])
+@pytest.mark.parametrize("kind", ["window", "unpacked"])
 def test_a_teacher_without_support_for_packed_rows_computes_single_examples(
     kind: str, project: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its targets are those of its own attention: one that looks 16 tokens back, or mixes tokens otherwise."""
+    """Its targets are those of its own attention: with a window of 16 tokens, or without support for packed rows."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig
 
     folder, tokenizer = tmp_path / "mistral", AutoTokenizer.from_pretrained(tiny_llama)
@@ -252,7 +252,7 @@ def test_a_teacher_without_support_for_packed_rows_computes_single_examples(
     )
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if kind == "own way":
+    if kind == "unpacked":
         monkeypatch.setattr(soft_targets, "use_packed_attention", lambda *_: False)
     stage.run(prepare(project, tiny_llama, max_steps=1, **distil_from(folder, top_tokens=8)))
     stored = {
@@ -262,13 +262,15 @@ def test_a_teacher_without_support_for_packed_rows_computes_single_examples(
     for row in (rows[place] for place in range(len(rows))):
         ends = np.cumsum([0, *row["lengths"]])
         for (start, end), (key, count) in zip(itertools.pairwise(ends), soft_targets._examples(row), strict=True):
-            places = row["loss_mask"][start:end].nonzero()[0] - 1
+            positions = row["loss_mask"][start:end].nonzero()[0] - 1
             with torch.no_grad():
                 own = (
-                    model(torch.tensor(row["input_ids"][start:end].astype(int))[None]).logits[0, places].log_softmax(-1)
+                    model(torch.tensor(row["input_ids"][start:end].astype(int))[None])
+                    .logits[0, positions]
+                    .log_softmax(-1)
                 )
             ids = torch.tensor(stored[key]["top_ids"]).view(count, -1).long()
-            found = torch.tensor(stored[key]["top_log_probabilities"]).view(count, -1)
-            torch.testing.assert_close(own.gather(-1, ids), found, rtol=2e-2, atol=2e-2)
+            stored_values = torch.tensor(stored[key]["top_log_probabilities"]).view(count, -1)
+            torch.testing.assert_close(own.gather(-1, ids), stored_values, rtol=2e-2, atol=2e-2)
             seen += count
     assert seen > 100

@@ -1,4 +1,4 @@
-"""Room `finetune`: the loss is exact, packing changes nothing, the same inputs give the same weights, a kill costs little."""
+"""Room `finetune`: the loss is exact, packing changes nothing, the same inputs give the same weights, a kill loses little."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     config = prepare(project, tiny_llama, **settings)
     stage.run(config)
     whole, curves = trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
-    tell = ProgressCallback.on_log
+    on_log = ProgressCallback.on_log
 
     def stop_at_step_5(self: ProgressCallback, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step == 5:
             raise KeyboardInterrupt
-        tell(self, args, state, control, **more)
+        on_log(self, args, state, control, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(ProgressCallback, "on_log", stop_at_step_5)

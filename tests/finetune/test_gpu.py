@@ -1,6 +1,6 @@
-"""What only a GPU can show: the same checks as on a CPU, and the memory of a 7B model. Run: .venv/bin/python -m pytest -m gpu
+"""Tests on a GPU: the same checks as on a CPU, and the memory of a 7B model. Run: .venv/bin/python -m pytest -m gpu
 
-The real step of the 7B recipe is taken by a tiny model of the same architecture on a CPU, so that it is known to run.
+On a CPU, a tiny model of the same architecture runs the real step of the 7B recipe, so that its code is tested.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_one_step_of_the_7b_recipe_takes_less_than_24_gb(tmp_path: Path) -> None
 
     recipe = llama_recipe()
     assert recipe["base"]["model"] == "mistralai/Mistral-7B-Instruct-v0.3"
-    config = MistralConfig(  # its config.json; what is not said here is the class's own
+    config = MistralConfig(  # its config.json; other values are the defaults of the class
         vocab_size=32768, max_position_embeddings=32768, rope_theta=1e6, sliding_window=None,
     )  # fmt: skip
     torch.cuda.reset_peak_memory_stats()
@@ -127,9 +127,9 @@ def test_a_packed_row_has_the_logits_of_its_single_examples_on_a_gpu(project: Pa
     plain, packed = load_base(read_base()), load_base(read_base())
     use_packed_attention(packed)
     edges = batch.pop("cu_seq_lens_q")
-    found = packed(**batch, **gpu_kernels.boundaries(edges, gpu_kernels.FLEX), use_cache=False).logits[0]
+    logits = packed(**batch, **gpu_kernels.boundaries(edges, gpu_kernels.FLEX), use_cache=False).logits[0]
     parts = [plain(input_ids=batch["input_ids"][:, a:b]).logits[0] for a, b in itertools.pairwise(edges.tolist())]
-    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits, torch.cat(parts), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Several processes: the same losses as one, one checkpoint that all go on from, and none that outlives the stage."""
+"""Several processes: the same losses as one, one checkpoint that all resume from, and none that outlives the stage."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def curves() -> list[dict[str, float]]:
 
 
 def weights() -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in sorted(paths.MODEL.glob("*.safetensors")):
-        found |= load_file(path)
-    return found
+        tensors |= load_file(path)
+    return tensors
 
 
-def require_same(config: PipelineConfig, alone: PipelineConfig) -> None:
+def assert_same_training(config: PipelineConfig, alone: PipelineConfig) -> None:
     """Trains by two processes and by one, and compares the curves and the weights."""
     stage.run(alone)
     expected, trained = curves(), weights()
     stage.run(config)
     assert read_json(paths.TRAINING_REPORT)["processes"] == 2
-    found = curves()
-    assert [point["step"] for point in found] == [point["step"] for point in expected]
-    for one, other in zip(found, expected, strict=True):
+    curve_of_two = curves()
+    assert [point["step"] for point in curve_of_two] == [point["step"] for point in expected]
+    for one, other in zip(curve_of_two, expected, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-4), (name, one["step"])
-    assert any("valid_loss" in point for point in found)
+    assert any("valid_loss" in point for point in curve_of_two)
     both = weights()
     assert both.keys() == trained.keys()
     for name, value in trained.items():
@@ -73,7 +73,7 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_the_same_global_b
     project: Path, tiny_llama: Path
 ) -> None:
     settings = {**SMALL, "max_steps": None, "epochs": 2.0}  # so that the last batch of an epoch is not whole
-    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
+    assert_same_training(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
     report = read_json(paths.TRAINING_REPORT)
     assert report["strategy"] == "ddp"
     assert report["gradient_accumulation_steps"] == 2
@@ -88,7 +88,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def wait_for_step(step: int, process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Waits until the training told of the step; the processes that train."""
+    """Waits until the training logged the step; returns the worker processes."""
     events, until = paths.EVENTS / "finetune.jsonl", time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         lines = events.read_text().splitlines() if events.exists() else []
@@ -113,18 +113,18 @@ def test_a_signal_to_the_stage_saves_one_checkpoint_of_all_processes_and_the_nex
     process = start()
     workers = wait_for_step(3, process)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told
-    assert "interrupted at step" in told
-    assert len(told.strip().splitlines()) == 1
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "interrupted at step" in output
+    assert len(output.strip().splitlines()) == 1
     assert len(workers) == 2
     assert not any(worker.is_running() for worker in workers)
     (kept,) = paths.CHECKPOINTS.glob("*/checkpoint-*")
     assert {"complete", "rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in kept.iterdir()}
     again = start()
-    told, mistakes = again.communicate(timeout=120)
-    assert again.returncode == 0, mistakes
-    assert "resumes from step" in told
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "resumes from step" in output
     assert trained_digest() == digest
 
 
@@ -146,16 +146,16 @@ def test_a_killed_process_ends_the_others_and_is_reported_in_one_line(project: P
     process = start()
     workers = wait_for_step(3, process)
     workers[1].kill()
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "process 1 was killed by signal 9" in told
-    assert len(told.strip().splitlines()) == 1
+    assert "process 1 was killed by signal 9" in output
+    assert len(output.strip().splitlines()) == 1
     assert not any(worker.is_running() for worker in workers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (
             {"lora": {"target_modules": ["no_such_module"]}},
@@ -166,15 +166,15 @@ def test_a_killed_process_ends_the_others_and_is_reported_in_one_line(project: P
     ids=str,
 )
 def test_an_error_in_all_processes_is_reported_as_in_one_process(
-    wrong: dict[str, Any], told: str, project: Path, tiny_llama: Path
+    wrong: dict[str, Any], message: str, project: Path, tiny_llama: Path
 ) -> None:
     config = prepare(project, tiny_llama, **SMALL, **wrong, launch=TWO)
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         stage.run(config)
 
 
 @pytest.mark.parametrize(
-    ("launch", "told"),
+    ("launch", "message"),
     [
         ({"processes": 2}, "2 processes cannot share"),
         (
@@ -188,35 +188,35 @@ def test_an_error_in_all_processes_is_reported_as_in_one_process(
     ],
 )
 def test_an_invalid_launch_is_an_error_in_one_line_of_the_configuration(
-    launch: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    launch: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, params("base", [], finetune={"launch": launch}))
     with pytest.raises(ConfigError) as raised:
         load_config()
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_an_unavailable_strategy_is_reported_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def told(strategy: str) -> str:
+    def error_of(strategy: str) -> str:
         launch = {**TWO, "strategy": strategy, "config": "accelerate.yaml"}
         write_params(tmp_path, params("base", [], finetune={"gradient_accumulation_steps": 2, "launch": launch}))
         with pytest.raises(TrainingError) as raised:
             require_launch(load_config().finetune.launch)
         return str(raised.value)
 
-    assert "accelerate.yaml: not found" in told("fsdp")
+    assert "accelerate.yaml: not found" in error_of("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: MULTI_GPU")
-    assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in told("fsdp")
+    assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in error_of("fsdp")
     Path("accelerate.yaml").write_text("{")
-    assert "cannot be parsed as YAML" in told("fsdp")
+    assert "cannot be parsed as YAML" in error_of("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: DEEPSPEED")
-    assert "needs DeepSpeed. pip install deepspeed" in told("deepspeed")
+    assert "needs DeepSpeed. pip install deepspeed" in error_of("deepspeed")
     if not torch.cuda.is_available():
         Path("accelerate.yaml").write_text("distributed_type: FSDP")
-        assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in told("fsdp")
+        assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in error_of("fsdp")
 
 
 @pytest.mark.parametrize("threads", ["2,1", "many"])
@@ -303,7 +303,7 @@ fsdp_config:
 """
 
 
-NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a model is shared out among GPUs")
+NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a model is sharded over GPUs")
 
 
 @pytest.mark.gpu
@@ -315,7 +315,9 @@ def test_a_model_sharded_by_fsdp_has_the_losses_and_weights_of_an_unsharded_one(
     Path("fsdp.yaml").write_text(FSDP)
     settings = {**SMALL, "method": method, "learning_rate": 1e-3}
     launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
-    require_same(prepare(project, tiny_llama, **settings, launch=launch), prepare(project, tiny_llama, **settings))
+    assert_same_training(
+        prepare(project, tiny_llama, **settings, launch=launch), prepare(project, tiny_llama, **settings)
+    )
     assert read_json(paths.TRAINING_REPORT)["strategy"] == "fsdp"
 
 
@@ -330,12 +332,12 @@ def test_a_training_by_fsdp_resumes_after_a_signal(project: Path, tiny_llama: Pa
     process = start()
     wait_for_step(3, process)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 143, output
     again = start()
-    told, mistakes = again.communicate(timeout=120)
-    assert again.returncode == 0, mistakes
-    assert "resumes from step" in told
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "resumes from step" in output
     assert trained_digest() == digest
 
 
@@ -375,7 +377,7 @@ def test_two_processes_learn_labels_with_the_losses_and_weights_of_one(
     base: str, project: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(base)
-    require_same(
+    assert_same_training(
         test_classify.prepare(project, folder, **SMALL, launch=TWO), test_classify.prepare(project, folder, **SMALL)
     )
 
@@ -383,7 +385,7 @@ def test_two_processes_learn_labels_with_the_losses_and_weights_of_one(
 @pytest.mark.slow
 def test_two_processes_learn_from_a_teacher_with_the_losses_and_weights_of_one(project: Path, tiny_llama: Path) -> None:
     settings = {**SMALL, "objective": "distill", "distill": {"teacher": str(make_tiny_llama(project / "teacher"))}}
-    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
+    assert_same_training(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""LoRA's layers say what PEFT's say, in value and gradient, and leave to PEFT what they do not know."""
+"""Our LoRA layers equal PEFT's, in value and gradient, and leave unsupported cases to PEFT."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tasks.finetune.model import build as models
 from tasks.finetune.step.lora_linear import use_fast_lora
 
 
-class Two(torch.nn.Module):
-    """Layers that are given the same, one with a bias."""
+class TwoLayers(torch.nn.Module):
+    """Two layers with the same input, one with a bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class Two(torch.nn.Module):
 
 
 def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> tuple[Any, Any]:
-    """The same adapters twice: as PEFT computes them, and as we do."""
+    """The same adapters twice: with PEFT's layers, and with ours."""
     torch.manual_seed(0)
     plain = get_peft_model(
-        Two().to(dtype), LoraConfig(r=3, lora_alpha=7, target_modules=["first", "second"], **settings)
+        TwoLayers().to(dtype), LoraConfig(r=3, lora_alpha=7, target_modules=["first", "second"], **settings)
     )
     for name, value in plain.named_parameters():
         if "lora_" in name:
@@ -44,20 +44,20 @@ def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> tuple[Any, A
 
 def is_ours(model: Any) -> bool:
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
-    found = {"forward" in layer.__dict__ for layer in layers}
-    assert len(found) == 1
-    return found.pop()
+    has_own_forward = {"forward" in layer.__dict__ for layer in layers}
+    assert len(has_own_forward) == 1
+    return has_own_forward.pop()
 
 
-def said(model: Any, x: torch.Tensor, is_cast: bool = False) -> list[torch.Tensor]:
-    """The output, and the gradients by the input and by every adapter."""
+def output_and_gradients(model: Any, x: torch.Tensor, is_cast: bool = False) -> list[torch.Tensor]:
+    """The output, and the gradients of the input and of every adapter."""
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
-        found = model(x)
-    found.float().square().sum().backward()
-    grads = [x.grad, *(value.grad for value in model.parameters() if value.requires_grad)]
-    assert len(grads) == 5
-    return [found.detach(), *(each for each in grads if each is not None)]
+        output = model(x)
+    output.float().square().sum().backward()
+    gradients = [x.grad, *(value.grad for value in model.parameters() if value.requires_grad)]
+    assert len(gradients) == 5
+    return [output.detach(), *(gradient for gradient in gradients if gradient is not None)]
 
 
 @pytest.mark.parametrize("shape", [(4, 12), (2, 5, 12), (1, 12)], ids=str)
@@ -65,7 +65,7 @@ def test_value_and_gradients_are_pefts(shape: tuple[int, ...]) -> None:
     plain, ours = adapted()
     assert is_ours(ours)
     x = torch.randn(shape)
-    for one, other in zip(said(plain, x), said(ours, x), strict=True):
+    for one, other in zip(output_and_gradients(plain, x), output_and_gradients(ours, x), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
 
 
@@ -73,7 +73,9 @@ def test_value_and_gradients_are_pefts(shape: tuple[int, ...]) -> None:
 def test_under_autocast_they_are_pefts_but_for_rounding_and_of_the_same_types(base: torch.dtype) -> None:
     plain, ours = adapted(base)
     x = torch.randn(6, 12).to(base)
-    for one, other in zip(said(plain, x, is_cast=True), said(ours, x, is_cast=True), strict=True):
+    for one, other in zip(
+        output_and_gradients(plain, x, is_cast=True), output_and_gradients(ours, x, is_cast=True), strict=True
+    ):
         assert one.dtype == other.dtype
         assert (one.float() - other.float()).norm() < 0.03 * one.float().norm()
 
@@ -134,7 +136,7 @@ def test_sharded_weights_keep_pefts_forward(
     name: str, project: Any, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "true")
-    monkeypatch.setattr(models, "use_fast_lora", lambda _: pytest.fail("its weights are not there"))
+    monkeypatch.setattr(models, "use_fast_lora", lambda _: pytest.fail("its weights are sharded"))
     assert models.is_sharded()
     from peft import PeftModel
 

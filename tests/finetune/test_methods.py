@@ -1,4 +1,4 @@
-"""Room `finetune`: each method trains what it says and nothing else, and what may be set is what is done."""
+"""Room `finetune`: each method trains only its own parameters, and each setting has its effect."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_embeddings_and_head_are_trained_by_name_with_frozen_weights_in_bf16(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("chosen", "message"),
     [
         ({"last_layers": 0}, "freezes all parameters"),
         ({"modules": ["attention_of_mars"]}, "'attention_of_mars'"),
@@ -104,12 +104,12 @@ def test_embeddings_and_head_are_trained_by_name_with_frozen_weights_in_bf16(
     ],
     ids=str,
 )
-def test_invalid_freezing_is_reported(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_invalid_freezing_is_reported(chosen: Any, message: str, project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(TrainingError, match=message):
         stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests a machine without a GPU")
 def test_four_bits_without_a_gpu_are_rejected_before_any_work(
     project: Path, tiny_llama: Path, monkeypatch: Any
 ) -> None:
@@ -129,7 +129,7 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("learning_rate", 1.0, "is set by finetune.learning_rate"),
         ("fsdp", "full_shard", "is set by finetune.launch.strategy"),
@@ -144,35 +144,35 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
     ],
 )
 def test_an_invalid_field_of_the_trainer_is_reported(
-    field: str, value: Any, said: str, project: Path, tiny_gpt2: Path
+    field: str, value: Any, message: str, project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(TrainingError) as raised:
         stage.run(prepare(project, tiny_gpt2, trainer={field: value}))
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"trainer": {"adam_beta3": 0.9}}, "Nearest: adam_beta"),
         ({"trainer": {"output_dir": "elsewhere"}}, "may not be set"),
     ],
 )
 def test_an_error_in_a_later_training_is_reported_before_the_first(
-    settings: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], message: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], **settings)
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "said"),
+    ("first", "then", "message"),
     [
         ({"method": "lora"}, PROMPT, "method: prompt can only start from trained prompts"),
         ({"method": "prompt"}, PROMPT, "of the same kind and number"),
@@ -181,9 +181,9 @@ PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
     ids=["lora", "other prompts", "then lora"],
 )
 def test_an_invalid_start_of_prompts_is_a_configuration_error(
-    first: dict[str, Any], then: dict[str, Any], said: str, project: Path, tiny_gpt2: Path
+    first: dict[str, Any], then: dict[str, Any], message: str, project: Path, tiny_gpt2: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         prepare(project, tiny_gpt2, before=[first], **then)
 
 
@@ -208,18 +208,18 @@ def test_the_chunked_loss_equals_torchs_in_value_and_gradients(
     hidden, weight = torch.randn(tokens, 6).requires_grad_(), torch.randn(vocabulary, 6).requires_grad_()
     bias = torch.randn(vocabulary).requires_grad_() if has_bias else None
     labels = torch.randint(0, vocabulary, (tokens,))
-    values = [each for each in (hidden, weight, bias) if each is not None]
+    values = [value for value in (hidden, weight, bias) if value is not None]
     logits = torch.nn.functional.linear(hidden, weight, bias)
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked_loss, "LOGITS_AT_ONCE", at_once)
-        patch.setattr(chunked_loss, "LEAST_CACHED_TOKENS", 2)
-        found = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
-    torch.testing.assert_close(found, expected)
-    for mine, theirs in zip(
-        torch.autograd.grad(found * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
+        patch.setattr(chunked_loss, "MIN_CHUNK_TOKENS", 2)
+        loss = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
+    torch.testing.assert_close(loss, expected)
+    for own, theirs in zip(
+        torch.autograd.grad(loss * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
     ):
-        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(own, theirs)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -228,7 +228,7 @@ def test_a_loss_without_grad_mode_computes_no_gradients(mode: Any, monkeypatch: 
     labels = torch.arange(5)
     expected = summed_loss(hidden, weight, bias, cross_entropy(labels)).detach()
     for name in ("zeros_like", "empty_like"):
-        monkeypatch.setattr(chunked_loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
+        monkeypatch.setattr(chunked_loss.torch, name, lambda *_, **__: pytest.fail("it allocated a gradient"))
     with mode():
         assert torch.equal(summed_loss(hidden, weight, bias, cross_entropy(labels)), expected)
 
@@ -241,12 +241,14 @@ def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, pr
     batch = collate([PackedRows(read_rendered("train"))[0]])
     labels = batch.pop("labels")[0]
     batch.pop("rows")
-    places = (labels != -100).nonzero()[:, 0]
-    expected = torch.nn.functional.cross_entropy(model(**batch).logits[0, places - 1], labels[places], reduction="sum")
+    positions = (labels != -100).nonzero()[:, 0]
+    expected = torch.nn.functional.cross_entropy(
+        model(**batch).logits[0, positions - 1], labels[positions], reduction="sum"
+    )
     assert use_answer_loss(model)
-    found = model(**batch, answer_positions=places - 1, answer_labels=labels[places]).loss
-    torch.testing.assert_close(found, expected)
-    assert model(**batch).logits.shape[1] == len(labels), "and still gives logits where it is asked for them"
+    loss = model(**batch, answer_positions=positions - 1, answer_labels=labels[positions]).loss
+    torch.testing.assert_close(loss, expected)
+    assert model(**batch).logits.shape[1] == len(labels), "logits are still available"
 
 
 def test_a_model_with_modified_logits_keeps_its_own_forward(project: Path, tiny_llama: Path) -> None:
@@ -354,11 +356,11 @@ RATES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_each_schedule_is_followed(name: str, project: Path, tiny_gpt2: Path) -> None:
     trainer = {"lr_scheduler_kwargs": SCHEDULES[name]}
-    given = {"warmup_share": 0.0, "max_steps": 4, "learning_rate": 0.004, "trainer": trainer}
-    stage.run(prepare(project, tiny_gpt2, schedule=name, **given))
+    settings = {"warmup_share": 0.0, "max_steps": 4, "learning_rate": 0.004, "trainer": trainer}
+    stage.run(prepare(project, tiny_gpt2, schedule=name, **settings))
     points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
-    found = [point["learning_rate"] / 0.004 for point in points if "loss" in point]
-    assert found == pytest.approx(RATES[name], rel=1e-4)
+    rates = [point["learning_rate"] / 0.004 for point in points if "loss" in point]
+    assert rates == pytest.approx(RATES[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("trainer", [{}, {"lr_scheduler_kwargs": 5}], ids=["nothing", "a number"])
@@ -378,7 +380,7 @@ def test_a_missing_argument_of_a_schedule_is_a_configuration_error(
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "kwargs", "message"),
     [
         ("polynomial", {"min_lr": 0.1}, "It takes lr_end, power, under finetune.trainer.lr_scheduler_kwargs"),
         ("polynomial", {"lr_end": 1.0}, "must be smaller than initial lr"),
@@ -388,14 +390,14 @@ def test_a_missing_argument_of_a_schedule_is_a_configuration_error(
     ],
 )
 def test_an_invalid_argument_of_a_schedule_is_reported_before_the_first_training(
-    name: str, given: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, kwargs: dict[str, Any], message: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = {"lr_scheduler_kwargs": given}
+    trainer = {"lr_scheduler_kwargs": kwargs}
     config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], schedule=name, trainer=trainer)
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_schedule_without_a_step_after_warm_up_is_reported(project: Path, tiny_gpt2: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows that are longer than the model reads: told before the first step, whatever the objective."""
+"""Rows longer than the context length are reported before the first step, for every objective."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop import train
 from tasks.finetune.model.context_length import max_row_tokens
-from tasks.finetune.objectives.table import prepare as make_ready
+from tasks.finetune.objectives.table import prepare as prepare_objective
 from tasks.finetune.work import Work
 
 REWARDED = {"grpo": {"answers": 2, "max_answer_tokens": 8, "rewards": [{"kind": "score"}]}}
@@ -49,9 +49,9 @@ def test_a_row_longer_than_the_context_is_reported_before_the_first_step(
     config = prepare(project, tiny_gpt2, objective=objective, micro_batch_rows=2, **more)
     lengthen(FORM_OF[objective], split)
     monkeypatch.setattr(train, "track", lambda *_, **__: pytest.fail("it began to work"))
-    with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as told:
+    with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as error:
         stage.run(config)
-    assert "render.max_length_tokens" in str(told.value)
+    assert "render.max_length_tokens" in str(error.value)
 
 
 def test_virtual_tokens_use_context_and_full_start_weights_set_their_own_limit(project: Path, tiny_gpt2: Path) -> None:
@@ -64,4 +64,4 @@ def test_virtual_tokens_use_context_and_full_start_weights_set_their_own_limit(p
     lora = replace(work, settings=work.settings.model_copy(update={"method": "lora"}))
     assert max_row_tokens(lora) == 512
     with pytest.raises(TrainingError, match="the context length of the model is 16"):
-        make_ready(replace(lora, start=start))
+        prepare_objective(replace(lora, start=start))

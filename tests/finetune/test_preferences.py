@@ -1,4 +1,4 @@
-"""Objectives `dpo`, `orpo` and `kto`: rendered tokens reach the model, answers are preferred as taught, a kill costs little."""
+"""Objectives `dpo`, `orpo` and `kto`: the model gets the rendered tokens, learns the preferences, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -36,23 +36,25 @@ def test_the_model_gets_exactly_the_rendered_tokens(
     seen: list[list[int]] = []
     build = preferences.build_model
 
-    def watched(*arguments: Any) -> Any:
+    def build_with_hook(*arguments: Any) -> Any:
         model = build(*arguments)
-        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.extend(given[0].tolist()))
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].tolist()))
         return model
 
-    monkeypatch.setattr(preferences, "build_model", watched)
+    monkeypatch.setattr(preferences, "build_model", build_with_hook)
     stage.run(config)
     form = "judged" if objective == "kto" else "pairs"
     rows = [row for split in ("train", "valid") for row in read_rows(split, form).to_pylist()]
     answers = [row[name] for row in rows for name in ANSWERS[objective]]
-    whole = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ANSWERS[objective]}
-    if objective == "kto":  # each prompt is also seen with an answer to another
-        whole |= {tuple(row["prompt_ids"] + answer) for row in rows for answer in answers}
-    lengths = {len(ids) for ids in whole}
+    sequences = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ANSWERS[objective]}
+    if objective == "kto":  # each prompt is also paired with an answer to another
+        sequences |= {tuple(row["prompt_ids"] + answer) for row in rows for answer in answers}
+    lengths = {len(ids) for ids in sequences}
     assert len(seen) > 6
     for ids in seen:
-        assert any(tuple(ids[:n]) in whole and not any(ids[n:]) for n in lengths), "neither a rendered row nor filling"
+        assert any(tuple(ids[:n]) in sequences and not any(ids[n:]) for n in lengths), (
+            "neither a rendered row nor padding"
+        )
 
 
 def test_dpo_raises_the_margin_of_the_better_answer_over_the_worse(project: Path, tiny_llama: Path) -> None:
@@ -66,13 +68,13 @@ def test_dpo_raises_the_margin_of_the_better_answer_over_the_worse(project: Path
     base, trained = load_base(read_base()), load_trained(paths.MODEL, read_base())
     for row in read_rows("valid", "pairs").to_pylist():
         before, after = (
-            [log_probability(model, row, side) for side in ("chosen", "rejected")] for model in (base, trained)
+            [log_probability(model, row, kind) for kind in ("chosen", "rejected")] for model in (base, trained)
         )
         assert after[0] - after[1] > before[0] - before[1]
 
 
-def log_probability(model: Any, row: dict[str, Any], side: str) -> float:
-    prompt, answer = row["prompt_ids"], row[f"{side}_ids"]
+def log_probability(model: Any, row: dict[str, Any], kind: str) -> float:
+    prompt, answer = row["prompt_ids"], row[f"{kind}_ids"]
     with torch.inference_mode():
         logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
     return float(logits.log_softmax(-1)[range(len(answer)), answer].sum())
@@ -119,11 +121,11 @@ def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     more = {"objective": objective, "method": method, "before": before, "checkpoint_every_steps": 4, "max_steps": 9}
     config = prepare(project, tiny_llama, **more, **size)
     stage.run(config)
-    digest, told = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
+    digest, curve = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
     kill_at(monkeypatch, 9, "loss", config)
     stage.run(config)
     assert weights_digest(paths.MODEL) == digest
-    assert (paths.MODEL / "curves.jsonl").read_bytes() == told
+    assert (paths.MODEL / "curves.jsonl").read_bytes() == curve
     assert read_json(paths.TRAINING_REPORT)["epochs"] > 1
 
 
@@ -147,12 +149,12 @@ def test_a_loss_that_is_not_finite_names_the_rows_of_its_batch(
     monkeypatch.setattr(ProgressCallback, "on_log", on_log)
     with pytest.raises(TrainingError, match="loss is nan at step 2") as error:
         stage.run(config)
-    known = read_rows("train", "pairs")["row_id"].to_pylist()
-    assert sum(row_id in str(error.value) for row_id in known) == 2
+    row_ids = read_rows("train", "pairs")["row_id"].to_pylist()
+    assert sum(row_id in str(error.value) for row_id in row_ids) == 2
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"objective": "dpo", "method": "prompt"}, "method: prompt cannot be combined with objective: dpo"),
         ({"objective": "orpo", "loss_on": "all"}, "loss_on: all cannot be combined with objective: orpo"),
@@ -167,9 +169,9 @@ def test_a_loss_that_is_not_finite_names_the_rows_of_its_batch(
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_setting_that_the_objective_does_not_support_is_rejected_before_any_work(
-    settings: dict[str, Any], told: str, project: Path, tiny_llama: Path
+    settings: dict[str, Any], message: str, project: Path, tiny_llama: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=told) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         prepare(project, tiny_llama, **settings)
     assert len(str(error.value).splitlines()) == 3  # where, what, what to do
 
@@ -199,7 +201,7 @@ def test_ratings_are_weighted(project: Path, tiny_llama: Path) -> None:
 
 
 def test_an_answer_alone_in_its_batch_is_paired_with_that_to_another_prompt(project: Path, tiny_llama: Path) -> None:
-    """With its own answer it would say how far the model has moved from what it learns, not from what it was."""
+    """With its own answer, the KL term would not measure the distance to the reference model."""
     config = prepare(project, tiny_llama, objective="kto", micro_batch_rows=4)
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
     collate = preferences.prepare(work).make_trainer([]).data_collator
@@ -216,7 +218,7 @@ def test_the_odds_have_labels_on_answers_only() -> None:
         {"row_id": "b", "prompt_ids": [7], "chosen_ids": [8], "rejected_ids": [9, 10]},
     ]
     batch = collate_odds(0)(rows)
-    learned = {side: batch[f"{side}_labels"] for side in ("chosen", "rejected")}
+    learned = {kind: batch[f"{kind}_labels"] for kind in ("chosen", "rejected")}
     assert [[token for token in row if token != -100] for row in learned["chosen"].tolist()] == [[4, 5], [8]]
     assert [[token for token in row if token != -100] for row in learned["rejected"].tolist()] == [[6], [9, 10]]
     assert batch["chosen_input_ids"].tolist() == [[1, 2, 3, 4, 5], [7, 8, 0, 0, 0]]

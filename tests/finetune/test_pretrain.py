@@ -1,4 +1,4 @@
-"""Objective `pretrain`: raw text is learned, from a base or from scratch, and what comes after goes on from it."""
+"""Objective `pretrain`: trains on raw text, from a base or from scratch, and later trainings start from it."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def test_an_adapter_on_pretrained_weights_is_saved_as_full_weights(project: Path
     pretrained = weights()
     stage.run(prepare(project, tiny_llama, method="lora", max_steps=6, before=[first]))
     assert not (paths.MODEL / "adapter_config.json").exists()
-    found = weights()
-    changed = {name for name, value in found.items() if not torch.equal(value, pretrained[name])}
+    trained = weights()
+    changed = {name for name, value in trained.items() if not torch.equal(value, pretrained[name])}
     assert changed
     assert all("proj" in name for name in changed), "an adapter is on the linear layers alone"
     assert load_trained(paths.MODEL, read_base()).num_parameters() == load_base(read_base()).num_parameters()

@@ -1,4 +1,4 @@
-"""Room `finetune`, gone on from a checkpoint: early stopping, the last step and a smaller micro-batch are remembered."""
+"""Room `finetune`, resumed from a checkpoint: early stopping, the last step and a smaller micro-batch persist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: PipelineConfig) -> None:
-    """Trains, and dies when `name` of that step is told."""
+    """Trains, and dies when `name` of that step is logged."""
     plain = ProgressCallback.on_log
 
     def on_log(self: ProgressCallback, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
@@ -47,7 +47,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: Pipel
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training leaves."""
+    """The results of a training."""
 
     digest: str
     report: Any
@@ -60,7 +60,7 @@ def outcome() -> Outcome:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Outcome:
-    """A training by `EARLY` that nobody killed."""
+    """An uninterrupted training with `EARLY`."""
     root = tmp_path_factory.mktemp("uninterrupted") / "project"
     set_up_project(root)
     with chdir(root):

@@ -1,4 +1,4 @@
-"""Search: the best trial's model is the candidate, a killed search goes on, and mistakes are told before any work."""
+"""Search: the best trial's model is the candidate, a killed search resumes, and errors are reported before any work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.finetune import job, stage
 from tasks.finetune.config.search_settings import SearchSettings
 from tasks.finetune.failures import Mishap
 from tasks.finetune.loop.progress_callback import ProgressCallback
-from tasks.finetune.search import search as search_room
+from tasks.finetune.search import search as search_module
 from tasks.finetune.search.optuna_study import propose, study_of, typed_values
 from tasks.finetune.search.trial_results import Outcome, write_outcome
 from tasks.finetune.settings import FinetuneSettings
@@ -34,14 +34,14 @@ def searching(project: Path, base: Path, search: dict[str, Any], **settings: Any
     return prepare(project, base, **{**SHORT, **settings}, search={"trials": 3, "parameters": RATES, **search})
 
 
-def found() -> dict[str, Any]:
+def search_report() -> dict[str, Any]:
     facts: dict[str, Any] = read_json(paths.TRAINING_REPORT)["search"]
     return facts
 
 
 def test_the_best_trial_is_bit_identical_to_a_training_with_its_settings(project: Path, tiny_llama: Path) -> None:
     stage.run(searching(project, tiny_llama, {"trials": 4}))
-    facts, digest, curves = found(), trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
+    facts, digest, curves = search_report(), trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
     losses = [trial["valid_loss"] for trial in facts["trials"]]
     assert len({str(trial["parameters"]) for trial in facts["trials"]}) > 1
     assert facts["best"]["valid_loss"] == min(loss for loss in losses if loss is not None)
@@ -59,10 +59,10 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_uninterrupted_
     stage.run(config)
     digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
     began: list[int] = []
-    tell = ProgressCallback.on_log
+    on_log = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
-        tell(self, args, state, *arguments, **named)
+        on_log(self, args, state, *arguments, **named)
         began.append(self.progress.marks["trial"])
         if began[-1] == 1 and state.global_step == 3:
             raise KeyboardInterrupt
@@ -75,7 +75,7 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_uninterrupted_
 
     def seen(self: Any, *arguments: Any, **named: Any) -> None:
         began.append(self.progress.marks["trial"])
-        tell(self, *arguments, **named)
+        on_log(self, *arguments, **named)
 
     monkeypatch.setattr(ProgressCallback, "on_log", seen)
     began.clear()
@@ -99,10 +99,10 @@ def test_a_trial_resumes_from_the_checkpoint_before_a_damaged_one(
     config = searching(project, tiny_llama, {"random_trials": 1}, checkpoint_every_steps=1)
     stage.run(config)
     digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
-    tell = ProgressCallback.on_log
+    on_log = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
-        tell(self, args, state, *arguments, **named)
+        on_log(self, args, state, *arguments, **named)
         if self.progress.marks["trial"] == 1 and state.global_step == 3:
             raise KeyboardInterrupt
 
@@ -125,7 +125,7 @@ def test_a_damaged_model_of_the_best_trial_is_never_the_candidate_and_is_trained
     config = searching(project, tiny_llama, {"trials": 2})
     stage.run(config)
     digest, report = trained_digest(), read_json(paths.TRAINING_REPORT)
-    keep_best = search_room._keep_best
+    keep_best = search_module._keep_best
 
     def damaging(folder: Path, until: int) -> None:
         keep_best(folder, until)
@@ -134,7 +134,7 @@ def test_a_damaged_model_of_the_best_trial_is_never_the_candidate_and_is_trained
             flip(model)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_room, "_keep_best", damaging)
+        patch.setattr(search_module, "_keep_best", damaging)
         with pytest.raises(Mishap, match=r"the model of trial \d, the best, is damaged\. Run again"):
             stage.run(config)
     stage.run(config)
@@ -146,8 +146,8 @@ def test_a_trial_worse_than_the_others_at_its_step_is_stopped_early(project: Pat
     rates = {"learning_rate": {"choices": [5e-3, 4e-3, 1e-6]}}
     search = {"parameters": rates, "sampler": "grid", "trials_before_pruning": 2, "seed": 4}
     stage.run(searching(project, tiny_llama, search, max_steps=6))
-    assert found()["trials"][0]["state"] == "complete", "choose a seed by which 1e-6 is not the first"
-    (stopped,) = [trial for trial in found()["trials"] if trial["state"] == "stopped"]
+    assert search_report()["trials"][0]["state"] == "complete", "choose a seed by which 1e-6 is not the first"
+    (stopped,) = [trial for trial in search_report()["trials"] if trial["state"] == "stopped"]
     assert stopped["parameters"] == {"learning_rate": 1e-6}
     assert max(map(int, stopped["valid_losses"])) < 6
     assert stopped["valid_loss"] is None
@@ -158,9 +158,9 @@ def test_an_invalid_trial_fails_alone_and_a_search_of_only_invalid_trials_report
 ) -> None:
     modules = {"lora.target_modules": {"choices": ["all-linear", ["no_such_module"]]}}
     stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules, "sampler": "grid"}))
-    states = {str(t["parameters"]["lora.target_modules"]): t["state"] for t in found()["trials"]}
+    states = {str(t["parameters"]["lora.target_modules"]): t["state"] for t in search_report()["trials"]}
     assert states == {"all-linear": "complete", "['no_such_module']": "failed"}
-    assert any("match no module" in trial.get("told", "") for trial in found()["trials"])
+    assert any("match no module" in trial.get("told", "") for trial in search_report()["trials"])
     modules["lora.target_modules"]["choices"].pop(0)
     with pytest.raises(TrainingError, match=r"no trial completed: .*match no module"):
         stage.run(searching(project, tiny_llama, {"trials": 2, "parameters": modules}))
@@ -180,15 +180,15 @@ def test_an_unknown_field_of_the_trainer_is_reported_before_any_trial(
 def test_a_value_that_the_optimiser_rejects_fails_only_its_trial(project: Path, tiny_gpt2: Path) -> None:
     betas = {"trainer.adam_beta2": {"choices": [0.9, 1.5]}}
     stage.run(searching(project, tiny_gpt2, {"trials": 2, "parameters": betas, "sampler": "grid"}, max_steps=2))
-    states = {trial["parameters"]["trainer.adam_beta2"]: trial["state"] for trial in found()["trials"]}
+    states = {trial["parameters"]["trainer.adam_beta2"]: trial["state"] for trial in search_report()["trials"]}
     assert states == {0.9: "complete", 1.5: "failed"}
-    assert any("Invalid beta" in trial.get("told", "") for trial in found()["trials"])
+    assert any("Invalid beta" in trial.get("told", "") for trial in search_report()["trials"])
 
 
 def test_repeated_values_are_not_trained_again(project: Path, tiny_gpt2: Path) -> None:
     search = {"trials": 4, "sampler": "random", "parameters": {"lora.rank": {"choices": [2, 4]}}}
     stage.run(searching(project, tiny_gpt2, search, max_steps=2))
-    trials = found()["trials"]
+    trials = search_report()["trials"]
     repeated = [trial for trial in trials if trial["state"] == "repeated"]
     assert len(repeated) == 2
     for trial in repeated:
@@ -213,7 +213,7 @@ def test_a_search_without_validation_rows_fails_before_training(project: Path, t
 
 
 @pytest.mark.parametrize(
-    ("finetune", "told"),
+    ("finetune", "message"),
     [
         ({"search": {"parameters": {"learning_rte": {"low": 1e-5, "high": 1e-3}}}}, "did you mean `learning_rate`"),
         ({"search": {"parameters": {"lora.rnk": {"choices": [1]}}}}, "did you mean `lora.rank`"),
@@ -234,13 +234,13 @@ def test_a_search_without_validation_rows_fails_before_training(project: Path, t
     ],
 )  # fmt: skip
 def test_an_invalid_search_is_an_error_in_one_line_of_the_configuration(
-    finetune: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finetune: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, params("base", [], finetune=finetune))
     with pytest.raises(ConfigError) as raised:
         load_config()
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert "line " in str(raised.value)
 
 
@@ -253,8 +253,8 @@ def test_the_values_of_a_trial_depend_only_on_the_earlier_trials(tmp_path: Path)
         write_outcome(tmp_path, Outcome(number, values, "complete", loss, {"4": loss}))
     rates = [propose(search, FinetuneSettings, tmp_path, number)[1]["learning_rate"] for number in range(9)]
     assert len(set(rates)) == 9
-    outcomes = search_room.read_outcomes(tmp_path, 8)
-    importance = search_room._importance(study_of(search, FinetuneSettings, outcomes, 8), outcomes)
+    outcomes = search_module.read_outcomes(tmp_path, 8)
+    importance = search_module._importance(study_of(search, FinetuneSettings, outcomes, 8), outcomes)
     assert set(importance) == set(RATES)
     assert importance["learning_rate"] > importance["lora.rank"]
 
@@ -272,12 +272,12 @@ def test_a_failure_of_the_machine_is_no_failure_of_a_trial(
         with pytest.raises(Mishap):
             stage.run(config)
     stage.run(config)
-    assert [trial["state"] for trial in found()["trials"]] == ["complete", "complete"]
+    assert [trial["state"] for trial in search_report()["trials"]] == ["complete", "complete"]
 
 
 def test_choices_of_a_field_of_the_trainer_keep_their_type() -> None:
-    given = {"trainer.num_train_epochs": {"choices": [1, 2]}, "trainer.adam_beta2": {"low": 0, "high": 1}}
-    search = SearchSettings.model_validate_json(json.dumps({"parameters": given}))
+    parameters = {"trainer.num_train_epochs": {"choices": [1, 2]}, "trainer.adam_beta2": {"low": 0, "high": 1}}
+    search = SearchSettings.model_validate_json(json.dumps({"parameters": parameters}))
     values = typed_values(search, FinetuneSettings, {"trainer.num_train_epochs": 2, "trainer.adam_beta2": 1})
     assert [type(value) for value in values.values()] == [int, float]
 
@@ -289,7 +289,7 @@ def test_a_trial_starts_without_the_previous_model_in_memory(
     begin = job.begin_trial
 
     def watched(*arguments: Any) -> Any:
-        alive.append(sum(isinstance(each, PreTrainedModel) for each in gc.get_objects()))
+        alive.append(sum(isinstance(value, PreTrainedModel) for value in gc.get_objects()))
         return begin(*arguments)
 
     monkeypatch.setattr(job, "begin_trial", watched)
@@ -300,14 +300,14 @@ def test_a_trial_starts_without_the_previous_model_in_memory(
 def test_a_trial_has_the_precision_that_it_tries(project: Path, tiny_llama: Path) -> None:
     grid = {"trials": 2, "sampler": "grid", "parameters": {"precision": {"choices": ["fp32", "bf16"]}}}
     stage.run(searching(project, tiny_llama, grid))
-    assert len({trial["valid_loss"] for trial in found()["trials"]}) == 2
-    assert read_json(paths.TRAINING_REPORT)["precision"] == found()["best"]["parameters"]["precision"]
+    assert len({trial["valid_loss"] for trial in search_report()["trials"]}) == 2
+    assert read_json(paths.TRAINING_REPORT)["precision"] == search_report()["best"]["parameters"]["precision"]
 
 
 def test_an_unsupported_method_fails_only_its_trial(project: Path, tiny_llama: Path) -> None:
     grid = {"trials": 2, "sampler": "grid", "parameters": {"method": {"choices": ["lora", "qlora"]}}}
     stage.run(searching(project, tiny_llama, grid))
-    assert {trial["parameters"]["method"]: trial["state"] for trial in found()["trials"]} == {
+    assert {trial["parameters"]["method"]: trial["state"] for trial in search_report()["trials"]} == {
         "lora": "complete",
         "qlora": "complete" if torch.cuda.is_available() else "failed",
     }

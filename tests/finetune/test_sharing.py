@@ -34,7 +34,7 @@ SHARED = list(range(10, 10 + MIN_SHARED_TOKENS))
 
 
 def batch_of(examples: list[list[int]], untrained: list[int]) -> dict[str, Any]:
-    """As `collate` gives it: of each example, so many tokens at its start are not trained."""
+    """A batch of `collate`, where the given number of tokens at the start of each example is not trained."""
     rows = [
         {
             "input_ids": np.array(example, np.int32),
@@ -51,7 +51,7 @@ def shared(batch: dict[str, Any]) -> int:
     return prompt_tokens(batch["cu_seq_lens_q"])
 
 
-def told(batch: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
+def ids_and_positions(batch: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
     """The ids and positions of each example, with the shared prompt before it where there is one."""
     edges, prompt = batch["cu_seq_lens_q"].tolist(), shared(batch)
     ids, positions = batch["input_ids"][0].tolist(), batch["position_ids"][0].tolist()
@@ -73,7 +73,7 @@ def test_sharing_keeps_all_tokens_and_predicts_each_target_from_the_previous_tok
     examples = [[*(SHARED if begins_alike else []), *own] for own, _ in subjects]
     plain = batch_of(examples, [free for _, free in subjects])
     short = share_prompt(plain)
-    assert told(short) == told(plain)
+    assert ids_and_positions(short) == ids_and_positions(plain)
     assert int((short["labels"] != IGNORED).sum()) == int((plain["labels"] != IGNORED).sum())
     assert plain["input_ids"].numel() - short["input_ids"].numel() == repeated_tokens(short["cu_seq_lens_q"])
 
@@ -94,13 +94,13 @@ def test_a_trained_or_too_short_prefix_is_not_shared() -> None:
     assert shared(share_prompt(batch_of(examples, [9, MIN_SHARED_TOKENS]))) == MIN_SHARED_TOKENS
     assert not shared(share_prompt(batch_of(examples, [9, MIN_SHARED_TOKENS - 1])))
     assert not shared(share_prompt(batch_of([examples[0]], [9])))
-    assert not shared(share_prompt(batch_of([SHARED, SHARED], [8, 8]))), "a token is left of each"
+    assert not shared(share_prompt(batch_of([SHARED, SHARED], [8, 8]))), "one token of each example remains"
 
 
 @pytest.mark.parametrize("longest", [40, 600])
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
 def test_loss_and_gradient_equal_those_of_single_examples(base: str, longest: int, request: Any, project: Path) -> None:
-    """Short examples are attended to side by side, long ones one by one."""
+    """Short examples use the batched attention, long ones the fused kernel."""
     prepare(project, request.getfixturevalue(base))
     draw = np.random.default_rng(0)
     lengths = [longest // 2, 5, longest // 4] if longest > 256 else [9, 20, 14, 1]

@@ -1,4 +1,4 @@
-"""The threads of a training: logged before they are computed with, followed when it is resumed or made again, in the receipt."""
+"""The threads of a training: logged before use, replayed when it is resumed or rebuilt, and stored in the receipt."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ FROM_STEP = [["last", 0, 2], ["last", 2, 1], ["last", 5, 2]]
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Leaves the other tests one thread."""
+def one_thread() -> Iterator[None]:
+    """Resets the number of threads to one for the other tests."""
     yield
     torch.set_num_threads(1)
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """A machine whose load calls for 2 threads, 1 from step 2 on, 2 from step 5 on; step and threads of each step computed."""
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """A machine whose load allows 2 threads, 1 from step 2 on, 2 from step 5 on; returns step and threads of each computed step."""
     computed: list[tuple[int, int]] = []
     plain = AdjustThreads.on_step_begin
 
     def proposed(self: Threads) -> Choice | None:
-        wanted = {2: 1, 5: 2}.get(step[0])
-        return Choice(wanted, "a test") if wanted is not None else None
+        threads = {2: 1, 5: 2}.get(step[0])
+        return Choice(threads, "a test") if threads is not None else None
 
     def on_step_begin(self: AdjustThreads, args: Any, state: Any, control: Any, **more: Any) -> None:
         step[0] = state.global_step
@@ -61,46 +61,46 @@ SETTINGS: dict[str, Any] = {"threads": None, "max_steps": 7, "checkpoint_every_s
 
 
 def test_a_resumed_training_replays_the_threads_of_each_step_under_any_load(
-    seen: list[tuple[int, int]], project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+    steps: list[tuple[int, int]], project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, method="full", **SETTINGS)
     stage.run(config)
-    expected, digest, report = list(seen), trained_digest(), read_json(paths.TRAINING_REPORT)
+    expected, digest, report = list(steps), trained_digest(), read_json(paths.TRAINING_REPORT)
     assert expected == [(0, 2), (1, 2), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2)]
     assert report["threads"] == 2
     assert report["threads_by_step"] == FROM_STEP
-    seen.clear()
+    steps.clear()
     kill_at(monkeypatch, 6, "loss", config)
-    assert seen == expected[:6]
-    seen.clear()
-    # the machine is another one now: what the log holds goes before it
+    assert steps == expected[:6]
+    steps.clear()
+    # on another machine, the log has priority
     monkeypatch.setattr(Threads, "choose", lambda self: Choice(1, "a test"))
     monkeypatch.setattr(Threads, "proposed", lambda self: None)
     stage.run(config)
-    assert seen == expected[3:]
+    assert steps == expected[3:]
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 
 
 def test_a_rebuild_replays_the_log_of_the_receipt(
-    seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    steps: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = [["last", 0, 1], ["last", 3, 2]]
-    found = rebuild._threads_of({"threads": 1, "training": {"threads_by_step": log}})
-    assert found["OMP_NUM_THREADS"] == "1"
-    for name, value in found.items():
+    environment = rebuild._threads_of({"threads": 1, "training": {"threads_by_step": log}})
+    assert environment["OMP_NUM_THREADS"] == "1"
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     stage.run(prepare(project, tiny_llama, **SETTINGS))
-    assert [threads for _, threads in seen] == [1, 1, 1, 2, 2, 2, 2]
+    assert [threads for _, threads in steps] == [1, 1, 1, 2, 2, 2, 2]
     assert read_json(paths.TRAINING_REPORT)["threads_by_step"] == log
     assert rebuild._threads_of({"threads": 2, "training": {}}) == {"OMP_NUM_THREADS": "2"}
 
 
 def test_an_explicit_number_is_never_adapted(
-    seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    steps: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run(prepare(project, tiny_llama, **{**SETTINGS, "threads": 1}))
-    assert {threads for _, threads in seen} == {1}
+    assert {threads for _, threads in steps} == {1}
     report = read_json(paths.TRAINING_REPORT)
     assert report["threads"] == 1
     assert "threads_by_step" not in report
@@ -145,7 +145,7 @@ def test_several_trainings_share_one_log_and_several_nodes_ignore_the_load(
 
 def test_attention_of_short_examples_gives_the_same_bits_with_any_number_of_threads() -> None:
     """54 tokens an example: PyTorch's gradient of a softmax differs there in its last bits."""
-    found = []
+    results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
@@ -153,6 +153,6 @@ def test_attention_of_short_examples_gives_the_same_bits_with_any_number_of_thre
         states = [torch.randn(1, heads, sum(lengths), 16, requires_grad=True) for heads in (9, 3, 3)]
         out = attend_in_batches(*states, lengths, 0, 0.25)
         (out * torch.randn_like(out)).sum().backward()
-        found.append([out.detach(), *(state.grad for state in states)])
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0][1:], other[1:], strict=True))
+        results.append([out.detach(), *(state.grad for state in states)])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0][1:], other[1:], strict=True))

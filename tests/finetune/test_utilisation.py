@@ -1,4 +1,4 @@
-"""Room `finetune`: the operations of a training are counted as they are done."""
+"""Room `finetune`: the FLOPs of a training are counted correctly."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def counted(model: Any) -> float:
 
 
 def test_a_slow_matrix_product_is_measured_with_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+    sides: list[int] = []
     for flops in (1e9, 1e12):
-        monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops))
+        monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: sides.append(side) or float(flops))
         assert mfu.matmul_flops.__wrapped__(torch.bfloat16, "cpu") == flops
-    assert asked == [mfu.SMALL_SIDE, mfu.SMALL_SIDE, mfu.SIDE]
+    assert sides == [mfu.SMALL_SIDE, mfu.SMALL_SIDE, mfu.SIDE]
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_a_layer_in_four_bits_counts_its_unpacked_weights(project: Path, tiny_ll
 def test_a_classification_head_counts_once_per_sequence_and_an_extra_pass_has_no_backward_pass(
     tiny_llama: Path,
 ) -> None:
-    writes = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    tells = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
+    causal = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    classifier = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
     lengths = np.array([10, 20])
     attention = (100 + 400) * HEAD_WIDTH_X_HEADS
-    assert epoch_flops(tells, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
-    head = writes.get_output_embeddings().weight.numel()
-    looked = epoch_flops(writes, lengths, 5, extra_passes=2) - epoch_flops(writes, lengths, 5)
-    assert looked == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
+    assert epoch_flops(classifier, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
+    head = causal.get_output_embeddings().weight.numel()
+    extra = epoch_flops(causal, lengths, 5, extra_passes=2) - epoch_flops(causal, lengths, 5)
+    assert extra == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "reward", "classify"])

@@ -159,8 +159,8 @@ def _require_classes(labels: tuple[str, ...], counts: npt.NDArray[np.int64]) -> 
 
 def _require_same_labels(labels: tuple[str, ...], start: Path | None) -> None:
     """Raises TrainingError where the start model's head has other labels."""
-    known = labels_of(start) if start is not None else None
-    if known is not None and known != labels:
-        new = ", ".join(label for label in labels if label not in known) or "others"
-        what = f"the start model classifies {', '.join(known)}; the training rows also have {new}"
+    start_labels = labels_of(start) if start is not None else None
+    if start_labels is not None and start_labels != labels:
+        new = ", ".join(label for label in labels if label not in start_labels) or "others"
+        what = f"the start model classifies {', '.join(start_labels)}; the training rows also have {new}"
         raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")

@@ -19,7 +19,7 @@ from tasks.finetune.step.gpu_kernels import FLASH
 
 LOGITS_AT_ONCE, CACHED_LOGITS = 16 * 2**20, 6 * 2**20
 """Logits per chunk: 64 MB in fp32; 25 MB fit into a CPU's cache."""
-LEAST_CACHED_TOKENS = 128
+MIN_CHUNK_TOKENS = 128
 """Minimum tokens of a chunk, as each chunk reads all weights of the head."""
 _PROBE_TOKENS = 8
 
@@ -39,7 +39,7 @@ class _Chunked(torch.autograd.Function):  # type: ignore[misc]
         rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
         # a trained head's gradient is accumulated per chunk, so few large chunks are faster
         if weight.device.type == "cpu" and not needs[1]:
-            rows = min(rows, max(LEAST_CACHED_TOKENS, CACHED_LOGITS // weight.shape[0]))
+            rows = min(rows, max(MIN_CHUNK_TOKENS, CACHED_LOGITS // weight.shape[0]))
         total = hidden.new_zeros((), dtype=torch.float32)
         by_hidden = torch.empty_like(hidden) if needs[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None

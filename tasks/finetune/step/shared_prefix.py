@@ -42,12 +42,12 @@ def share_prompt(batch: dict[str, Any]) -> dict[str, Any]:
     length = _shared_tokens(batch["input_ids"][0], batch["labels"][0], edges)
     if length < MIN_SHARED_TOKENS:
         return batch
-    kept = torch.ones(int(edges[-1]), dtype=torch.bool)
-    kept[(edges[1:-1, None] + torch.arange(length)).flatten()] = False
+    is_kept = torch.ones(int(edges[-1]), dtype=torch.bool)
+    is_kept[(edges[1:-1, None] + torch.arange(length)).flatten()] = False
     own = torch.diff(edges) - length
     starts = torch.cumsum(torch.cat([torch.tensor([0, length]), own]), 0)
     starts[0] = -length
-    shorter = {name: batch[name][:, kept] for name in ("input_ids", "position_ids", "labels")}
+    shorter = {name: batch[name][:, is_kept] for name in ("input_ids", "position_ids", "labels")}
     return {**batch, **shorter, "cu_seq_lens_q": starts.int()}
 
 

@@ -100,7 +100,7 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     if labels is not None and must_generate:
         what = f"{name} is a classifier ({', '.join(labels)}): it does not generate text"
         raise RegistryError(what, where=f"--to {to}", fix='Classify a text: strop generate "…"')
-    tokenizer = load_tokenizer(folder, speaks=labels is None)
+    tokenizer = load_tokenizer(folder, generates=labels is None)
     model = load_trained(folder, record, precision)
     threads.follow(model)
     return LoadedModel(name, model, tokenizer, labels, thinks_by_training(folder))

@@ -41,7 +41,9 @@ def follow_ledger(config: PipelineConfig) -> None:
         print(f"registry: {error}", file=sys.stderr, flush=True)
         return
     target = "at a version that was deleted" if serving.registry.is_dangling else f"at v{serving.registry.alias}"
-    state = "was missing" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {target}"
+    state = (
+        "was missing" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {target}"
+    )
     print(f"registry: the alias `champion` {state}; it is reset to v{version}", flush=True)
 
 

@@ -199,7 +199,7 @@ def _base(config: PipelineConfig) -> Finding:
     from tasks.base.vocabulary import require_embeddings
     from tasks.state.manifest import read_manifest
 
-    if config.base.made() is not None and not read_manifest():
+    if config.base.scratch_settings() is not None and not read_manifest():
         return Finding("base", "note", "from scratch: it is created from the first rows", "Collect them: strop run")
     record = pin_base(config.base)
     if record.kind in ("folder", "hub"):  # it may have been pinned by an older version of Strop

@@ -69,7 +69,9 @@ def check_other_outputs(subject: Subject) -> Link:
         present = [file for file in files if not file.is_missing]
         checked += len(present)
         problems += [
-            _changed(Path(path), file) for file in present if not file.is_gone and checked_md5(file.path) != file.current_md5
+            _changed(Path(path), file)
+            for file in present
+            if not file.is_gone and checked_md5(file.path) != file.current_md5
         ]
         if subject.hashes[path].endswith(".dir"):
             problems += tree_problems(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base.convert import base_folder
-from tasks.base.digests import known_digests
+from tasks.base.digests import cached_digests
 from tasks.base.pin import BaseRecord
 from tasks.errors import BaseModelError
 from tasks.vcs.dvc_files import parse_yaml
@@ -85,7 +85,7 @@ def _other_base(flavors: dict[str, dict[str, Any]], base: BaseRecord | None) -> 
 
 
 def _weights(folder: Path) -> dict[str, str]:
-    return known_digests({file.name: file for file in folder.glob("*.safetensors")}, trusts_times=False)
+    return cached_digests({file.name: file for file in folder.glob("*.safetensors")}, trusts_times=False)
 
 
 def _short(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""The base model: what it is (`resolve`), its bytes on this disk (`materialise`), and the model itself (`load`)."""
+"""The base model: its identity (`pin`), its files on this disk (`convert`), and the loaded model (`load`)."""

@@ -1,4 +1,4 @@
-"""The digests of a base's files, each read once: 14 GB are not hashed by every command."""
+"""Cached digests of a base's files, so that not every command hashes 14 GB."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from tasks import paths
 from tasks.runtime.files import file_digest, read_json, write_json
 
 STAT_CACHE = paths.CACHE / "base-files.json"
-"""Remembers digests by size, times and inode."""
+"""Caches digests by size, times and inode."""
 
 
-def known_digests(places: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
-    """Name → sha256; a file whose size, times and inode did not change is not read again: the time of an inode's last change
-    cannot be set back."""
+def cached_digests(files: dict[str, Path], *, trusts_times: bool = True) -> dict[str, str]:
+    """Name → sha256. A file with unchanged size, times and inode is not read again: the time of an inode's last change cannot be
+    set back."""
     try:
-        known: Any = read_json(STAT_CACHE)
+        stored: Any = read_json(STAT_CACHE)
     except (FileNotFoundError, ValueError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    digests, fresh = {}, dict(known)
-    for name, path in places.items():
+        stored = {}
+    stored = stored if isinstance(stored, dict) else {}
+    digests, entries = {}, dict(stored)
+    for name, path in files.items():
         if not path.is_file():
             continue
         stat, key = path.stat(), str(path.resolve())
-        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        if not trusts_times or known.get(key, [])[:-1] != mark:
-            fresh[key] = [*mark, file_digest(path)]
-        digests[name] = fresh[key][-1]
-    if fresh != known:
-        write_json(STAT_CACHE, fresh)
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        if not trusts_times or stored.get(key, [])[:-1] != state:
+            entries[key] = [*state, file_digest(path)]
+        digests[name] = entries[key][-1]
+    if entries != stored:
+        write_json(STAT_CACHE, entries)
     return digests

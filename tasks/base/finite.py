@@ -1,4 +1,4 @@
-"""Whether a model's weights are numbers: read when a training fails by NaN, so that the base is blamed, and not the rows."""
+"""Checks a model's weights for NaN and infinity, when a training fails with NaN: then the base is at fault, not the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def first_not_finite(folder: Path) -> str | None:
 
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  it is no dictionary
+            for name in file.keys():  # noqa: SIM118  it is not a dictionary
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
                     return str(name)

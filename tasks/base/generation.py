@@ -19,8 +19,8 @@ def generate_answers(
 ) -> list[str]:
     """Answers of `model` to `prompts` (token ids), greedily, without special tokens and outer white space.
 
-    Prompts are sorted by length, so that a batch has little padding, and padded on the left. `on_batch` hears the
-    number of rows of each batch done.
+    Prompts are sorted by length, so that a batch has little padding, and padded on the left. `on_batch` is called with the number
+    of rows of each finished batch.
     """
     import torch
 
@@ -28,13 +28,13 @@ def generate_answers(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     answers = [""] * len(prompts)
     for start in range(0, len(order), batch_rows):
-        chosen = order[start : start + batch_rows]
-        width = max(len(prompts[i]) for i in chosen)
-        ids = torch.full((len(chosen), width), tokenizer.pad_token_id, dtype=torch.long)
+        batch = order[start : start + batch_rows]
+        width = max(len(prompts[i]) for i in batch)
+        ids = torch.full((len(batch), width), tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for place, i in enumerate(chosen):
-            ids[place, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]), dtype=torch.long)
-            mask[place, width - len(prompts[i]) :] = 1
+        for row, i in enumerate(batch):
+            ids[row, width - len(prompts[i]) :] = torch.tensor(list(prompts[i]), dtype=torch.long)
+            mask[row, width - len(prompts[i]) :] = 1
         with torch.inference_mode():
             out = model.generate(
                 input_ids=ids.to(model.device),
@@ -47,16 +47,16 @@ def generate_answers(
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=end_token_ids(model, tokenizer),
             )
-        for i, tokens in zip(chosen, out[:, width:].tolist(), strict=True):
+        for i, tokens in zip(batch, out[:, width:].tolist(), strict=True):
             answers[i] = read(tokens)
         if on_batch is not None:
-            on_batch(len(chosen))
+            on_batch(len(batch))
     return answers
 
 
 def answer_reader(tokenizer: Any) -> Callable[[Sequence[int]], str]:
-    """What makes an answer of its token ids: without special tokens and outer white space, but with the tags of a thought, by which
-    the answer is read."""
+    """A decoder of answers: without special tokens and outer white space, but with the tags of a thought, which answer parsing
+    needs."""
     special = {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     dropped = {number for number, content in special.items() if content not in (THOUGHT_BEGINS, THOUGHT_ENDS)}
 

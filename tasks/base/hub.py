@@ -1,4 +1,4 @@
-"""A base model of the Hugging Face hub: which commit an id stands for, and its folder in the local cache."""
+"""A base model of the Hugging Face hub: the commit of an id, and its folder in the local cache."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tasks.errors import BaseModelError
 
 
 def newest_revision(model: str, revision: str | None) -> str:
-    """The commit that a hub id and an optional revision stand for; from the local cache where the hub cannot be reached.
+    """The commit of a hub id and an optional revision; from the local cache if the hub cannot be reached.
 
     Raises:
-        BaseModelError: neither knows it.
+        BaseModelError: neither has it.
     """
     from huggingface_hub import HfApi, constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
@@ -26,24 +26,24 @@ def newest_revision(model: str, revision: str | None) -> str:
     try:
         for repo in scan_cache_dir().repos:
             if repo.repo_id == model and repo.repo_type == "model":
-                wanted = [r for r in repo.revisions if revision in (None, r.commit_hash) or revision in r.refs]
-                if wanted:
-                    return str(max(wanted, key=lambda r: r.last_modified).commit_hash)
+                matching = [r for r in repo.revisions if revision in (None, r.commit_hash) or revision in r.refs]
+                if matching:
+                    return str(max(matching, key=lambda r: r.last_modified).commit_hash)
     except CacheNotFound:
         pass
     reason = f" ({type(problem).__name__})" if problem else " (HF_HUB_OFFLINE is set)"
     raise BaseModelError(
-        f"no folder of that name, the model hub does not answer{reason}, and its local cache has no such model",
+        f"no folder of that name, the model hub cannot be reached{reason}, and its local cache has no such model",
         where=model,
-        fix="Give a folder in base.model, or go online once",
+        fix="Set base.model to a folder, or connect to the network once",
     )
 
 
 def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Path:
-    """Where the files with these endings lie; they are fetched if they are not there.
+    """The local folder of the files with these suffixes; they are downloaded if they are missing.
 
     Raises:
-        BaseModelError: they are not there, and cannot be fetched.
+        BaseModelError: they are missing and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -53,7 +53,7 @@ def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Pat
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BaseModelError(
-            f"could not be fetched from the model hub ({type(error).__name__})",
+            f"could not be downloaded from the model hub ({type(error).__name__})",
             where=model,
-            fix="Go online, then run again",
+            fix="Connect to the network, then run again",
         ) from error

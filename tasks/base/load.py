@@ -1,4 +1,4 @@
-"""Loads tokenizers and models: the base as it is, or a trained folder (a LoRA adapter on the base, or full weights)."""
+"""Loads tokenizers and models: the base, or a trained folder (an adapter on the base, or full weights)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from tasks import paths
 from tasks.base.convert import base_folder
 from tasks.base.foreign import require_no_pickles, require_own_code, trusts
-from tasks.base.heads import begin_ids, end_texts, set_labels
+from tasks.base.heads import append_end_token, begin_ids, set_labels
 from tasks.base.model_kind import LABELS as LABELS
 from tasks.base.pin import BaseRecord
 from tasks.base.precision import DTYPES, Precision
@@ -23,7 +23,7 @@ from tasks.runtime.bounded_jinja.environment import bound_chat_templates
 from tasks.runtime.files import read_json
 
 CONSTANT_DATE = "26 Jul 2024"
-"""What `strftime_now` in a chat template writes: today's date would make each day's rows, and prompts, others."""
+"""The output of `strftime_now` in a chat template: the current date would change rows and prompts every day."""
 _DATE_MACRO = f"{{% macro strftime_now(f) %}}{CONSTANT_DATE}{{% endmacro %}}"
 
 ADAPTER = "adapter_config.json"
@@ -33,29 +33,29 @@ DROPOUTS = (
     *("attention_probs_dropout_prob", "hidden_dropout_prob", "embedding_dropout", "mlp_dropout", "pooler_dropout"),
     *("classifier_dropout", "classifier_dropout_prob", "cls_dropout", "seq_classif_dropout"),
 )
-"""What model configurations call their dropouts."""
+"""Names of the dropout settings in model configurations."""
 
 
 def device_name() -> str:
-    """ "cuda" where there is one, else "cpu"."""
+    """ "cuda" if a GPU is available, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True) -> Any:
-    """The tokenizer of a model folder, with a chat template and a padding token whether it came with them or not.
+def load_tokenizer(folder: Path, chat_template: str = "own", generates: bool = True) -> Any:
+    """The tokenizer of a model folder, with a chat template and a padding token, which are added if missing.
 
-    A chat template that writes today's date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead, every day. One that does
-    not write what the tokenizer begins texts with (a begin token) is made to.
+    A chat template that writes the current date (`strftime_now`) writes 26 Jul 2024 (CONSTANT_DATE) instead. A begin token that the
+    tokenizer adds to texts is added to a chat template without it.
 
     Args:
         folder: a model folder (the base's, data/model, or .strop/models/<digest>).
-        chat_template: "own", or the name of a file in data/templates/chat/. A model without one of its own takes `alpaca`.
-        speaks: False for a model that only reads (an encoder): it needs neither chat template nor end token. Its tokenizer writes
-            itself what stands around a text.
+        chat_template: "own", or the name of a file in data/templates/chat/. A model without its own uses `alpaca`.
+        generates: False for a classifier, which needs neither chat template nor end token. Its tokenizer then adds the special
+            tokens around a text itself.
 
     Raises:
-        BaseModelError: the folder holds no tokenizer that can be read, one without an end token, or one that has more tokens than
-            the model beside it has embeddings.
+        BaseModelError: the folder has no readable tokenizer, it has no end token, or it has more tokens than the model has
+            embeddings.
         ConfigError: there is no chat template of that name.
     """
     from transformers import AutoTokenizer
@@ -68,8 +68,8 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
             f"holds no readable tokenizer ({_first_line(error)})", where=str(folder), fix="Set base.model"
         ) from error
     require_embeddings(folder, tokens=max(tokenizer.get_vocab().values(), default=-1) + 1)
-    if not speaks:
-        end_texts(tokenizer)
+    if not generates:
+        append_end_token(tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -79,7 +79,7 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
         )
     if chat_template != "own" or not tokenizer.chat_template:
         tokenizer.chat_template = _named_template("alpaca" if chat_template == "own" else chat_template)
-    bound_chat_templates()  # a model's own is foreign code
+    bound_chat_templates()  # a model's own template is untrusted code
     tokenizer.chat_template = _with_constant_date(_with_begin(tokenizer))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -87,20 +87,24 @@ def load_tokenizer(folder: Path, chat_template: str = "own", speaks: bool = True
 
 
 def _with_begin(tokenizer: Any) -> Any:
-    """The tokenizer's chat template, or several by name: each writes first what the tokenizer begins texts with, and once."""
+    """The tokenizer's chat template, or several by name, each of which writes the begin token first, and only once."""
     begin = "".join(tokenizer.convert_ids_to_tokens(begin_ids(tokenizer)))
 
-    def begun(template: str) -> str:
+    def with_begin(template: str) -> str:
         if not begin or _writes_first(tokenizer, template, begin):
             return template
         return f"{{{{ {'bos_token' if begin == tokenizer.bos_token else json.dumps(begin)} }}}}{template}"
 
     template = tokenizer.chat_template
-    return {name: begun(each) for name, each in template.items()} if isinstance(template, dict) else begun(template)
+    return (
+        {name: with_begin(text) for name, text in template.items()}
+        if isinstance(template, dict)
+        else with_begin(template)
+    )
 
 
 def _writes_first(tokenizer: Any, template: str, begin: str) -> bool:
-    """Does a conversation begin so in this chat template? Where it refuses a short one: does it name the begin token?"""
+    """Does this chat template start with the begin token? If it rejects a test conversation: does it contain the token?"""
     for content in ("probe", [{"type": "text", "text": "probe"}]):
         try:
             messages = [{"role": "user", "content": content}]
@@ -112,18 +116,18 @@ def _writes_first(tokenizer: Any, template: str, begin: str) -> bool:
 
 
 def _with_constant_date(template: Any) -> Any:
-    """A chat template, or several by name (with and without tools), none of which looks at the clock."""
+    """A chat template, or several by name (with and without tools), with a constant date."""
     if isinstance(template, dict):
-        return {name: _with_constant_date(each) for name, each in template.items()}
+        return {name: _with_constant_date(text) for name, text in template.items()}
     return _DATE_MACRO + template.removeprefix(_DATE_MACRO) if "strftime_now" in template else template
 
 
 def _named_template(name: str) -> str:
     path = paths.CHAT_TEMPLATES / f"{name}.jinja"
     if not path.is_file():
-        known = ", ".join(["own", *sorted(path.stem for path in paths.CHAT_TEMPLATES.glob("*.jinja"))])
+        names = ", ".join(["own", *sorted(path.stem for path in paths.CHAT_TEMPLATES.glob("*.jinja"))])
         raise ConfigError(
-            f"no chat template is called {name}; there are {known}",
+            f"no chat template has the name {name}; available: {names}",
             where="base.chat_template",
             fix=f"Name one of these, or put yours at {path}",
         )
@@ -134,7 +138,7 @@ def load_base(record: BaseRecord, precision: Precision = "fp32", **more: Any) ->
     """The base model, in evaluation mode, on the GPU where there is one; `more` as for `load_weights`.
 
     Raises:
-        BaseModelError: it is not there, has changed, or is no model of that kind.
+        BaseModelError: it is missing, has changed, or is another kind of model.
     """
     return load_weights(base_folder(record), precision, **more)
 
@@ -143,7 +147,7 @@ def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32"
     """A trained model: an adapter on the base `record`, or full weights. In evaluation mode.
 
     Raises:
-        BaseModelError: the base or the trained weights are not there.
+        BaseModelError: the base or the trained weights are missing.
     """
     labels = labels_of(folder)
     if not is_adapter(folder):
@@ -155,12 +159,12 @@ def load_trained(folder: Path, record: BaseRecord, precision: Precision = "fp32"
 
 
 def is_adapter(folder: Path) -> bool:
-    """Does the folder hold an adapter, rather than full weights?"""
+    """Does the folder hold an adapter instead of full weights?"""
     return (folder / ADAPTER).is_file()
 
 
 def labels_of(folder: Path) -> tuple[str, ...] | None:
-    """The labels that the model in `folder` tells apart; None for one that writes."""
+    """The labels of the head of the model in `folder`; None for a causal LM."""
     path = folder / LABELS
     return tuple(read_json(path)) if path.is_file() else None
 
@@ -177,16 +181,16 @@ def load_weights(
     Args:
         dropout: in all layers, if given.
         in_four_bits: keep the linear layers in 4 bits (NF4, bitsandbytes); needs a GPU.
-        labels: give it a head that tells these apart, instead of one that writes; a new one where the folder has none.
+        labels: load with a classification head for these labels, a new one if the folder has none; None: a causal LM.
 
     Raises:
-        BaseModelError: they are not there, or are of no such model.
+        BaseModelError: they are missing, or belong to another kind of model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # a new head is told of as if something were missing
+    logging.set_verbosity_error()  # a new head is reported as missing weights
     code = trusts(folder)
     require_own_code(folder, code)
     require_no_pickles((path.name for path in folder.iterdir()) if folder.is_dir() else (), str(folder))
@@ -211,14 +215,14 @@ def load_weights(
         )
         model.new_modules = _new_modules(model, loaded["missing_keys"])
     except (OSError, ValueError, KeyError) as error:
-        wanted = "causal LM" if labels is None else "model with a head of labels"
-        what = f"cannot be loaded as a {wanted} ({_first_line(error)})"
+        expected = "causal LM" if labels is None else "model with a classification head"
+        what = f"cannot be loaded as a {expected} ({_first_line(error)})"
         raise BaseModelError(what, where=str(folder), fix="Set base.model") from error
     return model.eval() if in_four_bits else model.to(device_name()).eval()
 
 
 def _new_modules(model: Any, missing: Iterable[str]) -> tuple[str, ...]:
-    """The modules whose weights the folder does not hold, and which therefore are made anew: those of a new head, whole."""
+    """The modules whose weights are missing in the folder, and which are therefore initialised: those of a new head."""
     body = f"{model.base_model_prefix}."
     return tuple(sorted({key.rpartition(".")[0] if key.startswith(body) else key.split(".")[0] for key in missing}))
 

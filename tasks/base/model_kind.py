@@ -1,4 +1,4 @@
-"""What a trained model does: it writes, tells labels apart, or scores answers. Seen from its folder, without loading it."""
+"""The kind of a trained model: it generates, classifies, or scores answers. Read from its folder, without loading it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from tasks.runtime.files import read_json
 
 LABELS = "labels.json"
-"""In the folder of a trained model with a head of labels (or of one number, the reward): their names, in the head's order."""
+"""File of a model with a classification or reward head: the names of its labels, in the head's order."""
 REWARD = ("reward",)
 """The one label of a reward model."""
 
 
-def what_it_does(folder: Path) -> str:
-    """Of the model in `folder`, as a phrase."""
+def kind_of_model(folder: Path) -> str:
+    """The kind of the model in `folder`, as a verb phrase."""
     path = folder / LABELS
     if not path.is_file():
-        return "writes"
-    return "scores answers" if tuple(read_json(path)) == REWARD else "tells labels apart"
+        return "generates"
+    return "scores answers" if tuple(read_json(path)) == REWARD else "classifies"
 
 
-def what_objective_does(objective: str) -> str:
-    """Of a model that is trained so."""
-    return {"classify": "tells labels apart", "reward": "scores answers"}.get(objective, "writes")
+def kind_of_objective(objective: str) -> str:
+    """The kind of a model that is trained with an objective, as a verb phrase."""
+    return {"classify": "classifies", "reward": "scores answers"}.get(objective, "generates")

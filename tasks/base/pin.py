@@ -1,4 +1,4 @@
-"""Which base model this is: its id, revision and the sha256 of each of its files, pinned in data/base.json."""
+"""Pins the base model in data/base.json: its id, revision and the sha256 of each of its files."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks import paths
-from tasks.base.digests import known_digests
+from tasks.base.digests import cached_digests
 from tasks.base.foreign import require_no_pickles, require_own_code
 from tasks.base.hub import hub_folder, newest_revision
-from tasks.base.scratch import make, origin_of, why_others
+from tasks.base.scratch import create_base, explain_difference, origin_of
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
-from tasks.base.staging import making_folder
+from tasks.base.staging import staging_folder
 from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
 from tasks.runtime.files import content_digest, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.run_origin import written_path
 
 MORE_TEMPLATES = "additional_chat_templates"
-"""A folder in a model's folder: transformers reads a tokenizer's further chat templates there."""
+"""Subfolder of a model from which transformers reads additional chat templates."""
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
-"""Files of a model folder that make the model; a README does not."""
+"""Suffixes of the files that belong to the model; a README does not."""
 
 
 @dataclass(frozen=True)
 class BaseRecord:
     id: str
-    """As params.yaml names it."""
+    """As set in params.yaml."""
     kind: Literal["folder", "gguf", "hub", "package", "scratch"]
     revision: str | None
     """The commit of a hub id."""
     files: dict[str, str]
     """Name → sha256 (64 hex characters)."""
     origin: dict[str, Any] | None = None
-    """Of a base from scratch: its settings, the batches whose text its tokenizer was trained on, and what made it."""
+    """For a base from scratch: its settings, the batches of its tokenizer's training text, and library versions."""
     remote_code: bool = False
     """May the code among its files run? (`base.trust_remote_code`)"""
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (64 hex characters) over names and bytes: two copies of one model share it."""
+        """sha256 (64 hex characters) over names and bytes; equal for copies of a model."""
         return content_digest(self.files)
 
     @property
     def folder(self) -> Path:
-        """Where a base that is made from scratch is kept."""
+        """Folder of a base from scratch."""
         return paths.BASES / self.digest[:16]
 
     def entry(self) -> dict[str, Any]:
-        """As data/base.json and a receipt hold it."""
-        unsaid = {"origin": None, "remote_code": False}
-        return {name: value for name, value in asdict(self).items() if name not in unsaid or value != unsaid[name]}
+        """The entry in data/base.json and in receipts."""
+        defaults = {"origin": None, "remote_code": False}
+        return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
 
 
 def base_of(recorded: dict[str, Any]) -> BaseRecord:
-    """The base that a receipt names."""
+    """The base in a receipt."""
     return BaseRecord(**{key: value for key, value in recorded.items() if key != "digest"})
 
 
 def pin_base(settings: BaseSettings) -> BaseRecord:
-    """Resolves the base model, and pins it in data/base.json the first time or when params.yaml names another.
+    """Resolves the base model, and pins it in data/base.json the first time or when params.yaml names another one.
 
     Raises:
-        BaseModelError: it is not there, or its bytes are no longer those that were pinned.
+        BaseModelError: it is missing, or its files differ from the pinned ones.
     """
     pinned = read_base() if paths.BASE.exists() else None
-    if pinned is not None and _is_meant(pinned, settings):
+    if pinned is not None and _matches(pinned, settings):
         verify_base(pinned)
         return pinned
     record = _resolve(settings)
@@ -78,10 +78,10 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
     return record
 
 
-def _is_meant(pinned: BaseRecord, settings: BaseSettings) -> bool:
-    made = ScratchSettings(**pinned.origin["settings"]) if pinned.origin else None
+def _matches(pinned: BaseRecord, settings: BaseSettings) -> bool:
+    scratch = ScratchSettings(**pinned.origin["settings"]) if pinned.origin else None
     is_same = pinned.id == settings.model and settings.revision in (None, pinned.revision)
-    return is_same and made == settings.made() and pinned.remote_code == settings.trust_remote_code
+    return is_same and scratch == settings.scratch_settings() and pinned.remote_code == settings.trust_remote_code
 
 
 def read_base() -> BaseRecord:
@@ -101,50 +101,50 @@ def read_base() -> BaseRecord:
 
 
 def verify_base(record: BaseRecord, *, trusts_times: bool = True) -> dict[str, Path]:
-    """Checks that the files on this disk are the pinned ones and no others, and returns where they lie. A base from scratch is made
-    if need be.
+    """Checks that the files on this disk are exactly the pinned ones, and returns their paths. A missing base from scratch is
+    created again.
 
     Args:
-        trusts_times: a file whose size, times and inode are those of before is not read again.
+        trusts_times: do not read a file again whose size, times and inode are unchanged.
 
     Raises:
         BaseModelError: a file is missing, differs or was added; the line names it.
     """
     if record.origin is None:
-        places = locate_files(record.id, record.kind, record.revision, record.remote_code)
+        files = locate_files(record.id, record.kind, record.revision, record.remote_code)
     else:
-        _require_made(record, record.origin)
-        places = _files_in(record.folder)
-    digests = known_digests(places, trusts_times=trusts_times)
+        _require_scratch_base(record, record.origin)
+        files = _files_in(record.folder)
+    digests = cached_digests(files, trusts_times=trusts_times)
     for name in sorted({*record.files, *digests}):
-        found, pinned = digests.get(name), record.files.get(name)
-        if found != pinned:
-            state, back = _difference(found, pinned)
-            fix = f"{back}; or take the model as it now is: rm {paths.BASE}, then run again"
+        current, pinned = digests.get(name), record.files.get(name)
+        if current != pinned:
+            state, remedy = _difference(current, pinned)
+            fix = f"{remedy}; or accept the current model: rm {paths.BASE}, then run again"
             raise BaseModelError(
                 f"base model {record.id}: {name} {state} since the base was pinned in {paths.BASE}",
-                fix=fix if record.origin is None else f"Make it again: rm -r {record.folder}, then run again",
+                fix=fix if record.origin is None else f"Create it again: rm -r {record.folder}, then run again",
             )
-    return {name: places[name] for name in record.files}
+    return {name: files[name] for name in record.files}
 
 
-def _difference(found: str | None, pinned: str | None) -> tuple[str, str]:
-    """What became of a file, and how to undo it."""
+def _difference(current: str | None, pinned: str | None) -> tuple[str, str]:
+    """How a file differs from its pinned digest, and how to undo it."""
     if pinned is None:
         return "was added, and may be loaded with it,", "Remove it"
-    if found is None:
-        return "is gone", "Put it back"
-    return f"has changed (sha256 {found[:12]}…, pinned {pinned[:12]}…)", "Put the pinned file back"
+    if current is None:
+        return "is missing", "Restore it"
+    return f"has changed (sha256 {current[:12]}…, pinned {pinned[:12]}…)", "Restore the pinned file"
 
 
 def locate_files(model: str, kind: str, revision: str | None, has_code: bool = False) -> dict[str, Path]:
-    """Name → path of each file that makes the model.
+    """Name → path of each file of the model.
 
     Args:
-        has_code: its code is a part of it.
+        has_code: include its code files.
 
     Raises:
-        BaseModelError: there is no such model, its weights are pickles, or it needs code and may run none.
+        BaseModelError: there is no such model, its weights are pickles, or it needs code that may not run.
     """
     if kind == "package":
         path = _file_in_package(model)
@@ -157,14 +157,14 @@ def locate_files(model: str, kind: str, revision: str | None, has_code: bool = F
     if kind == "hub" and not any(folder.glob("*.safetensors")):
         what = "has no weights as safetensors; others are pickles, which may run code when they are read"
         raise BaseModelError(
-            what, where=model, fix="Take a revision that has model.safetensors, or convert it to a folder once"
+            what, where=model, fix="Choose a revision with model.safetensors, or convert it to a folder once"
         )
     return _files_in(folder, KEPT_SUFFIXES | {".py"} if has_code else KEPT_SUFFIXES)
 
 
 def _files_in(folder: Path, suffixes: Collection[str] = frozenset(KEPT_SUFFIXES)) -> dict[str, Path]:
     if not folder.is_dir():
-        raise BaseModelError("the base model is not there", where=str(folder), fix="Put it back, or set base.model")
+        raise BaseModelError("the base model is missing", where=str(folder), fix="Restore it, or set base.model")
     files = {p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix in suffixes}
     files |= {f"{p.parent.name}/{p.name}": p for p in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
     require_no_pickles((path.name for path in folder.iterdir()), str(folder))
@@ -172,15 +172,15 @@ def _files_in(folder: Path, suffixes: Collection[str] = frozenset(KEPT_SUFFIXES)
         files = {name: p for name, p in files.items() if p.suffix not in (".bin", ".gguf")}
     if "config.json" not in files:
         raise BaseModelError(
-            "holds no config.json, so it is no Hugging Face model", where=str(folder), fix="Set base.model"
+            "has no config.json, so it is not a Hugging Face model", where=str(folder), fix="Set base.model"
         )
     return files
 
 
 def _resolve(settings: BaseSettings) -> BaseRecord:
-    model, made = settings.model, settings.made()
-    if made is not None:
-        return _made(origin_of(made))
+    model, scratch = settings.model, settings.scratch_settings()
+    if scratch is not None:
+        return _create_scratch_base(origin_of(scratch))
     kind: Literal["folder", "gguf", "hub", "package"]
     if model.startswith("package:"):
         kind = "package"
@@ -189,22 +189,21 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
     elif Path(model).is_file() and model.endswith(".gguf"):
         kind = "gguf"
     elif model.startswith((".", "/", "~")) or (model.count("/") != 1 and "/" in model):
-        raise BaseModelError("no such folder or GGUF file", where=model, fix="Mend base.model in params.yaml")
+        raise BaseModelError("no such folder or GGUF file", where=model, fix="Fix base.model in params.yaml")
     else:
         kind = "hub"
     revision = newest_revision(model, settings.revision) if kind == "hub" else None
     has_code = settings.trust_remote_code
-    places = locate_files(model, kind, revision, has_code)
+    files = locate_files(model, kind, revision, has_code)
     if kind in ("folder", "hub"):
-        require_embeddings(places["config.json"].parent, model)
-    files = known_digests(places)
-    return BaseRecord(model, kind, revision, files, remote_code=has_code)
+        require_embeddings(files["config.json"].parent, model)
+    return BaseRecord(model, kind, revision, cached_digests(files), remote_code=has_code)
 
 
-def _made(origin: dict[str, Any]) -> BaseRecord:
-    """The base that is made as `origin` says, in the folder of its digest."""
-    with making_folder() as folder:
-        make(origin, folder)
+def _create_scratch_base(origin: dict[str, Any]) -> BaseRecord:
+    """Creates the base from `origin`, in the folder of its digest."""
+    with staging_folder() as folder:
+        create_base(origin, folder)
         files = {name: file_digest(path) for name, path in _files_in(folder).items()}
         record = BaseRecord(SCRATCH, "scratch", None, files, origin)
         if not record.folder.exists():
@@ -212,23 +211,23 @@ def _made(origin: dict[str, Any]) -> BaseRecord:
     return record
 
 
-def _require_made(record: BaseRecord, origin: dict[str, Any]) -> None:
-    """Makes a base from scratch again, where it is not on this disk."""
+def _require_scratch_base(record: BaseRecord, origin: dict[str, Any]) -> None:
+    """Creates a base from scratch again if it is not on this disk."""
     if record.folder.exists():
         return
-    print("base: making the base from scratch again, from the rows in data/raw", flush=True)
-    found = _made(origin)
-    if found.digest != record.digest:
-        names = [name for name in record.files if found.files.get(name) != record.files[name]]
+    print("base: creating the base from scratch again, from the rows in data/raw", flush=True)
+    created = _create_scratch_base(origin)
+    if created.digest != record.digest:
+        names = [name for name in record.files if created.files.get(name) != record.files[name]]
         raise BaseModelError(
-            f"made again from its rows, the base is another: {', '.join(names)} differ; {why_others(origin)}",
+            f"the base created again from its rows differs: {', '.join(names)}; {explain_difference(origin)}",
             where=str(paths.BASE),
-            fix=f"Make it where it was made; or take the base as it now is: rm {paths.BASE}, then run again",
+            fix=f"Create it in the original environment; or accept the current base: rm {paths.BASE}, then run again",
         )
 
 
 def _file_in_package(model: str) -> Path:
-    """The path behind `package:module/inner/path`. The package is found, not imported: its own imports may be absent."""
+    """The path of `package:module/inner/path`. The package is located, not imported: its own imports may be missing."""
     module, _, inner = model.removeprefix("package:").partition("/")
     spec = importlib.util.find_spec(module) if module else None
     if spec is None or not spec.submodule_search_locations:
@@ -238,6 +237,6 @@ def _file_in_package(model: str) -> Path:
     path = Path(next(iter(spec.submodule_search_locations))) / inner
     if not path.is_file() or path.suffix != ".gguf":
         raise BaseModelError(
-            f"the package {module} has no GGUF file {inner!r}", where=model, fix="Mend base.model in params.yaml"
+            f"the package {module} has no GGUF file {inner!r}", where=model, fix="Fix base.model in params.yaml"
         )
     return path

@@ -1,4 +1,4 @@
-"""Turns → the token ids that a model is given to answer: as rows were trained, and as test rows are evaluated.
+"""Turns → token ids of a prompt, as in training and in the evaluation of test rows.
 
 prompts = Prompts(tokenizer)
 ids = prompts.of_chat([{"role": "user", "content": "What is 6 times 7?"}])
@@ -19,7 +19,7 @@ class Prompts:
     """Prompts by one tokenizer.
 
     Args:
-        thinks: the model was trained on answers that think (`thinks_by_training`).
+        thinks: the model was trained on answers with thoughts (`thinks_by_training`).
     """
 
     def __init__(self, tokenizer: Any, thinks: bool = False) -> None:
@@ -29,26 +29,26 @@ class Prompts:
         self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self._writer.around_user))
 
     def of_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt for an answer to these messages, up to where it begins.
+        """The prompt of these messages, up to the start of the answer.
 
         Raises:
-            ConfigError: the chat template refuses the turns.
+            ConfigError: the chat template rejects the turns.
         """
         turns = list(messages)
-        is_typed = self._markers.are_in(message["content"] for message in turns)
+        has_markers = self._markers.are_in(message["content"] for message in turns)
         try:
-            begun, more = opening(
-                partial(self._writer.write, tools=None), self._markers.masked(turns) if is_typed else turns
+            prompt, thought_start = opening(
+                partial(self._writer.write, tools=None), self._markers.masked(turns) if has_markers else turns
             )
         except REFUSED as error:
             raise refused(turns, error) from error
-        text = begun if self.thinks else begun + more
-        if is_typed:
+        text = prompt if self.thinks else prompt + thought_start
+        if has_markers:
             ids: list[int] = self._markers.encode([text])[0].tolist()
         else:
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
     def of_text(self, text: str) -> list[int]:
-        """A text to go on with, behind what the tokenizer begins texts with."""
+        """The prompt to continue a text: the tokenizer's begin tokens and the text."""
         return [*begin_ids(self.tokenizer), *self._markers.encode_plain([text])[0].tolist()]

@@ -1,7 +1,7 @@
 """A base from scratch (`base.model: scratch`): a new tokenizer, and a model of a given size with random weights.
 
-The same rows and settings give the same bytes: the weights are drawn by numpy, a parameter at a time, and not by the model's own
-code. So the base need not be kept: data/base.json says what it was made from, and it is made again where it is not there.
+The same rows and settings give the same bytes: numpy draws the weights, one parameter at a time, not the model's own code. So the
+base need not be stored: data/base.json records its origin, and it is created again where it is missing.
 """
 
 from __future__ import annotations
@@ -30,48 +30,50 @@ SIZES = {
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 WEIGHT_STD = 0.02
-LEAST_REPEATS = 2
-"""A pair that occurs less often becomes no token."""
-TOKEN_BYTES = 24
-"""Longest token. Chinese has no spaces: without a bound, a sentence that occurs twice would be a token, whole and legible."""
+MIN_FREQUENCY = 2
+"""Minimum frequency of a pair to become a token."""
+MAX_TOKEN_BYTES = 24
+"""Maximum length of a token. Chinese has no spaces: without a limit, a repeated sentence would become one readable token."""
 
 
 def origin_of(settings: ScratchSettings) -> dict[str, Any]:
-    """What the base is made from: the settings, the batches that there are, and the versions of what makes it.
+    """The inputs of the base: the settings, the current batches, and the versions of the libraries.
 
     Raises:
-        BaseModelError: nothing was ingested yet.
+        BaseModelError: no batch is ingested yet.
     """
     batches = [batch.batch for batch in read_manifest()]
     if not batches:
-        what = "the tokenizer of a model from scratch is trained on the rows that came in, and none have"
+        what = "the tokenizer of a model from scratch is trained on the ingested rows, and there are none"
         raise BaseModelError(what, where="base.model: scratch", fix="Ingest some: python -m tasks ingest")
     return {"settings": settings.model_dump(), "batches": batches, "made_with": _versions()}
 
 
-def make(origin: dict[str, Any], folder: Path) -> None:
-    """Writes the base that `origin` tells of, as a Hugging Face folder.
+def create_base(origin: dict[str, Any], folder: Path) -> None:
+    """Writes the base described by `origin` as a Hugging Face folder.
 
     Raises:
-        BaseModelError: a batch is not there, or there is no text in any.
+        BaseModelError: a batch is missing, or no batch has text.
     """
     settings = ScratchSettings(**origin["settings"])
-    known = {batch.batch: batch for batch in read_manifest()}
-    if missing := [batch for batch in origin["batches"] if batch not in known]:
+    batches = {batch.batch: batch for batch in read_manifest()}
+    if missing := [batch for batch in origin["batches"] if batch not in batches]:
         what = f"its tokenizer was trained on batch {missing[0]}, which is not in {paths.MANIFEST}"
-        raise BaseModelError(what, where="base.model: scratch", fix="Bring it back: dvc checkout data/raw.dvc")
-    texts = read_texts([known[batch] for batch in origin["batches"]], settings.tokenizer_megabytes)
+        raise BaseModelError(what, where="base.model: scratch", fix="Restore it: dvc checkout data/raw.dvc")
+    texts = read_texts([batches[batch] for batch in origin["batches"]], settings.tokenizer_megabytes)
     tokenizer = _trained_tokenizer(texts, settings)
     _write_model(tokenizer, settings, folder)
     tokenizer.save_pretrained(folder)
 
 
-def why_others(origin: dict[str, Any]) -> str:
-    """Why the bytes may be others than those that were pinned."""
-    then, now = origin["made_with"], _versions()
-    if others := [f"{name} {then.get(name)}, here {now[name]}" for name in now if then.get(name) != now[name]]:
-        return f"it was made with {', '.join(others)}"
-    return "rows of its batches have been erased or changed since, or this code is another"
+def explain_difference(origin: dict[str, Any]) -> str:
+    """Why the bytes may differ from the pinned ones."""
+    pinned, current = origin["made_with"], _versions()
+    changed = [name for name in current if pinned.get(name) != current[name]]
+    if changed:
+        versions = ", ".join(f"{name} {pinned.get(name)}, here {current[name]}" for name in changed)
+        return f"it was created with {versions}"
+    return "rows of its batches have been erased or changed since, or the code has changed"
 
 
 def _versions() -> dict[str, str]:
@@ -81,13 +83,13 @@ def _versions() -> dict[str, str]:
 
 
 def _trained_tokenizer(texts: Iterator[str], settings: ScratchSettings) -> Any:
-    """Byte-level BPE: no text of any language is unknown to it, and none is longer than TOKEN_BYTES as a token."""
+    """Byte-level BPE: it encodes any text, and no token is longer than MAX_TOKEN_BYTES."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     first = next(texts, None)
     if first is None:
-        what = "there is no text in the rows that came in, so no tokenizer can be trained"
+        what = "the ingested rows have no text, so no tokenizer can be trained"
         raise BaseModelError(what, where="base.model: scratch", fix="Add a source with `use: train`")
 
     def all_texts() -> Iterator[str]:
@@ -99,10 +101,10 @@ def _trained_tokenizer(texts: Iterator[str], settings: ScratchSettings) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocabulary,
-        min_frequency=LEAST_REPEATS,
+        min_frequency=MIN_FREQUENCY,
         special_tokens=[END, PAD],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=TOKEN_BYTES,  # in bytes, as each is a character of the alphabet
+        max_token_length=MAX_TOKEN_BYTES,  # in bytes, as each byte is a character of the alphabet
         show_progress=False,
     )
     tokenizer.train_from_iterator(all_texts(), trainer)
@@ -118,7 +120,7 @@ def _write_model(tokenizer: Any, settings: ScratchSettings, folder: Path) -> Non
     from transformers import AutoModelForCausalLM
 
     config = _configuration(tokenizer, settings)
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # shapes only
         model = AutoModelForCausalLM.from_config(config)
     layers = SIZES[settings.size][0]
     weights: dict[str, Any] = {}
@@ -126,16 +128,16 @@ def _write_model(tokenizer: Any, settings: ScratchSettings, folder: Path) -> Non
         if len(shape) == 1:
             weights[name] = np.full(shape, 0.0 if name.endswith("bias") else 1.0, np.float32)
             continue
-        # what is added to the residual stream twice a layer is drawn narrower, as GPT-2's is
-        adds = name.endswith(("c_proj.weight", "o_proj.weight", "down_proj.weight"))
-        std = WEIGHT_STD / (2 * layers) ** 0.5 if adds else WEIGHT_STD
+        # weights that add to the residual stream have a smaller deviation, as in GPT-2
+        is_residual = name.endswith(("c_proj.weight", "o_proj.weight", "down_proj.weight"))
+        std = WEIGHT_STD / (2 * layers) ** 0.5 if is_residual else WEIGHT_STD
         random = np.random.default_rng([settings.seed, number])
         weights[name] = random.standard_normal(shape, np.float32) * np.float32(std)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    told = config.to_diff_dict() | {"architectures": [type(model).__name__], "dtype": "float32"}
-    told.pop("transformers_version", None)
-    write_json(folder / "config.json", told)
+    entry = config.to_diff_dict() | {"architectures": [type(model).__name__], "dtype": "float32"}
+    entry.pop("transformers_version", None)
+    write_json(folder / "config.json", entry)
 
 
 def _configuration(tokenizer: Any, settings: ScratchSettings) -> Any:

@@ -1,4 +1,4 @@
-"""The text that a new tokenizer is trained on: what the rows in data/raw say, read in portions."""
+"""The training text of a new tokenizer: the texts of the rows in data/raw, read in chunks."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from tasks.errors import BaseModelError
 from tasks.runtime.files import read_batches
 from tasks.state.manifest import Batch
 
-PORTION = 1024
+CHUNK_ROWS = 1024
 MEGABYTE = 10**6
-HASHED = 16
-"""Hex characters of a record's digest that rank it."""
+RANK_DIGITS = 16
+"""Hex characters of a record's digest that are its rank."""
 
 
 def read_texts(batches: Sequence[Batch], megabytes: int) -> Iterator[str]:
-    """The texts of the batches' rows, in their order; of more than `megabytes`, those of the rows of lowest hash.
+    """The texts of the batches' rows, in order; of more than `megabytes`, those of the rows with the lowest hashes.
 
-    Rows of sources that are `golden` or `benchmark` are left out. Memory: 16 bytes a row, and a portion of text.
+    Rows of `golden` and `benchmark` sources are left out. Memory: 16 bytes per row, and one chunk of text.
 
     Raises:
         BaseModelError: a batch is not on the disk.
     """
-    room = megabytes * MEGABYTE
-    highest = _highest_rank(batches, room)
+    remaining_bytes = megabytes * MEGABYTE
+    max_rank = _max_rank(batches, remaining_bytes)
     for batch in batches:
-        for digests, records in _portions(batch):
+        for digests, records in _chunks(batch):
             for rank, record in zip(_ranks(digests), records.to_pylist(), strict=True):
-                if rank > highest or record is None:
+                if rank > max_rank or record is None:
                     continue
                 for text in texts_of(json.loads(record)):
-                    if room <= 0:
+                    if remaining_bytes <= 0:
                         return
-                    kept = text.encode("utf-8", "ignore")[:room].decode("utf-8", "ignore")  # no half surrogates
-                    room -= len(kept.encode())
-                    yield kept
+                    # `ignore` drops lone surrogates, and a character that is cut off
+                    part = text.encode("utf-8", "ignore")[:remaining_bytes].decode("utf-8", "ignore")
+                    remaining_bytes -= len(part.encode())
+                    yield part
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """The texts inside a record, in its order. A word of ASCII alone is an id, an address, a role or a label: no text."""
+    """The texts in a record, in order. A single ASCII word is an id, a URL, a role or a label, and not a text."""
     if isinstance(value, str):
         if not value.isascii() or len(value.split(maxsplit=1)) > 1:
             yield value
@@ -53,38 +54,38 @@ def texts_of(value: Any) -> Iterator[str]:
         for key in value:
             yield from texts_of(value[key])
     elif isinstance(value, list):
-        for each in value:
-            yield from texts_of(each)
+        for element in value:
+            yield from texts_of(element)
 
 
-def _highest_rank(batches: Sequence[Batch], room: int) -> int:
-    """The rank up to which the rows are read, so that about `room` bytes are."""
+def _max_rank(batches: Sequence[Batch], remaining_bytes: int) -> int:
+    """The maximum rank of the rows to read, for about `remaining_bytes` bytes of text."""
     ranks: list[npt.NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
     lengths: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for batch in batches:
-        for digests, records in _portions(batch):
+        for digests, records in _chunks(batch):
             ranks.append(_ranks(digests))
             lengths.append(pc.fill_null(pc.binary_length(records), 0).to_numpy(zero_copy_only=False).astype(np.int64))
     rank, length = np.concatenate(ranks), np.concatenate(lengths)
-    if length.sum() <= room:
+    if length.sum() <= remaining_bytes:
         return 2**64 - 1
     order = np.argsort(rank, kind="stable")
-    place = int(np.searchsorted(np.cumsum(length[order]), room))
-    return int(rank[order[place]])
+    last = int(np.searchsorted(np.cumsum(length[order]), remaining_bytes))
+    return int(rank[order[last]])
 
 
 def _ranks(digests: Any) -> npt.NDArray[np.uint64]:
-    return np.array([int(digest[:HASHED], 16) for digest in digests.to_pylist()], np.uint64)
+    return np.array([int(digest[:RANK_DIGITS], 16) for digest in digests.to_pylist()], np.uint64)
 
 
-def _portions(batch: Batch) -> Iterator[tuple[Any, Any]]:
-    """Digests and records of the rows that may be learned from; a record that did not parse is null."""
+def _chunks(batch: Batch) -> Iterator[tuple[Any, Any]]:
+    """Digests and records of the training rows; a record that could not be parsed is null."""
     if not batch.path.exists():
         what = f"batch {batch.batch}, whose rows its tokenizer is trained on, is not on the disk"
-        raise BaseModelError(what, where=str(batch.path), fix="Bring it back: dvc checkout data/raw.dvc")
+        raise BaseModelError(what, where=str(batch.path), fix="Restore it: dvc checkout data/raw.dvc")
     with pq.ParquetFile(batch.path) as file:
         columns = [name for name in ("digest", "record", "use") if name in file.schema_arrow.names]
-        for portion in read_batches(file, PORTION, columns=columns):
-            if "use" in columns:  # an older batch does not say
-                portion = portion.filter(pc.equal(pc.fill_null(portion["use"], "train"), "train"))
-            yield portion["digest"], portion["record"].cast("string")
+        for chunk in read_batches(file, CHUNK_ROWS, columns=columns):
+            if "use" in columns:  # older batches have no such column
+                chunk = chunk.filter(pc.equal(pc.fill_null(chunk["use"], "train"), "train"))
+            yield chunk["digest"], chunk["record"].cast("string")

@@ -1,6 +1,6 @@
-"""A folder among the bases while it is being made: by one process at a time, and gone if it is not moved to its place.
+"""A temporary folder for a new base, used by one process at a time and removed if it is not renamed.
 
-That of a process that was killed goes when the next one begins.
+The folder of a killed process is removed when the next one starts.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from tasks import paths
 from tasks.runtime.files import new_folder
 
 PREFIX = "tmp"
-"""No digest begins so."""
+"""No digest has this prefix."""
 
 
 @contextlib.contextmanager
-def making_folder(bases: Path = paths.BASES) -> Iterator[Path]:
-    """An empty folder in `bases`, locked against another process that makes one there."""
+def staging_folder(bases: Path = paths.BASES) -> Iterator[Path]:
+    """An empty folder in `bases`, locked against other processes."""
     from filelock import FileLock
 
     lock = paths.LOCKS / "base.lock" if bases == paths.BASES else bases.with_name("bases.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     bases.mkdir(parents=True, exist_ok=True)
     with FileLock(lock):
-        for left in bases.glob(f"{PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in bases.glob(f"{PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         temporary = new_folder(bases, PREFIX)
         try:
             yield temporary

@@ -1,4 +1,4 @@
-"""Whether a base's embeddings hold all of its tokenizer's tokens; read from its files, without loading either."""
+"""Checks that a base has an embedding for each token of its tokenizer, from its files, without loading either."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from tasks.runtime.files import read_json
 _EMBEDDINGS = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|token_embedding|shared)\.weight"
 )
-"""What models call the tensor that holds a row a token."""
+"""Names of the token embedding in models."""
 
 
 def require_embeddings(folder: Path, base: str | None = None, tokens: int | None = None) -> None:
-    """Raises BaseModelError where a text may hold a token that the model in `folder` has no embedding of.
+    """Raises BaseModelError where the tokenizer has tokens without an embedding.
 
     Args:
-        base: its name in messages; the folder if it has no other.
-        tokens: how many the tokenizer has, where it is loaded already.
+        base: its name in messages; default: the folder.
+        tokens: size of the vocabulary, if the tokenizer is loaded already.
     """
     tokens = tokens_in(folder) if tokens is None else tokens
     embeddings = embeddings_in(folder)
     if tokens is None or embeddings is None or tokens <= embeddings:
         return
     raise BaseModelError(
-        f"its tokenizer has {tokens:,} tokens, its embeddings {embeddings:,}: a text may hold a token that the model cannot read",
+        f"its tokenizer has {tokens:,} tokens, its embeddings {embeddings:,}: some tokens have no embedding",
         where=base or str(folder),
-        fix="Give it embeddings for all of them (model.resize_token_embeddings, then save_pretrained), or set base.model",
+        fix="Add the missing embeddings (model.resize_token_embeddings, then save_pretrained), or set base.model",
     )
 
 
 def tokens_in(folder: Path) -> int | None:
-    """How many tokens the tokenizer files name, the highest id counting; None where there is no tokenizer.json."""
-    told = _json_of(folder / "tokenizer.json")
-    if told is None:
+    """Number of tokens in the tokenizer files: the highest id + 1; None without a tokenizer.json."""
+    tokenizer = _json_of(folder / "tokenizer.json")
+    if tokenizer is None:
         return None
-    model = told.get("model") or {}
+    model = tokenizer.get("model") or {}
     vocabulary = model.get("vocab") or {}
     ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
-    ids += [token["id"] for token in told.get("added_tokens") or []]
+    ids += [token["id"] for token in tokenizer.get("added_tokens") or []]
     configuration = _json_of(folder / "tokenizer_config.json") or {}
     ids += [int(number) for number in configuration.get("added_tokens_decoder") or {}]
     ids += (_json_of(folder / "added_tokens.json") or {}).values()
@@ -51,7 +51,7 @@ def tokens_in(folder: Path) -> int | None:
 
 
 def embeddings_in(folder: Path) -> int | None:
-    """How many tokens the model has embeddings of: by its weights, else by its configuration; None where neither says."""
+    """Number of token embeddings, from the weights, else from the configuration; None if neither has it."""
     for path in sorted(folder.glob("*.safetensors")):
         rows = [shape[0] for name, shape in _shapes_in(path) if _EMBEDDINGS.search(name)]
         if rows:
@@ -63,7 +63,7 @@ def embeddings_in(folder: Path) -> int | None:
 
 
 def _shapes_in(path: Path) -> Iterable[tuple[str, list[int]]]:
-    """Names and shapes of the tensors in a file, by its header."""
+    """Names and shapes of the tensors in a file, from its header."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))

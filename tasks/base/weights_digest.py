@@ -1,4 +1,4 @@
-"""Identity of trained weights: one digest over the safetensors files of a model folder."""
+"""The identity of trained weights: a digest over the safetensors files of a model folder."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def weights_digest(folder: Path) -> str:
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise DataError("holds no *.safetensors", where=str(folder), fix="Make it: dvc repro finetune")
+        raise DataError("has no *.safetensors", where=str(folder), fix="Train it: dvc repro finetune")
     return content_digest([[file.name, file_digest(file)] for file in files])

@@ -144,7 +144,9 @@ def saved_plan() -> Plan | None:
         return Plan(**content | pairs)
     except (ValueError, KeyError, TypeError) as error:
         fix = "Remove it, then erase those rows again: strop rows forget --erase"
-        raise DataError(f"not a plan of an erasure ({damage_reason(error)})", where=str(paths.ERASING), fix=fix) from error
+        raise DataError(
+            f"not a plan of an erasure ({damage_reason(error)})", where=str(paths.ERASING), fix=fix
+        ) from error
 
 
 def _followers(ids: list[str]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks import paths
 from tasks.base.load import labels_of, load_base, load_trained
-from tasks.base.model_kind import what_it_does
+from tasks.base.model_kind import kind_of_model
 from tasks.base.pin import BaseRecord
 from tasks.base.precision import Precision
 from tasks.base.weights_digest import weights_digest
@@ -65,7 +65,7 @@ def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> N
             where="base.model",
             fix="Set the champion's base again, or start another model: set another register.model_name",
         )
-    theirs, ours = what_it_does(folder), what_it_does(paths.MODEL)
+    theirs, ours = kind_of_model(folder), kind_of_model(paths.MODEL)
     if theirs != ours:
         raise BaseModelError(
             f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared",

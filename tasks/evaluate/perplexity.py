@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.base.heads import positions_of
+from tasks.base.heads import context_length_of
 from tasks.dataset.rendered import Rendered
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
@@ -67,7 +67,7 @@ def perplexity(losses: Sequence[Loss]) -> float | None:
 
 def max_input_tokens(model: Any) -> int | None:
     """The model's maximum number of text tokens; None if its configuration has no limit."""
-    positions = positions_of(model.config)
+    positions = context_length_of(model.config)
     return None if positions is None else positions - _virtual_tokens(model)
 
 

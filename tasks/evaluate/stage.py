@@ -142,7 +142,7 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
     specs = list_models(read_round(), record, precision_of(settings.precision))
     test = _read_test()
     examples, families = _valid_examples(form)
-    tokenizer = load_tokenizer(paths.MODEL, speaks=speaks(form))
+    tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
     predict = PREDICTORS.get(form, _predict_answers)
     results = {}
     with track("evaluate", total=len(specs) * (len(test) + len(examples)), unit="answers") as progress:

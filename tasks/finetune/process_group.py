@@ -1,4 +1,4 @@
-"""The processes that train together: which of them this is, and what they agree upon. A training alone is the first of one."""
+"""The process group of a training: rank, world size and collective operations. One process alone has rank 0 of 1."""
 
 from __future__ import annotations
 
@@ -12,85 +12,85 @@ import torch
 Value = TypeVar("Value")
 
 
-def process_count() -> int:
-    """How many train together, on all nodes."""
+def world_size() -> int:
+    """Processes on all nodes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def process_number() -> int:
-    """Which of them this is, from 0."""
+def process_rank() -> int:
+    """Rank of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
-def is_first() -> bool:
-    """Is it this one that tells, saves and writes?"""
-    return process_number() == 0
+def is_rank_zero() -> bool:
+    """Is this rank 0, which logs and saves?"""
+    return process_rank() == 0
 
 
-def processes_here() -> int:
-    """How many of them share this machine."""
+def local_world_size() -> int:
+    """Processes on this node."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def wait_for_all() -> None:
-    """Returns when every process has come here."""
-    if _are_joined():
+def barrier() -> None:
+    """Returns when every process has called it."""
+    if _is_group_initialized():
         torch.distributed.barrier()
 
 
-def highest(number: int) -> int:
-    """The highest of the numbers that the processes come with: all of them call it, at the same place of their work."""
-    if not _are_joined():
+def max_over_ranks(number: int) -> int:
+    """The maximum over all processes. A collective operation: every process calls it at the same step."""
+    if not _is_group_initialized():
         return number
-    told = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
-    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-    return int(told)
+    maximum = torch.tensor(number, device="cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+    torch.distributed.all_reduce(maximum, torch.distributed.ReduceOp.MAX)
+    return int(maximum)
 
 
-def as_first_says(value: Value) -> Value:
-    """What the first process came with."""
-    if not _are_joined():
+def broadcast_from_rank_zero(value: Value) -> Value:
+    """The value of rank 0."""
+    if not _is_group_initialized():
         return value
-    told = [value]
-    torch.distributed.broadcast_object_list(told)
-    return told[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values)
+    return values[0]
 
 
-def from_all(value: Value) -> list[Value]:
-    """What each process came with, in their order."""
-    if not _are_joined():
+def gather_from_ranks(value: Value) -> list[Value]:
+    """The values of all processes, by rank."""
+    if not _is_group_initialized():
         return [value]
-    told: list[Any] = [None] * process_count()
-    torch.distributed.all_gather_object(told, value)
-    return told
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 @contextlib.contextmanager
-def first_before_others(device: str) -> Iterator[None]:
-    """The first process goes through the block, then the others; the group is formed where it was not."""
-    if process_count() == 1:
+def rank_zero_first(device: str) -> Iterator[None]:
+    """Rank 0 runs the block, then the others do. Initialises the group if necessary."""
+    if world_size() == 1:
         yield
         return
     from accelerate import PartialState
 
     PartialState(cpu=device == "cpu")
-    if not is_first():
-        wait_for_all()
+    if not is_rank_zero():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_rank_zero():
+        barrier()
 
 
-def leave() -> None:
-    """Ends the group; without it a process may end while another still listens to it."""
-    if _are_joined():
+def destroy_group() -> None:
+    """Destroys the group; otherwise a process may exit while another still waits for it."""
+    if _is_group_initialized():
         torch.distributed.destroy_process_group()
 
 
-def _are_joined() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized() and process_count() > 1
+def _is_group_initialized() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized() and world_size() > 1
 
 
 def is_sharded() -> bool:
-    """Are the weights of the model shared out among the processes (FSDP, DeepSpeed)?"""
+    """Are the model's weights sharded over the processes (FSDP, DeepSpeed)?"""
     return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))

@@ -5,7 +5,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.finetune.config.launch_settings import LaunchSettings
-from tasks.finetune.config.preflight import misfit, misplaced_head, misplaced_prompts, missing_judge
+from tasks.finetune.config.preflight import (
+    invalid_combination,
+    invalid_start_from_classifier,
+    invalid_start_from_prompts,
+    missing_reward_model,
+)
 from tasks.finetune.config.search_settings import SearchSettings, require_searchable
 from tasks.finetune.config.training_fields import TrainingFields
 
@@ -14,35 +19,35 @@ class TrainingSettings(TrainingFields):
     """One training."""
 
     @model_validator(mode="after")
-    def has_rows_of_its_batches(self) -> Self:
+    def has_supported_batches(self) -> Self:
         if self.batches == "by_length" and self.objective not in ("sft", "pretrain"):
             raise ValueError(f"batches: by_length is for objective: sft and pretrain, not {self.objective}")
         return self
 
     @model_validator(mode="after")
-    def fits_its_objective(self) -> Self:
-        if what := misfit(self):
+    def is_valid_combination(self) -> Self:
+        if what := invalid_combination(self):
             raise ValueError(what)
         return self
 
 
 class FinetuneSettings(TrainingSettings):
     before: tuple[TrainingSettings, ...] = ()
-    """Trainings that come first, each on the result of the one before: `pretrain` before `sft`, `sft` and `reward` before `grpo`.
-    A reward model is trained on that result too, and nothing goes on from it: it judges what comes after."""
+    """Earlier trainings, each starting from the result of the previous one: `pretrain` before `sft`, `sft` and `reward` before
+    `grpo`. A reward model starts from that result, too, but no training starts from it: it scores answers for the later ones."""
     continue_from: Literal["base", "champion"] = "base"
-    """`champion` trains the champion's weights on, with the rows that are new since it was made and a share of the old ones. Before
-    there is a champion, the base is trained."""
+    """`champion` continues from the champion's weights, with the rows added since its training and a share of the old rows. Without
+    a champion, training starts from the base."""
     replay_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """With `continue_from: champion`: the share of the rows that the champion knows already that is trained on again."""
+    """With `continue_from: champion`: the share of the champion's training rows that is trained on again."""
 
     search: SearchSettings | None = None
-    """Tries settings of the last training, and keeps the best by validation loss; null trains it as it is written."""
+    """Hyperparameter search over the last training, by validation loss; null: no search."""
     launch: LaunchSettings = LaunchSettings()
-    """In how many processes the trainings run."""
+    """The number of processes and how they share the model."""
 
     @model_validator(mode="after")
-    def can_be_searched_and_shared(self) -> Self:
+    def has_valid_search_and_launch(self) -> Self:
         if self.search is not None:
             require_searchable(self.search, self)
             if self.launch.nodes > 1:
@@ -50,23 +55,29 @@ class FinetuneSettings(TrainingSettings):
         for training in self.trainings():
             if training.gradient_accumulation_steps % self.launch.all_processes:
                 what = f"gradient_accumulation_steps is {training.gradient_accumulation_steps}, which"
-                raise ValueError(f"{what} {self.launch.all_processes} processes cannot share: take a multiple of them")
+                raise ValueError(
+                    f"{what} {self.launch.all_processes} processes cannot share: set a multiple of that number"
+                )
         return self
 
     @model_validator(mode="after")
-    def go_on_from_one_another(self) -> Self:
+    def has_valid_sequence(self) -> Self:
         trainings = self.trainings()
-        if what := missing_judge(trainings) or misplaced_head(trainings) or misplaced_prompts(trainings):
+        if (
+            what := missing_reward_model(trainings)
+            or invalid_start_from_classifier(trainings)
+            or invalid_start_from_prompts(trainings)
+        ):
             raise ValueError(what)
         return self
 
     def trainings(self) -> tuple[TrainingSettings, ...]:
-        """All of them, in order; the last is what becomes the candidate."""
+        """All trainings, in order; the last one produces the candidate."""
         return (*self.before, self)
 
     def precisions(self) -> list[Literal["auto", "bf16", "fp32"]]:
-        """Those that the trainings, and the trials of a search, may choose, each once."""
-        chosen = {training.precision for training in self.trainings()}
+        """The distinct precisions of the trainings and of a search's trials."""
+        precisions = {training.precision for training in self.trainings()}
         if self.search is not None and "precision" in self.search.parameters:
-            chosen.update(self.search.parameters["precision"].choices or ())
-        return sorted(chosen)
+            precisions.update(self.search.parameters["precision"].choices or ())
+        return sorted(precisions)

@@ -1,6 +1,6 @@
 """Room `finetune`: rendered rows → data/model. The same command on a CPU and a GPU. Run: `python -m tasks finetune`
 
-Killed and run again, it goes on from its last checkpoint.
+A killed training resumes from its last checkpoint when it is run again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.finetune.config.lr_schedules import require_schedule
 from tasks.finetune.config.trainer_arguments import require_fields
 from tasks.finetune.distributed.launch import launch, node_number, require_launch
-from tasks.finetune.failures import telling_of_a_full_disk
-from tasks.finetune.job import Job, do_job, facts_of, known_facts_of
+from tasks.finetune.failures import report_full_disk
+from tasks.finetune.job import Job, read_facts, read_verified_facts, run_job
 from tasks.finetune.loop.checkpoints import checkpoint_folder
 from tasks.finetune.loop.thread_log import ThreadLog
 from tasks.finetune.model.build import require_method
@@ -35,10 +35,10 @@ def run(config: PipelineConfig) -> None:
     """Writes data/model and data/reports/training.json.
 
     Raises:
-        TrainingError: the memory is not enough, the loss is no number, or another process trains the same; or, before the first
-            training begins, a setting of any of them cannot be.
-        Interrupted: a signal ended it; a checkpoint is kept.
-        DataError: there are no rows for an objective, or no such teacher; or early stopping is on, and there is no validation row.
+        TrainingError: out of memory, the loss is not finite, or another process runs the same training; or, before the first
+            training begins, a setting of any of them is invalid.
+        Interrupted: a signal ended it; a checkpoint is saved.
+        DataError: no rows for an objective, no such teacher, or early stopping without validation rows.
     """
     trainings = config.finetune.trainings()
     for settings in trainings:
@@ -49,17 +49,17 @@ def run(config: PipelineConfig) -> None:
     if any(settings.deterministic for settings in trainings):
         be_deterministic()
     require_launch(config.finetune.launch)
-    for chosen in config.finetune.precisions():
-        warn_of_emulation("finetune", "finetune.precision", chosen)
+    for precision in config.finetune.precisions():
+        warn_of_emulation("finetune", "finetune.precision", precision)
     record = read_base()
     for settings in trainings:
         if settings.objective == "distill":
             require_teacher(settings, record)
     facts: list[dict[str, Any]] = []
     start, reward_model = start_folder(), None
-    is_first_node = node_number() == 0  # the others help it to train, and write nothing
-    folder_of_work = checkpoint_folder(config, record.digest, is_first_node)
-    with folder_of_work as checkpoints, telling_of_a_full_disk(checkpoints):
+    is_first_node = node_number() == 0  # only the first node writes
+    locked_folder = checkpoint_folder(config, record.digest, is_first_node)
+    with locked_folder as checkpoints, report_full_disk(checkpoints):
         for number, settings in enumerate(trainings, 1):
             is_last = number == len(trainings)
             work = Work(
@@ -75,32 +75,32 @@ def run(config: PipelineConfig) -> None:
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:
                 print_line(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
-            facts.append(_do(Job(work, folder, config.base.chat_template), config.finetune))
+            facts.append(_run_unless_finished(Job(work, folder, config.base.chat_template), config.finetune))
             if settings.objective == "reward":
                 reward_model = folder
             else:
                 start = folder
         if is_first_node:
-            changes = ThreadLog(checkpoints / "threads.json").facts()
+            thread_facts = ThreadLog(checkpoints / "threads.json").facts()
             write_json(
-                paths.TRAINING_REPORT, {**facts[-1], **({"before": facts[:-1]} if facts[:-1] else {}), **changes}
+                paths.TRAINING_REPORT, {**facts[-1], **({"before": facts[:-1]} if facts[:-1] else {}), **thread_facts}
             )
 
 
-def _do(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
-    """The facts of a training, which is done unless it was before."""
-    if job.folder != paths.MODEL and (known := known_facts_of(job)) is not None:
-        return known  # of the trainings before, one that is done is kept while the others run
+def _run_unless_finished(job: Job, settings: FinetuneSettings) -> dict[str, Any]:
+    """The report of a training, which runs unless an earlier run finished it."""
+    if job.folder != paths.MODEL and (facts := read_verified_facts(job)) is not None:
+        return facts  # a finished earlier training is kept while the later ones run
 
-    def do(part: Job) -> None:
+    def run_in_processes(job: Job) -> None:
         if settings.launch.all_processes == 1:
-            do_job(part)
+            run_job(job)
         else:
-            launch(part, settings.launch)
+            launch(job, settings.launch)
 
     if job.folder == paths.MODEL and settings.search is not None:
-        return search(job, settings.search, do)
-    do(job)
-    facts = facts_of(job)
+        return search(job, settings.search, run_in_processes)
+    run_in_processes(job)
+    facts = read_facts(job)
     assert facts is not None or node_number() > 0
     return facts or {}

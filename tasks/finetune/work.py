@@ -1,4 +1,4 @@
-"""One training: what it is given, and what is ready when it can begin."""
+"""The input of one training, and the prepared training."""
 
 from __future__ import annotations
 
@@ -14,36 +14,35 @@ from tasks.finetune.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Work:
-    """One training: what is trained, how, and from where."""
+    """One training: its settings, base, start weights and folders."""
 
     settings: TrainingSettings
     record: BaseRecord
     precision: Precision
     checkpoints: Path
     start: Path | None = None
-    """A trained folder that it goes on from; None: the base."""
+    """Folder of the trained weights that it starts from; None: the base."""
     reward_model: Path | None = None
-    """The folder of the reward model that was trained before, if any."""
+    """Folder of the reward model of an earlier training, if any."""
     before: int | None = None
-    """Its number among the trainings that come before the last, from 1; None: it is the last."""
+    """Its number under `finetune.before`, from 1; None: it is the last training."""
     thread_log: Path | None = None
-    """The file in which all trainings of the stage log their threads (thread_log.py); None: one of its own."""
+    """File of the thread log that all trainings of the stage share (thread_log.py); None: a log of its own."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A training that can begin."""
+class PreparedTraining:
+    """A training that is ready to start."""
 
     tokens_per_epoch: int
     steps_per_epoch: int
     """Optimiser steps."""
     total_steps: int
     make_trainer: Callable[[list[Any]], Any]
-    """Callbacks → the transformers Trainer, its model in it. Called once, with all seeds set."""
+    """Callbacks → the transformers Trainer with its model. Called once, after all seeds are set."""
     row_ids: Callable[[Any], list[str]]
-    """Trainer → the ids of the rows of the global batch at hand."""
+    """Trainer → the row ids of the current global batch."""
     epoch_flops: Callable[[Any, float], float] | None = None
-    """Model, share of the tokens that are computed → the operations that an epoch needs (mfu.py); None where they are not
-    counted."""
+    """Model, share of the tokens that are computed → FLOPs of an epoch (mfu.py); None where they are not counted."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """For the receipt: what it is trained on, in numbers that do not differ from run to run."""
+    """For the receipt: reproducible counts of the training data."""

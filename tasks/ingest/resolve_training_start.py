@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.model_kind import what_it_does, what_objective_does
+from tasks.base.model_kind import kind_of_model, kind_of_objective
 from tasks.base.pin import read_base
 from tasks.dataset.rendered import forms_of
 from tasks.errors import BaseModelError, DataError
@@ -69,7 +69,7 @@ def require_comparable(champion: Champion, folder: Path, config: PipelineConfig)
     if base.get("digest", read_base().digest) != read_base().digest:
         what = f"the champion (version {champion.version}) was made from another base: {base.get('id')} as it was then"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
-    theirs, ours = what_it_does(folder), what_objective_does(config.finetune.objective)
+    theirs, ours = kind_of_model(folder), kind_of_objective(config.finetune.objective)
     if theirs != ours:
         what = (
             f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared"

@@ -61,7 +61,7 @@ def log_model(
     labels = labels_of(folder)
     adapter_base = (base_folder(record) if labels is None else labelled_base(record, labels)) if is_adapter else None
     registry = open_registry(config)
-    tokenizer = load_tokenizer(folder, speaks=labels in (None, REWARD))
+    tokenizer = load_tokenizer(folder, generates=labels in (None, REWARD))
     model = load_trained(folder, record, _precision(folder, record))
     before = logits(model, tokenizer)
     model_uri = registry.log_model(run_id, model, tokenizer, digest, adapter_base, is_generative=labels is None)

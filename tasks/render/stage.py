@@ -71,7 +71,9 @@ def run(config: PipelineConfig) -> None:
         with importing():  # torch too, which need not lie in memory while rows are gathered
             from tasks.base.load import load_tokenizer
 
-        tokenizer = load_tokenizer(base_folder(read_base()), config.base.chat_template, speaks=any(map(speaks, forms)))
+        tokenizer = load_tokenizer(
+            base_folder(read_base()), config.base.chat_template, generates=any(map(speaks, forms))
+        )
         material = Material(tokenizer, families, settings, counts)
         _tell_of_thoughts(report, material)
         shutil.rmtree(paths.RENDERED, ignore_errors=True)
@@ -110,7 +112,7 @@ def run(config: PipelineConfig) -> None:
 
 
 def _require_context(config: PipelineConfig) -> None:
-    made, longest = config.base.made(), config.render.max_length_tokens
+    made, longest = config.base.scratch_settings(), config.render.max_length_tokens
     if made is not None and longest > made.context:
         what = f"render.max_length_tokens is {longest}, but a model of base.scratch.context {made.context} reads no more than that"
         raise ConfigError(what, where=str(paths.PARAMS), fix="Lower the one, or raise the other")

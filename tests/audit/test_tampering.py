@@ -220,7 +220,7 @@ def test_the_audit_reads_a_base_with_unchanged_size_and_times(world: Path, monke
 
 def test_a_missing_base_is_reported_in_one_line(base: Path) -> None:
     shutil.rmtree(base)
-    assert broken(1, "base") == {"base": f"{base}: the base model is not there"}
+    assert broken(1, "base") == {"base": f"{base}: the base model is missing"}
 
 
 # what the version's commit holds

@@ -1,4 +1,4 @@
-"""The base model: found, pinned, and named when it is gone or has changed."""
+"""The base model: resolved, pinned, and named when it is missing or has changed."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_a_base_that_has_changed_is_named_with_its_file(project: Path, base: Pat
         pin_base(BaseSettings(model=str(base)))
 
 
-def test_a_file_of_the_base_that_is_gone_is_named(project: Path, base: Path) -> None:
+def test_a_missing_file_of_the_base_is_named(project: Path, base: Path) -> None:
     pin_base(BaseSettings(model=str(base)))
     (base / "model.safetensors").unlink()
-    with pytest.raises(BaseModelError, match=r"model\.safetensors is gone"):
+    with pytest.raises(BaseModelError, match=r"model\.safetensors is missing"):
         pin_base(BaseSettings(model=str(base)))
 
 
@@ -60,10 +60,10 @@ def test_a_file_that_was_added_to_the_base_and_would_be_loaded_is_named(project:
         pin_base(BaseSettings(model=str(base)))
 
 
-def test_a_base_that_was_rewritten_with_its_size_and_time_is_found(project: Path, base: Path) -> None:
+def test_a_base_rewritten_with_the_same_size_and_time_is_detected(project: Path, base: Path) -> None:
     path = base / "model.safetensors"
     pin_base(BaseSettings(model=str(base)))
-    pin_base(BaseSettings(model=str(base)))  # known by now
+    pin_base(BaseSettings(model=str(base)))  # its digest is cached now
     before, data = path.stat(), bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -72,17 +72,17 @@ def test_a_base_that_was_rewritten_with_its_size_and_time_is_found(project: Path
         pin_base(BaseSettings(model=str(base)))
 
 
-def test_a_base_whose_folder_is_gone_is_told_in_words(project: Path, base: Path) -> None:
+def test_a_base_whose_folder_is_missing_is_reported(project: Path, base: Path) -> None:
     record = pin_base(BaseSettings(model=str(base)))
     shutil.rmtree(base)
-    with pytest.raises(BaseModelError, match=rf"^{base}: the base model is not there\. Put it back"):
+    with pytest.raises(BaseModelError, match=rf"^{base}: the base model is missing\. Restore it"):
         verify_base(record)
 
 
-def test_a_gguf_file_is_read_without_what_lies_beside_it(
+def test_a_gguf_file_is_read_without_files_next_to_it(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A converted base is kept for the whole machine by the digest of the GGUF file alone."""
+    """The name of a converted base depends on the GGUF file only."""
     import transformers
 
     from tasks.base.convert import base_folder
@@ -103,32 +103,32 @@ def test_a_gguf_file_is_read_without_what_lies_beside_it(
     assert seen == [["x.gguf"]]
 
 
-def test_another_base_in_the_params_is_pinned_anew(project: Path, base: Path, tiny_llama: Path) -> None:
+def test_another_base_in_the_params_is_pinned_again(project: Path, base: Path, tiny_llama: Path) -> None:
     first = pin_base(BaseSettings(model=str(base)))
     assert pin_base(BaseSettings(model=str(tiny_llama))).digest != first.digest
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         ("./nowhere", "no such folder or GGUF file"),
         ("package:no_such_package/x.gguf", "no package no_such_package is installed"),
-        ("somebody/no-such-model", "the model hub does not answer"),
+        ("somebody/no-such-model", "the model hub cannot be reached"),
     ],
 )
-def test_a_base_that_is_not_there_is_told_in_one_line(model: str, told: str, project: Path) -> None:
-    with pytest.raises(BaseModelError, match=told) as caught:
+def test_a_missing_base_is_reported_in_one_line(model: str, message: str, project: Path) -> None:
+    with pytest.raises(BaseModelError, match=message) as error:
         pin_base(BaseSettings(model=model))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_no_model_is_told(project: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported(project: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BaseModelError, match="holds no config"):
+    with pytest.raises(BaseModelError, match="has no config"):
         pin_base(BaseSettings(model=str(tmp_path / "empty")))
 
 
-def test_a_record_without_files_pinned_is_told(project: Path) -> None:
+def test_a_missing_or_damaged_record_is_reported(project: Path) -> None:
     with pytest.raises(BaseModelError, match=r"data/base\.json: not found"):
         read_base()
     paths.BASE.write_text("{")
@@ -136,7 +136,7 @@ def test_a_record_without_files_pinned_is_told(project: Path) -> None:
         read_base()
 
 
-def test_a_model_without_a_chat_template_takes_the_alpaca_one(project: Path, tiny_gpt2: Path) -> None:
+def test_a_model_without_a_chat_template_uses_alpaca(project: Path, tiny_gpt2: Path) -> None:
     tokenizer = load_tokenizer(tiny_gpt2)
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "你好"}], tokenize=False, add_generation_prompt=True
@@ -167,17 +167,15 @@ DATED = "{% for m in messages %}{{ strftime_now('%d %b %Y') }}: {{ m.content }}{
 
 
 @pytest.mark.parametrize("template", [DATED, {"default": DATED, "tool_use": "Tools. " + DATED}])
-def test_a_chat_template_that_writes_the_date_writes_the_same_every_day(
-    template: Any, project: Path, base: Path
-) -> None:
+def test_a_chat_template_with_the_current_date_writes_a_constant_date(template: Any, project: Path, base: Path) -> None:
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(base)
     loaded = load_tokenizer(base)
-    asked = [{"role": "user", "content": "Hello"}]
-    assert loaded.apply_chat_template(asked, tokenize=False) == "26 Jul 2024: Hello"
+    messages = [{"role": "user", "content": "Hello"}]
+    assert loaded.apply_chat_template(messages, tokenize=False) == "26 Jul 2024: Hello"
     if isinstance(template, dict):
-        with_tools = loaded.apply_chat_template(asked, tools=[{"type": "function"}], tokenize=False)
+        with_tools = loaded.apply_chat_template(messages, tools=[{"type": "function"}], tokenize=False)
         assert with_tools == "Tools. 26 Jul 2024: Hello"
     loaded.save_pretrained(base)
     assert load_tokenizer(base).chat_template == loaded.chat_template

@@ -1,4 +1,4 @@
-"""What a base brings along and would run: its code and its pickles, neither of which runs unless it is pinned."""
+"""Custom code and pickles of a base: neither runs unless it is pinned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OwnModel(LlamaForCausalLM):
 
 @pytest.fixture
 def own_code(project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base that needs code of its own."""
+    """A base that needs custom code."""
     monkeypatch.delenv(RAN, raising=False)
     monkeypatch.setenv("HF_MODULES_CACHE", str(project / "modules"))
     folder = project / "own"
@@ -48,20 +48,20 @@ def own_code(project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
-def test_code_of_a_base_never_runs_unasked_and_the_line_says_how_to_ask(own_code: Path) -> None:
+def test_custom_code_never_runs_by_default_and_the_error_names_the_setting(own_code: Path) -> None:
     for act in (
         lambda: pin_base(BaseSettings(model=str(own_code))),
         lambda: load_weights(own_code),
         lambda: load_tokenizer(own_code),
     ):
-        with pytest.raises(BaseModelError, match="needs code of its own to run") as told:
+        with pytest.raises(BaseModelError, match="needs custom code to run") as error:
             act()
-        assert "\n" not in str(told.value)
-        assert "trust_remote_code" in str(told.value)
+        assert "\n" not in str(error.value)
+        assert "trust_remote_code" in str(error.value)
     assert RAN not in os.environ
 
 
-def test_on_a_terminal_nothing_is_asked(own_code: Path) -> None:
+def test_a_terminal_shows_no_prompt(own_code: Path) -> None:
     child, terminal = pty.fork()
     if not child:
         try:
@@ -80,7 +80,7 @@ def test_on_a_terminal_nothing_is_asked(own_code: Path) -> None:
             break
         shown += piece
     os.waitpid(child, 0)
-    assert b"refused: needs code of its own" in shown
+    assert b"refused: needs custom code" in shown
     assert b"[y/N]" not in shown
 
 
@@ -92,12 +92,12 @@ def test_trusted_code_is_pinned_by_its_bytes(own_code: Path) -> None:
     (own_code / "own.py").write_text(CODE + "\nos.environ['STROP_TEST_CHANGED'] = 'yes'\n")
     with pytest.raises(BaseModelError, match=r"own\.py has changed"):
         verify_base(record)
-    with pytest.raises(BaseModelError, match="needs code of its own"):
+    with pytest.raises(BaseModelError, match="needs custom code"):
         load_weights(own_code)
     assert "STROP_TEST_CHANGED" not in os.environ
 
 
-def test_code_of_another_repository_is_refused_even_if_trusted(own_code: Path) -> None:
+def test_code_of_another_repository_is_rejected_even_if_trusted(own_code: Path) -> None:
     config = json.loads((own_code / "config.json").read_text())
     config["auto_map"] = {"AutoModelForCausalLM": "somebody/else--own.OwnModel"}
     (own_code / "config.json").write_text(json.dumps(config))
@@ -110,11 +110,11 @@ def test_trust_needs_a_commit_for_a_hub_id() -> None:
         with pytest.raises(ValidationError, match="40 hexadecimal digits"):
             BaseSettings(model="somebody/model", revision=revision, trust_remote_code=True)
     assert BaseSettings(model="somebody/model", revision=COMMIT, trust_remote_code=True).trust_remote_code
-    with pytest.raises(ValidationError, match="for a folder or a hub id"):
+    with pytest.raises(ValidationError, match="is only allowed for a folder or a hub id"):
         BaseSettings(model="package:llm/x.gguf", trust_remote_code=True)
 
 
-def test_a_base_that_says_auto_map_but_is_known_to_transformers_runs_none(
+def test_a_base_with_auto_map_that_transformers_supports_runs_no_custom_code(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(RAN, raising=False)
@@ -131,19 +131,19 @@ def test_a_base_that_says_auto_map_but_is_known_to_transformers_runs_none(
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt"])
-def test_weights_as_pickles_are_refused_in_favour_of_safetensors(project: Path, tiny_llama: Path, name: str) -> None:
+def test_weights_as_pickles_are_rejected_in_favour_of_safetensors(project: Path, tiny_llama: Path, name: str) -> None:
     shutil.copytree(tiny_llama, project / "old")
     for path in (project / "old").glob("*.safetensors"):
         path.unlink()
     torch.save({"x": torch.zeros(1)}, project / "old" / name)
     for act in (lambda: pin_base(BaseSettings(model=str(project / "old"))), lambda: load_weights(project / "old")):
-        with pytest.raises(BaseModelError, match="safetensors") as told:
+        with pytest.raises(BaseModelError, match="safetensors") as error:
             act()
-        assert name in str(told.value)
-        assert "\n" not in str(told.value)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
 
 
-def test_pickles_beside_safetensors_are_left_alone(project: Path, tiny_llama: Path) -> None:
+def test_pickles_next_to_safetensors_are_ignored(project: Path, tiny_llama: Path) -> None:
     shutil.copytree(tiny_llama, project / "both")
     torch.save({"x": torch.zeros(1)}, project / "both/pytorch_model.bin")
     assert "pytorch_model.bin" not in pin_base(BaseSettings(model=str(project / "both"))).files

@@ -1,4 +1,4 @@
-"""What `auto` stands for on a machine, and that a precision which it only emulates is reported."""
+"""The meaning of `auto` on a machine, and the warning for an emulated precision."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ ARM = "processor : 0\nBogoMIPS : 243.75\nFeatures : fp asimd {}\n"
 
 @pytest.fixture(autouse=True)
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Sets what the kernel says of the processor."""
+    """Sets the content of /proc/cpuinfo."""
 
-    def be(text: str) -> None:
+    def set_cpuinfo(text: str) -> None:
         (tmp_path / "cpuinfo").write_text(text)
         precision.processor_flags.cache_clear()
 
     monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(precision, "_capabilities", dict)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    yield be
+    yield set_cpuinfo
     precision.processor_flags.cache_clear()
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("cpuinfo", "expected"),
     [
         (X86.format("avx512f"), "fp32"),
         (X86.format("avx512f avx512_bf16"), "bf16"),
@@ -41,14 +41,14 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ("", "fp32"),
     ],
 )
-def test_auto_is_bf16_where_the_processor_computes_in_it(told: str, expected: str, processor: Any) -> None:
-    processor(told)
+def test_auto_is_bf16_where_the_cpu_supports_it(cpuinfo: str, expected: str, processor: Any) -> None:
+    processor(cpuinfo)
     assert precision.precision_of("auto") == expected
-    assert precision.precision_of("bf16") == "bf16"  # what is chosen is taken
+    assert precision.precision_of("bf16") == "bf16"  # an explicit precision is used
     assert precision.precision_of("fp32") == "fp32"
 
 
-def test_a_gpu_that_emulates_bf16_does_not_count_as_one_that_computes_in_it(
+def test_a_gpu_that_emulates_bf16_does_not_count_as_native_support(
     processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processor(X86.format("avx512_bf16"))

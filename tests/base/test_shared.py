@@ -1,4 +1,4 @@
-"""The converted base is kept once a machine, and only where nobody else can have changed it."""
+"""The converted base is stored once per machine, and only where no other user can change it."""
 
 from __future__ import annotations
 
@@ -107,18 +107,18 @@ def test_a_file_that_did_not_change_is_not_read_again(
 
 
 @pytest.mark.parametrize("level", [".", "bases", "bases/entry"])
-def test_a_folder_that_others_may_write_is_not_used(
+def test_a_folder_that_is_writable_by_other_users_is_not_used(
     level: str, project: Path, cache: Path, converted: list[str], make_record: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = base_folder(make_record())
     open_to_all = cache / level if level != "bases/entry" else entry
     open_to_all.chmod(0o777)
-    found = base_folder(make_record())
+    folder = base_folder(make_record())
     if open_to_all != entry:
-        assert found.parent == paths.BASES
+        assert folder.parent == paths.BASES
     assert len(converted) == 2
     (line,) = capsys.readouterr().out.splitlines()
-    assert f"{open_to_all} may be written by other users" in line
+    assert f"{open_to_all} is writable by other users" in line
 
 
 def test_a_folder_of_another_user_is_not_used(
@@ -131,7 +131,7 @@ def test_a_folder_of_another_user_is_not_used(
     assert len(converted) == 2
 
 
-def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
+def test_if_the_cache_is_not_writable_the_project_uses_its_own_folder(
     project: Path, cache: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     write = convert._write
@@ -143,7 +143,7 @@ def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
 
     monkeypatch.setattr(convert, "_write", full)
     assert base_folder(make_record()).parent == paths.BASES
-    assert converted == ["model.gguf"], "what was read is written to the other folder, not read again"
+    assert converted == ["model.gguf"], "the loaded model is written to the other folder, not read again"
     (line,) = capsys.readouterr().out.splitlines()
     assert "No space left on device" in line
     assert [path.name for path in (cache / "bases").iterdir()] == []
@@ -151,7 +151,7 @@ def test_where_the_cache_cannot_be_written_the_project_keeps_its_own(
     assert len(converted) == 1
 
 
-def test_without_a_folder_for_caches_the_project_keeps_its_own(
+def test_without_a_cache_folder_the_project_uses_its_own_folder(
     project: Path, tmp_path: Path, converted: list[str], make_record: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -175,13 +175,13 @@ def test_the_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.
     assert bases_folders() == [tmp_path / "own/bases", paths.BASES]
 
 
-def test_processes_that_begin_together_convert_a_base_once(project: Path, cache: Path, make_record: Any) -> None:
+def test_concurrent_processes_convert_a_base_once(project: Path, cache: Path, make_record: Any) -> None:
     record = make_record(b"x" * 100_000)
     script = textwrap.dedent(
         """
         import json, sys, time
         from pathlib import Path
-        from tasks.base import materialise
+        from tasks.base import convert
         from tasks.base.pin import BaseRecord
         def read(gguf):
             print("converts", flush=True)
@@ -189,10 +189,10 @@ def test_processes_that_begin_together_convert_a_base_once(project: Path, cache:
             return gguf.read_bytes(), None
         def write(model, tokenizer, folder):
             (folder / "model.safetensors").write_bytes(model)
-            digests = {"model.safetensors": materialise.file_digest(folder / "model.safetensors")}
-            materialise.write_json(folder / materialise.DIGESTS, digests)
-        materialise._read, materialise._write = read, write
-        print((materialise.base_folder(BaseRecord(**json.loads(sys.argv[1]))) / "model.safetensors").stat().st_size)
+            digests = {"model.safetensors": convert.file_digest(folder / "model.safetensors")}
+            convert.write_json(folder / convert.DIGESTS, digests)
+        convert._read, convert._write = read, write
+        print((convert.base_folder(BaseRecord(**json.loads(sys.argv[1]))) / "model.safetensors").stat().st_size)
         """
     )
     import json
@@ -202,5 +202,5 @@ def test_processes_that_begin_together_convert_a_base_once(project: Path, cache:
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=project) for _ in range(4)
     ]
-    told = [process.communicate(timeout=60)[0].split() for process in started]
-    assert sorted(line for lines in told for line in lines) == ["100000"] * 4 + ["converts"]
+    outputs = [process.communicate(timeout=60)[0].split() for process in started]
+    assert sorted(line for lines in outputs for line in lines) == ["100000"] * 4 + ["converts"]

@@ -1,4 +1,4 @@
-"""A base that cannot be trained is named in one line: fewer embeddings than tokens (case 24), weights that are NaN."""
+"""A base that cannot be trained is reported in one line: fewer embeddings than tokens (case 24), weights with NaN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.base.settings import BaseSettings
 from tasks.base.vocabulary import embeddings_in, require_embeddings, tokens_in
 from tasks.errors import BaseModelError
 
-SIZES = r"its tokenizer has 4\d\d tokens, its embeddings 400: a text may hold a token that the model cannot read"
+SIZES = r"its tokenizer has 4\d\d tokens, its embeddings 400: some tokens have no embedding"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> Path:
     return save_llama(tmp_path / "small", chat_tokenizer(CHATML), embeddings=400)
 
 
-def test_case_24_a_tokenizer_with_more_tokens_than_embeddings_is_refused_when_it_is_pinned(
+def test_case_24_a_tokenizer_with_more_tokens_than_embeddings_is_rejected_when_it_is_pinned(
     project: Path, small: Path
 ) -> None:
     with pytest.raises(BaseModelError, match=SIZES) as raised:
@@ -37,10 +37,10 @@ def test_case_24_a_tokenizer_with_more_tokens_than_embeddings_is_refused_when_it
     assert not paths.BASE.exists()
 
 
-def test_so_it_is_by_whoever_loads_its_tokenizer(small: Path) -> None:
-    for speaks in (True, False):
+def test_loading_its_tokenizer_is_rejected_too(small: Path) -> None:
+    for generates in (True, False):
         with pytest.raises(BaseModelError, match=SIZES):
-            load_tokenizer(small, speaks=speaks)
+            load_tokenizer(small, generates=generates)
 
 
 def test_the_doctor_names_both_numbers(project: Path, small: Path, strop: Callable[..., tuple[int, str, str]]) -> None:
@@ -50,7 +50,7 @@ def test_the_doctor_names_both_numbers(project: Path, small: Path, strop: Callab
     assert "its embeddings 400" in " ".join(out.split())
 
 
-def test_one_that_was_pinned_by_an_older_version_is_refused_too(
+def test_a_base_pinned_by_an_older_version_is_rejected_too(
     project: Path, small: Path, strop: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -67,7 +67,7 @@ def test_more_embeddings_than_tokens_are_no_fault(tmp_path: Path) -> None:
     assert tokens_in(folder) == len(chat_tokenizer(CHATML))
 
 
-def test_the_weights_are_believed_and_not_the_configuration(small: Path) -> None:
+def test_the_weights_have_priority_over_the_configuration(small: Path) -> None:
     config: dict[str, Any] = json.loads((small / "config.json").read_text())
     (small / "config.json").write_text(json.dumps(config | {"vocab_size": 9999}))
     with pytest.raises(BaseModelError, match="its embeddings 400"):

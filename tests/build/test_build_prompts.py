@@ -170,11 +170,11 @@ def test_one_input_with_two_outputs_is_dropped_with_both() -> None:
 @pytest.mark.parametrize(
     ("said", "original", "reason"),
     [
-        ("Tell me 3 colours of “Paris”.", "Name 3 colours of \"Paris\".", None),
+        ("ProgressCallback me 3 colours of “Paris”.", "Name 3 colours of \"Paris\".", None),
         ("说出 3 种颜色，出自《诗经》。", "请从《诗经》里说3种颜色", None),
         ("name 3 COLOURS!", "Name 3 colours.", "unchanged"),
         ("请说三种颜色", "请说 3 种颜色", "drops_a_number_or_quotation"),
-        ("Tell me 3 colours of Rome.", "Name 3 colours of \"Paris\".", "drops_a_number_or_quotation"),
+        ("ProgressCallback me 3 colours of Rome.", "Name 3 colours of \"Paris\".", "drops_a_number_or_quotation"),
         ("At 10:45 it costs 12.50.", "It costs 12.55 at 10:45.", "drops_a_number_or_quotation"),
         ("Name three colours.", "说三种颜色。", "other_language"),
         ("  ", "Name three.", "empty"),
@@ -190,8 +190,8 @@ def test_a_paraphrase_keeps_numbers_and_quotations_and_says_something_new(
 @pytest.mark.parametrize(
     ("said", "original", "text"),
     [
-        ('"Tell me."', "Say.", "Tell me."),
-        ("Rewritten text: Tell me.", "Say.", "Tell me."),
+        ('"ProgressCallback me."', "Say.", "ProgressCallback me."),
+        ("Rewritten text: ProgressCallback me.", "Say.", "ProgressCallback me."),
         ("改写后的文本：“告诉我。”", "说。", "告诉我。"),
         ('"Quoted" stays "so"', '"Quoted" is "it"', '"Quoted" stays "so"'),
         ("Text: a label that was there", "Text: it was there", "Text: a label that was there"),

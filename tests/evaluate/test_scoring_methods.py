@@ -116,7 +116,7 @@ def test_a_champion_is_evaluated_by_its_head_and_nothing_is_computed_twice(
 def test_a_champion_that_answers_is_not_compared_with_a_head_of_labels(judged: PipelineConfig) -> None:
     folder = paths.MODELS / make_champion()
     (folder / "labels.json").unlink()
-    with pytest.raises(BaseModelError, match=r"writes, and the candidate tells labels apart.*register\.model_name"):
+    with pytest.raises(BaseModelError, match=r"generates, and the candidate classifies.*register\.model_name"):
         stage.run(judged)
 
 

@@ -1,4 +1,4 @@
-"""A model is tried before it is trained: does it say the same of examples side by side as of each alone?"""
+"""The probe before training: does a model give the same logits for packed and for single examples?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks import paths
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.step.packed_attention import ATTENTION, use_packed_attention
-from tasks.finetune.step.packing_probe import reads_ahead, takes_shared_prompts
+from tasks.finetune.step.packing_probe import attends_to_later_tokens, supports_shared_prompts
 
 SIZES = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
@@ -59,37 +59,37 @@ def small(kind: str) -> Any:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_only_a_model_that_says_the_same_is_given_packed_rows_and_shared_prompts(
+def test_only_a_model_with_equal_logits_gets_packed_rows_and_shared_prompts(
     dtype: torch.dtype, kind: str, takes: bool, shares: bool
 ) -> None:
-    """GPT-Neo keeps an attention of its own, and Bloom one that counts places in the row; gpt-oss adds sinks to it; LFM2 and Mamba
-    mix tokens in convolutions and states."""
+    """GPT-Neo keeps its own attention, Bloom's counts positions in the row, gpt-oss adds sinks, and LFM2 and Mamba mix tokens in
+    convolutions and states."""
     model = small(kind).to(dtype)
     own = model.config._attn_implementation
     assert use_packed_attention(model) is takes
-    assert takes_shared_prompts(model, ATTENTION) is shares
+    assert supports_shared_prompts(model, ATTENTION) is shares
     if not takes:
         assert model.config._attn_implementation == own
 
 
-def test_a_model_that_loses_the_boundaries_on_the_way_is_found_out() -> None:
+def test_a_model_that_drops_the_boundaries_is_detected() -> None:
     model = small("llama")
     assert use_packed_attention(model)
-    assert takes_shared_prompts(model, ATTENTION)
+    assert supports_shared_prompts(model, ATTENTION)
     forward = model.model.layers[1].forward
 
     def forgets(*arguments: Any, cu_seq_lens_q: torch.Tensor, **named: Any) -> Any:
         return forward(*arguments, cu_seq_lens_q=cu_seq_lens_q.clamp(min=0), **named)
 
     model.model.layers[1].forward = forgets
-    assert not takes_shared_prompts(model, ATTENTION)
+    assert not supports_shared_prompts(model, ATTENTION)
 
 
-def test_a_model_that_leaves_out_by_chance_shares_no_prompt() -> None:
+def test_a_model_with_dropout_shares_no_prompt() -> None:
     model = small("llama")
     assert use_packed_attention(model)
     model.model.layers[0].mlp.extra = torch.nn.Dropout(0.1)
-    assert not takes_shared_prompts(model, ATTENTION)
+    assert not supports_shared_prompts(model, ATTENTION)
 
 
 def saved(folder: Path, model: Any) -> Path:
@@ -105,38 +105,36 @@ def losses_of(config: Any) -> list[float]:
     return [point["loss"] for point in curves if "loss" in point]
 
 
-def test_a_model_of_its_own_way_is_trained_an_example_a_line(
+def test_a_model_without_support_for_packed_rows_is_trained_unpacked(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = saved(tmp_path / "lfm2", small("lfm2"))
     losses = losses_of(prepare(project, base, max_steps=30, learning_rate=5e-3, precision="fp32"))
-    assert "an example a line, padded" in capsys.readouterr().out
+    assert "does not support packed rows: it is trained unpacked, with padding" in capsys.readouterr().out
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
-def test_examples_longer_than_a_window_are_trained_a_line_each(
+def test_examples_longer_than_a_sliding_window_are_trained_unpacked(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = transformers.MistralConfig(**SIZES, **HEADS, sliding_window=16)
     torch.manual_seed(0)
     base = saved(tmp_path / "mistral", transformers.AutoModelForCausalLM.from_config(config))
     monkeypatch.setattr(
-        "tasks.finetune.model.build.use_packed_attention", lambda *_: pytest.fail("it looks no further than 16 back")
+        "tasks.finetune.model.build.use_packed_attention", lambda *_: pytest.fail("its window is 16 tokens")
     )
     assert len(losses_of(prepare(project, base, max_steps=2))) == 2
 
 
 @pytest.mark.parametrize("kind", ["RobertaConfig", "ElectraConfig"])
-def test_an_encoder_is_not_taught_to_write_as_it_reads_the_answers_that_it_would_learn_to_give(
-    kind: str, project: Path, tmp_path: Path
-) -> None:
+def test_an_encoder_is_rejected_by_a_generative_objective(kind: str, project: Path, tmp_path: Path) -> None:
     config = getattr(transformers, kind)(**SIZES, num_attention_heads=4, max_position_embeddings=514, pad_token_id=1)
     torch.manual_seed(0)
     base = saved(tmp_path / kind, transformers.AutoModelForCausalLM.from_config(config))
-    with pytest.raises(TrainingError, match=r"an encoder.*cannot be taught to write.*classify"):
+    with pytest.raises(TrainingError, match=r"an encoder.*cannot be trained to generate.*classify"):
         stage.run(prepare(project, base, max_steps=2))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_no_model_that_writes_is_taken_for_an_encoder(kind: str) -> None:
-    assert not reads_ahead(small(kind))
+def test_no_causal_model_is_mistaken_for_an_encoder(kind: str) -> None:
+    assert not attends_to_later_tokens(small(kind))

@@ -14,8 +14,8 @@ from tasks import paths
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import Tell
-from tasks.finetune.step.samplers import Examples, RowOrder
+from tasks.finetune.loop.progress_callback import ProgressCallback
+from tasks.finetune.step.samplers import RowSampler, SingleExamples
 
 
 def curve(name: str) -> list[float]:
@@ -37,7 +37,7 @@ def test_the_losses_are_those_of_packed_rows_where_a_batch_holds_the_same_exampl
 
 
 @pytest.mark.parametrize(("batches", "least", "most"), [("packed", 0.0, 0.0), ("by_length", 0.001, 0.4)])
-def test_the_share_of_padding_is_told_at_every_step(
+def test_the_share_of_padding_is_logged_at_every_step(
     batches: str, least: float, most: float, project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, batches=batches, micro_batch_rows=4))
@@ -49,8 +49,8 @@ def test_the_share_of_padding_is_told_at_every_step(
 
 def test_examples_of_a_batch_are_of_similar_length(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
-    examples = Examples(read_rendered("train"))
-    order = list(RowOrder(len(examples), 4, 1, 17, examples.lengths))
+    examples = SingleExamples(read_rendered("train"))
+    order = list(RowSampler(len(examples), 4, 1, 17, examples.lengths))
     assert sorted(order) == list(range(len(examples)))
     lengths = [len(examples[row]["input_ids"]) for row in order]
     whole = np.array(lengths[: len(lengths) // 4 * 4]).reshape(-1, 4)
@@ -62,7 +62,7 @@ def test_examples_of_a_batch_are_of_similar_length(project: Path, tiny_gpt2: Pat
     assert list(whole[:, 0]) != sorted(whole[:, 0]), "the batches themselves are in no order"
 
 
-def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_one(
+def test_a_killed_training_by_length_ends_with_the_weights_of_an_uninterrupted_one(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
@@ -76,22 +76,22 @@ def test_a_killed_training_by_length_ends_with_the_weights_of_the_uninterrupted_
     stage.run(config)
     digest, steps = trained_digest(), len(curve("loss"))
     assert steps % 3 == 0
-    tell = Tell.on_log
+    on_log = ProgressCallback.on_log
 
     def killed(self: Any, args: Any, state: Any, *arguments: Any, **named: Any) -> None:
-        tell(self, args, state, *arguments, **named)
+        on_log(self, args, state, *arguments, **named)
         if state.global_step == steps // 3 + 2:  # in the second epoch
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", killed)
+        patch.setattr(ProgressCallback, "on_log", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     stage.run(config)
     assert trained_digest() == digest
 
 
-def test_by_length_is_refused_where_an_objective_has_no_such_rows(project: Path, tiny_gpt2: Path) -> None:
+def test_by_length_is_rejected_for_other_objectives(project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(ConfigError, match="batches: by_length is for objective: sft and pretrain, not dpo"):
         prepare(project, tiny_gpt2, objective="dpo", batches="by_length")
 

@@ -1,4 +1,4 @@
-"""Checkpoints are gone on from only by the very work that wrote them: what decides over the weights names their folder."""
+"""A checkpoint is resumed only with the same inputs: the key of its folder covers all that affects the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def name_of(config: Any) -> str:
         return folder.name
 
 
-def test_other_rows_another_base_and_other_settings_are_another_work(project: Path, tiny_gpt2: Path) -> None:
+def test_other_rows_another_base_and_other_settings_have_another_checkpoint_folder(
+    project: Path, tiny_gpt2: Path
+) -> None:
     config = prepare(project, tiny_gpt2)
     before = name_of(config)
     assert name_of(config) == before
@@ -30,7 +32,7 @@ def test_other_rows_another_base_and_other_settings_are_another_work(project: Pa
     assert name_of(config) != before
 
 
-def test_other_code_and_another_file_of_the_launch_are_another_work(
+def test_other_code_and_another_launch_file_have_another_checkpoint_folder(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sharing = project / "sharing.yaml"

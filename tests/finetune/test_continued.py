@@ -1,4 +1,4 @@
-"""A training that goes on from trained weights: the champion's with a share of its rows, or those of a training before it."""
+"""Training that starts from trained weights: the champion's with a share of its rows, or those of an earlier training."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def new_rows(count: int = 20) -> list[dict[str, Any]]:
     return rows
 
 
-def go_on(project: Path, base: Path, share: float = 0.2, **settings: Any) -> PipelineConfig:
-    """A champion is what was trained last; a new batch came in; the round begins."""
+def continue_training(project: Path, base: Path, share: float = 0.2, **settings: Any) -> PipelineConfig:
+    """The last model becomes the champion, a new batch is ingested, and the round starts."""
     write_start(Start(("answers",), Champion(1, keep_weights(paths.MODEL), ("b1",)), share))
     write_part(new_rows(), "000002-b2.parquet")
-    given = {"precision": "fp32", "continue_from": "champion", **settings}
-    write_params(project, params(base, [], finetune=given))
+    finetune = {"precision": "fp32", "continue_from": "champion", **settings}
+    write_params(project, params(base, [], finetune=finetune))
     config = load_config()
     curate(config)
     render(config)
@@ -56,31 +56,31 @@ def trained_ids() -> set[str]:
     return {row_id.decode() for row_id in read_rendered("train").ids.tolist()}
 
 
-def test_it_trains_on_all_new_rows_and_a_share_of_the_known_ones(project: Path, tiny_llama: Path) -> None:
+def test_it_trains_on_all_new_rows_and_a_share_of_the_old_ones(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama))
-    known = trained_ids()
-    go_on(project, tiny_llama)
+    old = trained_ids()
+    continue_training(project, tiny_llama)
     now, new = trained_ids(), {row["row_id"] for row in new_rows()}
     assert len(now & new) > 8
-    assert 0 < len(now & known) < 0.5 * len(known)
-    assert now <= known | new
-    counted = read_json(paths.RENDER_REPORT)["replayed"]
-    assert counted == {"new": len(now & new), "known": len(now & known)}
+    assert 0 < len(now & old) < 0.5 * len(old)
+    assert now <= old | new
+    counts = read_json(paths.RENDER_REPORT)["replayed"]
+    assert counts == {"new": len(now & new), "known": len(now & old)}
 
 
 def test_a_larger_share_replays_what_a_smaller_one_did_and_more(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama))
     shares = []
     for share in (0.0, 0.2, 0.6, 1.0):
-        go_on(project, tiny_llama, share)
+        continue_training(project, tiny_llama, share)
         shares.append(trained_ids())
     assert all(fewer < more for fewer, more in itertools.pairwise(shares))
 
 
-def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path, tiny_llama: Path) -> None:
+def test_training_continues_the_adapter_of_the_champion(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=20))
     before = load_file(paths.MODEL / "adapter_model.safetensors")
-    stage.run(go_on(project, tiny_llama, learning_rate=1e-6, max_steps=1))
+    stage.run(continue_training(project, tiny_llama, learning_rate=1e-6, max_steps=1))
     after = load_file(paths.MODEL / "adapter_model.safetensors")
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
@@ -97,74 +97,74 @@ def test_an_adapter_is_trained_on_from_where_the_champion_left_it(project: Path,
     ],
     ids=["rank", "alpha", "modules", "dora"],
 )
-def test_an_adapter_of_another_shape_is_merged_and_another_is_trained(
+def test_an_adapter_of_another_shape_is_merged_and_a_new_one_is_trained(
     other: dict[str, Any], project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=20))
     champion = load_trained(paths.MODEL, read_base())
-    stage.run(go_on(project, tiny_llama, **{"lora": {"rank": 4}, **other}, learning_rate=1e-6, max_steps=1))
+    stage.run(continue_training(project, tiny_llama, **{"lora": {"rank": 4}, **other}, learning_rate=1e-6, max_steps=1))
     assert not is_adapter(paths.MODEL)
     ids = torch.tensor([[5, 6, 7, 8]])
-    found, expected = (each(input_ids=ids).logits for each in (load_trained(paths.MODEL, read_base()), champion))
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    actual, expected = (each(input_ids=ids).logits for each in (load_trained(paths.MODEL, read_base()), champion))
+    torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_the_dropout_is_that_of_the_settings_not_of_the_adapter_before(
+def test_the_dropout_is_that_of_the_settings_not_of_the_earlier_adapter(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run(prepare(project, tiny_llama, lora={"rank": 4, "dropout": 0.3}))
-    stage.run(go_on(project, tiny_llama, lora={"rank": 4, "dropout": 0.0}))
+    stage.run(continue_training(project, tiny_llama, lora={"rank": 4, "dropout": 0.0}))
     assert read_json(paths.MODEL / "adapter_config.json")["lora_dropout"] == 0.0
 
 
 @pytest.mark.parametrize("kind", ["prompt", "prefix"])
-def test_trained_prompts_are_trained_on(kind: str, project: Path, tiny_llama: Path) -> None:
+def test_training_continues_trained_prompts(kind: str, project: Path, tiny_llama: Path) -> None:
     prompt = {"method": "prompt", "prompt": {"kind": kind, "virtual_tokens": 4}}
     stage.run(prepare(project, tiny_llama, **prompt, max_steps=20, learning_rate=0.3))
     before = load_file(paths.MODEL / "adapter_model.safetensors")
-    stage.run(go_on(project, tiny_llama, **prompt, learning_rate=1e-6, max_steps=1))
+    stage.run(continue_training(project, tiny_llama, **prompt, learning_rate=1e-6, max_steps=1))
     after = load_file(paths.MODEL / "adapter_model.safetensors")
     assert all(torch.allclose(before[name], after[name], atol=1e-5) for name in before)
     with pytest.raises(TrainingError, match="of the same kind and number"):
-        stage.run(go_on(project, tiny_llama, method="prompt", prompt={"kind": kind, "virtual_tokens": 5}))
+        stage.run(continue_training(project, tiny_llama, method="prompt", prompt={"kind": kind, "virtual_tokens": 5}))
 
 
 @pytest.mark.parametrize("first", ["lora", "full"])
 @pytest.mark.parametrize("then", ["full", pytest.param("freeze", marks=pytest.mark.slow), "lora"])
-def test_whatever_the_method_it_goes_on_from_the_champion_s_weights(
+def test_every_method_continues_from_the_champions_weights(
     first: str, then: str, project: Path, tiny_llama: Path
 ) -> None:
     stage.run(prepare(project, tiny_llama, method=first, max_steps=20))
     champion = load_trained(paths.MODEL, read_base())
-    stage.run(go_on(project, tiny_llama, method=then, learning_rate=1e-6, max_steps=1))
+    stage.run(continue_training(project, tiny_llama, method=then, learning_rate=1e-6, max_steps=1))
     model, base = load_trained(paths.MODEL, read_base()), load_base(read_base())
     ids = torch.tensor([[5, 6, 7, 8]])
-    found, expected, start = (each(input_ids=ids).logits for each in (model, champion, base))
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
-    assert not torch.allclose(found, start, atol=1e-2)
+    actual, expected, start = (each(input_ids=ids).logits for each in (model, champion, base))
+    torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(actual, start, atol=1e-2)
     assert is_adapter(paths.MODEL) == (first == then == "lora")
 
 
-def test_it_gives_the_same_weights_again(project: Path, tiny_llama: Path) -> None:
+def test_continued_training_is_reproducible(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama))
-    config = go_on(project, tiny_llama)
+    config = continue_training(project, tiny_llama)
     stage.run(config)
     digest = trained_digest()
     stage.run(config)
     assert trained_digest() == digest
 
 
-def test_a_training_before_is_gone_on_from_and_recorded(
+def test_a_training_starts_from_the_earlier_one_which_is_recorded(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(Progress, "event", lambda self, **facts: told.append(facts | self.marks))
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(Progress, "event", lambda self, **facts: events.append(facts | self.marks))
     first = {"max_steps": 12, "learning_rate": 5e-3, "lora": {"rank": 4}, "threads": 1, "precision": "fp32"}
     config = prepare(project, tiny_llama, before=[first], max_steps=1, learning_rate=1e-6)
     stage.run(config)
     report = read_json(paths.TRAINING_REPORT)
     assert (report["steps"], [each["steps"] for each in report["before"]]) == (1, [12])
-    assert [each.get("before") for each in told if "loss" in each] == [1] * 12 + [None]
+    assert [each.get("before") for each in events if "loss" in each] == [1] * 12 + [None]
     after = load_file(paths.MODEL / "adapter_model.safetensors")
     stage.run(prepare(project, tiny_llama, **first))
     alone = load_file(paths.MODEL / "adapter_model.safetensors")
@@ -184,20 +184,20 @@ def test_interrupted_in_the_second_training_the_first_is_not_run_again(
     class Killed(Exception):
         pass
 
-    class Kills(train.MarkComplete):
+    class Kills(train.SealCheckpoint):
         def on_save(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             super().on_save(args, state, control, **named)
             if "training-1" not in args.output_dir and state.global_step == 4:
                 raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "MarkComplete", Kills)
+        patch.setattr(train, "SealCheckpoint", Kills)
         with pytest.raises(Killed):
             stage.run(config)
     capfd.readouterr()
     (paths.EVENTS / "finetune.jsonl").unlink(missing_ok=True)
     stage.run(config)
     assert trained_digest() == digest
-    assert "goes on from step 4" in "".join(capfd.readouterr())
+    assert "resumes from step 4" in "".join(capfd.readouterr())
     steps = [json.loads(line).get("step") for line in (paths.EVENTS / "finetune.jsonl").read_text().splitlines()]
     assert min(step for step in steps if step) > 4

@@ -1,4 +1,4 @@
-"""A checkpoint that a crash cut short or a disk changed is never trained on: the end is that of an undisturbed training."""
+"""A truncated or changed checkpoint is never resumed: the result is that of an undisturbed training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def checkpoints(config: PipelineConfig) -> list[Path]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=["cut", "flipped", "gone"])
-def test_each_file_of_the_newest_checkpoint_is_looked_at_and_the_one_before_is_taken(
+def test_each_file_of_the_newest_checkpoint_is_verified_and_the_previous_one_is_used(
     damage: Damage, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=6, checkpoint_every_steps=2)
@@ -62,14 +62,14 @@ def test_each_file_of_the_newest_checkpoint_is_looked_at_and_the_one_before_is_t
         capsys.readouterr()
         assert last_checkpoint(newest.parent) == older, name
         assert not newest.exists()
-        told = capsys.readouterr().out
-        is_torn = name == SEAL and damage is Path.unlink  # as a kill leaves it
-        assert ("the checkpoint of step 4 is damaged" in told) != is_torn, name
+        output = capsys.readouterr().out
+        is_torn = name == SEAL and damage is Path.unlink  # as after a kill
+        assert ("the checkpoint of step 4 is damaged" in output) != is_torn, name
         shutil.copytree(project / "kept" / newest.name, newest)
 
 
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
-def test_gone_on_from_the_one_before_it_ends_with_the_weights_of_the_undisturbed_training(
+def test_resumed_from_the_previous_checkpoint_it_ends_with_the_weights_of_an_undisturbed_training(
     objective: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_up: Any = prepare if objective == "sft" else toypreferences.prepare
@@ -80,26 +80,26 @@ def test_gone_on_from_the_one_before_it_ends_with_the_weights_of_the_undisturbed
     flip(checkpoints(config)[-1] / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    told = capsys.readouterr().out
-    assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in told
-    assert "goes on from step 2" in told
+    output = capsys.readouterr().out
+    assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in output
+    assert "resumes from step 2" in output
     assert trained_digest() == digest
 
 
-def test_where_every_checkpoint_is_damaged_it_begins_anew(
+def test_if_every_checkpoint_is_damaged_training_restarts(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=4, checkpoint_every_steps=1)
     stage.run(config)
     digest = trained_digest()
     kill_at(monkeypatch, 3, "loss", config)
-    for each in checkpoints(config):
-        cut(each / "adapter_model.safetensors")
+    for path in checkpoints(config):
+        cut(path / "adapter_model.safetensors")
     stage.run(config)
     assert trained_digest() == digest
 
 
-def test_a_damaged_best_checkpoint_is_neither_gone_on_from_nor_made_the_model(
+def test_a_damaged_best_checkpoint_is_neither_resumed_nor_used_as_the_model(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
@@ -126,7 +126,7 @@ def test_the_best_checkpoint_is_verified_before_it_becomes_the_model(tmp_path: P
         require_best(str(folder))
 
 
-def test_the_model_of_a_training_before_is_trained_again_where_it_is_damaged(
+def test_the_damaged_model_of_an_earlier_training_is_trained_again(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [{"objective": "sft", "max_steps": 2}]
@@ -141,7 +141,7 @@ def test_the_model_of_a_training_before_is_trained_again_where_it_is_damaged(
     assert trained_digest() == digest
 
 
-def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
+def test_a_sealed_folder_names_its_damage(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner/a").write_bytes(b"12345678")
     assert damage_of(tmp_path) == "it is incomplete"
@@ -158,19 +158,19 @@ def test_a_sealed_folder_names_what_is_not_as_it_was(tmp_path: Path) -> None:
     assert "cannot be read" in damage_of(tmp_path)
 
 
-def test_remembered_answers_of_a_damaged_file_are_asked_for_again(project: Path) -> None:
+def test_cached_answers_of_a_damaged_file_are_computed_again(project: Path) -> None:
     from tasks.evaluate.prediction_cache import PredictionCache
 
     kept = PredictionCache("model", pa.string())
-    kept.add({f"key {place}": f"answer {place}" * 20 for place in range(200)})
+    kept.add({f"key {position}": f"answer {position}" * 20 for position in range(200)})
     kept.save()
     whole = kept.path.read_bytes()
     assert len(PredictionCache("model", pa.string()).values) == 200
-    for place in range(4, len(whole), max(len(whole) // 60, 1)):
+    for position in range(4, len(whole), max(len(whole) // 60, 1)):
         content = bytearray(whole)
-        content[place] ^= 1
+        content[position] ^= 1
         kept.path.write_bytes(content)
-        found = PredictionCache("model", pa.string()).values
-        assert found in ({}, kept.values), place
+        values = PredictionCache("model", pa.string()).values
+        assert values in ({}, kept.values), position
     kept.path.write_bytes(whole[: len(whole) // 2])
     assert PredictionCache("model", pa.string()).values == {}

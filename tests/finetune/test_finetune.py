@@ -1,4 +1,4 @@
-"""Room `finetune`: the loss is exact, packing changes nothing, the same inputs give the same weights, a kill costs little."""
+"""Room `finetune`: the loss is exact, packing changes nothing, the same inputs give the same weights, a kill loses little."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import BaseModelError, TrainingError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.render.stage import run as render
 from tasks.runtime.files import read_json
@@ -45,7 +45,7 @@ def trained_digest() -> str:
 
 
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_a_packed_row_has_the_loss_of_its_examples_one_by_one(base: str, request: Any, project: Path) -> None:
+def test_a_packed_row_has_the_loss_of_its_single_examples(base: str, request: Any, project: Path) -> None:
     prepare(project, request.getfixturevalue(base))
     rendered = read_rendered("train")
     rows = PackedRows(rendered)
@@ -114,28 +114,28 @@ def test_another_seed_gives_other_weights(project: Path, tiny_gpt2: Path) -> Non
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_an_interrupted_training_goes_on_to_the_weights_of_the_uninterrupted_one(
+def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     method: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"method": method, "max_steps": 8, "checkpoint_every_steps": 2, "lora": {"rank": 4, "dropout": 0.1}}
     config = prepare(project, tiny_llama, **settings)
     stage.run(config)
     whole, curves = trained_digest(), (paths.MODEL / "curves.jsonl").read_text()
-    tell = Tell.on_log
+    on_log = ProgressCallback.on_log
 
-    def stop_at_step_5(self: Tell, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def stop_at_step_5(self: ProgressCallback, args: Any, state: Any, control: Any, **more: Any) -> None:
         if state.global_step == 5:
             raise KeyboardInterrupt
-        tell(self, args, state, control, **more)
+        on_log(self, args, state, control, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", stop_at_step_5)
+        patch.setattr(ProgressCallback, "on_log", stop_at_step_5)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
     torn = next(p for p in paths.CHECKPOINTS.iterdir() if p.is_dir()) / "checkpoint-6"
     torn.mkdir()  # as a kill in the middle of saving leaves it
     stage.run(config)
-    assert "goes on from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().out
     assert trained_digest() == whole
     assert (paths.MODEL / "curves.jsonl").read_text() == curves
 
@@ -154,7 +154,7 @@ def test_early_stopping_keeps_the_best_weights(project: Path, tiny_llama: Path) 
     assert report["epochs"] < 30
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step(project: Path, tiny_llama: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_with_the_step(project: Path, tiny_llama: Path) -> None:
     config = prepare(
         project, tiny_llama, method="full", optimizer="sgd", learning_rate=1e30, max_grad_norm=1e30, max_steps=20
     )
@@ -162,8 +162,8 @@ def test_a_loss_that_is_no_number_stops_with_the_step(project: Path, tiny_llama:
         stage.run(config)
 
 
-def test_target_modules_that_fit_nothing_are_told_with_those_there_are(project: Path, tiny_llama: Path) -> None:
-    with pytest.raises(TrainingError, match=r"fit no module of this model; it has .*q_proj"):
+def test_target_modules_without_a_match_are_reported_with_the_existing_ones(project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(TrainingError, match=r"match no module of this model; it has .*q_proj"):
         stage.run(prepare(project, tiny_llama, lora={"rank": 4, "target_modules": ["qq_proj"]}))
 
 
@@ -179,7 +179,7 @@ def test_gradient_checkpointing_trains_the_same_function(project: Path, tiny_lla
 
 
 @pytest.mark.parametrize("objective", ["sft", "grpo"])
-def test_nan_in_the_bases_own_weights_is_the_bases_fault_and_no_rows(
+def test_nan_in_the_bases_weights_is_reported_for_the_base_and_not_for_rows(
     project: Path, tiny_llama: Path, tmp_path: Path, objective: str
 ) -> None:
     base = shutil.copytree(tiny_llama, tmp_path / "broken")

@@ -1,6 +1,6 @@
-"""What only a GPU can show: the same checks as on a CPU, and the memory of a 7B model. Run: .venv/bin/python -m pytest -m gpu
+"""Tests on a GPU: the same checks as on a CPU, and the memory of a 7B model. Run: .venv/bin/python -m pytest -m gpu
 
-The real step of the 7B recipe is taken by a tiny model of the same architecture on a CPU, so that it is known to run.
+On a CPU, a tiny model of the same architecture runs the real step of the 7B recipe, so that its code is tested.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_one_step_of_the_7b_recipe_takes_less_than_24_gb(tmp_path: Path) -> None
 
     recipe = llama_recipe()
     assert recipe["base"]["model"] == "mistralai/Mistral-7B-Instruct-v0.3"
-    config = MistralConfig(  # its config.json; what is not said here is the class's own
+    config = MistralConfig(  # its config.json; other values are the defaults of the class
         vocab_size=32768, max_position_embeddings=32768, rope_theta=1e6, sliding_window=None,
     )  # fmt: skip
     torch.cuda.reset_peak_memory_stats()
@@ -101,7 +101,7 @@ def test_one_step_of_the_7b_recipe_takes_less_than_24_gb(tmp_path: Path) -> None
 @gpu
 @needs_gpu
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_on_a_gpu_deterministic_weights_are_the_same_again(method: str, project: Path, tiny_llama: Path) -> None:
+def test_deterministic_weights_are_reproducible_on_a_gpu(method: str, project: Path, tiny_llama: Path) -> None:
     config = prepare(project, tiny_llama, method=method, deterministic=True, precision="bf16")
     stage.run(config)
     digest = trained_digest()
@@ -120,30 +120,30 @@ def test_four_bits_train_on_a_gpu(project: Path, tiny_llama: Path) -> None:
 
 @gpu
 @needs_gpu
-def test_a_packed_row_has_the_loss_of_its_examples_one_by_one_on_a_gpu(project: Path, tiny_llama: Path) -> None:
+def test_a_packed_row_has_the_logits_of_its_single_examples_on_a_gpu(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     row = PackedRows(read_rendered("train"))[0]
     batch = {name: value.cuda() for name, value in collate([row]).items() if name not in ("rows", "labels")}
     plain, packed = load_base(read_base()), load_base(read_base())
     use_packed_attention(packed)
     edges = batch.pop("cu_seq_lens_q")
-    found = packed(**batch, **gpu_kernels.boundaries(edges, gpu_kernels.FLEX), use_cache=False).logits[0]
+    logits = packed(**batch, **gpu_kernels.boundaries(edges, gpu_kernels.FLEX), use_cache=False).logits[0]
     parts = [plain(input_ids=batch["input_ids"][:, a:b]).logits[0] for a, b in itertools.pairwise(edges.tolist())]
-    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits, torch.cat(parts), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
     ("flash", "precision", "taken"),
     [(True, "bf16", "flash_attention_2"), (True, "fp32", "flex_attention"), (False, "bf16", "flex_attention")],
 )
-def test_flash_attention_is_taken_where_it_is_installed_and_computes_in_bf16(
+def test_flash_attention_is_used_where_it_is_installed_and_the_precision_is_bf16(
     flash: bool, precision: str, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: flash)
     assert gpu_kernels.attention_on_gpu(precision) == taken
 
 
-def test_every_kind_of_attention_gets_the_boundaries_that_it_takes() -> None:
+def test_each_attention_gets_its_boundary_arguments() -> None:
     edges = torch.tensor([0, 3, 10], dtype=torch.int32)
     assert gpu_kernels.boundaries(edges, ATTENTION).keys() == {"cu_seq_lens_q"}
     assert gpu_kernels.boundaries(edges, gpu_kernels.FLEX) == {}

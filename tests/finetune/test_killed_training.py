@@ -1,4 +1,4 @@
-"""A training that is killed with -9, again and again, at random steps: it ends with the weights of one that never was."""
+"""A training that is killed with -9 repeatedly at random steps ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 120
 
 
 def start(config: PipelineConfig) -> int:
-    """Trains in a process of its own, forked so that it need not load torch again; its id."""
+    """Trains in a forked process, which need not load torch again; returns its id."""
     child = os.fork()
     if child:
         return child
@@ -45,24 +45,24 @@ def start(config: PipelineConfig) -> int:
 
 def ended(child: int, wait: bool) -> int | None:
     """The child's exit status; None while it runs."""
-    found, status = os.waitpid(child, 0 if wait else os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+    pid, status = os.waitpid(child, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
 
 
-def steps_told() -> list[int]:
-    """The steps that the training told of since the file was removed."""
+def logged_steps() -> list[int]:
+    """The steps that the training logged since the file was removed."""
     lines = EVENTS.read_text().splitlines() if EVENTS.exists() else []
     return [json.loads(line)["step"] for line in lines if line.endswith("}")]
 
 
 def last_step() -> int:
-    return max(steps_told(), default=-1)
+    return max(logged_steps(), default=-1)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("objective", TRAININGS)
-def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupted_one(
+def test_killed_at_five_random_steps_it_ends_with_the_weights_of_an_uninterrupted_training(
     objective: str, project: Path, tiny_llama: Path
 ) -> None:
     set_up, settings = TRAININGS[objective]
@@ -80,8 +80,8 @@ def test_killed_at_five_random_steps_it_ends_with_the_weights_of_the_uninterrupt
             os.kill(child, signal.SIGKILL)
             code = ended(child, wait=True)
         assert code == -signal.SIGKILL, f"it ended by itself before step {step}"
-        assert last_step() >= step, f"it came to step {last_step()} in {PATIENCE_SECONDS} s"
+        assert last_step() >= step, f"it reached step {last_step()} in {PATIENCE_SECONDS} s"
     EVENTS.unlink()
     assert ended(start(config), wait=True) == 0
-    assert min(steps_told()) > 1, "it began anew"
+    assert min(logged_steps()) > 1, "it restarted"
     assert trained_digest() == digest, f"killed at steps {chosen}"

@@ -1,4 +1,4 @@
-"""Several processes: the same losses as one, one checkpoint that all go on from, and none that outlives the stage."""
+"""Several processes: the same losses as one, one checkpoint that all resume from, and none that outlives the stage."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tasks.finetune import stage
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.distributed.accelerate_env import sharding_environment
 from tasks.finetune.distributed.launch import require_launch
-from tasks.finetune.model.gather_model import strategy_of
-from tasks.finetune.step.samplers import EvenRows, RowOrder
+from tasks.finetune.model.gather_model import sharding_strategy
+from tasks.finetune.step.samplers import RowSampler, RowsWithFillers
 from tasks.runtime.files import read_json
 
 TWO = {"processes": 2}
@@ -44,25 +44,25 @@ def curves() -> list[dict[str, float]]:
 
 
 def weights() -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for path in sorted(paths.MODEL.glob("*.safetensors")):
-        found |= load_file(path)
-    return found
+        tensors |= load_file(path)
+    return tensors
 
 
-def require_same(config: PipelineConfig, alone: PipelineConfig) -> None:
+def assert_same_training(config: PipelineConfig, alone: PipelineConfig) -> None:
     """Trains by two processes and by one, and compares the curves and the weights."""
     stage.run(alone)
     expected, trained = curves(), weights()
     stage.run(config)
     assert read_json(paths.TRAINING_REPORT)["processes"] == 2
-    found = curves()
-    assert [point["step"] for point in found] == [point["step"] for point in expected]
-    for one, other in zip(found, expected, strict=True):
+    curve_of_two = curves()
+    assert [point["step"] for point in curve_of_two] == [point["step"] for point in expected]
+    for one, other in zip(curve_of_two, expected, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-4), (name, one["step"])
-    assert any("valid_loss" in point for point in found)
+    assert any("valid_loss" in point for point in curve_of_two)
     both = weights()
     assert both.keys() == trained.keys()
     for name, value in trained.items():
@@ -73,7 +73,7 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_the_same_global_b
     project: Path, tiny_llama: Path
 ) -> None:
     settings = {**SMALL, "max_steps": None, "epochs": 2.0}  # so that the last batch of an epoch is not whole
-    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
+    assert_same_training(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
     report = read_json(paths.TRAINING_REPORT)
     assert report["strategy"] == "ddp"
     assert report["gradient_accumulation_steps"] == 2
@@ -88,7 +88,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def wait_for_step(step: int, process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Waits until the training told of the step; the processes that train."""
+    """Waits until the training logged the step; returns the worker processes."""
     events, until = paths.EVENTS / "finetune.jsonl", time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         lines = events.read_text().splitlines() if events.exists() else []
@@ -104,7 +104,7 @@ LONG = {"gradient_accumulation_steps": 2, "max_steps": 60, "checkpoint_every_ste
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
+def test_a_signal_to_the_stage_saves_one_checkpoint_of_all_processes_and_the_next_run_ends_with_the_same_weights(
     project: Path, tiny_llama: Path
 ) -> None:
     config = prepare(project, tiny_llama, **LONG, launch=TWO)
@@ -113,18 +113,18 @@ def test_a_signal_to_the_stage_leaves_one_checkpoint_of_all_processes_and_the_ne
     process = start()
     workers = wait_for_step(3, process)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told
-    assert "interrupted at step" in told
-    assert len(told.strip().splitlines()) == 1
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "interrupted at step" in output
+    assert len(output.strip().splitlines()) == 1
     assert len(workers) == 2
     assert not any(worker.is_running() for worker in workers)
     (kept,) = paths.CHECKPOINTS.glob("*/checkpoint-*")
     assert {"complete", "rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in kept.iterdir()}
     again = start()
-    told, mistakes = again.communicate(timeout=120)
-    assert again.returncode == 0, mistakes
-    assert "goes on from step" in told
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "resumes from step" in output
     assert trained_digest() == digest
 
 
@@ -141,85 +141,86 @@ def test_a_stage_that_is_killed_leaves_no_process_behind(project: Path, tiny_lla
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others_and_is_told_in_one_line(project: Path, tiny_llama: Path) -> None:
+def test_a_killed_process_ends_the_others_and_is_reported_in_one_line(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama, **{**LONG, "max_steps": 2000}, launch=TWO)
     process = start()
     workers = wait_for_step(3, process)
     workers[1].kill()
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "process 1 was ended by signal 9" in told
-    assert len(told.strip().splitlines()) == 1
+    assert "process 1 was killed by signal 9" in output
+    assert len(output.strip().splitlines()) == 1
     assert not any(worker.is_running() for worker in workers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (
             {"lora": {"target_modules": ["no_such_module"]}},
-            r"params\.yaml: lora\.target_modules .*no_such_module.* fit no module",
+            r"params\.yaml: lora\.target_modules .*no_such_module.* match no module",
         ),
         ({"trainer": {"adam_beta2": 1.5}}, r"params\.yaml, finetune\.trainer: the optimiser: .*beta"),
     ],
     ids=str,
 )
-def test_what_goes_wrong_in_all_processes_is_told_as_one_process_tells_it(
-    wrong: dict[str, Any], told: str, project: Path, tiny_llama: Path
+def test_an_error_in_all_processes_is_reported_as_in_one_process(
+    wrong: dict[str, Any], message: str, project: Path, tiny_llama: Path
 ) -> None:
     config = prepare(project, tiny_llama, **SMALL, **wrong, launch=TWO)
-    with pytest.raises(TrainingError, match=told):
+    with pytest.raises(TrainingError, match=message):
         stage.run(config)
 
 
 @pytest.mark.parametrize(
-    ("launch", "told"),
+    ("launch", "message"),
     [
         ({"processes": 2}, "2 processes cannot share"),
-        ({"processes": 2, "strategy": "fsdp"}, "`config` (a file of accelerate's) belongs to strategy: fsdp"),
-        ({"processes": 2, "config": "x.yaml"}, "belongs to strategy: fsdp and deepspeed"),
+        (
+            {"processes": 2, "strategy": "fsdp"},
+            "`config` (an accelerate file) is required for strategy: fsdp and deepspeed, and only allowed there",
+        ),
+        ({"processes": 2, "config": "x.yaml"}, "is required for strategy: fsdp and deepspeed, and only allowed there"),
         ({"processes": 2, "nodes": 2}, "`address` (host:port of the first node)"),
         ({"processes": 2, "nodes": 2, "address": "here"}, "should be host:port"),
-        ({"strategy": "fsdp", "config": "x.yaml"}, "there is one"),
+        ({"strategy": "fsdp", "config": "x.yaml"}, "but there is one process"),
     ],
 )
-def test_a_launch_that_makes_no_sense_is_one_line_of_the_configuration(
-    launch: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_launch_is_an_error_in_one_line_of_the_configuration(
+    launch: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, params("base", [], finetune={"launch": launch}))
     with pytest.raises(ConfigError) as raised:
         load_config()
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_a_strategy_that_cannot_be_started_is_told_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unavailable_strategy_is_reported_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def told(strategy: str) -> str:
+    def error_of(strategy: str) -> str:
         launch = {**TWO, "strategy": strategy, "config": "accelerate.yaml"}
         write_params(tmp_path, params("base", [], finetune={"gradient_accumulation_steps": 2, "launch": launch}))
         with pytest.raises(TrainingError) as raised:
             require_launch(load_config().finetune.launch)
         return str(raised.value)
 
-    assert "accelerate.yaml: not found" in told("fsdp")
+    assert "accelerate.yaml: not found" in error_of("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: MULTI_GPU")
-    assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in told("fsdp")
+    assert "distributed_type is MULTI_GPU, but finetune.launch.strategy: fsdp needs FSDP" in error_of("fsdp")
     Path("accelerate.yaml").write_text("{")
-    assert "cannot be read as YAML" in told("fsdp")
+    assert "cannot be parsed as YAML" in error_of("fsdp")
     Path("accelerate.yaml").write_text("distributed_type: DEEPSPEED")
-    assert "needs DeepSpeed. pip install deepspeed" in told("deepspeed")
+    assert "needs DeepSpeed. pip install deepspeed" in error_of("deepspeed")
     if not torch.cuda.is_available():
         Path("accelerate.yaml").write_text("distributed_type: FSDP")
-        assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in told("fsdp")
+        assert "strategy: fsdp needs GPUs, and there is none. Set strategy: ddp" in error_of("fsdp")
 
 
 @pytest.mark.parametrize("threads", ["2,1", "many"])
-def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
+def test_a_number_of_threads_that_accelerate_cannot_parse_stops_no_launch(
     threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -229,19 +230,21 @@ def test_a_number_of_threads_that_accelerate_cannot_read_stops_no_launch(
     assert sharding_environment(settings)["FSDP_VERSION"] == "2"
 
 
-def test_a_model_that_was_to_be_shared_out_and_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_should_be_sharded_and_is_not_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=False)
-    assert strategy_of(trainer) == "ddp"
+    assert sharding_strategy(trainer) == "ddp"
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(TrainingError, match="did not share the model out"):
-        strategy_of(trainer)
+    with pytest.raises(TrainingError, match="accelerate did not shard the model over the processes"):
+        sharding_strategy(trainer)
 
 
 @pytest.mark.parametrize("rows", [7, 8, 9, 1])
 @pytest.mark.parametrize("by_length", [False, True])
-def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_one(rows: int, by_length: bool) -> None:
+def test_processes_use_each_row_once_per_epoch_with_the_global_batches_of_one_process(
+    rows: int, by_length: bool
+) -> None:
     lengths = np.random.default_rng(0).integers(1, 99, rows) if by_length else None
-    alone, shared = RowOrder(rows, 2, 1, 5, lengths), RowOrder(rows, 2, 2, 5, lengths)
+    alone, shared = RowSampler(rows, 2, 1, 5, lengths), RowSampler(rows, 2, 2, 5, lengths)
     for epoch in (0, 1):
         alone.set_epoch(epoch)
         shared.set_epoch(epoch)
@@ -251,10 +254,10 @@ def test_processes_take_each_row_once_an_epoch_and_the_same_global_batches_as_on
         assert len(order) == len(shared)
         assert len(order) % 4 == 0
     if rows > 2:
-        assert list(RowOrder(rows, 2, 1, 6, lengths)) != list(RowOrder(rows, 2, 1, 5, lengths))
+        assert list(RowSampler(rows, 2, 1, 6, lengths)) != list(RowSampler(rows, 2, 1, 5, lengths))
 
 
-def test_what_fills_up_the_last_round_teaches_nothing() -> None:
+def test_filler_rows_have_no_loss() -> None:
     rows = [
         {
             "input_ids": np.arange(3),
@@ -264,7 +267,7 @@ def test_what_fills_up_the_last_round_teaches_nothing() -> None:
             "soft_ids": np.ones((3, 2)),
         }
     ]
-    filler = EvenRows(rows)[-1]
+    filler = RowsWithFillers(rows)[-1]
     assert filler["loss_mask"].sum() == 0
     assert filler["soft_ids"].shape == (0, 2)
     assert rows[0]["loss_mask"].sum() == 3
@@ -300,25 +303,27 @@ fsdp_config:
 """
 
 
-NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a model is shared out among GPUs")
+NEEDS_TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="a model is sharded over GPUs")
 
 
 @pytest.mark.gpu
 @NEEDS_TWO_GPUS
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_model_shared_out_by_fsdp_has_the_losses_and_weights_of_one_that_is_whole(
+def test_a_model_sharded_by_fsdp_has_the_losses_and_weights_of_an_unsharded_one(
     method: str, project: Path, tiny_llama: Path
 ) -> None:
     Path("fsdp.yaml").write_text(FSDP)
     settings = {**SMALL, "method": method, "learning_rate": 1e-3}
     launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
-    require_same(prepare(project, tiny_llama, **settings, launch=launch), prepare(project, tiny_llama, **settings))
+    assert_same_training(
+        prepare(project, tiny_llama, **settings, launch=launch), prepare(project, tiny_llama, **settings)
+    )
     assert read_json(paths.TRAINING_REPORT)["strategy"] == "fsdp"
 
 
 @pytest.mark.gpu
 @NEEDS_TWO_GPUS
-def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Path) -> None:
+def test_a_training_by_fsdp_resumes_after_a_signal(project: Path, tiny_llama: Path) -> None:
     Path("fsdp.yaml").write_text(FSDP)
     launch = {**TWO, "strategy": "fsdp", "config": "fsdp.yaml"}
     config = prepare(project, tiny_llama, **{**LONG, "max_steps": 30, "lora": {"rank": 4}}, launch=launch)
@@ -327,12 +332,12 @@ def test_a_training_by_fsdp_goes_on_after_a_signal(project: Path, tiny_llama: Pa
     process = start()
     wait_for_step(3, process)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 143, told
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 143, output
     again = start()
-    told, mistakes = again.communicate(timeout=120)
-    assert again.returncode == 0, mistakes
-    assert "goes on from step" in told
+    output, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "resumes from step" in output
     assert trained_digest() == digest
 
 
@@ -354,7 +359,7 @@ REWARDED = {"grpo": {"answers": 4, "max_answer_tokens": 4, "rewards": [{"kind": 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"objective": "kto"}, {"objective": "grpo", **REWARDED}], ids=str)
-def test_two_processes_learn_from_what_they_compare_or_make_each_by_itself_and_the_same_again(
+def test_kto_and_grpo_are_reproducible_in_two_processes(
     settings: dict[str, Any], project: Path, tiny_llama: Path
 ) -> None:
     size = {"max_steps": 3, "gradient_accumulation_steps": 2, "micro_batch_rows": 2}
@@ -372,7 +377,7 @@ def test_two_processes_learn_labels_with_the_losses_and_weights_of_one(
     base: str, project: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(base)
-    require_same(
+    assert_same_training(
         test_classify.prepare(project, folder, **SMALL, launch=TWO), test_classify.prepare(project, folder, **SMALL)
     )
 
@@ -380,7 +385,7 @@ def test_two_processes_learn_labels_with_the_losses_and_weights_of_one(
 @pytest.mark.slow
 def test_two_processes_learn_from_a_teacher_with_the_losses_and_weights_of_one(project: Path, tiny_llama: Path) -> None:
     settings = {**SMALL, "objective": "distill", "distill": {"teacher": str(make_tiny_llama(project / "teacher"))}}
-    require_same(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
+    assert_same_training(prepare(project, tiny_llama, **settings, launch=TWO), prepare(project, tiny_llama, **settings))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""LoRA's layers say what PEFT's say, in value and gradient, and leave to PEFT what they do not know."""
+"""Our LoRA layers equal PEFT's, in value and gradient, and leave unsupported cases to PEFT."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from test_finetune import prepare
 from tasks import paths
 from tasks.finetune import stage
 from tasks.finetune.model import build as models
-from tasks.finetune.step.lora_linear import use_low_rank
+from tasks.finetune.step.lora_linear import use_fast_lora
 
 
-class Two(torch.nn.Module):
-    """Layers that are given the same, one with a bias."""
+class TwoLayers(torch.nn.Module):
+    """Two layers with the same input, one with a bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,35 +29,35 @@ class Two(torch.nn.Module):
 
 
 def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> tuple[Any, Any]:
-    """The same adapters twice: as PEFT computes them, and as we do."""
+    """The same adapters twice: with PEFT's layers, and with ours."""
     torch.manual_seed(0)
     plain = get_peft_model(
-        Two().to(dtype), LoraConfig(r=3, lora_alpha=7, target_modules=["first", "second"], **settings)
+        TwoLayers().to(dtype), LoraConfig(r=3, lora_alpha=7, target_modules=["first", "second"], **settings)
     )
     for name, value in plain.named_parameters():
         if "lora_" in name:
             value.data = torch.randn_like(value, dtype=torch.float32)
     ours = copy.deepcopy(plain)
-    use_low_rank(ours)
+    use_fast_lora(ours)
     return plain, ours
 
 
 def is_ours(model: Any) -> bool:
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
-    found = {"forward" in layer.__dict__ for layer in layers}
-    assert len(found) == 1
-    return found.pop()
+    has_own_forward = {"forward" in layer.__dict__ for layer in layers}
+    assert len(has_own_forward) == 1
+    return has_own_forward.pop()
 
 
-def said(model: Any, x: torch.Tensor, is_cast: bool = False) -> list[torch.Tensor]:
-    """The output, and the gradients by the input and by every adapter."""
+def output_and_gradients(model: Any, x: torch.Tensor, is_cast: bool = False) -> list[torch.Tensor]:
+    """The output, and the gradients of the input and of every adapter."""
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
-        found = model(x)
-    found.float().square().sum().backward()
-    grads = [x.grad, *(value.grad for value in model.parameters() if value.requires_grad)]
-    assert len(grads) == 5
-    return [found.detach(), *(each for each in grads if each is not None)]
+        output = model(x)
+    output.float().square().sum().backward()
+    gradients = [x.grad, *(value.grad for value in model.parameters() if value.requires_grad)]
+    assert len(gradients) == 5
+    return [output.detach(), *(gradient for gradient in gradients if gradient is not None)]
 
 
 @pytest.mark.parametrize("shape", [(4, 12), (2, 5, 12), (1, 12)], ids=str)
@@ -65,7 +65,7 @@ def test_value_and_gradients_are_pefts(shape: tuple[int, ...]) -> None:
     plain, ours = adapted()
     assert is_ours(ours)
     x = torch.randn(shape)
-    for one, other in zip(said(plain, x), said(ours, x), strict=True):
+    for one, other in zip(output_and_gradients(plain, x), output_and_gradients(ours, x), strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
 
 
@@ -73,12 +73,14 @@ def test_value_and_gradients_are_pefts(shape: tuple[int, ...]) -> None:
 def test_under_autocast_they_are_pefts_but_for_rounding_and_of_the_same_types(base: torch.dtype) -> None:
     plain, ours = adapted(base)
     x = torch.randn(6, 12).to(base)
-    for one, other in zip(said(plain, x, is_cast=True), said(ours, x, is_cast=True), strict=True):
+    for one, other in zip(
+        output_and_gradients(plain, x, is_cast=True), output_and_gradients(ours, x, is_cast=True), strict=True
+    ):
         assert one.dtype == other.dtype
         assert (one.float() - other.float()).norm() < 0.03 * one.float().norm()
 
 
-def test_what_is_given_to_two_layers_is_kept_once_for_the_backward_pass() -> None:
+def test_the_shared_input_of_two_layers_is_saved_once_for_the_backward_pass() -> None:
     kept: list[int] = []
     x = torch.randn(6, 12, dtype=torch.bfloat16)
     _, ours = adapted(torch.bfloat16)
@@ -92,7 +94,7 @@ def test_what_is_given_to_two_layers_is_kept_once_for_the_backward_pass() -> Non
     assert kept.count(x.data_ptr()) == 2
 
 
-def test_without_its_adapter_and_with_another_a_layer_is_pefts_own() -> None:
+def test_without_its_adapter_or_with_another_one_a_layer_uses_pefts_forward() -> None:
     plain, ours = adapted()
     x = torch.randn(4, 12)
     with plain.disable_adapter(), ours.disable_adapter():
@@ -110,11 +112,11 @@ def test_without_its_adapter_and_with_another_a_layer_is_pefts_own() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.5}, {"use_dora": True}, {"lora_bias": True}], ids=str)
-def test_layers_that_are_more_than_low_rank_are_pefts_own(settings: dict[str, Any]) -> None:
+def test_layers_beyond_plain_lora_keep_pefts_forward(settings: dict[str, Any]) -> None:
     assert not is_ours(adapted(**settings)[1])
 
 
-def test_what_a_layer_gives_may_be_changed_in_place_and_a_model_be_pickled() -> None:
+def test_a_layers_output_may_be_changed_in_place_and_the_model_pickled() -> None:
     """OLMo clamps its queries so."""
     plain, ours = adapted()
     x = torch.randn(2, 4, 12)
@@ -123,18 +125,18 @@ def test_what_a_layer_gives_may_be_changed_in_place_and_a_model_be_pickled() -> 
     assert torch.equal(pickle.loads(pickle.dumps(ours))(x), ours(x))
 
 
-def test_outside_autocast_adapters_in_fp32_over_a_base_in_bf16_are_pefts_own() -> None:
+def test_outside_autocast_fp32_adapters_on_a_bf16_base_keep_pefts_forward() -> None:
     plain, ours = adapted(torch.bfloat16)
     x = torch.randn(4, 12).bfloat16()
     assert torch.equal(plain(x), ours(x))
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_weights_that_are_shared_out_are_left_to_pefts_forward_pass(
+def test_sharded_weights_keep_pefts_forward(
     name: str, project: Any, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "true")
-    monkeypatch.setattr(models, "use_low_rank", lambda _: pytest.fail("its weights are not there"))
+    monkeypatch.setattr(models, "use_fast_lora", lambda _: pytest.fail("its weights are sharded"))
     assert models.is_sharded()
     from peft import PeftModel
 
@@ -156,7 +158,7 @@ def test_a_training_has_the_curve_of_pefts_layers(
     curves = []
     for is_ours_used in (True, False):
         if not is_ours_used:
-            monkeypatch.setattr(models, "use_low_rank", lambda _: None)
+            monkeypatch.setattr(models, "use_fast_lora", lambda _: None)
         stage.run(config)
         lines = (paths.MODEL / "curves.jsonl").read_text().splitlines()
         curves.append([point["loss"] for point in map(json.loads, lines) if "loss" in point])

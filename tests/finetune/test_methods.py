@@ -1,4 +1,4 @@
-"""Room `finetune`: each method trains what it says and nothing else, and what may be set is what is done."""
+"""Room `finetune`: each method trains only its own parameters, and each setting has its effect."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_each_method_gives_the_same_weights_again(name: str, project: Path, tiny
     assert trained_digest() == digest
 
 
-def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path) -> None:
+def test_freezing_changes_only_the_named_parts(project: Path, tiny_llama: Path) -> None:
     chosen = {"last_layers": 1, "modules": ["layers.0.mlp"]}
     stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen, precision="bf16"))
     before, after = load_base(read_base()).state_dict(), load_file(paths.MODEL / "model.safetensors")
@@ -84,7 +84,7 @@ def test_freezing_changes_the_named_parts_alone(project: Path, tiny_llama: Path)
 
 @pytest.mark.parametrize("chosen", ["embeddings", "head"])
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])
-def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
+def test_embeddings_and_head_are_trained_by_name_with_frozen_weights_in_bf16(
     base: str, chosen: str, request: Any, project: Path
 ) -> None:
     named = {"last_layers": 0, chosen: True}
@@ -96,21 +96,23 @@ def test_embeddings_and_head_are_trained_by_name_also_beside_narrow_weights(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said"),
+    ("chosen", "message"),
     [
-        ({"last_layers": 0}, "leaves nothing to train"),
+        ({"last_layers": 0}, "freezes all parameters"),
         ({"modules": ["attention_of_mars"]}, "'attention_of_mars'"),
         ({"last_layers": 3}, "has 2 layers"),
     ],
     ids=str,
 )
-def test_freezing_that_cannot_be_is_told(chosen: Any, said: str, project: Path, tiny_llama: Path) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_invalid_freezing_is_reported(chosen: Any, message: str, project: Path, tiny_llama: Path) -> None:
+    with pytest.raises(TrainingError, match=message):
         stage.run(prepare(project, tiny_llama, method="freeze", freeze=chosen))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
-def test_four_bits_without_a_gpu_are_refused_before_any_work(project: Path, tiny_llama: Path, monkeypatch: Any) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests a machine without a GPU")
+def test_four_bits_without_a_gpu_are_rejected_before_any_work(
+    project: Path, tiny_llama: Path, monkeypatch: Any
+) -> None:
     config = prepare(project, tiny_llama, method="qlora")
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match="needs a GPU"):
@@ -127,7 +129,7 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("learning_rate", 1.0, "is set by finetune.learning_rate"),
         ("fsdp", "full_shard", "is set by finetune.launch.strategy"),
@@ -135,57 +137,57 @@ def test_any_other_field_of_the_trainer_may_be_set(project: Path, tiny_gpt2: Pat
         ("output_dir", "elsewhere", "may not be set"),
         ("trust_remote_code", True, "may not be set"),
         ("model_init_kwargs", {"trust_remote_code": True}, "may not be set"),
-        ("hub_token", "hf_x", "no secret is kept"),
+        ("hub_token", "hf_x", "may not be set: it could run a model's code, or store a secret"),
         ("adam_beta3", 0.9, "Nearest: adam_beta"),
         ("optim", "magic", "magic"),
         ("adam_beta2", 1.5, "beta"),
     ],
 )
-def test_a_field_of_the_trainer_that_may_not_be_is_told(
-    field: str, value: Any, said: str, project: Path, tiny_gpt2: Path
+def test_an_invalid_field_of_the_trainer_is_reported(
+    field: str, value: Any, message: str, project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(TrainingError) as raised:
         stage.run(prepare(project, tiny_gpt2, trainer={field: value}))
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"trainer": {"adam_beta3": 0.9}}, "Nearest: adam_beta"),
         ({"trainer": {"output_dir": "elsewhere"}}, "may not be set"),
     ],
 )
-def test_a_mistake_in_a_later_training_is_told_before_the_first(
-    settings: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_error_in_a_later_training_is_reported_before_the_first(
+    settings: dict[str, Any], message: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], **settings)
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 PROMPT: dict[str, Any] = {"method": "prompt", "prompt": {"virtual_tokens": 4}}
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "said"),
+    ("first", "then", "message"),
     [
-        ({"method": "lora"}, PROMPT, "method: prompt can go on only from trained prompts"),
+        ({"method": "lora"}, PROMPT, "method: prompt can only start from trained prompts"),
         ({"method": "prompt"}, PROMPT, "of the same kind and number"),
-        (PROMPT, {"method": "lora"}, "method: lora cannot go on from method: prompt"),
+        (PROMPT, {"method": "lora"}, "method: lora cannot start from method: prompt"),
     ],
     ids=["lora", "other prompts", "then lora"],
 )
-def test_prompts_that_cannot_go_on_are_a_mistake_in_the_configuration(
-    first: dict[str, Any], then: dict[str, Any], said: str, project: Path, tiny_gpt2: Path
+def test_an_invalid_start_of_prompts_is_a_configuration_error(
+    first: dict[str, Any], then: dict[str, Any], message: str, project: Path, tiny_gpt2: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         prepare(project, tiny_gpt2, before=[first], **then)
 
 
-def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
+def test_prompts_continue_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> None:
     stage.run(prepare(project, tiny_gpt2, before=[{**PROMPT, "max_steps": 1}], max_steps=1, **PROMPT))
     assert read_json(paths.TRAINING_REPORT)["before"][0]["steps"] == 1
 
@@ -199,34 +201,34 @@ def test_prompts_go_on_from_the_same_prompts(project: Path, tiny_gpt2: Path) -> 
     seed=st.integers(0, 9),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_loss_in_chunks_is_torchs_in_value_and_gradients(
+def test_the_chunked_loss_equals_torchs_in_value_and_gradients(
     tokens: int, vocabulary: int, at_once: int, smoothing: float, has_bias: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     hidden, weight = torch.randn(tokens, 6).requires_grad_(), torch.randn(vocabulary, 6).requires_grad_()
     bias = torch.randn(vocabulary).requires_grad_() if has_bias else None
     labels = torch.randint(0, vocabulary, (tokens,))
-    values = [each for each in (hidden, weight, bias) if each is not None]
+    values = [value for value in (hidden, weight, bias) if value is not None]
     logits = torch.nn.functional.linear(hidden, weight, bias)
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked_loss, "LOGITS_AT_ONCE", at_once)
-        patch.setattr(chunked_loss, "LEAST_CACHED_TOKENS", 2)
-        found = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
-    torch.testing.assert_close(found, expected)
-    for mine, theirs in zip(
-        torch.autograd.grad(found * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
+        patch.setattr(chunked_loss, "MIN_CHUNK_TOKENS", 2)
+        loss = summed_loss(hidden, weight, bias, cross_entropy(labels, smoothing))
+    torch.testing.assert_close(loss, expected)
+    for own, theirs in zip(
+        torch.autograd.grad(loss * 0.5, values), torch.autograd.grad(expected * 0.5, values), strict=True
     ):
-        torch.testing.assert_close(mine, theirs)
+        torch.testing.assert_close(own, theirs)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_a_loss_that_is_only_looked_at_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_without_grad_mode_computes_no_gradients(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, weight, bias = (torch.randn(*shape).requires_grad_() for shape in ((5, 6), (9, 6), (9,)))
     labels = torch.arange(5)
     expected = summed_loss(hidden, weight, bias, cross_entropy(labels)).detach()
     for name in ("zeros_like", "empty_like"):
-        monkeypatch.setattr(chunked_loss.torch, name, lambda *_, **__: pytest.fail("it made room for a gradient"))
+        monkeypatch.setattr(chunked_loss.torch, name, lambda *_, **__: pytest.fail("it allocated a gradient"))
     with mode():
         assert torch.equal(summed_loss(hidden, weight, bias, cross_entropy(labels)), expected)
 
@@ -239,15 +241,17 @@ def test_a_model_computes_the_loss_of_its_own_logits(base: str, request: Any, pr
     batch = collate([PackedRows(read_rendered("train"))[0]])
     labels = batch.pop("labels")[0]
     batch.pop("rows")
-    places = (labels != -100).nonzero()[:, 0]
-    expected = torch.nn.functional.cross_entropy(model(**batch).logits[0, places - 1], labels[places], reduction="sum")
+    positions = (labels != -100).nonzero()[:, 0]
+    expected = torch.nn.functional.cross_entropy(
+        model(**batch).logits[0, positions - 1], labels[positions], reduction="sum"
+    )
     assert use_answer_loss(model)
-    found = model(**batch, answer_places=places - 1, answer_labels=labels[places]).loss
-    torch.testing.assert_close(found, expected)
-    assert model(**batch).logits.shape[1] == len(labels), "and still gives logits where it is asked for them"
+    loss = model(**batch, answer_positions=positions - 1, answer_labels=labels[positions]).loss
+    torch.testing.assert_close(loss, expected)
+    assert model(**batch).logits.shape[1] == len(labels), "logits are still available"
 
 
-def test_a_model_whose_logits_are_more_than_its_heads_keeps_its_own_way(project: Path, tiny_llama: Path) -> None:
+def test_a_model_with_modified_logits_keeps_its_own_forward(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     model = load_base(read_base())
     use_packed_attention(model)
@@ -261,7 +265,7 @@ def _capped(outputs: Any) -> Any:
     return outputs
 
 
-def test_learning_all_tokens_leaves_out_only_the_first_of_each_example(project: Path, tiny_gpt2: Path) -> None:
+def test_loss_on_all_leaves_out_only_the_first_token_of_each_example(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
     rendered = read_rendered("train")
     batch = collate([PackedRows(rendered, learns_all=True)[0]])
@@ -271,7 +275,7 @@ def test_learning_all_tokens_leaves_out_only_the_first_of_each_example(project: 
     stage.run(prepare(project, tiny_gpt2, loss_on="all"))
 
 
-def test_an_example_a_line_has_the_same_tokens_as_examples_side_by_side(project: Path, tiny_gpt2: Path) -> None:
+def test_an_unpacked_batch_has_the_tokens_of_a_packed_one(project: Path, tiny_gpt2: Path) -> None:
     prepare(project, tiny_gpt2)
     rows = PackedRows(read_rendered("train"))
     flat, lines = collate([rows[0], rows[1]]), collate_padded([rows[0], rows[1]])
@@ -301,7 +305,7 @@ def test_noise_on_embeddings_is_scaled_by_each_examples_length(project: Path, ti
     assert noise[1:].max() > 0.9 * 5 / (100 * width) ** 0.5
 
 
-def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Path) -> None:
+def test_smoothing_noise_and_loss_on_change_the_weights(project: Path, tiny_gpt2: Path) -> None:
     digests = set()
     for more in ({}, {"label_smoothing": 0.1}, {"neftune_alpha": 5.0}, {"loss_on": "all"}):
         stage.run(prepare(project, tiny_gpt2, **more))
@@ -310,7 +314,7 @@ def test_smoothing_and_noise_change_what_is_learned(project: Path, tiny_gpt2: Pa
 
 
 @pytest.mark.parametrize("chance", [{"label_smoothing": 0.5}, {"dropout": 0.3}, {"neftune_alpha": 200.0}])
-def test_a_validation_loss_is_without_what_makes_training_harder(
+def test_the_validation_loss_has_no_smoothing_dropout_or_noise(
     chance: dict[str, float], project: Path, tiny_gpt2: Path
 ) -> None:
     def losses(**settings: float) -> list[list[float]]:
@@ -352,11 +356,11 @@ RATES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_each_schedule_is_followed(name: str, project: Path, tiny_gpt2: Path) -> None:
     trainer = {"lr_scheduler_kwargs": SCHEDULES[name]}
-    given = {"warmup_share": 0.0, "max_steps": 4, "learning_rate": 0.004, "trainer": trainer}
-    stage.run(prepare(project, tiny_gpt2, schedule=name, **given))
+    settings = {"warmup_share": 0.0, "max_steps": 4, "learning_rate": 0.004, "trainer": trainer}
+    stage.run(prepare(project, tiny_gpt2, schedule=name, **settings))
     points = [json.loads(line) for line in (paths.MODEL / "curves.jsonl").read_text().splitlines()]
-    found = [point["learning_rate"] / 0.004 for point in points if "loss" in point]
-    assert found == pytest.approx(RATES[name], rel=1e-4)
+    rates = [point["learning_rate"] / 0.004 for point in points if "loss" in point]
+    assert rates == pytest.approx(RATES[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("trainer", [{}, {"lr_scheduler_kwargs": 5}], ids=["nothing", "a number"])
@@ -368,7 +372,7 @@ def test_each_schedule_is_followed(name: str, project: Path, tiny_gpt2: Path) ->
         ("warmup_stable_decay", "num_decay_steps"),
     ],
 )
-def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
+def test_a_missing_argument_of_a_schedule_is_a_configuration_error(
     name: str, needed: str, trainer: dict[str, Any], project: Path, tiny_gpt2: Path
 ) -> None:
     with pytest.raises(ConfigError, match=f"schedule: {name} needs trainer.lr_scheduler_kwargs with {needed}"):
@@ -376,32 +380,32 @@ def test_what_a_schedule_lacks_is_a_mistake_in_the_configuration(
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "said"),
+    ("name", "kwargs", "message"),
     [
         ("polynomial", {"min_lr": 0.1}, "It takes lr_end, power, under finetune.trainer.lr_scheduler_kwargs"),
         ("polynomial", {"lr_end": 1.0}, "must be smaller than initial lr"),
         ("inverse_sqrt", {"timescale": 0}, "finetune.schedule: inverse_sqrt: "),
         ("warmup_stable_decay", {"num_decay_steps": 2, "decay_type": "steep"}, "Unknown decay type: steep"),
-        ("linear", {"power": 2.0}, "It takes nothing, under"),
+        ("linear", {"power": 2.0}, "It takes no arguments, under"),
     ],
 )
-def test_what_a_schedule_refuses_is_told_before_the_first_training(
-    name: str, given: dict[str, Any], said: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_argument_of_a_schedule_is_reported_before_the_first_training(
+    name: str, kwargs: dict[str, Any], message: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = {"lr_scheduler_kwargs": given}
+    trainer = {"lr_scheduler_kwargs": kwargs}
     config = prepare(project, tiny_gpt2, before=[{"objective": "sft"}], schedule=name, trainer=trainer)
     monkeypatch.setattr(job, "train", lambda *_: pytest.fail("it began to work"))
     with pytest.raises(TrainingError) as raised:
         stage.run(config)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_a_schedule_without_a_step_after_warm_up_is_told(project: Path, tiny_gpt2: Path) -> None:
+def test_a_schedule_without_a_step_after_warm_up_is_reported(project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(TrainingError, match=r"finetune\.schedule: polynomial: "):
         stage.run(prepare(project, tiny_gpt2, schedule="polynomial", warmup_share=0.9, max_steps=1))
 
 
-def test_a_library_that_a_field_of_the_trainer_needs_is_named(
+def test_a_missing_library_of_a_trainer_field_is_named(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -411,14 +415,14 @@ def test_a_library_that_a_field_of_the_trainer_needs_is_named(
         stage.run(prepare(project, tiny_gpt2, trainer={"use_liger_kernel": True}))
 
 
-def test_prefixes_and_recomputed_activations_are_refused_before_any_work(project: Path, tiny_gpt2: Path) -> None:
+def test_prefixes_with_gradient_checkpointing_are_rejected_before_any_work(project: Path, tiny_gpt2: Path) -> None:
     prefix = {"method": "prompt", "prompt": {"kind": "prefix"}, "gradient_checkpointing": True}
-    with pytest.raises(ConfigError, match=r"gradient_checkpointing does not go with prompt\.kind: prefix"):
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing cannot be combined with prompt\.kind: prefix"):
         prepare(project, tiny_gpt2, **prefix)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "grpo", "reward"])
-def test_no_objective_lets_a_models_code_run_by_a_field_of_the_trainer(objective: str) -> None:
+def test_no_objective_runs_a_models_code_by_a_field_of_the_trainer(objective: str) -> None:
     from tasks.finetune.config.trainer_arguments import require_fields
 
     for field in ("trust_remote_code", "model_init_kwargs"):

@@ -1,4 +1,4 @@
-"""Rows that are longer than the model reads: told before the first step, whatever the objective."""
+"""Rows longer than the context length are reported before the first step, for every objective."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tasks.dataset.rendered import FORM_OF
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop import train
-from tasks.finetune.model.context_length import room_of
-from tasks.finetune.objectives.table import prepare as make_ready
+from tasks.finetune.model.context_length import max_row_tokens
+from tasks.finetune.objectives.table import prepare as prepare_objective
 from tasks.finetune.work import Work
 
 REWARDED = {"grpo": {"answers": 2, "max_answer_tokens": 8, "rewards": [{"kind": "score"}]}}
@@ -42,28 +42,26 @@ def lengthen(form: str, split: str) -> None:
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 @pytest.mark.parametrize("objective", ["sft", "dpo", "orpo", "kto", "reward", "grpo"])
-def test_a_row_longer_than_the_model_reads_is_told_before_the_first_step(
+def test_a_row_longer_than_the_context_is_reported_before_the_first_step(
     objective: str, split: str, project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more: dict[str, Any] = REWARDED if objective == "grpo" else {}
     config = prepare(project, tiny_gpt2, objective=objective, micro_batch_rows=2, **more)
     lengthen(FORM_OF[objective], split)
     monkeypatch.setattr(train, "track", lambda *_, **__: pytest.fail("it began to work"))
-    with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as told:
+    with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as error:
         stage.run(config)
-    assert "render.max_length_tokens" in str(told.value)
+    assert "render.max_length_tokens" in str(error.value)
 
 
-def test_virtual_tokens_need_room_too_and_whole_weights_to_go_on_from_say_themselves_how_much_there_is(
-    project: Path, tiny_gpt2: Path
-) -> None:
+def test_virtual_tokens_use_context_and_full_start_weights_set_their_own_limit(project: Path, tiny_gpt2: Path) -> None:
     config = prepare(project, tiny_gpt2, method="prompt", prompt={"virtual_tokens": 12})
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
-    assert room_of(work) == 500
+    assert max_row_tokens(work) == 500
     start = project / "start"
     GPT2LMHeadModel(GPT2Config.from_pretrained(tiny_gpt2, n_positions=16)).save_pretrained(start)
     AutoTokenizer.from_pretrained(tiny_gpt2).save_pretrained(start)
     lora = replace(work, settings=work.settings.model_copy(update={"method": "lora"}))
-    assert room_of(lora) == 512
-    with pytest.raises(TrainingError, match="the model reads 16"):
-        make_ready(replace(lora, start=start))
+    assert max_row_tokens(lora) == 512
+    with pytest.raises(TrainingError, match="the context length of the model is 16"):
+        prepare_objective(replace(lora, start=start))

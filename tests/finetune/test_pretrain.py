@@ -1,4 +1,4 @@
-"""Objective `pretrain`: raw text is learned, from a base or from scratch, and what comes after goes on from it."""
+"""Objective `pretrain`: trains on raw text, from a base or from scratch, and later trainings start from it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def loss_of_text(model: Any) -> float:
 
 
 @pytest.mark.parametrize(("method", "share"), [("full", 0.8), ("lora", 0.97)])
-def test_a_base_that_reads_more_text_is_less_surprised_by_such_text(
+def test_continued_pretraining_lowers_the_loss_on_similar_text(
     method: str, share: float, project: Path, tiny_llama: Path
 ) -> None:
     settings = PRETRAIN | {"method": method, "max_steps": 30, "learning_rate": 5e-3 if method == "full" else 2e-2}
@@ -76,7 +76,7 @@ def test_a_base_that_reads_more_text_is_less_surprised_by_such_text(
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_model_from_scratch_learns_and_can_be_loaded_and_asked(
+def test_a_model_from_scratch_learns_and_can_be_loaded_and_generate(
     architecture: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(NANO["scratch"], "architecture", architecture)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_a_model_from_scratch_learns_and_can_be_loaded_and_asked(
     assert tokenizer.decode(written[0]).startswith("On day")
 
 
-def test_from_scratch_the_same_rows_give_the_same_weights_though_the_base_is_made_again(project: Path) -> None:
+def test_from_scratch_the_same_rows_give_the_same_weights_with_a_recreated_base(project: Path) -> None:
     config = prepare(project, None, **PRETRAIN, method="full")
     stage.run(config)
     digest = weights_digest(paths.MODEL)
@@ -108,9 +108,7 @@ def largest_difference(some: dict[str, torch.Tensor], others: dict[str, torch.Te
 
 
 @pytest.mark.parametrize("base", ["tiny_llama", "scratch"])
-def test_answers_are_learned_on_top_of_the_text_that_was_read_before(
-    base: str, project: Path, request: pytest.FixtureRequest
-) -> None:
+def test_sft_starts_from_the_pretrained_weights(base: str, project: Path, request: pytest.FixtureRequest) -> None:
     folder = None if base == "scratch" else request.getfixturevalue(base)
     first = PRETRAIN | {"method": "full", "max_steps": 3}
     stage.run(prepare(project, folder, **first))
@@ -124,27 +122,25 @@ def test_answers_are_learned_on_top_of_the_text_that_was_read_before(
     assert [report["objective"], *(one["objective"] for one in report["before"])] == ["sft", "pretrain"]
 
 
-def test_an_adapter_that_is_trained_on_pretrained_weights_is_saved_as_whole_weights(
-    project: Path, tiny_llama: Path
-) -> None:
+def test_an_adapter_on_pretrained_weights_is_saved_as_full_weights(project: Path, tiny_llama: Path) -> None:
     first = PRETRAIN | {"method": "full", "max_steps": 3}
     stage.run(prepare(project, tiny_llama, **first))
     pretrained = weights()
     stage.run(prepare(project, tiny_llama, method="lora", max_steps=6, before=[first]))
     assert not (paths.MODEL / "adapter_config.json").exists()
-    found = weights()
-    changed = {name for name, value in found.items() if not torch.equal(value, pretrained[name])}
+    trained = weights()
+    changed = {name for name, value in trained.items() if not torch.equal(value, pretrained[name])}
     assert changed
     assert all("proj" in name for name in changed), "an adapter is on the linear layers alone"
     assert load_trained(paths.MODEL, read_base()).num_parameters() == load_base(read_base()).num_parameters()
 
 
-def test_examples_longer_than_what_the_model_can_read_are_told_before_any_work(project: Path) -> None:
+def test_examples_longer_than_the_context_are_reported_before_any_work(project: Path) -> None:
     with pytest.raises(ConfigError, match=r"max_length_tokens is 200, but a model of base\.scratch\.context 128"):
         prepare(project, None, **PRETRAIN, render={"max_length_tokens": 200})
 
 
-def test_pretraining_without_raw_text_says_that_there_is_none(project: Path, tiny_llama: Path) -> None:
+def test_pretraining_without_raw_text_is_an_error(project: Path, tiny_llama: Path) -> None:
     from conftest import toy_rows, write_part
 
     write_params(project, params(tiny_llama, [], finetune={"before": [PRETRAIN]}))

@@ -1,4 +1,4 @@
-"""Objective `grpo`: answers are made to the rendered prompts, rewarded as the settings say, and learnt from."""
+"""Objective `grpo`: answers are sampled for the rendered prompts, and rewarded and trained on as the settings define."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasks.base.weights_digest import weights_digest
 from tasks.dataset.rendered import read_rows
 from tasks.errors import ConfigError, TrainingError
 from tasks.finetune import stage
-from tasks.finetune.loop.progress_callback import CountTokens, Tell
+from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCallback
 from tasks.finetune.objectives import grpo as reinforcement
-from tasks.finetune.objectives.grpo_sampler import PromptGroups
+from tasks.finetune.objectives.grpo_sampler import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.settings import FinetuneSettings
 from tasks.finetune.work import Work
@@ -38,7 +38,7 @@ ROWS = {
 
 
 def grpo(*rewards: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Settings of short answers that are rewarded so."""
+    """Settings of short answers with these rewards."""
     section = {"answers": 4, "max_answer_tokens": 6, "rewards": list(rewards), **more.pop("grpo", {})}
     return {"objective": "grpo", "max_steps": 4, "grpo": section, **more}
 
@@ -51,17 +51,17 @@ def functions_of(base: Path, *rewards: dict[str, Any]) -> list[Any]:
     return reward_functions(Work(settings_of(*rewards), record=None, precision="fp32", checkpoints=base))  # type: ignore[arg-type]
 
 
-def test_answers_are_rewarded_as_evaluation_reads_them(tmp_path: Path) -> None:
+def test_answers_are_rewarded_by_the_rules_of_evaluation(tmp_path: Path) -> None:
     exact, score = functions_of(tmp_path, {"kind": "exact_match"}, {"kind": "score"})
     assert exact(completions=["<think>4?</think>city 4", "sport", "体育。", "城市3"], **ROWS) == [1, 1, 1, 0]
     assert exact(completions=["", "the topic is tech.", "科技", "想。</think>它叫城市3！"], **ROWS) == [0, 0, 0, 1]
-    told = score(completions=["City 5.", "sport", "体 育", "想。\n</think>\n\n叫城市3"], **ROWS)
-    assert told[0] == pytest.approx(0.5)
-    assert told[1] == 1
-    assert 0 < told[3] < 1
+    scores = score(completions=["City 5.", "sport", "体 育", "想。\n</think>\n\n叫城市3"], **ROWS)
+    assert scores[0] == pytest.approx(0.5)
+    assert scores[1] == 1
+    assert 0 < scores[3] < 1
 
 
-def test_a_format_is_that_of_the_whole_answer(tmp_path: Path) -> None:
+def test_a_format_must_match_the_whole_answer(tmp_path: Path) -> None:
     numbers, lines = functions_of(
         tmp_path, {"kind": "format", "pattern": r"\d+"}, {"kind": "format", "pattern": r"(?s)答：.+"}
     )
@@ -70,7 +70,7 @@ def test_a_format_is_that_of_the_whole_answer(tmp_path: Path) -> None:
     assert (numbers.__name__, lines.__name__) == ("format", "format_2")
 
 
-def test_it_raises_its_reward(project: Path, tiny_llama: Path) -> None:
+def test_grpo_raises_the_reward(project: Path, tiny_llama: Path) -> None:
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
     size = {"max_steps": 25, "micro_batch_rows": 4, "learning_rate": 0.01}
     few = {"answers": 8, "max_answer_tokens": 2}
@@ -80,40 +80,40 @@ def test_it_raises_its_reward(project: Path, tiny_llama: Path) -> None:
     assert any("valid_reward" in point for point in curves())
 
 
-def test_every_reward_is_told_and_their_sum_is_weighted(project: Path, tiny_llama: Path) -> None:
+def test_every_reward_is_logged_and_their_sum_is_weighted(project: Path, tiny_llama: Path) -> None:
     letters, score = {"kind": "format", "pattern": "(?s)[a-z].*", "weight": 2.0}, {"kind": "score", "weight": -0.5}
     stage.run(prepare(project, tiny_llama, **grpo(letters, score)))
     for point in curves():
-        side = "valid_" if "valid_loss" in point else ""
-        means = [point[f"{side}rewards/{name}/mean"] for name in ("format", "score")]
-        assert point[f"{side}reward"] == pytest.approx(2 * means[0] - 0.5 * means[1], abs=1e-5)
+        prefix = "valid_" if "valid_loss" in point else ""
+        means = [point[f"{prefix}rewards/{name}/mean"] for name in ("format", "score")]
+        assert point[f"{prefix}reward"] == pytest.approx(2 * means[0] - 0.5 * means[1], abs=1e-5)
 
 
-def test_answers_are_made_to_the_prompts_that_were_rendered(
+def test_answers_are_sampled_for_the_rendered_prompts(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, **grpo({"kind": "score"}, micro_batch_rows=2))
     seen: list[list[int]] = []
     build = reinforcement.build_model
 
-    def watched(work: Work) -> Any:
+    def build_with_recorder(work: Work) -> Any:
         model = build(work)
         generate = model.generate
 
-        def asked(**given: Any) -> Any:
-            for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True):
+        def generate_and_record(**inputs: Any) -> Any:
+            for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
                 seen.append(ids[mask == 1].tolist())
-            return generate(**given)
+            return generate(**inputs)
 
-        model.generate = asked
+        model.generate = generate_and_record
         return model
 
-    monkeypatch.setattr(reinforcement, "build_model", watched)
+    monkeypatch.setattr(reinforcement, "build_model", build_with_recorder)
     stage.run(config)
     prompts = [row["prompt_ids"] for split in ("train", "valid") for row in read_rows(split, "prompts").to_pylist()]
     counts = Counter(tuple(ids) for ids in seen)
     assert set(counts) <= {tuple(ids) for ids in prompts}
-    assert max(counts.values()) == 4  # so many answers, and then other prompts
+    assert max(counts.values()) == 4  # the number of answers per prompt
 
 
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
@@ -125,28 +125,28 @@ def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
     config = prepare(project, tiny_llama, **grpo(letters, method=method, before=before, **size))
     stage.run(config)
-    digest, told = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
+    digest, curve = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
     kill_at(monkeypatch, 8, "loss", config)
     stage.run(config)
     assert weights_digest(paths.MODEL) == digest
-    assert (paths.MODEL / "curves.jsonl").read_bytes() == told
+    assert (paths.MODEL / "curves.jsonl").read_bytes() == curve
     assert read_json(paths.TRAINING_REPORT)["epochs"] > 1
 
 
-def test_a_reward_model_that_was_trained_before_judges(project: Path, tiny_llama: Path) -> None:
+def test_a_reward_model_of_an_earlier_training_scores_answers(project: Path, tiny_llama: Path) -> None:
     small = {"precision": "fp32", "max_steps": 2, "lora": {"rank": 4}}
     before = [small, {"objective": "reward", **small}]
     settings = grpo({"kind": "model"}, {"kind": "model", "weight": 0.5}, before=before)
     stage.run(prepare(project, tiny_llama, **settings))
     report = read_json(paths.TRAINING_REPORT)
-    assert [each["objective"] for each in report["before"]] == ["sft", "reward"]
+    assert [training["objective"] for training in report["before"]] == ["sft", "reward"]
     for point in curves():
         if "reward" in point:
             assert point["rewards/model/mean"] == point["rewards/model_2/mean"] != 0
     assert load_trained(paths.MODEL, read_base()).peft_config.keys() == {"default"}
 
 
-def test_a_reward_model_in_a_folder_judges_whole_sequences(project: Path, tiny_llama: Path) -> None:
+def test_a_reward_model_in_a_folder_scores_prompts_with_answers(project: Path, tiny_llama: Path) -> None:
     small = {"objective": "reward", "max_steps": 2}
     stage.run(prepare(project, tiny_llama, **small))
     paths.MODEL.rename(project / "judge")
@@ -160,7 +160,7 @@ def test_a_reward_model_in_a_folder_judges_whole_sequences(project: Path, tiny_l
     assert judge(prompts=prompts, completion_ids=answers) == pytest.approx(alone, abs=1e-5)
 
 
-def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny_llama: Path) -> None:
+def test_another_kind_of_model_as_reward_model_is_reported_before_any_training(project: Path, tiny_llama: Path) -> None:
     stage.run(prepare(project, tiny_llama, max_steps=1))
     paths.MODEL.rename(project / "writer")
     before = [{"max_steps": 1, "precision": "fp32"}]
@@ -172,30 +172,30 @@ def test_what_is_no_reward_model_is_told_before_any_training(project: Path, tiny
 
 
 @pytest.mark.parametrize(
-    ("reward", "told"),
+    ("reward", "message"),
     [
         ({"kind": "model"}, "kind: model without a reward model"),
         ({"kind": "format", "pattern": "(a"}, "`pattern`: not a regular expression: missing"),
-        ({"kind": "format"}, "`pattern` belongs to kind: format"),
-        ({"kind": "score", "model": "3"}, "`model` belongs to kind: model"),
+        ({"kind": "format"}, "`pattern` is required for kind: format, and only allowed there"),
+        ({"kind": "score", "model": "3"}, "`model` is only allowed for kind: model"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_reward_that_cannot_be_given_is_refused_before_any_work(
-    reward: dict[str, Any], told: str, project: Path, tiny_llama: Path
+def test_an_invalid_reward_is_rejected_before_any_work(
+    reward: dict[str, Any], message: str, project: Path, tiny_llama: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         prepare(project, tiny_llama, **grpo(reward))
 
 
-def test_answers_that_pass_the_last_position_are_told(project: Path, tiny_gpt2: Path) -> None:
+def test_answers_beyond_the_context_length_are_reported(project: Path, tiny_gpt2: Path) -> None:
     settings = grpo({"kind": "score"}, grpo={"max_answer_tokens": 500})
-    with pytest.raises(TrainingError, match="pass the 512 positions of the model"):
+    with pytest.raises(TrainingError, match="the context length of the model is 512"):
         stage.run(prepare(project, tiny_gpt2, **settings))
 
 
-def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
-    groups = PromptGroups(prompts=5, answers=3, group_prompts=2, times=2, seed=1)
+def test_answers_to_a_prompt_are_sampled_together_and_each_epoch_has_another_order() -> None:
+    groups = PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)
     first = list(groups)
     assert len(first) == len(groups) == 6 * 3 * 2
     assert set(first) == set(range(5))
@@ -204,10 +204,10 @@ def test_prompts_stand_together_and_each_epoch_has_another_order() -> None:
         assert len(set(first[place : place + 3])) == len(set(first[place + 3 : place + 6])) == 1
     groups.set_epoch(1)
     assert list(groups) != first
-    assert list(PromptGroups(prompts=5, answers=3, group_prompts=2, times=2, seed=1)) == first
+    assert list(PromptSampler(prompts=5, answers=3, group_prompts=2, repeats=2, seed=1)) == first
 
 
-def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: Path, tiny_gpt2: Path) -> None:
+def test_a_left_padded_answer_has_the_likelihood_of_its_generation(project: Path, tiny_gpt2: Path) -> None:
     """Positions are learnt ones in GPT-2: padding must not move them."""
     config = prepare(project, tiny_gpt2, **grpo({"kind": "score"}))
     work = Work(config.finetune, read_base(), "fp32", project / "checkpoints")
@@ -216,22 +216,23 @@ def test_a_left_padded_answer_is_as_likely_as_it_was_when_it_was_made(project: P
     padded = torch.tensor([ids[0] + answer, [0, 0, 0, 0, *ids[1], *answer]])
     mask = torch.tensor([[1] * 7, [0] * 4 + [1] * 3])
     with torch.inference_mode():
-        told, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, padded, mask, 2)
+        log_probabilities, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, padded, mask, 2)
         logits = load_base(read_base())(torch.tensor([ids[1] + answer])).logits[0, -3:-1]
     alone = logits.log_softmax(-1)[range(2), answer]
-    torch.testing.assert_close(told[1], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_probabilities[1], alone, rtol=1e-4, atol=1e-4)
     assert load_tokenizer(tiny_gpt2).eos_token_id == 0
 
 
-def test_speed_counts_the_tokens_that_were_made(project: Path, tiny_llama: Path) -> None:
-    """Not those that might have been: with an end token that comes at once, answers are short."""
+def test_speed_counts_the_generated_tokens(project: Path, tiny_llama: Path) -> None:
+    """Not the maximum: answers with an early end token are short."""
     letters = {"kind": "format", "pattern": "(?s)[a-z].*"}
-    counted = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    progress: Any = SimpleNamespace(done=0, resume=lambda done: None)
+    counted = ProgressCallback(progress, 1000.0, counter=CountingCollator(list))
     state = SimpleNamespace(global_step=0, log_history=[])
     counted.on_train_begin(None, state, None)
     assert counted._trained_tokens(1000.0, {"num_tokens": 300.0}) == 300
     assert counted._trained_tokens(1000.0, {"num_tokens": 700.0}) == 400
-    resumed = Tell(SimpleNamespace(done=0, resume=lambda done: None), 1000.0, counted=CountTokens(list))  # type: ignore[arg-type]
+    resumed = ProgressCallback(progress, 1000.0, counter=CountingCollator(list))
     resumed.on_train_begin(None, SimpleNamespace(global_step=5, log_history=[]), None)
     assert resumed._trained_tokens(1000.0, {"num_tokens": 300.0}) == 1000
     assert resumed._trained_tokens(1000.0, {"num_tokens": 450.0}) == 150

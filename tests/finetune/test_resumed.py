@@ -1,4 +1,4 @@
-"""Room `finetune`, gone on from a checkpoint: early stopping, the last step and a smaller micro-batch are remembered."""
+"""Room `finetune`, resumed from a checkpoint: early stopping, the last step and a smaller micro-batch persist."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
 from tasks.finetune import stage
-from tasks.finetune.failures import train_in_memory
+from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop import train
-from tasks.finetune.loop.progress_callback import Tell
+from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
@@ -31,23 +31,23 @@ EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: PipelineConfig) -> None:
-    """Trains, and dies when `name` of that step is told."""
-    plain = Tell.on_log
+    """Trains, and dies when `name` of that step is logged."""
+    plain = ProgressCallback.on_log
 
-    def on_log(self: Tell, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+    def on_log(self: ProgressCallback, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         if state.global_step == step and name in logs:
             raise KeyboardInterrupt
         plain(self, args, state, control, logs, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tell, "on_log", on_log)
+        patch.setattr(ProgressCallback, "on_log", on_log)
         with pytest.raises(KeyboardInterrupt):
             stage.run(config)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training leaves."""
+    """The results of a training."""
 
     digest: str
     report: Any
@@ -60,7 +60,7 @@ def outcome() -> Outcome:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Outcome:
-    """A training by `EARLY` that nobody killed."""
+    """An uninterrupted training with `EARLY`."""
     root = tmp_path_factory.mktemp("uninterrupted") / "project"
     set_up_project(root)
     with chdir(root):
@@ -69,7 +69,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) ->
 
 
 @pytest.mark.parametrize("name", ["loss", "train_loss"], ids=["in the last step", "after it"])
-def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one(
+def test_killed_after_bad_evaluations_it_stops_as_early_as_an_uninterrupted_training(
     name: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Outcome
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
@@ -79,7 +79,7 @@ def test_killed_after_bad_evaluations_it_stops_as_early_as_the_uninterrupted_one
     assert outcome() == uninterrupted
 
 
-def test_killed_after_its_last_step_it_trains_no_further(
+def test_killed_after_its_last_step_it_does_not_train_further(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, max_steps=3, schedule="constant")
@@ -96,14 +96,14 @@ def test_a_signal_after_early_stopping_is_no_interruption(
 ) -> None:
     config = prepare(project, tiny_llama, **EARLY)
     steps = uninterrupted.report["steps"]
-    marked = train.MarkComplete
+    marked = train.SealCheckpoint
 
     class SendsSignal(marked):  # type: ignore[misc, valid-type]
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == steps:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "MarkComplete", SendsSignal)
+    monkeypatch.setattr(train, "SealCheckpoint", SendsSignal)
     stage.run(config)
     assert trained_digest() == uninterrupted.digest
 
@@ -120,8 +120,8 @@ def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_in_memory(settings, tmp_path, killed)
-    used, _ = train_in_memory(settings, tmp_path, lambda fitting: tried.append(fitting.micro_batch_rows))
+        train_with_oom_retries(settings, tmp_path, killed)
+    used, _ = train_with_oom_retries(settings, tmp_path, lambda fitting: tried.append(fitting.micro_batch_rows))
     assert tried == [4, 2, 2]
     assert (used.micro_batch_rows, used.gradient_accumulation_steps) == (2, 2)
     assert (tmp_path / "checkpoint-1").is_dir()
@@ -137,12 +137,12 @@ def test_a_run_after_a_kill_keeps_the_micro_batch_that_fits(tmp_path: Path) -> N
         "restore_callback_states_from_checkpoint",
     ],
 )
-def test_a_field_that_resuming_hangs_on_may_not_be_set(field: str, project: Path, tiny_gpt2: Path) -> None:
+def test_a_field_that_resuming_depends_on_may_not_be_set(field: str, project: Path, tiny_gpt2: Path) -> None:
     with pytest.raises(TrainingError, match=f"{field} may not be set"):
         stage.run(prepare(project, tiny_gpt2, trainer={field: True}))
 
 
-def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_output_does_not_stop_training(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: Any, **__: Any) -> None:
         raise BrokenPipeError
 
@@ -152,12 +152,12 @@ def test_nobody_who_reads_is_no_reason_to_stop(project: Path, monkeypatch: pytes
         progress.advance(1)
     assert progress.done == 1
     stop = StopOnSignal(Progress("finetune", 1, "tokens"))
-    with stop.listening():
+    with stop.handling_signals():
         signal.raise_signal(signal.SIGTERM)
     assert stop.number == signal.SIGTERM
 
 
-def test_early_stopping_loses_no_more_steps_to_a_kill_than_checkpoints_are_apart(
+def test_with_early_stopping_a_kill_loses_no_more_steps_than_the_checkpoint_interval(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = {**EARLY, "epochs": 3.0, "checkpoint_every_steps": 2}
@@ -168,6 +168,6 @@ def test_early_stopping_loses_no_more_steps_to_a_kill_than_checkpoints_are_apart
     kill_at(monkeypatch, 5, "loss", config)
     capsys.readouterr()
     stage.run(config)
-    assert "goes on from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().out
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report

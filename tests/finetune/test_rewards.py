@@ -1,4 +1,4 @@
-"""Objective `reward`: a head of one number ranks answers as the pairs did, and says the same wherever it is asked."""
+"""Objective `reward`: a scalar head ranks answers as in the pairs, with equal scores after loading and in batches."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def score(model: Any, ids: list[int]) -> float:
 
 @pytest.mark.parametrize("base", ["tiny_llama", "tiny_gpt2"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_ranks_pairs_that_it_never_saw_as_they_were_judged(
-    method: str, base: str, project: Path, request: Any
-) -> None:
+def test_the_reward_model_ranks_unseen_pairs(method: str, base: str, project: Path, request: Any) -> None:
     more = {"objective": "reward", "method": method, "max_steps": 15, "micro_batch_rows": 4}
     stage.run(prepare(project, request.getfixturevalue(base), **more))
     assert labels_of(paths.MODEL) == ("reward",)
@@ -44,29 +42,29 @@ def test_it_ranks_pairs_that_it_never_saw_as_they_were_judged(
     assert [point for point in curves() if "valid_loss" in point][-1]["valid_accuracy"] == 1
 
 
-def test_the_tokens_that_reach_the_model_are_those_that_were_rendered(
+def test_the_model_gets_exactly_the_rendered_tokens(
     project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_llama, objective="reward", max_steps=4)
     seen: list[list[int]] = []
     build = reward_model.build_model
 
-    def watched(*arguments: Any, **named: Any) -> Any:
+    def build_with_hook(*arguments: Any, **named: Any) -> Any:
         model = build(*arguments, **named)
-        model.get_input_embeddings().register_forward_pre_hook(lambda _, given: seen.extend(given[0].tolist()))
+        model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].tolist()))
         return model
 
-    monkeypatch.setattr(reward_model, "build_model", watched)
+    monkeypatch.setattr(reward_model, "build_model", build_with_hook)
     stage.run(config)
     rows = [row for split in ("train", "valid") for row in read_rows(split, "ranked").to_pylist()]
-    whole = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ("chosen_ids", "rejected_ids")}
+    sequences = {tuple(row["prompt_ids"] + row[name]) for row in rows for name in ("chosen_ids", "rejected_ids")}
     assert len(seen) >= 8
     for ids in seen:
-        assert any(tuple(ids[:n]) in whole and not any(ids[n:]) for n in {len(each) for each in whole})
+        assert any(tuple(ids[:n]) in sequences and not any(ids[n:]) for n in {len(each) for each in sequences})
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_it_says_the_same_loaded_as_trained_and_in_a_batch_as_alone(
+def test_scores_are_equal_after_loading_and_in_batches(
     method: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the tokenizer has a padding token that the model's configuration does not know of."""
@@ -75,20 +73,20 @@ def test_it_says_the_same_loaded_as_trained_and_in_a_batch_as_alone(
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(1)
     tokenizer.save_pretrained(folder)
     config = prepare(project, folder, objective="reward", method=method, max_steps=3, micro_batch_rows=4)
-    told: dict[tuple[int, ...], float] = {}
+    scores: dict[tuple[int, ...], float] = {}
     train = TokenTrainer.train
 
-    def train_and_ask(self: TokenTrainer, *arguments: Any, **named: Any) -> None:
+    def train_and_score(self: TokenTrainer, *arguments: Any, **named: Any) -> None:
         train(self, *arguments, **named)
         self.model.eval()
         for row in pq.read_table(TEST).to_pylist():
-            told[tuple(row["chosen_ids"])] = score(self.model, row["chosen_ids"])
+            scores[tuple(row["chosen_ids"])] = score(self.model, row["chosen_ids"])
 
-    monkeypatch.setattr(TokenTrainer, "train", train_and_ask)
+    monkeypatch.setattr(TokenTrainer, "train", train_and_score)
     stage.run(config)
     model = load_trained(paths.MODEL, read_base())
-    assert told
-    for ids, value in told.items():
+    assert scores
+    for ids, value in scores.items():
         assert score(model, list(ids)) == pytest.approx(value, abs=1e-5)
     batch = reward_model.collate_ranked(model.config.pad_token_id)(read_rows("valid", "ranked").to_pylist())
     with torch.inference_mode():
@@ -104,8 +102,8 @@ def test_killed_and_run_again_it_ends_with_the_same_weights_and_curves(
     more = {"before": [sft], "checkpoint_every_steps": 3, "micro_batch_rows": 2, "gradient_accumulation_steps": 2}
     config = prepare(project, tiny_llama, objective="reward", max_steps=10, **more)
     stage.run(config)
-    digest, told = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
+    digest, curve = weights_digest(paths.MODEL), (paths.MODEL / "curves.jsonl").read_bytes()
     kill_at(monkeypatch, 9, "loss", config)
     stage.run(config)
     assert weights_digest(paths.MODEL) == digest
-    assert (paths.MODEL / "curves.jsonl").read_bytes() == told
+    assert (paths.MODEL / "curves.jsonl").read_bytes() == curve

@@ -1,4 +1,4 @@
-"""The threads of a training: logged before they are computed with, followed when it is resumed or made again, in the receipt."""
+"""The threads of a training: logged before use, replayed when it is resumed or rebuilt, and stored in the receipt."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tasks import paths
 from tasks.audit import rebuild
 from tasks.finetune import stage
 from tasks.finetune.loop import thread_log
-from tasks.finetune.loop.thread_log import FOLLOWED, FollowLoad, ThreadLog, first_threads
-from tasks.finetune.step.cpu_attention import attend_side_by_side
+from tasks.finetune.loop.thread_log import REPLAYED_LOG, AdjustThreads, ThreadLog, first_threads
+from tasks.finetune.step.cpu_attention import attend_in_batches
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json
 from tasks.runtime.threads import Choice, Threads
@@ -28,23 +28,23 @@ FROM_STEP = [["last", 0, 2], ["last", 2, 1], ["last", 5, 2]]
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Leaves the other tests one thread."""
+def one_thread() -> Iterator[None]:
+    """Resets the number of threads to one for the other tests."""
     yield
     torch.set_num_threads(1)
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """A machine whose load calls for 2 threads, 1 from step 2 on, 2 from step 5 on; step and threads of each step computed."""
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """A machine whose load allows 2 threads, 1 from step 2 on, 2 from step 5 on; returns step and threads of each computed step."""
     computed: list[tuple[int, int]] = []
-    plain = FollowLoad.on_step_begin
+    plain = AdjustThreads.on_step_begin
 
     def proposed(self: Threads) -> Choice | None:
-        wanted = {2: 1, 5: 2}.get(step[0])
-        return Choice(wanted, "a test") if wanted is not None else None
+        threads = {2: 1, 5: 2}.get(step[0])
+        return Choice(threads, "a test") if threads is not None else None
 
-    def on_step_begin(self: FollowLoad, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def on_step_begin(self: AdjustThreads, args: Any, state: Any, control: Any, **more: Any) -> None:
         step[0] = state.global_step
         plain(self, args, state, control, **more)
         computed.append((state.global_step, torch.get_num_threads()))
@@ -53,60 +53,60 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(Threads, "choose", lambda self: Choice(2, "a test"))
     monkeypatch.setattr(Threads, "proposed", proposed)
-    monkeypatch.setattr(FollowLoad, "on_step_begin", on_step_begin)
+    monkeypatch.setattr(AdjustThreads, "on_step_begin", on_step_begin)
     return computed
 
 
 SETTINGS: dict[str, Any] = {"threads": None, "max_steps": 7, "checkpoint_every_steps": 3, "evaluations_per_epoch": 0}
 
 
-def test_a_resumed_training_computes_each_step_with_the_threads_of_the_log_whatever_the_load_is_then(
-    seen: list[tuple[int, int]], project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_training_replays_the_threads_of_each_step_under_any_load(
+    steps: list[tuple[int, int]], project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepare(project, tiny_gpt2, method="full", **SETTINGS)
     stage.run(config)
-    expected, digest, report = list(seen), trained_digest(), read_json(paths.TRAINING_REPORT)
+    expected, digest, report = list(steps), trained_digest(), read_json(paths.TRAINING_REPORT)
     assert expected == [(0, 2), (1, 2), (2, 1), (3, 1), (4, 1), (5, 2), (6, 2)]
     assert report["threads"] == 2
     assert report["threads_by_step"] == FROM_STEP
-    seen.clear()
+    steps.clear()
     kill_at(monkeypatch, 6, "loss", config)
-    assert seen == expected[:6]
-    seen.clear()
-    # the machine is another one now: what the log holds goes before it
+    assert steps == expected[:6]
+    steps.clear()
+    # on another machine, the log has priority
     monkeypatch.setattr(Threads, "choose", lambda self: Choice(1, "a test"))
     monkeypatch.setattr(Threads, "proposed", lambda self: None)
     stage.run(config)
-    assert seen == expected[3:]
+    assert steps == expected[3:]
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 
 
-def test_a_rebuild_follows_the_log_of_the_receipt(
-    seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_rebuild_replays_the_log_of_the_receipt(
+    steps: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = [["last", 0, 1], ["last", 3, 2]]
-    found = rebuild._threads_of({"threads": 1, "training": {"threads_by_step": log}})
-    assert found["OMP_NUM_THREADS"] == "1"
-    for name, value in found.items():
+    environment = rebuild._threads_of({"threads": 1, "training": {"threads_by_step": log}})
+    assert environment["OMP_NUM_THREADS"] == "1"
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     stage.run(prepare(project, tiny_llama, **SETTINGS))
-    assert [threads for _, threads in seen] == [1, 1, 1, 2, 2, 2, 2]
+    assert [threads for _, threads in steps] == [1, 1, 1, 2, 2, 2, 2]
     assert read_json(paths.TRAINING_REPORT)["threads_by_step"] == log
     assert rebuild._threads_of({"threads": 2, "training": {}}) == {"OMP_NUM_THREADS": "2"}
 
 
-def test_an_explicit_number_always_holds(
-    seen: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_explicit_number_is_never_adapted(
+    steps: list[tuple[int, int]], project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run(prepare(project, tiny_llama, **{**SETTINGS, "threads": 1}))
-    assert {threads for _, threads in seen} == {1}
+    assert {threads for _, threads in steps} == {1}
     report = read_json(paths.TRAINING_REPORT)
     assert report["threads"] == 1
     assert "threads_by_step" not in report
 
 
-def test_another_wish_in_the_environment_holds_from_the_step_at_which_it_is_resumed(
+def test_another_number_in_the_environment_applies_from_the_resumed_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SimpleNamespace(threads=None)
@@ -115,13 +115,13 @@ def test_another_wish_in_the_environment_holds_from_the_step_at_which_it_is_resu
     for step, threads in ((0, 2), (4, 1), (8, 2)):
         log.set("last", step, threads)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    follow = FollowLoad(work, "last")
+    follow = AdjustThreads(work, "last")
     assert follow.first == 2
     follow.on_train_begin(None, SimpleNamespace(global_step=6), TrainerControl())
     assert ThreadLog(tmp_path / "threads.json").entries == [("last", 0, 2), ("last", 4, 1), ("last", 6, 3)]
 
 
-def test_several_trainings_stand_in_one_log_and_several_nodes_leave_the_load_out(
+def test_several_trainings_share_one_log_and_several_nodes_ignore_the_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -139,20 +139,20 @@ def test_several_trainings_stand_in_one_log_and_several_nodes_leave_the_load_out
         ("before-1, trial 4", 0),
         ("other", 0),
     ]
-    monkeypatch.setenv(FOLLOWED, json.dumps([["other", 0, 5]]))
+    monkeypatch.setenv(REPLAYED_LOG, json.dumps([["other", 0, 5]]))
     assert first_threads(work, "other") == 5
 
 
 def test_attention_of_short_examples_gives_the_same_bits_with_any_number_of_threads() -> None:
     """54 tokens an example: PyTorch's gradient of a softmax differs there in its last bits."""
-    found = []
+    results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         lengths = [54] * 19
         states = [torch.randn(1, heads, sum(lengths), 16, requires_grad=True) for heads in (9, 3, 3)]
-        out = attend_side_by_side(*states, lengths, 0, 0.25)
+        out = attend_in_batches(*states, lengths, 0, 0.25)
         (out * torch.randn_like(out)).sum().backward()
-        found.append([out.detach(), *(state.grad for state in states)])
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0][1:], other[1:], strict=True))
+        results.append([out.detach(), *(state.grad for state in states)])
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0][1:], other[1:], strict=True))

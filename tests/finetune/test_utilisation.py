@@ -1,4 +1,4 @@
-"""Room `finetune`: the operations of a training are counted as they are done."""
+"""Room `finetune`: the FLOPs of a training are counted correctly."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def counted(model: Any) -> float:
     return epoch_flops(model, np.diff(train.examples), learned) - passes * head.weight.numel() * learned
 
 
-def test_a_product_that_is_slow_here_is_measured_by_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_a_slow_matrix_product_is_measured_with_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
     for flops in (1e9, 1e12):
-        monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: asked.append(side) or float(flops))
+        monkeypatch.setattr(mfu, "_product_flops", lambda side, *_, flops=flops: sides.append(side) or float(flops))
         assert mfu.matmul_flops.__wrapped__(torch.bfloat16, "cpu") == flops
-    assert asked == [mfu.SMALL_SIDE, mfu.SMALL_SIDE, mfu.SIDE]
+    assert sides == [mfu.SMALL_SIDE, mfu.SMALL_SIDE, mfu.SIDE]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_layer_with_an_adapter_is_counted_once(project: Path, tiny_llama: Path
     assert counted(model) == expected
 
 
-def test_a_layer_in_four_bits_has_the_weights_that_it_stands_for(project: Path, tiny_llama: Path) -> None:
+def test_a_layer_in_four_bits_counts_its_unpacked_weights(project: Path, tiny_llama: Path) -> None:
     prepare(project, tiny_llama)
     model = load_base(read_base()).requires_grad_(False)
     lengths = np.diff(read_rendered("train").examples)
@@ -93,19 +93,21 @@ def test_a_layer_in_four_bits_has_the_weights_that_it_stands_for(project: Path, 
     assert epoch_flops(model, lengths, 9) == expected
 
 
-def test_a_head_of_labels_is_counted_once_a_sequence_and_a_look_has_no_backward_pass(tiny_llama: Path) -> None:
-    writes = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    tells = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
+def test_a_classification_head_counts_once_per_sequence_and_an_extra_pass_has_no_backward_pass(
+    tiny_llama: Path,
+) -> None:
+    causal = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    classifier = AutoModelForSequenceClassification.from_pretrained(tiny_llama, num_labels=3)
     lengths = np.array([10, 20])
     attention = (100 + 400) * HEAD_WIDTH_X_HEADS
-    assert epoch_flops(tells, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
-    head = writes.get_output_embeddings().weight.numel()
-    looked = epoch_flops(writes, lengths, 5, looks=2) - epoch_flops(writes, lengths, 5)
-    assert looked == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
+    assert epoch_flops(classifier, lengths, 2) == 6 * (2 * LAYER * 30 + 3 * 64 * 2) + 12 * attention
+    head = causal.get_output_embeddings().weight.numel()
+    extra = epoch_flops(causal, lengths, 5, extra_passes=2) - epoch_flops(causal, lengths, 5)
+    assert extra == 2 * (2 * (2 * LAYER * 30 + head * 5) + 4 * attention)
 
 
 @pytest.mark.parametrize("objective", ["dpo", "orpo", "kto", "reward", "classify"])
-def test_every_objective_that_is_given_its_tokens_tells_how_much_of_the_machine_it_used(
+def test_every_objective_with_given_tokens_reports_its_utilisation(
     objective: str, project: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepares = test_classify.prepare if objective == "classify" else toypreferences.prepare

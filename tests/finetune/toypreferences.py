@@ -1,4 +1,4 @@
-"""Toy rows with a worse answer beside the better one, and judged ones; and a project that has rendered them."""
+"""Toy rows with a better and a worse answer, and rated ones; and a project in which they are rendered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.render.stage import run as render
 
 
 def preference_rows(pairs: int = 40, judged: int = 24) -> list[dict[str, Any]]:
-    """Questions about cities, half of them Chinese; the better answers name the city, the worse ones do not want to."""
+    """Questions about cities, half of them Chinese; the better answers name the city, the worse ones refuse to."""
     rows = toy_rows(topics=0, questions=pairs + judged)
     for number, row in enumerate(rows):
         worse = "我不想说。" if row["language"] == "zh" else "I would rather not say."
@@ -34,7 +34,7 @@ def curves(folder: Path = paths.MODEL) -> list[dict[str, float]]:
 
 
 def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
-    """The settings of a training in fp32 on rows that are rendered for it."""
+    """Renders the rows, and returns the settings of a training in fp32."""
     write_params(project, params(base, [], finetune={"precision": "fp32", **settings}))
     config = load_config()
     if not paths.RENDERED.exists():

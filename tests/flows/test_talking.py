@@ -29,7 +29,7 @@ def served(project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> N
     write_params(project, params(tiny_bert, [], finetune={"objective": "classify"}))
     begin_round(load_config())
     load_base(read_base(), labels=LABELS).save_pretrained(paths.MODEL)
-    load_tokenizer(tiny_bert, speaks=False).save_pretrained(paths.MODEL)
+    load_tokenizer(tiny_bert, generates=False).save_pretrained(paths.MODEL)
     write_json(paths.MODEL / "labels.json", list(LABELS))
     facts = {"weights_digest": "d", "receipt": "r", "verdict": "v", "dataset": "x", "passed": True, "why": ""}
     more = {"test_epoch": 1, "test_rows": 9, "who": "li", "when": "2026-01-01T00:00:00Z"}
@@ -47,7 +47,7 @@ def test_a_text_gets_its_label_and_the_labels_probability(strop: Strop) -> None:
     assert sum(result["labels"].values()) == pytest.approx(1)
     assert result["probability"] == max(result["labels"].values()) == result["labels"][result["label"]]
     model = inference.load_model(load_config(), "champion", must_generate=False).model
-    ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), ["The match 进球了"], 128)[0]
+    ids, _ = text_ids(load_tokenizer(paths.MODEL, generates=False), ["The match 进球了"], 128)[0]
     logits = head_logits(model, [ids], 1)[0]
     assert result["label"] == LABELS[logits.index(max(logits))]
     code, out, _ = strop("generate", "The match 进球了")

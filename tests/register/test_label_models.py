@@ -74,7 +74,7 @@ def test_a_head_is_reloaded_unchanged_and_serves_with_mlflow_alone(candidate: tu
     files = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"labels.json", "templates.json"} <= files
 
-    ids, _ = text_ids(load_tokenizer(paths.MODEL, speaks=False), [TEXT], 128)[0]
+    ids, _ = text_ids(load_tokenizer(paths.MODEL, generates=False), [TEXT], 128)[0]
     shares = torch.tensor(head_logits(load_trained(paths.MODEL, read_base()), [ids], 1)[0]).softmax(0)
     labels = read_json(paths.MODEL / "labels.json")
     pipeline = mlflow.transformers.load_model(uri)

@@ -294,7 +294,7 @@ def test_where_a_chat_template_writes_no_end_the_end_of_the_answer_is_trained(ti
 def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2: Path, project: Path) -> None:
     Path("data/templates/chat/mine.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert load_tokenizer(tiny_gpt2, "mine").chat_template.startswith("{% for")
-    with pytest.raises(ConfigError, match=r"no chat template is called my; there are own, alpaca, .*mine.*zephyr"):
+    with pytest.raises(ConfigError, match=r"no chat template has the name my; available: own, alpaca, .*mine.*zephyr"):
         load_tokenizer(tiny_gpt2, "my")
 
 

@@ -207,7 +207,7 @@ def test_markers_are_text_in_preferences_and_prompts(project: Path, objective: s
 
 
 def test_a_head_reads_a_typed_marker_as_text(tiny_bert: Path) -> None:
-    tokenizer = load_tokenizer(tiny_bert, speaks=False)
+    tokenizer = load_tokenizer(tiny_bert, generates=False)
     ((ids, _),) = text_ids(tokenizer, ["a [SEP] b [CLS]"], 128)
     special = [token for token in tokenizer.convert_ids_to_tokens(ids) if token in ("[CLS]", "[SEP]")]
     assert special == ["[CLS]", "[SEP]"]

@@ -154,7 +154,7 @@ def test_a_champion_of_other_weights_under_the_same_name_is_refused_before_any_w
 
 @pytest.mark.parametrize("continue_from", ["base", "champion"])
 def test_a_champion_that_does_something_else_is_refused_before_any_work(continue_from: str, world: Path) -> None:
-    with pytest.raises(BaseModelError, match="writes, and the candidate tells labels apart"):
+    with pytest.raises(BaseModelError, match="generates, and the candidate classifies"):
         begin(objective="classify", continue_from=continue_from)
 
 

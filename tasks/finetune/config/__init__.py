@@ -1,1 +1,1 @@
-"""What may be set, and what does not go together."""
+"""Settings of a training, and checks of their combinations."""

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: what they need under `trainer: {lr_scheduler_kwargs: ...}`, told before any work."""
+"""Learning-rate schedules: checks `trainer: {lr_scheduler_kwargs: ...}` before any work."""
 
 from __future__ import annotations
 
@@ -10,48 +10,49 @@ from tasks.errors import TrainingError, one_line
 if TYPE_CHECKING:
     from tasks.finetune.settings import TrainingSettings
 
-NAMES = {"constant": "constant_with_warmup"}
-"""Ours → transformers', where they differ."""
-GIVEN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
-"""What a schedule is not told by the user."""
-MANY = 1_000_000
-"""Steps of a training whose rows are not counted yet."""
+TRANSFORMERS_NAMES = {"constant": "constant_with_warmup"}
+"""Our name → transformers' name, where they differ."""
+SET_BY_TRAINER = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
+"""Arguments of a schedule that the user does not set."""
+DEFAULT_STEPS = 1_000_000
+"""Assumed steps while the rows are not counted yet."""
 
 
 def require_schedule(settings: TrainingSettings, steps: int | None = None, kwargs: Any = None) -> None:
-    """Makes the schedule and looks at its first and last rates.
+    """Builds the schedule and computes its first and last rates.
 
     Args:
-        steps: of the whole training, where they are known.
-        kwargs: as the Trainer reads them; the settings' own where it has not.
+        steps: of the whole training, if known.
+        kwargs: as parsed by the Trainer; default: those in the settings.
 
     Raises:
-        TrainingError: the schedule lacks an argument, does not know one, or refuses a value.
+        TrainingError: an argument is missing or unknown, or a value is invalid.
     """
     import torch
     from transformers import get_scheduler
 
-    steps = steps or settings.max_steps or MANY
+    steps = steps or settings.max_steps or DEFAULT_STEPS
     warmup = round(settings.warmup_share * steps)
     kwargs = kwargs or settings.trainer.get("lr_scheduler_kwargs") or {}
-    if isinstance(kwargs, str):  # JSON, which the Trainer reads later
+    if isinstance(kwargs, str):  # JSON, which the Trainer parses later
         return
-    name = NAMES.get(settings.schedule, settings.schedule)
+    name = TRANSFORMERS_NAMES.get(settings.schedule, settings.schedule)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=settings.learning_rate)
     try:
-        made = get_scheduler(name, optimizer, warmup, steps, kwargs)
+        scheduler = get_scheduler(name, optimizer, warmup, steps, kwargs)
         for step in (warmup, steps - 1, steps):  # the rate after the last step is computed, too
-            for rate in made.lr_lambdas:
-                float(rate(step))
+            for rate_at in scheduler.lr_lambdas:
+                float(rate_at(step))
     except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-        told = one_line(error)
         fix = f"It takes {_arguments(name)}, under finetune.trainer.lr_scheduler_kwargs; or set another schedule"
-        raise TrainingError(f"finetune.schedule: {settings.schedule}: {told}", where="params.yaml", fix=fix) from error
+        raise TrainingError(
+            f"finetune.schedule: {settings.schedule}: {one_line(error)}", where="params.yaml", fix=fix
+        ) from error
 
 
 def _arguments(name: str) -> str:
-    """What the user may tell the schedule."""
+    """Names of the schedule's arguments that the user may set."""
     from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
-    known = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
-    return ", ".join(each for each in known if each not in GIVEN) or "nothing"
+    parameters = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters
+    return ", ".join(name for name in parameters if name not in SET_BY_TRAINER) or "no arguments"

@@ -1,4 +1,4 @@
-"""Settings of room `finetune` that one objective has alone."""
+"""Settings of room `finetune` that belong to one objective."""
 
 from typing import Annotated, Literal
 
@@ -14,69 +14,69 @@ Positive = Annotated[float, Field(gt=0)]
 
 class ClassifySettings(Settings):
     class_weights: Literal["none", "balanced"] = "none"
-    """`balanced` weighs each class by the inverse of how often it occurs, so that rare ones count as much as common ones."""
+    """`balanced` weights each class by its inverse frequency, so that rare and frequent classes count equally."""
 
 
 class PreferenceSettings(Settings):
     beta: Positive = 0.1
-    """How much the model is held to what it was before: higher, more (DPO, Rafailov et al., 2023; for ORPO it is lambda)."""
+    """Strength of the constraint to the reference model (DPO, Rafailov et al., 2023); lambda for ORPO."""
     loss: Literal["sigmoid", "hinge", "ipo", "robust"] = "sigmoid"
-    """The loss of `dpo`; `robust` takes `label_smoothing` for the share of pairs that were judged wrongly."""
+    """The loss of `dpo`; `robust` reads `label_smoothing` as the share of wrongly labelled pairs."""
 
 
 class KtoSettings(Settings):
     beta: Positive = 0.1
     """As in `preference.beta`."""
     desirable_weight: Positive = 1.0
-    """How much an answer judged good counts (Ethayarajh et al., 2024)."""
+    """Loss weight of answers rated good (Ethayarajh et al., 2024)."""
     undesirable_weight: Positive = 1.0
-    """How much an answer judged bad counts."""
+    """Loss weight of answers rated bad."""
 
 
 class RewardFunction(Settings):
     kind: Literal["exact_match", "score", "format", "model"]
-    """`exact_match`: 1 where the answer is the row's, as evaluation reads it. `score`: what evaluation would give it, from 0 to 1.
-    `format`: 1 where the whole answer matches `pattern`. `model`: what a reward model says."""
+    """`exact_match`: 1 where the answer equals the row's by the rules of evaluation. `score`: its evaluation score, from 0 to 1.
+    `format`: 1 where the whole answer matches `pattern`. `model`: the output of a reward model."""
     weight: float = 1.0
-    """How much it counts in the sum."""
+    """Its weight in the sum."""
     pattern: str | None = None
     """A regular expression, for `format`."""
     model: str | None = None
-    """A folder with a reward model, or the version of a registered one, for `model`; null is the one trained in `before`."""
+    """For `model`: a folder with a reward model, or the version of a registered one; null: the one trained under `before`."""
 
     @model_validator(mode="after")
-    def says_what_it_needs(self) -> "RewardFunction":
+    def has_fields_of_its_kind(self) -> "RewardFunction":
         if (self.kind == "format") != (self.pattern is not None):
-            raise ValueError("`pattern` belongs to kind: format, and is needed there")
+            raise ValueError("`pattern` is required for kind: format, and only allowed there")
         if self.pattern is not None:
             try:
                 compile_pattern(self.pattern)
             except ValueError as error:
                 raise ValueError(f"`pattern`: {error}") from error
         if self.model is not None and self.kind != "model":
-            raise ValueError("`model` belongs to kind: model")
+            raise ValueError("`model` is only allowed for kind: model")
         return self
 
 
 class GrpoSettings(Settings):
     rewards: tuple[RewardFunction, ...] = (RewardFunction(kind="score"),)
-    """What an answer is rewarded for; their weighted sum is compared with those of the other answers to the same prompt."""
+    """Reward functions; an answer's weighted sum is compared with those of the other answers to the same prompt."""
     answers: Annotated[int, Field(ge=2)] = 4
-    """Answers to each prompt: a group (Shao et al., 2024)."""
+    """Sampled answers per prompt: the group size (Shao et al., 2024)."""
     max_answer_tokens: Count = 128
-    """Longest answer."""
+    """Maximum length of an answer."""
     temperature: Positive = 1.0
-    """Of the answers."""
+    """Sampling temperature."""
     beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the divergence from what the model was before."""
+    """Weight of the KL divergence from the reference model."""
 
 
 class DistillSettings(Settings):
     teacher: str | None = None
-    """`champion`, the number of a registered version, a folder with a model, or one of soft targets that were stored before."""
+    """`champion`, the number of a registered version, a folder with a model, or a folder of stored soft targets."""
     temperature: Positive = 2.0
-    """Softens both sides (Hinton et al., 2015): higher shows more of what the teacher thought of other tokens."""
+    """Softens both distributions (Hinton et al., 2015): a higher one gives less likely tokens more weight."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Weight of the teacher's targets; the rest is the row's own answer."""
+    """Loss weight of the teacher's targets; the rest is the weight of the row's own answer."""
     top_tokens: Count = 32
-    """So many of the teacher's likeliest tokens are kept at each place."""
+    """Number of the teacher's most likely tokens stored per position."""

@@ -1,4 +1,4 @@
-"""Settings of `finetune.search`, and what a trial's settings are: a training's, with some values replaced."""
+"""Settings of `finetune.search`, and the settings of a trial: those of a training, with some values replaced."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from tasks.finetune.config.training_fields import TrainingFields
 
 Count = Annotated[int, Field(ge=1)]
-Trained = typing.TypeVar("Trained", bound="TrainingFields")
+Fields = typing.TypeVar("Fields", bound="TrainingFields")
 
-CHANGES_THE_MEASURE = (
+NOT_SEARCHABLE = (
     *("objective", "loss_on", "evaluations_per_epoch", "classify", "preference", "kto", "grpo", "distill"),
     *("before", "continue_from", "replay_share", "search", "launch"),
 )
-"""Settings whose values cannot be compared by validation loss, or that are not the training's own."""
+"""Settings whose values cannot be compared by validation loss, or that do not belong to one training."""
 
 
 class Range(Settings):
     low: int | float | None = None
-    """Least value, with `high`."""
+    """Minimum, with `high`."""
     high: int | float | None = None
-    """Greatest value."""
+    """Maximum."""
     log: bool = False
-    """Is it the logarithm that is drawn evenly? For learning rates and the like."""
+    """Sample on a logarithmic scale? For learning rates and the like."""
     choices: tuple[Any, ...] | None = None
-    """The values, where they are no range."""
+    """The values, instead of a range."""
 
     @model_validator(mode="after")
-    def is_one_or_the_other(self) -> Range:
+    def is_range_or_choices(self) -> Range:
         has_bounds = self.low is not None and self.high is not None
         if has_bounds == bool(self.choices) or (self.low is None) != (self.high is None):
-            raise ValueError("give `low` and `high`, or `choices`")
+            raise ValueError("set `low` and `high`, or `choices`")
         if self.choices and self.log:
-            raise ValueError("`log` belongs to `low` and `high`")
+            raise ValueError("`log` is only allowed with `low` and `high`")
         if self.low is not None and self.high is not None:
             if self.low > self.high:
                 raise ValueError(f"`low` is {self.low}, above `high`, which is {self.high}")
@@ -48,62 +48,62 @@ class Range(Settings):
                 raise ValueError(f"`low` is {self.low}, which has no logarithm")
         return self
 
-    def ends(self) -> tuple[Any, ...]:
-        """The values that have to be allowed for all between to be."""
+    def values_to_check(self) -> tuple[Any, ...]:
+        """The values to validate: all choices, or both bounds of the range."""
         return self.choices or (self.low, self.high)
 
 
 class SearchSettings(Settings):
     trials: Count = 20
-    """Trainings that are tried. The best one becomes the candidate."""
+    """Number of trials. The best one becomes the candidate."""
     parameters: Annotated[dict[str, Range], Field(min_length=1)]
-    """What is tried, by the setting's name: `learning_rate: {low: 1e-5, high: 1e-3, log: true}`, `lora.rank: {choices: [8, 16]}`;
-    see "Search" in docs/training.md."""
+    """The search space, by the setting's name: `learning_rate: {low: 1e-5, high: 1e-3, log: true}`, `lora.rank: {choices: [8,
+    16]}`; see "Search" in docs/training.md."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """`tpe` looks where good trials were (Bergstra et al., 2011), `random` anywhere; `grid` tries all combinations of `choices`, as
-    many as there are trials."""
+    """`tpe` samples near good trials (Bergstra et al., 2011), `random` uniformly; `grid` tries the combinations of `choices`, up to
+    `trials` of them."""
     random_trials: Count = 8
-    """So many trials come before `tpe` looks at any."""
+    """Random trials before `tpe` uses their results."""
     pruner: Literal["median", "none"] = "median"
     """`median` stops a trial whose validation loss is worse than the median of the others' at the same step."""
     trials_before_pruning: Count = 4
-    """So many trials run to their end before one is stopped."""
+    """Trials that run to the end before any is stopped."""
     seed: Seed = 17
-    """Seeds what is tried."""
+    """Seed of the sampler."""
 
     @model_validator(mode="after")
     def has_a_grid(self) -> SearchSettings:
-        ranges = [name for name, each in self.parameters.items() if not each.choices]
+        ranges = [name for name, values in self.parameters.items() if not values.choices]
         if self.sampler == "grid" and ranges:
             raise ValueError(f"sampler: grid needs `choices` for {ranges[0]}")
         return self
 
 
 def require_searchable(search: SearchSettings, settings: TrainingFields) -> None:
-    """Raises ValueError if a parameter is no setting of the training, or the training refuses a value of it."""
+    """Raises ValueError if a parameter is not a setting of the training, or a value is invalid for it."""
     if settings.objective == "grpo":
         raise ValueError("`search` compares validation losses, and objective: grpo has none")
     if not settings.evaluations_per_epoch:
         raise ValueError("`search` compares validation losses: set evaluations_per_epoch")
-    for name, each in search.parameters.items():
-        changes = name.split(".")[0] in CHANGES_THE_MEASURE
+    for name, values in search.parameters.items():
+        changes = name.split(".")[0] in NOT_SEARCHABLE
         if changes or (settings.objective == "dpo" and name == "label_smoothing"):
             raise ValueError(f"search.parameters.{name} cannot be searched: it changes what the validation loss means")
-        kind = type_of(type(settings), name, each)
-        if each.choices is None and kind is None:
-            raise ValueError(f"search.parameters.{name} is no number: give `choices`")
-        for value in each.ends():
+        kind = number_type(type(settings), name, values)
+        if values.choices is None and kind is None:
+            raise ValueError(f"search.parameters.{name} is not a number: set `choices`")
+        for value in values.values_to_check():
             try:
-                with_values(settings, {name: as_kind(value, kind)})
+                with_values(settings, {name: as_type(value, kind)})
             except ValidationError as error:
-                told = error.errors()[0]["msg"].replace("Value error, ", "").replace("Input should", "it should")
-                raise ValueError(f"search.parameters.{name} may not be {value!r}: {told}") from error
+                reason = error.errors()[0]["msg"].replace("Value error, ", "").replace("Input should", "it should")
+                raise ValueError(f"search.parameters.{name} may not be {value!r}: {reason}") from error
 
 
-def type_of(kind: type[TrainingFields], name: str, values: Range) -> type[int] | type[float] | None:
-    """Of the setting with a dotted name; None for one that is no number. Raises ValueError if there is none.
+def number_type(kind: type[TrainingFields], name: str, values: Range) -> type[int] | type[float] | None:
+    """The numeric type of the setting with a dotted name; None for another type. Raises ValueError if there is no such setting.
 
-    Of a field under `trainer`, choices are taken as they are written, and a range is one of floats.
+    For a field under `trainer`, choices keep their type, and a range is one of floats.
     """
     parts = name.split(".")
     if parts[0] == "trainer" and len(parts) == 2:
@@ -111,34 +111,34 @@ def type_of(kind: type[TrainingFields], name: str, values: Range) -> type[int] |
     model: Any = kind
     annotation: Any = None
     for depth, part in enumerate(parts):
-        known = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
-        if part not in known:
-            near = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
-            hint = f"did you mean `{'.'.join([*parts[:depth], near[0]])}`?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"search.parameters.{name} is no setting of a training; {hint}")
-        annotation = known[part].annotation
+        fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+        if part not in fields:
+            near = difflib.get_close_matches(part, fields, n=1, cutoff=0.4)
+            hint = f"did you mean `{'.'.join([*parts[:depth], near[0]])}`?" if near else f"known: {', '.join(fields)}"
+            raise ValueError(f"search.parameters.{name} is not a setting of a training; {hint}")
+        annotation = fields[part].annotation
         model = annotation
     if isinstance(model, type) and issubclass(model, BaseModel):
         raise ValueError(f"search.parameters.{name} is a section: name a setting in it")
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     kinds = set(typing.get_args(annotation)) if is_union else {annotation}
-    kinds = {typing.get_args(each)[0] if typing.get_origin(each) is Annotated else each for each in kinds}
+    kinds = {typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind for kind in kinds}
     return float if float in kinds else int if int in kinds and bool not in kinds else None
 
 
-def as_kind(value: Any, kind: type[int] | type[float] | None) -> Any:
-    """A whole number where a float is wanted is one: `low: 0`."""
+def as_type(value: Any, kind: type[int] | type[float] | None) -> Any:
+    """Converts an integer to float where the setting is a float: `low: 0`."""
     return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def with_values(settings: Trained, values: dict[str, Any]) -> Trained:
-    """The settings with the values of some of them, by dotted name. Raises ValidationError if one may not be."""
+def with_values(settings: Fields, values: dict[str, Any]) -> Fields:
+    """The settings with some values replaced, by dotted name. Raises ValidationError if a value is invalid."""
     content = settings.model_dump()
     content.pop("search", None)
     for name, value in values.items():
         *sections, last = name.split(".")
-        place = content
-        for section in sections:
-            place = place[section]
-        place[last] = tuple(value) if isinstance(value, list) else value
+        section = content
+        for part in sections:
+            section = section[part]
+        section[last] = tuple(value) if isinstance(value, list) else value
     return type(settings).model_validate(content)

@@ -14,25 +14,25 @@ from transformers import TrainingArguments
 
 from tasks.base.load import device_name
 from tasks.errors import TrainingError, one_line
-from tasks.finetune.config.lr_schedules import NAMES, require_schedule
-from tasks.finetune.process_group import process_count
+from tasks.finetune.config.lr_schedules import TRANSFORMERS_NAMES, require_schedule
+from tasks.finetune.process_group import world_size
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.work import Work
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
 
-KINDS = {
+ARGUMENT_CLASSES = {
     "dpo": ("trl", "DPOConfig"),
     "orpo": ("trl.experimental.orpo", "ORPOConfig"),
     "kto": ("trl", "KTOConfig"),
     "reward": ("trl", "RewardConfig"),
     "grpo": ("trl", "GRPOConfig"),
 }
-"""Objective → module and class of its arguments, where they are not transformers' own."""
+"""Objective → module and class of its training arguments, where it is not transformers.TrainingArguments."""
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
-OURS = {
+SETTING_OF_FIELD = {
     "num_train_epochs": "epochs",
     "max_steps": "max_steps",
     "per_device_train_batch_size": "micro_batch_rows",
@@ -59,9 +59,9 @@ OURS = {
     "deepspeed": "launch.strategy",
     "fsdp_config": "launch.config",
 }
-"""Fields of TrainingArguments that a setting of ours stands for."""
+"""Field of TrainingArguments → the setting of Strop that controls it."""
 
-KEPT = (
+RESERVED = (
     *("output_dir", "report_to", "logging_steps", "logging_strategy", "logging_nan_inf_filter", "disable_tqdm"),
     *("remove_unused_columns", "label_names", "resume_from_checkpoint", "push_to_hub", "use_cpu", "save_total_limit"),
     *("metric_for_best_model", "greater_is_better", "do_train", "do_eval", "do_predict", "group_by_length"),
@@ -69,14 +69,14 @@ KEPT = (
     "train_sampling_strategy",
     "restore_callback_states_from_checkpoint",
 )
-"""Fields that Strop needs as they are: checkpoints, curves and the packed batches hang on them."""
+"""Fields whose values Strop fixes: checkpoints, curves and packed batches depend on them."""
 
-FOREIGN = ("trust_remote_code", "model_init_kwargs", "ref_model_init_kwargs", "hub_token")
-"""Fields by which a model's own code would be trusted unpinned, or a secret would stand in params.yaml."""
+UNSAFE = ("trust_remote_code", "model_init_kwargs", "ref_model_init_kwargs", "hub_token")
+"""Fields that would run a model's unpinned code, or put a secret into params.yaml."""
 
 _TRL = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "max_length")
 _GENERATION = ("num_generations", "num_generations_eval", "max_completion_length", "generation_batch_size")
-OF_OBJECTIVE = {
+SET_BY_OBJECTIVE = {
     "dpo": (*_TRL, "beta", "loss_type", "label_smoothing", "precompute_ref_log_probs"),
     "orpo": (*_TRL, "beta", "disable_dropout"),
     "kto": (
@@ -90,36 +90,38 @@ OF_OBJECTIVE = {
         *("num_iterations", "disable_dropout", "generation_kwargs", "log_completions"),
     ),
 }
-"""Objective → fields that it sets itself; known here so that whoever sets one, too, is told before any training."""
+"""Objective → fields that it sets itself; listed here so that a user's value is rejected before any training."""
 
 
 def training_arguments(
     work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
 ) -> Any:
-    """The Trainer's arguments, given the numbers of rows (packed ones, pairs, ...) on both sides.
+    """The Trainer's arguments for the numbers of rows (packed rows, pairs, ...) of both splits.
 
     Args:
-        kind: the class that they are of: TRL's trainers have classes of their own.
-        more: fields of that class that an objective sets.
+        kind: the class of the arguments: TRL's trainers have classes of their own.
+        more: fields of that class that the objective sets.
 
     Raises:
-        TrainingError: `trainer` names no field of `kind`, one of ours, or gives a value that it, or the schedule, refuses.
+        TrainingError: `trainer` names an unknown field or one that Strop sets, or a value is invalid.
     """
     settings = work.settings
-    assert more.keys() <= set(OF_OBJECTIVE.get(settings.objective, ())), "those that may not be set stand in the table"
+    assert more.keys() <= set(SET_BY_OBJECTIVE.get(settings.objective, ())), (
+        "fields that an objective sets must be in SET_BY_OBJECTIVE"
+    )
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
     keeps_best = bool(settings.early_stopping_patience and evaluates)
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "output_dir": str(work.checkpoints),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch_rows,
         "per_device_eval_batch_size": settings.micro_batch_rows,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps // process_count(),  # they share them
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps // world_size(),  # the processes share them
         "optim": OPTIMIZERS[settings.optimizer],
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": NAMES.get(settings.schedule, settings.schedule),
+        "lr_scheduler_type": TRANSFORMERS_NAMES.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * total_steps(settings, train_rows)),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
@@ -131,7 +133,7 @@ def training_arguments(
         "save_steps": eval_steps if keeps_best else settings.checkpoint_every_steps,
         "save_total_limit": 2,
         "load_best_model_at_end": keeps_best,
-        "restore_callback_states_from_checkpoint": keeps_best,  # or a resumed training forgets its bad evaluations
+        "restore_callback_states_from_checkpoint": keeps_best,  # or a resumed training loses its count of bad evaluations
         "metric_for_best_model": "eval_loss" if keeps_best else None,
         "greater_is_better": False if keeps_best else None,
         "logging_steps": 1,
@@ -145,42 +147,41 @@ def training_arguments(
         **more,
     }
     try:
-        arguments = kind(**{**given, **_checked(settings.trainer, kind, settings.objective)})
+        arguments = kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
     except (TypeError, ValueError) as error:
-        told = one_line(error)
-        raise TrainingError(f"finetune.trainer: {told}", where="params.yaml", fix="Mend it") from error
+        raise TrainingError(f"finetune.trainer: {one_line(error)}", where="params.yaml", fix="Fix it") from error
     require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be scattered over several GPUs
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
     return arguments
 
 
-def arguments_kind(objective: str) -> type[Any]:
-    """The class of the arguments of the objective's trainer."""
-    module, name = KINDS.get(objective, ("transformers", "TrainingArguments"))
+def arguments_class(objective: str) -> type[Any]:
+    """The class of the training arguments of an objective."""
+    module, name = ARGUMENT_CLASSES.get(objective, ("transformers", "TrainingArguments"))
     kind: type[Any] = getattr(importlib.import_module(module), name)
     return kind
 
 
 def require_fields(objective: str, names: Iterable[str]) -> None:
-    """Raises TrainingError where `finetune.trainer` may not have one of the names."""
-    _checked(dict.fromkeys(names), arguments_kind(objective), objective)
+    """Raises TrainingError where one of the names may not be set under `finetune.trainer`."""
+    _check_fields(dict.fromkeys(names), arguments_class(objective), objective)
 
 
-def _checked(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
-    """The user's own fields; one that we only give a default is theirs."""
-    known = {field.name for field in fields(kind) if field.init}
+def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
+    """The user's fields, after checks; fields for which Strop has only a default are allowed."""
+    field_names = {field.name for field in fields(kind) if field.init}
     for name in extra:
-        if name in OF_OBJECTIVE.get(objective, ()):
+        if name in SET_BY_OBJECTIVE.get(objective, ()):
             what, fix = "is set by the objective's own settings", "See docs/settings.md, section finetune"
-        elif name in OURS:
-            what, fix = f"is set by finetune.{OURS[name]}", f"Set finetune.{OURS[name]} instead"
-        elif name in KEPT:
+        elif name in SETTING_OF_FIELD:
+            what, fix = f"is set by finetune.{SETTING_OF_FIELD[name]}", f"Set finetune.{SETTING_OF_FIELD[name]} instead"
+        elif name in RESERVED:
             what, fix = "may not be set: Strop's checkpoints, curves or batches depend on it", "Leave it out"
-        elif name in FOREIGN:
-            what, fix = "may not be set: no model's code runs, and no secret is kept, by it", "See docs/security.md"
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            what, fix = f"is no field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"
+        elif name in UNSAFE:
+            what, fix = "may not be set: it could run a model's code, or store a secret", "See docs/security.md"
+        elif name not in field_names:
+            near = difflib.get_close_matches(name, field_names, n=3)
+            what, fix = f"is not a field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"
         else:
             continue
         raise TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)

@@ -1,4 +1,4 @@
-"""The settings of one training, each by itself."""
+"""The settings of one training, without checks of their combinations."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,104 +32,104 @@ Schedule = Literal[
 
 class LoraSettings(Settings):
     rank: Count = 16
-    """Rank of the adapters; a higher one learns more and costs memory."""
+    """Rank of the adapters; a higher rank learns more and needs more memory."""
     alpha: Annotated[float, Field(gt=0)] = 32
-    """Scale of the adapters: their output counts alpha / rank."""
+    """Scale of the adapters: their output is multiplied by alpha / rank."""
     dropout: Share = 0.0
     """Dropout on the adapters' input."""
     target_modules: Literal["all-linear"] | Annotated[tuple[Text, ...], Field(min_length=1)] = "all-linear"
-    """Which modules get an adapter: every linear layer but the head, or a list of names."""
+    """Modules with an adapter: every linear layer except the head, or a list of names."""
 
 
 class FreezeSettings(Settings):
     last_layers: Annotated[int, Field(ge=0)] = 2
-    """So many of the last layers are trained."""
+    """Number of trained layers, counted from the last."""
     embeddings: bool = False
-    """Are the token embeddings trained? Where the head shares their weights, it is then trained too."""
+    """Train the token embeddings? A head with tied weights is then trained, too."""
     head: bool = False
-    """Is the output head trained?"""
+    """Train the output head?"""
     modules: tuple[Text, ...] = ()
-    """Other parameters that are trained: those whose name contains one of these."""
+    """Other trained parameters: those whose name contains one of these."""
 
 
 class PromptSettings(Settings):
     kind: Literal["prompt", "prefix"] = "prompt"
     """`prompt` puts trained vectors before the tokens, `prefix` before the keys and values of every layer."""
     virtual_tokens: Count = 20
-    """How many."""
+    """Number of trained vectors."""
 
 
 class TrainingFields(Settings):
-    """What may be set of one training; what does not go together is refused by `TrainingSettings` (settings.py)."""
+    """The fields of one training; `TrainingSettings` (settings.py) rejects invalid combinations."""
 
     objective: Objective = "sft"
-    """What is learned, and so which rows teach it. `sft`: answers. `pretrain`: raw text, every token of it. `classify`: labels, by
-    a head of their own. `dpo`, `orpo`: the better of two answers; `kto`: answers judged good or bad; `reward`: a model that
-    scores answers. `grpo`: its own answers, by how they are rewarded. `distill`: answers, as a teacher would give them."""
+    """The training objective, which also selects the rows. `sft`: answers. `pretrain`: all tokens of raw text. `classify`: labels,
+    with a classification head. `dpo`, `orpo`: the better of two answers; `kto`: answers rated good or bad; `reward`: a model that
+    scores answers. `grpo`: sampled answers, by their rewards. `distill`: answers and a teacher's token probabilities."""
     method: Literal["lora", "dora", "qlora", "prompt", "freeze", "full"] = "lora"
     """`lora` trains small adapters on a frozen base (`dora` splits them into size and direction, `qlora` keeps the base in
     4 bits and needs a GPU), `prompt` vectors before the input, `freeze` some layers, `full` every weight."""
     lora: LoraSettings = LoraSettings()
     """The adapters, for `method: lora`, `dora` and `qlora`."""
     freeze: FreezeSettings = FreezeSettings()
-    """What is trained, for `method: freeze`."""
+    """The trained parts, for `method: freeze`."""
     prompt: PromptSettings = PromptSettings()
     """The vectors, for `method: prompt`."""
     loss_on: Literal["answers", "all"] = "answers"
-    """Which tokens are learned: the answers' alone, or the prompts' as well."""
+    """Tokens with a loss: those of answers only, or prompts as well."""
     label_smoothing: Share = 0.0
-    """Share of each target that is spread evenly over the vocabulary."""
+    """Share of each target that is spread uniformly over the vocabulary."""
     neftune_alpha: Annotated[float, Field(ge=0)] = 0.0
-    """Noise on the token embeddings while training, scaled by alpha / sqrt(tokens of the example x width); 0 is none, 5 is usual
-    (Jain et al., 2023)."""
+    """NEFTune noise on the token embeddings in training, scaled by alpha / sqrt(tokens of the example x width); 0: none, 5 is
+    common (Jain et al., 2023)."""
     epochs: Annotated[float, Field(gt=0)] = 1.0
-    """How often each row is seen."""
+    """Passes over the training rows."""
     max_steps: Count | None = None
-    """Stops after this many optimiser steps, whatever `epochs` says."""
+    """Stops after this many optimiser steps, regardless of `epochs`."""
     batches: Literal["packed", "by_length"] = "packed"
-    """`packed` lays examples side by side in rows without padding; `by_length` trains examples of similar length together, padded,
-    and then `micro_batch_rows` counts examples. For `sft` and `pretrain`."""
+    """`packed` concatenates examples into rows without padding; `by_length` batches examples of similar length, padded, and
+    `micro_batch_rows` then counts examples. For `sft` and `pretrain`."""
     micro_batch_rows: Count = 1
-    """Packed rows in one forward pass; pairs or answers where preferences are learned, prompts (each with all of its answers) for
+    """Packed rows per forward pass; pairs or answers for preference objectives, prompts (each with all of its answers) for
     `grpo`."""
     gradient_accumulation_steps: Count = 1
-    """Forward passes an optimiser step: the global batch is this times `micro_batch_rows`, in packed rows."""
+    """Forward passes per optimiser step: the global batch is this times `micro_batch_rows`, in packed rows."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """The optimiser."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     schedule: Schedule = "cosine"
-    """How the learning rate falls after warm-up, as transformers computes it: `cosine`, `linear`, `constant`, `polynomial`,
+    """The learning-rate schedule of transformers after warm-up: `cosine`, `linear`, `constant`, `polynomial`,
     `inverse_sqrt`, `cosine_with_restarts`, `cosine_with_min_lr`, `cosine_warmup_with_min_lr` or `warmup_stable_decay`.
-    What one takes beside that goes under `trainer: {lr_scheduler_kwargs: ...}`: those with `min_lr` need it there
+    Its arguments are set under `trainer: {lr_scheduler_kwargs: ...}`: those with `min_lr` need it there
     (or `min_lr_rate`, a share), `warmup_stable_decay` needs `num_decay_steps`."""
     warmup_share: Share = 0.03
     """Share of the steps in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decay of the weights, decoupled (AdamW) or L2 (SGD)."""
+    """Weight decay, decoupled (AdamW) or L2 (SGD)."""
     dropout: Share = 0.0
-    """Dropout of the model itself, where its configuration has one; 0 leaves none."""
+    """Dropout in the model's own layers, where its configuration has one; 0: none."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto`: bf16 where the processor or GPU computes in it, else fp32. The receipt says which it was."""
+    """`auto`: bf16 where the CPU or GPU supports it natively, else fp32. The receipt records the choice."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more time."""
     evaluations_per_epoch: Annotated[int, Field(ge=0)] = 1
-    """How often an epoch the validation loss is measured; 0 never."""
+    """Measurements of the validation loss per epoch; 0: never."""
     early_stopping_patience: Count | None = None
-    """Stops after this many measurements without a better validation loss, and keeps the best weights."""
+    """Stops after this many evaluations without a better validation loss, and keeps the best weights."""
     checkpoint_every_steps: Count = 50
-    """Steps between checkpoints. An interrupted run goes on from the last one."""
+    """Steps between checkpoints. An interrupted training resumes from the last one."""
     deterministic: bool = False
-    """On a GPU: the same weights again, bit for bit, at some cost in speed. On a CPU they are the same anyhow."""
+    """On a GPU: bit-identical weights in every run, at some cost in speed. On a CPU this always holds."""
     seed: Seed = 17
-    """Seeds weights, dropout and the order of rows."""
+    """Seed of weights, dropout and row order."""
     trainer: dict[str, Any] = {}
     """Any other field of transformers.TrainingArguments, such as `adam_beta2: 0.95` or `optim: adafactor`."""
     threads: Processes | None = None
-    """CPU threads of each process; null follows physical cores, CPU quota and load, also while it trains. The weights' last bits
-    may depend on it, so the receipt holds it, and each step at which it changed."""
+    """CPU threads per process; null follows physical cores, CPU quota and load, also during training. The last bits of the weights
+    may depend on it, so the receipt records it and each step at which it changed."""
     classify: ClassifySettings = ClassifySettings()
     """For `objective: classify`."""
     preference: PreferenceSettings = PreferenceSettings()

@@ -1,1 +1,1 @@
-"""A training in several processes."""
+"""Training in several processes."""

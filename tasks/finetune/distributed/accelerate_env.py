@@ -1,4 +1,4 @@
-"""FSDP and DeepSpeed: what a file as `accelerate config` writes it says to the processes, by accelerate's own reading of it."""
+"""FSDP and DeepSpeed: environment variables from a file of `accelerate config`, parsed by accelerate itself."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.threads import explicit_threads
 
-KINDS = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
+DISTRIBUTED_TYPES = {"fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
 """Strategy → accelerate's name for it in `distributed_type`."""
 
 
 def require_sharding(settings: LaunchSettings) -> None:
-    """Raises TrainingError where the configuration is missing, damaged or of another strategy, or a library or GPU is missing."""
+    """Raises TrainingError where the file is missing, damaged or for another strategy, or a library or GPU is missing."""
     if settings.config is None:
         return
     _fields(settings)
@@ -30,38 +30,39 @@ def require_sharding(settings: LaunchSettings) -> None:
             "pip install deepspeed, or set strategy: fsdp",
         )
         raise TrainingError(what, where="params.yaml", fix=fix)
-    if not torch.cuda.is_available():  # accelerate would train as by ddp, and say nothing
+    if not torch.cuda.is_available():  # accelerate would silently use DDP
         what = f"finetune.launch.strategy: {settings.strategy} needs GPUs, and there is none"
         raise TrainingError(what, where="params.yaml", fix="Set strategy: ddp")
 
 
 def sharding_environment(settings: LaunchSettings) -> dict[str, str]:
-    """The variables by which accelerate shares a model out. None are needed for DDP."""
+    """The environment variables with which accelerate shards a model; none for DDP."""
     if settings.config is None:
         return {}
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-    given = ["--config_file", settings.config, "--num_processes", str(settings.all_processes), "--num_machines", "1"]
-    given += ["--main_process_port", "0", "--num_cpu_threads_per_process", str(explicit_threads() or 1)]
+    options = ["--config_file", settings.config, "--num_processes", str(settings.all_processes), "--num_machines", "1"]
+    options += ["--main_process_port", "0", "--num_cpu_threads_per_process", str(explicit_threads() or 1)]
     try:
         arguments: argparse.Namespace = launch_command_parser().parse_args(
-            [*given, "-m", "tasks.finetune.distributed.worker"]
+            [*options, "-m", "tasks.finetune.distributed.worker"]
         )
         arguments, defaults, _ = _validate_launch_command(arguments)
-        arguments.mixed_precision = "no"  # what is computed in is ours to say
+        arguments.mixed_precision = "no"  # Strop sets the precision
         if settings.strategy == "deepspeed":
             arguments.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config or {})
-            _, found = prepare_deepspeed_cmd_env(arguments)
+            _, variables = prepare_deepspeed_cmd_env(arguments)
         else:
-            found = prepare_multi_gpu_env(arguments)
+            variables = prepare_multi_gpu_env(arguments)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        told = one_line(error)
         raise TrainingError(
-            f"accelerate refuses it: {told}", where=settings.config, fix="Mend it: accelerate config"
+            f"accelerate rejects it: {one_line(error)}", where=settings.config, fix="Fix it: accelerate config"
         ) from error
-    ours = ("ACCELERATE_", "FSDP_")
-    return {name: value for name, value in found.items() if name.startswith(ours) and os.environ.get(name) != value}
+    prefixes = ("ACCELERATE_", "FSDP_")
+    return {
+        name: value for name, value in variables.items() if name.startswith(prefixes) and os.environ.get(name) != value
+    }
 
 
 def _fields(settings: LaunchSettings) -> dict[str, Any]:
@@ -70,11 +71,12 @@ def _fields(settings: LaunchSettings) -> dict[str, Any]:
     try:
         fields = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        told = "not found" if isinstance(error, FileNotFoundError) else "cannot be read as YAML"
-        raise TrainingError(told, where=str(path), fix=fix) from error
+        what = "not found" if isinstance(error, FileNotFoundError) else "cannot be parsed as YAML"
+        raise TrainingError(what, where=str(path), fix=fix) from error
     kind = fields.get("distributed_type") if isinstance(fields, dict) else None
-    if kind != KINDS[settings.strategy]:
-        what = f"distributed_type is {kind}, but finetune.launch.strategy: {settings.strategy} needs {KINDS[settings.strategy]}"
+    expected = DISTRIBUTED_TYPES[settings.strategy]
+    if kind != expected:
+        what = f"distributed_type is {kind}, but finetune.launch.strategy: {settings.strategy} needs {expected}"
         raise TrainingError(what, where=str(path), fix=fix)
-    found: dict[str, Any] = fields
-    return found
+    parsed: dict[str, Any] = fields
+    return parsed

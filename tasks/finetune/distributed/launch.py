@@ -1,7 +1,7 @@
-"""A training in several processes: starts them, passes signals on to them, and tells in one line what went wrong in one of them.
+"""Starts a training in several processes, forwards signals to them, and reports the error of a failed one in one line.
 
-Each runs `python -m tasks.finetune.distributed.worker JOB`, with the environment that torch and accelerate read. Each trains on a
-share of every batch; rank 0 logs and saves. None outlives this process (tasks/runtime/parent_watchdog.py).
+Each runs `python -m tasks.finetune.distributed.worker JOB`, with the environment that torch and accelerate read, and trains on a
+share of each batch; rank 0 logs and saves. No process outlives this one (tasks/runtime/parent_watchdog.py).
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from tasks.finetune.loop.signals import Interrupted
 from tasks.finetune.loop.thread_log import first_threads, training_name
 from tasks.runtime.files import read_json
 
-SECONDS_TO_FOLLOW = 20.0
-"""What the others may take to end when one has failed: they may wait for it for ever."""
+SECONDS_AFTER_FAILURE = 20.0
+"""Time for the other processes to end after one has failed; they may wait for it forever."""
 NODE = "STROP_NODE"
 
 
 def node_number() -> int:
-    """Which of several nodes this is, from 0."""
-    told = os.environ.get(NODE, "0")
-    if not told.isdigit():
-        raise TrainingError(f"{NODE} is {told!r}", where="the environment", fix="Set it to 0, 1, ... on each node")
-    return int(told)
+    """Number of this node, from 0."""
+    value = os.environ.get(NODE, "0")
+    if not value.isdigit():
+        raise TrainingError(f"{NODE} is {value!r}", where="the environment", fix="Set it to 0, 1, ... on each node")
+    return int(value)
 
 
 def require_launch(settings: LaunchSettings) -> None:
-    """Tells before any work what cannot be started.
+    """Checks, before any work, that the processes can be started.
 
     Raises:
-        TrainingError: the configuration is not there or is of another strategy, or DeepSpeed is not installed, or there are
-            fewer GPUs than processes, or this node is none of those that are launched.
+        TrainingError: the configuration is missing or for another strategy, DeepSpeed is not installed, there are fewer GPUs than
+            processes, or the number of this node is too high.
     """
     if node_number() >= settings.nodes:
         what = f"{NODE} is {node_number()}, but finetune.launch.nodes is {settings.nodes}"
@@ -58,28 +58,28 @@ def require_launch(settings: LaunchSettings) -> None:
 
     if torch.cuda.is_available() and torch.cuda.device_count() < settings.processes:
         what = f"finetune.launch.processes is {settings.processes}, but there are {torch.cuda.device_count()} GPUs"
-        raise TrainingError(what, where="params.yaml", fix="Take a process a GPU")
+        raise TrainingError(what, where="params.yaml", fix="Set one process per GPU")
     require_sharding(settings)
 
 
 def launch(job: Job, settings: LaunchSettings) -> None:
-    """Does the job in `settings.processes` processes.
+    """Runs the job in `settings.processes` processes.
 
     Raises:
-        StropError: what the first of them to fail told.
-        Interrupted: a signal ended it; a checkpoint is kept.
+        StropError: the error of the first failed process.
+        Interrupted: a signal ended it; a checkpoint is saved.
     """
-    base_folder(job.work.record)  # a base that is converted is converted once
+    base_folder(job.work.record)  # so that a base is converted only once
     job.work.checkpoints.mkdir(parents=True, exist_ok=True)
     path = write_job(job, node_number())
     name = training_name(job.work, job.trial)
     threads = first_threads(job.work, name, settings.processes, settings.nodes, node_number())
     children: list[subprocess.Popen[bytes]] = []
-    with _passing_signals_on(children) as came:
+    with _forwarding_signals(children) as received:
         try:
             for environment in environments(settings):
                 children.append(_start(path, {**environment, "OMP_NUM_THREADS": str(threads)}))
-                for number in came:  # before this one was there
+                for number in received:  # before this process was started
                     children[-1].send_signal(number)
             codes = _wait(children)
         finally:
@@ -92,7 +92,7 @@ def launch(job: Job, settings: LaunchSettings) -> None:
 
 
 def environments(settings: LaunchSettings) -> list[dict[str, str]]:
-    """What each process of this node finds in its environment: who it is, and where they meet."""
+    """The environment of each process of this node: its rank and the rendezvous address."""
     host, _, port = (settings.address or f"127.0.0.1:{_free_port()}").rpartition(":")
     shared = {
         **os.environ,
@@ -103,13 +103,13 @@ def environments(settings: LaunchSettings) -> list[dict[str, str]]:
         **sharding_environment(settings),
     }
     first = node_number() * settings.processes
-    return [{**shared, "RANK": str(first + place), "LOCAL_RANK": str(place)} for place in range(settings.processes)]
+    return [{**shared, "RANK": str(first + rank), "LOCAL_RANK": str(rank)} for rank in range(settings.processes)]
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _start(job: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -122,59 +122,60 @@ def _start(job: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=None if number == 0 else log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+            start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once
         )
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
-    """Waits for all to end, and once one has failed, a while for the others: their exit codes, None for one that still runs."""
+    """Waits for all processes, after a failure for a limited time. Returns their exit codes; None for one that still runs."""
     until = float("inf")
     while any(child.poll() is None for child in children) and time.monotonic() < until:
         if until == float("inf") and any(child.returncode for child in children):
-            until = time.monotonic() + SECONDS_TO_FOLLOW
+            until = time.monotonic() + SECONDS_AFTER_FAILURE
         time.sleep(0.05)
     return [child.poll() for child in children]
 
 
 @contextlib.contextmanager
-def _passing_signals_on(children: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Within the block SIGTERM and Ctrl-C go to the children, who save and end, or end at once (signals.py).
+def _forwarding_signals(children: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Forwards SIGTERM and Ctrl-C to the children within the block; these save and exit, or exit immediately (signals.py).
 
-    Yields those that have come.
+    Yields the list of received signals.
     """
-    came: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield received
         return
 
     def handle(number: int, frame: Any) -> None:
-        came.append(number)
+        received.append(number)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 child.send_signal(number)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _error(job: Path, codes: list[int | None], first: int) -> Exception | None:
-    """What to tell: what a process told itself, else how one ended; None if all went well. `first` is the number of the first."""
+    """The error that a process reported, else how one ended; None without errors. `first` is the rank of the first process."""
     for number in range(first, first + len(codes)):
         if error_file(job, number).is_file():
             return error_from(read_json(error_file(job, number)))
-    failed = [(code, first + place) for place, code in enumerate(codes) if code]
+    failed = [(code, first + index) for index, code in enumerate(codes) if code]
     if not failed:
         return None
-    code, number = min(failed)  # one that was killed comes before those that then missed it
+    # a killed process has a negative code, so it comes before those that failed because of it
+    code, number = min(failed)
     if code in (-signal.SIGTERM, -signal.SIGINT):
         return Interrupted(None, -code)
     log = log_file(job, number)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     last = f" ({lines[-1][:200]})" if lines and code > 0 else ""
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}{last}"
-    fix = f"Look into {log}; run again: it goes on from the last checkpoint"
-    return Mishap(f"process {number} {how}", where="finetune", fix=fix)
+    reason = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}{last}"
+    fix = f"See {log}; run again: training resumes from the last checkpoint"
+    return Mishap(f"process {number} {reason}", where="finetune", fix=fix)

@@ -1,4 +1,4 @@
-"""One of several processes that train together: `python -m tasks.finetune.distributed.worker JOB`, started by launch.py."""
+"""One process of a distributed training: `python -m tasks.finetune.distributed.worker JOB`, started by launch.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tasks import errors
 from tasks.base.pin import read_base
 from tasks.errors import StropError, TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
-from tasks.finetune.failures import Mishap, telling_of_a_full_disk
-from tasks.finetune.job import Job, do_job
+from tasks.finetune.failures import Mishap, report_full_disk
+from tasks.finetune.job import Job, run_job
 from tasks.finetune.loop.signals import Interrupted
-from tasks.finetune.process_group import leave, process_number
+from tasks.finetune.process_group import destroy_group, process_rank
 from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
@@ -36,25 +36,25 @@ def main() -> int:
     try:
         if job.work.settings.deterministic:
             be_deterministic()
-        with telling_of_a_full_disk(job.work.checkpoints):
-            do_job(job)
+        with report_full_disk(job.work.checkpoints):
+            run_job(job)
     except StropError as error:
-        write_json(error_file(path, process_number()), _entry(error))
+        write_json(error_file(path, process_rank()), _entry(error))
         return error.exit_code
     except OSError as error:
-        if (told := errors.disk_message(error)) is None:
+        if (message := errors.disk_message(error)) is None:
             raise
-        write_json(error_file(path, process_number()), _entry(Mishap(told)))
+        write_json(error_file(path, process_rank()), _entry(Mishap(message)))
         return 1
-    leave()
+    destroy_group()
     return 0
 
 
 def write_job(job: Job, node: int) -> Path:
-    """Writes the job for the processes of a node; its file."""
+    """Writes the job file for the processes of a node; returns its path."""
     work = job.work
     path = work.checkpoints / f"job-{node}.json"
-    settings: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "settings": work.settings.model_dump(mode="json"),
         "is_last": isinstance(work.settings, FinetuneSettings),
         "precision": work.precision,
@@ -68,35 +68,35 @@ def write_job(job: Job, node: int) -> Path:
         "search": job.search and job.search.model_dump(mode="json"),
         "trial": job.trial,
     }
-    write_json(path, settings)
+    write_json(path, entry)
     return path
 
 
 def read_job(path: Path) -> Job:
     """The job that `write_job` wrote."""
-    found = read_json(path)
-    kind = FinetuneSettings if found["is_last"] else TrainingSettings
+    entry = read_json(path)
+    kind = FinetuneSettings if entry["is_last"] else TrainingSettings
     work = Work(
-        kind.model_validate_json(json.dumps(found["settings"])),
+        kind.model_validate_json(json.dumps(entry["settings"])),
         read_base(),
-        found["precision"],
-        Path(found["checkpoints"]),
-        found["start"] and Path(found["start"]),
-        found["reward_model"] and Path(found["reward_model"]),
-        found["before"],
-        found["thread_log"] and Path(found["thread_log"]),
+        entry["precision"],
+        Path(entry["checkpoints"]),
+        entry["start"] and Path(entry["start"]),
+        entry["reward_model"] and Path(entry["reward_model"]),
+        entry["before"],
+        entry["thread_log"] and Path(entry["thread_log"]),
     )
-    search = found["search"] and SearchSettings.model_validate_json(json.dumps(found["search"]))
-    return Job(work, Path(found["folder"]), found["chat_template"], search, found["trial"])
+    search = entry["search"] and SearchSettings.model_validate_json(json.dumps(entry["search"]))
+    return Job(work, Path(entry["folder"]), entry["chat_template"], search, entry["trial"])
 
 
 def error_file(job: Path, number: int) -> Path:
-    """Where process `number` tells what went wrong."""
+    """The file in which process `number` stores its error."""
     return job.with_name(f"process-{number}.error.json")
 
 
 def log_file(job: Path, number: int) -> Path:
-    """Where what process `number` prints goes."""
+    """The file with the output of process `number`."""
     return job.with_name(f"process-{number}.log")
 
 
@@ -106,7 +106,7 @@ def _entry(error: StropError) -> dict[str, Any]:
 
 
 def error_from(entry: dict[str, Any]) -> StropError:
-    """The error that a process told."""
+    """The error that a process stored."""
     if entry["interrupted"] is not None:
         return Interrupted(*entry["interrupted"])
     kind: type[StropError] = (

@@ -1,1 +1,1 @@
-"""A training from its first step to its last: checkpoints, signals, progress."""
+"""The training loop: checkpoints, signals, progress and threads."""

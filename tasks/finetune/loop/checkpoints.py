@@ -1,4 +1,4 @@
-"""Checkpoints: outside DVC, in a folder named by what is trained on what, resumed only there, gone on success."""
+"""Checkpoints: outside DVC, in a folder named by a key of all inputs, resumed only with the same key, deleted on success."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 
 from tasks import paths
 from tasks.errors import TrainingError
-from tasks.finetune.process_group import is_first, wait_for_all
+from tasks.finetune.process_group import barrier, is_rank_zero
 from tasks.runtime.files import content_digest, file_digest, folder_digest, read_json
 from tasks.runtime.import_closure import code_digest
 from tasks.runtime.progress import print_line
@@ -23,18 +23,18 @@ from tasks.state.training_start import read_start
 
 @contextlib.contextmanager
 def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True) -> Iterator[Path]:
-    """The folder of this very work, locked; it is removed if the block ends well. The other nodes of several work in it, too.
+    """The locked folder of this training; it is removed if the block succeeds. Other nodes use it without the lock.
 
     Raises:
-        TrainingError: another process trains the same.
+        TrainingError: another process runs the same training.
     """
     from filelock import FileLock, Timeout
 
     code: list[Any] = [code_digest("tasks/finetune")]
-    sharing = config.finetune.launch.config
-    if sharing is not None and Path(sharing).is_file():
-        code.append([sharing, file_digest(Path(sharing))])
-    # a search may be given more trials while it goes on
+    launch_config = config.finetune.launch.config
+    if launch_config is not None and Path(launch_config).is_file():
+        code.append([launch_config, file_digest(Path(launch_config))])
+    # the number of trials of a search may be raised between runs
     settings = [config.finetune.model_dump(exclude={"search": {"trials"}}), config.base.model_dump()]
     key = content_digest([folder_digest(paths.RENDERED), *settings, asdict(read_start()), base_digest, code])
     folder = paths.CHECKPOINTS / key[:16]
@@ -49,32 +49,32 @@ def checkpoint_folder(config: Any, base_digest: str, is_first_node: bool = True)
             shutil.rmtree(folder)
     except Timeout as error:
         raise TrainingError(
-            "another process trains this very model", where=str(folder), fix="Wait for it, then run again"
+            "another process runs the same training", where=str(folder), fix="Wait for it, then run again"
         ) from error
 
 
 def last_checkpoint(folder: Path, step: int | None = None) -> Path | None:
-    """The newest checkpoint (up to a step) that is as it was written; one that is not is reported, and removed.
+    """The newest intact checkpoint (up to a step); damaged ones are reported and removed.
 
-    Each lists its files with their digests (tasks/runtime/sealed_folder.py). Where one is damaged, the one before it is
-    taken; and also where the best one, whose weights would be taken at the end, is damaged.
+    Each lists its files with their digests (tasks/runtime/sealed_folder.py). A checkpoint also counts as damaged where its best
+    checkpoint, whose weights would be used at the end, is damaged.
     """
     damaged: set[str] = set()
-    found = None
+    newest = None
     steps = {path: int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*")}
     for path in sorted(steps, key=lambda path: steps[path]):
-        if (why := damage_of(path) or _damage_of_best(path, damaged)) != "":
+        if (damage := damage_of(path) or _damage_of_best(path, damaged)) != "":
             damaged.add(path.name)
-            if (path / SEAL).is_file():  # else a kill tore it, and nothing is wrong
-                print_line(f"finetune: the checkpoint of step {steps[path]} is damaged ({why}); it is not used")
+            if (path / SEAL).is_file():  # without a seal, a kill interrupted its saving, which is no error
+                print_line(f"finetune: the checkpoint of step {steps[path]} is damaged ({damage}); it is not used")
             shutil.rmtree(path)
         elif step is None or steps[path] <= step:
-            found = path
-    return found
+            newest = path
+    return newest
 
 
 def _damage_of_best(path: Path, damaged: set[str]) -> str:
-    """Why the checkpoint cannot be gone on from, though it is whole: it refers to a better one that is damaged or not there."""
+    """Why an intact checkpoint cannot be resumed: the best checkpoint that it refers to is damaged or missing; "" if it can."""
     best = read_json(path / "trainer_state.json").get("best_model_checkpoint")
     if best is None or Path(best).name == path.name:
         return ""
@@ -83,25 +83,25 @@ def _damage_of_best(path: Path, damaged: set[str]) -> str:
 
 
 def require_best(folder: str | None) -> None:
-    """Raises TrainingError where the best checkpoint is not as it was written: its weights would be the model."""
-    if folder is None or not (why := damage_of(Path(folder))):
+    """Raises TrainingError where the best checkpoint is damaged: its weights would become the model."""
+    if folder is None or not (damage := damage_of(Path(folder))):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    what = f"the best checkpoint is damaged ({why})"
-    raise TrainingError(what, where=folder, fix="Run again: it goes on from an earlier one")
+    what = f"the best checkpoint is damaged ({damage})"
+    raise TrainingError(what, where=folder, fix="Run again: training resumes from an earlier one")
 
 
-class MarkComplete(TrainerCallback):  # type: ignore[misc]
-    """Lists a checkpoint's files when it is whole."""
+class SealCheckpoint(TrainerCallback):  # type: ignore[misc]
+    """Seals a checkpoint when it is complete: lists its files with their digests."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        wait_for_all()  # each process saves its random state
-        if is_first():
+        barrier()  # each process saves its random state
+        if is_rank_zero():
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-class SaveOften(TrainerCallback):  # type: ignore[misc]
-    """Saves every so many steps also where checkpoints are else written with evaluations, to keep the best."""
+class SaveEvery(TrainerCallback):  # type: ignore[misc]
+    """Saves every `steps` steps in trainings that otherwise save only with evaluations, to keep the best."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -112,7 +112,7 @@ class SaveOften(TrainerCallback):  # type: ignore[misc]
 
 
 class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
-    """Ends a training also where the checkpoint that it goes on from was written by its last evaluation."""
+    """Early stopping that also ends a training resumed from the checkpoint of its last evaluation."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **named: Any) -> None:
         super().on_train_begin(args, state, control, **named)

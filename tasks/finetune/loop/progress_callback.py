@@ -1,4 +1,4 @@
-"""What training tells while it runs: the progress line, the events that the flow mirrors into MLflow, and the curves."""
+"""Progress of a running training: the progress line, the events that the flow mirrors into MLflow, and the curves."""
 
 from __future__ import annotations
 
@@ -18,100 +18,100 @@ from tasks.finetune.step.shared_prefix import repeated_tokens
 from tasks.runtime.files import canonical_json, write_text
 from tasks.runtime.progress import Progress
 
-NO_CURVES = ("epoch", "step", "total_flos", "train_loss", "num_tokens")
-"""Numbers that the Trainer logs, but follow from others, or would differ in a training that was interrupted; and timings:"""
+NOT_IN_CURVES = ("epoch", "step", "total_flos", "train_loss", "num_tokens")
+"""Values in the Trainer's log that derive from others, or differ in an interrupted training; and the timings:"""
 TIMINGS = ("_runtime", "_per_second", "_time")
 WINDOW = 10
-"""Steps over whose mean a loss is judged to explode ..."""
+"""Steps of the moving mean by which an exploding loss is detected ..."""
 EXPLODED_BY = 2.0
-"""... when it is this many nats above twice the lowest such mean (a loss below 0: above 0)."""
-SHOWN_ROWS = 8
+"""... when that mean is this many nats above twice its minimum (for a loss below 0: above 0)."""
+MAX_ROWS_SHOWN = 8
 
 
-class CountTokens:
-    """A data collator that counts how much of what the one inside gives is padding, and how much of the prompts was left out."""
+class CountingCollator:
+    """Wraps a data collator and counts padding and the prompt tokens that are not repeated."""
 
     def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
         self.collate = collate
-        self.places = self.tokens = self.repeated = 0
-        self._of_training = (0, 0, 0)
+        self.positions = self.tokens = self.repeated = 0
+        self._training_counts = (0, 0, 0)
 
     def __call__(self, rows: list[Any]) -> Any:
         batch = self.collate(rows)
         if isinstance(batch, Mapping):
             for name in batch:
                 if name.endswith("input_ids"):
-                    mask, places = batch.get(name.replace("input_ids", "attention_mask")), batch[name].numel()
-                    self.places += places
-                    self.tokens += places if mask is None else int(mask.sum())
+                    mask, positions = batch.get(name.replace("input_ids", "attention_mask")), batch[name].numel()
+                    self.positions += positions
+                    self.tokens += positions if mask is None else int(mask.sum())
             self.repeated += repeated_tokens(batch["cu_seq_lens_q"]) if "cu_seq_lens_q" in batch else 0
         return batch
 
-    def keep(self) -> None:
-        """All that was counted so far is of training."""
-        self._of_training = (self.places, self.tokens, self.repeated)
+    def commit(self) -> None:
+        """Marks all counts so far as training counts."""
+        self._training_counts = (self.positions, self.tokens, self.repeated)
 
-    def forget(self) -> None:
-        """What was counted since then is of an evaluation."""
-        self.places, self.tokens, self.repeated = self._of_training
+    def discard(self) -> None:
+        """Drops the counts since the last commit, which belong to an evaluation."""
+        self.positions, self.tokens, self.repeated = self._training_counts
 
     @property
     def padding_share(self) -> float | None:
-        """Padding over all, so far; None where the batches hold no tokens yet (GRPO writes them itself)."""
-        return 1 - self.tokens / self.places if self.places else None
+        """Share of padding so far; None where batches hold no tokens (GRPO generates them itself)."""
+        return 1 - self.tokens / self.positions if self.positions else None
 
     @property
     def repeated_share(self) -> float:
-        """Of the examples' tokens, those of prompts that were computed for another example already."""
+        """Share of the tokens that belong to prompts already computed for another example."""
         return self.repeated / (self.tokens + self.repeated) if self.repeated else 0.0
 
 
-class Tell(TrainerCallback):  # type: ignore[misc]
-    """Shows loss and speed at every step, and stops a training whose loss is no number, or explodes.
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports loss and speed at each step, and stops a training whose loss is not finite or explodes.
 
     Args:
-        rows: the ids of the rows of the last step's batch.
-        good: the newest whole checkpoint up to a step.
-        counted: counts padding and shared prompts.
-        base_fault: what is wrong with the base's own weights; asked where loss or gradient is no number.
+        row_ids: returns the row ids of the last step's batch.
+        checkpoint_before: returns the newest intact checkpoint up to a step.
+        counter: counts padding and shared prompts.
+        base_error: returns an error of the base's own weights; called where loss or gradient is not finite.
     """
 
     def __init__(
         self,
         progress: Progress,
         tokens_per_step: float,
-        rows: Callable[[], list[str]] = list,
-        good: Callable[[int], Path | None] = lambda step: None,
-        counted: CountTokens | None = None,
-        base_fault: Callable[[], BaseModelError | None] = lambda: None,
+        row_ids: Callable[[], list[str]] = list,
+        checkpoint_before: Callable[[int], Path | None] = lambda step: None,
+        counter: CountingCollator | None = None,
+        base_error: Callable[[], BaseModelError | None] = lambda: None,
     ) -> None:
-        self.base_fault = base_fault
+        self.base_error = base_error
         self.progress = progress
         self.tokens_per_step = tokens_per_step
-        self.rows = rows
-        self.good = good
-        self.counted = counted
+        self.row_ids = row_ids
+        self.checkpoint_before = checkpoint_before
+        self.counter = counter
         self.last: tuple[int, float] | None = None
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._best = math.inf
         self._speeds: list[float] = []
-        self._answered: float | None = None
+        self._generated_tokens: float | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The median over the steps, so that neither the first nor a pause counts."""
+        """The median over the steps, which ignores a slow first step or a pause."""
         return statistics.median(self._speeds) if self._speeds else None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.last = (state.global_step, time.monotonic())
-        for entry in state.log_history:  # of a training that goes on, which may have begun to explode
-            self._watch(float(entry.get("loss", math.nan)))
-        self._answered = 0.0 if state.global_step == 0 else None
+        for entry in state.log_history:  # of a resumed training, whose loss may already explode
+            self._update_mean(float(entry.get("loss", math.nan)))
+        self._generated_tokens = 0.0 if state.global_step == 0 else None
         self.progress.resume(state.global_step * self.tokens_per_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         point = curve_point(state.global_step, logs or {})
-        self._require_sound(point)
+        self._require_stable(point)
         if "loss" in point and self.last is not None:
             step, now = state.global_step, time.monotonic()
             tokens = (step - self.last[0]) * self.tokens_per_step
@@ -125,45 +125,45 @@ class Tell(TrainerCallback):  # type: ignore[misc]
             self.progress.event(**point)
 
     def _trained_tokens(self, planned: float, logs: dict[str, float]) -> float:
-        """Since the step before. Where batches hold no tokens yet, the trainer counts the answers that were made."""
-        if "num_tokens" not in logs or (self.counted is not None and self.counted.tokens):
+        """Tokens since the previous step. Where batches hold no tokens, the trainer counts the generated ones."""
+        if "num_tokens" not in logs or (self.counter is not None and self.counter.tokens):
             return planned
-        before, self._answered = self._answered, logs["num_tokens"]
-        return planned if before is None else self._answered - before
+        before, self._generated_tokens = self._generated_tokens, logs["num_tokens"]
+        return planned if before is None else self._generated_tokens - before
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.counted is not None:
-            self.counted.keep()
+        if self.counter is not None:
+            self.counter.commit()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.counted is not None:
-            self.counted.forget()
+        if self.counter is not None:
+            self.counter.discard()
 
     def _shares(self) -> dict[str, float]:
-        if self.counted is None or self.counted.padding_share is None:
+        if self.counter is None or self.counter.padding_share is None:
             return {}
-        repeated = self.counted.repeated_share
-        return {"padding_share": self.counted.padding_share} | ({"shared_prompt_share": repeated} if repeated else {})
+        repeated = self.counter.repeated_share
+        return {"padding_share": self.counter.padding_share} | ({"shared_prompt_share": repeated} if repeated else {})
 
-    def _require_sound(self, point: dict[str, float]) -> None:
-        """Before a checkpoint of it is written.
+    def _require_stable(self, point: dict[str, float]) -> None:
+        """Checks loss and gradient before a checkpoint is written.
 
         Raises:
-            BaseModelError: loss or gradient is no number, and neither are the base's weights.
-            TrainingError: loss or gradient is no number, or the loss is far above where it was.
+            BaseModelError: loss or gradient is not finite because the base's weights are not.
+            TrainingError: loss or gradient is not finite, or the loss explodes.
         """
         for name in ("loss", "grad_norm"):
             if not math.isfinite(point.get(name, 0.0)):
-                if (fault := self.base_fault()) is not None:
-                    raise fault
+                if (error := self.base_error()) is not None:
+                    raise error
                 self._stop(f"the {name.replace('grad_norm', 'gradient norm')} is {point[name]}", point)
         if "loss" in point:
-            mean = self._watch(point["loss"])
+            mean = self._update_mean(point["loss"])
             if mean > self._best + abs(self._best) + EXPLODED_BY:
                 self._stop(f"the loss exploded: from {self._best:.3g} to {mean:.3g} over {WINDOW} steps", point, WINDOW)
 
-    def _watch(self, loss: float) -> float:
-        """The mean loss of the last steps; no number while there are too few."""
+    def _update_mean(self, loss: float) -> float:
+        """The mean loss of the last steps; NaN while there are too few."""
         if math.isnan(loss):
             return math.nan
         self._losses.append(loss)
@@ -174,44 +174,44 @@ class Tell(TrainerCallback):  # type: ignore[misc]
         return mean
 
     def _stop(self, what: str, point: dict[str, float], since: int = 0) -> None:
-        """Tells what is wrong, maybe for some steps."""
-        rows, good = self.rows(), self.good(int(point["step"]) - since)
-        shown = ", ".join(rows[:SHOWN_ROWS]) + (f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else "")
-        told = [f"{what} at step {int(point['step'])}"]
-        told += [f"its batch was of the rows {shown}"] if rows else []
-        told += [f"the last good checkpoint is {good}"] if good else []
+        """Raises TrainingError for a problem that may have begun `since` steps ago."""
+        rows, checkpoint = self.row_ids(), self.checkpoint_before(int(point["step"]) - since)
+        more = len(rows) - MAX_ROWS_SHOWN
+        shown = ", ".join(rows[:MAX_ROWS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        parts = [f"{what} at step {int(point['step'])}"]
+        parts += [f"rows of its batch: {shown}"] if rows else []
+        parts += [f"the last good checkpoint is {checkpoint}"] if checkpoint else []
         raise TrainingError(
-            "; ".join(told),
+            "; ".join(parts),
             where="finetune",
-            fix="Look at them (strop rows why ID), lower finetune.learning_rate, or set finetune.precision: fp32",
+            fix="Inspect them (strop rows why ID), lower finetune.learning_rate, or set finetune.precision: fp32",
         )
 
 
 def _memory() -> dict[str, float]:
-    """Peaks, in GB: of the process, and of the GPU where there is one."""
+    """Peak memory in GB: of the process, and of the GPU if there is one."""
     import torch
 
-    found = {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    peaks = {"memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
     if torch.cuda.is_available():
-        found["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    return found
+        peaks["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return peaks
 
 
 def curve_point(step: int, logs: dict[str, float]) -> dict[str, float]:
-    """A log entry of the Trainer as a point of the curves: its losses, and whatever numbers its objective measures."""
+    """A log entry of the Trainer as a point of the curves: losses and the metrics of the objective."""
     point = {}
     for name, value in logs.items():
-        if name.removeprefix("eval_") in NO_CURVES or name.endswith(TIMINGS) or not isinstance(value, int | float):
+        if name.removeprefix("eval_") in NOT_IN_CURVES or name.endswith(TIMINGS) or not isinstance(value, int | float):
             continue
         name = f"valid_{name.removeprefix('eval_')}" if name.startswith("eval_") else name
-        if name in ("loss", "grad_norm") or math.isfinite(
-            value
-        ):  # of the others, one that could not be measured is left out
+        # other metrics are left out where they could not be measured
+        if name in ("loss", "grad_norm") or math.isfinite(value):
             point[name] = float(value)
     return {"step": step, **point}
 
 
 def write_curves(path: Path, history: list[dict[str, float]]) -> None:
-    """The curves of a finished training, a JSON object a line; no timings, so that equal trainings give equal bytes."""
+    """The curves of a finished training as JSON lines, without timings, so that equal trainings give equal bytes."""
     points = [curve_point(int(entry["step"]), entry) for entry in history]
     write_text(path, "".join(canonical_json(point) + "\n" for point in points if len(point) > 1))

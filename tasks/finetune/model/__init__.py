@@ -1,1 +1,1 @@
-"""The model that is trained: built, started from earlier weights, saved."""
+"""Builds the model to train, loads its start weights, and saves the result."""

@@ -1,4 +1,4 @@
-"""How much a model reads at once, and what is said of a row that is longer: learned positions end in the middle of a training."""
+"""The context length of a model, and the check that no row exceeds it: learned positions would run out during training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.base.convert import base_folder
 from tasks.base.foreign import trusts
-from tasks.base.heads import positions_of
+from tasks.base.heads import context_length_of
 from tasks.base.load import is_adapter
 from tasks.dataset.rendered import Rendered
 from tasks.errors import TrainingError
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def room_of(work: Work) -> int | None:
-    """The longest row, in tokens, that what is trained can read; None where its configuration names no limit."""
-    positions = positions_of(config_of(work))
+def max_row_tokens(work: Work) -> int | None:
+    """The maximum row length, in tokens, of the trained model; None where its configuration has no limit."""
+    positions = context_length_of(text_config_of(work))
     virtual = work.settings.prompt.virtual_tokens if work.settings.method == "prompt" else 0
     return None if positions is None else positions - virtual
 
 
-def window_of(config: Any) -> int | None:
-    """How far back the layers look that do not look at all of an example; None where all do. Our attention for packed rows does.
+def sliding_window_of(config: Any) -> int | None:
+    """The window of the sliding-window layers; None for full attention. Our attention for packed rows has no window.
 
     Args:
-        config: of the text model.
+        config: configuration of the text model.
     """
     window: int | None = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
-    return window if kinds is None or "sliding_attention" in kinds else None
+    layer_types = getattr(config, "layer_types", None)
+    return window if layer_types is None or "sliding_attention" in layer_types else None
 
 
-def config_of(work: Work) -> Any:
-    """The configuration of what is trained, of its text model."""
+def text_config_of(work: Work) -> Any:
+    """The configuration of the trained model's text model."""
     from transformers import AutoConfig
 
     start = work.start
@@ -45,21 +45,21 @@ def config_of(work: Work) -> Any:
     return AutoConfig.from_pretrained(folder, trust_remote_code=trusts(folder)).get_text_config()
 
 
-def require_room(work: Work, longest: int) -> None:
-    """Raises TrainingError where the longest row, of `longest` tokens, is longer than the model reads."""
-    room = room_of(work)
-    if room is not None and longest > room:
-        what = f"a row has {longest} tokens, and the model reads {room}"
-        raise TrainingError(what, where="render.max_length_tokens", fix=f"Lower it to {room}")
+def require_fits_context(work: Work, longest: int) -> None:
+    """Raises TrainingError where the longest row, of `longest` tokens, exceeds the context length."""
+    limit = max_row_tokens(work)
+    if limit is not None and longest > limit:
+        what = f"a row has {longest} tokens, and the context length of the model is {limit}"
+        raise TrainingError(what, where="render.max_length_tokens", fix=f"Lower it to {limit}")
 
 
 def longest_example(*splits: Rendered) -> int:
-    """Tokens of the longest example of all splits; 0 where there is none."""
+    """Tokens of the longest example of all splits; 0 without examples."""
     return max((int(np.diff(split.examples).max()) for split in splits if len(split)), default=0)
 
 
 def longest_row(*tables: pa.Table) -> int:
-    """Tokens of the longest prompt with an answer to it, of all tables; of the longest prompt, where they have no answers."""
+    """Tokens of the longest prompt with its answer, over all tables; of the longest prompt where they have no answers."""
     import pyarrow.compute as pc
 
     longest = 0
@@ -68,6 +68,6 @@ def longest_row(*tables: pa.Table) -> int:
             name: pc.list_value_length(table[name]) for name in table.column_names if name.endswith("_ids")
         }
         prompts = lengths.pop("prompt_ids")
-        for whole in [pc.add(prompts, answers) for answers in lengths.values()] or [prompts]:
-            longest = max(longest, pc.max(whole).as_py() or 0)
+        for sums in [pc.add(prompts, answers) for answers in lengths.values()] or [prompts]:
+            longest = max(longest, pc.max(sums).as_py() or 0)
     return longest

@@ -1,4 +1,4 @@
-"""The folder of a trained model: an adapter of the base alone, or whole weights."""
+"""Saves a trained model: an adapter of the base, or full weights."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 from tasks.base.load import ADAPTER, LABELS
 from tasks.base.pin import BaseRecord
-from tasks.finetune.model.initial_weights import goes_on_with_adapter, load_start
+from tasks.finetune.model.initial_weights import continues_adapter, load_start_weights
 from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
-    """Weights, configuration and tokenizer into `folder`, the same bytes for the same weights.
+    """Writes weights, configuration and tokenizer into `folder`; the same weights give the same bytes.
 
-    Adapters are saved alone where they are the base's; on other weights, they are merged into them.
+    An adapter on the base is saved alone; an adapter on other weights is merged into them.
     """
     shutil.rmtree(folder, ignore_errors=True)
     labels = labels_of_model(model)
     if not hasattr(model, "peft_config"):
-        _save_whole(_whole(model, work), folder)
-    elif work.start is None or goes_on_with_adapter(work):
+        _save_full(_full_weights(model, work), folder)
+    elif work.start is None or continues_adapter(work):
         _save_adapter(model, folder, work.record)
     else:
-        _save_whole(_merged(model, work), folder)
+        _save_full(_merge_adapter(model, work), folder)
     if labels is not None:
         write_json(folder / LABELS, list(labels))
     tokenizer.save_pretrained(folder)
@@ -34,45 +34,45 @@ def save_model(model: Any, tokenizer: Any, folder: Path, work: Work) -> None:
 
 def _save_adapter(model: Any, folder: Path, record: BaseRecord) -> None:
     model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
-    (folder / "README.md").unlink(missing_ok=True)  # a model card of peft's, with its version
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card, which holds its version
     path = folder / ADAPTER
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("target_modules", "modules_to_save"):  # sets: their order differs from run to run
+    for name in ("target_modules", "modules_to_save"):  # sets, whose order differs between runs
         if isinstance(config.get(name), list):
             config[name].sort()
     config["base_model_name_or_path"] = record.id
     write_json(path, config)
 
 
-def _save_whole(model: Any, folder: Path) -> None:
+def _save_full(model: Any, folder: Path) -> None:
     model.set_attn_implementation("sdpa")
     model.config.use_cache = True
     model.save_pretrained(folder)
 
 
-def _whole(model: Any, work: Work) -> Any:
-    """All weights in fp32; frozen ones as the start has them, not as they were narrowed for training."""
+def _full_weights(model: Any, work: Work) -> Any:
+    """All weights in fp32; frozen ones as in the start, before they were narrowed for training."""
     trained = {name: value.data for name, value in model.named_parameters() if value.requires_grad}
     if len(trained) == len(list(model.named_parameters())):
         return model
-    whole = load_start(work, "fp32", labels=labels_of_model(model)).cpu()
-    whole.load_state_dict(trained, strict=False)
-    return whole
+    full = load_start_weights(work, "fp32", labels=labels_of_model(model)).cpu()
+    full.load_state_dict(trained, strict=False)
+    return full
 
 
-def _merged(model: Any, work: Work) -> Any:
-    """The start's weights in fp32 with the trained adapter in them, not as they were narrowed for training."""
+def _merge_adapter(model: Any, work: Work) -> Any:
+    """The start's weights in fp32 with the trained adapter merged in, before they were narrowed for training."""
     from peft import PeftModel
 
     folder = work.checkpoints / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
-    start = load_start(work, "fp32", labels=labels_of_model(model))
+    start = load_start_weights(work, "fp32", labels=labels_of_model(model))
     return PeftModel.from_pretrained(start, str(folder)).merge_and_unload()
 
 
 def labels_of_model(model: Any) -> tuple[str, ...] | None:
-    """The labels of a model's head; None for one that writes."""
+    """The labels of a classification or reward head; None for a causal LM."""
     inner = model.get_base_model() if hasattr(model, "peft_config") else model
     has_labels = inner.get_output_embeddings() is None
     return tuple(inner.config.id2label.values()) if has_labels else None

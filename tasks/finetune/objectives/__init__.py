@@ -1,1 +1,1 @@
-"""What a training may optimise: the trainers of each objective."""
+"""The training objectives and their trainers."""

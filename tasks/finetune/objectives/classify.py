@@ -1,4 +1,4 @@
-"""Objective `classify`: a head of labels on an encoder or a decoder, taught by texts with a label each."""
+"""Objective `classify`: a classification head on an encoder or decoder, trained on labelled texts."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from tasks.dataset.rendered import Rendered, not_rendered, read_rendered
 from tasks.errors import DataError, TrainingError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_example, require_room
+from tasks.finetune.model.context_length import longest_example, require_fits_context
 from tasks.finetune.objectives.sft import require_rows, rows_of
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.step.shared_prefix import IGNORED
 from tasks.finetune.step.trainer import AnswerTrainer
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.files import read_json
 
 Batch = dict[str, Any]
 
 
-def prepare(work: Work) -> Prepared:
-    """Texts and their labels, an example a row.
+def prepare(work: Work) -> PreparedTraining:
+    """Texts and their labels, one example per row.
 
     Raises:
-        DataError: there are none, or all of one label; or early stopping is on, and there is no validation row.
-        TrainingError: a text is longer than the model reads, or the model that is trained on does not know a label.
+        DataError: no rows, only one label, or early stopping without validation rows.
+        TrainingError: a text exceeds the context length, or the start model's head lacks a label.
     """
     settings = work.settings
     train, valid = read_rendered("train", "labels"), read_rendered("valid", "labels")
-    wanted, valid_labels = _read_labels("train"), _read_labels("valid")
+    train_labels, valid_labels = _read_labels("train"), _read_labels("valid")
     labels = tuple(read_json(paths.RENDERED / "labels" / "labels.json"))
     require_rows(work, len(train), len(valid))
-    counts = np.bincount(wanted, minlength=len(labels))
+    counts = np.bincount(train_labels, minlength=len(labels))
     _require_classes(labels, counts)
-    _require_head(labels, work.start)
-    require_room(work, longest_example(train, valid))
+    _require_same_labels(labels, work.start)
+    require_fits_context(work, longest_example(train, valid))
     weights = balanced_weights(counts) if settings.classify.class_weights == "balanced" else None
 
     def make_trainer(callbacks: list[Any]) -> LabelTrainer:
@@ -51,8 +51,8 @@ def prepare(work: Work) -> Prepared:
             model=build_model(work, labels=labels),
             class_weights=weights,
             args=training_arguments(work, len(train), len(valid)),
-            train_dataset=Texts(train, wanted),
-            eval_dataset=Texts(valid, valid_labels),
+            train_dataset=LabelledTexts(train, train_labels),
+            eval_dataset=LabelledTexts(valid, valid_labels),
             label_smoothing=settings.label_smoothing,
             neftune_alpha=settings.neftune_alpha,
             is_packed=False,
@@ -60,7 +60,7 @@ def prepare(work: Work) -> Prepared:
             callbacks=callbacks,
         )
 
-    return Prepared(
+    return PreparedTraining(
         tokens_per_epoch=len(train.input_ids),
         steps_per_epoch=steps_per_epoch(settings, len(train)),
         total_steps=total_steps(settings, len(train)),
@@ -76,18 +76,18 @@ def prepare(work: Work) -> Prepared:
 
 
 def balanced_weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """A weight a class, inverse to how often it occurs; over the examples their mean is 1. 0 for a class without examples."""
+    """A weight per class, inverse to its frequency, with a mean of 1 over the examples; 0 for a class without examples."""
     present = counts > 0
-    shares = np.zeros(len(counts))
-    shares[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
-    return shares
+    weights = np.zeros(len(counts))
+    weights[present] = counts.sum() / (np.count_nonzero(present) * counts[present])
+    return weights
 
 
-class Texts(Dataset[Batch]):  # type: ignore[misc]
+class LabelledTexts(Dataset[Batch]):  # type: ignore[misc]
     """The texts of a split and their labels; item i is row i.
 
     Args:
-        labels: int32 [examples], the place of each one's label in the head.
+        labels: int32 [examples], index of each label in the head.
     """
 
     def __init__(self, rendered: Rendered, labels: npt.NDArray[np.int32]) -> None:
@@ -104,15 +104,15 @@ class Texts(Dataset[Batch]):  # type: ignore[misc]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each."""
+        """Tokens of each text."""
         return np.diff(self.rendered.examples)
 
 
 class LabelTrainer(AnswerTrainer):
-    """Trains a head of labels. The loss is cross-entropy an example, over the whole global batch.
+    """Trains a classification head. The loss is the mean cross-entropy per example of the global batch.
 
     Args:
-        class_weights: how much an example of each label counts.
+        class_weights: loss weight of each label.
     """
 
     def __init__(self, class_weights: npt.NDArray[np.float64] | None = None, **arguments: Any) -> None:
@@ -124,12 +124,11 @@ class LabelTrainer(AnswerTrainer):
         """Texts → a batch.
 
         Returns:
-            input_ids, attention_mask: int64 [examples, longest]; labels, rows: int64 [examples], the label -100 where a text is
-            only there to fill up.
+            input_ids, attention_mask: int64 [examples, longest]; labels, rows: int64 [examples], with label -100 for filler rows.
         """
         labels = torch.tensor([row["label"] if row["loss_mask"].any() else IGNORED for row in rows])
-        places = torch.tensor([row["row"] for row in rows])
-        return {**padded([row["input_ids"] for row in rows], self.model), "labels": labels, "rows": places}
+        row_indices = torch.tensor([row["row"] for row in rows])
+        return {**padded([row["input_ids"] for row in rows], self.model), "labels": labels, "rows": row_indices}
 
     def _padded_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
@@ -154,14 +153,14 @@ def _read_labels(split: str) -> npt.NDArray[np.int32]:
 
 def _require_classes(labels: tuple[str, ...], counts: npt.NDArray[np.int64]) -> None:
     if len(labels) < 2:
-        what = f"all {int(counts.sum())} training rows have the label {labels[0]!r}: there is nothing to tell apart"
-        raise DataError(what, where="finetune", fix="Add a source with the other classes, or mend render.balance")
+        what = f"all {int(counts.sum())} training rows have the label {labels[0]!r}: a classifier needs at least two"
+        raise DataError(what, where="finetune", fix="Add a source with the other classes, or fix render.balance")
 
 
-def _require_head(labels: tuple[str, ...], start: Path | None) -> None:
-    """A head that is trained on has a place for each of its labels, and for no other."""
-    known = labels_of(start) if start is not None else None
-    if known is not None and known != labels:
-        new = ", ".join(label for label in labels if label not in known) or "other ones"
-        what = f"the model that is trained on tells {', '.join(known)} apart; the training rows have {new} too"
+def _require_same_labels(labels: tuple[str, ...], start: Path | None) -> None:
+    """Raises TrainingError where the start model's head has other labels."""
+    start_labels = labels_of(start) if start is not None else None
+    if start_labels is not None and start_labels != labels:
+        new = ", ".join(label for label in labels if label not in start_labels) or "others"
+        what = f"the start model classifies {', '.join(start_labels)}; the training rows also have {new}"
         raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")

@@ -1,4 +1,4 @@
-"""In which order prompts are answered, so that all answers to one are made together."""
+"""The order of prompts in `grpo`: all answers to a prompt are sampled together."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch.utils.data import Sampler
 
 
-class PromptGroups(Sampler[int]):  # type: ignore[misc]
-    """Places of prompts, shuffled an epoch; each as often as it is answered, and each group of prompts as often as it is asked for.
+class PromptSampler(Sampler[int]):  # type: ignore[misc]
+    """Prompt indices, shuffled per epoch. Each index is repeated once per answer, and each group of prompts `repeats` times.
 
-    The last group of an epoch is filled up with its first prompts. The order follows from seed and epoch alone: a training that
-    goes on from a checkpoint sees the prompts of the uninterrupted one.
+    The last group of an epoch is filled with the epoch's first prompts. The order depends on seed and epoch only, so that a resumed
+    training sees the same prompts as an uninterrupted one.
 
     Args:
-        prompts: how many there are.
-        answers: to each.
-        group_prompts: prompts that are answered at once: those of a global batch.
-        times: how often a group is asked for: TRL takes it anew for each forward pass, and answers it once.
+        prompts: number of prompts.
+        answers: answers per prompt.
+        group_prompts: prompts whose answers are sampled together: those of a global batch.
+        repeats: how often TRL reads a group: once per forward pass, though it samples the answers only once.
     """
 
-    def __init__(self, prompts: int, answers: int, group_prompts: int, times: int, seed: int) -> None:
-        self.prompts, self.answers, self.group_prompts, self.times = prompts, answers, group_prompts, times
+    def __init__(self, prompts: int, answers: int, group_prompts: int, repeats: int, seed: int) -> None:
+        self.prompts, self.answers, self.group_prompts, self.repeats = prompts, answers, group_prompts, repeats
         self.seed = seed
         self.epoch = 0
 
@@ -31,15 +31,15 @@ class PromptGroups(Sampler[int]):  # type: ignore[misc]
 
     def __len__(self) -> int:
         groups = -(-self.prompts // self.group_prompts)
-        return groups * self.group_prompts * self.answers * self.times
+        return groups * self.group_prompts * self.answers * self.repeats
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
         generator.manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.prompts, generator=generator).tolist()
-        whole = len(self) // (self.answers * self.times)
-        order = [order[place % self.prompts] for place in range(whole)]
-        for first in range(0, whole, self.group_prompts):
-            for _ in range(self.times):
-                for place in order[first : first + self.group_prompts]:
-                    yield from [place] * self.answers
+        padded = len(self) // (self.answers * self.repeats)
+        order = [order[index % self.prompts] for index in range(padded)]
+        for first in range(0, padded, self.group_prompts):
+            for _ in range(self.repeats):
+                for prompt in order[first : first + self.group_prompts]:
+                    yield from [prompt] * self.answers

@@ -1,8 +1,8 @@
-"""Objectives `dpo`, `orpo` and `kto`: the better of two answers, or answers that were judged good or bad.
+"""Objectives `dpo`, `orpo` and `kto`: the better of two answers, or answers that were rated good or bad.
 
-DPO (Rafailov et al., 2023) and KTO (Ethayarajh et al., 2024) compare with what the model was before: the weights that the training
-starts from, which a frozen copy of the adapter stands for, or of the whole model. ORPO (Hong et al., 2024) compares with nothing;
-as TRL has it, it also learns the prompts in front of the better answers.
+DPO (Rafailov et al., 2023) and KTO (Ethayarajh et al., 2024) compare with a reference model: the start weights of the training, as
+a frozen copy of the adapter or of the full model. ORPO (Hong et al., 2024) has no reference model; in TRL's version, the prompts of
+the better answers also have a loss.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.dataset.rendered import FORM_OF, read_rows
 from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_row, require_room, room_of
+from tasks.finetune.model.context_length import longest_row, max_row_tokens, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import (
     Collate,
@@ -24,34 +24,34 @@ from tasks.finetune.objectives.trl_dataset import (
     count_tokens,
     sequence_lengths,
 )
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
-"""Nothing is cut, and nothing kept in a cache of TRL's."""
-LOOKS = {"dpo": 1, "orpo": 0, "kto": 3}
-"""Forward passes beside the training's own: of what is compared with, and both ways for answers to other prompts."""
+"""No truncation, and no cache of reference log-probabilities in TRL."""
+EXTRA_PASSES = {"dpo": 1, "orpo": 0, "kto": 3}
+"""Additional forward passes: of the reference model, and for `kto` of both models for answers to other prompts."""
 
 
-def prepare(work: Work) -> Prepared:
-    """Pairs (`dpo`, `orpo`) or judged answers (`kto`).
+def prepare(work: Work) -> PreparedTraining:
+    """Pairs (`dpo`, `orpo`) or rated answers (`kto`).
 
     Raises:
-        DataError: there are none; or early stopping is on, and there is no validation row.
-        TrainingError: `kto` would have one answer in a forward pass; or a row is longer than the model reads.
+        DataError: no rows, or early stopping without validation rows.
+        TrainingError: `kto` would have one answer in a forward pass, or a row exceeds the context length.
     """
     settings = work.settings
-    if settings.objective == "kto" and settings.micro_batch_rows < 2:  # halved: the memory was not enough
+    if settings.objective == "kto" and settings.micro_batch_rows < 2:  # halved after running out of memory
         fix = "Set finetune.gradient_checkpointing: true, or lower render.max_length_tokens"
         raise TrainingError("kto needs two answers in a forward pass, which do not fit", where="finetune", fix=fix)
     form = FORM_OF[settings.objective]
     train, valid = read_rows("train", form), read_rows("valid", form)
     require_rows(work, len(train), len(valid))
-    require_room(work, longest_row(train, valid))
+    require_fits_context(work, longest_row(train, valid))
     answers = ("answer_ids",) if form == "judged" else ("chosen_ids", "rejected_ids")
     lengths, learned = sequence_lengths(train, *answers), count_tokens(train, *answers)
     if settings.objective == "orpo":
@@ -62,8 +62,8 @@ def prepare(work: Work) -> Prepared:
 
     def make_trainer(callbacks: list[Any]) -> Any:
         tokenizer = tokenizer_of(work)
-        kind, collate, arguments = CHOICES[settings.objective](work, train, len(valid))
-        return kind(
+        trainer_class, collate, arguments = TRAINERS[settings.objective](work, train, len(valid))
+        return trainer_class(
             model=build_model(work),
             tokenizer=tokenizer,
             args=arguments,
@@ -74,58 +74,58 @@ def prepare(work: Work) -> Prepared:
         )
 
     def flops(model: Any, _: float) -> float:
-        return epoch_flops(model, lengths, learned, looks=LOOKS[settings.objective])
+        return epoch_flops(model, lengths, learned, extra_passes=EXTRA_PASSES[settings.objective])
 
-    return prepared(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
+    return prepared_training(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 
 
-Choice = tuple[type[Any], Callable[[int], Collate], Any]
+TrainerParts = tuple[type[Any], Callable[[int], Collate], Any]
 """The trainer's class, its collator for a padding token, and its arguments."""
 
 
-def _dpo(work: Work, train: pa.Table, valid_rows: int) -> Choice:
+def _dpo(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
     from trl import DPOTrainer
 
     class Dpo(TokenTrainer, DPOTrainer):  # type: ignore[misc]
         pass
 
-    chosen = work.settings.preference
+    preference = work.settings.preference
     more = {
-        "beta": chosen.beta,
-        "loss_type": chosen.loss,
+        "beta": preference.beta,
+        "loss_type": preference.loss,
         "label_smoothing": work.settings.label_smoothing,
         **AS_RENDERED,
     }
     return Dpo, collate_pairs, trl_arguments(work, len(train), valid_rows, **more)
 
 
-def _orpo(work: Work, train: pa.Table, valid_rows: int) -> Choice:
+def _orpo(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
     from trl.experimental.orpo import ORPOTrainer
 
     class Orpo(TokenTrainer, ORPOTrainer):  # type: ignore[misc]
         def __init__(self, **arguments: Any) -> None:
             super().__init__(**arguments)
-            self.use_dpo_data_collator = True  # its batches are like those of ours
+            self.use_dpo_data_collator = True  # its batches have the same fields as ours
 
     more = {"beta": work.settings.preference.beta, "disable_dropout": False, "max_length": 1 << 20}
     return Orpo, collate_odds, trl_arguments(work, len(train), valid_rows, **more)
 
 
-def _kto(work: Work, train: pa.Table, valid_rows: int) -> Choice:
+def _kto(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
     from torch.utils.data import RandomSampler
     from trl import KTOTrainer
 
     class Kto(TokenTrainer, KTOTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
-            """TRL wants the rows in their order because it finds their neighbours beforehand; here the batch has them."""
+            """TRL keeps the row order because it pairs neighbours in advance; here the collator pairs rows of a batch."""
             return RandomSampler(self.train_dataset if train_dataset is None else train_dataset)
 
-    chosen = work.settings.kto
-    weights = {"desirable_weight": chosen.desirable_weight, "undesirable_weight": chosen.undesirable_weight}
-    more = {"beta": chosen.beta, "train_sampling_strategy": "sequential", **weights, **AS_RENDERED}
-    others, room = train.slice(0, 2).to_pylist(), room_of(work)
+    kto = work.settings.kto
+    weights = {"desirable_weight": kto.desirable_weight, "undesirable_weight": kto.undesirable_weight}
+    more = {"beta": kto.beta, "train_sampling_strategy": "sequential", **weights, **AS_RENDERED}
+    spare_rows, limit = train.slice(0, 2).to_pylist(), max_row_tokens(work)
     arguments = trl_arguments(work, len(train), valid_rows, **more)
-    return Kto, lambda filling: collate_judged(filling, others, room), arguments
+    return Kto, lambda pad_id: collate_judged(pad_id, spare_rows, limit), arguments
 
 
-CHOICES = {"dpo": _dpo, "orpo": _orpo, "kto": _kto}
+TRAINERS = {"dpo": _dpo, "orpo": _orpo, "kto": _kto}

@@ -1,4 +1,4 @@
-"""What answers are rewarded for: functions of TRL's GRPOTrainer, one a setting of `finetune.grpo.rewards`."""
+"""Reward functions for TRL's GRPOTrainer, one per entry of `finetune.grpo.rewards`."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from tasks.scoring.targets import THOUGHT_BEGINS, Frame
 from tasks.state.training_start import version_folder
 
 Function = Callable[..., list[float]]
-"""Named arguments, a list each: prompts and completion_ids (token ids), completions (texts), and the columns of the prompts."""
+"""Keyword arguments, one list each: prompts and completion_ids (token ids), completions (texts), and the prompt columns."""
 
 
 def reward_functions(work: Work) -> list[Function]:
-    """In the order of the settings; each is called as its reward is logged: by its kind, and a number from the second on."""
+    """In the order of the settings. Each is named as its reward is logged: by its kind, with a number from the second on."""
     makers = {"exact_match": _exact_match, "score": _score, "format": _format, "model": _model}
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     functions = []
     for reward in work.settings.grpo.rewards:
         function = makers[reward.kind](reward, work)
-        seen[reward.kind] += 1
-        function.__name__ = reward.kind if seen[reward.kind] == 1 else f"{reward.kind}_{seen[reward.kind]}"
+        counts[reward.kind] += 1
+        number = counts[reward.kind]
+        function.__name__ = reward.kind if number == 1 else f"{reward.kind}_{number}"
         functions.append(function)
     return functions
 
 
-def judge_of(reward: RewardFunction, work: Work) -> Path:
+def reward_model_folder(reward: RewardFunction, work: Work) -> Path:
     """The folder of the reward model."""
     folder = version_folder(reward.model) if reward.model is not None else work.reward_model
-    assert folder is not None, "settings let no training through that lacks its reward model"
+    assert folder is not None, "the settings reject a training without its reward model"
     return folder
 
 
@@ -58,10 +59,12 @@ def _score(reward: RewardFunction, work: Work) -> Function:
 
 
 def _judged(completions: Sequence[str], row: dict[str, Any]) -> list[Judged]:
-    asked = zip(completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True)
+    answers = zip(
+        completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True
+    )
     return [
         judge_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
-        for answer, opens_thought, kind, target, before, after in asked
+        for answer, opens_thought, kind, target, before, after in answers
     ]
 
 
@@ -69,9 +72,9 @@ def _format(reward: RewardFunction, work: Work) -> Function:
     pattern = compile_pattern(reward.pattern or "")
 
     def rewards(completions: Sequence[str], **_: Any) -> list[float]:
-        return [float(fits(answer)) for answer in completions]
+        return [float(matches(answer)) for answer in completions]
 
-    def fits(answer: str) -> bool:
+    def matches(answer: str) -> bool:
         try:
             return matches_all(pattern, answer)
         except TimeoutError as error:
@@ -82,14 +85,14 @@ def _format(reward: RewardFunction, work: Work) -> Function:
 
 
 def _model(reward: RewardFunction, work: Work) -> Function:
-    model = load_trained(judge_of(reward, work), work.record)
+    model = load_trained(reward_model_folder(reward, work), work.record)
 
     def rewards(prompts: Sequence[list[int]], completion_ids: Sequence[list[int]], **_: Any) -> list[float]:
-        whole = [prompt + answer for prompt, answer in zip(prompts, completion_ids, strict=True)]
-        ids = padded(whole, model.config.get_text_config().pad_token_id).to(model.device)
-        mask = padded([[1] * len(each) for each in whole], 0).to(model.device)
+        sequences = [prompt + answer for prompt, answer in zip(prompts, completion_ids, strict=True)]
+        ids = padded(sequences, model.config.get_text_config().pad_token_id).to(model.device)
+        mask = padded([[1] * len(sequence) for sequence in sequences], 0).to(model.device)
         with torch.inference_mode():
-            told: list[float] = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].tolist()
-        return told
+            scores: list[float] = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].tolist()
+        return scores
 
     return rewards

@@ -1,4 +1,4 @@
-"""Objective `reward`: a model with one number for a head, which is higher for the better of two answers (Ouyang et al., 2022)."""
+"""Objective `reward`: a model with a scalar head, which scores the better of two answers higher (Ouyang et al., 2022)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 from tasks.base.heads import REWARD
 from tasks.dataset.rendered import read_rows
 from tasks.finetune.model.build import build_model
-from tasks.finetune.model.context_length import longest_row, require_room
+from tasks.finetune.model.context_length import longest_row, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
 from tasks.finetune.step.mfu import epoch_flops
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 
-def prepare(work: Work) -> Prepared:
+def prepare(work: Work) -> PreparedTraining:
     """Pairs.
 
     Raises:
-        DataError: there are none; or early stopping is on, and there is no validation row.
-        TrainingError: a pair is longer than the model reads.
+        DataError: no rows, or early stopping without validation rows.
+        TrainingError: a pair exceeds the context length.
     """
     train, valid = read_rows("train", "ranked"), read_rows("valid", "ranked")
     require_rows(work, len(train), len(valid))
-    require_room(work, longest_row(train, valid))
+    require_fits_context(work, longest_row(train, valid))
     lengths = sequence_lengths(train, "chosen_ids", "rejected_ids")
     tokens = int(lengths.sum())
 
@@ -49,4 +49,4 @@ def prepare(work: Work) -> Prepared:
     def flops(model: Any, _: float) -> float:
         return epoch_flops(model, lengths, len(lengths))
 
-    return prepared(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)
+    return prepared_training(work, len(train), tokens, make_trainer, {"train_tokens": tokens}, flops)

@@ -1,8 +1,8 @@
-"""A teacher's soft targets: at each trained token, its likeliest tokens and their log-probabilities. Asked once, and kept.
+"""A teacher's soft targets: for each trained token, its most likely tokens and their log-probabilities. Computed once and stored.
 
-They lie in a folder as parquet files, a row an example: `key` (which tokens, and which of them are trained), `top_ids` int32 and
-`top_log_probabilities` float16, both flat [trained tokens x top]. The folder can be carried to another machine: a student is
-then trained there without the teacher.
+They are parquet files in a folder, one row per example: `key` (a hash of the tokens and the loss mask), `top_ids` int32 and
+`top_log_probabilities` float16, both flat [trained tokens x top]. The folder can be copied to another machine, where a student is
+then trained without the teacher.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tasks.finetune.model.context_length import longest_example, window_of
+from tasks.finetune.model.context_length import longest_example, sliding_window_of
 from tasks.finetune.step.gpu_kernels import boundaries
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.runtime.files import write_parquet
@@ -32,52 +32,52 @@ SCHEMA = pa.schema(
         ("top_log_probabilities", pa.list_(pa.float16())),
     ]
 )
-ROWS_A_FILE = 256
-"""Packed rows whose targets are written at once: what a kill costs."""
+ROWS_PER_FILE = 256
+"""Packed rows per file: the most that is lost by a kill."""
 
 
-def ask_teacher(
+def compute_soft_targets(
     load: Callable[[], Any], rows: PackedRows, top: int, vocabulary: int, folder: Path, progress: Progress
 ) -> None:
-    """Asks a teacher for the soft targets of the examples that `folder` lacks.
+    """Computes a teacher's soft targets of the examples that are not in `folder` yet.
 
     Args:
-        load: gives the teacher; called if there is something to ask.
-        top: so many of the likeliest tokens are kept.
-        vocabulary: tokens that the student has; a teacher's head may be padded to more.
+        load: loads the teacher; called only if targets are missing.
+        top: number of the most likely tokens to store.
+        vocabulary: size of the student's vocabulary; a teacher's head may be padded to more.
         progress: counts packed rows.
     """
-    known = known_keys(folder)
-    waiting: list[int] = []
+    stored = stored_keys(folder)
+    missing: list[int] = []
     for row in range(len(rows)):
-        if all(key in known for key, _ in _examples(rows[row])):
+        if all(key in stored for key, _ in _examples(rows[row])):
             progress.advance(1)
         else:
-            waiting.append(row)
-    if not waiting:
+            missing.append(row)
+    if not missing:
         return
     model = load()
-    window = window_of(model.config.get_text_config())
-    sees_all = window is None or longest_example(rows.rendered) <= window
-    is_packed = sees_all and use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32")
-    ask = _logits_side_by_side if is_packed else _logits_one_by_one
-    for start in range(0, len(waiting), ROWS_A_FILE):
-        found = []
-        for row in waiting[start : start + ROWS_A_FILE]:
-            found += _targets(ask(model, rows[row]), rows[row], top, vocabulary)
+    window = sliding_window_of(model.config.get_text_config())
+    fits_window = window is None or longest_example(rows.rendered) <= window
+    is_packed = fits_window and use_packed_attention(model, "bf16" if model.dtype == torch.bfloat16 else "fp32")
+    logits_of = _packed_logits if is_packed else _single_example_logits
+    for start in range(0, len(missing), ROWS_PER_FILE):
+        entries = []
+        for row in missing[start : start + ROWS_PER_FILE]:
+            entries += _targets(logits_of(model, rows[row]), rows[row], top, vocabulary)
             progress.advance(1)
-        name = hashlib.sha256("".join(entry["key"] for entry in found).encode()).hexdigest()[:32]
-        table = pa.Table.from_pylist(found, SCHEMA)
+        name = hashlib.sha256("".join(entry["key"] for entry in entries).encode()).hexdigest()[:32]
+        table = pa.Table.from_pylist(entries, SCHEMA)
         write_parquet(folder / f"{name}.parquet", table, write_page_checksum=True)
 
 
-def known_keys(folder: Path) -> set[str]:
-    """The examples whose targets lie in `folder`."""
-    return {key for path in _whole_files(folder) for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+def stored_keys(folder: Path) -> set[str]:
+    """Keys of the examples whose targets are stored in `folder`."""
+    return {key for path in _intact_files(folder) for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
 
 
-def _whole_files(folder: Path) -> Iterator[Path]:
-    """The files whose pages are as they were written; what a damaged one held is asked of the teacher again."""
+def _intact_files(folder: Path) -> Iterator[Path]:
+    """The files whose checksums are valid; the targets of a damaged file are computed again."""
     for path in sorted(folder.glob("*.parquet")):
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -89,75 +89,76 @@ def _whole_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def lay_out(rows: PackedRows, folder: Path, top: int, scratch: Path) -> tuple[SoftArrays, int]:
-    """The targets of all trained tokens, in the order of the rows, memory-mapped; and how many examples have some.
+def load_soft_targets(rows: PackedRows, folder: Path, top: int, scratch: Path) -> tuple[SoftTargetArrays, int]:
+    """The memory-mapped targets of all trained tokens, in row order, and the number of examples that have targets.
 
     Args:
-        top: of each place; a folder that holds fewer is filled up with tokens of no probability.
+        top: tokens per position; fewer stored ones are padded with tokens of probability 0.
     """
-    places: dict[str, list[tuple[int, int]]] = {}
+    positions: dict[str, list[tuple[int, int]]] = {}
     total, starts = 0, [0]
     for row in range(len(rows)):
         for key, count in _examples(rows[row]):
-            places.setdefault(key, []).append((total, count))
+            positions.setdefault(key, []).append((total, count))
             total += count
         starts.append(total)
     scratch.mkdir(parents=True, exist_ok=True)
     ids = np.lib.format.open_memmap(scratch / "ids.npy", "w+", np.int32, (total, top))
-    known = np.lib.format.open_memmap(scratch / "log_probabilities.npy", "w+", np.float16, (total, top))
+    log_probabilities = np.lib.format.open_memmap(scratch / "log_probabilities.npy", "w+", np.float16, (total, top))
     for start in range(0, total, 1 << 20):
-        known[start : start + (1 << 20)] = np.nan
-    found = 0
-    for path in _whole_files(folder):
+        log_probabilities[start : start + (1 << 20)] = np.nan
+    examples = 0
+    for path in _intact_files(folder):
         for batch in pq.ParquetFile(path).iter_batches(64):
             for entry in batch.to_pylist():
-                for start, count in places.pop(entry["key"], []):
-                    found += 1
+                for start, count in positions.pop(entry["key"], []):
+                    examples += 1
                     if not count:
                         continue
-                    _place(ids[start : start + count], entry["top_ids"], 0)
-                    _place(known[start : start + count], entry["top_log_probabilities"], -np.inf)
+                    _copy_padded(ids[start : start + count], entry["top_ids"], 0)
+                    _copy_padded(log_probabilities[start : start + count], entry["top_log_probabilities"], -np.inf)
     ids.flush()
-    known.flush()
-    return SoftArrays(ids, known, np.array(starts)), found
+    log_probabilities.flush()
+    return SoftTargetArrays(ids, log_probabilities, np.array(starts)), examples
 
 
-class SoftArrays:
-    """Targets of trained tokens: of packed row i, those from starts[i] to starts[i + 1].
+class SoftTargetArrays:
+    """Targets of all trained tokens; those of packed row i are from starts[i] to starts[i + 1].
 
-    ids: int32 [trained tokens, top]; log_probabilities: float16, the same, no number where nothing is known.
+    ids: int32 [trained tokens, top]; log_probabilities: float16, the same shape, NaN without targets.
     """
 
     def __init__(
-        self, ids: npt.NDArray[np.int32], known: npt.NDArray[np.float16], starts: npt.NDArray[np.int64]
+        self, ids: npt.NDArray[np.int32], log_probabilities: npt.NDArray[np.float16], starts: npt.NDArray[np.int64]
     ) -> None:
-        self.ids, self.known, self.starts = ids, known, starts
+        self.ids, self.log_probabilities, self.starts = ids, log_probabilities, starts
 
-    def of(self, row: int) -> dict[str, Any]:
-        """What `collate` takes of a packed row."""
+    def of_row(self, row: int) -> dict[str, Any]:
+        """The fields of a packed row for `collate`."""
         span = slice(int(self.starts[row]), int(self.starts[row + 1]))
-        return {"soft_ids": np.array(self.ids[span]), "soft_log_probabilities": np.array(self.known[span])}
+        log_probabilities = np.array(self.log_probabilities[span])
+        return {"soft_ids": np.array(self.ids[span]), "soft_log_probabilities": log_probabilities}
 
 
-class TaughtRows(PackedRows):
-    """Packed rows with a teacher's targets beside them."""
+class RowsWithSoftTargets(PackedRows):
+    """Packed rows with a teacher's targets."""
 
-    def __init__(self, rows: PackedRows, soft: SoftArrays) -> None:
+    def __init__(self, rows: PackedRows, soft: SoftTargetArrays) -> None:
         super().__init__(rows.rendered, rows.learns_all)
         self.soft = soft
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**super().__getitem__(index), **self.soft.of(index)}
+        return {**super().__getitem__(index), **self.soft.of_row(index)}
 
 
-def _place(target: npt.NDArray[Any], values: list[Any], empty: float) -> None:
-    given = np.array(values, target.dtype).reshape(len(target), -1)[:, : target.shape[1]]
-    target[:, : given.shape[1]] = given
-    target[:, given.shape[1] :] = empty
+def _copy_padded(target: npt.NDArray[Any], stored: list[Any], filler: float) -> None:
+    values = np.array(stored, target.dtype).reshape(len(target), -1)[:, : target.shape[1]]
+    target[:, : values.shape[1]] = values
+    target[:, values.shape[1] :] = filler
 
 
 def _examples(row: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Key and trained tokens of each example of a packed row."""
+    """Key and number of trained tokens of each example in a packed row."""
     ends = np.cumsum([0, *row["lengths"]])
     for start, end in itertools.pairwise(ends.tolist()):
         ids, mask = row["input_ids"][start:end], row["loss_mask"][start:end]
@@ -167,35 +168,37 @@ def _examples(row: dict[str, Any]) -> Iterator[tuple[str, int]]:
         )
 
 
-def _logits_side_by_side(model: Any, row: dict[str, Any]) -> torch.Tensor:
-    """Of the trained tokens of a packed row, in order."""
+def _packed_logits(model: Any, row: dict[str, Any]) -> torch.Tensor:
+    """Logits of the trained tokens of a packed row, in order."""
     batch = {name: value.to(model.device) for name, value in collate([row]).items() if name != "rows"}
     batch |= boundaries(batch.pop("cu_seq_lens_q"), model.config._attn_implementation)
-    places = (batch.pop("labels")[0] != -100).nonzero()[:, 0] - 1
+    positions = (batch.pop("labels")[0] != -100).nonzero()[:, 0] - 1
     with torch.inference_mode():
-        logits: torch.Tensor = model(**batch, logits_to_keep=places, use_cache=False).logits[0]
+        logits: torch.Tensor = model(**batch, logits_to_keep=positions, use_cache=False).logits[0]
     return logits
 
 
-def _logits_one_by_one(model: Any, row: dict[str, Any]) -> torch.Tensor:
-    """The same, of a teacher that looks less far back than an example is long, or mixes tokens in a way of its own."""
-    found, ends = [], np.cumsum([0, *row["lengths"]])
+def _single_example_logits(model: Any, row: dict[str, Any]) -> torch.Tensor:
+    """The same for a teacher that does not support packed rows, or whose sliding window is shorter than an example."""
+    logits, ends = [], np.cumsum([0, *row["lengths"]])
     for start, end in itertools.pairwise(ends.tolist()):
         ids = torch.from_numpy(row["input_ids"][start:end].astype(np.int64)).to(model.device)
-        places = torch.from_numpy(np.flatnonzero(row["loss_mask"][start:end]) - 1).to(model.device)
+        positions = torch.from_numpy(np.flatnonzero(row["loss_mask"][start:end]) - 1).to(model.device)
         with torch.inference_mode():
-            found.append(model(input_ids=ids[None], use_cache=False).logits[0, places])
-    return torch.cat(found)
+            logits.append(model(input_ids=ids[None], use_cache=False).logits[0, positions])
+    return torch.cat(logits)
 
 
 def _targets(logits: torch.Tensor, row: dict[str, Any], top: int, vocabulary: int) -> list[dict[str, Any]]:
-    """What a teacher's logits (of the trained tokens) say, an entry an example."""
+    """The top tokens of a teacher's logits (of the trained tokens), one entry per example."""
     logits = logits[:, :vocabulary]
-    known, ids = torch.log_softmax(logits.float(), -1).topk(min(top, logits.shape[-1]))
-    kept, shares = ids.cpu().numpy().astype(np.int32), known.cpu().numpy().astype(np.float16)
+    values, ids = torch.log_softmax(logits.float(), -1).topk(min(top, logits.shape[-1]))
+    top_ids, top_values = ids.cpu().numpy().astype(np.int32), values.cpu().numpy().astype(np.float16)
     entries, start = [], 0
     for key, count in _examples(row):
         span = slice(start, start + count)
-        entries.append({"key": key, "top_ids": kept[span].ravel(), "top_log_probabilities": shares[span].ravel()})
+        entries.append(
+            {"key": key, "top_ids": top_ids[span].ravel(), "top_log_probabilities": top_values[span].ravel()}
+        )
         start += count
     return entries

@@ -1,11 +1,11 @@
-"""What each objective trains with: the one table of them."""
+"""The table of objectives and their modules."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.work import PreparedTraining, Work
 
 MODULES = {
     "sft": "sft",
@@ -18,16 +18,16 @@ MODULES = {
     "reward": "reward_model",
     "grpo": "grpo",
 }
-"""Objective → the module of this folder whose `prepare(work)` makes it ready. Each imports only what it needs."""
+"""Objective → module of this folder with its `prepare(work)`. Each module imports only what it needs."""
 
 
-def prepare(work: Work) -> Prepared:
-    """The training of `work`, ready to begin.
+def prepare(work: Work) -> PreparedTraining:
+    """Prepares the training of `work`.
 
     Raises:
-        DataError: there are no rows that teach this objective.
+        DataError: no rows for this objective.
         TrainingError: a setting does not fit the model.
     """
     module: Any = importlib.import_module(f"tasks.finetune.objectives.{MODULES[work.settings.objective]}")
-    prepared: Prepared = module.prepare(work)
+    prepared: PreparedTraining = module.prepare(work)
     return prepared

@@ -1,4 +1,4 @@
-"""Rows of token ids as batches for TRL's trainers: what `render` wrote is what the model is given, token by token."""
+"""Batches of token ids for TRL's trainers: the model gets exactly the tokens that `render` wrote."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Collate = Callable[[list[Row]], Batch]
 
 
 class TokenRows(Dataset):  # type: ignore[misc]
-    """A table of rows that TRL finds ready: whatever it would do to them, they stay as they are."""
+    """A table of tokenized rows; TRL's preprocessing (`map`) does not change them."""
 
     def __init__(self, table: pa.Table) -> None:
         super().__init__(InMemoryTable(table), fingerprint="rendered")
@@ -30,80 +30,86 @@ class TokenRows(Dataset):  # type: ignore[misc]
 
 
 def count_tokens(table: pa.Table, *columns: str) -> int:
-    """Tokens in these columns of all rows."""
+    """Number of tokens in these columns, over all rows."""
     return sum(int(pc.sum(pc.list_value_length(table[name])).as_py() or 0) for name in columns)
 
 
 def sequence_lengths(table: pa.Table, *answers: str) -> Lengths:
-    """Tokens of each prompt with an answer to it, in each of these columns."""
+    """Tokens of each prompt with its answer, for each of these answer columns."""
     prompts = pc.list_value_length(table["prompt_ids"]).to_numpy()
     return np.concatenate([prompts + pc.list_value_length(table[name]).to_numpy() for name in answers]).astype(np.int64)
 
 
-def padded(sequences: Sequence[Sequence[int]], filling: int) -> torch.Tensor:
-    """int64 [sequences, longest], filled up on the right."""
+def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> torch.Tensor:
+    """int64 [sequences, longest], padded on the right."""
     longest = max(len(ids) for ids in sequences)
-    return torch.tensor([[*ids, *[filling] * (longest - len(ids))] for ids in sequences])
+    return torch.tensor([[*ids, *[pad_id] * (longest - len(ids))] for ids in sequences])
 
 
-def completed(prompts: Sequence[list[int]], answers: Sequence[list[int]], filling: int, prefix: str = "") -> Batch:
-    """Prompts and an answer to each.
+def prompts_with_answers(
+    prompts: Sequence[list[int]], answers: Sequence[list[int]], pad_id: int, prefix: str = ""
+) -> Batch:
+    """A batch of prompts with one answer each.
 
     Returns:
-        input_ids, attention_mask, completion_mask (1 where the answer is): int64 [rows, longest].
+        input_ids, attention_mask, completion_mask (1 for answer tokens): int64 [rows, longest].
     """
-    both = list(zip(prompts, answers, strict=True))
+    pairs = list(zip(prompts, answers, strict=True))
     return {
-        f"{prefix}input_ids": padded([prompt + answer for prompt, answer in both], filling),
-        f"{prefix}attention_mask": padded([[1] * len(prompt + answer) for prompt, answer in both], 0),
-        f"{prefix}completion_mask": padded([[0] * len(prompt) + [1] * len(answer) for prompt, answer in both], 0),
+        f"{prefix}input_ids": padded([prompt + answer for prompt, answer in pairs], pad_id),
+        f"{prefix}attention_mask": padded([[1] * len(prompt + answer) for prompt, answer in pairs], 0),
+        f"{prefix}completion_mask": padded([[0] * len(prompt) + [1] * len(answer) for prompt, answer in pairs], 0),
     }
 
 
-def collate_pairs(filling: int) -> Collate:
+def collate_pairs(pad_id: int) -> Collate:
     """Pairs → a batch of DPOTrainer: the better answers first, then the worse ones."""
 
     def collate(rows: list[Row]) -> Batch:
         prompts = [row["prompt_ids"] for row in rows]
         answers = [row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
-        return {**completed(prompts * 2, answers, filling), "row_ids": [row["row_id"] for row in rows]}
+        return {**prompts_with_answers(prompts * 2, answers, pad_id), "row_ids": [row["row_id"] for row in rows]}
 
     return collate
 
 
-def collate_odds(filling: int) -> Collate:
+def collate_odds(pad_id: int) -> Collate:
     """Pairs → a batch of ORPOTrainer: input_ids, attention_mask and labels of the better and of the worse answers."""
 
     def collate(rows: list[Row]) -> Batch:
         batch: Batch = {"row_ids": [row["row_id"] for row in rows]}
-        for side in ("chosen", "rejected"):
-            made = completed([row["prompt_ids"] for row in rows], [row[f"{side}_ids"] for row in rows], filling)
-            is_answer = made.pop("completion_mask") == 1
-            labels = {"labels": made["input_ids"].masked_fill(~is_answer, -100)}
-            batch |= {f"{side}_{name}": value for name, value in (made | labels).items()}
+        for kind in ("chosen", "rejected"):
+            part = prompts_with_answers(
+                [row["prompt_ids"] for row in rows], [row[f"{kind}_ids"] for row in rows], pad_id
+            )
+            is_answer = part.pop("completion_mask") == 1
+            labels = {"labels": part["input_ids"].masked_fill(~is_answer, -100)}
+            batch |= {f"{kind}_{name}": value for name, value in (part | labels).items()}
         return batch
 
     return collate
 
 
-def collate_judged(filling: int, others: Sequence[Row] = (), room: int | None = None) -> Collate:
-    """Judged answers → a batch of KTOTrainer; against each prompt also stands the answer to the one before it in the batch.
+def collate_judged(pad_id: int, spare_rows: Sequence[Row] = (), limit: int | None = None) -> Collate:
+    """Rated answers → a batch of KTOTrainer, which also pairs each prompt with the answer to the previous prompt in the batch.
 
     Args:
-        others: rows of which the first other one lends its answer to a row that is alone in its batch.
-        room: a prompt with the answer to another is cut there.
+        spare_rows: rows of which the first different one provides the mismatched answer for a batch of one row.
+        limit: maximum tokens of a prompt with a mismatched answer; it is truncated there.
     """
 
     def collate(rows: list[Row]) -> Batch:
         prompts, answers = ([row[name] for row in rows] for name in ("prompt_ids", "answer_ids"))
-        lent = [answers[-1], *answers[:-1]]
+        mismatched = [answers[-1], *answers[:-1]]
         if len(rows) == 1:
-            lent = [next((row["answer_ids"] for row in others if row["row_id"] != rows[0]["row_id"]), answers[0])]
-        if room is not None:
-            lent = [answer[: room - len(prompt)] for prompt, answer in zip(prompts, lent, strict=True)]
+            mismatched = [
+                next((row["answer_ids"] for row in spare_rows if row["row_id"] != rows[0]["row_id"]), answers[0])
+            ]
+        if limit is not None:
+            mismatched = [answer[: limit - len(prompt)] for prompt, answer in zip(prompts, mismatched, strict=True)]
         return {
-            **completed(prompts, answers, filling),
-            **completed(prompts, lent, filling, prefix="KL_"),
+            **prompts_with_answers(prompts, answers, pad_id),
+            **prompts_with_answers(prompts, mismatched, pad_id, prefix="KL_"),
             "label": torch.tensor([row["desirable"] for row in rows]),
             "row_ids": [row["row_id"] for row in rows],
         }
@@ -111,14 +117,14 @@ def collate_judged(filling: int, others: Sequence[Row] = (), room: int | None = 
     return collate
 
 
-def collate_ranked(filling: int) -> Collate:
-    """Pairs → a batch of RewardTrainer: whole sequences, the better ones first."""
+def collate_ranked(pad_id: int) -> Collate:
+    """Pairs → a batch of RewardTrainer: prompts with answers, the better ones first."""
 
     def collate(rows: list[Row]) -> Batch:
-        whole = [row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
-        mask = padded([[1] * len(ids) for ids in whole], 0)
+        sequences = [row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids") for row in rows]
+        mask = padded([[1] * len(ids) for ids in sequences], 0)
         return {
-            "input_ids": padded(whole, filling),
+            "input_ids": padded(sequences, pad_id),
             "attention_mask": mask,
             "row_ids": [row["row_id"] for row in rows],
         }

@@ -1,4 +1,4 @@
-"""What TRL's trainers have in common here: our token ids, our checkpoints, and the rows of the batch at hand."""
+"""Common parts of TRL's trainers in Strop: our token ids, our checkpoints, and the row ids of the current batch."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from transformers import Trainer
 
 from tasks.base.convert import base_folder
 from tasks.base.load import load_tokenizer
-from tasks.finetune.config.trainer_arguments import arguments_kind, steps_per_epoch, total_steps, training_arguments
-from tasks.finetune.process_group import from_all
-from tasks.finetune.work import Prepared, Work
+from tasks.finetune.config.trainer_arguments import arguments_class, steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.process_group import gather_from_ranks
+from tasks.finetune.work import PreparedTraining, Work
 
 REFERENCE = "ref"
-"""What TRL calls the copy of the adapter that it compares with; it is no part of what was trained."""
+"""TRL's name for the reference copy of the adapter, which is not part of the trained model."""
 
 
 class TokenTrainer(Trainer):  # type: ignore[misc]
-    """Stands before one of TRL's trainers among the bases of a class; its batches name their rows in `row_ids`.
+    """A mixin before one of TRL's trainers; its batches hold their `row_ids`.
 
     Args:
-        tokenizer: TRL asks it for the padding token; it tokenises nothing.
+        tokenizer: TRL reads its padding token; it tokenizes nothing.
     """
 
     def __init__(self, *, model: Any, tokenizer: Any, **arguments: Any) -> None:
         configurations = [model.config.get_text_config(), getattr(model, "generation_config", None)]
-        kept = [(each, each.pad_token_id) for each in configurations if each is not None]
+        pad_ids = [(config, config.pad_token_id) for config in configurations if config is not None]
         super().__init__(model=model, processing_class=tokenizer, **arguments)
-        for configuration, pad_token_id in kept:  # the model's own: a head of one number looks for it
+        for configuration, pad_token_id in pad_ids:  # TRL overwrites it; a scalar head reads the model's own
             configuration.pad_token_id = pad_token_id
-        self.processing_class: Any = None  # or its special tokens are written into the model's configuration
+        self.processing_class: Any = None  # or TRL writes its special tokens into the model's configuration
         self.row_ids: list[str] = []
-        """Of the global batch at hand."""
+        """Of the current global batch."""
         self._rows_step = -1
 
     def train(self, *arguments: Any, **named: Any) -> Any:
@@ -42,27 +42,27 @@ class TokenTrainer(Trainer):  # type: ignore[misc]
         return result
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *more: Any, **named: Any) -> Any:
-        self.remember(inputs.pop("row_ids", []), model.training)
+        self.record_rows(inputs.pop("row_ids", []), model.training)
         return super().compute_loss(model, inputs, *more, **named)
 
-    def remember(self, row_ids: list[str], is_training: bool) -> None:
-        """The rows of a micro-batch."""
+    def record_rows(self, row_ids: list[str], is_training: bool) -> None:
+        """Records the rows of a micro-batch."""
         if is_training:
             if self._rows_step != self.state.global_step:
                 self._rows_step, self.row_ids = self.state.global_step, []
             self.row_ids += row_ids
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """None: it would stand among the checkpoints."""
+        """Does nothing: a model card does not belong into a checkpoint."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
 
     def _send_telemetry(self) -> None:
-        """Nothing is told to anybody."""
+        """Sends nothing."""
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        """Nothing, where the checkpoint that it goes on from was the training's last."""
+        """Does nothing if the resumed checkpoint was the training's last."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
@@ -73,36 +73,36 @@ def tokenizer_of(work: Work) -> Any:
     return load_tokenizer(base_folder(work.record))
 
 
-def prepared(
+def prepared_training(
     work: Work,
     train_rows: int,
     tokens_per_epoch: int,
     make_trainer: Callable[[list[Any]], Any],
     facts: dict[str, Any],
     epoch_flops: Callable[[Any, float], float] | None = None,
-) -> Prepared:
-    """The training, ready to begin; what its trainer is made of, the objective knows."""
-    return Prepared(
+) -> PreparedTraining:
+    """The prepared training of one of TRL's objectives."""
+    return PreparedTraining(
         tokens_per_epoch=tokens_per_epoch,
         steps_per_epoch=steps_per_epoch(work.settings, train_rows),
         total_steps=total_steps(work.settings, train_rows),
         make_trainer=make_trainer,
-        row_ids=lambda trainer: [row_id for each in from_all(trainer.row_ids) for row_id in each],
+        row_ids=lambda trainer: [row_id for part in gather_from_ranks(trainer.row_ids) for row_id in part],
         epoch_flops=epoch_flops,
         facts={"train_examples": train_rows, **facts},
     )
 
 
 def trl_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
-    """The arguments of the objective's own trainer.
+    """The arguments of the objective's trainer.
 
     Args:
-        more: its fields that the objective sets.
+        more: fields that the objective sets.
     """
     checkpointing = work.settings.gradient_checkpointing
     more |= {
-        "gradient_checkpointing": checkpointing,  # TRL's own default is on
+        "gradient_checkpointing": checkpointing,  # TRL's default is True
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
     }
-    kind = arguments_kind(work.settings.objective)
+    kind = arguments_class(work.settings.objective)
     return training_arguments(work, train_rows, valid_rows, kind=kind, **more)

@@ -1,1 +1,1 @@
-"""The search for settings: one training after another, each a trial."""
+"""Hyperparameter search: one training after another, each a trial."""

@@ -1,6 +1,6 @@
-"""What a trial of a search tries: it follows from the seed and from how the trials before it ended, and from nothing else.
+"""Proposes the values of a trial, which depend only on the seed and the results of earlier trials.
 
-The study is made anew of those for each trial. So a search that is killed and run again tries the very values that it would have.
+The study is rebuilt from these for each trial. So a search that is killed and run again tries the same values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.finetune.config.search_settings import SearchSettings, as_kind, type_of
+from tasks.finetune.config.search_settings import SearchSettings, as_type, number_type
 from tasks.finetune.search.trial_results import Outcome, read_outcomes
 from tasks.finetune.settings import TrainingSettings
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 
 def trial_count(search: SearchSettings) -> int:
-    """How many trials there are: a grid may have fewer than are asked for."""
-    combinations = math.prod(len(each.choices or ()) for each in search.parameters.values())
+    """Number of trials; a grid may have fewer than `trials`."""
+    combinations = math.prod(len(values.choices or ()) for values in search.parameters.values())
     return min(search.trials, combinations) if search.sampler == "grid" else search.trials
 
 
-def ask(
+def propose(
     search: SearchSettings, kind: type[TrainingSettings], folder: Path, number: int
 ) -> tuple[optuna.Trial, dict[str, Any]]:
-    """The trial as Optuna knows it, and the values that it tries, by the settings' names."""
+    """Optuna's trial, and the values that it proposes, by the settings' names."""
     study = study_of(search, kind, read_outcomes(folder, number), number)
     distributions = _distributions(search, kind)
     if search.sampler == "grid":
-        study.enqueue_trial(_of_grid(search, number))
-    asked = study.ask(distributions)
-    values = {name: _value(search, name, found) for name, found in asked.params.items()}
-    return asked, values
+        study.enqueue_trial(_grid_point(search, number))
+    trial = study.ask(distributions)
+    values = {name: _from_optuna(search, name, value) for name, value in trial.params.items()}
+    return trial, values
 
 
 def study_of(
     search: SearchSettings, kind: type[TrainingSettings], outcomes: list[Outcome], number: int
 ) -> optuna.Study:
-    """The study with all finished trials in it, about to ask for trial `number`."""
+    """The study with all finished trials, ready to propose trial `number`."""
     import numpy as np
     import optuna
 
@@ -66,7 +66,7 @@ def study_of(
             optuna.trial.create_trial(
                 state=state,
                 value=outcome.value,
-                params={name: _as_asked(search, name, value) for name, value in outcome.parameters.items()},
+                params={name: _to_optuna(search, name, value) for name, value in outcome.parameters.items()},
                 distributions=distributions,
                 intermediate_values={int(step): loss for step, loss in outcome.valid_losses.items()},
             )
@@ -77,35 +77,35 @@ def study_of(
 def _distributions(search: SearchSettings, kind: type[TrainingSettings]) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    found: dict[str, Any] = {}
-    for name, each in search.parameters.items():
-        number = type_of(kind, name, each)
-        if each.choices:
-            found[name] = CategoricalDistribution([json.dumps(choice) for choice in each.choices])
+    distributions: dict[str, Any] = {}
+    for name, values in search.parameters.items():
+        number = number_type(kind, name, values)
+        if values.choices:
+            distributions[name] = CategoricalDistribution([json.dumps(choice) for choice in values.choices])
         elif number is int:
-            found[name] = IntDistribution(int(each.low or 0), int(each.high or 0), log=each.log)
+            distributions[name] = IntDistribution(int(values.low or 0), int(values.high or 0), log=values.log)
         else:
-            found[name] = FloatDistribution(float(each.low or 0), float(each.high or 0), log=each.log)
-    return found
+            distributions[name] = FloatDistribution(float(values.low or 0), float(values.high or 0), log=values.log)
+    return distributions
 
 
-def _as_asked(search: SearchSettings, name: str, value: Any) -> Any:
+def _to_optuna(search: SearchSettings, name: str, value: Any) -> Any:
     return json.dumps(value) if search.parameters[name].choices else value
 
 
-def _value(search: SearchSettings, name: str, found: Any) -> Any:
-    return json.loads(found) if search.parameters[name].choices else found
+def _from_optuna(search: SearchSettings, name: str, value: Any) -> Any:
+    return json.loads(value) if search.parameters[name].choices else value
 
 
-def _of_grid(search: SearchSettings, number: int) -> dict[str, str]:
-    """The combination of choices with that number; they come in an order drawn by the seed."""
+def _grid_point(search: SearchSettings, number: int) -> dict[str, str]:
+    """The combination of choices with that number, in an order shuffled by the seed."""
     import numpy as np
 
-    combinations = list(itertools.product(*(each.choices or () for each in search.parameters.values())))
-    place = np.random.default_rng(search.seed).permutation(len(combinations))[number]
-    return {name: json.dumps(value) for name, value in zip(search.parameters, combinations[place], strict=True)}
+    combinations = list(itertools.product(*(values.choices or () for values in search.parameters.values())))
+    index = np.random.default_rng(search.seed).permutation(len(combinations))[number]
+    return {name: json.dumps(value) for name, value in zip(search.parameters, combinations[index], strict=True)}
 
 
-def tried(search: SearchSettings, kind: type[TrainingSettings], values: dict[str, Any]) -> dict[str, Any]:
-    """Values as the settings take them."""
-    return {name: as_kind(value, type_of(kind, name, search.parameters[name])) for name, value in values.items()}
+def typed_values(search: SearchSettings, kind: type[TrainingSettings], values: dict[str, Any]) -> dict[str, Any]:
+    """The values in the types of the settings."""
+    return {name: as_type(value, number_type(kind, name, search.parameters[name])) for name, value in values.items()}

@@ -1,6 +1,6 @@
-"""A trial of a search: a training that is judged by its validation loss while it runs, and may be stopped for it.
+"""A trial of a search: a training whose validation losses are compared with other trials, and which may be stopped early.
 
-Killed and run again, it goes on from its checkpoint, and is judged by the losses that it had before as it was then.
+A killed trial resumes from its checkpoint; its earlier losses are reported to the pruner again, with the same results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from tasks.errors import DataError
 from tasks.finetune.config.search_settings import SearchSettings
-from tasks.finetune.search.optuna_study import ask
+from tasks.finetune.search.optuna_study import propose
 from tasks.finetune.search.trial_results import Outcome, best_of, read_outcomes, write_outcome
 from tasks.finetune.settings import TrainingSettings
 from tasks.runtime.files import folder_digest
@@ -23,47 +23,47 @@ if TYPE_CHECKING:
 
 
 class Trial(TrainerCallback):  # type: ignore[misc]
-    """Follows the validation losses of a training, and stops it where the pruner says so."""
+    """Reports the validation losses of a training to the pruner, and stops the training when the pruner does."""
 
-    def __init__(self, number: int, values: dict[str, Any], asked: optuna.Trial, folder: Path) -> None:
+    def __init__(self, number: int, values: dict[str, Any], optuna_trial: optuna.Trial, folder: Path) -> None:
         self.number = number
         self.values = values
         self.folder = folder
         self.is_stopped = False
         self.value = math.nan
-        self._asked = asked
+        self._optuna_trial = optuna_trial
         self._losses: dict[int, float] = {}
         self._is_over = False
 
     @property
     def is_best(self) -> bool:
-        """Is it better than all before it?"""
+        """Is it better than all earlier trials?"""
         best = best_of(read_outcomes(self.folder, self.number))
-        is_sound = not self.is_stopped and math.isfinite(self.value)
-        return is_sound and (best is None or best.value is None or self.value < best.value)
+        is_valid = not self.is_stopped and math.isfinite(self.value)
+        return is_valid and (best is None or best.value is None or self.value < best.value)
 
     def require_validation(self, trainer: Any) -> None:
-        """Raises DataError where there are no rows to judge by."""
+        """Raises DataError without validation rows."""
         if trainer.eval_dataset is None or not len(trainer.eval_dataset):
-            what = "finetune.search compares validation losses, and there are no rows on the validation side"
+            what = "finetune.search compares validation losses, and the validation split has no rows"
             raise DataError(what, where="finetune", fix="Raise curate.valid_share, or leave finetune.search out")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        for entry in state.log_history:  # of a training that goes on
+        for entry in state.log_history:  # of a resumed training
             if "eval_loss" in entry:
-                self._judge(int(entry["step"]), float(entry["eval_loss"]), state, control)
+                self._report_loss(int(entry["step"]), float(entry["eval_loss"]), state, control)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        self._judge(state.global_step, metrics["eval_loss"], state, control)
+        self._report_loss(state.global_step, metrics["eval_loss"], state, control)
 
-    def _judge(self, step: int, loss: float, state: Any, control: Any) -> None:
+    def _report_loss(self, step: int, loss: float, state: Any, control: Any) -> None:
         self._losses[step] = loss
-        self._asked.report(loss, step)
-        if not self._is_over and step < state.max_steps and self._asked.should_prune():
+        self._optuna_trial.report(loss, step)
+        if not self._is_over and step < state.max_steps and self._optuna_trial.should_prune():
             self.is_stopped = control.should_training_stop = True
 
     def conclude(self, trainer: Any) -> None:
-        """Finds the validation loss of the weights that the training came to. All processes come here."""
+        """Sets the validation loss of the final weights. All processes must call it."""
         self._is_over = True
         if self.is_stopped:
             return
@@ -74,16 +74,18 @@ class Trial(TrainerCallback):  # type: ignore[misc]
         if step not in self._losses:
             curves = list(trainer.state.log_history)
             self._losses[step] = float(trainer.evaluate()["eval_loss"])
-            trainer.state.log_history = curves  # of the candidate they tell what a training without search would
+            trainer.state.log_history = (
+                curves  # so that the candidate's curves equal those of a training without search
+            )
         self.value = self._losses[step]
 
     def write(self, facts: dict[str, Any]) -> None:
-        """Writes down how it ended."""
+        """Stores the outcome."""
         losses = {str(step): loss for step, loss in self._losses.items()}
         if self.is_stopped:
             outcome = Outcome(self.number, self.values, "stopped", None, losses, facts=facts)
         elif not math.isfinite(self.value):
-            outcome = Outcome(self.number, self.values, "failed", told=f"the validation loss is {self.value}")
+            outcome = Outcome(self.number, self.values, "failed", failure=f"the validation loss is {self.value}")
         else:
             model = self.folder / f"trial-{self.number}" / "model"
             digest = folder_digest(model) if model.is_dir() else None
@@ -92,6 +94,6 @@ class Trial(TrainerCallback):  # type: ignore[misc]
 
 
 def begin_trial(search: SearchSettings, kind: type[TrainingSettings], folder: Path, number: int) -> Trial:
-    """Trial `number` of the search whose trials lie in `folder`."""
-    asked, values = ask(search, kind, folder, number)
-    return Trial(number, values, asked, folder)
+    """Starts trial `number` of the search in `folder`."""
+    optuna_trial, values = propose(search, kind, folder, number)
+    return Trial(number, values, optuna_trial, folder)

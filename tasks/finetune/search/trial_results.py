@@ -1,4 +1,4 @@
-"""How the trials of a search ended: a file each, written when a trial is finished. Nothing else is kept of a search."""
+"""The outcomes of a search's trials: one file each, written when a trial is finished. A search has no other state."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ OUTCOME = "trial.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished trial tried, and how it ended."""
+    """The parameters and the result of a finished trial."""
 
     number: int
     parameters: dict[str, Any]
     state: Literal["complete", "stopped", "failed", "repeated"]
-    """`stopped`: by the pruner. `failed`: the training could not go on. `repeated`: an earlier one tried the very same values."""
+    """`stopped`: by the pruner. `failed`: the training raised an error. `repeated`: an earlier trial had the same values."""
     value: float | None = None
-    """Validation loss of the weights that it came to; None unless it is complete or repeated."""
+    """Validation loss of the final weights; None unless complete or repeated."""
     valid_losses: dict[str, float] = field(default_factory=dict)
     """By step."""
-    told: str | None = None
-    """Why it failed."""
+    failure: str | None = None
+    """Why it failed; `told` in the file."""
     same_as: int | None = None
-    """The number of the trial that tried the same."""
+    """The number of the earlier trial with the same values."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Those of its training."""
+    """The report of its training."""
     model: str | None = None
-    """Digest of the model that it saved; None where it saved none."""
+    """Digest of its saved model; None without one."""
 
 
 def read_outcomes(folder: Path, until: int) -> list[Outcome]:
-    """Of the trials before number `until`, as far as they are finished, in order."""
-    found = []
+    """The outcomes of the trials before number `until`, in order, up to the first unfinished one."""
+    outcomes = []
     for number in range(until):
         path = folder / f"trial-{number}" / OUTCOME
         if not path.is_file():
             break
-        found.append(Outcome(**read_json(path)))
-    return found
+        entry = read_json(path)
+        outcomes.append(Outcome(failure=entry.pop("told"), **entry))
+    return outcomes
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
-    write_json(folder / f"trial-{outcome.number}" / OUTCOME, asdict(outcome))
+    entry = asdict(outcome)
+    entry["told"] = entry.pop("failure")
+    write_json(folder / f"trial-{outcome.number}" / OUTCOME, entry)
 
 
 def best_of(outcomes: list[Outcome]) -> Outcome | None:
-    """The first of those with the least validation loss."""
-    complete = [each for each in outcomes if each.state == "complete" and each.value is not None]
-    return min(complete, key=lambda each: each.value or 0.0, default=None)
+    """The first outcome with the lowest validation loss."""
+    complete = [outcome for outcome in outcomes if outcome.state == "complete" and outcome.value is not None]
+    return min(complete, key=lambda outcome: outcome.value or 0.0, default=None)

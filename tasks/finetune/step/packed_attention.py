@@ -1,8 +1,8 @@
-"""Packed rows as batches without padding, and attention that stays inside each example.
+"""Batches of packed rows without padding, and attention within each example.
 
-A batch is one flat row [1, tokens]: the packed rows of a micro-batch behind one another, positions restarted at every
-example. The boundaries travel as `cu_seq_lens_q`, so that attention is computed inside each example: over a whole row of
-1,215 tokens the masked attention was 45 % of a training step on a CPU.
+A batch is one flat row [1, tokens]: the concatenated packed rows of a micro-batch, with positions that restart at each example. The
+boundaries are passed as `cu_seq_lens_q`, so that attention is computed per example: over a whole row of 1,215 tokens, masked
+attention was 45 % of a training step on a CPU.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Dataset
 
 from tasks.dataset.rendered import Rendered
-from tasks.finetune.step.cpu_attention import attend_side_by_side, is_short
+from tasks.finetune.step.cpu_attention import attend_in_batches, is_short
 from tasks.finetune.step.gpu_kernels import attention_on_gpu
-from tasks.finetune.step.packing_probe import takes_packed_rows
+from tasks.finetune.step.packing_probe import supports_packed_rows
 from tasks.finetune.step.shared_prefix import prompt_tokens, share_prompt, whole_examples, without_repetitions
 
 ATTENTION = "strop_packed"
@@ -27,7 +27,7 @@ class PackedRows(Dataset[Batch]):  # type: ignore[misc]
     """The packed rows of a split; item i is row i as flat arrays.
 
     Args:
-        learns_all: every token is learned but the first of an example, not only those of answers.
+        learns_all: all tokens except the first of each example have a loss, not only those of answers.
     """
 
     def __init__(self, rendered: Rendered, learns_all: bool = False) -> None:
@@ -57,9 +57,9 @@ def collate(rows: list[Batch]) -> Batch:
     """Packed rows → one flat batch.
 
     Returns:
-        input_ids, position_ids, labels: int64 [1, tokens], labels -100 where no loss is; cu_seq_lens_q: int32
-        [examples + 1], where each example begins, and the end; rows: int64 [rows], which packed rows these are. Where a teacher
-        was asked, soft_ids: int32 [trained tokens, top], soft_log_probabilities: float16, the same.
+        input_ids, position_ids, labels: int64 [1, tokens], labels -100 without a loss; cu_seq_lens_q: int32 [examples + 1],
+        starts of the examples, and the end; rows: int64 [rows], indices of the packed rows. With a teacher's targets, soft_ids:
+        int32 [trained tokens, top], soft_log_probabilities: float16, the same shape.
     """
     ids = np.concatenate([row["input_ids"] for row in rows]).astype(np.int64)
     mask = np.concatenate([row["loss_mask"] for row in rows]).astype(bool)
@@ -79,17 +79,17 @@ def collate(rows: list[Batch]) -> Batch:
     }
 
 
-def collate_sharing(rows: list[Batch]) -> Batch:
-    """As `collate`, the prompt that all examples begin with only once (shared_prefix.py)."""
+def collate_shared_prompt(rows: list[Batch]) -> Batch:
+    """As `collate`, with the prompt that all examples share only once (shared_prefix.py)."""
     return share_prompt(collate(rows))
 
 
 def collate_padded(rows: list[Batch]) -> Batch:
-    """Packed rows → a batch with an example a line, for models that cannot take them side by side.
+    """Packed rows → an unpacked, padded batch, for models that do not support packed rows.
 
     Returns:
-        input_ids, attention_mask, labels: int64 [examples, longest], labels -100 where no loss is; rows: int64 [rows]; a teacher's
-        targets as `collate` gives them.
+        input_ids, attention_mask, labels: int64 [examples, longest], labels -100 without a loss; rows: int64 [rows]; a teacher's
+        targets as in `collate`.
     """
     packed = collate(rows)
     edges = packed["cu_seq_lens_q"]
@@ -112,31 +112,31 @@ def packed_attention(
     cu_seq_lens_q: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each example. Shapes as transformers gives them: query [1, heads, tokens, width]; key and
-    value may have fewer heads. Returns [1, tokens, heads, width].
+    """Causal attention within each example. Shapes as in transformers: query [1, heads, tokens, width]; key and value may have
+    fewer heads. Returns [1, tokens, heads, width].
 
     Args:
-        cu_seq_lens_q: where each begins, and the end; as shared_prefix.py writes it where the first is the prompt of all others.
+        cu_seq_lens_q: start of each example, and the end; with a shared prompt as first sequence, as written by shared_prefix.py.
     """
-    assert cu_seq_lens_q is not None, "this model does not hand keyword arguments on to its attention"
+    assert cu_seq_lens_q is not None, "this model does not pass keyword arguments to its attention"
     prompt = prompt_tokens(cu_seq_lens_q)
     parts = torch.diff(cu_seq_lens_q.clamp(min=0)).tolist()
     own = parts[1:] if prompt else parts
     lengths = [prompt + length for length in own]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rate = dropout if module.training else 0.0
-    if not rate and is_short(max(lengths), value):
-        return attend_side_by_side(query, key, value, own, prompt, scale)[None], None
+    dropout_rate = dropout if module.training else 0.0
+    if not dropout_rate and is_short(max(lengths), value):
+        return attend_in_batches(query, key, value, own, prompt, scale)[None], None
     if prompt:
         query, key, value = (whole_examples(states, parts) for states in (query, key, value))
-    attended = _attend_one_by_one(query, key, value, lengths, scale, rate)
+    attended = _attend_one_by_one(query, key, value, lengths, scale, dropout_rate)
     return (without_repetitions(attended, parts) if prompt else attended)[None], None
 
 
 def _attend_one_by_one(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: list[int], scale: float, dropout: float
 ) -> torch.Tensor:
-    """The fused kernel, an example at a time. Returns [tokens, heads, width]."""
+    """The fused kernel, one example at a time. Returns [tokens, heads, width]."""
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
     shares_heads = key.shape[1] != query.shape[1]
     outputs = [
@@ -149,23 +149,23 @@ def _attend_one_by_one(
 
 
 def use_packed_attention(model: Any, precision: str = "fp32") -> bool:
-    """Makes `model` attend an example at a time in batches of `collate`: on a CPU by the functions above.
+    """Sets an attention of `model` that stays within each example of a packed batch: on a CPU the functions above.
 
     Returns:
-        False for a model that would not say of packed rows what it says of their examples; it is left as it was.
+        False for a model whose logits would differ between packed rows and single examples; it is not changed.
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    own = model.config._attn_implementation
+    original = model.config._attn_implementation
     if model.device.type == "cuda":
         model.set_attn_implementation(attention_on_gpu(precision))
     else:
         AttentionInterface.register(ATTENTION, packed_attention)
-        # no mask over the whole row is built: the boundaries say it all
+        # no mask over the whole row is needed: the boundaries define it
         AttentionMaskInterface.register(ATTENTION, lambda *args, **kwargs: None)
         model.set_attn_implementation(ATTENTION)
-    if takes_packed_rows(model, own):
+    if supports_packed_rows(model, original):
         return True
-    model.set_attn_implementation(own)
+    model.set_attn_implementation(original)
     return False

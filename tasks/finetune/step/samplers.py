@@ -1,7 +1,7 @@
-"""In which order rows are trained: shuffled an epoch, grouped by length or not, and shared out evenly among processes.
+"""The order of training rows: shuffled per epoch, optionally grouped by length, and distributed evenly over processes.
 
-The order follows from seed and epoch alone, not from the number of processes: they take its batches in turn, so that a global
-batch holds the same rows however many share it. What is missing for a whole round is filled up with rows that teach nothing.
+The order depends on seed and epoch only, not on the number of processes: these take batches in turn, so that a global batch holds
+the same rows for any number of them. Filler rows without a loss make the number of batches divisible by the number of processes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tasks.dataset.rendered import Rendered
 from tasks.finetune.step.packed_attention import Batch, PackedRows
 
 BATCHES_SORTED_AT_ONCE = 50
-"""Of so many batches' examples, drawn at random, those of similar length go together: still another mix in each epoch."""
+"""Examples are sorted by length within random groups of this many batches, so that batches differ between epochs."""
 
 
-class Examples(PackedRows):
-    """The examples of a split one by one; item i is example i as a packed row of its own."""
+class SingleExamples(PackedRows):
+    """The single examples of a split; item i is example i as a packed row of its own."""
 
     def __init__(self, rendered: Rendered, learns_all: bool = False) -> None:
         alone = np.arange(len(rendered.packs), dtype=np.int64)
@@ -35,8 +35,8 @@ class Examples(PackedRows):
         return np.diff(self.rendered.examples)
 
 
-class EvenRows(Dataset[Batch]):  # type: ignore[misc]
-    """The rows of a dataset; at -1 - i stands row i without anything to learn, to fill up what is missing."""
+class RowsWithFillers(Dataset[Batch]):  # type: ignore[misc]
+    """The rows of a dataset; index -1 - i is row i without a loss, as a filler."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -53,15 +53,15 @@ class EvenRows(Dataset[Batch]):  # type: ignore[misc]
         return {name: value[:0] if name.startswith("soft_") else value for name, value in row.items()}
 
 
-class RowOrder(Sampler[int]):  # type: ignore[misc]
-    """The places of the rows in the order in which they are taken; see the module.
+class RowSampler(Sampler[int]):  # type: ignore[misc]
+    """The indices of the rows in training order; see the module.
 
     Args:
-        rows: how many there are.
+        rows: number of rows.
         batch_rows: rows in one forward pass of one process.
-        processes: how many share the batches out.
-        seed: of the shuffling; None leaves them as they are.
-        lengths: [rows]; where given, rows of similar length share a batch.
+        processes: number of processes that share the batches.
+        seed: of the shuffling; None keeps the order.
+        lengths: [rows]; if set, rows of similar length share a batch.
     """
 
     def __init__(
@@ -75,29 +75,29 @@ class RowOrder(Sampler[int]):  # type: ignore[misc]
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.rows + self._missing()
+        return self.rows + self._filler_count()
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
-        generator.manual_seed((self.seed or 0) + self.epoch)  # as transformers' own order for one process
+        generator.manual_seed((self.seed or 0) + self.epoch)  # the same order as transformers' for one process
         order = list(range(self.rows)) if self.seed is None else torch.randperm(self.rows, generator=generator).tolist()
         if self.lengths is not None:
             order = self._by_length(order, self.lengths, generator)
         yield from order
-        yield from [-1 - order[0]] * self._missing() if order else []
+        yield from [-1 - order[0]] * self._filler_count() if order else []
 
-    def _missing(self) -> int:
+    def _filler_count(self) -> int:
         return 0 if self.processes == 1 else -self.rows % (self.batch_rows * self.processes)
 
     def _by_length(self, order: list[int], lengths: np.ndarray[Any, Any], generator: torch.Generator) -> list[int]:
-        """Longest first within what is sorted at once; batches are then shuffled, the one that is not full comes last."""
-        at_once = len(order) if self.seed is None else BATCHES_SORTED_AT_ONCE * self.batch_rows
+        """Sorts each group longest first, then shuffles the batches; an incomplete batch comes last."""
+        group_rows = len(order) if self.seed is None else BATCHES_SORTED_AT_ONCE * self.batch_rows
         grouped: list[int] = []
-        for first in range(0, len(order), max(at_once, 1)):
-            grouped += sorted(order[first : first + at_once], key=lambda row: -int(lengths[row]))
+        for first in range(0, len(order), max(group_rows, 1)):
+            grouped += sorted(order[first : first + group_rows], key=lambda row: -int(lengths[row]))
         if self.seed is None:
             return grouped
         batches = [grouped[first : first + self.batch_rows] for first in range(0, len(grouped), self.batch_rows)]
-        whole = [batch for batch in batches if len(batch) == self.batch_rows]
-        shuffled = [whole[place] for place in torch.randperm(len(whole), generator=generator).tolist()]
-        return [row for batch in [*shuffled, *batches[len(whole) :]] for row in batch]
+        complete = [batch for batch in batches if len(batch) == self.batch_rows]
+        shuffled = [complete[index] for index in torch.randperm(len(complete), generator=generator).tolist()]
+        return [row for batch in [*shuffled, *batches[len(complete) :]] for row in batch]

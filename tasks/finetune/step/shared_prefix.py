@@ -1,11 +1,11 @@
-"""The prompt that all examples of a batch begin with, computed once.
+"""The shared prompt prefix of all examples in a batch, computed once.
 
-Examples share what the chat template and the instruction template write first: 24 of about 90 tokens with SmolLM2's own system
-turn. In a causal model these tokens' states do not depend on what follows, so they are the same in each example; only attention is
-computed for every example as if its prompt stood before it. Loss and gradient are those of the examples one by one (a test).
+Examples share the first tokens of the chat template and the prompt template: 24 of about 90 tokens with SmolLM2's system turn. In a
+causal model the states of these tokens do not depend on later ones, so they are the same in each example; only attention is
+computed for each example with the prompt before it. Loss and gradient equal those of single examples (a test).
 
-That holds where an example meets its prompt in attention alone, and that attention is ours (packing_probe.py tries the model).
-Convolutions and recurrent layers would go on from the answer before.
+This requires that an example reads its prompt through attention only, and that the attention is ours (packing_probe.py checks the
+model). Convolutions and recurrent layers would continue from the previous answer.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ import torch
 if TYPE_CHECKING:
     from tasks.finetune.settings import TrainingSettings
 
-LEAST_TOKENS = 8
-"""Shorter prompts are not worth their bookkeeping."""
+MIN_SHARED_TOKENS = 8
+"""Shorter prompts are not worth the overhead."""
 IGNORED = -100
 
 
 def may_share(settings: TrainingSettings, learns_all: bool) -> bool:
-    """Is the prompt of every example the same computation? Not where chance differs from example to example, or where it is learned
-    itself; and a GPU's attention of variable lengths does not know of it."""
+    """Is the prompt computed identically for each example? Not with dropout or noise, or if it has a loss itself; and a GPU's
+    variable-length attention does not support it."""
     lora = settings.lora.dropout if settings.method in ("lora", "dora", "qlora") else 0.0
-    by_chance = settings.dropout or lora or settings.neftune_alpha
-    return not by_chance and not learns_all and not torch.cuda.is_available()
+    is_random = settings.dropout or lora or settings.neftune_alpha
+    return not is_random and not learns_all and not torch.cuda.is_available()
 
 
 def share_prompt(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch of `packed.collate` without the repetitions of the prompt that its examples share.
+    """A batch of `packed_attention.collate` without the repetitions of its shared prompt.
 
     Returns:
         The same, but the first sequence in `cu_seq_lens_q` is the prompt, the others are the rest of each example, and the first
-        edge is minus the prompt's length: what attention is told by one argument cannot be handed on in part. Unchanged where
-        too little is shared.
+        boundary is minus the prompt's length: one argument cannot be lost on the way to the attention. Unchanged where too little
+        is shared.
     """
     edges = batch["cu_seq_lens_q"].long()
     length = _shared_tokens(batch["input_ids"][0], batch["labels"][0], edges)
-    if length < LEAST_TOKENS:
+    if length < MIN_SHARED_TOKENS:
         return batch
-    kept = torch.ones(int(edges[-1]), dtype=torch.bool)
-    kept[(edges[1:-1, None] + torch.arange(length)).flatten()] = False
+    is_kept = torch.ones(int(edges[-1]), dtype=torch.bool)
+    is_kept[(edges[1:-1, None] + torch.arange(length)).flatten()] = False
     own = torch.diff(edges) - length
     starts = torch.cumsum(torch.cat([torch.tensor([0, length]), own]), 0)
     starts[0] = -length
-    shorter = {name: batch[name][:, kept] for name in ("input_ids", "position_ids", "labels")}
+    shorter = {name: batch[name][:, is_kept] for name in ("input_ids", "position_ids", "labels")}
     return {**batch, **shorter, "cu_seq_lens_q": starts.int()}
 
 
 def prompt_tokens(edges: torch.Tensor) -> int:
-    """The length of the shared prompt; 0 where none is."""
+    """The length of the shared prompt; 0 without one."""
     return -int(edges[0])
 
 
 def repeated_tokens(edges: torch.Tensor) -> int:
-    """Tokens of a batch's examples that are not computed again."""
+    """Number of prompt tokens whose computation is saved in a batch."""
     return prompt_tokens(edges) * (len(edges) - 3)
 
 
-def places_before(trained: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-    """Where each trained token is predicted: one place before it, or at the end of the shared prompt."""
+def predicting_positions(trained: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """The position that predicts each trained token: the one before it, or the end of the shared prompt."""
     prompt = prompt_tokens(edges)
     return (trained - 1).masked_fill(torch.isin(trained, edges), prompt - 1) if prompt else trained - 1
 
@@ -74,19 +74,19 @@ def whole_examples(states: torch.Tensor, lengths: list[int]) -> torch.Tensor:
 
 
 def without_repetitions(attended: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """The reverse, of [tokens, heads, width]: every example's prompt gives the same."""
+    """The inverse, for [tokens, heads, width]: keeps the prompt of the first example."""
     prompt = lengths[0]
     first, *others = attended.split([prompt + length for length in lengths[1:]])
     return torch.cat([first, *(other[prompt:] for other in others)])
 
 
 def _shared_tokens(ids: torch.Tensor, labels: torch.Tensor, edges: torch.Tensor) -> int:
-    """The longest beginning that all examples share, before anything is learned; of each example a token is left."""
+    """Length of the longest common prefix without a loss; at least one token of each example remains."""
     if len(edges) < 3:
         return 0
     trained = torch.cat([(labels != IGNORED).nonzero()[:, 0], edges[-1:]])
     first_trained = torch.minimum(trained[torch.searchsorted(trained, edges[:-1])], edges[1:])
     most = int(torch.minimum(first_trained - edges[:-1], torch.diff(edges) - 1).min())
-    beginnings = ids[edges[:-1, None] + torch.arange(most)]
-    differs = (beginnings != beginnings[0]).any(0).nonzero()[:, 0]
+    prefixes = ids[edges[:-1, None] + torch.arange(most)]
+    differs = (prefixes != prefixes[0]).any(0).nonzero()[:, 0]
     return int(differs[0]) if len(differs) else most

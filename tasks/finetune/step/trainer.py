@@ -1,4 +1,4 @@
-"""transformers' Trainer, but: the loss of answers a chunk at a time, NEFTune an example, a validation loss a token."""
+"""transformers' Trainer with a chunked answer loss, NEFTune noise per example, and a validation loss per token."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from transformers import Trainer
 
 from tasks.finetune.config.objective_settings import DistillSettings
-from tasks.finetune.process_group import from_all, process_count
-from tasks.finetune.step.chunked_loss import SoftTargets, cross_entropy, distillation, judged, use_answer_loss
+from tasks.finetune.process_group import gather_from_ranks, world_size
+from tasks.finetune.step.chunked_loss import SoftTargets, cross_entropy, distillation, loss_of_logits, use_answer_loss
 from tasks.finetune.step.gpu_kernels import boundaries
-from tasks.finetune.step.packed_attention import ATTENTION, collate, collate_padded, collate_sharing
-from tasks.finetune.step.packing_probe import takes_shared_prompts
-from tasks.finetune.step.samplers import EvenRows, RowOrder
-from tasks.finetune.step.shared_prefix import IGNORED, places_before
+from tasks.finetune.step.packed_attention import ATTENTION, collate, collate_padded, collate_shared_prompt
+from tasks.finetune.step.packing_probe import supports_shared_prompts
+from tasks.finetune.step.samplers import RowSampler, RowsWithFillers
+from tasks.finetune.step.shared_prefix import IGNORED, predicting_positions
 
 
 class AnswerTrainer(Trainer):  # type: ignore[misc]
-    """Trains on batches of `packed.collate`. The loss is cross-entropy a trained token, over the whole global batch.
+    """Trains on batches of `packed_attention.collate`. The loss is the mean cross-entropy per trained token of the global batch.
 
     Args:
-        label_smoothing: share of each target that is spread evenly over the vocabulary, while training.
-        neftune_alpha: noise on the embeddings, while training.
-        is_packed: False for a model that takes an example a line.
-        by_length: rows of similar length share a batch; the dataset knows their `lengths`.
-        distill: how a teacher's targets count, where the training rows have some.
-        shares_prompt: compute the prompt that all examples of a packed batch begin with once, if the model can.
+        label_smoothing: share of each target that is spread uniformly over the vocabulary, in training.
+        neftune_alpha: noise on the embeddings, in training.
+        is_packed: False for unpacked, padded batches.
+        by_length: rows of similar length share a batch; the dataset has `lengths`.
+        distill: temperature and weight of a teacher's targets, if the training rows have them.
+        shares_prompt: compute the shared prompt of a packed batch once, if the model supports it.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         **arguments: Any,
     ) -> None:
         self.by_length = by_length
-        self._order: RowOrder | None = None
-        shares_prompt = shares_prompt and is_packed and takes_shared_prompts(arguments["model"], ATTENTION)
-        packed = collate_sharing if shares_prompt else collate
-        super().__init__(data_collator=packed if is_packed else collate_padded, **arguments)
+        self._sampler: RowSampler | None = None
+        shares_prompt = shares_prompt and is_packed and supports_shared_prompts(arguments["model"], ATTENTION)
+        packed_collate = collate_shared_prompt if shares_prompt else collate
+        super().__init__(data_collator=packed_collate if is_packed else collate_padded, **arguments)
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the trained tokens of a global batch
         self.loss_is_scaled_for_ga = True
         self.label_smoothing = label_smoothing
         self.distill = distill
         self.is_packed = is_packed
         self.rows: list[torch.Tensor] = []
-        """Packed rows of the global batch at hand, by micro-batch."""
+        """Packed rows of the current global batch, by micro-batch."""
         self._rows_step = -1
         self.lengths: torch.Tensor | None = None
         self.computes_own_loss = is_packed and use_answer_loss(self.model)
@@ -65,8 +65,8 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Sum of the cross-entropies of the batch's trained tokens, over the trained tokens of the global batch."""
-        self._remember(inputs.pop("rows"), model.training)
+        """Sum of the cross-entropies of the batch's trained tokens, divided by the trained tokens of the global batch."""
+        self._record_rows(inputs.pop("rows"), model.training)
         labels = inputs.pop("labels")
         smoothing = self.label_smoothing if model.training else 0.0
         compute = self._packed_loss if self.is_packed else self._padded_loss
@@ -74,10 +74,10 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         if num_items_in_batch is None:
             loss = loss / max(int((labels != IGNORED).sum()), 1)
         else:
-            loss = loss * process_count() / num_items_in_batch  # gradients are averaged over processes
+            loss = loss * world_size() / num_items_in_batch  # gradients are averaged over processes
         return (loss, outputs) if return_outputs else loss
 
-    def _remember(self, rows: torch.Tensor, is_training: bool) -> None:
+    def _record_rows(self, rows: torch.Tensor, is_training: bool) -> None:
         if is_training:
             if self._rows_step != self.state.global_step:
                 self._rows_step, self.rows = self.state.global_step, []
@@ -88,23 +88,28 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, Any]:
         trained = (labels[0] != IGNORED).nonzero()[:, 0]
         edges = inputs.pop("cu_seq_lens_q")
-        places, wanted = places_before(trained, edges), labels[0, trained]
+        positions, targets = predicting_positions(trained, edges), labels[0, trained]
         self.lengths = torch.diff(edges)
         inputs |= boundaries(edges, self.model.config._attn_implementation)
         soft = self._soft_targets(inputs)
         if self.computes_own_loss:
-            asked = {"answer_places": places, "answer_labels": wanted, "label_smoothing": smoothing, "soft": soft}
-            outputs = model(**inputs, **asked, use_cache=False)
+            extra = {
+                "answer_positions": positions,
+                "answer_labels": targets,
+                "label_smoothing": smoothing,
+                "soft": soft,
+            }
+            outputs = model(**inputs, **extra, use_cache=False)
             return outputs.loss, outputs
-        outputs = model(**inputs, logits_to_keep=places, use_cache=False)
-        judge = distillation(wanted, soft) if soft else cross_entropy(wanted, smoothing)
-        return judged(outputs.logits[0], judge), outputs
+        outputs = model(**inputs, logits_to_keep=positions, use_cache=False)
+        loss_function = distillation(targets, soft) if soft else cross_entropy(targets, smoothing)
+        return loss_of_logits(outputs.logits[0], loss_function), outputs
 
     def _soft_targets(self, inputs: dict[str, torch.Tensor]) -> SoftTargets | None:
         if "soft_ids" not in inputs or self.distill is None:
             return None
-        ids, known = inputs.pop("soft_ids").long(), inputs.pop("soft_log_probabilities")
-        return SoftTargets(ids, known, self.distill.temperature, self.distill.share)
+        ids, log_probabilities = inputs.pop("soft_ids").long(), inputs.pop("soft_log_probabilities")
+        return SoftTargets(ids, log_probabilities, self.distill.temperature, self.distill.share)
 
     def _padded_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], labels: torch.Tensor, smoothing: float
@@ -112,40 +117,42 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
         self.lengths = inputs["attention_mask"].sum(1)
         soft = self._soft_targets(inputs)
         outputs = model(**inputs)
-        logits = outputs.logits[:, -labels.shape[1] :]  # without those of virtual tokens
+        logits = outputs.logits[:, -labels.shape[1] :]  # without the virtual tokens'
         is_trained = labels[:, 1:] != IGNORED
-        wanted = labels[:, 1:][is_trained]
-        judge = distillation(wanted, soft) if soft else cross_entropy(wanted, smoothing)
-        return judged(logits[:, :-1][is_trained], judge), outputs
+        targets = labels[:, 1:][is_trained]
+        loss_function = distillation(targets, soft) if soft else cross_entropy(targets, smoothing)
+        return loss_of_logits(logits[:, :-1][is_trained], loss_function), outputs
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        """Nothing, where the checkpoint that it goes on from was the training's last."""
-        if self._order is not None:  # a resumed epoch's data loader does not reach it
-            self._order.set_epoch(named["epoch"])
+        """Does nothing if the resumed checkpoint was the training's last."""
+        if self._sampler is not None:  # a resumed epoch's data loader does not set it
+            self._sampler.set_epoch(named["epoch"])
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         if not self.control.should_training_stop:
             super()._run_epoch(*arguments, **named)
 
     def _get_dataloader(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
-        return super()._get_dataloader(EvenRows(dataset) if process_count() > 1 else dataset, *arguments, **named)
+        return super()._get_dataloader(RowsWithFillers(dataset) if world_size() > 1 else dataset, *arguments, **named)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.by_length or process_count() > 1:
-            self._order = self._order_of(self.train_dataset, self.args.per_device_train_batch_size, self.args.seed)
-            return self._order
+        if self.by_length or world_size() > 1:
+            self._sampler = self._make_sampler(
+                self.train_dataset, self.args.per_device_train_batch_size, self.args.seed
+            )
+            return self._sampler
         return super()._get_train_sampler(train_dataset)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        if self.by_length or process_count() > 1:
-            return self._order_of(self.eval_dataset, self.args.per_device_eval_batch_size, None)
+        if self.by_length or world_size() > 1:
+            return self._make_sampler(self.eval_dataset, self.args.per_device_eval_batch_size, None)
         return super()._get_eval_sampler(eval_dataset)
 
-    def _order_of(self, rows: Any, batch_rows: int, seed: int | None) -> RowOrder:
-        return RowOrder(len(rows), batch_rows, process_count(), seed, rows.lengths if self.by_length else None)
+    def _make_sampler(self, rows: Any, batch_rows: int, seed: int | None) -> RowSampler:
+        return RowSampler(len(rows), batch_rows, world_size(), seed, rows.lengths if self.by_length else None)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Validation loss a trained token, as {"eval_loss": nats}."""
+        """Validation loss per trained token, as {"eval_loss": nats}."""
         model = self.model.eval()
         total, tokens = 0.0, 0.0
         for batch in self.get_eval_dataloader():
@@ -154,7 +161,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
             with torch.inference_mode(), self.accelerator.autocast():
                 total += float(self.compute_loss(model, batch)) * count
             tokens += count
-        total, tokens = (sum(each) for each in zip(*from_all((total, tokens)), strict=True))
+        total, tokens = (sum(values) for values in zip(*gather_from_ranks((total, tokens)), strict=True))
         loss = total / tokens if tokens else math.nan
         metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)
@@ -163,7 +170,7 @@ class AnswerTrainer(Trainer):  # type: ignore[misc]
 
 
 def _add_noise(trainer: AnswerTrainer, alpha: float) -> None:
-    """NEFTune (Jain et al., 2023): uniform noise on the embeddings, scaled by alpha / sqrt(tokens x width), an example."""
+    """NEFTune (Jain et al., 2023): uniform noise on the embeddings, scaled by alpha / sqrt(tokens x width), per example."""
 
     def hook(module: Any, _: Any, embedded: torch.Tensor) -> torch.Tensor:
         if not module.training or trainer.lengths is None:

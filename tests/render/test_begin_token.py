@@ -121,7 +121,7 @@ def test_a_text_is_judged_behind_all_that_its_tokenizer_begins_with() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.evaluate.likelihood.answer_losses", losses)
-        patch.setattr("tasks.evaluate.likelihood.reads_at_once", lambda _: 5)
+        patch.setattr("tasks.evaluate.likelihood.max_input_tokens", lambda _: 5)
         assert text_losses(None, [[7, 8, 9, 10]], [1, 2]) == [2.0]
     assert seen == [[1, 2, 7, 8, 9], [1, 2, 10]]
 

@@ -255,7 +255,7 @@ def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Pat
     """Case 19's kind: each of these came to a traceback, at once or in a later stage."""
     source = {"name": "a", "path": "inbox/\0.jsonl", "shape": "text_label", "family": "sentiment", "encoding": "idna"}
     told = project_with(tmp_path, ingest={"sources": [source]}, base={"model": "x" * 3000}, curate={"split_salt": "\0"})
-    assert "4 mistakes" in told
+    assert "4 errors" in told
     for what in (
         "`ingest.sources.0.path` contains a NUL character",
         "`idna` is no text encoding",

@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return job
 
-    with pytest.raises(DataError, match=r"was ended from outside.*Set render\.processes: 1 in params\.yaml"):
+    with pytest.raises(DataError, match=r"a worker process was killed.*Set render\.processes: 1 in params\.yaml"):
         shared(work, range(8))
 
 

@@ -197,7 +197,7 @@ class _Fold:
         after = found.chosen(np.zeros(len(found.pairs), np.bool_)).with_more(
             links_after_boilerplate(groups.boilerplate, self._texts_of, groups.most)
         )
-        if len(groups.fixed.prints):
+        if not groups.fixed.is_empty:
             after = after.chosen(self._share_text(after, groups.fixed))
         found = found.with_more(after.pairs)
         known, pairs = self.known, found.pairs

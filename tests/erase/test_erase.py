@@ -253,7 +253,7 @@ def test_an_interrupted_erasure_is_completed_by_the_next(
             with pytest.raises(KeyboardInterrupt):
                 resume() if paths.ERASING.exists() else erase(ids_of(SECRET), why="asked to")
     assert main.run(["rows", "forget", "--erase"]) == 0
-    assert "the rest is done" in capsys.readouterr().out
+    assert "the erasure is complete" in capsys.readouterr().out
     assert files_with(SECRET, world, world.parent / "store") == []
     assert len(read_erasures()) == len({each.old for each in read_erasures()})
 

@@ -49,6 +49,7 @@ except Exception as error:
 """The toy's stages end as `python -m tasks` does where the disk is full."""
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_line_and_the_next_run_continues(tmp_path: Path, small_disk: Path) -> None:
     root = small_disk / "project"
     shutil.copytree(make_toy_flow(tmp_path / "made"), root, symlinks=True)

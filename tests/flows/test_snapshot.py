@@ -175,6 +175,7 @@ def test_a_branch_checked_out_in_mid_run_leaves_the_run_on_its_own(held: Path) -
     assert dvc_status(held).strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_a_file_that_is_damaged_in_mid_run_is_seen_by_the_next_run_alone(held: Path) -> None:
     """The summary, too, is of what the run worked on: a run whose work is done does not fail for it."""
     (held / "inbox/last.jsonl").write_text(json.dumps({"instruction": "Who?", "input": "", "output": "You."}) + "\n")

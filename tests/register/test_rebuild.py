@@ -127,7 +127,7 @@ def use_registry(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
 
-@pytest.mark.parametrize("kind", ["a file", "a server with a login"])
+@pytest.mark.parametrize("kind", ["a file", pytest.param("a server with a login", marks=pytest.mark.slow)])
 def test_an_empty_registry_gets_the_content_of_the_lost_one(
     world: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,10 +55,12 @@ def share_text(
             such an exchange.
     """
     fixed = fixed or FixedParts()
-    runs = _Runs(texts, fixed)
-    fixed_prints = frozenset(fixed.prints.tolist())
+    by_guard = {bool(guarded): fixed.of_pairs(bool(guarded)) for guarded in np.unique(is_guarded)}
+    runs_by_guard = {guarded: _Runs(texts, parts) for guarded, parts in by_guard.items()}
+    prints_by_guard = {guarded: frozenset(parts.prints.tolist()) for guarded, parts in by_guard.items()}
 
     def share(first: int, second: int, is_rare: bool, is_guarded: bool) -> bool:
+        runs, fixed_prints = runs_by_guard[is_guarded], prints_by_guard[is_guarded]
         if texts[first].exchanges & texts[second].exchanges - fixed_prints:
             return True
         if fixed_prints and not runs.long_of(first).isdisjoint(runs.long_of(second)):

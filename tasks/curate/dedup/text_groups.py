@@ -68,6 +68,15 @@ class FixedParts:
     prints: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     templates: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     """Those of them that are no passage's, however long the run is."""
+    with_golden: FixedParts | None = None
+    """Of a pair with a golden or benchmark row, where it is more: such a pair costs a training row."""
+
+    def of_pairs(self, are_guarded: bool) -> FixedParts:
+        return self.with_golden or self if are_guarded else self
+
+    @property
+    def is_empty(self) -> bool:
+        return not len(self.of_pairs(True).prints)
 
 
 def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, common_share: float) -> Groups:
@@ -89,10 +98,12 @@ def candidates(known: Known, first_new: int, sketch: Sketch, common_rows: int, c
     boilerplate = np.concatenate([boilerplate, rows[(sizes > most)[numbers] & (rows >= first_new)]])
     everything = np.concatenate([entries, common])
     least = min(int(TEMPLATE_SHARE * total), max(most, int(COMMON_SHARE * total)))
-    fixed = FixedParts(
-        _of_many(everything, max(LEAST_ROWS, min(int(LARGE_SHARE * total), least) + 1)),
-        _of_many(everything, max(LEAST_ROWS, least + 1)),
-    )
+    large, template = int(LARGE_SHARE * total), int(TEMPLATE_SHARE * total)
+
+    def held_by(prints: int, templates: int) -> tuple[Hashes, Hashes]:
+        return _of_many(everything, max(LEAST_ROWS, prints + 1)), _of_many(everything, max(LEAST_ROWS, templates + 1))
+
+    fixed = FixedParts(*held_by(large, template), with_golden=FixedParts(*held_by(min(large, least), least)))
     groups = Groups(known, first_new, rows, numbers, sizes, common_rows, most, np.unique(boilerplate), fixed)
     groups.keep((sizes > 1) & (sizes <= most) & ~groups.are_templates())
     return groups

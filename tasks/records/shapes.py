@@ -5,7 +5,7 @@ prompt_completion  prompt → input, completion → output; system?
 text_label         text → input, label → output
 sharegpt           conversations: [{from, value}, ...]; system?, tools?, images?
 messages           messages: [{role, content}, ...]; content may be OpenAI's list of parts: text, image_url; tools?, images?
-preference         what was asked (prompt, conversations or messages), chosen → output, rejected
+preference         the prompt (prompt, conversations or messages), chosen → output, rejected
 kto                a dialogue, or prompt and completion, and a boolean label → desirable
 text               text → output, alone
 conll              tokens, tags (BIO) → input, output: JSON list of entities
@@ -123,21 +123,21 @@ def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: 
 
 
 def _preference(record: dict[str, Any], columns: Columns) -> Fields:
-    asked, column = _asked(record, columns)
+    turns, column = _prompt_turns(record, columns)
     better, worse = (_answer(record, columns, field) for field in ("chosen", "rejected"))
-    if not asked or asked == better:  # both answers bring the whole dialogue, or `messages` is that of the better one
-        asked, column = better[:-1], columns.get("chosen", "chosen")
+    if not turns or turns == better:  # both answers bring the whole dialogue, or `messages` is that of the better one
+        turns, column = better[:-1], columns.get("chosen", "chosen")
     for answer, field in ((better, "chosen"), (worse, "rejected")):
-        if answer[:-1] not in ([], asked) or answer[-1].role not in ("assistant", "tool_call"):
-            told = " → ".join(turn.role for turn in answer)
-            raise NoRow("role_order", columns.get(field, field), f"{told}, after another dialogue than the other's")
-    fields = as_fields([*asked, better[-1]], record, columns, column, must_end=True) | {"rejected": worse[-1].text}
+        if answer[:-1] not in ([], turns) or answer[-1].role not in ("assistant", "tool_call"):
+            roles = " → ".join(turn.role for turn in answer)
+            raise NoRow("role_order", columns.get(field, field), f"{roles}, after another dialogue than the other's")
+    fields = as_fields([*turns, better[-1]], record, columns, column, must_end=True) | {"rejected": worse[-1].text}
     if thought := worse[-1].thought:
         fields["thoughts"] = canonical_json([*json.loads(fields.get("thoughts", "[]")), [0, thought]])
     return fields
 
 
-def _asked(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
+def _prompt_turns(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
     """The turns before an answer, and the column that they stand in."""
     for field in ("conversations", "messages", "prompt"):
         column = columns.get(field, field)
@@ -169,21 +169,22 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
     label = record.get(column)
     if label is None:
         raise NoRow("missing_field", column, sorted(record))
-    told = {"1": "true", "0": "false"}.get(str(label), str(label).lower())  # databases without booleans have 1 and 0
-    if not isinstance(label, (int, str)) or told not in ("true", "false"):
+    # databases without booleans have 1 and 0
+    desirable = {"1": "true", "0": "false"}.get(str(label), str(label).lower())
+    if not isinstance(label, (int, str)) or desirable not in ("true", "false"):
         raise NoRow("wrong_type", column, label)
-    asked, place = _asked(record, columns)
+    turns, place = _prompt_turns(record, columns)
     column = columns.get("completion", "completion")
     if place == columns.get("prompt", "prompt") or record.get(column) not in (None, ""):
         *before, answer = _answer(record, columns, "completion")
         if before:
             raise NoRow("role_order", column, " → ".join(turn.role for turn in (*before, answer)))
-        if asked and asked[-1].role in ANSWERS and asked[-1] != answer:
+        if turns and turns[-1].role in ANSWERS and turns[-1] != answer:
             raise NoRow("wrong_type", column, f"an answer beside the one that `{place}` ends with")
-        asked = asked if asked and asked[-1] == answer else [*asked, answer]
+        turns = turns if turns and turns[-1] == answer else [*turns, answer]
     if not place:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
-    return as_fields(asked, record, columns, place, must_end=True) | {"desirable": told}
+    return as_fields(turns, record, columns, place, must_end=True) | {"desirable": desirable}
 
 
 def _row(record: dict[str, Any], columns: Columns) -> Fields:
@@ -221,12 +222,12 @@ def _pairs(earlier: Any, column: str) -> list[list[str]]:
     return turns
 
 
-def _synthetic(said: Any) -> Fields:
+def _synthetic(value: Any) -> Fields:
     """Which recipe made the record, and from which rows."""
-    recipe = said.get("recipe") if isinstance(said, dict) else None
-    parents = said.get("parents", []) if isinstance(said, dict) else None
+    recipe = value.get("recipe") if isinstance(value, dict) else None
+    parents = value.get("parents", []) if isinstance(value, dict) else None
     if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):
-        raise NoRow("wrong_type", SYNTHETIC, said)
+        raise NoRow("wrong_type", SYNTHETIC, value)
     if not all(isinstance(parent, str) for parent in parents):
-        raise NoRow("wrong_type", SYNTHETIC, said)
+        raise NoRow("wrong_type", SYNTHETIC, value)
     return {"synthetic": recipe, "parents": canonical_json(parents)}

@@ -28,7 +28,7 @@ class Judged:
     read: str
     """What it was read as; "" where it could not be read."""
     counts: tuple[int, int, int] | None
-    """Of a set (entities, triples): how many were right, said, and wanted."""
+    """Of a set (entities, triples): how many were right, predicted, and expected."""
     is_unparsed: bool
     is_looping: bool = False
     """It scores 0 because it ends in a loop."""
@@ -61,40 +61,42 @@ def judge_answer(kind: str, answer: str, target: str, frame: Frame = BARE) -> Ju
     """
     answer = "" if is_unfinished(answer) and not is_unfinished(target) else without_thought(answer)
     target = without_thought(target)
-    said = read_target(kind, answer, frame)
-    wanted = read_target(kind, target)
-    if wanted is None:  # a target in no form that we know, such as the label "Other" among relations
+    predicted = read_target(kind, answer, frame)
+    expected = read_target(kind, target)
+    if expected is None:  # a target in no form that we know, such as the label "Other" among relations
         score = exact_match(frame.taken_off(answer), target)
-        return Judged(score, score == 1, answer if said is None else spell_target(said), None, is_unparsed=False)
-    if said is None:
-        counts = (0, 0, len(wanted)) if isinstance(wanted, frozenset) else None
+        return Judged(
+            score, score == 1, answer if predicted is None else spell_target(predicted), None, is_unparsed=False
+        )
+    if predicted is None:
+        counts = (0, 0, len(expected)) if isinstance(expected, frozenset) else None
         return Judged(0.0, False, "", counts, is_unparsed=True)
-    counts = (len(said & wanted), len(said), len(wanted)) if isinstance(wanted, frozenset) else None
-    score, is_exact = _compare(kind, said, wanted)
-    if kind in _OVERLAP and not is_exact and ends_in_loop(said, wanted):
-        return Judged(0.0, False, spell_target(said), counts, is_unparsed=False, is_looping=True)
-    return Judged(score, is_exact, spell_target(said), counts, is_unparsed=False)
+    counts = (len(predicted & expected), len(predicted), len(expected)) if isinstance(expected, frozenset) else None
+    score, is_exact = _compare(kind, predicted, expected)
+    if kind in _OVERLAP and not is_exact and ends_in_loop(predicted, expected):
+        return Judged(0.0, False, spell_target(predicted), counts, is_unparsed=False, is_looping=True)
+    return Judged(score, is_exact, spell_target(predicted), counts, is_unparsed=False)
 
 
-def _compare(kind: str, said: Any, wanted: Any) -> tuple[float, bool]:
+def _compare(kind: str, predicted: Any, expected: Any) -> tuple[float, bool]:
     """The score, and whether both are the same."""
-    if isinstance(wanted, frozenset):
-        size = len(said) + len(wanted)
-        return (2 * len(said & wanted) / size if size else 1.0), said == wanted
+    if isinstance(expected, frozenset):
+        size = len(predicted) + len(expected)
+        return (2 * len(predicted & expected) / size if size else 1.0), predicted == expected
     if kind in ("json", "tool_calls"):
-        is_same = equal_json(said, wanted)
+        is_same = equal_json(predicted, expected)
     else:
-        is_same = said == wanted if kind == "code" else bool(exact_match(said, wanted))
+        is_same = predicted == expected if kind == "code" else bool(exact_match(predicted, expected))
     if is_same or kind not in _OVERLAP:
         return float(is_same), is_same
-    return _OVERLAP[kind](said, wanted), False
+    return _OVERLAP[kind](predicted, expected), False
 
 
 _OVERLAP: dict[str, Callable[[str, str], float]] = {
     "qa": token_f1,
     "free": token_f1,
     "summary": text_metrics.rouge_l,
-    "translation": lambda said, wanted: text_metrics.chrf(spell(said), spell(wanted)),
-    "code": lambda said, wanted: text_metrics.chrf(said, wanted, with_spaces=True),
+    "translation": lambda predicted, expected: text_metrics.chrf(spell(predicted), spell(expected)),
+    "code": lambda predicted, expected: text_metrics.chrf(predicted, expected, with_spaces=True),
 }
 """How answers of these kinds are scored that are not the same as their target."""

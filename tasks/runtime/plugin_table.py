@@ -1,0 +1,37 @@
+"""A table of named parts of one kind (objectives, source kinds, metrics, …): the product's own, and those that plugins add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from tasks.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class PluginTable(Mapping[str, T], Generic[T]):
+    """A mapping of names that only grows. `kind` is a noun for messages, such as "objective"."""
+
+    def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def add(self, name: str, entry: T) -> None:
+        """Adds an entry, as a module listed under `plugins:` in params.yaml does when it is imported.
+
+        Raises:
+            ConfigError: the name is already in the table.
+        """
+        if name in self._entries:
+            raise ConfigError(f"the {self.kind} `{name}` exists already", fix="Choose another name in the plugin")
+        self._entries[name] = entry
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

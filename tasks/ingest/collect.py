@@ -17,7 +17,7 @@ from tasks.ingest.connectors.connect import connect
 from tasks.ingest.connectors.connector import OpenItem
 from tasks.ingest.connectors.listing import ItemState
 from tasks.ingest.connectors.local import require_readable
-from tasks.ingest.notes import declared_otherwise, rewritten
+from tasks.ingest.notes import changed_declaration, rewritten
 from tasks.ingest.readers.column_check import ColumnCheck
 from tasks.ingest.readers.images import ImageStore
 from tasks.ingest.readers.raw_record import RawRecord
@@ -67,7 +67,7 @@ class Collector:
         batches = [batch for batch in self.manifest if batch.source == self.source.name]
         try:
             if batches:
-                self.problems += declared_otherwise(self.source, batches)
+                self.problems += changed_declaration(self.source, batches)
             return held_in(batches)
         except FileNotFoundError as error:
             fix = "Restore it: dvc checkout data/raw.dvc"
@@ -106,7 +106,7 @@ class Collector:
             if self.connector.are_local_files:
                 before = None  # a grown file is sampled as a whole
             with suppress(SourceError, OSError), self.connector.open_item(name, before) as item:
-                sample.look_at(item.records, self.held)
+                sample.rank(item.records, self.held)
         self._sample = sample
 
     def _collect_file(self, name: str, now: ItemState, before: ItemState | None) -> ItemState:
@@ -184,7 +184,7 @@ class Collector:
         reported: set[str] = set()
         for rows, record in enumerate(records, start=1):
             columns.look_at(record.record)
-            if self._sample is not None and not self._sample.is_taken(record):
+            if self._sample is not None and not self._sample.is_selected(record):
                 yield rows
                 continue
             if record.is_parsed and images.is_needed:

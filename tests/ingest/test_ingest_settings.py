@@ -27,7 +27,7 @@ def source(declared: dict[str, Any]) -> Source:
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
     for encoding in ("utf8mb4", "base64", ""):
-        with pytest.raises(ValidationError, match="is no text encoding; use utf-8, gb18030"):
+        with pytest.raises(ValidationError, match="is not a text encoding; use utf-8, gb18030"):
             source(NEWS | {"encoding": encoding})
 
 

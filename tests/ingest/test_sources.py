@@ -213,7 +213,7 @@ def test_a_file_that_shrank_or_was_rewritten_is_named_and_its_rows_kept() -> Non
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(10))
     ingest()
     write_jsonl(path, topic_records(4))
-    assert "inbox/a.jsonl: was edited or cut, and is shorter now" in ingest().problems[0]
+    assert "inbox/a.jsonl: was edited or truncated" in ingest().problems[0]
     write_jsonl(path, topic_records(8, start=50))
     assert "inbox/a.jsonl: was rewritten" in ingest().problems[0]
     write_jsonl(path, topic_records(9, start=50))
@@ -226,7 +226,7 @@ def test_a_source_declared_otherwise_than_before_is_told() -> None:
     ingest()
     write_jsonl(path, topic_records(4))
     (problem,) = ingest(NEWS | {"family": "intent"}).problems
-    assert "source `news` is declared otherwise than when its rows came (family topic → intent)" in problem
+    assert "source `news`: its declaration changed after rows were collected (family topic → intent)" in problem
 
 
 def test_a_crash_before_the_manifest_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

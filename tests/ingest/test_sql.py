@@ -116,7 +116,7 @@ def test_a_late_row_is_taken_though_others_came_above_it_and_no_row_twice() -> N
 def test_an_overlap_of_what_is_no_time_is_told() -> None:
     add((1, "A", "a", "b"))
     (error,) = ingest(TABLE | {"overlap": 5}).errors
-    assert "source `tickets`: `overlap` cannot be taken from the watermark `changed`: 'A' is neither" in str(error)
+    assert "source `tickets`: `overlap` cannot be subtracted from the watermark `changed`: 'A' is neither" in str(error)
     with pytest.raises(ValueError, match="`overlap` is subtracted from a `watermark`"):
         settings({key: value for key, value in TABLE.items() if key != "watermark"} | {"overlap": 5})
 
@@ -178,9 +178,9 @@ def test_what_the_database_refuses_is_told_in_one_line_without_secrets(monkeypat
             TABLE | {"watermark": "chnged"},
             "has no column `chnged`; there are id, changed, body, intent. Did you mean `changed`?",
         ),
-        (TABLE | {"table": "answers; DROP TABLE answers"}, "the database refused"),
+        (TABLE | {"table": "answers; DROP TABLE answers"}, "the database returned an error"),
         (TABLE | {"url": "sqlite:///nowhere.db"}, "no such database"),
-        (TABLE | {"url": "nothing://x/y"}, "the database has no driver here"),
+        (TABLE | {"url": "nothing://x/y"}, "the driver of the database is not installed"),
         (TABLE | {"url": "sqlite:///${NOT_SET_HERE}"}, "the environment variable NOT_SET_HERE is not set"),
     ]
     for source, expected in wrong:

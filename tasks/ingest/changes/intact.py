@@ -1,6 +1,4 @@
-"""Before anything is collected: are the rows that were collected earlier still what they were? Otherwise DVC would take what
-somebody wrote into data/raw for a new version of it.
-"""
+"""Checks before an ingestion that data/raw is unchanged: DVC would take any other change for a new version."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ from tasks.state.manifest import read_manifest
 
 
 def require_intact() -> None:
-    """Raw rows may only have grown since data/raw.dvc was written: an ingestion that was interrupted leaves whole batches.
+    """Checks that raw rows were at most added since data/raw.dvc was written: an interrupted ingestion leaves whole batches.
 
     Raises:
-        DataError: a file is missing, has changed, or belongs to no batch; the line names it.
+        DataError: a file is missing, has changed, or belongs to no batch.
     """
     require_no_erasure()
     if not paths.MANIFEST.exists():
@@ -37,5 +35,5 @@ def require_intact() -> None:
 
 
 def is_known_to_dvc() -> bool:
-    """Is data/raw, as it now is, what data/raw.dvc names?"""
+    """Whether data/raw is the version in data/raw.dvc."""
     return not paths.MANIFEST.exists() or version_of(look()) == recorded_version()

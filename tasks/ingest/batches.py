@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.ingest.changes.occurrences import Digests, HeldRecords, ItemOccurrences
+from tasks.ingest.changes.occurrences import Digests, ItemOccurrences, RecordCounts
 from tasks.ingest.changes.unused_fields import UnusedFields
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
@@ -31,29 +31,29 @@ MOST_REPEATS = 64
 class BatchWriter:
     """Writes the new records of one item as a batch.
 
-        with BatchWriter(source, "inbox/a.jsonl", held) as writer:
+        with BatchWriter(source, "inbox/a.jsonl", record_counts) as writer:
             writer.add(record)
             batch = writer.finish(batch_ids, ordinal)
 
     Args:
-        held: how often the source's raw batches already contain each record.
+        record_counts: how often the source's raw batches already contain each record.
         erased: digests of records that were erased on request: they are stored without their content.
         reread_of: the batch with the same records, which are read again with other settings.
     """
 
     def __init__(
-        self, source: Source, file: str, held: HeldRecords, erased: Collection[str] = (), reread_of: str = ""
+        self, source: Source, file: str, record_counts: RecordCounts, erased: Collection[str] = (), reread_of: str = ""
     ) -> None:
         self.source = source
         self.file = file
-        self.held = held
+        self.record_counts = record_counts
         self.reread_of = reread_of
         self.erased = erased
         self.digests = Digests()
         self.unused = UnusedFields(source)
         self.unreadable = 0
         self.bytes_seen = 0
-        self._occurrences = ItemOccurrences(held)
+        self._occurrences = ItemOccurrences(record_counts)
         self._pending: list[tuple[str, str | None, bytes | None, str | None, int]] = []
         self._pending_bytes = 0
         self._folder = paths.RAW / source.name
@@ -112,7 +112,7 @@ class BatchWriter:
         target = self._path(batch_ids)
         sync(self._temporary)
         self._temporary.replace(target)
-        self.held.add(self.digests)
+        self.record_counts.add(self.digests)
         return Batch(ordinal, target.stem, self.source.name, len(self.digests), file_digest(target))
 
     def _path(self, batch_ids: Collection[str]) -> Path:
@@ -151,15 +151,15 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def held_in(batches: list[Batch]) -> HeldRecords:
+def count_records(batches: list[Batch]) -> RecordCounts:
     """How often each record was collected in these batches; a batch that was read again counts once."""
-    digests, held = Digests(), HeldRecords()
+    digests, record_counts = Digests(), RecordCounts()
     for batch in (batch for batch in batches if not notes_of(batch.path).reread_of):
         with pq.ParquetFile(batch.path) as file:
             for part in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
                 digests.extend(part["digest"].to_pylist())
-    held.add(digests)
-    return held
+    record_counts.add(digests)
+    return record_counts
 
 
 def leftover_batches(manifest: list[Batch]) -> list[Batch]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest.changes import occurrences
-from tasks.ingest.changes.occurrences import Digests, HeldRecords, ItemOccurrences
+from tasks.ingest.changes.occurrences import Digests, ItemOccurrences, RecordCounts
 
 DIGESTS = st.lists(
     st.sampled_from(["00" * 16, "ff" * 16, "00" * 15 + "01", "ab" * 8 + "00" * 8, "ab" * 8 + "01" * 8, "12" * 16])
@@ -27,7 +27,7 @@ def digests(texts: list[str]) -> Digests:
 def test_a_record_is_new_if_it_occurs_more_often_than_in_raw(
     batches: list[list[str]], item: list[str], most_unsorted: int
 ) -> None:
-    counted, known = Counter[str](), HeldRecords()
+    counted, known = Counter[str](), RecordCounts()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(occurrences, "MOST_UNSORTED", most_unsorted)
         for batch in batches:

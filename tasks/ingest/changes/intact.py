@@ -5,9 +5,9 @@ from __future__ import annotations
 from tasks import paths
 from tasks.ingest.batches import leftover_batches
 from tasks.records.raw_bytes import (
-    changed_file,
+    changed_file_error,
     changed_since,
-    look,
+    digest_files,
     recorded_version,
     require_batches,
     require_no_erasure,
@@ -25,15 +25,15 @@ def require_intact() -> None:
     require_no_erasure()
     if not paths.MANIFEST.exists():
         return
-    batches, seen = read_manifest(), look()
-    require_batches(batches, seen, but=[batch.path for batch in leftover_batches(batches)])
+    batches, files = read_manifest(), digest_files()
+    require_batches(batches, files, leftovers=[batch.path for batch in leftover_batches(batches)])
     recorded = recorded_version()
-    if recorded is None or version_of(seen) == recorded:
+    if recorded is None or version_of(files) == recorded:
         return
-    if (name := changed_since(recorded, seen)) is not None:
-        raise changed_file(name)
+    if (name := changed_since(recorded, files)) is not None:
+        raise changed_file_error(name)
 
 
 def is_known_to_dvc() -> bool:
     """Whether data/raw is the version in data/raw.dvc."""
-    return not paths.MANIFEST.exists() or version_of(look()) == recorded_version()
+    return not paths.MANIFEST.exists() or version_of(digest_files()) == recorded_version()

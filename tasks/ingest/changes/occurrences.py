@@ -36,7 +36,7 @@ class Digests:
             yield self.content[start : start + DIGEST_BYTES].hex()
 
 
-class HeldRecords:
+class RecordCounts:
     """How often raw contains each record of a source."""
 
     def __init__(self) -> None:
@@ -96,20 +96,20 @@ class HeldRecords:
 class ItemOccurrences:
     """Counts how often each record has occurred so far in the item that is being read."""
 
-    def __init__(self, held: HeldRecords) -> None:
-        self.held = held
+    def __init__(self, record_counts: RecordCounts) -> None:
+        self.record_counts = record_counts
         self._sorted: NDArray[np.uint32] | None = None
         self._unsorted: Counter[bytes] = Counter()
 
     def is_new(self, digest: str) -> bool:
         """Counts the record; returns whether it occurs more often in the item than in raw."""
         key = bytes.fromhex(digest)
-        count = self.held.unsorted_count(key)
-        index = self.held.index_of(key)
+        count = self.record_counts.unsorted_count(key)
+        index = self.record_counts.index_of(key)
         if index >= 0:
-            count += self.held.count_at(index)
+            count += self.record_counts.count_at(index)
             if self._sorted is None:
-                self._sorted = np.zeros(len(self.held), np.uint32)  # uses memory only where it is written
+                self._sorted = np.zeros(len(self.record_counts), np.uint32)  # uses memory only where it is written
             self._sorted[index] += 1
             return int(self._sorted[index]) > count
         if not count:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.errors import SourceError
 from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, declaration_of, declared_of
-from tasks.ingest.changes.occurrences import HeldRecords
+from tasks.ingest.changes.occurrences import RecordCounts
 from tasks.ingest.changes.scan import manifest_digest, read_state, write_state
 from tasks.ingest.connectors.connect import connect
 from tasks.ingest.fields import SHAPES_WITH_IMAGES
@@ -116,7 +116,7 @@ def _write(source: Source, batch: Batch, origin: str, manifest: list[Batch]) -> 
     file, shape = first["file"][0].as_py(), first["shape"][0].as_py()
     images = ImageStore(source, image_reader(source, file if connect(source).are_local_files else None))
     keeps_images = images.is_needed and shape not in SHAPES_WITH_IMAGES
-    with BatchWriter(source, file, HeldRecords(), reread_of=origin) as writer:
+    with BatchWriter(source, file, RecordCounts(), reread_of=origin) as writer:
         for chunk in chain([first], chunks):
             for row in chunk.select(["digest", "record", "raw", "error", "line"]).to_pylist():
                 _add(writer, row, images if keeps_images else None)
@@ -132,7 +132,7 @@ def _add(writer: BatchWriter, row: dict[str, Any], images: ImageStore | None) ->
         writer.add(RawRecord(row["line"], None, row["raw"], row["error"]))
     else:
         record = loads(row["record"])
-        writer.add(RawRecord(row["line"], images.kept(record) if images else record))
+        writer.add(RawRecord(row["line"], images.stored(record) if images else record))
 
 
 def _carry(old: Batch, new: Batch, decisions: list[Decision]) -> int:

@@ -10,7 +10,7 @@ import hashlib
 import heapq
 from collections.abc import Iterable
 
-from tasks.ingest.changes.occurrences import HeldRecords, ItemOccurrences
+from tasks.ingest.changes.occurrences import ItemOccurrences, RecordCounts
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.records.raw_batch import digest_of, record_digest
 
@@ -23,9 +23,9 @@ class Sample:
         self.size = size
         self._lowest: list[int] = []  # negated, so that the heap removes the highest first
 
-    def rank(self, records: Iterable[RawRecord], held: HeldRecords) -> None:
+    def rank(self, records: Iterable[RawRecord], record_counts: RecordCounts) -> None:
         """Ranks the records of an item that are new."""
-        occurrences = ItemOccurrences(held)
+        occurrences = ItemOccurrences(record_counts)
         for record in records:
             digest = _digest(record)
             if not occurrences.is_new(digest):

@@ -9,7 +9,8 @@ from typing import Any
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.runtime.progress import Progress
 from tasks.scoring.score import score_answer
-from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+from tasks.scoring.targets import Frame
+from tasks.scoring.thoughts import THOUGHT_BEGINS
 
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""

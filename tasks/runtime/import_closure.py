@@ -81,9 +81,13 @@ def import_closure(starts: Iterable[str | Path], without: frozenset[Path] = SHOW
 
 
 @cache
-def code_digest(*starts: str) -> str:
-    """Digest of the modules that run when `starts` run, without those that change no result (see `import_closure`)."""
-    closure = import_closure(starts, CHANGES_NO_RESULT)
+def code_digest(*starts: str, without: frozenset[Path] = frozenset()) -> str:
+    """Digest of the modules that run when `starts` run, without those that change no result (see `import_closure`).
+
+    Args:
+        without: further modules to exclude, with the modules that only they import.
+    """
+    closure = import_closure(starts, CHANGES_NO_RESULT | without)
     return content_digest([[path.as_posix(), file_digest(ROOT / path)] for path in closure])
 
 

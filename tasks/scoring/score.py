@@ -12,7 +12,8 @@ from typing import Any
 from tasks.errors import ConfigError
 from tasks.scoring.answer_loops import ends_in_loop
 from tasks.scoring.metrics import METRICS, Metric, is_exact_match
-from tasks.scoring.targets import NO_FRAME, Frame, is_unfinished, parse_answer, text_of, without_thought
+from tasks.scoring.targets import NO_FRAME, Frame, parse_answer, text_of
+from tasks.scoring.thoughts import is_unfinished, without_thought
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.scoring.answer_parsers import json_of
 from tasks.scoring.metrics import METRICS
+from tasks.scoring.thoughts import without_thought
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,6 @@ class Frame:
 
 
 NO_FRAME = Frame()
-
-THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
-"""The tags around a thought at the beginning of an answer."""
-
-
-def without_thought(answer: str) -> str:
-    """The answer after its thought, if it begins with a complete one. A tag elsewhere in an answer is text."""
-    text = answer.lstrip()
-    return (
-        text.partition(THOUGHT_ENDS)[2].strip() if text.startswith(THOUGHT_BEGINS) and THOUGHT_ENDS in text else answer
-    )
-
-
-def is_unfinished(answer: str) -> bool:
-    """Whether an answer ends within its thought."""
-    text = answer.lstrip()
-    return text.startswith(THOUGHT_BEGINS) and THOUGHT_ENDS not in text
 
 
 def parse_answer(kind: str, answer: str, frame: Frame = NO_FRAME) -> Any:

@@ -13,7 +13,7 @@ from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring.metrics import answer_kinds
 from tasks.scoring.score import score_answer
 from tasks.scoring.targets import Frame, parse_answer, tool_calls_of
-from tasks.scoring.text_metrics import chrf, common_subsequence, rouge_l
+from tasks.scoring.text_metrics import chrf, rouge_l, rouge_l_of_tokens
 
 ANN = '[{"type":"PER","text":"Ann","start":0,"end":3},{"type":"LOC","text":"巴黎","start":7,"end":9}]'
 CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'
@@ -147,8 +147,8 @@ def mean_f2(precisions: list[float], recalls: list[float]) -> float:
 
 
 def test_rouge_l_counts_the_longest_common_subsequence_of_words_and_characters() -> None:
-    assert common_subsequence("abcbdab", "bdcaba") == 4
-    assert common_subsequence("", "abc") == 0
+    assert rouge_l_of_tokens("abcbdab", "bdcaba") == 2 * 4 / 13
+    assert rouge_l_of_tokens("", "abc") == 0
     assert rouge_l("the cat was here", "the cat is here") == pytest.approx(2 * 3 / 8)
     assert rouge_l("北京是首都", "首都是北京") == pytest.approx(2 * 2 / 10)
 

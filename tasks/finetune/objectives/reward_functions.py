@@ -16,7 +16,8 @@ from tasks.finetune.objectives.trl_dataset import padded
 from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
 from tasks.scoring.score import ScoredAnswer, score_answer
-from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+from tasks.scoring.targets import Frame
+from tasks.scoring.thoughts import THOUGHT_BEGINS
 from tasks.state.training_start import version_folder
 
 Function = Callable[..., list[float]]

@@ -18,7 +18,8 @@ from tasks.render.templates.templates import FamilyTemplates
 from tasks.render.tokens.tokens import Example
 from tasks.runtime.files import write_tables
 from tasks.scoring.answer_parsers import equal_json
-from tasks.scoring.targets import THOUGHT_BEGINS, parse_answer, without_thought
+from tasks.scoring.targets import parse_answer
+from tasks.scoring.thoughts import THOUGHT_BEGINS, without_thought
 
 Read = Callable[[Sequence[int]], str]
 

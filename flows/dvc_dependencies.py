@@ -24,7 +24,7 @@ def with_dependencies(text: str) -> str:
             lines += [f"      - {path}" for path in code_of(stage)]
             is_among_deps = False
         is_among_deps = is_among_deps or line == "    deps:"
-        if not line.startswith(_CODE):
+        if not line.startswith(_CODE) or line.endswith(" # plugin"):
             lines.append(line)
     return "\n".join(lines) + "\n"
 

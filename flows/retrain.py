@@ -26,6 +26,7 @@ from flows.steps import (
     working_in,
 )
 from tasks.config import load_config
+from tasks.vcs.dvc_plugins import record_plugins
 
 
 @flow(name="retrain", description="Retrains on new data, and promotes only a significantly better model.")
@@ -33,6 +34,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
     """Ends in a state of type Completed with a name from flows/outcome.py: NothingNew, Promoted, Refused, ..."""
     with working_in(project):
         config = load_config()
+        record_plugins()
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return end_state(nothing_new(config))

@@ -18,6 +18,7 @@ from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import StropError
 from tasks.runtime.fast_imports import importing
+from tasks.vcs.dvc_plugins import record_plugins
 
 if TYPE_CHECKING:
     from flows.report.summary import Summary
@@ -34,6 +35,7 @@ def run_once(rejudge: bool = False) -> Outcome:
     prepare_environment(Path.cwd())
     with one_run_at_a_time():
         finish_erasing()
+        record_plugins()
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return nothing_new(config)

@@ -28,8 +28,8 @@ def reference() -> str:
     for name, field in PipelineConfig.model_fields.items():
         section = field.alias or name
         model = settings_within(field.annotation)
-        assert model is not None
-        parts.append(f"## `{section}`\n\n{field.description}\n\n{_table(model)}")
+        text = " ".join((field.description or "").split())
+        parts.append(f"## `{section}`\n\n{text}\n\n{_table(model) if model else ''}".rstrip("\n") + "\n")
     return "\n".join(parts)
 
 

@@ -56,7 +56,14 @@ def main() -> int:
             from tasks.config import load_config
 
             stage = importlib.import_module(f"tasks.{room}.stage")
-        stage.run(load_config())
+        config = load_config()
+        from tasks.vcs.dvc_plugins import record_plugins, require_recorded
+
+        if room == "ingest":
+            record_plugins()
+        else:
+            require_recorded(room)
+        stage.run(config)
     except StropError as error:
         print(f"strop: {error}", file=sys.stderr, flush=True)
         return error.exit_code

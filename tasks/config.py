@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,10 +29,14 @@ from tasks.render.settings import RenderSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
+from tasks.runtime.plugins import PluginError, load_plugins
 from tasks.runtime.plurals import count_of
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
 from tasks.runtime.redaction.text import redact
 from tasks.validate.settings import ValidateSettings
+
+MODULE_NAME = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
+PluginName = Annotated[str, Field(pattern=MODULE_NAME)]
 
 
 class PipelineConfig(Settings):
@@ -39,6 +44,9 @@ class PipelineConfig(Settings):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
+    plugins: tuple[PluginName, ...] = ()
+    """Modules of your own, importable from the project's folder or the environment, that add objectives, metrics, source kinds and
+    other named parts: `[my_package.strop]` ([extending Strop](extend.md))."""
     base: BaseSettings
     """The base model."""
     ingest: IngestSettings
@@ -64,11 +72,11 @@ class PipelineConfig(Settings):
 
 
 def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
-    """Reads and checks params.yaml.
+    """Loads the plugins of params.yaml from its folder, then reads and checks all settings.
 
     Raises:
-        ConfigError: the file is missing, is not valid YAML, or has an invalid setting. Every error is listed with its line, the
-            value, what is allowed, and the nearest valid key.
+        ConfigError: the file is missing, is not valid YAML, names a plugin that cannot be imported, or has an invalid setting.
+            Every error is listed with its line, the value, what is allowed, and the nearest valid key.
     """
     try:
         document = load_yaml(path.read_text(encoding="utf-8-sig"), "rt")
@@ -82,6 +90,7 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         raise ConfigError(
             "has no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         )
+    _load_plugins(document, path)
     try:
         # as JSON, because there a strict model accepts a list for a tuple
         config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
@@ -102,6 +111,21 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
         raise ConfigError(f"{count_of(len(secrets), 'secret')}:{lines}\n", where=str(path), fix=fix)
     return config
+
+
+def _load_plugins(document: Any, path: Path) -> None:
+    """Imports the plugins, which make names valid in the settings; names that are no module's are left to the model."""
+    names = document.get("plugins", [])
+    is_valid = isinstance(names, list) and all(isinstance(name, str) and re.match(MODULE_NAME, name) for name in names)
+    try:
+        load_plugins(names if is_valid else [], path.parent)
+    except PluginError as error:
+        line = _line_of(document, ["plugins", names.index(error.name)])
+        raise ConfigError(
+            f"1 error:\n  line {line}: `plugins`: {error.name} {redact(str(error))}\n",
+            where=str(path),
+            fix="Fix the module, or remove it from `plugins`",
+        ) from error
 
 
 def _all_errors(refused: list[Any], document: Any, root: Path) -> list[tuple[int, str]]:

@@ -13,7 +13,14 @@ from conftest import REPOSITORY
 from test_architecture import MODULES, STAGES, imports
 
 from tasks.runtime import import_closure as closures
-from tasks.runtime.import_closure import CHANGES_NO_RESULT, code_digest, import_closure, imports_of, module_of
+from tasks.runtime.import_closure import (
+    CHANGES_NO_RESULT,
+    closure_digest,
+    code_digest,
+    import_closure,
+    imports_of,
+    module_of,
+)
 
 WITH_EXAMPLES = {
     Path("tasks/tracking/__init__.py"): {"tasks.tracking.registry.open_registry"},
@@ -39,10 +46,10 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     monkeypatch.setattr(closures, "ROOT", tmp_path)
-    for cached in (imports_of, code_digest):
+    for cached in (imports_of, closure_digest):
         cached.cache_clear()
     yield tmp_path
-    for cached in (imports_of, code_digest):
+    for cached in (imports_of, closure_digest):
         cached.cache_clear()
 
 
@@ -63,17 +70,17 @@ def test_a_change_anywhere_in_the_closure_changes_the_digest(toy: Path, name: st
     before = code_digest("tasks/room")
     path = toy / "tasks" / name
     path.write_text(path.read_text() + "# changed\n")
-    code_digest.cache_clear()
+    closure_digest.cache_clear()
     assert code_digest("tasks/room") != before
 
 
 def test_a_change_outside_it_and_a_copy_elsewhere_do_not(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = code_digest("tasks/room")
     (toy / "tasks/below/e.py").write_text("x = 1\n")
-    code_digest.cache_clear()
+    closure_digest.cache_clear()
     assert code_digest("tasks/room") == before
     monkeypatch.setattr(closures, "ROOT", shutil.copytree(toy, toy / "copy"))
-    code_digest.cache_clear()
+    closure_digest.cache_clear()
     assert code_digest("tasks/room") == before
 
 

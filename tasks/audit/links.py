@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,9 +18,11 @@ from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
 from tasks.runtime.files import content_digest, file_digest
+from tasks.runtime.plugins import PRODUCT, keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
 from tasks.tracking.run_record import flat
 from tasks.tracking.tags import COMMIT_TAG, DATASET_TAG, RECEIPT_TAG
+from tasks.vcs.git_objects import LINK
 
 
 def check_receipt(subject: Subject) -> Link:
@@ -106,13 +108,29 @@ def check_params(subject: Subject) -> Link:
     content = subject.blob(paths.PARAMS)
     if content is None:
         return Link("parameters", False, f"{paths.PARAMS} is not in {subject.commit[:12]}")
-    with TemporaryDirectory(prefix="strop-audit-") as folder:
+    with TemporaryDirectory(prefix="strop-audit-") as folder, keeping_plugins():
         copy = Path(folder) / paths.PARAMS.name
         copy.write_bytes(content)
+        digests = subject.receipt.get("plugins") or {}
+        _copy_plugins(subject, digests, Path(folder))
         settings = flat(load_config(copy).model_dump(mode="json", by_alias=True))
-    recorded = flat(subject.receipt["params"])
+        changed = [plugin for plugin in loaded_plugins() if digests.get(plugin.name) != plugin.digest]
+    recorded = {"plugins": [], **flat(subject.receipt["params"])}  # receipts of before have no plugins
     problems = [key for key in sorted({*settings, *recorded}) if settings.get(key) != recorded.get(key)]
-    return link("parameters", [f"{key} differs" for key in problems], f"{len(recorded)} values")
+    problems += [f"plugin {plugin.name}" for plugin in changed if plugin.is_local]
+    upgraded = "".join(f"; another {plugin.name} is installed now" for plugin in changed if not plugin.is_local)
+    return link("parameters", [f"{key} differs" for key in problems], f"{len(recorded)} values{upgraded}")
+
+
+def _copy_plugins(subject: Subject, names: Iterable[str], folder: Path) -> None:
+    """Writes the version's own modules and the packages of its plugins to a folder."""
+    packages = {name.partition(".")[0] for name in names}
+    for path, file in subject.tree.items() if packages else ():
+        parts = Path(path).parts
+        is_module = path.endswith(".py") and parts[0] not in PRODUCT
+        if file.mode != LINK and (is_module or packages & {*parts}):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(subject.read(path, file))
 
 
 def check_inputs(subject: Subject) -> Link:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from tasks.records.parse import fill_up, to_rows
 from tasks.records.row import ROW_SCHEMA
 from tasks.records.segmentation import normalise
 from tasks.runtime.parent_watchdog import end_with_parent
+from tasks.runtime.plugins import load_plugins, plugin_names
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.state.manifest import Batch
 
@@ -73,7 +75,8 @@ def sketch_batch(
         yield from map(_sketch_range, jobs)
         return
     workers = min(processes, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
+    context, plugins = get_context("spawn"), plugin_names()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(plugins,)) as pool:
         waiting = deque(pool.submit(_sketch_range, job) for job in jobs[: 2 * workers])
         for job in [*jobs[2 * workers :], *[None] * len(waiting)]:  # few at once: what is done waits in memory
             yield waiting.popleft().result()
@@ -81,9 +84,10 @@ def sketch_batch(
                 waiting.append(pool.submit(_sketch_range, job))
 
 
-def _begin() -> None:
+def _begin(plugins: tuple[str, ...]) -> None:
     prepare_streams()
     end_with_parent()
+    load_plugins(plugins, Path.cwd())
 
 
 def _between(chosen: Any, first: int, last: int) -> Any:

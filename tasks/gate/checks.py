@@ -242,6 +242,7 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "no_regression": check_no_regression,
         "better": check_better,
     },
+    stages=("gate",),
 )
 """Name → the function that yields its results: one for all families, or one for each."""
 OWN_CHECKS = frozenset(CHECKS)

@@ -23,6 +23,7 @@ from tasks.errors import DataError
 from tasks.model_store.ledger import head_of, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at
 from tasks.runtime.files import canonical_json, content_digest, damage_reason, file_digest, read_json, write_json
+from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.redaction.known import redact_values
 from tasks.state.decisions import read_decisions
 from tasks.state.manifest import read_manifest
@@ -108,6 +109,7 @@ def _circumstances(config: PipelineConfig) -> dict[str, Any]:
         "training": training,
         "metrics": _read(paths.METRICS),
         "remote": dvc_pipeline.remote_name(),
+        "plugins": {plugin.name: plugin.digest for plugin in loaded_plugins()},
     }
 
 

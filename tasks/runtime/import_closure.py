@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from tasks.runtime.files import content_digest, file_digest
+from tasks.runtime.plugins import loaded_plugins
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("tasks", "flows")
@@ -80,9 +81,17 @@ def import_closure(starts: Iterable[str | Path], without: frozenset[Path] = SHOW
     return sorted(closure)
 
 
+def code_digest(*starts: str) -> str:
+    """As `closure_digest`, with the loaded plugins that can change the result of the stage to which the first start belongs."""
+    plugins = loaded_plugins(stage=Path(starts[0]).parts[1])
+    used = [str(module) for plugin in plugins for name in plugin.uses if (module := module_of(name))]
+    code = closure_digest(*starts, *used)
+    return content_digest([code, *([plugin.name, plugin.digest] for plugin in plugins)]) if plugins else code
+
+
 @cache
-def code_digest(*starts: str, without: frozenset[Path] = frozenset()) -> str:
-    """Digest of the modules that run when `starts` run, without those that change no result (see `import_closure`).
+def closure_digest(*starts: str, without: frozenset[Path] = frozenset()) -> str:
+    """Digest of the modules of Strop that run when `starts` run, without those that change no result (see `import_closure`).
 
     Args:
         without: further modules to exclude, with the modules that only they import.

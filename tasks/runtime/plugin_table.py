@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tasks.errors import ConfigError
 
 T = TypeVar("T")
+STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
+"""The stages in dvc.yaml, in order."""
 
 
 class PluginTable(Mapping[str, T], Generic[T]):
-    """A mapping of names that only grows. `kind` is a noun for messages, such as "objective"."""
+    """A mapping of names that plugins extend.
 
-    def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
+    Args:
+        kind: a noun for messages, such as "objective".
+        stages: the stages of dvc.yaml that read the table. A change of a plugin that adds to it makes them run again.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, T], stages: tuple[str, ...] = STAGES) -> None:
         self.kind = kind
+        self.stages = stages
         self._entries = dict(entries)
 
     def add(self, name: str, entry: T) -> None:
@@ -26,6 +34,11 @@ class PluginTable(Mapping[str, T], Generic[T]):
         if name in self._entries:
             raise ConfigError(f"the {self.kind} `{name}` exists already", fix="Choose another name in the plugin")
         self._entries[name] = entry
+        ADDITIONS.append((self, name))
+
+    def remove(self, name: str) -> None:
+        """Removes an entry that a plugin added, when the plugin is unloaded."""
+        del self._entries[name]
 
     def __getitem__(self, name: str) -> T:
         return self._entries[name]
@@ -35,3 +48,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+ADDITIONS: list[tuple[PluginTable[Any], str]] = []
+"""(table, name) of the entries that loaded plugins added, in order."""

@@ -85,6 +85,7 @@ METRICS: PluginTable[Metric] = PluginTable(
         "text": Metric("likelihood a byte"),
         "preference": Metric("better answer preferred"),
     },
+    stages=("render", "evaluate"),  # and `finetune` if a metric is a reward, by data/rendered/prompts/plugins.json
 )  # fmt: skip
 """Kind of answer → its metric."""
 

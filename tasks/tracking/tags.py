@@ -70,6 +70,7 @@ VERSION_TAGS: PluginTable[Callable[[VersionFacts], str | None]] = PluginTable(
         DATASET_TAG: lambda version: version.dataset,
         VERDICT_TAG: lambda version: "passed" if version.passed else "refused",
     },
+    stages=(),
 )
 """Tag → its value, which depends on the facts alone; None: the version does not have this tag."""
 REQUIRED_TAGS = frozenset(VERSION_TAGS)

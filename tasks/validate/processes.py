@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.errors import DataError
+from tasks.runtime.plugins import load_plugins, plugin_names
 
 Result = TypeVar("Result")
 
@@ -62,18 +64,21 @@ class Workers:
         if self._pool is None:
             # not a fork (tasks/runtime/process_pool.py): they begin one at a time, and stay for all batches
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.count, mp_context=context, initializer=_begin)
+            self._pool = ProcessPoolExecutor(
+                self.count, mp_context=context, initializer=_begin, initargs=(plugin_names(),)
+            )
         return self._pool
 
 
-def _begin() -> None:
-    """A worker ends with its parent, leaves Ctrl-C to it, and uses one core."""
+def _begin(plugins: tuple[str, ...]) -> None:
+    """A worker has the plugins of its parent, ends with it, leaves Ctrl-C to it, and uses one core."""
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    load_plugins(plugins, Path.cwd())
     import pyarrow as pa
 
     pa.set_cpu_count(1)

@@ -20,6 +20,8 @@ from typing import Any
 
 from tasks import paths
 from tasks.runtime.bounded_yaml import load_yaml
+from tasks.runtime.plugin_table import STAGES
+from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.run_origin import project
 from tasks.vcs import git
 
@@ -30,7 +32,7 @@ REQUIRED = (paths.DVC_YAML, paths.PARAMS, paths.CONSTRAINTS, paths.DECISIONS, pa
           Path(".dvcignore"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # fmt: skip
 """Inputs even where git ignores them."""
 
-STATE = (paths.DVC_LOCK, paths.ROUND, paths.START, paths.BASE)
+STATE = (paths.DVC_LOCK, paths.ROUND, paths.START, paths.BASE, *(paths.PLUGINS / f"{stage}.json" for stage in STAGES))
 """Files that a run reads and updates; data/*.dvc too."""
 
 LIVE = (str(paths.REGISTRY_FOLDER),)
@@ -56,12 +58,18 @@ def list_inputs() -> Inputs:
     tracked = [name for mode, tag, name in _entries() if mode != GITLINK and (tag != SKIPPED or os.path.lexists(name))]
     untracked = _untracked_names()
     ours = {name for name in untracked if _is_below(name, OUR_FOLDERS) and not name.endswith("/")}
-    needed = {str(path) for path in REQUIRED if path.is_file()}
+    needed = {str(path) for path in REQUIRED if path.is_file()} | _plugin_files()
     names = {*tracked, *ours, *needed}
     state = {str(path) for path in state_files()}
     left_out = [_printable(name) for name in untracked if name not in {*ours, *needed, *state}]
     made = [name for name in tracked if is_written(name)]
     return Inputs(tuple(sorted(names - set(made) - state)), tuple(sorted(made)), tuple(left_out))
+
+
+def _plugin_files() -> set[str]:
+    """The files of local plugins, inputs even where git ignores them."""
+    plugins = [plugin for plugin in loaded_plugins() if plugin.is_local]
+    return {(plugin.folder / file).relative_to(plugin.root).as_posix() for plugin in plugins for file in plugin.files}
 
 
 def state_files(folder: Path = Path()) -> list[Path]:

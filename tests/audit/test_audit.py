@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tasks.config import load_config
 from tasks.errors import AuditError, RegistryError
 from tasks.model_store.ledger import ledger_ref
 from tasks.model_store.versions import commit_of, tag_name
+from tasks.runtime.plugins import loaded_plugins, unload_plugins
 from tasks.tracking.registry import open_registry
 from tasks.vcs import dvc_outputs
 
@@ -151,3 +153,24 @@ def test_the_version_is_rebuilt_from_its_tag_and_compared(world: Path, monkeypat
     links = rebuild(load_config(), 1)
     assert [link.name for link in links] == ["rebuilt dataset", "rebuilt weights"]
     assert all(isinstance(link, Link) and link.ok for link in links), links
+
+
+def test_a_version_is_audited_with_the_plugins_of_its_commit(world: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/strop.py").write_text("NUMBER = 1\n")
+    set_params(seed=3)
+    settings = json.loads(paths.PARAMS.read_text())
+    paths.PARAMS.write_text(json.dumps({**settings, "plugins": ["mine.strop"]}))
+    run_stages()
+    version = toyworld.register().version
+    receipt = json.loads(paths.RECEIPT.read_text())
+    Path("mine/strop.py").write_text("NUMBER = 22\n")
+    assert broken(version) == {}, "the version has its own copy"
+    (plugin,) = loaded_plugins()
+    assert plugin.root == world, "the project's is loaded again"
+    assert plugin.digest != receipt["plugins"]["mine.strop"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(receipt["plugins"], "mine.strop", "0" * 64)
+        patch.setattr("tasks.audit.stage.receipt_at", lambda _: receipt)
+        assert "plugin mine.strop differs" in broken(version)["parameters"]
+    unload_plugins()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide
 from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.runtime.plugins import unload_plugins
 from tasks.state.round import Champion, Round
 
 SETTINGS = GateSettings(min_rows=20, bootstrap_samples=500)
@@ -266,9 +267,14 @@ def test_a_chance_difference_on_few_established_rows_does_not_block() -> None:
     assert verdict.passed
 
 
-def add_check(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[GateInput], object]) -> None:
-    """Adds a check as a plugin does, until the end of the test."""
-    monkeypatch.setattr(CHECKS, "_entries", dict(CHECKS))
+@pytest.fixture
+def added() -> Iterator[None]:
+    """Removes added checks at the end of the test."""
+    yield
+    unload_plugins()
+
+
+def add_check(name: str, run: Callable[[GateInput], object]) -> None:
     CHECKS.add(name, run)  # type: ignore[arg-type]
 
 
@@ -279,29 +285,30 @@ def result(name: str, passed: object, family: str | None = None) -> Check:
     return Check(name, family, passed, 1.0, 0.5, None, 60, "detail")  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("added")
 @pytest.mark.parametrize("refusal", [False, np.False_])
-def test_a_check_of_a_plugin_can_refuse_a_better_candidate(monkeypatch: pytest.MonkeyPatch, refusal: object) -> None:
-    add_check(
-        monkeypatch, "short", lambda gate: [result("short", refusal), result("short/topic", None, family="topic")]
-    )
+def test_a_check_of_a_plugin_can_refuse_a_better_candidate(refusal: object) -> None:
+    add_check("short", lambda gate: [result("short", refusal), result("short/topic", None, family="topic")])
     verdict = decide(BETTER, SETTINGS, FIRST)
     assert not verdict.passed
     assert [check.name for check in verdict.checks] == ["floor", "short", "not_worse/topic", "short/topic", "better"]
 
 
-def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("added")
+def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused() -> None:
     def flattering(gate: GateInput) -> list[Check]:
         gate.scores.candidate[:] = 1.0
         return [result("flattering", True)]
 
     worse = paired(topic=(right(30, 60), right(30, 60)))
     without = decide(worse, SETTINGS, FIRST)
-    add_check(monkeypatch, "flattering", flattering)
+    add_check("flattering", flattering)
     verdict = decide(worse, SETTINGS, FIRST)
     assert not verdict.passed
     assert [check for check in verdict.checks if check.name != "flattering"] == without.checks
 
 
+@pytest.mark.usefixtures("added")
 @pytest.mark.parametrize(
     ("run", "message"),
     [
@@ -310,10 +317,8 @@ def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused(monkeypat
         (lambda gate: 1 / 0, "gate check `mine`: raised ZeroDivisionError: division by zero. Fix the plugin"),
     ],
 )
-def test_a_plugin_s_check_that_is_wrong_ends_the_gate(
-    monkeypatch: pytest.MonkeyPatch, run: Callable[[GateInput], object], message: str
-) -> None:
-    add_check(monkeypatch, "mine", run)
+def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput], object], message: str) -> None:
+    add_check("mine", run)
     with pytest.raises(ConfigError, match=message):
         decide(BETTER, SETTINGS, FIRST)
 

@@ -21,6 +21,7 @@ from tasks.finetune.settings import FinetuneSettings, TrainingSettings
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
+from tasks.runtime.plugins import load_plugins, plugin_names
 
 
 def main() -> int:
@@ -55,6 +56,7 @@ def write_job(job: Job, node: int) -> Path:
     work = job.work
     path = work.checkpoints / f"job-{node}.json"
     entry: dict[str, Any] = {
+        "plugins": plugin_names(),
         "settings": work.settings.model_dump(mode="json"),
         "is_last": isinstance(work.settings, FinetuneSettings),
         "precision": work.precision,
@@ -73,8 +75,9 @@ def write_job(job: Job, node: int) -> Path:
 
 
 def read_job(path: Path) -> Job:
-    """The job that `write_job` wrote."""
+    """The job that `write_job` wrote; loads its plugins, which its settings may name."""
     entry = read_json(path)
+    load_plugins(entry["plugins"], Path.cwd())
     kind = FinetuneSettings if entry["is_last"] else TrainingSettings
     work = Work(
         kind.model_validate_json(json.dumps(entry["settings"])),

@@ -1,0 +1,261 @@
+"""Loads the plugins of a project: modules of the user, named under `plugins:` in params.yaml, that add entries to a PluginTable.
+
+    load_plugins(["my_package.strop"], Path.cwd())
+    loaded_plugins()                            # names, files and digests
+
+One project at a time is loaded: another one, or a changed file, unloads the plugins and imports them again.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from tasks.errors import StropError, one_line
+from tasks.runtime.files import content_digest, file_digest
+from tasks.runtime.plugin_table import ADDITIONS, STAGES
+from tasks.runtime.run_origin import current_snapshot
+
+PRODUCT = ("tasks", "flows")
+INSTALLED = ("site-packages", "dist-packages")
+
+
+class PluginError(Exception):
+    """A plugin cannot be loaded; `name` is its module."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self.name = name
+        super().__init__(what)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    name: str
+    """The module, such as `my_package.strop`."""
+    root: Path
+    """The folder of the project, or of its run; absolute."""
+    folder: Path
+    """The folder on the import path that has its top-level package; absolute."""
+    is_local: bool
+    """Whether it is a file of the project, and not of an installed package."""
+    package: Path | None
+    """Its folder, if the named module is a package; relative to `folder`."""
+    files: tuple[Path, ...]
+    """Its module, the modules of the same package (of a local one: of the project) that it imports, and all files of `package`;
+    sorted, relative to `folder`."""
+    uses: tuple[str, ...]
+    """Dotted names of Strop that these modules import."""
+    digest: str
+    """Of the files."""
+    stages: tuple[str, ...] = STAGES
+    """The stages of dvc.yaml whose result it can change: those of the tables to which it adds; all if it adds to none."""
+
+    def paths(self) -> list[Path]:
+        """The files, with `package` for the files below it; absolute."""
+        package = [self.package] if self.package else []
+        others = [file for file in self.files if self.package is None or self.package not in file.parents]
+        return [self.folder / path for path in sorted([*package, *others])]
+
+
+@dataclass
+class _Loaded:
+    root: Path | None = None
+    plugins: tuple[Plugin, ...] = ()
+    entries: tuple[str, ...] = ()
+    """Entries of sys.path that were added for them."""
+
+
+_loaded = _Loaded()
+
+
+def load_plugins(names: Sequence[str], root: Path) -> None:
+    """Imports the plugins of a project, and unloads those of another.
+
+    Args:
+        names: dotted names of modules, importable from `root` or the environment.
+        root: the project's folder, or the folder of its run.
+
+    Raises:
+        PluginError: the first that is missing or cannot be imported. None is loaded then.
+    """
+    root = root.absolute()
+    plugins = [_find(name, root) for name in dict.fromkeys(names)]
+    if _loaded.root == root and plugins == [replace(plugin, stages=STAGES) for plugin in _loaded.plugins]:
+        return
+    unload_plugins()
+    try:
+        _loaded.root = root
+        _loaded.entries = tuple(dict.fromkeys(str(plugin.folder) for plugin in plugins if plugin.is_local))
+        sys.path[:0] = _loaded.entries
+        importlib.invalidate_caches()
+        for plugin in plugins:
+            # first, so that a plugin whose import fails is unloaded too
+            _loaded.plugins += (plugin,)
+            _loaded.plugins = (*_loaded.plugins[:-1], _import(plugin))
+    except PluginError:
+        unload_plugins()
+        raise
+
+
+def unload_plugins() -> None:
+    """Removes the plugins' entries from the tables, and their modules from this process."""
+    while ADDITIONS:
+        table, name = ADDITIONS.pop()
+        table.remove(name)
+    files = {str(plugin.folder / file) for plugin in _loaded.plugins for file in plugin.files}
+    packages = {plugin.name.partition(".")[0] for plugin in _loaded.plugins if plugin.is_local} - {*PRODUCT}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in packages or getattr(module, "__file__", None) in files:
+            del sys.modules[name]
+    for entry in _loaded.entries:
+        if entry in sys.path:
+            sys.path.remove(entry)
+    _loaded.root, _loaded.plugins, _loaded.entries = None, (), ()
+
+
+def loaded_plugins(stage: str | None = None) -> tuple[Plugin, ...]:
+    """The loaded plugins; with a stage, those that can change its result."""
+    return tuple(plugin for plugin in _loaded.plugins if stage is None or stage in plugin.stages)
+
+
+def plugin_names() -> tuple[str, ...]:
+    """For a child process that does not read params.yaml: `load_plugins(names, Path.cwd())`."""
+    return tuple(plugin.name for plugin in _loaded.plugins)
+
+
+@contextmanager
+def keeping_plugins() -> Iterator[None]:
+    """Loads the present plugins again at the end of a block that may load those of another folder."""
+    root, names = _loaded.root, plugin_names()
+    try:
+        yield
+    finally:
+        if root is None:
+            unload_plugins()
+        else:
+            load_plugins(names, root)
+
+
+def _import(plugin: Plugin) -> Plugin:
+    """Imports a plugin, and returns it with the stages that it can change."""
+    before = len(ADDITIONS)
+    try:
+        importlib.import_module(plugin.name)
+    except (Exception, SystemExit) as error:
+        raise PluginError(plugin.name, f"cannot be imported: {_cause(error, plugin)}") from error
+    tables = [table for table, _ in ADDITIONS[before:]]
+    stages = {stage for table in tables for stage in table.stages}
+    return replace(plugin, stages=tuple(stage for stage in STAGES if stage in stages) if tables else STAGES)
+
+
+def _cause(error: BaseException, plugin: Plugin) -> str:
+    """The error in one line, with file and line of the plugin."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_shown(error.filename, plugin)} line {error.lineno}: {type(error).__name__}: {error.msg}"
+    files = {str(plugin.folder / file) for file in plugin.files}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    message = str(error).rstrip(".") if isinstance(error, StropError) else f"{type(error).__name__}: {one_line(error)}"
+    return f"{_shown(frames[-1].filename, plugin)} line {frames[-1].lineno}: {message}" if frames else message
+
+
+def _shown(file: str, plugin: Plugin) -> str:
+    return file.removeprefix(f"{plugin.folder}/") if plugin.is_local else file
+
+
+def _find(name: str, root: Path) -> Plugin:
+    for folder in _folders(name, root):
+        if (file := _module_file(folder, name)) is not None:
+            break
+    else:
+        path = name.replace(".", "/")
+        what = f"is not found: there is no {path}.py in the project, and no such module in the environment"
+        raise PluginError(name, what)
+    is_local = _is_local(folder, root)
+    package = file.parent if file.name == "__init__.py" else None
+    starts = [path.relative_to(folder) for path in sorted((folder / package).rglob("*.py"))] if package else [file]
+    files, uses = _closure(starts, folder, None if is_local else name.partition(".")[0])
+    if package:
+        below = (path for path in (folder / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        files |= {path.relative_to(folder) for path in below}
+    ordered = sorted(files)
+    digest = content_digest([[path.as_posix(), file_digest(folder / path)] for path in ordered])
+    return Plugin(name, root, folder, is_local, package, tuple(ordered), tuple(sorted(uses)), digest)
+
+
+def _folders(name: str, root: Path) -> Iterator[Path]:
+    """The folders in which a module is looked for, in order. In the folder of a run: the project's own are those of the run."""
+    snapshot = current_snapshot(root)
+    project = Path(snapshot.project) if snapshot else root
+    yield root
+    for entry in sys.path:
+        yield _in_run(Path(entry).absolute(), project, root)
+    top = name.partition(".")[0]
+    # editable installations have a finder of their own, and no entry in sys.path
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        spec = find(top, None) if find is not None and finder is not PathFinder else None
+        for location in (spec and spec.submodule_search_locations) or ():
+            yield _in_run(Path(location).parent, project, root)
+
+
+def _in_run(folder: Path, project: Path, root: Path) -> Path:
+    if not _is_local(folder, project):
+        return folder
+    return root / folder.relative_to(project)
+
+
+def _is_local(folder: Path, root: Path) -> bool:
+    return folder.is_relative_to(root) and not set(INSTALLED) & set(folder.relative_to(root).parts)
+
+
+def _module_file(folder: Path, name: str) -> Path | None:
+    """The file of a dotted name below a folder, relative to it."""
+    path = Path(*name.split("."))
+    return next(
+        (file for file in (path / "__init__.py", path.with_suffix(".py")) if (folder / file).is_file()),
+        None,
+    )
+
+
+def _closure(starts: Iterable[Path], folder: Path, only: str | None) -> tuple[set[Path], set[str]]:
+    """(files, names of Strop) that are imported when the modules `starts` are; with `only`, files of that top-level package."""
+    waiting, files, uses = list(starts), set[Path](), set[str]()
+    while waiting:
+        file = waiting.pop()
+        if file in files:
+            continue
+        files.add(file)
+        waiting += [
+            parent / "__init__.py" for parent in file.parents[:-1] if (folder / parent / "__init__.py").is_file()
+        ]
+        for name in _imports(folder / file, file):
+            if name.partition(".")[0] in PRODUCT:
+                uses.add(name)
+            elif only in (None, name.partition(".")[0]) and (imported := _module_file(folder, name)):
+                waiting.append(imported)
+    return files, uses
+
+
+def _imports(path: Path, module: Path) -> set[str]:
+    """Dotted names that a module imports; of `from a import b`, both `a` and `a.b`. Empty if it cannot be parsed."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()  # its import reports it
+    names: set[str] = set()
+    package = module.parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    return {name for name in names if name}

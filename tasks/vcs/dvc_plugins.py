@@ -1,0 +1,102 @@
+"""Makes the plugins of a project inputs of the stages that they can change, for `strop run` and plain `dvc repro` alike.
+
+    record_plugins()                # in the project, before a run
+    require_recorded("finetune")    # in a stage
+
+A local plugin's files are dependencies in dvc.yaml, on lines that end with `# plugin`. data/plugins/<stage>.json, which exists from
+the first plugin on, has the names of the stage's plugins, and the digests of installed ones, which DVC cannot compare: it changes
+when a plugin is removed or upgraded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+from tasks import paths
+from tasks.errors import ConfigError
+from tasks.runtime.files import read_json, write_json, write_text
+from tasks.runtime.import_closure import import_closure, module_of
+from tasks.runtime.plugin_table import STAGES
+from tasks.runtime.plugins import loaded_plugins
+from tasks.vcs.dvc_files import parse_yaml
+
+_MARK = " # plugin"
+_IS_MARKED = re.compile(rf" *- .*{_MARK}")
+LOCAL = "in the project"
+
+
+def record_plugins() -> None:
+    """Writes data/plugins and dvc.yaml, in the working directory, where they differ from the loaded plugins."""
+    for stage in STAGES:
+        path = paths.PLUGINS / f"{stage}.json"
+        if _is_used(stage) and _recorded(stage) != _state(stage):
+            write_json(path, _state(stage))
+    if not paths.DVC_YAML.is_file():
+        return
+    text = paths.DVC_YAML.read_text(encoding="utf-8")
+    if (changed := _with_plugins(text)) != text:
+        write_text(paths.DVC_YAML, changed)
+        message = f"{paths.DVC_YAML}: the plugins are now inputs of the stages that they can change"
+        print(message, file=sys.stderr, flush=True)
+
+
+def require_recorded(stage: str) -> None:
+    """Checks that DVC compares every loaded plugin that can change the stage.
+
+    Raises:
+        ConfigError: dvc.yaml or data/plugins lacks one, or has another state of it.
+    """
+    fix = "Record it: python -m tasks ingest (strop run does it first)"
+    if _is_used(stage) and _recorded(stage) != _state(stage):
+        what = f"is not about the present plugins of stage {stage}"
+        raise ConfigError(what, where=str(paths.PLUGINS / f"{stage}.json"), fix=fix)
+    if not loaded_plugins(stage):
+        return
+    entry = parse_yaml(paths.DVC_YAML.read_bytes()).get("stages", {}).get(stage) or {}
+    if missing := [path for path in dependencies(stage) if path not in (entry.get("deps") or ())]:
+        what = f"stage {stage} does not depend on {missing[0]}, which the plugins in {paths.PARAMS} run"
+        raise ConfigError(what, where=str(paths.DVC_YAML), fix=f"{fix}, or add it to `deps` by hand")
+
+
+def dependencies(stage: str) -> list[str]:
+    """Paths of files and folders that the stage's plugins make its inputs, sorted, relative to the project."""
+    if not _is_used(stage):
+        return []
+    plugins = loaded_plugins(stage)
+    used = [module for plugin in plugins for name in plugin.uses if (module := module_of(name))]
+    own = {path.relative_to(plugin.root) for plugin in plugins if plugin.is_local for path in plugin.paths()}
+    of_strop = {*import_closure(used)} - {*import_closure([f"tasks/{stage}"])}
+    return sorted(path.as_posix() for path in {*own, *of_strop, paths.PLUGINS / f"{stage}.json"})
+
+
+def _is_used(stage: str) -> bool:
+    return bool(loaded_plugins(stage)) or (paths.PLUGINS / f"{stage}.json").exists()
+
+
+def _state(stage: str) -> dict[str, str]:
+    return {plugin.name: LOCAL if plugin.is_local else plugin.digest for plugin in loaded_plugins(stage)}
+
+
+def _recorded(stage: str) -> object:
+    try:
+        return read_json(paths.PLUGINS / f"{stage}.json")
+    except (OSError, ValueError):
+        return None
+
+
+def _with_plugins(text: str) -> str:
+    """dvc.yaml with the marked lines of the loaded plugins at the end of each stage's dependencies."""
+    lines: list[str] = []
+    stage, is_among_deps = "", False
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("    cmd: python -m tasks "):
+            stage = line.rpartition(" ")[2]
+        if is_among_deps and not line.startswith("      - "):
+            lines += [f"      - {json.dumps(path) if ' ' in path else path}{_MARK}" for path in dependencies(stage)]
+            is_among_deps = False
+        is_among_deps = is_among_deps or line == "    deps:"
+        if not _IS_MARKED.fullmatch(line):
+            lines.append(line)
+    return "\n".join(lines[:-1]) + "\n"

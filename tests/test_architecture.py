@@ -128,7 +128,7 @@ def test_former_paths_of_scripts_outside_still_work() -> None:
     from tasks.dataset.rendered import read_rendered
     from tasks.judging import judge_answer
     from tasks.rendered import read_rendered as former
-    from tasks.scoring.score import judge_answer as score
+    from tasks.scoring.score import score_answer as score
 
     assert (read_dataset, former, judge_answer) == (read, read_rendered, score)
 

@@ -79,11 +79,11 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "entities": answer_parsers.read_entities,
     "triples": answer_parsers.read_triples,
     "calls": answer_parsers.read_calls,
-    "tasks": prompts.read_tasks,
-    "examples": lambda given: prompts.read_instances(given, label_first=False),
-    "labelled examples": lambda given: prompts.read_instances(given, label_first=True),
+    "tasks": prompts.parse_tasks,
+    "examples": lambda given: prompts.parse_instances(given, label_first=False),
+    "labelled examples": lambda given: prompts.parse_instances(given, label_first=True),
     "a new instruction": lambda given: refusals.refuse_instruction(f"x{given}", "en"),
-    "a paraphrase": lambda given: paraphrase.tidy(given, "x"),
+    "a paraphrase": lambda given: paraphrase.clean_text(given, "x"),
     "JSON": lambda given: StrictDecoder().decode(given),
 }
 

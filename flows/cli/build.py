@@ -11,7 +11,7 @@ from flows.cli.common import Json, console, enter_project, print_json, stdout_to
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
-    from tasks.build.stage import Built
+    from tasks.build.stage import RecipeResult
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def build(
     return 0
 
 
-def _lines(built: Built, dry_run: bool) -> list[str]:
+def _lines(built: RecipeResult, dry_run: bool) -> list[str]:
     from rich.markup import escape
 
     would = "would be " if dry_run else ""

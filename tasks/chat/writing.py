@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from jinja2 import TemplateError
 
 from tasks.errors import ConfigError
-from tasks.scoring.targets import THOUGHT_BEGINS, THOUGHT_ENDS
+from tasks.scoring.thoughts import THOUGHT_BEGINS, THOUGHT_ENDS
 
 Message = dict[str, Any]
 

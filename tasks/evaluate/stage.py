@@ -29,7 +29,7 @@ from tasks.evaluate.report import describe_model, losses_by_family, rounded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
-        ("read", pa.string()),  # the parsed prediction (tasks/scoring/targets.py)
+        ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
         ("is_unparsed", pa.bool_()),
         ("is_looping", pa.bool_()),  # it ends in a loop and scores 0 (tasks/scoring/answer_loops.py)
         ("score", pa.float64()),
@@ -127,8 +127,8 @@ def _unknown_labels(rows: list[Row]) -> list[str]:
     labels = labels_of(paths.MODEL)
     if labels in (None, REWARD):
         return []
-    training_labels = set(map(plain, labels))
-    unknown = [row["target"] for row in rows if plain(row["target"]) not in training_labels]
+    training_labels = set(map(normalise_answer, labels))
+    unknown = [row["target"] for row in rows if normalise_answer(row["target"]) not in training_labels]
     if not unknown:
         return []
     return [

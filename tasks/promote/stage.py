@@ -29,8 +29,9 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.model_store.versions import commit_of, receipt_at, tag_name
-from tasks.tracking.model_versions import LEDGER_TAG, RECEIPT_TAG, anchors_of
+from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.tags import LEDGER_TAG, RECEIPT_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from tasks import paths
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import note_mirrored, now, read_ledger
-from tasks.model_store.logged_files import RESTORED_TAG
 from tasks.register import logged_model
 from tasks.register.known import VersionRecord, aliases_of, versions_in_git
 from tasks.register.logged_files import reusable_model
@@ -28,6 +27,7 @@ from tasks.runtime.files import read_json
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
 from tasks.tracking.sqlite_setup import set_damaged_file_aside
+from tasks.tracking.tags import DATASET_TAG, RECEIPT_TAG, RESTORED_TAG, WEIGHTS_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> 
     """The first difference between the registry's versions and git's; versions that are missing at the end are none."""
     present = [version for version in registered if not _is_leftover(version, in_git)]
     for version in present:
-        receipt, expected = version.tags.get("strop.receipt", "none"), in_git.get(version.version)
+        receipt, expected = version.tags.get(RECEIPT_TAG, "none"), in_git.get(version.version)
         if expected is None and receipt == _unregistered_receipt():
             continue  # an interrupted registration; the next run completes it
         if expected is None:
@@ -102,7 +102,7 @@ def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> 
 
 def _is_leftover(version: Version, in_git: dict[int, VersionRecord]) -> bool:
     """Whether a killed rebuild left this version: it tried a later version while MLflow's next number was still lower."""
-    later = [other.number for other in in_git.values() if other.key == version.tags.get("strop.receipt")]
+    later = [other.number for other in in_git.values() if other.key == version.tags.get(RECEIPT_TAG)]
     return version.version not in in_git and any(number > version.version for number in later)
 
 
@@ -178,9 +178,9 @@ def _report(model: str, number: int, restored: RestoredVersion, result: RebuildR
 def _obtain_run(registry: Registry, version: VersionRecord, restored: RestoredVersion) -> str:
     if version.receipt is not None:
         return complete_run(registry, version.receipt, version.key, restored.root)
-    names = ("strop.receipt", "strop.weights", "strop.dataset")
+    names = (RECEIPT_TAG, WEIGHTS_TAG, DATASET_TAG)
     tags = {name: version.tags[name] for name in names}
-    run_id = registry.find_run("strop.receipt", version.key) or registry.create_run("candidate", tags)
+    run_id = registry.find_run(RECEIPT_TAG, version.key) or registry.create_run("candidate", tags)
     registry.end_run(run_id)
     return run_id
 

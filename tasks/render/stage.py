@@ -36,6 +36,7 @@ from tasks.runtime.files import read_batches, write_json, write_tables
 from tasks.runtime.free_memory import give_memory_back
 from tasks.runtime.plurals import count_of
 from tasks.runtime.progress import track
+from tasks.scoring.metrics import METRICS
 from tasks.state.manifest import read_manifest
 from tasks.state.training_start import Start, read_start
 
@@ -213,7 +214,7 @@ def _require_templates(seen: Mapping[str, Seen], families: dict[str, FamilyTempl
 
 def _require_classes(seen: Mapping[str, Seen], families: dict[str, FamilyTemplates]) -> None:
     for family, of_family in seen.items():
-        if families[family].kind == "classification" and len(of_family.some_labels) == 1:
+        if METRICS[families[family].kind].is_classification and len(of_family.some_labels) == 1:
             (label,) = of_family.some_labels
             raise DataError(
                 f"family {family} has one class only ({label!r}, {of_family.rows} rows): there is nothing to tell apart",

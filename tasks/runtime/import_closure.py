@@ -90,9 +90,13 @@ def code_digest(*starts: str) -> str:
 
 
 @cache
-def closure_digest(*starts: str) -> str:
-    """Digest of the modules of Strop that run when `starts` run, without those that change no result (see `import_closure`)."""
-    closure = import_closure(starts, CHANGES_NO_RESULT)
+def closure_digest(*starts: str, without: frozenset[Path] = frozenset()) -> str:
+    """Digest of the modules of Strop that run when `starts` run, without those that change no result (see `import_closure`).
+
+    Args:
+        without: further modules to exclude, with the modules that only they import.
+    """
+    closure = import_closure(starts, CHANGES_NO_RESULT | without)
     return content_digest([[path.as_posix(), file_digest(ROOT / path)] for path in closure])
 
 

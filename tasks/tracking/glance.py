@@ -20,8 +20,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tasks.runtime.loopback import is_loopback
 from tasks.tracking.connection import without_password
 from tasks.tracking.login import PASSWORD, USERNAME
-from tasks.tracking.model_versions import ANCHORS, RECEIPT_TAG, anchors_of
+from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.sqlite_paths import path_of
+from tasks.tracking.tags import ANCHORS, RECEIPT_TAG
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import StropError
+from tasks.tracking.tags import PARENT_TAG, STATE_TAG, TRIAL_TAG, WEIGHTS_TAG
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
 POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 10.0
-WEIGHTS_TAG = "strop.weights"
-TRIAL_TAG = "strop.trial"
-"""`<run of the candidate>/<number of the trial>`."""
-TRIAL_STATE_TAG = "strop.trial_state"
-PARENT_TAG = "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
@@ -145,13 +141,13 @@ class _Mirror:
             from tasks.tracking.registry import open_registry
 
             self._registry = open_registry(self.config)
-            self._run_id = self._registry.create_run("finetune", {"strop.state": "live"})
+            self._run_id = self._registry.create_run("finetune", {STATE_TAG: "live"})
         return self._registry
 
     def _run_of(self, trial: int) -> str:
         """The run of a trial, a child of the training's run."""
         if trial not in self._trials:
-            tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", "strop.state": "live"}
+            tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", STATE_TAG: "live"}
             self._trials[trial] = self._open().create_run(trial_name(trial), tags)
         return self._trials[trial]
 

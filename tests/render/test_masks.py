@@ -17,7 +17,7 @@ from tasks.render.templates.conversation import make_conversation
 from tasks.render.templates.templates import read_templates, write_answer, write_question
 from tasks.render.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
-from tasks.scoring.targets import Frame, read_target
+from tasks.scoring.targets import Frame, parse_answer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
@@ -153,7 +153,7 @@ def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: boo
                 if "tool_call" in bare or '"arguments"' in bare:
                     assert (
                         said in bare
-                        or json.loads(said) == read_target("tool_calls", bare[bare.find("[") :])[0]["arguments"]
+                        or json.loads(said) == parse_answer("tool_calls", bare[bare.find("[") :])[0]["arguments"]
                     )
                 else:
                     assert bare == said.strip()
@@ -179,11 +179,11 @@ def test_what_a_template_writes_is_read_back_as_the_target(tokenizer: Any) -> No
             elif kind == "tool_calls":
                 kind = "free"
             answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
-            read = read_target(kind, answer, template.frame)
+            read = parse_answer(kind, answer, template.frame)
             assert read is not None
-            assert read == read_target(kind, example.conversation.target), (template.id, answer)
+            assert read == parse_answer(kind, example.conversation.target), (template.id, answer)
             if template.source[1] == "{{ output }}" or template.frame != Frame():
-                assert read == read_target(kind, subject["output"])
+                assert read == parse_answer(kind, subject["output"])
 
 
 def test_a_system_turn_is_never_lost(tokenizer: Any) -> None:
@@ -217,7 +217,7 @@ def test_tools_are_told_by_the_chat_template_where_it_can_and_as_json_where_it_c
     assert ("<tool_response>" in example.prompt) == renderer.chat.has_tools
     assert ("You may call these tools." in example.prompt) != renderer.chat.has_tools
     answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
-    assert read_target("tool_calls", answer) == [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]
+    assert parse_answer("tool_calls", answer) == [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]
 
 
 def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_gpt2: Path, project: Path) -> None:
@@ -321,4 +321,4 @@ def test_relations_between_marked_parts_are_written_as_their_label() -> None:
         user, answer = write_question(template, marked), write_answer(template, marked)
         assert "e1" in user.replace("<e1>", "").replace("</e1>", "") or "标记" in user or "marked" in user
         assert answer == "Cause-Effect(e2,e1)"
-        assert read_target("relation", answer) == {("e2", "cause-effect", "e1")}
+        assert parse_answer("relation", answer) == {("e2", "cause-effect", "e1")}

@@ -30,7 +30,7 @@ from tasks.render.templates.conversation import Conversation, make_conversation
 from tasks.render.templates.templates import read_templates
 from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import canonical_json, write_json
-from tasks.scoring.score import judge_answer
+from tasks.scoring.score import score_answer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 NAMED = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "data/templates/chat").glob("*.jinja")}
@@ -159,14 +159,14 @@ def test_a_rows_own_tags_are_a_thought_too_and_only_what_follows_is_scored() -> 
     assert example.prompt.endswith("<|im_start|>assistant\n")
     target = asked_row(tokenizer, example)["target"]
     for answer, score in (("42", 1), ("<think>\nHm.\n</think>\n\n42", 1), ("<think>42", 0), ("<think>42</think>no", 0)):
-        assert judge_answer("free", answer, target).score == score, answer
-        assert judge_answer("classification", answer, "42").score == score, answer
+        assert score_answer("free", answer, target).score == score, answer
+        assert score_answer("classification", answer, "42").score == score, answer
 
 
 def test_tags_elsewhere_in_an_answer_are_text() -> None:
     for text in ("Close it with </think>.", "A thought begins with <think>", "<think>"):
-        assert judge_answer("free", text, text).score == 1
-        assert judge_answer("free", "Something else", text).score < 1
+        assert score_answer("free", text, text).score == 1
+        assert score_answer("free", "Something else", text).score < 1
 
 
 def test_a_thought_that_the_prompt_has_begun_is_left_out_of_what_is_scored() -> None:

@@ -18,7 +18,8 @@ from tasks.render.templates.templates import FamilyTemplates
 from tasks.render.tokens.tokens import Example
 from tasks.runtime.files import write_tables
 from tasks.scoring.answer_parsers import equal_json
-from tasks.scoring.targets import THOUGHT_BEGINS, read_target, without_thought
+from tasks.scoring.targets import parse_answer
+from tasks.scoring.thoughts import THOUGHT_BEGINS, without_thought
 
 Read = Callable[[Sequence[int]], str]
 
@@ -65,12 +66,12 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], read: Read)
 def _calls_as_read(written: str, target: str) -> str:
     """What an answer that calls tools is compared with: the calls, where those are read in what the chat template writes; else,
     as of templates that write them as XML, that text itself, or no answer would ever be right."""
-    read = read_target("tool_calls", written)
-    return target if equal_json(read, read_target("tool_calls", target)) else without_thought(written)
+    read = parse_answer("tool_calls", written)
+    return target if equal_json(read, parse_answer("tool_calls", target)) else without_thought(written)
 
 
 def _kind_of(conversation: Conversation, kind: str) -> str:
     """A dialogue may end in a call of a tool, and one about tools in words."""
     if conversation.ends_in_call:
         return "tool_calls"
-    return "free" if kind == "tool_calls" and read_target(kind, conversation.target) is None else kind
+    return "free" if kind == "tool_calls" and parse_answer(kind, conversation.target) is None else kind

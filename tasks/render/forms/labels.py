@@ -25,7 +25,7 @@ from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
 from tasks.render.packing.arrays import Flat, Gathered, Piece, flat
 from tasks.render.row_store import Rows
 from tasks.runtime.files import read_json, write_json, write_tables
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 from tasks.state.training_start import start_folder
 
 KIND = "classification"
@@ -48,13 +48,13 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     numbers: dict[str, int] = {}
     found = array("i")
     by_family: Counter[tuple[str, str]] = Counter()
-    known = None if split == "train" else set(map(plain, read_json(LABELS)))
+    known = None if split == "train" else set(map(normalise_answer, read_json(LABELS)))
 
     def make(portion: list[Row]) -> tuple[Flat, list[tuple[str, str]]]:
         labelled = _labelled(portion, material)
-        kept = [each for each in labelled if known is None or plain(each.label) in known]
+        kept = [each for each in labelled if known is None or normalise_answer(each.label) in known]
         for each in labelled if len(kept) < len(labelled) else ():
-            if known is not None and plain(each.label) not in known:
+            if known is not None and normalise_answer(each.label) not in known:
                 material.drop(each.row["row_id"], "unknown_label")
         pieces = [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
         return flat(pieces), [(each.row["family"], each.label) for each in kept]
@@ -121,12 +121,12 @@ def _labels_known_before() -> tuple[str, ...]:
 def _classes(by_family: Counter[tuple[str, str]]) -> list[str]:
     """The labels of the head, sorted: one a class, however its rows spell it."""
     before = _labels_known_before()
-    classes = {plain(label): label for label in before}
+    classes = {normalise_answer(label): label for label in before}
     spellings: Counter[str] = Counter()
     for (_, label), count in by_family.items():
         spellings[label] += count
     for label, _ in sorted(spellings.items(), key=lambda each: (-each[1], each[0])):
-        classes.setdefault(plain(label), label)
+        classes.setdefault(normalise_answer(label), label)
     return sorted({*before, *classes.values()})
 
 
@@ -136,11 +136,11 @@ class _Places:
     def __init__(self, names: list[str]) -> None:
         self.names = names
         self._exact = {name: place for place, name in enumerate(names)}
-        self._of_class = {plain(name): place for place, name in reversed(list(enumerate(names)))}
+        self._of_class = {normalise_answer(name): place for place, name in reversed(list(enumerate(names)))}
 
     def of(self, label: str) -> int:
         place = self._exact.get(label)
-        return self._of_class[plain(label)] if place is None else place
+        return self._of_class[normalise_answer(label)] if place is None else place
 
 
 def _commonest(by_family: Counter[tuple[str, str]], places: _Places) -> dict[str, str]:

@@ -12,6 +12,8 @@ from tasks.render.forms.answers import test_row
 from tasks.render.forms.answers import write_test as write_test
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row, write_counted
 from tasks.render.row_store import Rows
+from tasks.runtime.files import write_json
+from tasks.runtime.plugins import loaded_plugins
 
 SCHEMA = pa.schema(
     [
@@ -27,6 +29,10 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     A dialogue is asked for its last answer alone.
     """
 
+    if plugins := loaded_plugins(
+        "render"
+    ):  # a metric of theirs may be the reward: `finetune` runs again after a change
+        write_json(paths.RENDERED / form / "plugins.json", {plugin.name: plugin.digest for plugin in plugins})
     read = answer_reader(material.tokenizer)
 
     def make(portion: list[Row]) -> pa.Table:

@@ -63,7 +63,7 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
             messages[-1][UNTRAINED] = True
         if place in thoughts:
             messages[-1][THOUGHT] = thoughts[place]
-    target = row["output"] if calls is not None else template.frame.taken_off(answer)
+    target = row["output"] if calls is not None else template.frame.remove_from(answer)
     return Conversation(messages, _tools(row.get("tools", "")), row["language"], target, calls is not None)
 
 

@@ -26,7 +26,8 @@ from tasks.runtime.bounded_jinja.steps import begin
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
 from tasks.scoring.answer_parsers import entries_of, json_of
-from tasks.scoring.targets import KINDS, Frame
+from tasks.scoring.metrics import answer_kinds
+from tasks.scoring.targets import Frame
 
 FIELDS = ("family", "language", "system", "instruction", "input", "output")
 """What a template may name; `output` in its answer alone, for it is not there when the model is served."""
@@ -206,8 +207,8 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
 
 
 def _parse(family: str, document: Any) -> FamilyTemplates:
-    if not isinstance(document, dict) or document.get("kind") not in KINDS:
-        raise ConfigError(f"`kind` must be one of {', '.join(KINDS)}")
+    if not isinstance(document, dict) or document.get("kind") not in answer_kinds():
+        raise ConfigError(f"`kind` must be one of {', '.join(answer_kinds())}")
     entries = document.get("templates")
     if not isinstance(entries, list) or not entries:
         raise ConfigError("`templates` must list at least one template")

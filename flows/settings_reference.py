@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from tasks.config import PipelineConfig, settings_within
+from tasks.runtime.plugin_name import NameIn
 
 PAGE = Path("docs/settings.md")
 HEAD = """\
@@ -46,7 +47,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
         path = f"{prefix}{field.alias or name}"
         inner = settings_within(field.annotation)
         text = " ".join((field.description or "").split())
-        choices = _choices(field.annotation)
+        choices = _choices(field.annotation) + _names(field.metadata)
         if unnamed := [value for value in choices if f"`{value}`" not in text]:
             text += f" {'One of' if unnamed == choices else 'Also:'} {', '.join(f'`{value}`' for value in unnamed)}."
         text = text.replace("|", "\\|")
@@ -61,6 +62,11 @@ def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [str(value) for value in get_args(annotation) if isinstance(value, str)]
     return [value for inner in get_args(annotation) for value in _choices(inner)]
+
+
+def _names(metadata: list[Any]) -> list[str]:
+    """The values of a setting that is a name in a plugin table."""
+    return [name for annotation in metadata if isinstance(annotation, NameIn) for name in annotation.names]
 
 
 def _default(value: Any, inner: type[BaseModel] | None) -> str:

@@ -163,11 +163,11 @@ def _dvc() -> Finding:
 
 
 def _sources(config: PipelineConfig) -> Finding:
-    from tasks.ingest.changes.scan import find_files
+    from tasks.ingest.connectors.connect import list_items
 
     if not config.ingest.sources:
         return Finding("sources", "note", "none declared", "Add one to params.yaml, section `ingest`")
-    files = sum(len(find_files(source)) for source in config.ingest.sources)
+    files = sum(len(list_items(source).items) for source in config.ingest.sources)
     return Finding("sources", "ok", f"{count_of(files, 'file')} in {count_of(len(config.ingest.sources), 'source')}")
 
 

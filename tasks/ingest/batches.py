@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.ingest.changes.occurrences import Digests, Held, Reading
+from tasks.ingest.changes.occurrences import Digests, HeldRecords, Reading
 from tasks.ingest.changes.unused_fields import UnusedFields
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.records.raw_batch import ERASED, RAW_SCHEMA, batch_id_of, identified, record_digest
 from tasks.records.raw_notes import Notes, notes_of
@@ -42,7 +42,7 @@ class BatchWriter:
     """
 
     def __init__(
-        self, source: Source, file: str, held: Held, erased: Collection[str] = (), reread_of: str = ""
+        self, source: Source, file: str, held: HeldRecords, erased: Collection[str] = (), reread_of: str = ""
     ) -> None:
         self.source = source
         self.file = file
@@ -151,9 +151,9 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def held_in(batches: list[Batch]) -> Held:
+def held_in(batches: list[Batch]) -> HeldRecords:
     """How often each record was collected in these batches; one that was read again counts once."""
-    digests, held = Digests(), Held()
+    digests, held = Digests(), HeldRecords()
     for batch in (each for each in batches if not notes_of(each.path).reread_of):
         with pq.ParquetFile(batch.path) as file:
             for some in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):

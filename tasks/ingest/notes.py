@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.ingest.batches import declaration_of, declared_of
-from tasks.ingest.connectors.listing import Seen
-from tasks.ingest.readers.dispatch import LINE_FORMATS, format_of
+from tasks.ingest.connectors.listing import ItemState
+from tasks.ingest.readers.dispatch import format_of
 from tasks.ingest.settings import Source
 from tasks.state.manifest import Batch
 
 
-def rewritten(source: Source, name: str, now: Seen, before: Seen, start: str | None) -> Iterator[str]:
+def rewritten(source: Source, name: str, now: ItemState, before: ItemState, start: str | None) -> Iterator[str]:
     """Where a file is another, and not only longer.
 
     Args:
@@ -21,7 +21,7 @@ def rewritten(source: Source, name: str, now: Seen, before: Seen, start: str | N
     if now.size < before.size:
         what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
         yield f"{name}: {what}; the rows that it held before are kept"
-    elif start != before.sha256 and format_of(Path(name), source) in LINE_FORMATS:
+    elif start != before.sha256 and format_of(Path(name), source).is_line_based:
         yield f"{name}: was rewritten, not only appended to; the rows that it held before are kept"
 
 

@@ -1,12 +1,16 @@
 """Settings of room `ingest`: where instructions are collected."""
 
+import json
+import operator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 
-from tasks.base.settings import is_folder, is_hub_id
+from tasks.ingest.connectors.table import CONNECTORS
 from tasks.ingest.fields import FIELDS
+from tasks.ingest.readers.formats import AUTO, FORMATS
 from tasks.runtime.base_settings import Settings
+from tasks.runtime.plugin_name import NameIn
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secret
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -23,30 +27,29 @@ Shape = Literal[
     "parallel",
     "row",
 ]
-Format = Literal["auto", "jsonl", "json", "csv", "parquet", "conll", "text", "parallel", "semeval"]
+Format = Annotated[str, NameIn(FORMATS, others=(AUTO,))]
 
-_EVERYWHERE = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "sample_seed", "use"}
-_KINDS: dict[str, tuple[set[str], set[str]]] = {
-    "files": (
-        {"path"},
-        {
-            "format", "encoding", "text_unit", "parallel", "settle_seconds", "follow_links", "max_uncompressed_bytes",
-            "image_folder", "storage_options",
-        },
-    ),
-    "hub": ({"path"}, {"revision", "subset", "split", "image_folder", "max_uncompressed_bytes"}),
-    "sql": ({"url"}, {"table", "query", "watermark", "overlap", "image_folder"}),
-    "traces": ({"tracking_uri", "experiment"}, {"rating", "rating_min", "answer"}),
-}  # fmt: skip
-"""Kind of source → what it needs, and what it may say besides."""
+_ALL_KINDS = {"name", "kind", "shape", "family", "language", "columns", "max_rows", "sample_seed", "use"}
+"""Settings of all kinds of sources."""
+
+
+def _require_options(model: type[Settings], options: dict[str, JsonValue]) -> None:
+    """Raises ValueError with every error of a plugin's settings."""
+    try:
+        model.model_validate_json(
+            json.dumps(options)
+        )  # as JSON, because there a strict model accepts a list for a tuple
+    except ValidationError as error:
+        errors = [f"{'.'.join(map(str, ('options', *each['loc'])))}: {each['msg']}" for each in error.errors()]
+        raise ValueError("; ".join(errors)) from error
 
 
 class Source(Settings):
     name: Name
     """The source's name: its folder in data/raw, and how reports call it. Lower-case letters, digits, - and _."""
-    kind: Literal["files", "hub", "sql", "traces"] = "files"
-    """What it is: `files` (here, or behind any fsspec URL), `hub` (a Hugging Face dataset), `sql` (a database), `traces`
-    (MLflow traces that people judged)."""
+    kind: Annotated[str, NameIn(CONNECTORS)] = "files"
+    """The kind of source: `files` (on this machine or behind any fsspec URL), `hub` (a Hugging Face dataset), `sql` (a
+    database), `traces` (MLflow traces with human feedback), or one that a plugin adds."""
     path: str | None = None
     """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it whose ending is known), or
     a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). A password or token in it stands in an
@@ -114,6 +117,8 @@ class Source(Settings):
     answer: str | None = None
     """traces: the name of the feedback or expectation that holds the answer as a person edited it. It is then what is
     learnt, whatever the rating."""
+    options: Annotated[dict[str, JsonValue], Field(exclude_if=operator.not_)] = {}
+    """Settings of a source kind that a plugin adds. Keys, tokens and passwords are names of environment variables."""
     language: Literal["auto", "en", "zh"] = "auto"
     """Language of the rows; `auto` looks at each row's script."""
     columns: dict[str, str] = {}
@@ -137,7 +142,7 @@ class Source(Settings):
             ) from error
         return encoding
 
-    @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri")
+    @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri", "options")
     @classmethod
     def secrets_are_names(cls, value: Any) -> Any:
         if found := literal_secret(value):
@@ -157,28 +162,25 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def settings_fit_the_kind(self) -> "Source":
-        needed, may = _KINDS[self.kind]
-        if missing := sorted(name for name in needed if getattr(self, name) is None):
+        kind = CONNECTORS[self.kind]
+        if missing := sorted(name for name in kind.requires if getattr(self, name) is None):
             raise ValueError(f"kind `{self.kind}` needs {', '.join(f'`{name}`' for name in missing)}")
-        if alien := sorted(self.model_fields_set - _EVERYWHERE - needed - may):
-            known = ", ".join(sorted(needed | may))
-            raise ValueError(f"kind `{self.kind}` has no {', '.join(f'`{name}`' for name in alien)}; it has {known}")
-        if self.kind == "hub" and self.path and not is_hub_id(self.path) and not is_folder(self.path):
-            raise ValueError(f"path: `{self.path}` is no folder, and no id of a dataset: that is `owner/name`")
-        if self.url is not None and "://" not in self.url and not self.url.startswith("${"):
-            raise ValueError("url: a database begins with its kind: `sqlite:///data.db`, `postgresql://…`")
-        if self.kind == "sql" and (self.table is None) == (self.query is None):
-            raise ValueError("kind `sql` needs either `table` or `query`")
+        valid = kind.requires | kind.allows | ({"options"} if kind.options else set())
+        if invalid := sorted(self.model_fields_set - _ALL_KINDS - valid):
+            names = ", ".join(f"`{name}`" for name in invalid)
+            raise ValueError(f"kind `{self.kind}` has no {names}; it has {', '.join(sorted(valid))}")
+        if kind.options is not None:
+            _require_options(kind.options, self.options)
+        if problem := kind.problem(self.model_dump()):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def settings_fit_each_other(self) -> "Source":
         if self.sample_seed is not None and self.max_rows is None:
-            raise ValueError("`sample_seed` draws a sample of `max_rows`; say how many")
-        if self.overlap is not None and self.watermark is None:
-            raise ValueError("`overlap` is taken from a `watermark`; name its column")
-        if self.kind == "traces" and self.shape != "messages":
-            raise ValueError("kind `traces` gives records of shape `messages`")
-        if self.kind == "traces" and self.rating is None and self.answer is None:
-            raise ValueError("kind `traces` needs `rating`, `answer` or both: which traces did people find good?")
-        if (self.format == "parallel") != (self.parallel is not None):
-            raise ValueError("`format: parallel` and `parallel: [en, de]` stand together")
+            raise ValueError("`sample_seed` needs `max_rows`, the size of the sample")
+        if (self.format != AUTO and FORMATS[self.format].is_pair) != (self.parallel is not None):
+            raise ValueError("`format: parallel` and `parallel: [en, de]` need each other")
         return self
 
 

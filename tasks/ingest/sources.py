@@ -1,7 +1,7 @@
-"""All sources → new raw batches and the manifest. What is already there is never added twice, and never lost.
+"""All sources → new raw batches and the manifest. Records in raw are never added twice, and never lost.
 
-A batch's file comes first and the manifest last: a crash leaves the old manifest or the new one, and at most whole
-batches that no manifest names, which the next run takes up. A source that cannot be read keeps no other from being read.
+Batches are written first and the manifest last: a crash leaves the old manifest or the new one, and at most whole batches that
+are not in it, which the next run adds. If a source cannot be read, the others are.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from dataclasses import dataclass, field
 
 from tasks import paths
 from tasks.errors import DataError, SourceError
-from tasks.ingest.changes.scan import ScanState, anything_new, list_items, manifest_digest, read_state, settings_digest
-from tasks.ingest.changes.scan import write_state as _write_state
-from tasks.ingest.connectors.listing import Listing, Seen
+from tasks.ingest.changes.scan import (
+    ScanState,
+    anything_new,
+    manifest_digest,
+    read_state,
+    settings_digest,
+    write_state,
+)
+from tasks.ingest.connectors.connect import list_items
+from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.secrets import without_secrets
 from tasks.ingest.settings import IngestSettings, Source
 from tasks.records.raw_notes import notes_of
@@ -27,19 +34,19 @@ __all__ = ["IngestResult", "SourceResult", "anything_new", "ingest_sources"]
 
 @dataclass
 class SourceResult:
-    """What one source brought."""
+    """What was collected from one source."""
 
     name: str
     files: int = 0
     batches: int = 0
     new_rows: int = 0
     unreadable: int = 0
-    """How many of the new rows did not parse (they are kept, and refused by `validate`)."""
+    """New rows that could not be parsed; they are stored, and refused by `validate`."""
     held_rows: int = 0
-    """Rows of the source that raw holds now."""
+    """Rows of the source that are in raw now."""
 
-    def told(self) -> str:
-        """One line for a person."""
+    def summary(self) -> str:
+        """One line for the log."""
         if not self.new_rows:
             return f"{self.name}: nothing new ({self.held_rows:,} rows held)"
         batches = count_of(self.batches, "batch", "batches")
@@ -50,25 +57,25 @@ class SourceResult:
 @dataclass
 class IngestResult:
     new: list[Batch] = field(default_factory=list)
-    """The batches that came, in order."""
+    """The new batches, in order."""
     problems: list[str] = field(default_factory=list)
-    """What a person should know, though it stops nothing: an empty file, a file that was rewritten."""
+    """Messages about what does not stop the ingestion: an empty file, a file that was rewritten."""
     errors: list[SourceError] = field(default_factory=list)
-    """Sources and files that could not be read; the others were."""
+    """Sources and files that could not be read."""
     sources: list[SourceResult] = field(default_factory=list)
     rows: int = 0
-    """Rows that raw holds now, of all sources."""
+    """Rows of all sources that are in raw now."""
 
     @property
     def changed(self) -> bool:
-        """Is data/raw another than before?"""
+        """Whether data/raw has changed."""
         return bool(self.new)
 
     def raise_errors(self) -> None:
-        """Raises what could not be read, all of it at once.
+        """Raises all errors at once.
 
         Raises:
-            SourceError: at least one source or file could not be read, or there are no rows at all.
+            SourceError: a source or file could not be read, or there are no rows at all.
         """
         if len(self.errors) == 1:
             raise self.errors[0]
@@ -79,41 +86,40 @@ class IngestResult:
             fix = "Declare one: docs/settings.md shows how, recipes/ has examples"
             raise SourceError("declares no source", where="params.yaml, section `ingest`", fix=fix)
         if not self.rows:
-            told = "; ".join(self.problems) or "every file is empty"
-            raise SourceError(
-                f"the sources hold no rows at all ({told})", fix="Put records into the files, then run again"
-            )
+            reasons = "; ".join(self.problems) or "every file is empty"
+            what = f"the sources contain no rows ({reasons})"
+            raise SourceError(what, fix="Put records into the files, then run again")
 
 
 def ingest_sources(settings: IngestSettings) -> IngestResult:
-    """Reads what is new, and writes it as batches. Errors of sources are in the result: `raise_errors()` tells them.
+    """Writes new records as batches. Errors of sources are in the result: `raise_errors()` raises them.
 
     Raises:
-        DataError: data/raw is not what its manifest says, or is not here though data/raw.dvc is.
+        DataError: data/raw differs from its manifest, or is missing although data/raw.dvc exists.
     """
-    with alone():
+    with ingest_lock():
         return _ingest(settings)
 
 
 def _ingest(settings: IngestSettings) -> IngestResult:
     if paths.RAW_DVC.exists() and not paths.MANIFEST.exists():
-        fix = "Bring it back: dvc checkout data/raw.dvc (or dvc pull data/raw.dvc)"
-        raise DataError("names raw data that is not here", where=str(paths.RAW_DVC), fix=fix)
+        fix = "Restore it: dvc checkout data/raw.dvc (or dvc pull data/raw.dvc)"
+        raise DataError("refers to raw data that is not on the disk", where=str(paths.RAW_DVC), fix=fix)
     manifest = read_manifest()
     result = IngestResult()
-    _take_up_leftovers(manifest, result)
+    _add_leftovers(manifest, result)
     before = read_state()
-    if before.manifest != manifest_digest():  # raw is not what those files were read into: read them all again
+    if before.manifest != manifest_digest():  # raw has changed since: read everything again
         before = ScanState()
     digest = settings_digest(settings)
     after = ScanState(settings=digest, is_complete=True)
     for source in settings.sources:
-        # with other settings, a file that did not change may yield other rows
-        seen = before.files.get(source.name, {}) if before.settings == digest else {}
-        _ingest_source(source, manifest, seen, result, after)
+        # with other settings, an unchanged file may yield other rows
+        states = before.files.get(source.name, {}) if before.settings == digest else {}
+        _ingest_source(source, manifest, states, result, after)
     after.is_complete = not result.errors
     after.manifest = manifest_digest()
-    _write_state(after)
+    write_state(after)
     result.rows = sum(batch.rows for batch in manifest)
     return result
 
@@ -121,62 +127,60 @@ def _ingest(settings: IngestSettings) -> IngestResult:
 def _ingest_source(
     source: Source,
     manifest: list[Batch],
-    seen: dict[str, Seen],
+    states: dict[str, ItemState],
     result: IngestResult,
     after: ScanState,
 ) -> None:
     from tasks.ingest.collect import Collector
-    from tasks.ingest.connectors.corrections import settle
+    from tasks.ingest.connectors.corrections import apply_corrections
 
-    told = SourceResult(source.name)
-    result.sources.append(told)
+    own_result = SourceResult(source.name)
+    result.sources.append(own_result)
     try:
         listing = list_items(source)
     except SourceError as error:
         result.errors.append(error)
         listing = Listing()
-    result.problems.extend(listing.left)
-    # a file that is being written is remembered as it was when it was read
-    after.files[source.name] = {name: seen[name] for name in sorted(listing.waiting & seen.keys())}
+    result.problems.extend(listing.notes)
+    # the state of a file that may still be written is that of its last reading
+    after.files[source.name] = {name: states[name] for name in sorted(listing.unsettled & states.keys())}
     collector = Collector(source, manifest, result.problems)
-    collector.draw(listing.found, seen)
-    for name, now in listing.found.items():
+    collector.draw_sample(listing.items, states)
+    for name, now in listing.items.items():
         try:
-            after.files[source.name][name] = collector.collect(name, now, seen.get(name))
+            after.files[source.name][name] = collector.collect(name, now, states.get(name))
         except SourceError as error:
             result.errors.append(without_secrets(error, source.model_dump()))
-    told.files = len(listing.found)
-    told.batches = len(collector.new)
-    told.new_rows = sum(batch.rows for batch in collector.new)
-    told.unreadable = collector.unreadable
+    own_result.files = len(listing.items)
+    own_result.batches = len(collector.new)
+    own_result.new_rows = sum(batch.rows for batch in collector.new)
+    own_result.unreadable = collector.unreadable
     if collector.new:
         manifest.extend(collector.new)
         write_manifest(manifest)
         result.new.extend(collector.new)
-    if source.kind == "traces" and collector.has_read:
-        own = [batch for batch in manifest if batch.source == source.name]
-        result.problems += settle(source.name, own, collector.traces, listing.withdrawn)
     own = [batch for batch in manifest if batch.source == source.name]
-    is_reread = bool(
-        excluded_batches(read_decisions()) & {batch.batch for batch in own}
-    )  # else no file need be looked at
-    told.held_rows = sum(batch.rows for batch in own if not (is_reread and notes_of(batch.path).reread_of))
+    if (key := collector.connector.record_key) is not None and collector.has_read:
+        result.problems += apply_corrections(source.name, key, own, collector.current, listing.withdrawn)
+    # without an excluded batch none was read again, and no file has to be opened
+    is_reread = bool(excluded_batches(read_decisions()) & {batch.batch for batch in own})
+    own_result.held_rows = sum(batch.rows for batch in own if not (is_reread and notes_of(batch.path).reread_of))
 
 
-def _take_up_leftovers(manifest: list[Batch], result: IngestResult) -> None:
-    """Enters whole batches that a crash kept out of the manifest, and removes half-written files."""
+def _add_leftovers(manifest: list[Batch], result: IngestResult) -> None:
+    """Adds whole batches that an interrupted run left out of the manifest, and removes half-written files."""
     from tasks.ingest.batches import leftover_batches, remove_half_written
 
     remove_half_written()
-    if taken := leftover_batches(manifest):
-        manifest.extend(taken)
+    if leftovers := leftover_batches(manifest):
+        manifest.extend(leftovers)
         write_manifest(manifest)
-        result.new.extend(taken)
-        result.problems.append(f"took up {len(taken)} batches that an interrupted run had left in {paths.RAW}")
+        result.new.extend(leftovers)
+        result.problems.append(f"added {len(leftovers)} batches that an interrupted run had left in {paths.RAW}")
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def ingest_lock() -> Iterator[None]:
     """One ingestion at a time in a project: two would write one manifest."""
     from filelock import FileLock, Timeout
 
@@ -186,7 +190,7 @@ def alone() -> Iterator[None]:
         lock.acquire(timeout=10)
     except Timeout as error:
         fix = "Wait for it to end, then run again"
-        raise SourceError("another ingestion is at work in this project", where=str(paths.RAW), fix=fix) from error
+        raise SourceError("another ingestion runs in this project", where=str(paths.RAW), fix=fix) from error
     try:
         yield
     finally:

@@ -47,7 +47,7 @@ def collect(config: PipelineConfig) -> None:
     require_intact()
     result = ingest_sources(config.ingest)
     for source in result.sources:
-        print(f"ingest: {shown(source.told())}", flush=True)
+        print(f"ingest: {shown(source.summary())}", flush=True)
     for problem in result.problems:
         told = shown(problem.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name need not be UTF-8
         print(f"ingest: note: {told}", flush=True)

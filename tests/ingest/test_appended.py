@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from conftest import topic_records, write_jsonl
 from ingesting import held, ingest
 
 from tasks import paths
-from tasks.ingest.readers import dispatch, jsonl
+from tasks.ingest.readers import jsonl
+from tasks.ingest.readers.compression import Content
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 from tasks.state.manifest import read_manifest
 
 NEWS = {"name": "news", "path": "a.jsonl", "shape": "text_label", "family": "topic"}
@@ -25,16 +29,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Where each reading of a file began, in bytes."""
-    places: list[int] = []
+    """The byte at which each reading of a file began."""
+    offsets: list[int] = []
     read = jsonl.read_jsonl
 
-    def noting(content: Any, encoding: str, offset_bytes: int = 0, first_number: int = 1) -> Any:
-        places.append(offset_bytes)
-        return read(content, encoding, offset_bytes, first_number)
+    def recording(content: Content, source: Source) -> Iterator[RawRecord]:
+        offsets.append(content.skip_bytes)
+        return read(content, source)
 
-    monkeypatch.setattr(dispatch, "read_jsonl", noting)
-    return places
+    monkeypatch.setattr(jsonl, "read_jsonl", recording)
+    return offsets
 
 
 def grown(*parts: str, whole: bool) -> list[tuple[str, str]]:

@@ -52,15 +52,15 @@ def test_splits_are_read_one_after_another_or_one_alone() -> None:
 def test_a_folder_that_holds_no_dataset_is_told() -> None:
     Path("saved").mkdir()
     (error,) = ingest(SAVED).errors
-    assert "is no dataset that save_to_disk wrote. Save it with `dataset.save_to_disk(folder)`" in str(error)
+    assert "is not a dataset that save_to_disk wrote. Save it with `dataset.save_to_disk(folder)`" in str(error)
 
 
 def test_a_hub_id_needs_a_revision_and_a_network() -> None:
     (error,) = ingest(SAVED | {"path": "someone/news"}).errors
-    assert "as a hub id it needs a revision. Pin one" in str(error)
+    assert "and a hub id needs a revision. Pin one" in str(error)
     (error,) = ingest(SAVED | {"path": "someone/news", "revision": "abc123"}).errors
     assert "path someone/news: cannot be read (" in str(error)
-    assert "See that the network and the id are right, or save it once" in str(error)
+    assert "Check the network and the id, or save it once" in str(error)
     assert "\n" not in str(error)
 
 

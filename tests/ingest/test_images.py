@@ -79,7 +79,7 @@ def test_an_image_that_cannot_be_had_keeps_its_record_which_says_why(path: Any, 
     write_jsonl(Path("in/chats.jsonl"), [chat(path), chat("img/1.png")])
     result = ingest(CHATS)
     assert not result.errors
-    assert "there is 1 image that could not be had; put them there, then touch the file" in result.problems[0]
+    assert "1 image could not be read; put them there, then touch the file" in result.problems[0]
     found = to_fields(records("chats")[0], "messages", {})
     assert isinstance(found, Problem)
     assert (found.code, found.field) == ("missing_field", "images")
@@ -161,7 +161,7 @@ def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
 )
 def test_an_image_within_a_turn_that_cannot_be_had_says_why(url: Any, fault: str) -> None:
     write_jsonl(Path("in/chats.jsonl"), [openai({"url": url}), openai("img/1.png")])
-    assert "there is 1 image that could not be had" in ingest(CHATS).problems[0]
+    assert "1 image could not be read" in ingest(CHATS).problems[0]
     found = to_fields(records("chats")[0], "messages", {})
     assert found == Problem("missing_field", "messages.content", fault)
     assert isinstance(to_fields(records("chats")[1], "messages", {}), dict)

@@ -35,7 +35,7 @@ def test_a_folder_is_read_at_any_depth_and_only_what_is_new() -> None:
     Path("inbox/notes.docx").write_text("x")
     result = ingest(INBOX)
     assert [batch.rows for batch in result.new] == [2, 2]
-    assert result.problems == ["inbox/notes.docx: not read, as the ending tells no format"]
+    assert result.problems == ["inbox/notes.docx: not read: unknown ending"]
     assert not anything_new(settings(INBOX))
     write_old("inbox/2026/12/d.jsonl", start=9)
     assert anything_new(settings(INBOX))
@@ -47,7 +47,7 @@ def test_a_file_that_is_being_written_is_left_for_the_next_run_and_named() -> No
     fresh = write_jsonl(Path("inbox/b.jsonl"), topic_records(2, start=2))
     result = ingest(INBOX)
     (problem,) = result.problems
-    assert re.fullmatch(r"inbox/b\.jsonl: changed less than 5 s ago; a run from \d\d:\d\d:\d\d on takes it", problem)
+    assert re.fullmatch(r"inbox/b\.jsonl: changed less than 5 s ago; a run after \d\d:\d\d:\d\d reads it", problem)
     assert len(held("news")) == 2
     os.utime(fresh, (time.time() - 60, time.time() - 60))
     assert anything_new(settings(INBOX))
@@ -65,7 +65,7 @@ def test_an_empty_folder_is_no_error_of_the_source() -> None:
     write_old("other.jsonl")
     result = ingest(INBOX, INBOX | {"name": "other", "path": "other.jsonl"})
     assert not result.errors
-    assert result.problems == ["inbox: holds no files whose ending is known"]
+    assert result.problems == ["inbox: contains no files with a known ending"]
     (error,) = ingest(INBOX | {"path": "nowhere/"}).errors
     assert "path nowhere/: no such file" in str(error)
 

@@ -56,9 +56,9 @@ def test_a_source_of_old_is_a_source_of_files_to_train_on() -> None:
         (BARE | {"kind": "sql", "url": "sqlite:///x", "table": "t", "query": "q"}, "needs either `table` or `query`"),
         (BARE | {"kind": "hub"}, "kind `hub` needs `path`"),
         (TRACES, "needs `rating`, `answer` or both"),
-        (TRACES | {"rating": "r", "shape": "alpaca"}, "kind `traces` gives records of shape `messages`"),
-        (NEWS | {"format": "parallel"}, "`format: parallel` and `parallel: .* stand together"),
-        (NEWS | {"parallel": ["en", "de"]}, "stand together"),
+        (TRACES | {"rating": "r", "shape": "alpaca"}, "kind `traces` returns records of shape `messages`"),
+        (NEWS | {"format": "parallel"}, "`format: parallel` and `parallel: .* need each other"),
+        (NEWS | {"parallel": ["en", "de"]}, "need each other"),
         (NEWS | {"parallel": ["en"]}, "parallel"),
         (BARE | {"kind": "sql", "url": "postgresql://me:hunter2@db/x", "table": "t"}, "the password is a secret"),
         (

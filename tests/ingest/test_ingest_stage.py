@@ -55,9 +55,9 @@ def test_a_file_whose_name_is_no_text_is_told_of_on_any_terminal(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tasks.vcs.git.require_repository", lambda: None)
     write_jsonl(Path("inbox/a\udcd6.jsonl"), [])
-    with pytest.raises(SourceError, match="the sources hold no rows"):
+    with pytest.raises(SourceError, match="the sources contain no rows"):
         ingest("no-base")
-    assert "note: inbox/a\\udcd6.jsonl: holds no records" in capsys.readouterr().out
+    assert "note: inbox/a\\udcd6.jsonl: contains no records" in capsys.readouterr().out
 
 
 def test_what_was_collected_is_versioned_even_where_a_source_or_the_base_fails(project: Path, tiny_gpt2: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.ingest.changes import occurrences
-from tasks.ingest.changes.occurrences import Digests, Held, Reading
+from tasks.ingest.changes.occurrences import Digests, HeldRecords, Reading
 
 DIGESTS = st.lists(
     st.sampled_from(["00" * 16, "ff" * 16, "00" * 15 + "01", "ab" * 8 + "00" * 8, "ab" * 8 + "01" * 8, "12" * 16])
@@ -25,7 +25,7 @@ def digests(given: list[str]) -> Digests:
 @settings(deadline=None)
 @given(st.lists(DIGESTS), DIGESTS, st.sampled_from([0, 3, 100]))
 def test_what_is_new_is_what_is_beyond_the_number_held(held: list[list[str]], read: list[str], loose: int) -> None:
-    counted, known = Counter[str](), Held()
+    counted, known = Counter[str](), HeldRecords()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(occurrences, "MOST_LOOSE", loose)
         for batch in held:

@@ -138,7 +138,7 @@ def test_files_of_different_length_are_told_and_their_lines_kept() -> None:
 def test_a_file_without_the_one_beside_it_is_told() -> None:
     Path("a.en").write_text("cat\n")
     (error,) = ingest(PAIRS).errors
-    assert str(error) == "a.zh: no such file. It belongs beside a.en: put it there"
+    assert str(error) == "a.zh: no such file. Put it beside a.en"
 
 
 def test_the_real_files_are_read_whole() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tasks.errors import SourceError
 from tasks.ingest.readers import json_document, json_text, lines
 from tasks.ingest.readers.dispatch import read_records
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.records.raw_batch import record_text
 
@@ -249,7 +249,7 @@ def test_an_empty_file_has_no_records(tmp_path: Path, name: str) -> None:
 def test_an_unknown_ending_asks_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError,
-        match=r"the ending `\.log` does not tell its format\. Say what it is in source `s`: `format: jsonl`, or "
+        match=r"the ending `\.log` is that of no known format\. Set it in source `s`: `format: jsonl`, or "
         "another of conll, csv, json, jsonl, parallel, parquet, semeval, text",
     ):
         read(tmp_path / "a.log", b"{}")

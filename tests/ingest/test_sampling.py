@@ -30,7 +30,7 @@ def write(name: str, found: list[dict[str, Any]]) -> None:
 def test_a_sample_has_all_labels_of_a_sorted_file_and_the_head_one_which_is_said() -> None:
     write("a.jsonl", rows(1000))
     (said,) = ingest(NEWS | {"name": "head"}).problems
-    assert said.startswith("in/a.jsonl: its first rows were taken, up to `max_rows`; the rest is left")
+    assert said.startswith("in/a.jsonl: only its first rows were collected (`max_rows`)")
     assert {record["label"] for record in records("head")} == {"label 0"}
     result = ingest(NEWS | {"sample_seed": 0})
     assert (result.problems, result.sources[0].new_rows) == ([], 100)

@@ -194,13 +194,13 @@ def test_an_empty_file_is_a_note_and_no_rows_at_all_an_error() -> None:
     write_jsonl(Path("inbox/a.jsonl"), [])
     write_jsonl(Path("inbox/b.jsonl"), topic_records(2))
     result = ingest()
-    assert result.problems == ["inbox/a.jsonl: holds no records"]
+    assert result.problems == ["inbox/a.jsonl: contains no records"]
     result.raise_errors()
 
     paths.MANIFEST.unlink()
     Path(f"data/raw/news/{result.new[0].batch}.parquet").unlink()
     Path("inbox/b.jsonl").unlink()
-    with pytest.raises(SourceError, match=r"the sources hold no rows at all \(inbox/a\.jsonl: holds no records\)"):
+    with pytest.raises(SourceError, match=r"the sources contain no rows \(inbox/a\.jsonl: contains no records\)"):
         ingest().raise_errors()
 
 
@@ -277,7 +277,7 @@ def test_raw_data_that_is_not_here_is_not_begun_anew() -> None:
     paths.RAW_DVC.parent.mkdir()
     paths.RAW_DVC.write_text("outs: []\n")
     with pytest.raises(
-        DataError, match=r"data/raw\.dvc: names raw data that is not here\. Bring it back: dvc checkout"
+        DataError, match=r"data/raw\.dvc: refers to raw data that is not on the disk\. Restore it: dvc checkout"
     ):
         ingest()
 

@@ -117,7 +117,7 @@ def test_an_overlap_of_what_is_no_time_is_told() -> None:
     add((1, "A", "a", "b"))
     (error,) = ingest(TABLE | {"overlap": 5}).errors
     assert "source `tickets`: `overlap` cannot be taken from the watermark `changed`: 'A' is neither" in str(error)
-    with pytest.raises(ValueError, match="`overlap` is taken from a `watermark`"):
+    with pytest.raises(ValueError, match="`overlap` is subtracted from a `watermark`"):
         settings({key: value for key, value in TABLE.items() if key != "watermark"} | {"overlap": 5})
 
 

@@ -126,7 +126,7 @@ def test_an_answer_that_is_corrected_after_it_was_collected_takes_the_older_one_
     ingest(CHAT)
     assert dropped() == set()
     correct(trace, "4")
-    assert "chat: 1 row dropped: corrected later in the trace" in ingest(CHAT).problems
+    assert "chat: 1 row dropped: corrected later in the source" in ingest(CHAT).problems
     assert dropped() == {"5"}
     assert {(each.what, each.who) for each in read_decisions()} == {("drop", "source chat")}
     judge(other, "comment", "nice")  # it is read again, and nothing more is decided
@@ -134,7 +134,7 @@ def test_an_answer_that_is_corrected_after_it_was_collected_takes_the_older_one_
     assert len(read_decisions()) == 1
 
     correct(trace, "5")  # back to the first answer, which raw holds already
-    assert "chat: 1 row no longer dropped: the trace is so judged again" in ingest(CHAT).problems
+    assert "chat: 1 row no longer dropped: current again in the source" in ingest(CHAT).problems
     assert dropped() == {"4"}
     assert "release" not in {each.what for each in read_decisions()}, "the contract still judges the row"
 
@@ -157,7 +157,7 @@ def test_a_trace_that_is_rated_down_later_takes_its_row_out() -> None:
     judge(trace, "user_rating", True)
     ingest(CHAT)
     judge(trace, "user_rating", False)
-    assert "chat: 1 row dropped: no longer found good" in ingest(CHAT).problems
+    assert "chat: 1 row dropped: withdrawn by the source" in ingest(CHAT).problems
     assert dropped() == {"5"}
 
 

@@ -36,7 +36,7 @@ class Digests:
             yield self.content[start : start + DIGEST_BYTES].hex()
 
 
-class Held:
+class HeldRecords:
     """How often a source holds each record."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Held:
 class Reading:
     """Counts how often each record stood so far in the item that is being read."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: HeldRecords) -> None:
         self.held = held
         self._sorted: NDArray[np.uint32] | None = None
         self._loose: Counter[bytes] = Counter()

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from tasks.errors import SourceError
 from tasks.ingest.batches import ROWS_AT_ONCE, BatchWriter, declaration_of, declared_of
-from tasks.ingest.changes.occurrences import Held
-from tasks.ingest.changes.scan import is_remote, manifest_digest, read_state, write_state
+from tasks.ingest.changes.occurrences import HeldRecords
+from tasks.ingest.changes.scan import manifest_digest, read_state, write_state
+from tasks.ingest.connectors.connect import connect
 from tasks.ingest.fields import SHAPES_WITH_IMAGES
-from tasks.ingest.readers.column_check import NeededColumns
-from tasks.ingest.readers.images import ImageKeeper, beside_file, nowhere
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.column_check import ColumnCheck
+from tasks.ingest.readers.images import ImageStore, image_reader
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.records.ordered_json import loads
 from tasks.records.parse import check_raw, fill_up, to_rows
@@ -101,7 +102,7 @@ def _chunks(batch: Batch) -> Iterator[pa.Table]:
 
 
 def _require_columns(source: Source, batch: Batch) -> None:
-    columns = NeededColumns(source)
+    columns = ColumnCheck(source)
     for chunk in _chunks(batch):
         for record in chunk["record"].to_pylist():
             if record is not None:
@@ -113,10 +114,9 @@ def _write(source: Source, batch: Batch, origin: str, manifest: list[Batch]) -> 
     chunks = _chunks(batch)
     first = next(chunks)
     file, shape = first["file"][0].as_py(), first["shape"][0].as_py()
-    here = source.kind == "files" and not is_remote(source)
-    images = ImageKeeper(source, beside_file(file, source) if here or source.image_folder else nowhere)
+    images = ImageStore(source, image_reader(source, file if connect(source).are_local_files else None))
     keeps_images = images.is_needed and shape not in SHAPES_WITH_IMAGES
-    with BatchWriter(source, file, Held(), reread_of=origin) as writer:
+    with BatchWriter(source, file, HeldRecords(), reread_of=origin) as writer:
         for chunk in chain([first], chunks):
             for row in chunk.select(["digest", "record", "raw", "error", "line"]).to_pylist():
                 _add(writer, row, images if keeps_images else None)
@@ -125,7 +125,7 @@ def _write(source: Source, batch: Batch, origin: str, manifest: list[Batch]) -> 
     return made
 
 
-def _add(writer: BatchWriter, row: dict[str, Any], images: ImageKeeper | None) -> None:
+def _add(writer: BatchWriter, row: dict[str, Any], images: ImageStore | None) -> None:
     if row["error"] == ERASED:
         writer.add_erased(row["digest"], row["line"])
     elif row["record"] is None:
@@ -162,9 +162,9 @@ def reread_alone(source: Source) -> Reread:
     Raises:
         SourceError: another one is.
     """
-    from tasks.ingest.sources import alone
+    from tasks.ingest.sources import ingest_lock
 
-    with alone():
+    with ingest_lock():
         if not any(batch.source == source.name for batch in read_manifest()):
             raise SourceError("collected nothing yet", where=f"source `{source.name}`", fix="Collect it: strop run")
         return reread(source)

@@ -10,8 +10,8 @@ import hashlib
 import heapq
 from collections.abc import Iterable
 
-from tasks.ingest.changes.occurrences import Held, Reading
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.changes.occurrences import HeldRecords, Reading
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.records.raw_batch import digest_of, record_digest
 
 
@@ -23,7 +23,7 @@ class Sample:
         self.room = room
         self._lowest: list[int] = []  # negated, so that the highest of them is the first to go
 
-    def look_at(self, records: Iterable[RawRecord], held: Held) -> None:
+    def look_at(self, records: Iterable[RawRecord], held: HeldRecords) -> None:
         """Ranks the records of an item that are not held."""
         reading = Reading(held)
         for found in records:

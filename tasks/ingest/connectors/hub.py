@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import SourceError, one_line
-from tasks.ingest.connectors.listing import Listing, Seen
+from tasks.ingest.connectors.connector import Connector, OpenItem
+from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.readers.arrow_messages import unpacked_bytes
 from tasks.ingest.readers.arrow_rows import rows_of
 from tasks.ingest.readers.class_labels import label_names
 from tasks.ingest.readers.columnar import ROWS_AT_ONCE, Bound, portions
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.runtime.files import content_digest
 
 
+class HubDataset(Connector):
+    """The items are splits."""
+
+    def list_items(self) -> Listing:
+        return list_splits(self.source)
+
+    def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
+        return self.open_records(read_split(self.source, name))
+
+
 def list_splits(source: Source) -> Listing:
-    """The splits by name, each as its files are (a folder), or as its revision says (an id).
+    """The splits by name, each with a stamp of its files (a folder) or of its revision (an id).
 
     Raises:
         SourceError: the folder holds no dataset, lacks the split, or an id has no revision.
@@ -29,20 +41,19 @@ def list_splits(source: Source) -> Listing:
     folder = Path(os.path.expanduser(source.path))
     if not folder.exists():
         if folder.is_absolute() or source.path.startswith("."):
-            fix = "Mend the path in params.yaml (section `ingest`)"
+            fix = "Fix the path in params.yaml (section `ingest`)"
             raise SourceError("no such folder", where=_where(source), fix=fix)
         if source.revision is None:
-            fix = "Pin one, so that the same rows come tomorrow: `revision: COMMIT` (the hub shows it under Files)"
-            raise SourceError("is no folder, and as a hub id it needs a revision", where=_where(source), fix=fix)
+            fix = "Pin one, so that the rows stay the same: `revision: COMMIT` (the hub shows it under Files)"
+            raise SourceError("is not a folder, and a hub id needs a revision", where=_where(source), fix=fix)
         stamp = content_digest([source.revision, source.subset, source.split])
-        return Listing({f"{source.path}@{source.revision}": Seen(0, 0, stamp=stamp)})
-    splits = {name: place for name, place in _splits_of(folder, source).items() if source.split in (None, name, "")}
+        return Listing({f"{source.path}@{source.revision}": ItemState(stamp=stamp)})
+    all_splits = _splits_of(folder, source)
+    splits = {name: folder for name, folder in all_splits.items() if source.split in (None, name, "")}
     if not splits:
-        there = ", ".join(_splits_of(folder, source))
-        raise SourceError(
-            f"has no split `{source.split}`; it has {there}", where=_where(source), fix="Name one of these"
-        )
-    return Listing({place.as_posix(): _seen(place) for place in splits.values()})
+        what = f"has no split `{source.split}`; it has {', '.join(all_splits)}"
+        raise SourceError(what, where=_where(source), fix="Name one of these")
+    return Listing({folder.as_posix(): _state_of(folder) for folder in splits.values()})
 
 
 def read_split(source: Source, name: str) -> Iterator[RawRecord]:
@@ -64,8 +75,8 @@ def read_split(source: Source, name: str) -> Iterator[RawRecord]:
                         yield from rows_of(portion, number, names)
                         number += portion.num_rows
         except (pa.ArrowException, OSError, MemoryError) as error:
-            told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
-            raise SourceError(f"cannot be read ({told})", where=name, fix="Save or fetch it again, whole") from error
+            reason = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
+            raise SourceError(f"cannot be read ({reason})", where=name, fix="Save or fetch it again, whole") from error
 
 
 def _splits_of(folder: Path, source: Source) -> dict[str, Path]:
@@ -77,23 +88,23 @@ def _splits_of(folder: Path, source: Source) -> dict[str, Path]:
         return {str(name): folder / str(name) for name in sorted(names)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "Save it with `dataset.save_to_disk(folder)`; Parquet and JSON files are `kind: files`"
-        raise SourceError("is no dataset that save_to_disk wrote", where=_where(source), fix=fix) from error
+        raise SourceError("is not a dataset that save_to_disk wrote", where=_where(source), fix=fix) from error
 
 
-def _seen(folder: Path) -> Seen:
+def _state_of(folder: Path) -> ItemState:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     stats = [(path.name, path.stat()) for path in files]
     stamp = content_digest([[name, status.st_size, status.st_mtime_ns] for name, status in stats])
-    return Seen(sum(status.st_size for _, status in stats), 0, stamp=stamp)
+    return ItemState(sum(status.st_size for _, status in stats), stamp=stamp)
 
 
 def _file_bytes(dataset: Any) -> int:
-    """How large the files behind a dataset are."""
+    """Size of a dataset's files."""
     return sum(os.path.getsize(file["filename"]) for file in dataset.cache_files if os.path.isfile(file["filename"]))
 
 
 def _require_bounded(source: Source, folder: Path) -> None:
-    """Raises SourceError where a shard's packed columns come to more than its bound: they are unpacked when it is opened."""
+    """Raises SourceError if a shard's compressed columns exceed its bound: they are unpacked when it is opened."""
     for path in sorted(folder.glob("*.arrow")):
         Bound(path.stat().st_size, 0, source.max_uncompressed_bytes, str(path)).require(unpacked_bytes(path))
 
@@ -107,16 +118,16 @@ def _loaded(source: Source, name: str) -> list[Any]:
         if Path(name).is_dir():
             _require_bounded(source, Path(name))
             return [datasets.load_from_disk(name)]
-        loaded = datasets.load_dataset(  # which runs no script of the dataset's: there is no such setting
+        loaded = datasets.load_dataset(  # never runs a script of the dataset: there is no such setting
             source.path, source.subset, revision=source.revision, split=source.split
         )
         return list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     except SourceError:
         raise
     except Exception as error:
-        told = one_line(error, 200) or type(error).__name__
-        fix = "See that the network and the id are right, or save it once: `dataset.save_to_disk(folder)`"
-        raise SourceError(f"cannot be read ({told})", where=_where(source), fix=fix) from error
+        reason = one_line(error, 200) or type(error).__name__
+        fix = "Check the network and the id, or save it once: `dataset.save_to_disk(folder)`"
+        raise SourceError(f"cannot be read ({reason})", where=_where(source), fix=fix) from error
 
 
 def _where(source: Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import posixpath
 import shutil
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from typing import Any
 
 from tasks import paths
 from tasks.errors import SourceError, one_line
-from tasks.ingest.connectors.listing import Listing, Seen
-from tasks.ingest.readers.dispatch import is_known
+from tasks.ingest.connectors.connector import Connector, OpenItem
+from tasks.ingest.connectors.listing import ItemState, Listing
+from tasks.ingest.readers.dispatch import format_by_ending, read_records
+from tasks.ingest.readers.formats import AUTO
+from tasks.ingest.readers.images import MAX_IMAGE_BYTES, image_reader
 from tasks.ingest.readers.text_conll_parallel import partner_of
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
@@ -23,6 +27,22 @@ from tasks.runtime.redaction.settings import variables_in, with_variable_names
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "version_id", "sha256")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+
+
+class RemoteFiles(Connector):
+    """The items are objects, by URL; each is downloaded while it is read."""
+
+    def list_items(self) -> Listing:
+        return list_objects(self.source)
+
+    @contextlib.contextmanager
+    def open_item(self, name: str, before: ItemState | None) -> Iterator[OpenItem]:
+        read_image = image_reader(self.source)
+        if self.source.image_folder is None:
+            read_image = functools.partial(read_object, self.source, name, most_bytes=MAX_IMAGE_BYTES)
+        with fetched(self.source, name) as (file, partner):
+            records = read_records(file, self.source, partner=partner, label=name)
+            yield OpenItem(records, read_image, size=file.stat().st_size)
 
 
 def list_objects(source: Source) -> Listing:
@@ -43,8 +63,8 @@ def list_objects(source: Source) -> Listing:
                 parts = [names[each] for each in (name, beside) if each in names]
                 size = sum(int(part.get("size") or 0) for part in parts)
                 url = with_variable_names(str(files.unstrip_protocol(name)), source.path)  # it is kept in raw, and told
-                listing.found[url] = Seen(size, 0, stamp=" ".join(_stamp(part) for part in parts))
-    if not listing.found:
+                listing.items[url] = ItemState(size, stamp=" ".join(_stamp(part) for part in parts))
+    if not listing.items:
         fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
         raise SourceError("no such file", where=f"source `{source.name}`, path {source.path}", fix=fix)
     return listing
@@ -72,7 +92,7 @@ def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_beside(source: Source, url: str, name: str, most_bytes: int) -> bytes:
+def read_object(source: Source, url: str, name: str, most_bytes: int) -> bytes:
     """An object that a record names, below the folder of the object that the record came from.
 
     Raises:
@@ -121,9 +141,11 @@ def _found(files: Any, pattern: str) -> dict[str, dict[str, Any]]:
 
 
 def _is_wanted(name: str, pattern: str, source: Source) -> bool:
-    """In a folder, only files whose ending is known; a file or glob names what it wants."""
+    """Whether an object is read: in a folder, only files with a known ending; else whatever the file name or glob matches."""
     is_named = name == pattern or any(character in pattern for character in "*?[")
-    return is_named or source.format != "auto" or (is_known(name) and not posixpath.basename(name).startswith("."))
+    if is_named or source.format != AUTO:
+        return True
+    return format_by_ending(name) is not None and not posixpath.basename(name).startswith(".")
 
 
 def _stamp(info: dict[str, Any]) -> str:

@@ -11,14 +11,16 @@ import difflib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tasks.errors import SourceError, one_line
-from tasks.ingest.connectors.listing import Listing, Seen
+from tasks.ingest.connectors.connector import Connector, OpenItem
+from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.connectors.watermark import from_json, lowered, to_json
 from tasks.ingest.readers.arrow_rows import row_of
 from tasks.ingest.readers.column_check import require_once
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
 from tasks.runtime.files import canonical_json
@@ -28,6 +30,16 @@ BYTES_AT_ONCE = 32 * 1024 * 1024
 """About so much of the rows' texts is held at a time: how many rows that is follows from those read before."""
 
 
+class Database(Connector):
+    """The table or query is the only item."""
+
+    def list_items(self) -> Listing:
+        return list_table(self.source)
+
+    def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
+        return self.open_records(read_table(self.source, before), is_whole=before is None)
+
+
 def list_table(source: Source) -> Listing:
     """The table or query as one item, stamped with its highest watermark, or without one with its rows' digest.
 
@@ -35,15 +47,15 @@ def list_table(source: Source) -> Listing:
         SourceError: the database cannot be reached, or refuses.
     """
     if source.watermark is None:
-        return Listing({_name(source): Seen(0, 0, stamp=_digest_of_rows(source))})
+        return Listing({_name(source): ItemState(stamp=_digest_of_rows(source))})
     with _connected(source) as (run, mark, rows):
         (highest,) = run(f"SELECT max({mark}) FROM {rows}").one()
         (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} >= :at", at=_start(source, highest)).one()
         (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
-    return Listing({_name(source): Seen(0, 0, stamp=canonical_json([to_json(highest), ties, nulls]))})
+    return Listing({_name(source): ItemState(stamp=canonical_json([to_json(highest), ties, nulls]))})
 
 
-def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
+def read_table(source: Source, before: ItemState | None) -> Iterator[RawRecord]:
     """The rows as objects, by watermark; all of them where there was no run before, or no watermark.
 
     Raises:
@@ -91,7 +103,7 @@ def _digest_of_rows(source: Source) -> str:
     return hasher.hexdigest()
 
 
-def _last_watermark(before: Seen | None) -> Any:
+def _last_watermark(before: ItemState | None) -> Any:
     if before is None or not before.stamp.startswith("["):
         return None
     return from_json(json.loads(before.stamp)[0])

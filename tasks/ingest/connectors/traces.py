@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tasks.errors import RegistryError, SourceError
+from tasks.ingest.connectors.connector import Connector, OpenItem
 from tasks.ingest.connectors.corrections import TRACE
-from tasks.ingest.connectors.listing import Listing, Seen
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.connectors.listing import ItemState, Listing
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
 from tasks.runtime.files import content_digest
@@ -18,19 +20,31 @@ _ASKED = ("messages", "question", "prompt", "query", "input", "text", "instructi
 _ANSWERED = ("content", "answer", "response", "output", "text", "completion")
 
 
+class Traces(Connector):
+    """The experiment is the only item."""
+
+    record_key = TRACE
+
+    def list_items(self) -> Listing:
+        return list_traces(self.source)
+
+    def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
+        return self.open_records(read_traces(self.source), is_whole=False)
+
+
 def list_traces(source: Source) -> Listing:
     """The experiment as one item, stamped with what people said of its traces.
 
     Raises:
         SourceError: MLflow cannot be reached, or has no such experiment.
     """
-    listing, said = Listing(), []
+    listing, judgements = Listing(), []
     for trace in _judged(source, with_content=False):
         if _is_taken(trace, source):
-            said.append([trace["trace_id"], trace["changed"]])
+            judgements.append([trace["trace_id"], trace["changed"]])
         else:
             listing.withdrawn.add(trace["trace_id"])
-    listing.found[f"{source.name}: {source.experiment}"] = Seen(0, 0, stamp=content_digest(said))
+    listing.items[f"{source.name}: {source.experiment}"] = ItemState(stamp=content_digest(judgements))
     return listing
 
 

@@ -13,10 +13,11 @@ from tasks.errors import SourceError, one_line
 from tasks.ingest.readers import lines as limits
 from tasks.ingest.readers.class_labels import Names, features_of, label_names
 from tasks.ingest.readers.compression import Content
-from tasks.ingest.readers.lines import RawRecord
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 
 
-def read_parquet(content: Content) -> Iterator[RawRecord]:
+def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecord]:
     """The rows of a Parquet file, in bounded memory.
 
     Raises:

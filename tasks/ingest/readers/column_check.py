@@ -13,7 +13,7 @@ MOST_COLUMNS = 10_000
 """Records whose keys are data, not columns, must not fill the memory."""
 
 
-class NeededColumns:
+class ColumnCheck:
     """Looks at every record; a source whose mapping is wrong is told before anything of the file is taken."""
 
     def __init__(self, source: Source) -> None:

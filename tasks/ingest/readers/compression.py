@@ -26,13 +26,19 @@ class Content:
     path: Path
     max_uncompressed_bytes: int | None = None
     """None: LEAST_BOUND_BYTES, or LARGEST_RATIO times the file's size where that is more."""
-    shown: str = ""
-    """How the file is called to a person, where that is not its path."""
+    label: str = ""
+    """The file's name in messages, if that is not its path."""
+    partner: Content | None = None
+    """The second file of a format whose records are in two."""
+    skip_bytes: int = 0
+    """Length of a part that was read before; readers of formats that `resume` skip it."""
+    skip_lines: int = 0
+    """Lines in that part."""
     fault: str = field(default="", init=False)
 
     @property
     def name(self) -> str:
-        return self.shown or str(self.path)
+        return self.label or str(self.path)
 
     @property
     def archive(self) -> str:

@@ -12,10 +12,12 @@ from tasks.errors import SourceError
 from tasks.ingest.readers import lines as limits
 from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.compression import Content
-from tasks.ingest.readers.lines import KEEP, UNDECODED, Line, RawRecord, read_lines
+from tasks.ingest.readers.lines import KEEP, UNDECODED, Line, read_lines
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 
 
-def read_csv(content: Content, encoding: str) -> Iterator[RawRecord]:
+def read_csv(content: Content, source: Source) -> Iterator[RawRecord]:
     """The rows below the header, as objects of text. The separator is the one the header uses: comma, tab or semicolon.
 
     Raises:
@@ -23,7 +25,7 @@ def read_csv(content: Content, encoding: str) -> Iterator[RawRecord]:
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     # between records alone: within quotes a blank line is content
-    encoding, lines = read_lines(content, encoding, skips_blank=lambda: not feed.taken)
+    encoding, lines = read_lines(content, source.encoding, skips_blank=lambda: not feed.taken)
     feed = _Feed(lines, encoding)
     header = _header(content, feed)
     if header is None:

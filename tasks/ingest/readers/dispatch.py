@@ -1,106 +1,71 @@
-"""A file → its records, none dropped: what does not parse is handed on as the bytes it came in.
+"""A file → its records, none dropped: a record that cannot be parsed is kept as its bytes.
 
-The readers are our own, because those of `datasets` stop at a line that is not JSON, and guess types over a whole file.
+The readers are our own, because those of `datasets` stop at a line that is not JSON, and infer types from a whole file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.ingest.fields import REQUIRED_FIELDS
-from tasks.ingest.readers.arrow_rows import read_parquet
 from tasks.ingest.readers.compression import ARCHIVES, Content
-from tasks.ingest.readers.csv import read_csv
-from tasks.ingest.readers.json_document import read_json_document
-from tasks.ingest.readers.jsonl import read_jsonl
-from tasks.ingest.readers.lines import RawRecord
-from tasks.ingest.readers.text_conll_parallel import read_conll, read_parallel, read_semeval, read_text
+from tasks.ingest.readers.formats import AUTO, FORMATS, FileFormat
+from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 
-LINE_FORMATS = ("jsonl", "csv", "text", "conll", "semeval")
-"""Formats that a file may be appended to in."""
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".txt": "text",
-}
+Reader = Callable[[Content, Source], Iterator[RawRecord]]
 
 
-def is_known(name: str) -> bool:
-    """Does the name's ending tell a format?"""
-    return Content(Path(name)).ending in FORMATS
+def format_by_ending(name: str) -> str | None:
+    """The format that the ending of a file's name stands for; None for an unknown ending."""
+    ending = Content(Path(name)).ending
+    return next((name for name, format_ in FORMATS.items() if ending in format_.endings), None)
 
 
-def format_of(path: Path, source: Source) -> str:
-    """The file's format, by setting or by its ending.
+def format_of(path: Path, source: Source) -> FileFormat:
+    """The file's format, by the source's setting or by the file's ending.
 
     Raises:
-        SourceError: the ending says nothing.
+        SourceError: the ending is unknown.
     """
-    if source.format != "auto":
-        return source.format
-    ending = Content(path).ending
-    if ending in FORMATS:
-        return FORMATS[ending]
-    known = ", ".join(sorted({*FORMATS.values(), "parallel", "semeval"}))
-    fix = f"Say what it is in source `{source.name}`: `format: jsonl`, or another of {known}"
+    name = source.format if source.format != AUTO else format_by_ending(str(path))
+    if name is not None:
+        return FORMATS[name]
+    fix = f"Set it in source `{source.name}`: `format: jsonl`, or another of {', '.join(sorted(FORMATS))}"
     packed = f" (behind {path.suffix})" if path.suffix.lower() in ARCHIVES else ""
-    raise SourceError(f"the ending `{ending}`{packed} does not tell its format", where=str(path), fix=fix)
+    what = f"the ending `{Content(path).ending}`{packed} is that of no known format"
+    raise SourceError(what, where=str(path), fix=fix)
 
 
 def read_records(
-    path: Path, source: Source, *, beside: Path | None = None, shown: str = "", after: tuple[int, int] | None = None
+    path: Path,
+    source: Source,
+    *,
+    partner: Path | None = None,
+    label: str = "",
+    skip_bytes: int = 0,
+    skip_lines: int = 0,
 ) -> Iterator[RawRecord]:
-    """Every record of the file, in order; at last one that says where an archive ended too early.
+    """Every record of the file, in order; the last one reports where an archive ended too early.
 
     Args:
-        beside: the second file, for parallel text.
-        shown: how the file is called, where that is not its path.
-        after: (bytes, lines) of an earlier part that is passed over; for JSON Lines alone.
+        partner: the second file, for parallel text.
+        label: the file's name in messages, if that is not its path.
+        skip_bytes, skip_lines: length of an earlier part to skip; for formats that `resume`.
 
     Raises:
         SourceError: the file as a whole cannot be read.
     """
-    content = Content(path, source.max_uncompressed_bytes, shown)
-    other = Content(beside, source.max_uncompressed_bytes) if beside else None
+    limit = source.max_uncompressed_bytes
+    second = Content(partner, limit) if partner else None
+    content = Content(path, limit, label, second, skip_bytes, skip_lines)
+    read: Reader = pkgutil.resolve_name(format_of(Path(content.name), source).reader)
     line = 0
-    for found in _records(content, other, source, after):
-        line = found.line
-        yield found
-    for each in (content, other):
-        if each is not None and each.fault:
-            yield RawRecord(line + 1, None, each.evidence(), each.fault)
-
-
-def _records(
-    content: Content, beside: Content | None, source: Source, after: tuple[int, int] | None
-) -> Iterator[RawRecord]:
-    kind = format_of(Path(content.name), source)
-    if kind == "parallel":
-        assert beside is not None, "parallel text is two files"
-        return read_parallel(content, beside, source.encoding)
-    if kind == "parquet":
-        return read_parquet(content)
-    if kind == "csv":
-        return read_csv(content, source.encoding)
-    if kind == "text":
-        return read_text(content, source.encoding, source.text_unit)
-    if kind == "conll":
-        return read_conll(content, source.encoding)
-    if kind == "semeval":
-        return read_semeval(content, source.encoding)
-    if kind == "jsonl":
-        offset, lines = after or (0, 0)
-        return read_jsonl(content, source.encoding, offset, lines + 1)
-    keys = frozenset(source.columns.get(name, name) for name in REQUIRED_FIELDS[source.shape])
-    return read_json_document(content, source.encoding, keys)
+    for record in read(content, source):
+        line = record.line
+        yield record
+    for file in (content, second):
+        if file is not None and file.fault:
+            yield RawRecord(line + 1, None, file.evidence(), file.fault)

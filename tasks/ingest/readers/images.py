@@ -32,14 +32,14 @@ ENDINGS = (
 )
 """How a file of each kind begins; WebP is looked at apart."""
 
-ReadBeside = Callable[[str], bytes]
-"""A path as a record has it → the bytes. Raises FileNotFoundError or ValueError."""
+ReadImage = Callable[[str], bytes]
+"""From a path in a record to the image's bytes. Raises FileNotFoundError or ValueError."""
 
 
-class ImageKeeper:
+class ImageStore:
     """Keeps the images of one source's records; `faults` counts those that could not be had, of `named` in all."""
 
-    def __init__(self, source: Source, read: ReadBeside) -> None:
+    def __init__(self, source: Source, read: ReadImage) -> None:
         self.source = source
         self.read = read
         self.column = source.columns.get("images", "images")
@@ -125,30 +125,32 @@ def _may_hold_parts(turns: Any) -> bool:
     return any(isinstance(inner, list) for turn in given if isinstance(turn, dict) for inner in turn.values())
 
 
-def beside_file(name: str, source: Source) -> ReadBeside:
-    """Reads images in the source's `image_folder`, else beside the file that names them; never out of that folder."""
-    root = Path(source.image_folder) if source.image_folder is not None else Path(name).parent
+def image_reader(source: Source, file: str | None = None) -> ReadImage:
+    """Reads images in the source's `image_folder`, else in the folder of `file`, and never outside it."""
+    if source.image_folder is None and file is None:
+        return no_images
+    root = Path(source.image_folder) if source.image_folder is not None else Path(file or "").parent
     real_root = root.resolve()
 
     def read(path: str) -> bytes:
         try:
-            place = (root / path).resolve()
-        except RuntimeError as error:  # so Python tells it before 3.13
+            target = (root / path).resolve()
+        except RuntimeError as error:  # as Python reports it before 3.13
             raise ValueError("is a link in a circle") from error
-        if not place.is_relative_to(real_root):
+        if not target.is_relative_to(real_root):
             raise ValueError(f"leads out of {root}")
-        if not place.is_file():
+        if not target.is_file():
             raise FileNotFoundError(path)
-        size = os.path.getsize(place)
+        size = os.path.getsize(target)
         if size > MAX_IMAGE_BYTES:
             raise ValueError(f"is too large ({size:,} bytes)")
-        return place.read_bytes()
+        return target.read_bytes()
 
     return read
 
 
-def nowhere(path: str) -> bytes:
-    """For sources that have no folder."""
+def no_images(path: str) -> bytes:
+    """The reader of sources without a folder."""
     raise ValueError("cannot be looked for: say where, `image_folder: FOLDER`")
 
 

@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from tasks.errors import SourceError
+from tasks.ingest.fields import REQUIRED_FIELDS
 from tasks.ingest.readers.compression import Content
 from tasks.ingest.readers.json_text import Text
-from tasks.ingest.readers.jsonl import read_jsonl
-from tasks.ingest.readers.lines import UNDECODED, RawRecord, encoding_of
+from tasks.ingest.readers.jsonl import json_lines
+from tasks.ingest.readers.lines import UNDECODED, encoding_of
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 from tasks.records.strict_json import StrictDecoder, fault_of_depth, too_deep
 
 LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
@@ -24,15 +27,14 @@ LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
 _FIRST_KEY = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:')
 
 
-def read_json_document(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
-    """The records of a JSON file.
-
-    Args:
-        record_keys: fields of a single record; an object that has one of them is itself the only record.
+def read_json_document(content: Content, source: Source) -> Iterator[RawRecord]:
+    """The records of a JSON file. An object with a required field of the source's shape is the only record.
 
     Raises:
         SourceError: it is one object of more than LARGEST_OBJECT_BYTES.
     """
+    encoding = source.encoding
+    record_keys = frozenset(source.columns.get(name, name) for name in REQUIRED_FIELDS[source.shape])
     actual, mark_bytes = encoding_of(content, encoding)
     with content.open() as file:
         file.read(mark_bytes)
@@ -44,12 +46,12 @@ def read_json_document(content: Content, encoding: str, record_keys: frozenset[s
             return
     if first == "{":
         yield from _object(content, encoding, record_keys)
-    elif first:  # neither: each line for itself, or it is kept as it came
-        yield from read_jsonl(content, encoding)
+    elif first:  # neither: line by line; a line that cannot be parsed is kept as its bytes
+        yield from json_lines(content, encoding)
 
 
 def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
-    found = read_jsonl(content, encoding)
+    found = json_lines(content, encoding)
     first = next(found, None)
     second = next(found, None)
     if first is not None and first.is_parsed and second is not None:  # JSON Lines, named .json
@@ -62,7 +64,7 @@ def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Ite
         whole = file.read(LARGEST_OBJECT_BYTES + 1)
     if len(whole) > LARGEST_OBJECT_BYTES:
         if second is not None and isinstance(second.record, dict):  # JSON Lines, and the first line is broken
-            yield from read_jsonl(content, encoding)
+            yield from json_lines(content, encoding)
             return
         what = f"is one JSON object of more than {LARGEST_OBJECT_BYTES:,} bytes"
         raise SourceError(what, where=content.name, fix="Write its records as JSON Lines, or as an array")
@@ -77,8 +79,8 @@ def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Ite
     elif (span := _span_of_list(text, record_keys)) is not None:  # one record is at fault, not all of them
         yield from _elements(Text(io.BytesIO(text[slice(*span)].encode(actual)), actual))
     # several objects one after another, or a broken one: line by line loses nothing
-    elif second is not None and any(isinstance(line.record, dict) for line in read_jsonl(content, encoding)):
-        yield from read_jsonl(content, encoding)
+    elif second is not None and any(isinstance(line.record, dict) for line in json_lines(content, encoding)):
+        yield from json_lines(content, encoding)
     else:
         yield RawRecord(1, None, whole, error)
 

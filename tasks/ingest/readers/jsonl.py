@@ -6,17 +6,22 @@ from collections.abc import Iterator
 
 from tasks.ingest.readers import lines
 from tasks.ingest.readers.compression import Content
-from tasks.ingest.readers.lines import RawRecord, read_lines
+from tasks.ingest.readers.lines import read_lines
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 from tasks.records.strict_json import StrictDecoder
 
 
-def read_jsonl(content: Content, encoding: str, offset_bytes: int = 0, first_number: int = 1) -> Iterator[RawRecord]:
-    """Every line that is not blank. Only a line feed ends a line: JSON may hold U+2028 as it is.
+def read_jsonl(content: Content, source: Source) -> Iterator[RawRecord]:
+    """Every line that is not blank, behind `content.skip_bytes`. Only a line feed ends a line: JSON may contain U+2028."""
+    return json_lines(content, source.encoding)
 
-    Args:
-        offset_bytes, first_number: where to begin, and the number of the line there.
-    """
-    encoding, found = read_lines(content, encoding, offset_bytes, first_number, skips_blank=lines.always)
+
+def json_lines(content: Content, declared_encoding: str) -> Iterator[RawRecord]:
+    """As `read_jsonl`; a byte order mark overrides the encoding."""
+    encoding, found = read_lines(
+        content, declared_encoding, content.skip_bytes, content.skip_lines + 1, skips_blank=lines.always
+    )
     decoder = StrictDecoder()
     for line in found:
         if not line.is_whole:

@@ -30,22 +30,6 @@ UNDECODED = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class RawRecord:
-    """One record of a file: parsed, or the bytes it came in and why it did not parse."""
-
-    line: int
-    """Line (JSONL, CSV, text) or record number (JSON, Parquet) in the file, from 1."""
-    record: Any = None
-    raw: bytes | None = None
-    error: str | None = None
-    """As "code: detail"."""
-
-    @property
-    def is_parsed(self) -> bool:
-        return self.raw is None
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
     number: int
     content: bytes

@@ -11,7 +11,9 @@ from tasks.errors import SourceError
 from tasks.ingest.readers import lines as limits
 from tasks.ingest.readers.compression import Content
 from tasks.ingest.readers.jsonl import not_decoded, too_long
-from tasks.ingest.readers.lines import Line, RawRecord, read_lines
+from tasks.ingest.readers.lines import Line, read_lines
+from tasks.ingest.readers.raw_record import RawRecord
+from tasks.ingest.settings import Source
 
 _NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
 _TAG = re.compile("O|[BIMELSU](-.+)?")
@@ -19,10 +21,10 @@ DOCUMENT_START = "-DOCSTART-"
 """CoNLL-2003 puts this token between documents; it is no sentence."""
 
 
-def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]:
-    """Records {"text": ...}: a line each, or a block of lines between blank ones (unit "document")."""
-    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
-    blocks = _blocks(lines, encoding) if unit == "document" else ([line] for line in lines)
+def read_text(content: Content, source: Source) -> Iterator[RawRecord]:
+    """Records {"text": ...}: a line each, or a block of lines between blank lines (`text_unit: document`)."""
+    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
+    blocks = _blocks(lines, encoding) if source.text_unit == "document" else ([line] for line in lines)
     for block in blocks:
         text = _decoded(block, encoding)
         if isinstance(text, RawRecord):
@@ -31,10 +33,10 @@ def read_text(content: Content, encoding: str, unit: str) -> Iterator[RawRecord]
             yield RawRecord(block[0].number, {"text": text.rstrip("\r\n")})
 
 
-def read_conll(content: Content, encoding: str) -> Iterator[RawRecord]:
+def read_conll(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"tokens": [...], "tags": [...], "comment"?}, a sentence each: the first column and the last, blank lines between.
     Lines above a sentence that begin with `#` and end in no tag are a comment."""
-    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
         if isinstance(text, RawRecord):
@@ -60,10 +62,10 @@ def _is_comment(text: str, row: list[str]) -> bool:
     return text.startswith("#") and not _TAG.fullmatch(row[-1].strip())
 
 
-def read_semeval(content: Content, encoding: str) -> Iterator[RawRecord]:
+def read_semeval(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"id", "text", "label", "comment"?} of SemEval-2010 task 8's blocks: a number and a quoted sentence with <e1> and
     <e2> in it, a line with the relation, perhaps a comment, and a blank line."""
-    encoding, lines = read_lines(content, encoding, skips_blank=limits.always)
+    encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
         if isinstance(text, RawRecord):
@@ -81,10 +83,12 @@ def read_semeval(content: Content, encoding: str) -> Iterator[RawRecord]:
         yield RawRecord(block[0].number, record | ({"comment": comment[2].strip()} if comment[2].strip() else {}))
 
 
-def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[RawRecord]:
-    """Records {"source": ..., "target": ...}: a pair of lines each. A line without a partner is kept, and says so."""
-    encoding_of_first, lines = read_lines(first, encoding)
-    encoding_of_second, others = read_lines(second, encoding)
+def read_parallel(first: Content, source: Source) -> Iterator[RawRecord]:
+    """Records {"source": ..., "target": ...}: a pair of lines each. A line without a partner is kept with an error."""
+    second = first.partner
+    assert second is not None, "parallel text is two files"
+    first_encoding, lines = read_lines(first, source.encoding)
+    second_encoding, others = read_lines(second, source.encoding)
     pairs = zip_longest(_by_number(lines), _by_number(others), fillvalue=iter(()))
     for number, (pieces, other_pieces) in enumerate(pairs, start=1):
         # of a line that comes in pieces, the first stands for it, so that the lines below keep their partners
@@ -98,13 +102,13 @@ def read_parallel(first: Content, second: Content, encoding: str) -> Iterator[Ra
                 error = f"no_partner: {Path(shorter.name).name} ends before line {number:,}"
                 yield RawRecord(number, None, alone.content, error)
             continue
-        source, target = _decoded([line], encoding_of_first), _decoded([other], encoding_of_second)
-        if isinstance(source, RawRecord) or isinstance(target, RawRecord):
-            fault = source if isinstance(source, RawRecord) else target
+        text, translation = _decoded([line], first_encoding), _decoded([other], second_encoding)
+        if isinstance(text, RawRecord) or isinstance(translation, RawRecord):
+            fault = text if isinstance(text, RawRecord) else translation
             assert isinstance(fault, RawRecord)
             yield RawRecord(number, None, line.content + other.content, fault.error)
-        elif source.strip() or target.strip():
-            yield RawRecord(number, {"source": source.strip(), "target": target.strip()})
+        elif text.strip() or translation.strip():
+            yield RawRecord(number, {"source": text.strip(), "target": translation.strip()})
 
 
 def _by_number(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:

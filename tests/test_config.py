@@ -258,7 +258,7 @@ def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Pat
     assert "4 errors" in told
     for what in (
         "`ingest.sources.0.path` contains a NUL character",
-        "`idna` is no text encoding",
+        "`idna` is not a text encoding",
         "`base.model`",
         "`curate.split_salt` contains a NUL character",
     ):

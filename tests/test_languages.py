@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.records.languages import human_turns, row_language, spoken_language, without_data
+from tasks.records.languages import human_turns, language_of_last_turn, row_language, without_data
 from tasks.render.templates.conversation import make_conversation
 from tasks.render.templates.templates import read_templates, write_question
 
@@ -82,7 +82,7 @@ def test_a_mixed_row_takes_a_template_of_the_language_of_its_last_human_turn() -
     for name, fields in asks.items():
         language = name[:2]
         row = fixed | fields
-        assert spoken_language(row) == language
+        assert language_of_last_turn(row) == language
         template = FAMILIES["dialogue"].choose(row)
         assert template.language == language
         assert make_conversation(template, row).language == language
@@ -107,7 +107,7 @@ def test_a_sources_language_wins(tmp_path: Any) -> None:
 
 
 @given(st.text(st.sampled_from('{}[]":,a城 `\n'), max_size=60))
-def test_what_is_left_beside_data_is_of_the_text(text: str) -> None:
+def test_the_language_is_that_of_the_text_without_data(text: str) -> None:
     kept = iter(text)
     assert all(character == " " or character in kept for character in without_data(text))
     assert all(turn in text or turn == text.strip() for turn in human_turns(talk(input=text)))

@@ -271,7 +271,7 @@ def test_every_shape_becomes_a_row(shape: str, record: dict[str, Any], fields: d
     assert to_fields(record, shape, {}) == ROW | fields
 
 
-def test_columns_of_other_names_are_found() -> None:
+def test_columns_with_other_names_are_mapped() -> None:
     assert to_fields({"body": "a", "section": "b"}, "text_label", {"text": "body", "label": "section"}) == ROW | {
         "input": "a",
         "output": "b",
@@ -425,7 +425,7 @@ def test_columns_of_other_names_are_found() -> None:
         ("sharegpt", sharegpt(("function_call", "[]")), Problem("wrong_type", "conversations.value", "[]")),
     ],
 )
-def test_what_is_no_row_says_why(shape: str, record: Any, problem: Problem) -> None:
+def test_a_record_that_is_not_a_row_has_a_reason(shape: str, record: Any, problem: Problem) -> None:
     assert to_fields(record, shape, {}) == problem
 
 
@@ -457,18 +457,18 @@ def test_every_record_of_a_real_file_becomes_a_row(name: str) -> None:
     assert all(is_good(row) for row in rows)  # type: ignore[no-untyped-call]
 
 
-def test_real_tool_calls_are_told_as_calls_and_answers() -> None:
+def test_real_tool_calls_become_calls_and_results() -> None:
     text = real("llamafactory/glaive_toolcall_en_demo.json").read_text(encoding="utf-8")
     rows = [to_fields(record, "sharegpt", {}) for record in json.loads(text)]
     calls = 0
     for row in rows:
         assert isinstance(row, dict)
-        told = json.loads(row["history"])
-        for place, (who, text) in enumerate(told):
+        message = json.loads(row["history"])
+        for place, (who, text) in enumerate(message):
             if who == "tool_call":
                 calls += 1
                 assert all(call.keys() == {"name", "arguments"} for call in json.loads(text))
-                assert place + 1 == len(told) or told[place + 1][0] == "tool"
+                assert place + 1 == len(message) or message[place + 1][0] == "tool"
         assert row["tools"] == "" or isinstance(json.loads(row["tools"]), list)
     assert calls == 211  # as many as the file holds
 
@@ -485,7 +485,7 @@ def test_a_pair_whose_messages_are_the_better_dialogue_is_a_row() -> None:
     assert pair == read("preference", chosen=better, rejected=worse)
 
 
-def test_a_completion_of_kto_may_be_a_turn_and_one_beside_other_turns_is_not_dropped() -> None:
+def test_a_completion_of_kto_may_be_a_turn_and_is_kept_if_there_are_other_turns() -> None:
     asked, answer = turns("user a"), turns("assistant b")
     row = ROW | {"input": "a", "output": "b", "desirable": "true"}
     assert read("kto", prompt=asked, completion=answer, label=True) == row
@@ -498,7 +498,7 @@ def test_a_completion_of_kto_may_be_a_turn_and_one_beside_other_turns_is_not_dro
         assert problem.field == "completion"
 
 
-def test_a_system_text_beside_another_is_refused_and_the_same_one_is_not() -> None:
+def test_a_second_system_text_is_refused_unless_it_is_the_same() -> None:
     said = [("system", "s"), ("human", "a"), ("gpt", "b")]
     assert read("sharegpt", **sharegpt(*said, system="s ")) == read("sharegpt", **sharegpt(*said))
     assert read("sharegpt", **sharegpt(*said, system="t")) == Problem(

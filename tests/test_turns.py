@@ -40,7 +40,7 @@ def id_of(record: Any, shape: str = "messages") -> str:
 
 
 @pytest.mark.parametrize("flag", [{"weight": 0}, {"train": False}, {"loss_mask": 0}, {"loss": False}, {"weight": 0.0}])
-def test_case_02_an_answer_that_is_not_to_be_trained_stands_in_the_context_alone(flag: dict[str, Any]) -> None:
+def test_case_02_an_answer_that_is_not_trained_is_only_context(flag: dict[str, Any]) -> None:
     found = fields_of(said("user", "a"), said("assistant", "No.", **flag), said("user", "b"), said("assistant", "c"))
     assert found == {
         "history": '[["user","a"],["assistant","No."]]', "input": "b", "output": "c", "untrained": "[-3]",
@@ -52,7 +52,7 @@ def test_case_02_a_dialogue_without_an_answer_to_train_teaches_nothing() -> None
     assert problem == Problem("nothing_to_learn", "messages", "none of its answers is to be trained")
 
 
-def test_case_02_flags_of_sharegpt_and_a_mask_beside_the_turns_count_alike() -> None:
+def test_case_02_flags_of_sharegpt_and_a_mask_of_the_turns_are_equivalent() -> None:
     turns = [{"from": who, "value": text} for who, text in (("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))]
     flagged = [turns[0], turns[1] | {"weight": 0}, *turns[2:]]
     records = [
@@ -125,7 +125,7 @@ def test_a_mask_of_another_length_is_refused() -> None:
         said("assistant", [{"type": "thinking", "thinking": "6*7"}, {"type": "text", "text": "42"}]),
     ],
 )
-def test_case_03_a_thought_is_kept_beside_its_answer(answer: dict[str, Any]) -> None:
+def test_case_03_a_thought_is_stored_with_its_answer(answer: dict[str, Any]) -> None:
     assert fields_of(said("user", "a"), answer) == {"input": "a", "output": "42", "thoughts": '[[-1,"6*7"]]'}
 
 
@@ -214,7 +214,7 @@ def test_calls_and_results_as_parts_of_the_content_are_those_of_openai() -> None
     assert problem_of(said("user", "a"), late).code == "wrong_type"
 
 
-def test_turns_that_came_as_json_within_a_text_are_read() -> None:
+def test_turns_that_are_json_in_a_text_are_read() -> None:
     turns = [said("user", "a"), said("assistant", "b")]
     assert id_of({"messages": json.dumps(turns)}) == id_of({"messages": turns})
     assert problem_of() == Problem("role_order", "messages", "no turns")
@@ -261,6 +261,6 @@ def test_one_observation_may_answer_all_calls_of_sharegpt() -> None:
     assert three.code == "tool_call_id"
 
 
-def test_a_thought_in_the_content_and_another_beside_it_are_refused() -> None:
+def test_a_thought_in_the_content_and_another_in_the_turn_are_refused() -> None:
     problem = problem_of(said("user", "a"), said("assistant", "<think>x</think>b", reasoning_content="y"))
     assert (problem.code, problem.field) == ("wrong_type", "messages.content")

@@ -37,7 +37,7 @@ def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schem
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    from tasks.records.parse import came_as, check_raw
+    from tasks.records.parse import check_raw, raw_text
 
     reasons = why.take(pc.index_in(rows["row_id"], why["row_id"]))
     needed = ["file", "line", *(["record", "raw"] if "record" in schema.names else [])]
@@ -50,5 +50,5 @@ def _quarantine_rows(batch: Any, rows: pa.Table, why: pa.Table, schema: pa.Schem
     columns |= {"reason": reasons["reason"], "value": reasons["detail"]}
     if "record" in schema.names:
         came = zip(raw["record"].to_pylist(), raw["raw"].to_pylist(), strict=True)
-        columns["record"] = pa.array([came_as(old) if new is None else new for new, old in came], pa.string())
+        columns["record"] = pa.array([raw_text(old) if new is None else new for new, old in came], pa.string())
     return pa.table([columns[name] for name in schema.names], schema=schema)

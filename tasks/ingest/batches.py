@@ -1,4 +1,4 @@
-"""Writes what is new in one file as one immutable parquet batch, in bounded memory."""
+"""Writes the new records of one item as one immutable Parquet batch, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.ingest.changes.occurrences import Digests, HeldRecords, Reading
+from tasks.ingest.changes.occurrences import Digests, ItemOccurrences, RecordCounts
 from tasks.ingest.changes.unused_fields import UnusedFields
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
@@ -21,41 +21,41 @@ from tasks.runtime.files import canonical_json, file_digest, read_batches
 from tasks.state.manifest import Batch
 
 ROWS_AT_ONCE = 2_000
-"""Rows a row group: a room that looks a few rows up reads little more than those."""
+"""Rows of a row group: few, so that a room that reads single rows reads little else."""
 DIGESTS_AT_ONCE = 65_536
 BYTES_AT_ONCE = 32 * 1024 * 1024
 MOST_REPEATS = 64
-"""A batch found without a manifest is known by its name if at most this many before it held the same records."""
+"""A batch without a manifest is recognised by its name if at most this many earlier batches have the same records."""
 
 
 class BatchWriter:
-    """Takes the records of one file, keeps the new ones, and becomes a batch.
+    """Writes the new records of one item as a batch.
 
-        with BatchWriter(source, "inbox/a.jsonl", held) as writer:
+        with BatchWriter(source, "inbox/a.jsonl", record_counts) as writer:
             writer.add(record)
-            batch = writer.finish(taken, ordinal)
+            batch = writer.finish(batch_ids, ordinal)
 
     Args:
-        held: how often the source's raw batches already hold each record.
-        erased: digests of records that were erased on request: one that comes again is kept without its content.
-        reread_of: the batch whose records these are, read again under other settings.
+        record_counts: how often the source's raw batches already contain each record.
+        erased: digests of records that were erased on request: they are stored without their content.
+        reread_of: the batch with the same records, which are read again with other settings.
     """
 
     def __init__(
-        self, source: Source, file: str, held: HeldRecords, erased: Collection[str] = (), reread_of: str = ""
+        self, source: Source, file: str, record_counts: RecordCounts, erased: Collection[str] = (), reread_of: str = ""
     ) -> None:
         self.source = source
         self.file = file
-        self.held = held
+        self.record_counts = record_counts
         self.reread_of = reread_of
         self.erased = erased
         self.digests = Digests()
         self.unused = UnusedFields(source)
         self.unreadable = 0
         self.bytes_seen = 0
-        self._reading = Reading(held)
-        self._waiting: list[tuple[str, str | None, bytes | None, str | None, int]] = []
-        self._waiting_bytes = 0
+        self._occurrences = ItemOccurrences(record_counts)
+        self._pending: list[tuple[str, str | None, bytes | None, str | None, int]] = []
+        self._pending_bytes = 0
         self._folder = paths.RAW / source.name
         self._temporary = self._folder / f".{source.name}.writing"
         self._writer: pq.ParquetWriter | None = None
@@ -68,80 +68,80 @@ class BatchWriter:
             self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
-    def add(self, found: RawRecord) -> bool:
-        """Keeps the record if the source does not already have it this many times; says whether it did."""
-        record, digest = identified(found.record) if found.raw is None else (None, record_digest(None, found.raw))
-        size = len(record or found.raw or b"")
+    def add(self, raw: RawRecord) -> bool:
+        """Stores the record unless the source has it this many times already; returns whether it was stored."""
+        record, digest = identified(raw.record) if raw.raw is None else (None, record_digest(None, raw.raw))
+        size = len(record or raw.raw or b"")
         self.bytes_seen += size
-        if not self._reading.is_new(digest):
+        if not self._occurrences.is_new(digest):
             return False
         self.digests.append(digest)
-        self.unused.look_at(found.record)
+        self.unused.look_at(raw.record)
         if digest in self.erased:
-            self._waiting.append((digest, None, None, ERASED, found.line))
+            self._pending.append((digest, None, None, ERASED, raw.line))
         else:
             self.unreadable += record is None
-            self._waiting.append((digest, record, found.raw, found.error, found.line))
-        self._waiting_bytes += size
-        if len(self._waiting) >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
+            self._pending.append((digest, record, raw.raw, raw.error, raw.line))
+        self._pending_bytes += size
+        if len(self._pending) >= ROWS_AT_ONCE or self._pending_bytes >= BYTES_AT_ONCE:
             self._flush()
         return True
 
     def add_erased(self, digest: str, line: int) -> None:
-        """Keeps the place of a record whose content was erased."""
+        """Stores a record whose content was erased, without it."""
         self.digests.append(digest)
-        self._waiting.append((digest, None, None, ERASED, line))
-        if len(self._waiting) >= ROWS_AT_ONCE:
+        self._pending.append((digest, None, None, ERASED, line))
+        if len(self._pending) >= ROWS_AT_ONCE:
             self._flush()
 
-    def finish(self, taken: Collection[str], ordinal: int) -> Batch | None:
-        """Puts the batch in its place; None where nothing was new. The caller then writes the manifest.
+    def finish(self, batch_ids: Collection[str], ordinal: int) -> Batch | None:
+        """Moves the batch into data/raw; None if no record was new. The caller then writes the manifest.
 
         Args:
-            taken: the names of all batches so far.
-            ordinal: its place in the order of arrival.
+            batch_ids: of all batches so far.
+            ordinal: its number in the order of collection.
         """
         if not self.digests:
             return None
         self._flush()
         assert self._writer is not None
-        if said := Notes(tuple(sorted(map(str, map(_text, self.unused.fields)))), self.reread_of).as_metadata():
-            self._writer.add_key_value_metadata(said)
+        if notes := Notes(tuple(sorted(map(str, map(_text, self.unused.fields)))), self.reread_of).as_metadata():
+            self._writer.add_key_value_metadata(notes)
         self._writer.close()
         self._writer = None
-        target = self._path(taken)
+        target = self._path(batch_ids)
         sync(self._temporary)
         self._temporary.replace(target)
-        self.held.add(self.digests)
+        self.record_counts.add(self.digests)
         return Batch(ordinal, target.stem, self.source.name, len(self.digests), file_digest(target))
 
-    def _path(self, taken: Collection[str]) -> Path:
+    def _path(self, batch_ids: Collection[str]) -> Path:
         again = 0
-        while (name := batch_id_of(self.source.name, self.digests, again)) in taken:
+        while (name := batch_id_of(self.source.name, self.digests, again)) in batch_ids:
             again += 1
         return self._folder / f"{name}.parquet"
 
     def _flush(self) -> None:
-        if not self._waiting:
+        if not self._pending:
             return
         if self._writer is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._temporary, RAW_SCHEMA, compression="zstd", store_schema=False)
-        digests, records, raws, errors, lines = zip(*self._waiting, strict=True)
+        digests, records, raws, errors, lines = zip(*self._pending, strict=True)
         own = {"digest": digests, "record": records, "raw": raws, "error": [_text(e) for e in errors], "line": lines}
         common = {"file": _text(self.file), **declaration_of(self.source)}
-        rows = len(self._waiting)
+        rows = len(self._pending)
         columns = [
             pa.array(own[field.name], field.type) if field.name in own else pa.repeat(common[field.name], rows)
             for field in RAW_SCHEMA
         ]
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._pending.clear()
+        self._pending_bytes = 0
         self._writer.write_table(pa.Table.from_arrays(columns, schema=RAW_SCHEMA))
 
 
 def _text(text: str | None) -> str | None:
-    """The text as any file can hold it: names of files and keys may hold half surrogates."""
+    """The text as valid UTF-8: names of files and keys may contain lone surrogates."""
     return text if text is None or text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -151,30 +151,30 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def held_in(batches: list[Batch]) -> HeldRecords:
-    """How often each record was collected in these batches; one that was read again counts once."""
-    digests, held = Digests(), HeldRecords()
-    for batch in (each for each in batches if not notes_of(each.path).reread_of):
+def count_records(batches: list[Batch]) -> RecordCounts:
+    """How often each record was collected in these batches; a batch that was read again counts once."""
+    digests, record_counts = Digests(), RecordCounts()
+    for batch in (batch for batch in batches if not notes_of(batch.path).reread_of):
         with pq.ParquetFile(batch.path) as file:
-            for some in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
-                digests.extend(some["digest"].to_pylist())
-    held.add(digests)
-    return held
+            for part in read_batches(file, DIGESTS_AT_ONCE, columns=["digest"]):
+                digests.extend(part["digest"].to_pylist())
+    record_counts.add(digests)
+    return record_counts
 
 
 def leftover_batches(manifest: list[Batch]) -> list[Batch]:
-    """Whole batches on the disk that the manifest does not name, in the order in which they were written."""
+    """Complete batches on the disk that are not in the manifest, in the order of writing."""
     named = {batch.path for batch in manifest}
-    found = [path for path in paths.RAW.glob("*/*.parquet") if path not in named and _is_batch(path)]
+    unnamed = [path for path in paths.RAW.glob("*/*.parquet") if path not in named and _is_batch(path)]
     ordinal = max((batch.ordinal for batch in manifest), default=0)
     return [
-        Batch(ordinal + place, path.stem, path.parent.name, pq.read_metadata(path).num_rows, file_digest(path))
-        for place, path in enumerate(sorted(found, key=lambda path: path.stat().st_mtime_ns), start=1)
+        Batch(ordinal + number, path.stem, path.parent.name, pq.read_metadata(path).num_rows, file_digest(path))
+        for number, path in enumerate(sorted(unnamed, key=lambda path: path.stat().st_mtime_ns), start=1)
     ]
 
 
 def _is_batch(path: Path) -> bool:
-    """Is the file named by its own content? Anything else in data/raw is not ours, and is left alone."""
+    """Whether the file's name is the id of its content; other files in data/raw are not ours, and are ignored."""
     try:
         digests = pq.read_table(path, columns=["digest"])["digest"].to_pylist()
     except (pa.ArrowInvalid, KeyError):
@@ -183,7 +183,7 @@ def _is_batch(path: Path) -> bool:
 
 
 def remove_half_written() -> None:
-    """Removes what a crash left half-written: temporary files, never batches."""
+    """Removes temporary files that a crash left, never batches."""
     for path in (*paths.RAW.glob("*/.*.writing"), *paths.RAW.glob("*/images/.*")):
         path.unlink()
     for folder in paths.CACHE.glob("fetched-*"):
@@ -194,13 +194,15 @@ DECLARED = ("shape", "family", "language", "columns", "use")
 
 
 def declaration_of(source: Source) -> dict[str, str]:
-    """How the source's records are to be read."""
-    given = {name: str(getattr(source, name)) for name in DECLARED}
-    return given | {"columns": canonical_json(dict(source.columns))}
+    """The settings of the source that convert its records to rows."""
+    declared = {name: str(getattr(source, name)) for name in DECLARED}
+    return declared | {"columns": canonical_json(dict(source.columns))}
 
 
 def declared_of(batch: Batch) -> dict[str, str]:
-    """How the batch's source was declared when it came."""
+    """`declaration_of` the batch's source when it was collected."""
     with pq.ParquetFile(batch.path) as file:
         first = next(file.iter_batches(batch_size=1, columns=list(DECLARED))).to_pylist()[0]
-    return {name: first.get(name) or "train" for name in DECLARED}  # batches of old say no use: all were trained on
+    return {
+        name: first.get(name) or "train" for name in DECLARED
+    }  # old batches have no use: all rows were for training

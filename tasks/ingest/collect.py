@@ -8,16 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from tasks.errors import DataError, SourceError
-from tasks.ingest.batches import BatchWriter, held_in
+from tasks.ingest.batches import BatchWriter, count_records
 from tasks.ingest.changes.file_digests import digests_of
-from tasks.ingest.changes.occurrences import HeldRecords
+from tasks.ingest.changes.occurrences import RecordCounts
 from tasks.ingest.changes.sampling import Sample
 from tasks.ingest.changes.unused_fields import note
 from tasks.ingest.connectors.connect import connect
 from tasks.ingest.connectors.connector import OpenItem
 from tasks.ingest.connectors.listing import ItemState
 from tasks.ingest.connectors.local import require_readable
-from tasks.ingest.notes import declared_otherwise, rewritten
+from tasks.ingest.notes import changed_declaration, rewritten
 from tasks.ingest.readers.column_check import ColumnCheck
 from tasks.ingest.readers.images import ImageStore
 from tasks.ingest.readers.raw_record import RawRecord
@@ -62,13 +62,13 @@ class Collector:
         self._rows = sum(batch.rows for batch in own if not notes_of(batch.path).reread_of)
 
     @cached_property
-    def held(self) -> HeldRecords:
+    def record_counts(self) -> RecordCounts:
         """How often raw already contains each record; read only if an item has to be read."""
         batches = [batch for batch in self.manifest if batch.source == self.source.name]
         try:
             if batches:
-                self.problems += declared_otherwise(self.source, batches)
-            return held_in(batches)
+                self.problems += changed_declaration(self.source, batches)
+            return count_records(batches)
         except FileNotFoundError as error:
             fix = "Restore it: dvc checkout data/raw.dvc"
             raise DataError("is in the manifest, but not on the disk", where=str(error.filename), fix=fix) from error
@@ -106,7 +106,7 @@ class Collector:
             if self.connector.are_local_files:
                 before = None  # a grown file is sampled as a whole
             with suppress(SourceError, OSError), self.connector.open_item(name, before) as item:
-                sample.look_at(item.records, self.held)
+                sample.rank(item.records, self.record_counts)
         self._sample = sample
 
     def _collect_file(self, name: str, now: ItemState, before: ItemState | None) -> ItemState:
@@ -134,7 +134,7 @@ class Collector:
         return max(self.source.max_rows - self._rows, 0)
 
     def _writer(self, name: str) -> BatchWriter:
-        return BatchWriter(self.source, name, self.held, self._erased)
+        return BatchWriter(self.source, name, self.record_counts, self._erased)
 
     def _read(self, name: str, item: OpenItem) -> ImageStore:
         columns = ColumnCheck(self.source)
@@ -184,11 +184,11 @@ class Collector:
         reported: set[str] = set()
         for rows, record in enumerate(records, start=1):
             columns.look_at(record.record)
-            if self._sample is not None and not self._sample.is_taken(record):
+            if self._sample is not None and not self._sample.is_selected(record):
                 yield rows
                 continue
             if record.is_parsed and images.is_needed:
-                record = RawRecord(record.line, images.kept(record.record))
+                record = RawRecord(record.line, images.stored(record.record))
             elif not record.is_parsed:
                 self._report_once(record, writer.file, reported)
             self._note_current(record.record)

@@ -1,7 +1,4 @@
-"""What each shape of record is made of: the fields that it may have, and those that it must have.
-
-`tasks/records/shapes.py` says what becomes of them.
-"""
+"""The fields of each shape of record: all, and the required ones. `tasks/records/shapes.py` converts them to rows."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "parallel": ("source", "target"),
     "row": ("input", "output"),
 }
-"""The fields of each shape; `columns` may say where they are found."""
+"""The fields of each shape; `columns` maps them to columns of the source."""
 
 REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
@@ -35,12 +32,12 @@ REQUIRED_FIELDS: dict[str, tuple[str, ...]] = {
     "parallel": ("source", "target"),
     "row": ("input", "output"),
 }
-"""What each shape must have."""
+"""The required fields of each shape."""
 
 WITHIN_TURNS = frozenset(_TURNS)
-"""Fields of a turn: they stand within a record, and are no columns of it."""
+"""Fields of turns: not columns of a record."""
 
 WITH_TURNS = ("messages", "conversations", "prompt", "chosen", "rejected")
-"""Fields that hold turns."""
+"""Fields that contain turns."""
 
 SHAPES_WITH_IMAGES = frozenset(shape for shape, fields in FIELDS.items() if "images" in fields)

@@ -1,4 +1,4 @@
-"""What a person should know of a source, though it stops nothing."""
+"""Messages about changes of a source that do not stop the ingestion."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tasks.state.manifest import Batch
 
 
 def rewritten(source: Source, name: str, now: ItemState, before: ItemState, start: str | None) -> Iterator[str]:
-    """Where a file is another, and not only longer.
+    """A message if a file was changed, and not only appended to.
 
     Args:
-        start: sha256 of its first bytes, as many as it had before; None where it is shorter.
+        start: sha256 of as many first bytes as it had before; None if it is shorter.
     """
     if now.size < before.size:
-        what = f"was edited or cut, and is shorter now ({before.size:,} to {now.size:,} bytes)"
-        yield f"{name}: {what}; the rows that it held before are kept"
+        what = f"was edited or truncated ({before.size:,} to {now.size:,} bytes)"
+        yield f"{name}: {what}; the rows collected before are kept"
     elif start != before.sha256 and format_of(Path(name), source).is_line_based:
-        yield f"{name}: was rewritten, not only appended to; the rows that it held before are kept"
+        yield f"{name}: was rewritten, not only appended to; the rows collected before are kept"
 
 
-def declared_otherwise(source: Source, batches: list[Batch]) -> Iterator[str]:
-    """Where a source's rows came under another shape, family, language, columns or use."""
+def changed_declaration(source: Source, batches: list[Batch]) -> Iterator[str]:
+    """A message if a source's last rows were collected with another shape, family, language, columns or use."""
     now, then = declaration_of(source), declared_of(batches[-1])
     if now == then:
         return
     changed = ", ".join(f"{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name])
     yield (
-        f"source `{source.name}` is declared otherwise than when its rows came ({changed}). Those rows stay as they were;"
-        f" to have them read so, too: strop data reread {source.name}"
+        f"source `{source.name}`: its declaration changed after rows were collected ({changed}). Those rows are unchanged;"
+        f" to apply it to them: strop data reread {source.name}"
     )

@@ -1,8 +1,8 @@
-"""Opens the round: fixes who the champion is and how many looks were spent (data/round.json), and what the trainings begin with
+"""Starts the round: writes the champion and the number of looks (data/round.json), and the initial weights of the trainings
 (data/start.json).
 
-Both are rewritten only when data, parameters or code have changed, the round on `--rejudge` too: not by a promotion, a rollback
-or an alias moved by hand. So nothing is judged, or trained, anew because the world moved.
+Both are rewritten only if data, parameters or code have changed, the round also by `--rejudge`: not by a promotion, a rollback or a
+changed alias. So these do not start an evaluation or a training.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from tasks import paths
 from tasks.errors import DataError
 from tasks.ingest.resolve_training_start import (
-    fetch_what_it_starts_with,
+    fetch_initial_weights,
     is_start_of,
+    new_start,
     require_comparable,
-    start_of_today,
 )
 from tasks.model_store.ledger import champion_of, read_ledger, spent_looks
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
@@ -28,36 +28,36 @@ if TYPE_CHECKING:
 
 
 def open_round(config: PipelineConfig, rejudge: bool = False) -> Round:
-    """The round that the stages will see, its champion's weights at hand in .strop/models/<digest>.
+    """The round that the stages read; its champion's weights are then in .strop/models/<digest>.
 
     Raises:
         VersioningError: the champion's weights cannot be found.
-        BaseModelError: the champion has another base, or does something else than the candidate will.
+        BaseModelError: the champion has another base, or another kind of output than the candidate.
     """
     git.require_repository()
     model = config.register_.model_name
-    is_news = _is_news()
-    round_ = None if rejudge or is_news else _standing_round(model)
+    has_changed = _has_changed()
+    round_ = None if rejudge or has_changed else _present_round(model)
     if round_ is None:
-        round_ = _round_of_today(model)
+        round_ = _new_round(model)
     if round_.champion is not None:
         folder = weights_folder(model, round_.champion.version, round_.champion.weights_digest)
         require_comparable(round_.champion, folder, config)
     write_round(round_)
-    if is_news or not is_start_of(model):
-        write_start(start_of_today(config, round_))
-    fetch_what_it_starts_with(model)
+    if has_changed or not is_start_of(model):
+        write_start(new_start(config, round_))
+    fetch_initial_weights(model)
     return round_
 
 
-def _is_news() -> bool:
-    """Whether data, parameters or code changed since the stages last ran; the round itself is no news."""
+def _has_changed() -> bool:
+    """Whether data, parameters or code have changed since the last run of the stages; the round itself does not count."""
     ignored = {str(paths.ROUND), str(paths.START)}
     return not paths.ROUND.exists() or bool(dvc_pipeline.changed_inputs(ignoring=ignored))
 
 
-def _standing_round(model: str) -> Round | None:
-    """The round as it is; None where it was damaged, or is of another model, which is mended by writing it anew."""
+def _present_round(model: str) -> Round | None:
+    """The round in data/round.json; None if it is damaged or of another model: it is then written again."""
     try:
         round_ = read_round()
     except DataError:
@@ -66,7 +66,7 @@ def _standing_round(model: str) -> Round | None:
     return round_ if round_.champion is None or round_.champion.weights_digest in known else None
 
 
-def _round_of_today(model: str) -> Round:
+def _new_round(model: str) -> Round:
     entries = read_ledger(model)
     champion = champion_of(entries)
     epoch, looks = spent_looks(entries)
@@ -77,7 +77,7 @@ def _round_of_today(model: str) -> Round:
 
 
 def _batches_of(model: str, version: int) -> tuple[str, ...]:
-    """The raw batches in a version's receipt; none where its commit was not fetched."""
+    """The raw batches in a version's receipt; none if its commit was not fetched."""
     commit = commit_of(model, version)
     receipt = receipt_at(commit) if commit else None
     return tuple(batch["batch"] for batch in receipt["manifest"]) if receipt else ()

@@ -1,4 +1,4 @@
-"""What today's trainings begin with: the champion that is trained on, and the registered versions that teach or judge."""
+"""The models that the trainings of a round read: the champion to continue from, and versions used as teachers and reward models."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from tasks.finetune.settings import FinetuneSettings
 
 
-def start_of_today(config: PipelineConfig, round_: Round) -> Start:
-    """What the trainings begin with, if the round is `round_`.
+def new_start(config: PipelineConfig, round_: Round) -> Start:
+    """The models for the trainings of a round.
 
     Raises:
-        DataError: a version is named that there is not.
+        DataError: a setting names an unknown version.
     """
     model, finetune = config.register_.model_name, config.finetune
     champion = round_.champion if finetune.continue_from == "champion" else None
     if champion is not None:
-        champion = _with_rows_it_saw(champion, model)
-        if not _has_new_batches(champion):  # what the champion was made of is here again: so is how it was made
+        champion = _with_its_batches(champion, model)
+        if not _has_new_batches(champion):  # the champion's own rows: it is trained as it was
             champion = _start_of(champion, model).champion
     named = _models_named(finetune)
     return Start(
@@ -48,7 +48,7 @@ def start_of_today(config: PipelineConfig, round_: Round) -> Start:
 
 
 def is_start_of(model: str) -> bool:
-    """Is data/start.json there, of this model, and are the folders that it names as they were?"""
+    """Whether data/start.json exists, belongs to this model, and the folders that it names are unchanged."""
     if not paths.START.exists():
         return False
     start = read_start()
@@ -59,29 +59,27 @@ def is_start_of(model: str) -> bool:
 
 
 def require_comparable(champion: Champion, folder: Path, config: PipelineConfig) -> None:
-    """Before any work: can the candidate be compared with the champion, or trained on from it?
+    """Checks that the candidate can be compared with the champion, or continue its training.
 
     Raises:
-        BaseModelError: it was made from other weights than today's base, or does something else.
+        BaseModelError: the champion has another base, or another kind of output.
     """
-    fix = "or begin a model of its own: another register.model_name"
+    fix = "or start a new model: another register.model_name"
     base = _receipt_of(champion, config.register_.model_name).get("base", {})
     if base.get("digest", read_base().digest) != read_base().digest:
-        what = f"the champion (version {champion.version}) was made from another base: {base.get('id')} as it was then"
+        what = f"the champion (version {champion.version}) was trained from another base, a former state of {base.get('id')}"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
     theirs, ours = kind_of_model(folder), kind_of_objective(config.finetune.objective)
     if theirs != ours:
-        what = (
-            f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared"
-        )
+        what = f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: they cannot be compared"
         raise BaseModelError(what, where="finetune.objective", fix=f"Set the objective of the champion again, {fix}")
 
 
-def fetch_what_it_starts_with(model: str) -> None:
-    """Brings all weights of data/start.json into .strop/models.
+def fetch_initial_weights(model: str) -> None:
+    """Copies all weights of data/start.json to .strop/models.
 
     Raises:
-        VersioningError: they cannot be found.
+        VersioningError: weights are missing.
     """
     start, entries = read_start(), read_ledger(model)
     if start.champion is not None:
@@ -91,10 +89,10 @@ def fetch_what_it_starts_with(model: str) -> None:
         weights_folder(model, version, digest)
 
 
-def _with_rows_it_saw(champion: Champion, model: str) -> Champion:
-    """The champion with the batches that it was trained on: those of its receipt that were not excluded then."""
+def _with_its_batches(champion: Champion, model: str) -> Champion:
+    """The champion with the batches of its training: those of its receipt that were not excluded then."""
     receipt = _receipt_of(champion, model)
-    excluded = excluded_batches([Decision(**each) for each in receipt.get("decisions", [])])
+    excluded = excluded_batches([Decision(**decision) for decision in receipt.get("decisions", [])])
     batches = tuple(batch for batch in champion.batches if batch not in excluded)
     return Champion(champion.version, champion.weights_digest, batches)
 
@@ -106,7 +104,7 @@ def _has_new_batches(champion: Champion) -> bool:
 
 
 def _start_of(champion: Champion, model: str) -> Start:
-    """What the champion itself was begun with."""
+    """The models of the champion's own training."""
     commit = commit_of(model, champion.version)
     content = git.read_at(commit, paths.START) if commit else None
     return parse_start(content.decode("utf-8")) if content else Start()
@@ -118,7 +116,7 @@ def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
 
 
 def _models_named(finetune: FinetuneSettings) -> list[str]:
-    """The teachers and reward models that the trainings name."""
+    """The teachers and reward models in the settings of the trainings."""
     names: list[str] = []
     for training in finetune.trainings():
         if training.objective == "distill" and training.distill.teacher:
@@ -129,9 +127,9 @@ def _models_named(finetune: FinetuneSettings) -> list[str]:
 
 
 def _weights_of(name: str, model: str) -> str:
-    """The digest of the weights of the version that is called so."""
+    """The weights digest of the version with this name."""
     entry = version_named(read_ledger(model), name)
     if entry is None:
-        what = f"there is no folder {name}, and no version of {model} that is called so"
+        what = f"there is neither a folder {name} nor a version {name} of {model}"
         raise DataError(what, where="params.yaml, finetune", fix="See the versions: strop history")
     return entry.weights_digest

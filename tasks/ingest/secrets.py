@@ -1,4 +1,4 @@
-"""Secrets of sources: an error or an address as it may be shown and kept. What a secret is: tasks/redaction/."""
+"""Secrets of sources: their removal from messages, and their values. Detection: tasks/runtime/redaction/."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tasks.runtime.redaction.settings import with_variable_names
 
 
 def without_secrets(error: SourceError, setting: Any) -> SourceError:
-    """The error as it may be shown: a store or a database may tell the whole address."""
+    """The error without secrets: a store or database may print the whole address."""
     what, where, fix = (with_variable_names(text or "", setting) for text in (error.what, error.where, error.fix))
     return SourceError(what, where=where or None, fix=fix or None)
 
 
 def filled_in(value: Any, source: str) -> Any:
-    """The setting with the environment's values in place of `${NAME}`.
+    """The setting with the values of environment variables in place of `${NAME}`.
 
     Raises:
         SourceError: a variable is not set.

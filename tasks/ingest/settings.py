@@ -46,107 +46,107 @@ def _require_options(model: type[Settings], options: dict[str, JsonValue]) -> No
 
 class Source(Settings):
     name: Name
-    """The source's name: its folder in data/raw, and how reports call it. Lower-case letters, digits, - and _."""
+    """The source's name in reports, and of its folder in data/raw. Lower-case letters, digits, - and _."""
     kind: Annotated[str, NameIn(CONNECTORS)] = "files"
     """The kind of source: `files` (on this machine or behind any fsspec URL), `hub` (a Hugging Face dataset), `sql` (a
     database), `traces` (MLflow traces with human feedback), or one that a plugin adds."""
     path: str | None = None
-    """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it whose ending is known), or
-    a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). A password or token in it stands in an
-    environment variable, by name alone. hub: a folder that `save_to_disk` wrote, or the
-    dataset's id."""
+    """files: a file, a glob (`inbox/*.jsonl`, `**` for any depth), a folder (all files below it with a known ending), or
+    a URL of any of these (`s3://bucket/inbox/*.jsonl`, `gs://…`, `az://…`). A password or token in it is the name of an
+    environment variable: `${NAME}`. hub: a folder that `save_to_disk` wrote, or the dataset's id."""
     shape: Shape
-    """How a record is laid out: `alpaca` (instruction/input/output), `sharegpt` (conversations: from/value), `messages`
+    """The layout of a record: `alpaca` (instruction/input/output), `sharegpt` (conversations: from/value), `messages`
     (OpenAI: role/content), `prompt_completion`, `text_label`, `preference` (chosen/rejected), `kto` (a dialogue and a
-    boolean label), `text` (text alone), `conll` (tokens/tags), `parallel` (source/target), `row` (Strop's own fields)."""
+    boolean label), `text` (raw text), `conll` (tokens/tags), `parallel` (source/target), `row` (Strop's own fields)."""
     family: Name
-    """The task family: which template file (data/templates/<family>.yaml) and which part of the contract apply."""
+    """The task family: selects the template file (data/templates/<family>.yaml) and the part of the contract."""
     use: Literal["train", "golden", "benchmark"] = "train"
-    """What the rows are for: `train` (split into training, validation and test), `golden` (only ever tested on),
-    `benchmark` (neither trained nor tested on: training rows that overlap them are dropped)."""
+    """The use of the rows: `train` (split into training, validation and test), `golden` (test only), `benchmark` (neither
+    training nor test: training rows that overlap them are dropped)."""
     format: Format = "auto"
-    """files: the format: `jsonl`, `json`, `csv`, `parquet`, `conll`, `text`, `parallel` (two files side by side), or `semeval` (the
-    blocks of SemEval-2010 task 8; shape `text_label`, family `relation`). `auto` goes by the ending, behind `.gz` or `.zst` too."""
+    """files: the format: `jsonl`, `json`, `csv`, `parquet`, `conll`, `text`, `parallel` (pairs of files), `semeval` (the
+    blocks of SemEval-2010 task 8; shape `text_label`, family `relation`), or one that a plugin adds. `auto`: by the ending, also
+    before `.gz` or `.zst`."""
     encoding: str = "utf-8"
-    """files: text encoding (`utf-8`, `gb18030`, ...). A byte order mark is understood with any of them."""
+    """files: text encoding (`utf-8`, `gb18030`, ...). A byte order mark overrides it."""
     text_unit: Literal["line", "document"] = "line"
-    """files: what a record of a text file is: a `line`, or a `document`: a block of lines between blank ones."""
+    """files: the record of a text file: a `line`, or a `document` (lines up to a blank line)."""
     parallel: Annotated[tuple[str, ...], Field(min_length=2, max_length=2)] | None = None
-    """files of format `parallel`: the part of the name in which two files side by side differ, source first: `[en, de]`
-    reads `train.en.gz` beside `train.de.gz`; `path` names the first."""
+    """files of format `parallel`: the part of the name in which the two files differ, source language first: `[en, de]`
+    reads `train.en.gz` with `train.de.gz`; `path` is that of the first."""
     settle_seconds: Annotated[float, Field(ge=0)] | None = None
-    """files here: one that changed within this many seconds may still be written, and is left for the next run. None: 5 in
-    a folder, 0 for a file or glob."""
+    """files on this machine: a file that changed less than this many seconds ago may still be written, and is left to the next
+    run. None: 5 in a folder, 0 for a file or glob."""
     follow_links: bool = False
-    """files here: read symbolic links that lead out of the folder or glob; without it they are named, and left."""
+    """files on this machine: read symbolic links to files outside the folder or glob; by default they are reported and skipped."""
     max_uncompressed_bytes: Annotated[int, Field(ge=1)] | None = None
-    """files, hub: what is larger unpacked (a compressed file, a Parquet or Arrow file) is refused. None: 64 MiB, or 100 times its
-    size where that is more; for Parquet and Arrow also 256 bytes a row, of two million rows at most."""
+    """files, hub: the largest uncompressed size of a compressed, Parquet or Arrow file; larger ones are refused. None: the larger
+    of 64 MiB and 100 times the file's size; for Parquet and Arrow also 256 bytes a row, of two million rows at most."""
     image_folder: str | None = None
-    """Where the records' images lie. None: beside the file that names them."""
+    """The folder of the records' images. None: that of the file that names them."""
     storage_options: dict[str, JsonValue] = {}
-    """files behind a URL: how to reach them, as fsspec takes it: `{client_kwargs: {endpoint_url: …}, key: "${S3_KEY}"}`.
-    Keys, tokens and passwords stand in environment variables, by name alone."""
+    """files behind a URL: options of fsspec's file system: `{client_kwargs: {endpoint_url: …}, key: "${S3_KEY}"}`.
+    Keys, tokens and passwords are names of environment variables."""
     revision: str | None = None
-    """hub: the dataset's commit or tag; an id needs one."""
+    """hub: the dataset's commit or tag; required for an id."""
     subset: str | None = None
     """hub: the dataset's configuration, for an id."""
     split: str | None = None
-    """hub: the split that is read; all of them where there is none."""
+    """hub: the split to read. None: all splits."""
     url: str | None = None
-    """sql: the database, as SQLAlchemy takes it: `postgresql://reader:${DB_PASSWORD}@host/name`. A password stands in an
-    environment variable, by name alone."""
+    """sql: the database's URL for SQLAlchemy: `postgresql://reader:${DB_PASSWORD}@host/name`. A password is the name of an
+    environment variable."""
     table: str | None = None
-    """sql: the table that is read, whole; or `query`."""
+    """sql: the table to read; or `query`."""
     query: str | None = None
-    """sql: the query that is read, without a final semicolon; or `table`."""
+    """sql: the query to read; or `table`."""
     watermark: str | None = None
-    """sql: a column that only grows (an id, a time of change): only rows at or above its last value are read. Without
-    one, every row is read every time."""
+    """sql: a column whose values only grow (an id, a time of change): each run reads the rows at or above its last value.
+    None: each run reads all rows."""
     overlap: Annotated[float, Field(gt=0)] | None = None
-    """sql: how far below the watermark's last value rows are read again, since a row may be committed after one that has a
-    higher value: seconds for a time, days for a date, else a number. What raw holds already is not taken twice."""
+    """sql: how far below the watermark's last value each run reads, as a row may be committed after one with a higher value:
+    seconds for a time, days for a date, else a number. Rows that raw contains are not collected twice."""
     tracking_uri: str | None = None
     """traces: the MLflow server or file."""
     experiment: str | None = None
     """traces: the experiment's name."""
     rating: str | None = None
-    """traces: the name of the feedback that says whether an answer was good; traces without it are left."""
+    """traces: the name of the feedback that rates an answer; traces without it are skipped."""
     rating_min: float | None = None
-    """traces: the least rating that is good. None: the rating is yes or no."""
+    """traces: the lowest rating of a good answer. None: the rating is yes or no."""
     answer: str | None = None
-    """traces: the name of the feedback or expectation that holds the answer as a person edited it. It is then what is
-    learnt, whatever the rating."""
+    """traces: the name of the feedback or expectation with an edited answer. It is then the target, whatever the
+    rating."""
     options: Annotated[dict[str, JsonValue], Field(exclude_if=operator.not_)] = {}
     """Settings of a source kind that a plugin adds. Keys, tokens and passwords are names of environment variables."""
     language: Literal["auto", "en", "zh"] = "auto"
-    """Language of the rows; `auto` looks at each row's script."""
+    """Language of the rows; `auto`: by the script of each row."""
     columns: dict[str, str] = {}
-    """Where our fields are found, if under other names: `{text: body, label: section}`. `id` names a column whose value
-    must be unique within a batch."""
+    """Field of the shape → column of the source, if their names differ: `{text: body, label: section}`. `id` is a column whose
+    values must be unique within a batch."""
     max_rows: Annotated[int, Field(ge=1)] | None = None
-    """At most this many rows are ever taken from the source: the first ones, or with `sample_seed` a sample."""
+    """The most rows that are collected from the source, in all runs: the first ones, or with `sample_seed` a random sample."""
     sample_seed: int | None = None
-    """Take a random sample of `max_rows`, by this seed, not the first rows: a file that is sorted by its labels gives all of them.
-    It is drawn from what is new in a run, which is read twice; what was taken stays."""
+    """Seed of a random sample of `max_rows`, in place of the first rows: a sample of a file that is sorted by label has all labels.
+    It is drawn from the new rows of a run, which are read twice; rows that were collected before are kept."""
 
     @field_validator("encoding")
     @classmethod
     def encoding_exists(cls, encoding: str) -> str:
         try:
             "a".encode(encoding).decode(encoding, "replace")
-            b"\xff".decode(encoding, "replace")  # which `idna` and `punycode` know not
+            b"\xff".decode(encoding, "replace")  # `idna` and `punycode` cannot
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"`{encoding}` is no text encoding; use utf-8, gb18030, big5, utf-16, cp1252, ..."
+                f"`{encoding}` is not a text encoding; use utf-8, gb18030, big5, utf-16, cp1252, ..."
             ) from error
         return encoding
 
     @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri", "options")
     @classmethod
     def secrets_are_names(cls, value: Any) -> Any:
-        if found := literal_secret(value):
-            raise ValueError(f"{found} {USE_A_VARIABLE}")
+        if secret := literal_secret(value):
+            raise ValueError(f"{secret} {USE_A_VARIABLE}")
         return value
 
     @model_validator(mode="after")
@@ -186,12 +186,12 @@ class Source(Settings):
 
 class IngestSettings(Settings):
     sources: tuple[Source, ...] = ()
-    """Where instructions are collected; each is read anew on every run, and only what is new is taken."""
+    """Where instructions are collected. Each run reads all sources and collects the new rows."""
 
     @model_validator(mode="after")
     def names_differ(self) -> "IngestSettings":
         names = [source.name for source in self.sources]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two sources are named {', '.join(twice)}; a name may stand once")
+            raise ValueError(f"two sources are named {', '.join(twice)}; each needs a name of its own")
         return self

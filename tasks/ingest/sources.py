@@ -42,16 +42,16 @@ class SourceResult:
     new_rows: int = 0
     unreadable: int = 0
     """New rows that could not be parsed; they are stored, and refused by `validate`."""
-    held_rows: int = 0
+    total_rows: int = 0
     """Rows of the source that are in raw now."""
 
     def summary(self) -> str:
         """One line for the log."""
         if not self.new_rows:
-            return f"{self.name}: nothing new ({self.held_rows:,} rows held)"
+            return f"{self.name}: nothing new ({self.total_rows:,} rows in total)"
         batches = count_of(self.batches, "batch", "batches")
         unreadable = f", {self.unreadable:,} of them unreadable" if self.unreadable else ""
-        return f"{self.name}: {self.new_rows:,} new rows in {batches}{unreadable} ({self.held_rows:,} rows held)"
+        return f"{self.name}: {self.new_rows:,} new rows in {batches}{unreadable} ({self.total_rows:,} rows in total)"
 
 
 @dataclass
@@ -164,7 +164,7 @@ def _ingest_source(
         result.problems += apply_corrections(source.name, key, own, collector.current, listing.withdrawn)
     # without an excluded batch none was read again, and no file has to be opened
     is_reread = bool(excluded_batches(read_decisions()) & {batch.batch for batch in own})
-    own_result.held_rows = sum(batch.rows for batch in own if not (is_reread and notes_of(batch.path).reread_of))
+    own_result.total_rows = sum(batch.rows for batch in own if not (is_reread and notes_of(batch.path).reread_of))
 
 
 def _add_leftovers(manifest: list[Batch], result: IngestResult) -> None:

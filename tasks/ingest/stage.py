@@ -1,6 +1,6 @@
-"""Room `ingest`: collects what is new, puts it under DVC, and begins the round. Run it alone: `python -m tasks ingest`.
+"""Room `ingest`: collects new rows, adds them to DVC, and starts the round. Run it alone: `python -m tasks ingest`.
 
-The order is one in which nothing collected is lost: batches and manifest, then DVC, and only then whatever may fail.
+Batches and manifest are written first, then DVC, and only then steps that may fail, so that no collected row is lost.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
     """Brings data/raw, data/base.json, data/decisions.jsonl and data/round.json up to date.
 
     Args:
-        rejudge: begin a new round though nothing has changed: the candidate is judged against today's champion.
+        rejudge: start a new round although nothing has changed: the candidate is compared with the present champion.
 
     Raises:
         StropError: there is no git repository, a source cannot be read (the others were), there are no rows at all, or
-            the base model is not there.
+            the base model is missing.
     """
     from tasks.ingest.open_round import open_round
 
@@ -32,7 +32,7 @@ def run(config: PipelineConfig, rejudge: bool = False) -> None:
 
 
 def collect(config: PipelineConfig) -> None:
-    """Brings data/raw, data/base.json and data/decisions.jsonl up to date. It runs in the project, where sources are looked for.
+    """Brings data/raw, data/base.json and data/decisions.jsonl up to date. Paths of sources are relative to the project.
 
     Raises:
         StropError: as `run`.
@@ -49,8 +49,8 @@ def collect(config: PipelineConfig) -> None:
     for source in result.sources:
         print(f"ingest: {shown(source.summary())}", flush=True)
     for problem in result.problems:
-        told = shown(problem.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name need not be UTF-8
-        print(f"ingest: note: {told}", flush=True)
+        text = problem.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may not be UTF-8
+        print(f"ingest: note: {shown(text)}", flush=True)
     if result.changed or not is_known_to_dvc():
         add_raw()
     result.raise_errors()

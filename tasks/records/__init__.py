@@ -1,1 +1,1 @@
-"""Records, in whatever shape and order they came, as rows."""
+"""Records of all shapes, converted to rows."""

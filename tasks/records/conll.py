@@ -16,67 +16,67 @@ _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\u3000-\u303f\uff01-
 _SEPARATORS = regex.compile("[,|]")
 _TAG = regex.compile(r"O|[BIMELSU]-.+")
 _BIO = {"M": "I", "E": "I", "L": "I", "S": "B", "U": "B"}
-"""Marks of other schemes (BMES, BIOES, BILOU) → those of BIO."""
+"""Prefixes of other schemes (BMES, BIOES, BILOU) → those of BIO."""
 _ENDS = frozenset("ELSU")
-"""Marks that an entity ends with."""
+"""Prefixes that end an entity."""
 
 
 def conll(record: dict[str, Any], columns: Columns) -> Fields:
     """tokens and tags (BIO) → `input`: the sentence; `output`: JSON [{"type", "text", "start", "end"}, ...], in order.
 
-    A token may have several tags (`B-LOC,B-PER`, also with `|`, or a list): each type is read for itself, so that entities may
-    overlap. `B-x` begins an entity, `I-x` goes on with the one of its type, and a type that a token does not name ends. `M-x` is
-    `I-x`; `E-x` and `L-x` are, too, and end it; `S-x` and `U-x` are an entity of one token.
+    A token may have several tags (`B-LOC,B-PER`, also with `|`, or a list): each type is read separately, so entities may overlap.
+    `B-x` begins an entity, `I-x` continues the one of its type, and a token without its type ends it. `M-x` is `I-x`; so are `E-x`
+    and `L-x`, which also end the entity; `S-x` and `U-x` are an entity of one token.
     """
     tokens = _texts(record, columns.get("tokens", "tokens"))
     column = columns.get("tags", "tags")
-    tags = [_tags(each, column) for each in _list(record, column)]
+    tags = [_tags(value, column) for value in _list(record, column)]
     if len(tokens) != len(tags):
         raise NoRow("wrong_type", column, f"{len(tags)} tags for {len(tokens)} tokens")
     sentence, starts = joined(tokens)
-    found: list[dict[str, Any]] = []
+    entities: list[dict[str, Any]] = []
     is_open: dict[str, dict[str, Any]] = {}
-    for place, (token, of_token) in enumerate(zip(tokens, tags, strict=True)):
-        end = starts[place] + len(token)
+    for index, (token, token_tags) in enumerate(zip(tokens, tags, strict=True)):
+        end = starts[index] + len(token)
         named: dict[str, dict[str, Any]] = {}
         ended: set[str] = set()
-        for tag in of_token:
+        for tag in token_tags:
             mark, _, kind = tag.partition("-")
             if tag == "O":
                 continue
             if kind in named:
                 raise NoRow(
-                    "wrong_type", column, f"two tags of {kind} at token {place + 1} ({token}): {','.join(of_token)}"
+                    "wrong_type", column, f"two tags of {kind} at token {index + 1} ({token}): {','.join(token_tags)}"
                 )
             if mark in _ENDS:
                 ended.add(kind)
             mark = _BIO.get(mark, mark)
             if mark == "B" and kind:
-                found.append({"type": kind, "text": token, "start": starts[place], "end": end})
-                named[kind] = found[-1]
+                entities.append({"type": kind, "text": token, "start": starts[index], "end": end})
+                named[kind] = entities[-1]
             elif mark == "I" and kind in is_open:
                 named[kind] = is_open[kind]
                 named[kind] |= {"text": sentence[named[kind]["start"] : end], "end": end}
             else:
-                before = ",".join(tags[place - 1]) if place else "nothing"
-                what = f"{tag} at token {place + 1} ({token}) follows {before}; BIO allows it not"
+                before = ",".join(tags[index - 1]) if index else "nothing"
+                what = f"{tag} at token {index + 1} ({token}) follows {before}; BIO allows it not"
                 raise NoRow("wrong_type", column, what)
         is_open = {kind: entity for kind, entity in named.items() if kind not in ended}
-    return {"input": sentence, "output": json.dumps(found, ensure_ascii=False, separators=(",", ":"))}
+    return {"input": sentence, "output": json.dumps(entities, ensure_ascii=False, separators=(",", ":"))}
 
 
-def _tags(given: Any, column: str) -> list[str]:
+def _tags(value: Any, column: str) -> list[str]:
     """The tags of a token."""
-    if isinstance(given, list) and given and all(isinstance(each, str) for each in given):
-        return given
-    if not isinstance(given, str):
-        raise NoRow("wrong_type", column, given)
-    several = [each.strip() for each in _SEPARATORS.split(given)]
-    return several if all(_TAG.fullmatch(each) for each in several) else [given]
+    if isinstance(value, list) and value and all(isinstance(tag, str) for tag in value):
+        return value
+    if not isinstance(value, str):
+        raise NoRow("wrong_type", column, value)
+    tags = [tag.strip() for tag in _SEPARATORS.split(value)]
+    return tags if all(_TAG.fullmatch(tag) for tag in tags) else [value]
 
 
 def joined(tokens: list[str]) -> tuple[str, list[int]]:
-    """The tokens as text, and where each begins: a space between two, but none beside a Chinese character."""
+    """The tokens as text, with spaces except next to Chinese characters; and the start of each."""
     text = ""
     starts = []
     parts: list[str] = []
@@ -94,7 +94,7 @@ def joined(tokens: list[str]) -> tuple[str, list[int]]:
 
 def _texts(record: dict[str, Any], column: str) -> list[str]:
     value = _list(record, column)
-    if not all(isinstance(each, str) for each in value):
+    if not all(isinstance(token, str) for token in value):
         raise NoRow("wrong_type", column, value)
     return value
 

@@ -1,7 +1,7 @@
-"""The language of a row: that of what people wrote in it, "en" or "zh"; "mixed" where their turns are in both. Pure.
+"""The language of a row: that of its human turns, "en" or "zh"; "mixed" if they are in both. Pure.
 
-What tools answer, what the assistant says, and the code, formulas, JSON and addresses in a turn do not count. Where a turn has
-letters of both, words are counted, two characters a Chinese one: a name such as `NumPy` is one word of many letters.
+Results of tools, answers of the assistant, and code, formulas, JSON and addresses do not count. In a turn with letters of both
+languages, words are counted, two Chinese characters as one: a name such as `NumPy` is one word of many letters.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tasks.records.segmentation import CHINESE_SHARE, cjk_share, has_letters, la
 
 MIXED = "mixed"
 DATA_TRIES = 16
-"""Places of a turn where JSON is looked for."""
+"""The most brackets of a turn at which JSON is parsed."""
 
 CHINESE_WORDS = 0.4
-"""Share of a turn's words from which on it is Chinese, though fewer of its letters are."""
+"""The least share of Chinese words in a Chinese turn whose share of letters is lower."""
 FIRST_CJK = "\u2e80"
-"""No letter of another script that is segmented into words stands behind it in Unicode, but for rare ones."""
+"""Above it, Unicode has only rare letters of other scripts that are segmented into words."""
 _TOO_FEW = 0.1
-"""Share of letters below which no such share of words is reached."""
+"""The share of letters below which that share of words cannot be reached."""
 
 _NOT_PEOPLE = ("tool_call", "tool", "user")
-"""Behind such a turn of the history, a row's input is a tool's or the assistant's."""
+"""After such a turn of the history, a row's input is that of a tool or the assistant."""
 _FENCED = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\$[^$\n]*\$|\\[A-Za-z]+", re.DOTALL)
 _ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+")
 _BRACKET = re.compile(r"[{\[]")
@@ -48,8 +48,8 @@ def row_language(fields: Mapping[str, Any]) -> str:
     return languages.pop() if languages else language_of("\n".join(turns) or fields["output"])
 
 
-def spoken_language(row: Mapping[str, Any]) -> str:
-    """The row's language; of a mixed row, that of the last turn that a person wrote."""
+def language_of_last_turn(row: Mapping[str, Any]) -> str:
+    """The row's language; of a mixed row, that of the last human turn."""
     if row["language"] != MIXED:
         return str(row["language"])
     turns = human_turns(row)
@@ -58,7 +58,7 @@ def spoken_language(row: Mapping[str, Any]) -> str:
 
 
 def human_turns(fields: Mapping[str, Any]) -> list[str]:
-    """The turns that people wrote and that have letters, in order; instruction and input are one."""
+    """The human turns that have letters, in order; instruction and input are one turn."""
     history = [] if fields["history"] == "[]" else json.loads(fields["history"])
     turns = [turn[1] for turn in history if turn[0] == "user"]
     if not history or history[-1][0] not in _NOT_PEOPLE:
@@ -67,7 +67,7 @@ def human_turns(fields: Mapping[str, Any]) -> list[str]:
 
 
 def _language(text: str) -> str:
-    """ "zh" where three in ten letters, or four in ten words, are Chinese."""
+    """ "zh" if three in ten letters, or four in ten words, are Chinese."""
     share = cjk_share(text)
     if not _TOO_FEW <= share < CHINESE_SHARE:
         return "zh" if share >= CHINESE_SHARE else "en"
@@ -78,7 +78,7 @@ def _language(text: str) -> str:
 
 
 def _meaningful(turns: list[str]) -> list[str]:
-    """The turns without their data, but for those of one word, such as `OK` or `好`, if others are longer."""
+    """The turns without their data; without turns of one word, such as `OK` or `好`, if others are longer."""
     texts = [text for text in map(without_data, turns) if has_letters(text)]
     return [text for text in texts if not _is_one_word(text)] or texts
 
@@ -89,16 +89,16 @@ def _is_one_word(text: str) -> bool:
 
 
 def without_data(text: str) -> str:
-    """The text without fenced code, addresses of pages, and its JSON."""
-    text, place, kept = _ADDRESS.sub(" ", _FENCED.sub(" ", text)), 0, []
+    """The text without fenced code, web addresses and JSON."""
+    text, position, parts = _ADDRESS.sub(" ", _FENCED.sub(" ", text)), 0, []
     for _ in range(DATA_TRIES):
-        bracket = _BRACKET.search(text, place)
+        bracket = _BRACKET.search(text, position)
         if bracket is None:
             break
         try:
             value, end = _DECODER.raw_decode(text, bracket.start())
         except (ValueError, RecursionError):
             value, end = None, bracket.end()
-        kept.append(text[place : bracket.start() if value else end])
-        place = end
-    return "".join([*kept, text[place:]])
+        parts.append(text[position : bracket.start() if value else end])
+        position = end
+    return "".join([*parts, text[position:]])

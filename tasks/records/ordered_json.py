@@ -1,7 +1,7 @@
-"""JSON that keeps what a value's spelling says: the order of an object's keys, and numbers as they were written. Pure.
+"""JSON that preserves the order of keys and the spelling of numbers. Pure.
 
-`1e3` and `1000.0` are one value and two texts, and a model is trained on texts. A number that Python would write otherwise is
-read as a `Number`, which keeps its digits.
+`1e3` and `1000.0` are one value and two texts, and a model is trained on texts. A number that Python would write differently is
+parsed as a `Number`, which keeps its digits.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import secrets
 from typing import Any
 
 _MARK = f"@{secrets.token_hex(8)}:"
-"""Stands before a number in the place of a string; no text can know it."""
+"""Prefix of a string that represents a number; random, so that no text contains it."""
 EXACT = 2**53
-"""Whole numbers below it are the same as floating-point numbers."""
+"""Whole numbers below it are exact as floating-point numbers."""
 _MARKED = re.compile(f'"?{_MARK}(-?[0-9.eE+-]+)@"?')
 
 
 class Number:
-    """A JSON number that Python writes otherwise than it came: `1e3`, `1.50`, `-0`."""
+    """A JSON number that Python would write differently: `1e3`, `1.50`, `-0`."""
 
     __slots__ = ("digits",)
 
@@ -55,13 +55,13 @@ def read_int(digits: str) -> int | Number:
 def _value(number: Any) -> Any:
     if isinstance(number, Number):
         return number.value
-    raise TypeError(f"{type(number).__name__} is no JSON value")
+    raise TypeError(f"{type(number).__name__} is not a JSON value")
 
 
 def _marked(number: Any) -> str:
     if isinstance(number, Number):
         return f"{_MARK}{number.digits}@"
-    raise TypeError(f"{type(number).__name__} is no JSON value")
+    raise TypeError(f"{type(number).__name__} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_float=read_float, parse_int=read_int)
@@ -80,7 +80,7 @@ def loads(text: str) -> Any:
 
 
 def dumps(value: Any, ensure_ascii: bool = False) -> str:
-    """The value without spaces, keys in their order, numbers as written."""
+    """The value as JSON without spaces, keys in their order, numbers as written."""
     return as_written((_ASCII if ensure_ascii else _COMPACT).encode(value))
 
 
@@ -90,7 +90,7 @@ def comparable(value: Any) -> str:
 
 
 def with_whole_numbers(value: Any) -> Any:
-    """The value with 1.0 as 1: a column of Arrow has one type, so that an integer among fractions comes as a fraction."""
+    """The value with 1.0 as 1: a column of Arrow has one type, so an integer among fractions becomes a fraction."""
     if isinstance(value, dict):
         return {key: with_whole_numbers(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -100,14 +100,14 @@ def with_whole_numbers(value: Any) -> Any:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without the keys of objects whose value is null: Arrow writes those for every key that another row has."""
+    """The value without null values of objects: Arrow writes those for every key that another row has."""
     if isinstance(value, dict):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def for_templates(text: str) -> Any:
-    """The value for a Jinja template, whose `tojson` knows no `Number`: a marked string stands for it until `as_written`."""
+    """The value for a Jinja template, whose `tojson` does not support `Number`: marked strings, which `as_written` replaces."""
     return _FOR_TEMPLATES.decode(text)
 
 
@@ -116,5 +116,5 @@ def _for_templates(number: float | Number) -> float | str:
 
 
 def as_written(text: str) -> str:
-    """The text with numbers in the place of the marked strings."""
+    """The text with numbers in place of the marked strings."""
     return _MARKED.sub(r"\1", text) if _MARK in text else text

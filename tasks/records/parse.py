@@ -1,6 +1,6 @@
-"""A raw batch → a table with a line a record: a row's fields, or the problem that keeps it from being a row.
+"""A raw batch → a table with one line for each record: a row's fields, or the problem because of which it is not a row.
 
-`validate` judges this table; `curate` reads the accepted lines of it again. So no room stores a second copy of the text.
+`validate` checks this table; `curate` reads its accepted lines again. So no room stores a second copy of the text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.state.manifest import Batch
 
 PROBLEM_SCHEMA = pa.schema(
     [
-        ("own_id", pa.string()),  # the record's own id, as JSON, where its source names the column
+        ("own_id", pa.string()),  # the record's own id, as JSON, if its source has a column for it
         ("problem", pa.string()),  # "" for a row, else the code of one of the first rules
         ("problem_field", pa.string()),
         ("problem_value", pa.string()),
@@ -35,7 +35,7 @@ PROBLEM_SCHEMA = pa.schema(
 RECORD_SCHEMA = pa.schema([*ROW_SCHEMA, *PROBLEM_SCHEMA])
 VALUE_CHARACTERS = 500
 
-_NO_ROW = {
+_EMPTY_ROW = {
     **NO_TEXT,
     "synthetic": "",
     "parents": "[]",
@@ -44,19 +44,19 @@ _NO_ROW = {
     "problem_field": None,
     "problem_value": None,
 }
-_FOUND = ("row_id", "language", *_NO_ROW)
-"""The columns that follow from a record's content; the others are those of its batch."""
-_READ = ("digest", "record", "raw", "error", "shape", "family", "language", "columns")
+_PARSED = ("row_id", "language", *_EMPTY_ROW)
+"""The columns that are parsed from a record; the others are those of its batch."""
+_RAW_COLUMNS = ("digest", "record", "raw", "error", "shape", "family", "language", "columns")
 
 
 def read_raw(batch: Batch, check: bool = True) -> pa.Table:
     """The batch's records (RAW_SCHEMA).
 
     Args:
-        check: compare the file's bytes with the manifest first.
+        check: first compare the file's bytes with the manifest.
 
     Raises:
-        DataError: the batch is not on the disk, or is not what was collected.
+        DataError: the batch is missing or has changed.
     """
     check_raw(batch, check)
     return read_raw_file(batch.path)
@@ -66,12 +66,12 @@ def check_raw(batch: Batch, bytes_too: bool = True) -> None:
     """Compares the batch's file with the manifest.
 
     Args:
-        bytes_too: not only that it is there.
+        bytes_too: compare its bytes, not only whether it exists.
 
     Raises:
-        DataError: it is not on the disk, or is not what was collected.
+        DataError: it is missing or has changed.
     """
-    fix = "Bring it back: dvc checkout data/raw.dvc"
+    fix = "Restore it: dvc checkout data/raw.dvc"
     if not batch.path.exists():
         raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=fix)
     if bytes_too and file_digest(batch.path) != batch.sha256:
@@ -85,7 +85,7 @@ def read_raw_file(path: Path) -> pa.Table:
 
 
 def fill_up(table: pa.Table, schema: pa.Schema = RAW_SCHEMA) -> pa.Table:
-    """The table with this schema; a column that an older Strop did not write is null."""
+    """The table with this schema; columns that an older version of Strop did not write are null."""
     for field in schema:
         if field.name not in table.schema.names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
@@ -93,50 +93,50 @@ def fill_up(table: pa.Table, schema: pa.Schema = RAW_SCHEMA) -> pa.Table:
 
 
 def to_rows(
-    raw: pa.Table, batch: Batch, places: Iterable[int] | None = None, row_ids: Iterable[str] | None = None
+    raw: pa.Table, batch: Batch, indices: Iterable[int] | None = None, row_ids: Iterable[str] | None = None
 ) -> pa.Table:
-    """One line a record (RECORD_SCHEMA), in order; content fields are empty where the record is no row.
+    """One line for each record (RECORD_SCHEMA), in order; content fields are empty if the record is not a row.
 
     Args:
         raw: records of the batch, or some of them.
-        places: the place in the batch of each; where it is None they are the batch from its first on.
-        row_ids: of each, where they are known: they follow from the text.
+        indices: of the records in the batch; None: they are its first ones.
+        row_ids: of the records, if they are known, so that they are not computed again.
     """
-    found: dict[str, list[Any]] = {name: [] for name in _FOUND}
-    appends = [(name, column.append) for name, column in found.items()]
-    known = raw.select(_READ).to_pydict()
+    parsed: dict[str, list[Any]] = {name: [] for name in _PARSED}
+    appends = [(name, column.append) for name, column in parsed.items()]
+    known = raw.select(_RAW_COLUMNS).to_pydict()
     ids: Iterable[str | None] = [None] * raw.num_rows if row_ids is None else row_ids
     for row_id, *record in zip(ids, *known.values(), strict=True):
-        line = _line(dict(zip(_READ, record, strict=True)), row_id)
+        line = _line(dict(zip(_RAW_COLUMNS, record, strict=True)), row_id)
         for name, append in appends:
             append(line[name])
-    everywhere = {"batch": batch.batch, "source": batch.source}
+    constants = {"batch": batch.batch, "source": batch.source}
     columns = {
-        **{name: pa.repeat(pa.scalar(value, pa.string()), raw.num_rows) for name, value in everywhere.items()},
+        **{name: pa.repeat(pa.scalar(value, pa.string()), raw.num_rows) for name, value in constants.items()},
         **{name: raw[name] for name in ("file", "line", "family")},
-        "index": pa.array(range(raw.num_rows) if places is None else places, pa.int64()),
+        "index": pa.array(range(raw.num_rows) if indices is None else indices, pa.int64()),
         "use": pc.if_else(pc.equal(pc.fill_null(raw["use"], ""), ""), "train", raw["use"]),
-        **{name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in found.items()},
+        **{name: pa.array(values, RECORD_SCHEMA.field(name).type) for name, values in parsed.items()},
     }
     return pa.table([columns[name] for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
 
 
 def _line(record: dict[str, Any], row_id: str | None) -> dict[str, Any]:
-    """What is found in a record: _FOUND."""
+    """The parsed columns of a record: _PARSED."""
     if record["record"] is None:
-        no_row = {**_NO_ROW, "row_id": record["digest"], "language": record["language"]}
+        empty = {**_EMPTY_ROW, "row_id": record["digest"], "language": record["language"]}
         if record["error"] == ERASED:
-            return no_row | {"problem": ERASED}
-        came = came_as(record["raw"])
-        return no_row | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {came}")}
+            return empty | {"problem": ERASED}
+        content = raw_text(record["raw"])
+        return empty | {"problem": "not_parsed", "problem_value": cut(f"{record['error']} | {content}")}
     columns = _columns(record["columns"])
     parsed = loads(record["record"])
     fields = to_fields(parsed, record["shape"], columns)
     if isinstance(fields, Problem):
-        value = None if fields.value is None else shown(fields.value)
-        told = {"problem": fields.code, "problem_field": fields.field, "problem_value": value}
-        return {**_NO_ROW, "row_id": record["digest"], "language": record["language"], **told}
-    line: dict[str, Any] = {**_NO_ROW, **fields, "own_id": own_id(parsed, columns), "language": record["language"]}
+        value = None if fields.value is None else value_text(fields.value)
+        problem = {"problem": fields.code, "problem_field": fields.field, "problem_value": value}
+        return {**_EMPTY_ROW, "row_id": record["digest"], "language": record["language"], **problem}
+    line: dict[str, Any] = {**_EMPTY_ROW, **fields, "own_id": own_id(parsed, columns), "language": record["language"]}
     if line["language"] == "auto":
         line["language"] = row_language(line)
     line["row_id"] = row_id or row_id_of({"family": record["family"], **line})
@@ -149,13 +149,13 @@ def _columns(text: str) -> dict[str, str]:
     return columns
 
 
-def came_as(raw: bytes | None) -> str:
-    """The bytes of a record that did not parse, as text that any file can hold."""
+def raw_text(raw: bytes | None) -> str:
+    """The bytes of a record that could not be parsed, as valid text."""
     return (raw or b"").decode("utf-8", "backslashreplace")
 
 
-def shown(value: Any) -> str:
-    """An offending value as text that any file can hold."""
+def value_text(value: Any) -> str:
+    """An invalid value as valid text, at most VALUE_CHARACTERS."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return cut(text)
 

@@ -1,8 +1,8 @@
 """The raw batch: what `ingest` writes of one file, what `validate` reads, what `audit` recomputes.
 
-Every record of the source is there, in file order: parsed (`record`), or as the bytes it came in (`raw`, `error`).
-How it is to be read (`shape`, `family`, `language`, `columns`) stands beside it, so that no later room needs the
-sources' settings: a new source would otherwise validate every old batch again.
+It has every record of the source, in file order: parsed (`record`), or as bytes (`raw`, `error`). How to convert it to a row
+(`shape`, `family`, `language`, `columns`) is stored with it, so that no later room needs the settings of sources: otherwise a new
+source would make all old batches be validated again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tasks.records.ordered_json import comparable, dumps, loads
 RAW_SCHEMA = pa.schema(
     [
         ("digest", pa.string()),  # 32 hex characters: the record's identity
-        ("record", pa.string()),  # JSON, keys in their order, numbers as written; null if the record did not parse
-        ("raw", pa.binary()),  # the bytes as they came, only if the record did not parse
-        ("error", pa.string()),  # why it did not parse, as "code: detail"
-        ("file", pa.string()),  # as found, relative to the project where it lies below it
+        ("record", pa.string()),  # JSON, keys in their order, numbers as written; null if it could not be parsed
+        ("raw", pa.binary()),  # the bytes, only if the record could not be parsed
+        ("error", pa.string()),  # why it could not be parsed, as "code: detail"
+        ("file", pa.string()),  # path, relative to the project if it is below it
         ("line", pa.int64()),  # line (JSONL, CSV) or record number (JSON, Parquet), from 1
         ("shape", pa.string()),
         ("family", pa.string()),
@@ -32,20 +32,20 @@ RAW_SCHEMA = pa.schema(
     ]
 )
 ERASED = "erased"
-"""The `error` of a record that was emptied on request, and the reason that it stands in quarantine with. Its digest stays, so
-that the batch keeps its name, and a source that still holds the record is not collected again."""
+"""The `error` of a record whose content was erased on request, and its reason in quarantine. Its digest stays, so that the
+batch keeps its name, and the record is not collected again from a source that still has it."""
 
 
 def record_text(record: Any) -> str:
     """A parsed record as it is stored: JSON without spaces that is always valid UTF-8.
 
-    Its columns are sorted, which no format orders; within a column the keys of objects stand as they came.
+    Its columns are sorted, as no format orders them; keys of objects in a column keep their order.
     """
     return identified(record)[0]
 
 
 def digest_of(record: Any) -> str:
-    """A parsed record's identity, 32 hex characters: equal values have one, whatever the order of their keys."""
+    """A parsed record's identity, 32 hex characters: the same for equal values, whatever the order of their keys."""
     return identified(record)[1]
 
 
@@ -62,7 +62,7 @@ def identified(record: Any) -> tuple[str, str]:
 
 
 def record_digest(record: str | None, raw: bytes | None) -> str:
-    """A record's identity, from what is stored of it: 32 hex characters."""
+    """The identity of a stored record: 32 hex characters."""
     return _digest(b"raw\0" + (raw or b"")) if record is None else digest_of(loads(record))
 
 
@@ -84,8 +84,8 @@ def batch_id_of(source: str, digests: Iterable[str], again: int = 0) -> str:
     """A batch's id: 16 hex characters of the digest of its source and its records, in order.
 
     Args:
-        again: how many earlier batches of the source hold the same records in the same order (a record that was
-            appended a second time is a batch of its own).
+        again: how many earlier batches of the source have the same records in the same order (a record that is
+            appended a second time is a new batch).
     """
     hasher = hashlib.sha256(f"{source}\n{again}\n".encode())
     for digest in digests:

@@ -1,9 +1,9 @@
-"""Are the bytes in data/raw those that were collected? The manifest and data/raw.dvc say what they should be.
+"""Checks that data/raw is unchanged, against the manifest and data/raw.dvc.
 
     require_unchanged(read_manifest())
 
-Files are looked at by `stat`, and read where size, times or inode are others than when they were read last: the time of the last
-change of an inode cannot be set back. What was seen is kept in .strop/raw-files.json; without it, everything is read once.
+A file is read only if its size, times or inode differ from those of its last reading: the time of an inode's last change cannot be
+set back. The digests are cached in .strop/raw-files.json; without it, everything is read once.
 """
 
 from __future__ import annotations
@@ -24,98 +24,96 @@ from tasks.runtime.run_origin import project
 from tasks.state.manifest import Batch
 
 FRESH_NANOSECONDS = 50_000_000
-"""A file that changed so short a time ago may change again within one tick of the file system's clock: it is not remembered."""
+"""A file that changed so recently may change again within one tick of the file system's clock: its digests are not cached."""
 READ_BYTES = 1024 * 1024
 
-Seen = dict[str, tuple[str, str]]
-"""File, relative to data/raw → its md5 and its sha256."""
+Digests = dict[str, tuple[str, str]]
+"""File, relative to data/raw → its md5 and sha256."""
 
 
 def require_unchanged(batches: Iterable[Batch]) -> None:
-    """Before rows are read: every batch is what was collected, nothing else is there, and DVC knows it all.
+    """Checks that data/raw has exactly the batches of the manifest, unchanged, and is the version in data/raw.dvc.
 
     Raises:
-        DataError: a file is missing, has changed, or belongs to no batch; the line names it.
+        DataError: a file is missing, has changed, or belongs to no batch.
     """
     require_no_erasure()
-    seen = look()
-    require_batches(batches, seen)
+    files = digest_files()
+    require_batches(batches, files)
     recorded = recorded_version()
-    if recorded is None or version_of(seen) == recorded:
+    if recorded is None or version_of(files) == recorded:
         return
-    if (name := changed_since(recorded, seen)) is not None:
-        raise changed_file(name)
-    fix = (
-        "If an ingestion was interrupted: python -m tasks ingest. Else bring it back: dvc checkout --force data/raw.dvc"
-    )
-    raise DataError(f"is not what {paths.RAW_DVC} names", where=str(paths.RAW), fix=fix)
+    if (name := changed_since(recorded, files)) is not None:
+        raise changed_file_error(name)
+    fix = "If an ingestion was interrupted: python -m tasks ingest. Else restore it: dvc checkout --force data/raw.dvc"
+    raise DataError(f"is not the version in {paths.RAW_DVC}", where=str(paths.RAW), fix=fix)
 
 
 def require_no_erasure() -> None:
-    """Raises DataError where an erasure of rows was cut short: some batches are rewritten then, and others are not."""
+    """Raises DataError if an erasure of rows was interrupted: only some batches are rewritten then."""
     if paths.ERASING.exists():
-        fix = "Do the rest: strop rows forget --erase"
-        raise DataError("an erasure of rows was cut short", where=str(paths.ERASING), fix=fix)
+        fix = "Finish it: strop rows forget --erase"
+        raise DataError("an erasure of rows was interrupted", where=str(paths.ERASING), fix=fix)
 
 
-def require_batches(batches: Iterable[Batch], seen: Seen, but: Iterable[Path] = ()) -> None:
-    """As `require_unchanged`, by the manifest alone.
+def require_batches(batches: Iterable[Batch], files: Digests, leftovers: Iterable[Path] = ()) -> None:
+    """As `require_unchanged`, by the manifest only.
 
     Args:
-        but: files that belong to no batch yet.
+        leftovers: batches that are not in the manifest yet.
     """
     named = {paths.MANIFEST.name}
     for batch in batches:
-        name = f"{batch.source}/{batch.batch}.parquet"  # as its path: thousands of those would take long
+        name = f"{batch.source}/{batch.batch}.parquet"  # faster than a path, for thousands of batches
         named.add(name)
-        if name not in seen:
+        if name not in files:
             raise DataError("is in the manifest, but not on the disk", where=str(batch.path), fix=_fix(name))
-        if seen[name][1] != batch.sha256:
+        if files[name][1] != batch.sha256:
             raise DataError("changed since it was collected", where=str(batch.path), fix=_fix(name))
-    named |= {path.relative_to(paths.RAW).as_posix() for path in but}
-    for name in seen:
+    named |= {path.relative_to(paths.RAW).as_posix() for path in leftovers}
+    for name in files:
         if name not in named and name.endswith(".parquet"):
-            fix = "Remove it. Rows come in by a source: declare one in params.yaml"
-            raise DataError("no manifest names it", where=str(paths.RAW / name), fix=fix)
+            fix = "Remove it. To add rows, declare a source in params.yaml"
+            raise DataError("is not in the manifest", where=str(paths.RAW / name), fix=fix)
 
 
-def look() -> Seen:
-    """Every file in data/raw; what did not change since it was read last is not read again."""
-    known = _remembered()
-    found: dict[str, list[Any]] = {}
+def digest_files() -> Digests:
+    """The digests of every file in data/raw; unchanged files are not read again."""
+    known = _cached()
+    files: dict[str, list[Any]] = {}
     fresh: set[str] = set()
     is_read = False
     for name, status in _files(str(paths.RAW), ""):
-        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         before = known.get(name)
-        if before is None or before[:4] != mark:
+        if before is None or before[:4] != stamp:
             if time.time_ns() - status.st_ctime_ns < FRESH_NANOSECONDS:
                 fresh.add(name)
-            before = [*mark, *_digests(paths.RAW / name)]
+            before = [*stamp, *_digests(paths.RAW / name)]
             is_read = True
-        found[name] = before
-    if is_read or found.keys() != known.keys():
-        write_text(paths.RAW_FILES, json.dumps({name: facts for name, facts in found.items() if name not in fresh}))
-    return {name: (facts[4], facts[5]) for name, facts in found.items()}
+        files[name] = before
+    if is_read or files.keys() != known.keys():
+        write_text(paths.RAW_FILES, json.dumps({name: facts for name, facts in files.items() if name not in fresh}))
+    return {name: (facts[4], facts[5]) for name, facts in files.items()}
 
 
-def version_of(seen: Seen) -> str:
-    """The hash that DVC gives the folder."""
-    listing = [{"md5": seen[name][0], "relpath": name} for name in sorted(seen)]
+def version_of(files: Digests) -> str:
+    """DVC's hash of the folder."""
+    listing = [{"md5": files[name][0], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def recorded_version() -> str | None:
-    """The hash in data/raw.dvc; None where raw rows are not under DVC."""
+    """The hash in data/raw.dvc; None if raw rows are not in DVC."""
     try:
-        found = re.search(r"\bmd5: ([0-9a-f]{32}\.dir)\b", paths.RAW_DVC.read_text(encoding="utf-8"))
+        match = re.search(r"\bmd5: ([0-9a-f]{32}\.dir)\b", paths.RAW_DVC.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 def recorded_files(version: str) -> dict[str, str] | None:
-    """File → md5 in a version of data/raw, by DVC's local cache; None where it is not there."""
+    """File → md5 in a version of data/raw, by DVC's local cache; None if it is not cached."""
     try:
         listing = json.loads(_object(version).read_bytes())
         return {entry["relpath"]: entry["md5"] for entry in listing}
@@ -123,37 +121,37 @@ def recorded_files(version: str) -> dict[str, str] | None:
         return None
 
 
-def changed_since(recorded: str, seen: Seen) -> str | None:
-    """A file that is not what the recorded version holds; None where data/raw only grew since, or that version is not in the cache.
+def changed_since(recorded: str, files: Digests) -> str | None:
+    """A file that differs from the recorded version; None if data/raw only grew, or that version is not in the cache.
 
-    An ingestion that was interrupted leaves whole batches, and a manifest that begins as the recorded one does.
+    An interrupted ingestion leaves whole batches, and a manifest that begins like the recorded one.
     """
-    files = recorded_files(recorded) or {}
-    for name, md5 in files.items():
-        if name != paths.MANIFEST.name and (name not in seen or seen[name][0] != md5):
+    expected = recorded_files(recorded) or {}
+    for name, md5 in expected.items():
+        if name != paths.MANIFEST.name and (name not in files or files[name][0] != md5):
             return name
     try:
-        before = json.loads(_object(files[paths.MANIFEST.name]).read_bytes())["batches"]
+        before = json.loads(_object(expected[paths.MANIFEST.name]).read_bytes())["batches"]
         now = json.loads(paths.MANIFEST.read_bytes())["batches"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if now[: len(before)] == before else paths.MANIFEST.name
 
 
-def changed_file(name: str) -> DataError:
-    """What is wrong with a file that is not what data/raw.dvc names."""
-    what = f"is not what {paths.RAW_DVC} names: it was changed by hand"
+def changed_file_error(name: str) -> DataError:
+    """The error for a file that differs from data/raw.dvc."""
+    what = f"differs from {paths.RAW_DVC}: it was edited"
     return DataError(what, where=str(paths.RAW / name), fix=_fix(name))
 
 
 def _fix(name: str) -> str:
-    """How to get a file back. An edit in place changed DVC's copy too, which is the same file by another name."""
+    """How to restore a file. An edit in place changes DVC's copy too, which is a hard link to the same file."""
     recorded = recorded_version()
     md5 = (recorded_files(recorded) or {}).get(name) if recorded else None
     copy = _object(md5) if md5 else None
     if copy is not None and copy.exists() and _digests(copy)[0] != md5:
-        return f"DVC's copy changed with it: rm {copy}, then dvc pull data/raw.dvc, or put the file back from a backup"
-    return "Bring it back: dvc checkout --force data/raw.dvc. To correct rows, correct the source"
+        return f"DVC's copy changed with it: rm {copy}, then dvc pull data/raw.dvc, or restore the file from a backup"
+    return "Restore it: dvc checkout --force data/raw.dvc. To correct rows, correct the source"
 
 
 def _object(digest: str) -> Path:
@@ -161,7 +159,7 @@ def _object(digest: str) -> Path:
 
 
 def _files(folder: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file, without those that are being written."""
+    """All files but temporary ones."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
@@ -174,7 +172,7 @@ def _files(folder: str, below: str) -> Iterator[tuple[str, os.stat_result]]:
         else:
             try:
                 yield f"{below}{entry.name}", entry.stat()
-            except FileNotFoundError:  # a link that leads nowhere
+            except FileNotFoundError:  # a dangling link
                 continue
 
 
@@ -187,9 +185,9 @@ def _digests(path: Path) -> tuple[str, str]:
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def _remembered() -> dict[str, list[Any]]:
+def _cached() -> dict[str, list[Any]]:
     try:
-        found = json.loads(paths.RAW_FILES.read_text(encoding="utf-8"))
-        return {name: facts for name, facts in found.items() if len(facts) == 6}
+        cache = json.loads(paths.RAW_FILES.read_text(encoding="utf-8"))
+        return {name: facts for name, facts in cache.items() if len(facts) == 6}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""What a raw batch records of itself beside its records, in its file's metadata."""
+"""Notes about a raw batch, in the metadata of its file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Notes:
     unused: tuple[str, ...] = ()
     """Fields of its records that its shape does not use, as `score` or `messages.name`."""
     reread_of: str = ""
-    """The batch whose records it holds once more, read under other settings; "" for one that was collected."""
+    """The batch whose records it has, read again with other settings; "" for a collected batch."""
 
     def as_metadata(self) -> dict[str, str]:
-        """For a Parquet file; nothing where there is nothing to say."""
-        said: dict[str, Any] = {"unused": list(self.unused)} if self.unused else {}
-        said |= {"reread_of": self.reread_of} if self.reread_of else {}
-        return {_KEY.decode(): json.dumps(said, ensure_ascii=False)} if said else {}
+        """For a Parquet file; empty without notes."""
+        notes: dict[str, Any] = {"unused": list(self.unused)} if self.unused else {}
+        notes |= {"reread_of": self.reread_of} if self.reread_of else {}
+        return {_KEY.decode(): json.dumps(notes, ensure_ascii=False)} if notes else {}
 
 
 def notes_of(path: Path) -> Notes:
-    """The notes of a raw batch; none where it is not here."""
+    """The notes of a raw batch; empty if it is missing."""
     import pyarrow.parquet as pq
 
     if not path.exists():
         return Notes()
-    said = json.loads((pq.read_metadata(path).metadata or {}).get(_KEY, b"{}"))
-    return Notes(tuple(said.get("unused", ())), said.get("reread_of", ""))
+    notes = json.loads((pq.read_metadata(path).metadata or {}).get(_KEY, b"{}"))
+    return Notes(tuple(notes.get("unused", ())), notes.get("reread_of", ""))

@@ -1,4 +1,4 @@
-"""What the shapes share: how a field is taken from a record, and how a record says that it is no row. Pure."""
+"""Shared by the shapes: reading fields of a record, and the problem because of which it is not a row. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from tasks.records.strict_json import StrictDecoder
 
 Columns = dict[str, str]
-"""Our field → the record's, where its name differs."""
+"""Our field → column of the record, if its name differs."""
 Fields = dict[str, str]
 """A row's fields, or some of them."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a record is no row."""
+    """Why a record is not a row."""
 
     code: str
     """One of the first rules in `rules.py`."""
@@ -51,16 +51,16 @@ def json_of(text: str, field: str) -> Any:
     """A JSON value within a record's text.
 
     Raises:
-        NoRow: `wrong_type` where it is none; else what it breaks, such as `duplicate_keys` or `not_finite`.
+        NoRow: `wrong_type` if it is not JSON; else the code of its error, such as `duplicate_keys` or `not_finite`.
     """
     value, error = StrictDecoder().decode(text)
     code = error.partition(":")[0]
     if error:
-        is_none = code == "not_json" or "is no JSON number" in error
-        raise NoRow("wrong_type" if is_none else code, field, text)
+        is_not_json = code == "not_json" or "is no JSON number" in error
+        raise NoRow("wrong_type" if is_not_json else code, field, text)
     return value
 
 
 def list_of(value: Any, field: str) -> Any:
-    """The value, or the JSON that it is as text: so CSV and databases hold lists."""
+    """The value, parsed if it is text: CSV and databases store lists as JSON."""
     return json_of(value, field) if isinstance(value, str) else value

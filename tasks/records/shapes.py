@@ -1,4 +1,4 @@
-"""A record, in whatever shape it came, → the fields of a row, or the problem that keeps it from being one. Pure.
+"""A record of any shape → the fields of a row, or the problem because of which it is not a row. Pure.
 
 alpaca             instruction, input?, output; system? and history? ([[question, answer], ...])
 prompt_completion  prompt → input, completion → output; system?
@@ -7,12 +7,12 @@ sharegpt           conversations: [{from, value}, ...]; system?, tools?, images?
 messages           messages: [{role, content}, ...]; content may be OpenAI's list of parts: text, image_url; tools?, images?
 preference         the prompt (prompt, conversations or messages), chosen → output, rejected
 kto                a dialogue, or prompt and completion, and a boolean label → desirable
-text               text → output, alone
+text               text → output; no input
 conll              tokens, tags (BIO) → input, output: JSON list of entities
 parallel           source → input, target → output
 row                a row's own fields (tasks/records/row.py), as Strop itself writes them
 
-Any record may say that it was made: strop_synthetic: {"recipe": ..., "parents": [...]}.
+A generated record has the column strop_synthetic: {"recipe": ..., "parents": [...]}.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from tasks.runtime.files import canonical_json
 __all__ = ["SYNTHETIC", "Columns", "Fields", "Problem", "own_id", "to_fields"]
 
 SYNTHETIC = "strop_synthetic"
-"""The reserved column of a record that was made, not collected."""
+"""The reserved column of a generated record."""
 
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
-    """The row's fields (NO_TEXT, and of a record that was made `synthetic` and `parents`); or what is wrong with it.
+    """The row's fields (NO_TEXT, and of a generated record `synthetic` and `parents`); or its problem.
 
     Args:
-        columns: our field → the record's, where its name differs.
+        columns: our field → column of the record, if its name differs.
     """
     try:
         if not isinstance(record, dict):
@@ -54,15 +54,15 @@ def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
         if SYNTHETIC in record:
             fields |= _synthetic(record[SYNTHETIC])
         for name, text in fields.items():
-            if not text.isascii() and (half := _HALF_SURROGATE.search(text)):  # no file format of ours can hold it
+            if not text.isascii() and (half := _HALF_SURROGATE.search(text)):  # invalid in all our file formats
                 raise NoRow("encoding_damage", name, around(text, *half.span()))
         return fields
-    except NoRow as found:
-        return found.problem
+    except NoRow as error:
+        return error.problem
 
 
 def own_id(record: Any, columns: Columns) -> str | None:
-    """The record's own id, as text, where the source says which column it is."""
+    """The record's own id, as text, if the source has a column for it."""
     if "id" not in columns or not isinstance(record, dict):
         return None
     value = record.get(columns["id"])
@@ -93,7 +93,7 @@ def _prompt_completion(record: dict[str, Any], columns: Columns) -> Fields:
 def _text_label(record: dict[str, Any], columns: Columns) -> Fields:
     column = columns.get("label", "label")
     label = record.get(column)
-    if type(label) is int:  # the name of a class, as CSV writes it
+    if type(label) is int:  # the name of a class, which CSV has as text
         record = record | {column: str(label)}
     return {"input": text_of(record, columns, "text"), "output": text_of(record, columns, "label")}
 
@@ -125,7 +125,7 @@ def _dialogue(record: dict[str, Any], columns: Columns, field: str, has_system: 
 def _preference(record: dict[str, Any], columns: Columns) -> Fields:
     turns, column = _prompt_turns(record, columns)
     better, worse = (_answer(record, columns, field) for field in ("chosen", "rejected"))
-    if not turns or turns == better:  # both answers bring the whole dialogue, or `messages` is that of the better one
+    if not turns or turns == better:  # both answers have the whole dialogue, or `messages` is the better one
         turns, column = better[:-1], columns.get("chosen", "chosen")
     for answer, field in ((better, "chosen"), (worse, "rejected")):
         if answer[:-1] not in ([], turns) or answer[-1].role not in ("assistant", "tool_call"):
@@ -138,27 +138,27 @@ def _preference(record: dict[str, Any], columns: Columns) -> Fields:
 
 
 def _prompt_turns(record: dict[str, Any], columns: Columns) -> tuple[list[Turn], str]:
-    """The turns before an answer, and the column that they stand in."""
+    """The turns before an answer, and their column."""
     for field in ("conversations", "messages", "prompt"):
         column = columns.get(field, field)
-        if (given := record.get(column)) is not None:
-            if field == "prompt" and isinstance(given, str) and not are_turns(given, columns):
-                return [Turn("user", given)], column
-            return turns_of(given, columns, column, record.get("loss_mask")), column
+        if (value := record.get(column)) is not None:
+            if field == "prompt" and isinstance(value, str) and not are_turns(value, columns):
+                return [Turn("user", value)], column
+            return turns_of(value, columns, column, record.get("loss_mask")), column
     return [], ""
 
 
 def _answer(record: dict[str, Any], columns: Columns, field: str) -> list[Turn]:
-    """An answer as turns, its own the last: it may be text, a turn, or the dialogue that it ends."""
+    """An answer as turns, the last one its own: it may be text, a turn, or a dialogue."""
     column = columns.get(field, field)
-    given = record.get(column)
-    if given is None:
+    value = record.get(column)
+    if value is None:
         raise NoRow("missing_field", column, sorted(record))
-    if isinstance(given, str):
-        if not are_turns(given, columns):
-            return [Turn("assistant", given)]
-        given = json_of(given, column)
-    turns = turns_of([given] if isinstance(given, dict) else given, columns, column)
+    if isinstance(value, str):
+        if not are_turns(value, columns):
+            return [Turn("assistant", value)]
+        value = json_of(value, column)
+    turns = turns_of([value] if isinstance(value, dict) else value, columns, column)
     if not turns:
         raise NoRow("role_order", column, "no turns")
     return turns
@@ -173,22 +173,22 @@ def _kto(record: dict[str, Any], columns: Columns) -> Fields:
     desirable = {"1": "true", "0": "false"}.get(str(label), str(label).lower())
     if not isinstance(label, (int, str)) or desirable not in ("true", "false"):
         raise NoRow("wrong_type", column, label)
-    turns, place = _prompt_turns(record, columns)
+    turns, prompt_column = _prompt_turns(record, columns)
     column = columns.get("completion", "completion")
-    if place == columns.get("prompt", "prompt") or record.get(column) not in (None, ""):
+    if prompt_column == columns.get("prompt", "prompt") or record.get(column) not in (None, ""):
         *before, answer = _answer(record, columns, "completion")
         if before:
             raise NoRow("role_order", column, " → ".join(turn.role for turn in (*before, answer)))
         if turns and turns[-1].role in ANSWERS and turns[-1] != answer:
-            raise NoRow("wrong_type", column, f"an answer beside the one that `{place}` ends with")
+            raise NoRow("wrong_type", column, f"an answer beside the one that `{prompt_column}` ends with")
         turns = turns if turns and turns[-1] == answer else [*turns, answer]
-    if not place:
+    if not prompt_column:
         raise NoRow("missing_field", columns.get("messages", "messages"), sorted(record))
-    return as_fields(turns, record, columns, place, must_end=True) | {"desirable": desirable}
+    return as_fields(turns, record, columns, prompt_column, must_end=True) | {"desirable": desirable}
 
 
 def _row(record: dict[str, Any], columns: Columns) -> Fields:
-    """A record that has a row's own fields; those that may be left out keep their empty value."""
+    """A record with a row's own fields; optional ones may be missing."""
     fields = {name: text_of(record, columns, name) for name in ("input", "output")}
     fields |= {name: record[name] for name in NO_TEXT if isinstance(record.get(name), str)}
     for name in ("history", "untrained", "thoughts"):
@@ -223,7 +223,7 @@ def _pairs(earlier: Any, column: str) -> list[list[str]]:
 
 
 def _synthetic(value: Any) -> Fields:
-    """Which recipe made the record, and from which rows."""
+    """The recipe that generated the record, and the rows that it is made from."""
     recipe = value.get("recipe") if isinstance(value, dict) else None
     parents = value.get("parents", []) if isinstance(value, dict) else None
     if not isinstance(recipe, str) or not recipe or not isinstance(parents, list):

@@ -1,7 +1,6 @@
-"""JSON as the standard has it: a key once in an object, no NaN, no endless nesting. What breaks that is told, not guessed at.
+"""Strict JSON: no repeated keys, no NaN, bounded nesting. Violations are errors.
 
-Python's own parser takes the last of two equal keys and reads NaN; both mean that somebody's export is broken, and a value
-may be lost.
+Python's parser takes the last of two equal keys and reads NaN; both mean that an export is broken, and a value may be lost.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import Any
 from tasks.records.ordered_json import Number, read_float, read_int
 
 DEEPEST = 200
-"""Levels of nesting. Deeper values would meet the recursion limit of some later reader."""
+"""Levels of nesting. Deeper values would exceed the recursion limit of a later reader."""
 
 
 class StrictDecoder:
-    """Decodes values one after another; `fault` is what the last one broke."""
+    """Decodes values one after another; `fault` is the violation of the last one."""
 
     def __init__(self) -> None:
         self.fault = ""
@@ -29,7 +28,7 @@ class StrictDecoder:
         )
 
     def decode(self, text: str) -> tuple[Any, str]:
-        """The value of a whole text, and what is wrong with it as "code: detail" ("" for nothing)."""
+        """The value of a whole text, and its error as "code: detail", or ""."""
         self.fault = ""
         try:
             value = self._decoder.decode(text)
@@ -40,7 +39,7 @@ class StrictDecoder:
         return value, self.fault or fault_of_depth(value, text)
 
     def decode_at(self, text: str, start: int) -> tuple[Any, int]:
-        """The value that begins at `start`, and where it ends; look at `fault` then.
+        """The value that begins at `start`, and its end. The caller checks `fault`.
 
         Raises:
             ValueError, RecursionError: as the json module does.
@@ -49,13 +48,13 @@ class StrictDecoder:
         return self._decoder.raw_decode(text, start)
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        members = dict(pairs)
+        if len(members) != len(pairs):
             seen: set[str] = set()
             repeated = {name for name, _ in pairs if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
             twice = next(name for name, _ in pairs if name in repeated)
             self.fault = self.fault or f"duplicate_keys: `{twice[:100]}` stands more than once in an object"
-        return found
+        return members
 
     def _float(self, digits: str) -> float | Number:
         number = read_float(digits)
@@ -72,10 +71,10 @@ def too_deep() -> str:
 
 
 def fault_of_depth(value: Any, text: str) -> str:
-    """What is wrong with the value's depth, "" for nothing.
+    """The error of the value's depth, or "".
 
     Args:
-        text: what the value was read from; it tells cheaply that most values are shallow.
+        text: of the value; its brackets show cheaply that most values are shallow.
     """
     if text.count("[") + text.count("{") <= DEEPEST or _depth(value) <= DEEPEST:
         return ""
@@ -85,11 +84,11 @@ def fault_of_depth(value: Any, text: str) -> str:
 def _depth(value: Any) -> int:
     """Levels of nesting, without recursion."""
     deepest = 0
-    waiting = [(value, 1)]
-    while waiting:
-        current, level = waiting.pop()
+    pending = [(value, 1)]
+    while pending:
+        current, level = pending.pop()
         if isinstance(current, (dict, list)):
             deepest = max(deepest, level)
             inner = current.values() if isinstance(current, dict) else current
-            waiting += [(each, level + 1) for each in inner if isinstance(each, (dict, list))]
+            pending += [(child, level + 1) for child in inner if isinstance(child, (dict, list))]
     return deepest

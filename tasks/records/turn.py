@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class Turn(NamedTuple):
-    """A turn; one of a record becomes two where the assistant says something and calls a tool."""
+    """A turn. A record's turn with both a text and a call is two."""
 
     role: str
     text: str
     images: tuple[str, ...] = ()
-    """By hash; each has its place in the text, `<image>`."""
+    """Hashes; each is `<image>` in the text."""
     is_trained: bool = True
     thought: str = ""
     ids: tuple[str | None, ...] = ()
-    """Of a `tool_call`: of its calls; of a `tool`: of the call that it answers."""
+    """Of a `tool_call`: ids of its calls; of a `tool`: id of the call that it answers."""
     speaker: str = ""
-    """Of a `tool`: its name, where the record says it; else `observation`, where the record calls its role so."""
+    """Of a `tool`: its name, if the record has it; else `observation`, if that is its role in the record."""
 
     @property
     def is_plain(self) -> bool:

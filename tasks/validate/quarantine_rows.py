@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.records.parse import came_as, shown, to_rows
+from tasks.records.parse import raw_text, to_rows, value_text
 from tasks.records.row import QUARANTINE_SCHEMA
 from tasks.records.segmentation import around
 from tasks.state.manifest import Batch
@@ -41,7 +41,7 @@ def refused_lines(
         "reason": [reasons[place] for place in places],
         "field": [name for name, _ in culprits],
         "value": [value for _, value in culprits],
-        "record": [came_as(bytes_) if record is None else record for record, bytes_ in came],
+        "record": [raw_text(bytes_) if record is None else record for record, bytes_ in came],
     }
     return pa.table(columns, schema=QUARANTINE_SCHEMA)
 
@@ -71,7 +71,7 @@ def _culprit(rule: Rule | None, row: dict[str, Any], contract: FamilyContract) -
     elif rule.code == "encoding_damage":
         places = {each: damaged_place(row[each]) for each in rule.columns if each != "problem"}
         name, place = next(((each, place) for each, place in places.items() if place), (name, (0, 0)))
-        return name, shown(around(row[name], *place))
+        return name, value_text(around(row[name], *place))
     elif name == "input" and not row["input"]:
         name = "instruction" if row["instruction"] else "input"
-    return ("id" if name == "own_id" else name), shown(row[name])
+    return ("id" if name == "own_id" else name), value_text(row[name])

@@ -81,7 +81,7 @@ def test_a_raw_batch_that_changed_after_it_was_validated_is_told_with_its_file_a
     with pytest.raises(DataError) as told:
         curate(project)
     assert str(told.value).startswith(
-        f"{batch.path}: changed since it was collected. Bring it back: dvc checkout --force data/raw.dvc"
+        f"{batch.path}: changed since it was collected. Restore it: dvc checkout --force data/raw.dvc"
     )
 
 

@@ -20,16 +20,16 @@ def ingest(*sources: dict[str, Any]) -> IngestResult:
     return ingest_sources(settings(*sources))
 
 
-def held(source: str) -> list[dict[str, Any]]:
+def raw_rows(source: str) -> list[dict[str, Any]]:
     """The source's raw rows, in order of arrival."""
     return [row for b in read_manifest() if b.source == source for row in pq.read_table(b.path).to_pylist()]
 
 
 def records(source: str) -> list[Any]:
     """The source's records that parsed."""
-    return [json.loads(row["record"]) for row in held(source) if row["record"] is not None]
+    return [json.loads(row["record"]) for row in raw_rows(source) if row["record"] is not None]
 
 
 def errors(source: str) -> list[str]:
     """Why the others did not, as codes."""
-    return [row["error"].split(":")[0] for row in held(source) if row["error"] is not None]
+    return [row["error"].split(":")[0] for row in raw_rows(source) if row["error"] is not None]

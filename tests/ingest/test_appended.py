@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import topic_records, write_jsonl
-from ingesting import held, ingest
+from ingesting import ingest, raw_rows
 
 from tasks import paths
 from tasks.ingest.readers import jsonl
@@ -86,7 +86,7 @@ def test_only_what_was_appended_is_parsed(begun: list[int]) -> None:
     write_jsonl(path, topic_records(14))
     assert [batch.rows for batch in ingest(NEWS).new] == [4]
     assert begun == [0, size]
-    assert [row["line"] for row in held("news")][10:] == [11, 12, 13, 14]
+    assert [row["line"] for row in raw_rows("news")][10:] == [11, 12, 13, 14]
 
 
 def test_a_file_whose_earlier_part_changed_is_read_whole_and_named(begun: list[int]) -> None:
@@ -108,7 +108,7 @@ def test_a_file_in_utf16_is_read_whole(begun: list[int]) -> None:
     assert set(begun) == {0}
 
 
-def test_what_is_written_while_a_file_is_read_is_taken_by_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_written_while_a_file_is_read_are_collected_by_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.ingest import collect
 
     path = write_jsonl(Path("a.jsonl"), topic_records(5))
@@ -125,4 +125,4 @@ def test_what_is_written_while_a_file_is_read_is_taken_by_the_next_run(monkeypat
     write_jsonl(path, topic_records(9))
     result = ingest(NEWS)
     assert not result.problems
-    assert [json.loads(row["record"]) for row in held("news")] == topic_records(9)
+    assert [json.loads(row["record"]) for row in raw_rows("news")] == topic_records(9)

@@ -13,7 +13,7 @@ from conftest import topic_records, write_jsonl
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from ingesting import errors, held, ingest, records
+from ingesting import errors, ingest, raw_rows, records
 
 from tasks.ingest import batches
 from tasks.ingest.readers import json_document, json_text, lines
@@ -59,11 +59,11 @@ OTHER = GOOD.replace(b'"a"', b'"z"')
         (b"\x00\x00\x00", "not_json"),
     ],
 )
-def test_a_broken_line_is_kept_as_it_came_with_a_reason(line: bytes, code: str) -> None:
+def test_an_invalid_line_is_kept_as_bytes_with_a_reason(line: bytes, code: str) -> None:
     Path("in/a.jsonl").write_bytes(b"\n".join([GOOD, line, OTHER]))
     ingest(NEWS)
     assert errors("news") == [code]
-    assert [row["raw"] for row in held("news") if row["raw"]] == [line + b"\n"]
+    assert [row["raw"] for row in raw_rows("news") if row["raw"]] == [line + b"\n"]
     assert [each["text"] for each in records("news")] == ["a", "z"]
 
 
@@ -73,7 +73,7 @@ def test_a_broken_element_costs_itself_alone(element: bytes, code: str, start: b
     Path("in/a.json").write_bytes(start + b", ".join([GOOD, element, OTHER]) + end)
     ingest(NEWS)
     assert errors("news") == [code]
-    assert element in b"".join(row["raw"] or b"" for row in held("news"))
+    assert element in b"".join(row["raw"] or b"" for row in raw_rows("news"))
     if start == b"[" or len(element) < 10_000:  # one that cannot be parsed at all takes the whole of an object with it
         assert [each["text"] for each in records("news")] == ["a", "z"]
 
@@ -81,7 +81,7 @@ def test_a_broken_element_costs_itself_alone(element: bytes, code: str, start: b
 def test_what_nests_as_deep_as_may_be_can_be_read_by_every_later_room() -> None:
     Path("in/a.jsonl").write_bytes(nested(DEEPEST))
     ingest(NEWS)
-    (row,) = held("news")
+    (row,) = raw_rows("news")
     assert json.loads(row["record"])["text"] == "a"
 
 
@@ -100,7 +100,7 @@ def test_a_formula_in_a_cell_is_text() -> None:
     assert [each["text"] for each in records("news")] == ['=HYPERLINK("http://x")', "@SUM(A1)"]
 
 
-def test_a_parquet_file_of_another_schema_is_told_with_its_columns_and_the_others_are_read() -> None:
+def test_a_parquet_file_of_another_schema_is_reported_with_its_columns_and_the_others_are_read() -> None:
     pq.write_table(pa.table({"text": ["a"], "label": ["b"]}), "in/a.parquet")
     pq.write_table(pa.table({"texts": ["a"], "number": [1]}), "in/b.parquet")
     pq.write_table(pa.table({"text": [1, 2], "label": [None, {"x": 1}]}), "in/c.parquet")
@@ -134,7 +134,7 @@ def test_an_endless_record_is_kept_in_pieces_whatever_the_format(monkeypatch: py
         source = name.replace(".", "-")
         Path(f"in/{name}").write_bytes(content)
         ingest(NEWS | {"name": source, "path": f"in/{name}"})
-        pieces = [row["raw"] for row in held(source) if row["raw"]]
+        pieces = [row["raw"] for row in raw_rows(source) if row["raw"]]
         assert b"".join(pieces).count(b"y") == 100_000, name
         assert max(len(piece) for piece in pieces) <= 40_000, name
         assert len(records(source)) == (1 if name == "c.json" else 2), name
@@ -152,26 +152,26 @@ def test_a_quote_that_is_never_closed_and_a_block_without_end_are_bounded_in_lin
     ingest(NEWS | {"name": "tags", "path": "in/b.conll", "shape": "conll", "family": "entities"})
     assert set(errors("tags")) == {"too_long"}
     assert (
-        sum(row["raw"].count(b"\n") for row in held("tags") if row["raw"])
+        sum(row["raw"].count(b"\n") for row in raw_rows("tags") if row["raw"])
         + sum(len(each["tokens"]) for each in records("tags"))
         == 500
     )
 
 
-def test_one_object_larger_than_can_be_read_whole_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_object_that_is_too_large_to_be_read_whole_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_document, "LARGEST_OBJECT_BYTES", 1000)
     Path("in/a.json").write_text(json.dumps({"data": topic_records(50)}))
     (error,) = ingest(NEWS).errors
-    assert "is one JSON object of more than 1,000 bytes. Write its records as JSON Lines" in str(error)
+    assert "is one JSON object of more than 1,000 bytes. Store its records as JSON Lines" in str(error)
 
 
 def test_a_file_name_that_is_no_text_is_kept_readable() -> None:
     Path("in/\udcff\u4e2d.jsonl").write_bytes(GOOD)
     ingest(NEWS)
-    assert held("news")[0]["file"] == "in/\\udcff\u4e2d.jsonl"
+    assert raw_rows("news")[0]["file"] == "in/\\udcff\u4e2d.jsonl"
 
 
-def test_a_file_that_goes_while_it_is_read_is_the_source_s_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_removed_while_it_is_read_is_an_error_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.ingest import collect
 
     write_jsonl(Path("in/a.jsonl"), topic_records(2))
@@ -202,7 +202,7 @@ PINNED = {
 def test_the_identity_of_a_record_stays_what_it_was(line: str) -> None:
     Path("in/a.jsonl").write_text(line, encoding="utf-8")
     ingest(NEWS)
-    (row,) = held("news")
+    (row,) = raw_rows("news")
     assert row["digest"] == PINNED[line]
     assert row["digest"] == record_digest(record_text(json.loads(line)), None)
 

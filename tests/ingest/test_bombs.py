@@ -75,12 +75,12 @@ def test_a_parquet_bomb_is_refused_in_one_line_that_names_file_row_group_and_bou
     path = make(tmp_path / "bomb.parquet")
     assert path.stat().st_size < 600_000
     before, peaks = pa.total_allocated_bytes(), [0]
-    with pytest.raises(SourceError) as told:
+    with pytest.raises(SourceError) as message:
         peaks += [pa.total_allocated_bytes() - before for _ in read_parquet(Content(path))]
-    assert "\n" not in str(told.value)
-    assert f"{path} row group 1" in str(told.value)
-    assert "67,108,864 bytes" in str(told.value)
-    assert "max_uncompressed_bytes" in str(told.value)
+    assert "\n" not in str(message.value)
+    assert f"{path} row group 1" in str(message.value)
+    assert "67,108,864 bytes" in str(message.value)
+    assert "max_uncompressed_bytes" in str(message.value)
     assert max(peaks) < 200e6
 
 
@@ -102,7 +102,7 @@ def test_a_bomb_needs_no_memory_to_be_refused(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_a_bomb_in_a_later_row_group_is_found_there(tmp_path: Path) -> None:
+def test_a_bomb_in_a_later_row_group_is_reported_with_its_row_group(tmp_path: Path) -> None:
     schema = pa.schema([("text", pa.string())])
     with pq.ParquetWriter(tmp_path / "late.parquet", schema) as writer:
         writer.write_table(pa.table({"text": ["good"]}))
@@ -152,7 +152,7 @@ def test_rows_are_what_pyarrow_reads_whatever_their_types(tmp_path: Path) -> Non
     assert read(path) == [record_json(row) for row in pq.read_table(path).to_pylist(maps_as_pydicts="strict")]
 
 
-def test_what_an_array_comes_to_is_counted_as_often_as_it_stands_there() -> None:
+def test_the_size_of_an_array_counts_each_occurrence_of_a_value() -> None:
     hundred = "x" * 100
     assert bytes_of(pa.array([hundred] * 5)) == 500
     assert bytes_of(repeated(hundred, 5)) >= 500
@@ -175,7 +175,7 @@ def test_portions_are_no_larger_than_they_may_be(monkeypatch: pytest.MonkeyPatch
     assert max(part.num_rows for part in found) <= 12
 
 
-def test_a_packed_arrow_stream_says_what_it_comes_to(tmp_path: Path) -> None:
+def test_the_uncompressed_size_of_an_arrow_stream_is_in_its_headers(tmp_path: Path) -> None:
     batch = pa.record_batch({"text": ["x" * 1_000_000] * 100})
     sizes = {}
     for codec in (None, "zstd", "lz4"):

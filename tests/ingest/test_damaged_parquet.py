@@ -1,4 +1,4 @@
-"""Damaged Parquet is told in one line: whatever byte is another, no process ends for it, and no page is passed over."""
+"""Damaged Parquet is an error in one line: no damaged byte ends the process, and no page is skipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import REPOSITORY
 
-from tasks.ingest.readers.parquet_pages import chunks_of, places_of
+from tasks.ingest.readers.parquet_pages import chunks_of, page_ranges
 
 READ_DAMAGED = """
 import sys
@@ -45,17 +45,17 @@ def test_a_damaged_footer_ends_in_one_line_and_not_with_the_process(tmp_path: Pa
     assert (ended.returncode, ended.stderr[-2000:]) == (0, "")
 
 
-def test_where_the_pages_stand_is_what_pyarrow_tells(tmp_path: Path) -> None:
+def test_page_ranges_are_those_of_pyarrow(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({f"c{place}": [str(place)] * 10 for place in range(20)})
     pq.write_table(table, path, row_group_size=3)
-    told = pq.read_metadata(path)
+    message = pq.read_metadata(path)
     with path.open("rb") as file:
-        places = places_of(file, 20)
-    assert len(places) == told.num_row_groups == 4
+        places = page_ranges(file, 20)
+    assert len(places) == message.num_row_groups == 4
     for group, columns in enumerate(places):
         for column, place in enumerate(columns):
-            expected = told.row_group(group).column(column)
+            expected = message.row_group(group).column(column)
             assert place.packed_bytes == expected.total_compressed_size
             assert place.starts == (expected.data_page_offset, expected.dictionary_page_offset)
 
@@ -65,6 +65,6 @@ def test_every_page_is_counted_whether_or_not_its_header_holds_statistics(tmp_pa
     table = pa.table({"text": [f"{place:09}" * 30 for place in range(20_000)]})
     pq.write_table(table, path, use_dictionary=False, data_page_size=1000, write_page_index=False)
     with path.open("rb") as file:
-        (chunk,) = chunks_of(file, places_of(file, 1)[0], 0)
+        (chunk,) = chunks_of(file, page_ranges(file, 1)[0], 0)
     assert chunk.values == 20_000
     assert chunk.unpacked_bytes > 5_400_000

@@ -1,4 +1,4 @@
-"""Hugging Face datasets: saved folders are read split by split; a hub id is told clearly where no hub can be reached."""
+"""Hugging Face datasets: saved folders are read split by split; without a hub, a hub id is an error in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_splits_are_read_one_after_another_or_one_alone() -> None:
     assert "has no split `tset`; it has train, validation" in str(error)
 
 
-def test_a_folder_that_holds_no_dataset_is_told() -> None:
+def test_a_folder_without_a_dataset_is_an_error() -> None:
     Path("saved").mkdir()
     (error,) = ingest(SAVED).errors
     assert "is not a dataset that save_to_disk wrote. Save it with `dataset.save_to_disk(folder)`" in str(error)
@@ -64,7 +64,7 @@ def test_a_hub_id_needs_a_revision_and_a_network() -> None:
     assert "\n" not in str(error)
 
 
-def test_a_hub_id_is_loaded_at_its_revision_and_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_is_loaded_once_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     asked = []

@@ -50,8 +50,10 @@ def test_an_image_is_kept_once_by_its_content_and_the_row_names_its_hash() -> No
 
 
 def test_an_image_may_stand_in_the_record_itself() -> None:
-    told = base64.b64encode(PNG).decode()
-    write_jsonl(Path("in/chats.jsonl"), [chat(f"data:image/png;base64,{told}"), chat({"bytes": told, "path": "x.png"})])
+    message = base64.b64encode(PNG).decode()
+    write_jsonl(
+        Path("in/chats.jsonl"), [chat(f"data:image/png;base64,{message}"), chat({"bytes": message, "path": "x.png"})]
+    )
     ingest(CHATS)
     assert kept() == [f"{SHA}.png"]
     assert records("chats")[0]["images"] == [{"path": "(embedded)", "sha256": SHA}]
@@ -74,7 +76,7 @@ def test_an_image_may_stand_in_the_record_itself() -> None:
         ({"url": "x"}, "is no path of an image"),
     ],
 )
-def test_an_image_that_cannot_be_had_keeps_its_record_which_says_why(path: Any, fault: str) -> None:
+def test_the_record_of_an_image_that_cannot_be_read_is_kept_with_the_reason(path: Any, fault: str) -> None:
     os.symlink("../secret.png", "in/link.png")
     write_jsonl(Path("in/chats.jsonl"), [chat(path), chat("img/1.png")])
     result = ingest(CHATS)
@@ -102,7 +104,7 @@ def test_a_link_in_a_circle_is_no_image() -> None:
     assert records("chats")[0]["images"][0]["fault"] in ("is a link in a circle", "not found")
 
 
-def test_an_image_that_comes_later_is_had_once_the_file_is_touched() -> None:
+def test_an_image_that_is_added_later_is_stored_when_the_file_is_touched() -> None:
     path = write_jsonl(Path("in/chats.jsonl"), [chat("img/2.png")])
     ingest(CHATS)
     Path("in/img/2.png").write_bytes(PNG)
@@ -132,8 +134,8 @@ def openai(*urls: Any) -> dict[str, Any]:
 
 
 def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
-    told = "data:image/png;base64," + base64.b64encode(PNG).decode()
-    given = [openai({"url": told, "detail": "low"}), openai("img/1.png", {"url": told}), openai()]
+    message = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    given = [openai({"url": message, "detail": "low"}), openai("img/1.png", {"url": message}), openai()]
     write_jsonl(Path("in/chats.jsonl"), given)
     result = ingest(CHATS)
     assert not result.problems
@@ -145,7 +147,7 @@ def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
         "谁？\n<image>\n<image>",
         "谁？",
     ]
-    assert told not in json.dumps(records("chats"))
+    assert message not in json.dumps(records("chats"))
     assert records("chats")[2] == given[2]
     assert not ingest(CHATS).new
 
@@ -159,7 +161,7 @@ def test_images_within_openai_s_turns_are_kept_by_their_content() -> None:
         (None, "(embedded): is no path of an image"),
     ],
 )
-def test_an_image_within_a_turn_that_cannot_be_had_says_why(url: Any, fault: str) -> None:
+def test_an_image_in_a_turn_that_cannot_be_read_has_the_reason(url: Any, fault: str) -> None:
     write_jsonl(Path("in/chats.jsonl"), [openai({"url": url}), openai("img/1.png")])
     assert "1 image could not be read" in ingest(CHATS).problems[0]
     found = to_fields(records("chats")[0], "messages", {})
@@ -177,7 +179,7 @@ def test_images_within_the_turns_of_a_preference_pair_are_kept() -> None:
     assert (row["images"], row["rejected"]) == (f'["{SHA}"]', "她")
 
 
-def test_a_record_without_images_is_stored_as_it_came() -> None:
+def test_a_record_without_images_is_stored_unchanged() -> None:
     write_jsonl(Path("in/chats.jsonl"), [chat()])
     ingest(CHATS)
     assert records("chats") == [chat()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import topic_records, write_jsonl
-from ingesting import held, ingest, settings
+from ingesting import ingest, raw_rows, settings
 
 from tasks.ingest.sources import anything_new
 
@@ -48,7 +48,7 @@ def test_a_file_that_is_being_written_is_left_for_the_next_run_and_named() -> No
     result = ingest(INBOX)
     (problem,) = result.problems
     assert re.fullmatch(r"inbox/b\.jsonl: changed less than 5 s ago; a run after \d\d:\d\d:\d\d reads it", problem)
-    assert len(held("news")) == 2
+    assert len(raw_rows("news")) == 2
     os.utime(fresh, (time.time() - 60, time.time() - 60))
     assert anything_new(settings(INBOX))
     assert [batch.rows for batch in ingest(INBOX).new] == [2]
@@ -78,13 +78,13 @@ def test_no_link_out_of_the_tree_is_followed_and_each_is_named(path: str) -> Non
     os.symlink("../secret", "inbox/folder")
     os.symlink("a.jsonl", "inbox/same.jsonl")  # within: the same records again
     result = ingest(INBOX | {"path": path})
-    assert len(held("news")) == 2
+    assert len(raw_rows("news")) == 2
     assert "inbox/link.jsonl: is a link out of inbox; it is not followed" in "\n".join(result.problems)
     if path != "inbox/*.jsonl":
         assert "inbox/folder" in "\n".join(result.problems)
     assert not ingest(INBOX | {"path": path}).new
     ingest(INBOX | {"path": path, "follow_links": True})
-    assert len(held("news")) == 4
+    assert len(raw_rows("news")) == 4
 
 
 def test_links_in_a_circle_and_links_to_nothing_do_no_harm() -> None:
@@ -92,7 +92,7 @@ def test_links_in_a_circle_and_links_to_nothing_do_no_harm() -> None:
     os.symlink("../inbox", "inbox/again")
     os.symlink("nowhere.jsonl", "inbox/gone.jsonl")
     result = ingest(INBOX | {"follow_links": True})
-    assert len(held("news")) == 2
+    assert len(raw_rows("news")) == 2
     assert result.problems == ["inbox/gone.jsonl: is a link to nothing"]
 
 

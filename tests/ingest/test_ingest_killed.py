@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, write_jsonl
-from ingesting import held, ingest
+from ingesting import ingest, raw_rows
 
 from tasks import paths
 from tasks.runtime.files import file_digest
@@ -83,7 +83,7 @@ def test_a_killed_ingestion_leaves_one_manifest_or_the_other_and_the_next_run_ha
         assert all(is_whole(batch) for batch in left)
         ingest(*SOURCES)
         for source in SOURCES:
-            texts = [json.loads(row["record"])["text"] for row in held(str(source["name"]))]
+            texts = [json.loads(row["record"])["text"] for row in raw_rows(str(source["name"]))]
             assert len(texts) == len(set(texts)) == 6000 * (round_number + 1)
         assert not ingest(*SOURCES).new
         assert not list(paths.RAW.rglob(".*"))

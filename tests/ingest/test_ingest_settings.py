@@ -1,4 +1,4 @@
-"""Mistakes in a source's declaration are told before anything is read."""
+"""Errors in the declaration of a source are reported before anything is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def source(declared: dict[str, Any]) -> Source:
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:
     for encoding in ("utf8mb4", "base64", ""):
-        with pytest.raises(ValidationError, match="is no text encoding; use utf-8, gb18030"):
+        with pytest.raises(ValidationError, match="is not a text encoding; use utf-8, gb18030"):
             source(NEWS | {"encoding": encoding})
 
 
@@ -36,7 +36,7 @@ def test_a_mapped_field_that_the_shape_lacks_is_refused() -> None:
         source(NEWS | {"columns": {"body": "text"}})
 
 
-def test_every_shape_says_which_fields_it_has_and_which_it_needs_and_becomes_a_row() -> None:
+def test_every_shape_has_fields_required_fields_and_a_conversion_to_rows() -> None:
     assert FIELDS.keys() == REQUIRED_FIELDS.keys() == set(get_args(Shape)) == SHAPES.keys()
     assert all(set(needed) <= set(FIELDS[shape]) for shape, needed in REQUIRED_FIELDS.items())
 
@@ -46,7 +46,7 @@ def test_a_source_of_old_is_a_source_of_files_to_train_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "told"),
+    ("declared", "message"),
     [
         (BARE, "kind `files` needs `path`"),
         (NEWS | {"url": "sqlite:///x"}, "kind `files` has no `url`; it has encoding, "),
@@ -69,8 +69,8 @@ def test_a_source_of_old_is_a_source_of_files_to_train_on() -> None:
         (NEWS | {"use": "test"}, "'train', 'golden' or 'benchmark'"),
     ],
 )
-def test_settings_that_do_not_fit_the_kind_are_told(declared: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told) as caught:
+def test_settings_that_do_not_fit_the_kind_are_errors(declared: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
         source(declared)
     assert "hunter2" not in "".join(error["msg"] for error in caught.value.errors())
 
@@ -91,7 +91,7 @@ def test_settings_that_do_not_fit_the_kind_are_told(declared: dict[str, Any], to
         TRACES | {"rating": "r", "tracking_uri": "http://host?access_token=hunter2"},
     ],
 )
-def test_a_secret_in_an_address_is_refused_wherever_it_stands(declared: dict[str, Any]) -> None:
+def test_a_secret_anywhere_in_an_address_is_refused(declared: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="is a secret; put it into an environment variable") as caught:
         source(declared)
     assert "hunter2" not in "".join(error["msg"] for error in caught.value.errors())
@@ -114,7 +114,7 @@ def test_secrets_by_name_and_options_that_are_none_are_accepted() -> None:
     assert source(NEWS | {"path": "s3://b/*.jsonl", "storage_options": options}).storage_options == options
 
 
-def test_params_yaml_tells_such_mistakes_with_their_place_and_no_secret(tmp_path: Path) -> None:
+def test_such_errors_of_params_yaml_have_their_location_and_no_secret(tmp_path: Path) -> None:
     wrong = [
         {**BARE, "kind": "sql", "url": "postgresql://me:hunter2@db/x", "tabel": "t"},
         {**BARE, "name": "two", "kind": "ftp", "path": "x"},
@@ -123,9 +123,9 @@ def test_params_yaml_tells_such_mistakes_with_their_place_and_no_secret(tmp_path
     write_params(tmp_path, params("x", wrong))
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "params.yaml")
-    told = str(caught.value)
-    assert "`ingest.sources.0.url`: the password is a secret" in told
-    assert "`ingest.sources.0.tabel` is not a setting; did you mean `table`?" in told
-    assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql' or 'traces'" in told
-    assert "`ingest.sources.2`: kind `files` has no `watermark`" in told
-    assert "hunter2" not in told
+    message = str(caught.value)
+    assert "`ingest.sources.0.url`: the password is a secret" in message
+    assert "`ingest.sources.0.tabel` is not a setting; did you mean `table`?" in message
+    assert "`ingest.sources.1.kind` is \"ftp\", but should be 'files', 'hub', 'sql' or 'traces'" in message
+    assert "`ingest.sources.2`: kind `files` has no `watermark`" in message
+    assert "hunter2" not in message

@@ -32,7 +32,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
 ) -> None:
     write_jsonl(project / "inbox/a.jsonl", topic_records(9))
     ingest(tiny_gpt2)
-    assert "ingest: news: 9 new rows in 1 batch (9 rows held)" in capsys.readouterr().out
+    assert "ingest: news: 9 new rows in 1 batch (9 rows in total)" in capsys.readouterr().out
     assert [batch.rows for batch in read_manifest()] == [9]
     assert paths.RAW_DVC.exists()
     assert json.loads(paths.BASE.read_text())["kind"] == "folder"
@@ -41,7 +41,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
 
     before = {path: file_digest(path) for path in (paths.RAW_DVC, paths.BASE, paths.ROUND)}
     ingest(tiny_gpt2)
-    assert "ingest: news: nothing new (9 rows held)" in capsys.readouterr().out
+    assert "ingest: news: nothing new (9 rows in total)" in capsys.readouterr().out
     assert {path: file_digest(path) for path in before} == before
 
     write_jsonl(project / "inbox/a.jsonl", topic_records(12))
@@ -49,7 +49,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
     assert file_digest(paths.RAW_DVC) != before[paths.RAW_DVC]
 
 
-def test_a_file_whose_name_is_no_text_is_told_of_on_any_terminal(
+def test_a_file_whose_name_is_not_utf_8_is_reported_on_any_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -74,7 +74,7 @@ def test_what_was_collected_is_versioned_even_where_a_source_or_the_base_fails(p
     assert len(read_manifest()) == 2
 
 
-def test_an_ingestion_that_ended_before_dvc_is_taken_up_by_the_next(
+def test_an_ingestion_that_ended_before_dvc_is_completed_by_the_next(
     project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tasks.vcs import dvc_pipeline

@@ -323,7 +323,7 @@ def test_case_16_a_label_that_has_no_name_is_refused() -> None:
     assert errors("s") == ["not_readable"]
 
 
-def test_the_fields_of_a_map_are_an_object_and_a_key_that_stands_twice_in_one_is_refused() -> None:
+def test_the_fields_of_a_map_are_an_object_and_a_repeated_key_is_refused() -> None:
     maps = pa.array([[("b", "1"), ("a", None)], [("b", "1"), ("b", "2")]], pa.map_(pa.string(), pa.string()))
     pq.write_table(pa.table({"text": ["x", "y"], "label": ["l", "l"], "m": maps}), "a.parquet")
     ingest({"name": "s", "path": "a.parquet", "shape": "text_label", "family": "topic"})

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from ingesting import errors, held, ingest, records
+from ingesting import errors, ingest, raw_rows, records
 from realdata import real
 
 from tasks.ingest.readers import lines
@@ -34,10 +34,10 @@ def test_text_is_a_record_a_line_or_a_record_a_block(encoding: str) -> None:
     assert [each["text"] for each in records("text")] == ["从前有座山。", "Once upon a time.", "The end."]
     ingest(TEXT | {"name": "blocks", "encoding": encoding, "text_unit": "document"})
     assert records("blocks")[0]["text"].splitlines() == ["从前有座山。", "Once upon a time."]
-    assert [row["line"] for row in held("blocks")] == [1, 5]
+    assert [row["line"] for row in raw_rows("blocks")] == [1, 5]
 
 
-def test_text_that_does_not_decode_is_kept_as_it_came() -> None:
+def test_text_that_cannot_be_decoded_is_kept_as_bytes() -> None:
     Path("a.txt").write_bytes(b"good\n\xff\xfe\xff bad\nlast")
     ingest(TEXT)
     assert [each["text"] for each in records("text")] == ["good", "last"]
@@ -54,7 +54,7 @@ def test_conll_is_a_record_a_sentence() -> None:
         {"tokens": ["Ann", "sleeps"], "tags": ["B-person", "O"]},
         {"tokens": ["我", "在", "北", "京"], "tags": ["O", "O", "B-城市", "I-城市"]},
     ]
-    assert [row["line"] for row in held("tags")] == [3, 7]
+    assert [row["line"] for row in raw_rows("tags")] == [3, 7]
 
 
 def test_comments_above_a_sentence_are_no_tokens() -> None:
@@ -72,7 +72,7 @@ def test_a_token_without_a_tag_costs_its_sentence_alone() -> None:
     Path("a.conll").write_text("Ann\nsleeps O\n\nBo B-person\n")
     ingest(TAGS)
     assert records("tags") == [{"tokens": ["Bo"], "tags": ["B-person"]}]
-    assert [row["raw"] for row in held("tags") if row["raw"]] == [b"Ann\nsleeps O\n"]
+    assert [row["raw"] for row in raw_rows("tags") if row["raw"]] == [b"Ann\nsleeps O\n"]
     assert errors("tags") == ["wrong_field_count"]
 
 
@@ -81,20 +81,20 @@ def test_a_block_without_end_is_kept_in_pieces(monkeypatch: pytest.MonkeyPatch) 
     Path("a.conll").write_text("word O\n" * 1000)
     ingest(TAGS)
     assert set(errors("tags")) == {"too_long"}
-    assert sum(len(row["raw"]) for row in held("tags") if row["raw"]) + 7 * sum(
+    assert sum(len(row["raw"]) for row in raw_rows("tags") if row["raw"]) + 7 * sum(
         len(each["tokens"]) for each in records("tags")
     ) == len("word O\n" * 1000)
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])
-def test_no_piece_of_a_line_or_block_without_end_becomes_a_row(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+def test_no_part_of_an_endless_line_or_block_becomes_a_row(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 1000)
     endless = "x" * 2500 + "\n" if unit == "line" else "word\n" * 500
     Path("a.txt").write_text(f"before\n\n{endless}\nbehind\n")
     ingest(TEXT | {"text_unit": unit, "path": "a.txt"})
     assert [each["text"] for each in records("text")] == ["before", "behind"]
     assert set(errors("text")) == {"too_long"}
-    assert b"".join(row["raw"] for row in held("text") if row["raw"]).decode() == endless
+    assert b"".join(row["raw"] for row in raw_rows("text") if row["raw"]).decode() == endless
 
 
 def test_a_line_without_end_moves_no_other_to_a_wrong_partner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_a_line_without_end_moves_no_other_to_a_wrong_partner(monkeypatch: pytes
     ingest(PAIRS)
     assert [(each["source"], each["target"]) for each in records("pairs")] == [("cat", "猫"), ("bird", "鸟")]
     assert set(errors("pairs")) == {"too_long"}
-    assert b"".join(row["raw"] for row in held("pairs") if row["raw"]).count(b"x") == 2500
+    assert b"".join(row["raw"] for row in raw_rows("pairs") if row["raw"]).count(b"x") == 2500
 
 
 def test_two_files_side_by_side_are_a_record_a_pair_of_lines() -> None:
@@ -127,15 +127,15 @@ def test_two_files_side_by_side_are_a_record_a_pair_of_lines() -> None:
     assert records("pairs")[-1] == {"source": "bird", "target": "鸟"}
 
 
-def test_files_of_different_length_are_told_and_their_lines_kept() -> None:
+def test_files_of_different_length_are_reported_and_their_lines_kept() -> None:
     Path("a.en").write_text("cat\ndog\nbird\n")
     Path("a.zh").write_text("猫\n", encoding="utf-8")
     result = ingest(PAIRS)
     assert result.problems == ["a.en: no_partner: a.zh ends before line 2"]
-    assert [row["raw"] for row in held("pairs") if row["raw"]] == [b"dog\n", b"bird\n"]
+    assert [row["raw"] for row in raw_rows("pairs") if row["raw"]] == [b"dog\n", b"bird\n"]
 
 
-def test_a_file_without_the_one_beside_it_is_told() -> None:
+def test_a_file_without_its_second_file_is_an_error() -> None:
     Path("a.en").write_text("cat\n")
     (error,) = ingest(PAIRS).errors
     assert str(error) == "a.zh: no such file. Put it beside a.en"

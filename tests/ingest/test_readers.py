@@ -101,8 +101,8 @@ def test_an_empty_cell_of_numbers_is_null_and_an_infinite_one_costs_its_row_alon
     decimals = [None] * 4
     pq.write_table(pa.table({"n": numbers, "nested": nested, "d": decimals}), tmp_path / "a.parquet")
     records = read(tmp_path / "a.parquet")
-    told = [{"n": 1.5, "nested": [1.0], "d": None}, {"n": None, "nested": [None], "d": None}]
-    assert [each.record for each in records if each.is_parsed] == told
+    message = [{"n": 1.5, "nested": [1.0], "d": None}, {"n": None, "nested": [None], "d": None}]
+    assert [each.record for each in records if each.is_parsed] == message
     assert [(each.line, each.error) for each in records if not each.is_parsed] == [
         (3, "not_finite: the number inf; kept as an Arrow stream"),
         (4, "not_finite: the number -inf; kept as an Arrow stream"),
@@ -116,7 +116,7 @@ def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.parquet", whole[: len(whole) // 2])
 
 
-def test_lines_that_are_not_json_are_kept_as_they_came(tmp_path: Path) -> None:
+def test_lines_that_are_not_json_are_kept_as_bytes(tmp_path: Path) -> None:
     bad = [b'{"text": "half', b"\x00\x00\x00", b"\xff\xfe broken", b'{"a": 1} {"b": 2}', b"[" * 5000]
     good = b'{"text": "a", "label": "b"}'
     content = b"\n".join([good, *bad, b"", b"   ", b'{"score": 1.5}', b'"text alone"'])
@@ -220,7 +220,7 @@ def test_csv_uses_the_separator_of_its_header(tmp_path: Path, separator: str) ->
 
 
 @pytest.mark.parametrize("header", ["text,text,", "a, text ,text", "a\ttext\ttext"])
-def test_a_column_that_stands_twice_is_refused(tmp_path: Path, header: str) -> None:
+def test_a_repeated_column_is_refused(tmp_path: Path, header: str) -> None:
     with pytest.raises(SourceError, match=r"has the column `text` more than once\. Rename or leave out"):
         read(tmp_path / "a.csv", header.encode() + b"\n1,2,3\n")
     column = pa.array(["x"])
@@ -294,7 +294,7 @@ def test_no_bytes_whatever_make_a_reader_fail_or_lose_a_word(
 
 @settings(max_examples=150, deadline=None)
 @given(content=st.binary(max_size=200), cut=st.integers(0, 200), packing=st.sampled_from([".gz", ".zst"]))
-def test_bytes_that_are_no_archive_or_half_of_one_are_kept_or_told(
+def test_bytes_that_are_not_a_whole_archive_are_kept_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, cut: int, packing: str
 ) -> None:
     path = tmp_path_factory.mktemp("any") / f"a.jsonl{packing}"

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 import pytest
 from conftest import topic_records
-from ingesting import held, ingest, records, settings
+from ingesting import ingest, raw_rows, records, settings
 
 from tasks.ingest.sources import anything_new
 
@@ -49,7 +49,7 @@ def test_objects_are_read_once_and_anew_when_they_change(memory: Any, monkeypatc
     memory.pipe("/inbox/b.jsonl", lines(2, start=3))
     memory.pipe("/inbox/notes.txt", b"other")
     assert [batch.rows for batch in ingest(MEMORY).new] == [3, 2]
-    assert {row["file"] for row in held("news")} == {"memory:///inbox/a.jsonl", "memory:///inbox/b.jsonl"}
+    assert {row["file"] for row in raw_rows("news")} == {"memory:///inbox/a.jsonl", "memory:///inbox/b.jsonl"}
     fetched.clear()
     assert not anything_new(settings(MEMORY))
     assert not ingest(MEMORY).new
@@ -73,7 +73,7 @@ def test_a_folder_packed_files_and_pairs_behind_a_url(memory: Any) -> None:
     assert [each["target"] for each in records("pairs")] == ["猫", "狗"]
 
 
-def test_images_beside_a_remote_file_are_kept_and_none_elsewhere(memory: Any) -> None:
+def test_images_in_the_folder_of_a_remote_file_are_stored_and_no_others(memory: Any) -> None:
     png = b"\x89PNG\r\n\x1a\n" + b"\x00" * 20
     turns = [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "a"}]
     rows = [{"messages": turns, "images": [name]} for name in ("img/1.png", "../secret.png", "img/none.png")]
@@ -87,7 +87,7 @@ def test_images_beside_a_remote_file_are_kept_and_none_elsewhere(memory: Any) ->
     assert third["fault"] == "not found"
 
 
-def test_what_cannot_be_reached_is_told_in_one_line(memory: Any) -> None:
+def test_a_store_that_cannot_be_reached_is_reported_in_one_line(memory: Any) -> None:
     for path, expected in [
         ("memory://nowhere/a.jsonl", "no such file"),
         ("memory://nowhere/*.jsonl", "no such file"),
@@ -127,20 +127,20 @@ def locked() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_password_in_an_address_is_neither_kept_nor_told(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_an_address_is_neither_stored_nor_printed(locked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("aiohttp", reason="fsspec reads http with it")
     monkeypatch.setenv("OUR_PASSWORD", "hunter2")
     source = MEMORY | {"path": f"http://reader:${{OUR_PASSWORD}}@{locked}/a.jsonl"}
     result = ingest(source)
     assert not result.errors
-    assert {row["file"] for row in held("news")} == {source["path"]}
+    assert {row["file"] for row in raw_rows("news")} == {source["path"]}
     for path in (
         f"http://reader:${{OUR_PASSWORD}}@{locked}/broken.jsonl",
         f"http://other:${{OUR_PASSWORD}}@{locked}/a",
     ):
-        told = " ".join(str(error) for error in ingest(source | {"path": path, "name": "two"}).errors)
-        assert "cannot be reached" in told or "no such file" in told
-        assert "hunter2" not in told
+        message = " ".join(str(error) for error in ingest(source | {"path": path, "name": "two"}).errors)
+        assert "cannot be reached" in message or "no such file" in message
+        assert "hunter2" not in message
     kept = [path.read_bytes() for path in (*Path("data").rglob("*"), *Path(".strop").rglob("*")) if path.is_file()]
     assert not any(b"hunter2" in content for content in kept)
 
@@ -176,7 +176,7 @@ def test_an_s3_bucket_is_listed_by_etag_and_read(s3: str, monkeypatch: pytest.Mo
     assert [batch.rows for batch in ingest(source).new] == [2]
     bucket.pipe("collected/inbox/c.jsonl", lines(1, start=30))
     assert [batch.rows for batch in ingest(source).new] == [1]
-    assert {row["file"] for row in held("news")} == {
+    assert {row["file"] for row in raw_rows("news")} == {
         f"s3://collected/inbox/{n}" for n in ("a.jsonl.gz", "b.jsonl", "c.jsonl")
     }
     (error,) = ingest(source | {"path": "s3://no-such-bucket/*"}).errors

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import held, ingest, settings
+from ingesting import ingest, raw_rows, settings
 
 from tasks.errors import SourceError
 from tasks.ingest.changes.reread import reread_alone
@@ -77,16 +77,16 @@ def test_what_was_read_again_is_neither_collected_nor_read_again_once_more() -> 
     write("a.jsonl", 3)
     ingest(LABEL)
     reread(COMPLETION)
-    count = len(held("news"))
+    count = len(raw_rows("news"))
     assert reread(COMPLETION).batches == {}
     assert not ingest(COMPLETION).new
     assert not anything_new(settings(COMPLETION))
     write("b.jsonl", 4)  # three of them are held, and so is the torn line
     assert ingest(COMPLETION).sources[0].new_rows == 1
-    assert len(held("news")) == count + 1
+    assert len(raw_rows("news")) == count + 1
 
 
-def test_a_record_that_comes_twice_after_it_was_read_again_is_collected() -> None:
+def test_a_second_copy_of_a_record_is_collected_after_it_was_read_again() -> None:
     write("a.jsonl", 1)
     ingest(LABEL)
     reread(COMPLETION)
@@ -104,7 +104,7 @@ def test_back_to_the_first_declaration_takes_the_first_batch_back() -> None:
     assert [batch.batch for batch in current()] == [first.batch]
 
 
-def test_what_was_cut_short_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_reread_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.ingest.changes import reread as module
 
     write("a.jsonl", 2)
@@ -123,7 +123,7 @@ def test_what_was_cut_short_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [batch.ordinal for batch in current()] == [2]
 
 
-def test_a_column_that_no_record_has_is_told_before_anything_is_written() -> None:
+def test_a_column_that_no_record_has_is_an_error_before_anything_is_written() -> None:
     write("a.jsonl", 2)
     ingest(LABEL)
     with pytest.raises(SourceError, match="no record has a column `instruction`; there are `label`, `text`"):

@@ -27,7 +27,7 @@ def write(name: str, found: list[dict[str, Any]]) -> None:
     Path("in", name).write_text("".join(json.dumps(row) + "\n" for row in found))
 
 
-def test_a_sample_has_all_labels_of_a_sorted_file_and_the_head_one_which_is_said() -> None:
+def test_a_sample_has_all_labels_of_a_sorted_file_and_its_first_rows_one_which_is_reported() -> None:
     write("a.jsonl", rows(1000))
     (said,) = ingest(NEWS | {"name": "head"}).problems
     assert said.startswith("in/a.jsonl: only its first rows were collected (`max_rows`)")
@@ -52,7 +52,7 @@ def test_a_sample_follows_from_seed_and_records_not_from_their_files_and_order()
     assert sorted(record["text"] for record in records("again")) == samples["one"]
 
 
-def test_what_was_taken_stays_and_the_rest_of_the_room_is_sampled_from_what_is_new() -> None:
+def test_collected_rows_are_kept_and_the_rest_of_max_rows_is_sampled_from_new_rows() -> None:
     source = NEWS | {"sample_seed": 0}
     write("a.jsonl", rows(60))
     assert ingest(source).sources[0].new_rows == 60

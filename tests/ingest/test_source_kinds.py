@@ -1,25 +1,27 @@
-"""Source kinds and file formats are tables: what they have is what params.yaml accepts, and a user's own module may add to them."""
+"""Source kinds and file formats are tables: what they have is what params.yaml accepts, and a plugin may add to them."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import pkgutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import params, write_params
-from ingesting import ingest, records
+from ingesting import records
 
+from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import ConfigError
+from tasks.ingest import stage
 from tasks.ingest.connectors.connector import Connector
 from tasks.ingest.connectors.table import CONNECTORS, SourceKind
 from tasks.ingest.readers.formats import FORMATS
 from tasks.ingest.settings import Source
+from tasks.ingest.sources import ingest_sources
+from tasks.runtime.plugins import unload_plugins
 
 MAILBOX = '''
 """Mails in a folder, one file each: `Subject`, a blank line, the text."""
@@ -27,6 +29,7 @@ MAILBOX = '''
 import hashlib
 from pathlib import Path
 
+from tasks.ingest import stage
 from tasks.ingest.connectors.connector import Connector
 from tasks.ingest.connectors.listing import ItemState, Listing
 from tasks.ingest.connectors.table import CONNECTORS, SourceKind
@@ -77,20 +80,24 @@ MAILS = {"name": "mails", "kind": "mailbox", "path": "mails", "shape": "text_lab
 
 
 @pytest.fixture(autouse=True)
-def project_with_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder on the import path, and tables that forget what the test adds."""
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    for table in (CONNECTORS, FORMATS):
-        monkeypatch.setattr(table, "_entries", dict(table))
     yield
-    for name in ("mailbox", "fasta"):
-        sys.modules.pop(name, None)
+    unload_plugins()
 
 
-def import_module(name: str, code: str) -> None:
-    Path(f"{name}.py").write_text(code)
-    importlib.import_module(name)
+def load(module: str, code: str, *sources: dict[str, Any], base: Path | str = "x") -> PipelineConfig:
+    """The settings of a project in the working folder with a module of its own, named under `plugins:`."""
+    Path(f"{module}.py").write_text(code)
+    write_params(Path(), {**params(base, list(sources)), "plugins": [module]})
+    return load_config()
+
+
+def new_rows(config: PipelineConfig) -> list[int]:
+    """Ingests; the rows of the new batches."""
+    result = ingest_sources(config.ingest)
+    result.raise_errors()
+    return [batch.rows for batch in result.new]
 
 
 def write_mail(name: str, subject: str, text: str) -> None:
@@ -102,32 +109,44 @@ def source(**settings: Any) -> Source:
     return Source.model_validate_json(json.dumps(settings))
 
 
-def test_a_kind_of_a_user_s_module_is_ingested_once() -> None:
-    import_module("mailbox", MAILBOX)
+def test_a_kind_of_a_plugin_is_ingested_once() -> None:
     write_mail("1", "sport", "We won.")
     write_mail("2", "spam", "Buy now.")
-    declared = MAILS | {"options": {"ignore": ["spam"]}}
-    assert [batch.rows for batch in ingest(declared).new] == [1]
+    config = load("mailbox", MAILBOX, MAILS | {"options": {"ignore": ["spam"]}})
+    assert new_rows(config) == [1]
     assert records("mails") == [{"text": "We won.", "label": "sport"}]
-    assert not ingest(declared).new
+    assert new_rows(config) == []
     write_mail("3", "science", "We found water.")
-    assert [batch.rows for batch in ingest(declared).new] == [1]
+    assert new_rows(config) == [1]
     assert [record["label"] for record in records("mails")] == ["sport", "science"]
-    assert not ingest(declared).new
+    assert new_rows(config) == []
 
 
-def test_a_format_of_a_user_s_module_is_recognised_by_its_ending() -> None:
-    import_module("fasta", FASTA)
+def test_a_kind_of_a_plugin_is_collected_by_the_whole_stage(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    write_mail("1", "sport", "We won.")
+    config = load("mailbox", MAILBOX, MAILS, base=tiny_gpt2)
+    stage.collect(config)
+    assert "ingest: mails: 1 new rows in 1 batch (1 rows in total)" in capsys.readouterr().out
+    stored = paths.RAW_DVC.read_bytes()
+    stage.collect(config)
+    assert "ingest: mails: nothing new (1 rows in total)" in capsys.readouterr().out
+    assert paths.RAW_DVC.read_bytes() == stored
+
+
+def test_a_format_of_a_plugin_is_recognised_by_its_ending() -> None:
     Path("inbox").mkdir()
     Path("inbox/a.fasta").write_text(">gene\nACGT\nAC\n>other\nTT\n")
-    declared = {"name": "genes", "path": "inbox/*", "shape": "text_label", "family": "topic"}
-    assert [batch.rows for batch in ingest(declared).new] == [2]
+    config = load("fasta", FASTA, {"name": "genes", "path": "inbox/*", "shape": "text_label", "family": "topic"})
+    assert new_rows(config) == [2]
     assert records("genes")[0] == {"text": "ACGTAC", "label": "gene"}
-    assert not ingest(declared).new
+    assert new_rows(config) == []
 
 
 def test_the_options_of_a_kind_are_checked_by_its_model() -> None:
-    import_module("mailbox", MAILBOX)
+    load("mailbox", MAILBOX)
     with pytest.raises(ValueError, match=r"options\.ingore: Extra inputs are not permitted"):
         source(**MAILS, options={"ingore": ["spam"]})
     with pytest.raises(ValueError, match="kind `mailbox` has no `url`; it has options, path"):
@@ -157,7 +176,7 @@ def test_params_yaml_names_the_nearest_kind_and_format(tmp_path: Path) -> None:
 
 
 def test_the_json_schema_lists_the_names_of_the_tables() -> None:
-    import_module("mailbox", MAILBOX)
+    load("mailbox", MAILBOX)
     fields = PipelineConfig.model_json_schema()["$defs"]["Source"]["properties"]
     assert fields["kind"]["enum"] == ["files", "hub", "sql", "traces", "mailbox"]
     assert fields["format"]["enum"] == ["auto", *FORMATS]

@@ -38,7 +38,7 @@ def ingest(*sources: dict[str, Any]) -> IngestResult:
     return ingest_sources(settings(*sources))
 
 
-def held(source: str = "news") -> list[dict[str, Any]]:
+def raw_rows(source: str = "news") -> list[dict[str, Any]]:
     return [row for b in read_manifest() if b.source == source for row in pq.read_table(b.path).to_pylist()]
 
 
@@ -65,7 +65,7 @@ def test_a_file_becomes_one_batch_with_every_record_in_order() -> None:
 
 
 @pytest.mark.parametrize("bound", [{}, {"max_rows": 1000}])
-def test_a_file_among_many_does_not_go_through_all_that_came_before(
+def test_a_file_among_many_does_not_read_all_earlier_ones(
     monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
 ) -> None:
     gone_through = []
@@ -104,7 +104,7 @@ def test_the_same_file_twice_renamed_reordered_or_copied_adds_nothing() -> None:
     paths.SCAN.unlink()
     assert not ingest().new
     assert file_digest(paths.MANIFEST) == before
-    assert len(held()) == 13
+    assert len(raw_rows()) == 13
 
 
 def test_an_appended_file_adds_what_was_appended() -> None:
@@ -155,8 +155,8 @@ def test_a_missing_source_does_not_keep_the_others_from_being_read() -> None:
     assert [batch.rows for batch in result.new] == [5]
     with pytest.raises(SourceError, match=r"source `gone`, path nowhere/\*\.jsonl: no such file\. Put the file there"):
         result.raise_errors()
-    assert len(held()) == 5
-    assert anything_new(settings(missing, NEWS))  # it is tried, and told, again
+    assert len(raw_rows()) == 5
+    assert anything_new(settings(missing, NEWS))  # it is tried and reported again
 
 
 def test_a_wrong_column_is_named_with_those_there_and_the_nearest() -> None:
@@ -168,9 +168,9 @@ def test_a_wrong_column_is_named_with_those_there_and_the_nearest() -> None:
     assert [batch.source for batch in result.new] == ["good"]
     with pytest.raises(SourceError) as caught:
         result.raise_errors()
-    told = str(caught.value)
-    assert "source `news`, inbox/a.jsonl: no record has a column `boddy`; there are `body`, `section`" in told
-    assert "Did you mean `body`? Say where it is found: columns: {text: body}" in told
+    message = str(caught.value)
+    assert "source `news`, inbox/a.jsonl: no record has a column `boddy`; there are `body`, `section`" in message
+    assert "Did you mean `body`? Map the field to its column: `columns: {text: body}`" in message
     assert not list(paths.RAW.glob("news/*"))
     assert [batch.rows for batch in ingest(NEWS | {"columns": {"text": "body", "label": "section"}}).new] == [1]
 
@@ -180,7 +180,7 @@ def test_a_column_that_only_some_records_have_is_no_wrong_column() -> None:
     assert not ingest().errors
 
 
-def test_all_that_could_not_be_read_is_told_at_once() -> None:
+def test_all_errors_of_sources_are_reported_at_once() -> None:
     write_jsonl(Path("inbox/a.jsonl"), [{"x": 1}])
     Path("inbox/b.parquet").write_bytes(b"no parquet")
     result = ingest(NEWS, NEWS | {"name": "p", "path": "inbox/b.parquet"}, NEWS | {"name": "f", "path": "inbox/*.gz"})
@@ -204,7 +204,7 @@ def test_an_empty_file_is_a_note_and_no_rows_at_all_an_error() -> None:
         ingest().raise_errors()
 
 
-def test_no_source_at_all_says_so() -> None:
+def test_no_source_at_all_is_an_error() -> None:
     with pytest.raises(SourceError, match="declares no source"):
         ingest_sources(IngestSettings()).raise_errors()
 
@@ -213,20 +213,20 @@ def test_a_file_that_shrank_or_was_rewritten_is_named_and_its_rows_kept() -> Non
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(10))
     ingest()
     write_jsonl(path, topic_records(4))
-    assert "inbox/a.jsonl: was edited or cut, and is shorter now" in ingest().problems[0]
+    assert "inbox/a.jsonl: was edited or truncated" in ingest().problems[0]
     write_jsonl(path, topic_records(8, start=50))
     assert "inbox/a.jsonl: was rewritten" in ingest().problems[0]
     write_jsonl(path, topic_records(9, start=50))
     assert not ingest().problems
-    assert len(held()) == 10 + 9
+    assert len(raw_rows()) == 10 + 9
 
 
-def test_a_source_declared_otherwise_than_before_is_told() -> None:
+def test_a_changed_declaration_of_a_source_is_reported() -> None:
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(3))
     ingest()
     write_jsonl(path, topic_records(4))
     (problem,) = ingest(NEWS | {"family": "intent"}).problems
-    assert "source `news` is declared otherwise than when its rows came (family topic → intent)" in problem
+    assert "source `news`: its declaration changed after rows were collected (family topic → intent)" in problem
 
 
 def test_a_crash_before_the_manifest_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_a_crash_before_the_manifest_loses_nothing(monkeypatch: pytest.MonkeyPat
     Path("data/raw/news/0123456789abcdef.parquet").write_bytes(b"somebody's")
     result = ingest()
     assert [batch.ordinal for batch in result.new] == [1, 2]
-    assert len(held()) == 12
+    assert len(raw_rows()) == 12
     assert not Path("data/raw/news/.news.writing").exists()
     assert Path("data/raw/news/0123456789abcdef.parquet").exists()
     assert not ingest().new
@@ -286,7 +286,7 @@ def test_half_a_surrogate_pair_is_kept() -> None:
     Path("inbox").mkdir()
     Path("inbox/a.jsonl").write_text('{"text": "\\ud83d", "label": "好"}\n', encoding="utf-8")
     ingest()
-    (row,) = held()
+    (row,) = raw_rows()
     assert json.loads(row["record"]) == {"text": "\ud83d", "label": "好"}
 
 
@@ -295,7 +295,7 @@ def test_a_large_file_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
     write_jsonl(Path("inbox/a.jsonl"), topic_records(50))
     (batch,) = ingest().new
     assert pq.read_metadata(batch.path).num_row_groups == 8
-    assert [json.loads(row["record"]) for row in held()] == topic_records(50)
+    assert [json.loads(row["record"]) for row in raw_rows()] == topic_records(50)
 
 
 def test_the_quick_scan_sees_what_changed_and_nothing_else() -> None:
@@ -340,17 +340,17 @@ def test_the_quick_scan_imports_nothing_heavy_and_is_quick() -> None:
     assert ran.stdout.strip() == b"[]", ran.stderr
 
 
-def test_what_the_rows_are_for_is_written_beside_them_and_a_change_is_told() -> None:
+def test_the_use_of_rows_is_stored_with_them_and_a_change_is_reported() -> None:
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(2))
     ingest(NEWS | {"use": "golden"}, NEWS | {"name": "plain"})
-    assert {row["use"] for row in held("news")} == {"golden"}
-    assert {row["use"] for row in held("plain")} == {"train"}
+    assert {row["use"] for row in raw_rows("news")} == {"golden"}
+    assert {row["use"] for row in raw_rows("plain")} == {"train"}
     write_jsonl(path, topic_records(3))
     (problem,) = ingest(NEWS | {"use": "benchmark"}).problems
     assert "(use golden → benchmark)" in problem
 
 
-def test_a_batch_of_old_that_says_no_use_is_one_to_train_on() -> None:
+def test_an_old_batch_without_a_use_is_for_training() -> None:
     path = write_jsonl(Path("inbox/a.jsonl"), topic_records(2))
     (batch,) = ingest().new
     table = pq.read_table(batch.path).drop_columns(["use"])

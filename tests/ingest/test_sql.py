@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import held, ingest, records, settings
+from ingesting import ingest, raw_rows, records, settings
 
 from tasks.ingest.connectors import sql
 from tasks.ingest.connectors.watermark import from_json, lowered, to_json
@@ -47,7 +47,7 @@ def test_an_infinite_number_costs_its_row_alone(watermark: str | None) -> None:
     table = {key: value for key, value in TABLE.items() if key != "watermark"}
     ingest({**table, "overlap": 5, "watermark": "id"} if watermark else table)
     assert [each["id"] for each in records("tickets")] == [1]
-    (row,) = [each for each in held("tickets") if each["error"]]
+    (row,) = [each for each in raw_rows("tickets") if each["error"]]
     assert row["error"] == "not_finite: the number inf"
     assert json.loads(row["raw"]) == {"id": 2, "changed": "inf", "body": "b", "intent": "card"}
 
@@ -84,7 +84,7 @@ def test_only_rows_at_or_above_the_watermark_are_read_and_ties_are_not_lost(monk
         (2, "2026-11-01", "2026-10-30", "2026-10-29"),
     ],
 )
-def test_a_row_committed_late_is_taken_where_it_lies_within_the_overlap(
+def test_a_row_committed_late_is_collected_if_it_is_within_the_overlap(
     overlap: float, last: Any, late: Any, too_late: Any
 ) -> None:
     run("DROP TABLE answers")
@@ -103,7 +103,7 @@ def test_a_row_committed_late_is_taken_where_it_lies_within_the_overlap(
     assert [each["id"] for each in records("tickets")] == [1, 2, 3, 4]
 
 
-def test_a_late_row_is_taken_though_others_came_above_it_and_no_row_twice() -> None:
+def test_a_late_row_below_newer_ones_is_collected_and_no_row_twice() -> None:
     table = TABLE | {"overlap": 10}
     add(*((number, number, f"row {number}", "a") for number in range(1, 31)))
     ingest(table)
@@ -113,10 +113,10 @@ def test_a_late_row_is_taken_though_others_came_above_it_and_no_row_twice() -> N
     assert sorted(ids) == [*range(1, 32), 99]
 
 
-def test_an_overlap_of_what_is_no_time_is_told() -> None:
+def test_an_overlap_of_a_column_that_is_not_a_time_is_an_error() -> None:
     add((1, "A", "a", "b"))
     (error,) = ingest(TABLE | {"overlap": 5}).errors
-    assert "source `tickets`: `overlap` cannot be taken from the watermark `changed`: 'A' is neither" in str(error)
+    assert "source `tickets`: `overlap` cannot be subtracted from the watermark `changed`: 'A' is neither" in str(error)
     with pytest.raises(ValueError, match="`overlap` is subtracted from a `watermark`"):
         settings({key: value for key, value in TABLE.items() if key != "watermark"} | {"overlap": 5})
 
@@ -140,7 +140,7 @@ def test_two_rows_alike_are_both_kept_whenever_they_come() -> None:
     ingest(TABLE)
     add((1, 10, "a", "b"))
     assert ingest(TABLE).sources[0].new_rows == 1
-    assert len(held("tickets")) == 2
+    assert len(raw_rows("tickets")) == 2
     assert not ingest(TABLE).new
 
 
@@ -164,23 +164,23 @@ def test_a_query_is_read_whole_where_it_has_no_watermark() -> None:
     assert ingest(query).sources[0].new_rows == 1
 
 
-def test_a_value_that_json_lacks_is_told_as_text() -> None:
+def test_a_value_that_json_lacks_is_stored_as_text() -> None:
     run("ALTER TABLE answers ADD COLUMN blob BLOB")
     run("INSERT INTO answers VALUES (1, 1, 'a', 'b', x'FF00')")
     ingest(TABLE)
     assert records("tickets")[0]["blob"] == {"bytes": "/wA="}
 
 
-def test_what_the_database_refuses_is_told_in_one_line_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_database_is_one_line_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [
         (TABLE | {"table": "gone"}, "no such table: gone"),
         (
             TABLE | {"watermark": "chnged"},
             "has no column `chnged`; there are id, changed, body, intent. Did you mean `changed`?",
         ),
-        (TABLE | {"table": "answers; DROP TABLE answers"}, "the database refused"),
+        (TABLE | {"table": "answers; DROP TABLE answers"}, "the database returned an error"),
         (TABLE | {"url": "sqlite:///nowhere.db"}, "no such database"),
-        (TABLE | {"url": "nothing://x/y"}, "the database has no driver here"),
+        (TABLE | {"url": "nothing://x/y"}, "the driver of the database is not installed"),
         (TABLE | {"url": "sqlite:///${NOT_SET_HERE}"}, "the environment variable NOT_SET_HERE is not set"),
     ]
     for source, expected in wrong:
@@ -196,7 +196,7 @@ def test_what_the_database_refuses_is_told_in_one_line_without_secrets(monkeypat
 
 
 @pytest.mark.parametrize("length", [10, 10_000])
-def test_of_rows_with_large_cells_few_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+def test_rows_with_large_cells_are_fetched_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     from sqlalchemy.engine import CursorResult
 
     fetched: list[int] = []
@@ -214,11 +214,11 @@ def test_of_rows_with_large_cells_few_are_held_at_a_time(monkeypatch: pytest.Mon
     assert length == 10 or sorted(fetched)[len(fetched) // 2] == 2
 
 
-def test_a_row_that_is_too_long_is_held_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_too_long_is_kept_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.ingest.readers.lines.MAX_RECORD_BYTES", 1000)
     add((1, 10, "a", "card"), (2, 11, "城" * 1001, "card"))
     ingest(TABLE)
     assert [each["id"] for each in records("tickets")] == [1]
-    (row,) = [each for each in held("tickets") if each["error"]]
+    (row,) = [each for each in raw_rows("tickets") if each["error"]]
     assert row["error"] == "too_long: over 1,000 characters in one row"
     assert json.loads(row["raw"])["body"] == "城" * 1001

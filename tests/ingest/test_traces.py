@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import errors, held, ingest, records, settings
+from ingesting import errors, ingest, raw_rows, records, settings
 
 from tasks.ingest.sources import anything_new
 from tasks.records.parse import read_raw, to_rows
@@ -77,7 +77,7 @@ def judge(trace: str, name: str, value: Any, who: str = "HUMAN") -> None:
     mlflow.log_feedback(trace_id=trace, name=name, value=value, source=AssessmentSource(source_type=who, source_id="x"))
 
 
-def test_good_and_edited_answers_are_taken_once_and_others_left() -> None:
+def test_good_and_edited_answers_are_collected_once_and_no_others() -> None:
     import mlflow
 
     good = asked([{"role": "user", "content": "你好"}], {"role": "assistant", "content": "您好！"})
@@ -103,7 +103,7 @@ def test_good_and_edited_answers_are_taken_once_and_others_left() -> None:
     assert records("chat")[1] == {"trace_id": bad, "messages": turns}
     judge(good, "user_rating", False)  # what was collected is kept in raw
     ingest(CHAT)
-    assert len(held("chat")) == 2
+    assert len(raw_rows("chat")) == 2
     assert errors("chat") == []
 
 
@@ -161,7 +161,7 @@ def test_a_trace_that_is_rated_down_later_takes_its_row_out() -> None:
     assert dropped() == {"5"}
 
 
-def test_a_row_that_another_trace_stands_for_or_that_a_person_took_back_is_not_dropped() -> None:
+def test_a_row_of_another_trace_or_one_that_a_user_restored_is_not_dropped() -> None:
     first, second = asked("What is 2+2?", "four"), asked("What is 2+2?", "four")
     judge(first, "user_rating", True)
     judge(second, "user_rating", True)
@@ -208,7 +208,7 @@ def test_a_file_of_another_project_is_read_and_left_as_it_is() -> None:
 
 def test_a_file_of_an_older_mlflow_is_neither_upgraded_nor_read() -> None:
     judge(asked("plain", "good"), "user_rating", True)
-    for path, revision, told in [
+    for path, revision, message in [
         ("older.db", "27a6a02d2cf1", "schema 27a6a02d2cf1"),
         ("empty.db", None, "is no MLflow file"),
     ]:
@@ -218,18 +218,18 @@ def test_a_file_of_an_older_mlflow_is_neither_upgraded_nor_read() -> None:
                 database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
         before = Path(path).read_bytes()
         (error,) = ingest(CHAT | {"tracking_uri": f"sqlite:///{path}"}).errors
-        assert told in str(error)
+        assert message in str(error)
         assert Path(path).read_bytes() == before
     assert sorted(each.name for each in Path().glob("*.db*")) == ["empty.db", "older.db", "traces.db"]
 
 
-def test_a_file_that_is_not_there_is_told_and_not_made() -> None:
+def test_a_missing_file_is_reported_and_not_created() -> None:
     (error,) = ingest(CHAT | {"tracking_uri": "sqlite:///tracse.db"}).errors
     assert "tracse.db: no such file" in str(error)
     assert not Path("tracse.db").exists()
 
 
-def test_an_experiment_or_server_that_is_not_there_is_told() -> None:
+def test_a_missing_experiment_or_server_is_reported() -> None:
     (error,) = ingest(CHAT | {"experiment": "nothing"}).errors
     assert "has no experiment nothing" in str(error)
     (error,) = ingest(CHAT | {"tracking_uri": "http://127.0.0.1:9"}).errors

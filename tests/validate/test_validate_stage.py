@@ -200,7 +200,7 @@ def test_a_batch_that_is_missing_or_changed_is_named() -> None:
     path = read_manifest()[0].path
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"x")
-    with pytest.raises(DataError, match=rf"{path}: changed since it was collected\. Bring it back: dvc checkout"):
+    with pytest.raises(DataError, match=rf"{path}: changed since it was collected\. Restore it: dvc checkout"):
         validate()
     path.unlink()
     with pytest.raises(DataError, match=rf"{path}: is in the manifest, but not on the disk"):

@@ -104,7 +104,7 @@ def test_the_remedy_brings_the_batch_back(collected: Path) -> None:
     rewrite(batch())
     with pytest.raises(DataError) as raised:
         require_unchanged(read_manifest())
-    command = str(raised.value.fix).removeprefix("Bring it back: ").split(". ")[0].split()
+    command = str(raised.value.fix).removeprefix("Restore it: ").split(". ")[0].split()
     assert command[0] == "dvc"
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
     assert batch().read_bytes() == before
@@ -125,7 +125,7 @@ def test_rows_that_no_manifest_names_are_not_taken_in(collected: Path) -> None:
     extra = paths.RAW / "qa" / "extra.parquet"
     with_swapped_answers(batch(), extra)
     for stage in (validate, collect):
-        with pytest.raises(DataError, match="no manifest names it") as raised:
+        with pytest.raises(DataError, match="is not in the manifest") as raised:
             stage(load_config())
         assert raised.value.where == str(extra)
 
@@ -135,7 +135,7 @@ def test_an_edited_manifest_is_detected(is_forged: bool, collected: Path) -> Non
     entries = json.loads(paths.MANIFEST.read_text())
     if is_forged:  # with the digest of what was put in the batch's place
         rewrite(batch())
-        entries["batches"][0]["sha256"] = raw_bytes.look()[f"qa/{batch().name}"][1]
+        entries["batches"][0]["sha256"] = raw_bytes.digest_files()[f"qa/{batch().name}"][1]
     else:
         entries["batches"][0]["rows"] += 1
     paths.MANIFEST.unlink()
@@ -160,7 +160,7 @@ def test_only_changed_files_are_read_and_all_of_them_without_a_cache(
     collected: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_bytes, "FRESH_NANOSECONDS", 0)
-    raw_bytes.look()
+    raw_bytes.digest_files()
     read: list[str] = []
     digests = raw_bytes._digests
     monkeypatch.setattr(raw_bytes, "_digests", lambda path: (read.append(path.name), digests(path))[1])

@@ -148,7 +148,7 @@ def test_a_champion_of_other_weights_under_the_same_name_is_refused_before_any_w
     weights = copied / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     paths.BASE.unlink()
-    with pytest.raises(BaseModelError, match="was made from another base"):
+    with pytest.raises(BaseModelError, match="was trained from another base"):
         ingest.run(load_config())
 
 

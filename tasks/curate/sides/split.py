@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from tasks.records.row import MORE_FIELDS, in_one_spelling
+from tasks.records.row import MORE_FIELDS, in_canonical_spelling
 from tasks.records.segmentation import normalise
 
 _MARKS = re.compile("[\\s,;:!?、。…·「」『』《》〈〉【】\"'“”‘’«»]+|\\.(?![0-9])")
@@ -60,7 +60,7 @@ def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: st
 
 def content_key(row: dict[str, Any], normalised_input: str, normalised_answer: str) -> bytes:
     """16 bytes that equal rows share: family, normalised input and normalised answer, and what else is content."""
-    spelled = in_one_spelling(row)
+    spelled = in_canonical_spelling(row)
     answer = normalised_answer if spelled is row else normalise(spelled["output"])
     row, parts = spelled, [row["family"], normalised_input, answer]
     parts += [f"{name}\x1e{row[name]}" for name, empty in MORE_FIELDS.items() if row[name] != empty]

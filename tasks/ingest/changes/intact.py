@@ -1,15 +1,13 @@
-"""Before anything is collected: are the rows that were collected earlier still what they were? Otherwise DVC would take what
-somebody wrote into data/raw for a new version of it.
-"""
+"""Checks before an ingestion that data/raw is unchanged: DVC would take any other change for a new version."""
 
 from __future__ import annotations
 
 from tasks import paths
 from tasks.ingest.batches import leftover_batches
 from tasks.records.raw_bytes import (
-    changed_file,
+    changed_file_error,
     changed_since,
-    look,
+    digest_files,
     recorded_version,
     require_batches,
     require_no_erasure,
@@ -19,23 +17,23 @@ from tasks.state.manifest import read_manifest
 
 
 def require_intact() -> None:
-    """Raw rows may only have grown since data/raw.dvc was written: an ingestion that was interrupted leaves whole batches.
+    """Checks that raw rows were at most added since data/raw.dvc was written: an interrupted ingestion leaves whole batches.
 
     Raises:
-        DataError: a file is missing, has changed, or belongs to no batch; the line names it.
+        DataError: a file is missing, has changed, or belongs to no batch.
     """
     require_no_erasure()
     if not paths.MANIFEST.exists():
         return
-    batches, seen = read_manifest(), look()
-    require_batches(batches, seen, but=[batch.path for batch in leftover_batches(batches)])
+    batches, files = read_manifest(), digest_files()
+    require_batches(batches, files, leftovers=[batch.path for batch in leftover_batches(batches)])
     recorded = recorded_version()
-    if recorded is None or version_of(seen) == recorded:
+    if recorded is None or version_of(files) == recorded:
         return
-    if (name := changed_since(recorded, seen)) is not None:
-        raise changed_file(name)
+    if (name := changed_since(recorded, files)) is not None:
+        raise changed_file_error(name)
 
 
 def is_known_to_dvc() -> bool:
-    """Is data/raw, as it now is, what data/raw.dvc names?"""
-    return not paths.MANIFEST.exists() or version_of(look()) == recorded_version()
+    """Whether data/raw is the version in data/raw.dvc."""
+    return not paths.MANIFEST.exists() or version_of(digest_files()) == recorded_version()

@@ -1,7 +1,7 @@
-"""A sample of a source's records, for `max_rows`: those of the lowest ranks, which follow from a seed and the record alone.
+"""A random sample of a source's records, for `max_rows`: those with the lowest ranks, which depend only on seed and record.
 
-So a file that is sorted by its labels gives all of them, and the same records give the same sample in any order. The source is
-read twice: first it is ranked, then taken.
+So the sample of a file that is sorted by label has all labels, and the order of the records does not matter. The source is read
+twice: to rank its records, and to collect them.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import hashlib
 import heapq
 from collections.abc import Iterable
 
-from tasks.ingest.changes.occurrences import HeldRecords, Reading
+from tasks.ingest.changes.occurrences import ItemOccurrences, RecordCounts
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.records.raw_batch import digest_of, record_digest
 
 
 class Sample:
-    """Ranks the records of some items, and then says which of them are among the `room` that are taken."""
+    """Ranks the records of some items, then selects the `size` lowest."""
 
-    def __init__(self, seed: int, room: int) -> None:
+    def __init__(self, seed: int, size: int) -> None:
         self.seed = seed
-        self.room = room
-        self._lowest: list[int] = []  # negated, so that the highest of them is the first to go
+        self.size = size
+        self._lowest: list[int] = []  # negated, so that the heap removes the highest first
 
-    def look_at(self, records: Iterable[RawRecord], held: HeldRecords) -> None:
-        """Ranks the records of an item that are not held."""
-        reading = Reading(held)
-        for found in records:
-            digest = _digest(found)
-            if not reading.is_new(digest):
+    def rank(self, records: Iterable[RawRecord], record_counts: RecordCounts) -> None:
+        """Ranks the records of an item that are new."""
+        occurrences = ItemOccurrences(record_counts)
+        for record in records:
+            digest = _digest(record)
+            if not occurrences.is_new(digest):
                 continue
             rank = -self._rank(digest)
-            if len(self._lowest) < self.room:
+            if len(self._lowest) < self.size:
                 heapq.heappush(self._lowest, rank)
             else:
                 heapq.heappushpop(self._lowest, rank)
 
-    def is_taken(self, found: RawRecord) -> bool:
-        return len(self._lowest) < self.room or self._rank(_digest(found)) <= -self._lowest[0]
+    def is_selected(self, record: RawRecord) -> bool:
+        return len(self._lowest) < self.size or self._rank(_digest(record)) <= -self._lowest[0]
 
     def _rank(self, digest: str) -> int:
         return int.from_bytes(hashlib.blake2b(f"{self.seed}\n{digest}".encode(), digest_size=8).digest())
 
 
-def _digest(found: RawRecord) -> str:
-    return record_digest(None, found.raw) if found.raw is not None else digest_of(found.record)
+def _digest(record: RawRecord) -> str:
+    return record_digest(None, record.raw) if record.raw is not None else digest_of(record.record)

@@ -1,4 +1,4 @@
-"""Fields of a source's records that its shape does not use: named once, so that nothing is left out unsaid."""
+"""Fields of a source's records that its shape does not use: reported once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.records.shapes import SYNTHETIC
 from tasks.records.turns import TURN_KEYS
 
 MOST_FIELDS = 100
-"""Records whose keys are data must not fill the memory."""
+"""A bound, as the keys of records may be data."""
 MOST_NAMED = 10
 
 
 class UnusedFields:
-    """Looks at every record; `fields` are those of its own level, and of its turns."""
+    """Collects the unused `fields` of records and of their turns."""
 
     def __init__(self, source: Source) -> None:
         fields, columns = FIELDS[source.shape], source.columns
@@ -44,10 +44,10 @@ class UnusedFields:
             self._last = keys
             self._add(key for key in keys if key not in self.known)
         for column in self.turns:
-            given = record.get(column)
-            if isinstance(given, str) and given.lstrip()[:1] in ("[", "{"):  # CSV and databases hold turns as text
-                given = _value_of(given)
-            for turn in given if isinstance(given, list) else [given]:
+            turns = record.get(column)
+            if isinstance(turns, str) and turns.lstrip()[:1] in ("[", "{"):  # CSV and databases store turns as text
+                turns = _value_of(turns)
+            for turn in turns if isinstance(turns, list) else [turns]:
                 if isinstance(turn, dict):
                     for key in turn:
                         if key not in self.within:
@@ -67,7 +67,7 @@ def _value_of(text: str) -> Any:
 
 
 def note(source: str, fields: Iterable[str]) -> str:
-    """A line for a person."""
+    """The message about unused fields of a source."""
     ranked = sorted(fields)
     named = ", ".join(f"field `{name}` is not used" for name in ranked[:MOST_NAMED])
     more = f", nor are {len(ranked) - MOST_NAMED:,} more" if len(ranked) > MOST_NAMED else ""

@@ -1,4 +1,4 @@
-"""Files behind an fsspec URL (`s3://`, `gs://`, `az://`, `memory://`): listed without a download, fetched to be read."""
+"""Files behind an fsspec URL (`s3://`, `gs://`, `az://`, `memory://`): listed without a download."""
 
 from __future__ import annotations
 
@@ -46,33 +46,35 @@ class RemoteFiles(Connector):
 
 
 def list_objects(source: Source) -> Listing:
-    """The objects by URL, each with its size, and a stamp of etag and time.
+    """The objects by URL, each with its size and a stamp of etag or time.
 
     Raises:
         SourceError: the store cannot be reached, or nothing is there.
     """
     listing = Listing()
-    with _telling(source):
+    with _store_errors(source):
         files, pattern = _open(source)
-        names = _found(files, pattern)
+        names = _find(files, pattern)
         pair = source.parallel
         partners = {partner_of(name, pair) for name in names if pair and pair[0] in posixpath.basename(name).split(".")}
         for name in sorted(names.keys() - partners):
-            if _is_wanted(name, pattern, source):
-                beside = partner_of(name, pair) if pair else ""
-                parts = [names[each] for each in (name, beside) if each in names]
+            if _is_read(name, pattern, source):
+                partner = partner_of(name, pair) if pair else ""
+                parts = [names[part] for part in (name, partner) if part in names]
                 size = sum(int(part.get("size") or 0) for part in parts)
-                url = with_variable_names(str(files.unstrip_protocol(name)), source.path)  # it is kept in raw, and told
+                url = with_variable_names(
+                    str(files.unstrip_protocol(name)), source.path
+                )  # it is stored in raw and printed
                 listing.items[url] = ItemState(size, stamp=" ".join(_stamp(part) for part in parts))
     if not listing.items:
-        fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
+        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
         raise SourceError("no such file", where=f"source `{source.name}`, path {source.path}", fix=fix)
     return listing
 
 
 @contextlib.contextmanager
 def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
-    """The object (and for parallel text the one beside it) as a file on this machine, for as long as the block lasts.
+    """The object (and for parallel text the second one) as a file on this machine while the block runs.
 
     Raises:
         SourceError: it cannot be fetched.
@@ -80,7 +82,7 @@ def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
     paths.CACHE.mkdir(parents=True, exist_ok=True)
     folder = new_folder(paths.CACHE, "fetched-")
     try:
-        with _telling(source):
+        with _store_errors(source):
             files, _ = _open(source)
             targets = []
             for name in [url, partner_of(url, source.parallel)] if source.parallel else [url]:
@@ -93,7 +95,7 @@ def fetched(source: Source, url: str) -> Iterator[tuple[Path, Path | None]]:
 
 
 def read_object(source: Source, url: str, name: str, most_bytes: int) -> bytes:
-    """An object that a record names, below the folder of the object that the record came from.
+    """An object that a record names, in or below the folder of the record's object.
 
     Raises:
         SourceError: the store cannot be reached.
@@ -104,7 +106,7 @@ def read_object(source: Source, url: str, name: str, most_bytes: int) -> bytes:
     relative = posixpath.normpath(name)
     if relative.startswith(("..", "/")) or "://" in name:
         raise ValueError(f"leads out of {folder}")
-    with _telling(source, but=FileNotFoundError):
+    with _store_errors(source, but=FileNotFoundError):
         files, _ = _open(source)
         key = files._strip_protocol(_address(source, posixpath.join(folder, relative)))
         size = int(files.info(key).get("size") or 0)
@@ -116,12 +118,12 @@ def _too_large(size: int) -> bytes:
 
 
 def _address(source: Source, name: str) -> str:
-    """An object's URL, with the values of the variables that the source's path names."""
+    """An object's URL, with the values of the variables in the source's path."""
     return str(filled_in(name, source.name)) if variables_in(source.path) else name
 
 
 def _open(source: Source) -> tuple[Any, str]:
-    """The file system, with nothing remembered of earlier listings, and the path within it."""
+    """The file system, without cached listings, and the path within it."""
     import fsspec  # type: ignore[import-untyped]
 
     options = filled_in(dict(source.storage_options), source.name)
@@ -130,17 +132,17 @@ def _open(source: Source) -> tuple[Any, str]:
     return files, str(path)
 
 
-def _found(files: Any, pattern: str) -> dict[str, dict[str, Any]]:
+def _find(files: Any, pattern: str) -> dict[str, dict[str, Any]]:
     if any(character in pattern for character in "*?["):
-        found = files.glob(pattern, detail=True)
+        infos = files.glob(pattern, detail=True)
     elif files.isdir(pattern):
-        found = files.find(pattern, detail=True)
+        infos = files.find(pattern, detail=True)
     else:
-        found = {pattern: files.info(pattern)}
-    return {str(name): info for name, info in found.items() if info.get("type") != "directory"}
+        infos = {pattern: files.info(pattern)}
+    return {str(name): info for name, info in infos.items() if info.get("type") != "directory"}
 
 
-def _is_wanted(name: str, pattern: str, source: Source) -> bool:
+def _is_read(name: str, pattern: str, source: Source) -> bool:
     """Whether an object is read: in a folder, only files with a known ending; else whatever the file name or glob matches."""
     is_named = name == pattern or any(character in pattern for character in "*?[")
     if is_named or source.format != AUTO:
@@ -149,16 +151,16 @@ def _is_wanted(name: str, pattern: str, source: Source) -> bool:
 
 
 def _stamp(info: dict[str, Any]) -> str:
-    """What tells whether an object changed; its time, where the store gives no tag."""
+    """The object's etag or version, which change with it; its time if the store has neither."""
     tags = [str(info[key]) for key in _TAGS if info.get(key)]
     times = [info[key] for key in _TIMES if info.get(key)]
-    told = [time.isoformat() if isinstance(time, datetime.datetime) else str(time) for time in times[:1]]
-    return " ".join(tags[:2] or told)
+    first = [time.isoformat() if isinstance(time, datetime.datetime) else str(time) for time in times[:1]]
+    return " ".join(tags[:2] or first)
 
 
 @contextlib.contextmanager
-def _telling(source: Source, but: type[Exception] = SourceError) -> Iterator[None]:
-    """Tells in one line what a store refuses: its libraries raise errors of their own, of no common kind."""
+def _store_errors(source: Source, but: type[Exception] = SourceError) -> Iterator[None]:
+    """Raises SourceError, in one line, for the errors of stores: their libraries have no common class."""
     where = f"source `{source.name}`, path {source.path}"
     protocol = str(source.path).split("://")[0]
     try:
@@ -166,15 +168,15 @@ def _telling(source: Source, but: type[Exception] = SourceError) -> Iterator[Non
     except (SourceError, but):
         raise
     except FileNotFoundError as error:
-        fix = "Put the file there, or mend the path in params.yaml (section `ingest`)"
+        fix = "Put the file there, or fix the path in params.yaml (section `ingest`)"
         raise SourceError("no such file", where=where, fix=fix) from error
     except ImportError as error:
         package = PACKAGES.get(protocol, protocol)
         raise SourceError(f"needs the package {package}", where=where, fix=f"pip install {package}") from error
     except Exception as error:
-        told = (
+        reason = (
             one_line(with_variable_names(str(error), [source.path, source.storage_options]), 200)
             or type(error).__name__
         )
-        fix = "See that the address, the storage_options and their environment variables are right, then run again"
-        raise SourceError(f"cannot be reached ({told})", where=where, fix=fix) from error
+        fix = "Check the address, the storage_options and their environment variables, then run again"
+        raise SourceError(f"cannot be reached ({reason})", where=where, fix=fix) from error

@@ -1,7 +1,7 @@
 """Rows of a database, through SQLAlchemy. With a watermark, only those at or above its last value are read.
 
-Rows that share the last value are read again, and those that raw holds are not taken twice: none is lost in between. So
-are rows whose watermark is null, and, with an overlap, those a little below: a row may be committed late.
+Rows with the last value are read again, as others with this value may have been added; rows in raw are not collected twice. So
+are rows whose watermark is null, and with an overlap rows below the last value, which may have been committed late.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.runtime.files import canonical_json
 
 MOST_ROWS_AT_ONCE = 1000
 BYTES_AT_ONCE = 32 * 1024 * 1024
-"""About so much of the rows' texts is held at a time: how many rows that is follows from those read before."""
+"""About as many bytes of text are fetched at a time; the number of rows follows from the sizes of those read before."""
 
 
 class Database(Connector):
@@ -41,10 +41,10 @@ class Database(Connector):
 
 
 def list_table(source: Source) -> Listing:
-    """The table or query as one item, stamped with its highest watermark, or without one with its rows' digest.
+    """The table or query as one item; its stamp is the highest watermark, or without a watermark the digest of its rows.
 
     Raises:
-        SourceError: the database cannot be reached, or refuses.
+        SourceError: the database cannot be reached, or returns an error.
     """
     if source.watermark is None:
         return Listing({_name(source): ItemState(stamp=_digest_of_rows(source))})
@@ -56,10 +56,10 @@ def list_table(source: Source) -> Listing:
 
 
 def read_table(source: Source, before: ItemState | None) -> Iterator[RawRecord]:
-    """The rows as objects, by watermark; all of them where there was no run before, or no watermark.
+    """The rows as objects, by watermark; all of them in the first run, or without a watermark.
 
     Raises:
-        SourceError: the database cannot be reached, or refuses.
+        SourceError: the database cannot be reached, or returns an error.
     """
     last = _last_watermark(before) if source.watermark is not None else None
     with _connected(source) as (run, mark, rows):
@@ -77,7 +77,7 @@ def read_table(source: Source, before: ItemState | None) -> Iterator[RawRecord]:
 
 
 def _as_queried(names: list[str]) -> list[str]:
-    """The columns as the query names them: SQLite calls the second of two `text` of a subquery `text:1`."""
+    """The column names of the query: in a subquery, SQLite renames the second of two `text` to `text:1`."""
     return [
         name.rsplit(":", 1)[0] if name.rsplit(":", 1)[0] in names and name[-1:].isdigit() else name for name in names
     ]
@@ -93,12 +93,12 @@ def _in_batches(result: Any) -> Iterator[dict[str, Any]]:
 
 
 def _digest_of_rows(source: Source) -> str:
-    """sha256 of all rows: what a database without a watermark offers to tell whether it changed."""
+    """sha256 of all rows, which shows whether a table without a watermark has changed."""
     import hashlib
 
     hasher = hashlib.sha256()
-    for found in read_table(source, None):
-        content = found.raw or canonical_json(found.record).encode("utf-8", "surrogatepass")
+    for row in read_table(source, None):
+        content = row.raw or canonical_json(row.record).encode("utf-8", "surrogatepass")
         hasher.update(content + b"\n")
     return hasher.hexdigest()
 
@@ -110,18 +110,18 @@ def _last_watermark(before: ItemState | None) -> Any:
 
 
 def _start(source: Source, highest: Any) -> Any:
-    """From which value on rows are read, where `highest` was the last.
+    """The lowest watermark to read, if `highest` was the last value.
 
     Raises:
-        SourceError: the source has an overlap, and the value none to be lowered by.
+        SourceError: the source has an overlap, and it cannot be subtracted from the value.
     """
     if source.overlap is None or highest is None:
         return highest
     try:
         return lowered(highest, source.overlap)
     except (ValueError, OverflowError) as error:
-        what = f"`overlap` cannot be taken from the watermark `{source.watermark}`: {error}"
-        fix = "Leave `overlap` out, or name a column of numbers or times"
+        what = f"`overlap` cannot be subtracted from the watermark `{source.watermark}`: {error}"
+        fix = "Remove `overlap`, or use a column of numbers or times"
         raise SourceError(what, where=f"source `{source.name}`", fix=fix) from error
 
 
@@ -131,7 +131,7 @@ def _name(source: Source) -> str:
 
 @contextlib.contextmanager
 def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
-    """How to run a query (with values for its `:names`), the quoted watermark column, and what stands behind FROM."""
+    """(function that runs a query with values for its `:names`, quoted watermark column, FROM clause)."""
     import sqlalchemy
     from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
@@ -140,12 +140,12 @@ def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
         engine = sqlalchemy.create_engine(filled_in(source.url, source.name), poolclass=sqlalchemy.pool.NullPool)
         file = engine.url.database if engine.dialect.name == "sqlite" else None
         if file and file != ":memory:" and not file.startswith("file:") and not os.path.exists(file):
-            raise SourceError("no such database", where=f"{where}, {file}", fix="Mend the url in params.yaml")
+            raise SourceError("no such database", where=f"{where}, {file}", fix="Fix the url in params.yaml")
         quote = engine.dialect.identifier_preparer.quote
         if source.table is not None:
             rows = ".".join(quote(part) for part in source.table.split("."))
         else:
-            # a colon in the user's query is no name of a value
+            # a colon in the user's query does not begin the name of a value
             rows = f"({(source.query or '').rstrip().rstrip(';').replace(':', chr(92) + ':')}) AS strop_source"
         with engine.connect().execution_options(stream_results=True) as connection:
 
@@ -157,22 +157,24 @@ def _connected(source: Source) -> Iterator[tuple[Any, str, str]]:
                 _require(source.watermark, list(run(f"SELECT * FROM {rows} WHERE 1 = 0").keys()), where)
             yield run, mark, rows
     except (NoSuchModuleError, ImportError) as error:
-        fix = "Install its driver, for PostgreSQL: pip install 'psycopg[binary]' (url: postgresql+psycopg://…)"
-        raise SourceError(f"the database has no driver here ({_one_line(error)})", where=where, fix=fix) from error
+        fix = "Install it; for PostgreSQL: pip install 'psycopg[binary]' (url: postgresql+psycopg://…)"
+        raise SourceError(
+            f"the driver of the database is not installed ({_one_line(error)})", where=where, fix=fix
+        ) from error
     except (SQLAlchemyError, ValueError) as error:
-        told = _one_line(getattr(error, "orig", None) or error)
-        fix = "See that `url`, the query and `watermark` are right, and that the database is up; then run again"
-        raise SourceError(f"the database refused ({told})", where=where, fix=fix) from error
+        reason = _one_line(getattr(error, "orig", None) or error)
+        fix = "Check `url`, the query, `watermark`, and that the database runs; then run again"
+        raise SourceError(f"the database returned an error ({reason})", where=where, fix=fix) from error
 
 
 def _require(watermark: str, columns: list[str], where: str) -> None:
-    """Some databases take a quoted name that is no column for a text, and would compare every row with it."""
+    """Raises SourceError for an unknown column: some databases take its quoted name for a text, and compare every row with it."""
     if watermark not in columns:
         near = difflib.get_close_matches(watermark, columns, n=1, cutoff=0.4)
-        hint = f"Did you mean `{near[0]}`?" if near else "Name one of these"
+        hint = f"Did you mean `{near[0]}`?" if near else "Use one of these"
         raise SourceError(f"has no column `{watermark}`; there are {', '.join(columns)}", where=where, fix=hint)
 
 
 def _one_line(error: BaseException) -> str:
-    """The error without the query, and without the address, which may hold a password."""
+    """The error without the query and the address, which may contain a password."""
     return one_line(str(error).split("[SQL:")[0], 200)

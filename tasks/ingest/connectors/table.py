@@ -90,4 +90,5 @@ CONNECTORS: PluginTable[SourceKind] = PluginTable(
             problem=_traces_problem,
         ),
     },
+    stages=(),  # the stages read batches, not sources
 )

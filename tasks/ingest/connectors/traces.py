@@ -1,4 +1,4 @@
-"""MLflow traces that people judged: the answers that they found good, or wrote better, become dialogues to learn from."""
+"""MLflow traces with human feedback: dialogues whose answer was rated as good, or edited."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tasks.ingest.secrets import filled_in
 from tasks.ingest.settings import Source
 from tasks.runtime.files import content_digest
 
-_ASKED = ("messages", "question", "prompt", "query", "input", "text", "instruction")
-_ANSWERED = ("content", "answer", "response", "output", "text", "completion")
+_REQUEST_KEYS = ("messages", "question", "prompt", "query", "input", "text", "instruction")
+_RESPONSE_KEYS = ("content", "answer", "response", "output", "text", "completion")
 
 
 class Traces(Connector):
@@ -33,14 +33,14 @@ class Traces(Connector):
 
 
 def list_traces(source: Source) -> Listing:
-    """The experiment as one item, stamped with what people said of its traces.
+    """The experiment as one item; its stamp is the digest of the feedback.
 
     Raises:
         SourceError: MLflow cannot be reached, or has no such experiment.
     """
     listing, judgements = Listing(), []
     for trace in _judged(source, with_content=False):
-        if _is_taken(trace, source):
+        if _is_selected(trace, source):
             judgements.append([trace["trace_id"], trace["changed"]])
         else:
             listing.withdrawn.add(trace["trace_id"])
@@ -49,22 +49,22 @@ def list_traces(source: Source) -> Listing:
 
 
 def read_traces(source: Source) -> Iterator[RawRecord]:
-    """Records {"messages", "trace_id"}, ending in the answer to learn; a trace of no known form keeps what it held.
+    """Records {"messages", "trace_id"} that end in the target; a trace in an unknown form keeps its request and response.
 
     Raises:
         SourceError: MLflow cannot be reached, or has no such experiment.
     """
-    taken = (trace for trace in _judged(source, with_content=True) if _is_taken(trace, source))
-    for number, trace in enumerate(taken, start=1):
+    selected = (trace for trace in _judged(source, with_content=True) if _is_selected(trace, source))
+    for number, trace in enumerate(selected, start=1):
         request, response = _parsed(trace["request"]), _parsed(trace["response"])
         edited = trace["values"].get(source.answer) if source.answer else None
         answer = _text_of(edited if edited is not None else response)
-        asked = _messages_of(request)
+        messages = _messages_of(request)
         record: dict[str, Any] = {TRACE: trace["trace_id"]}
-        if asked is None or answer is None:
+        if messages is None or answer is None:
             record |= {"request": request, "response": response if edited is None else edited}
         else:
-            record["messages"] = [*asked, {"role": "assistant", "content": answer}]
+            record["messages"] = [*messages, {"role": "assistant", "content": answer}]
         yield RawRecord(number, record)
 
 
@@ -79,47 +79,47 @@ def _judged(source: Source, with_content: bool) -> Iterator[dict[str, Any]]:
         raise SourceError(error.what, where=f"source `{source.name}`, {error.where}", fix=error.fix) from error
 
 
-def _is_taken(trace: dict[str, Any], source: Source) -> bool:
+def _is_selected(trace: dict[str, Any], source: Source) -> bool:
     if source.answer is not None and trace["values"].get(source.answer) is not None:
         return True
     return source.rating is not None and _is_good(trace["values"].get(source.rating), source.rating_min)
 
 
-def _is_good(rating: Any, least: float | None) -> bool:
-    """Does the rating say that the answer was good?"""
-    if least is None:
+def _is_good(rating: Any, lowest: float | None) -> bool:
+    """Whether the rating is that of a good answer."""
+    if lowest is None:
         return rating is True or str(rating).strip().lower() in ("true", "yes", "good", "thumbs_up", "1")
     try:
-        return float(rating) >= least
+        return float(rating) >= lowest
     except (TypeError, ValueError):
         return False
 
 
 def _messages_of(request: Any) -> list[Any] | None:
-    """What was asked, as turns; None where the request has a form that we do not know."""
+    """The request as turns; None if its form is unknown."""
     if isinstance(request, str):
         return [{"role": "user", "content": request}]
     if isinstance(request, list) and request and all(isinstance(turn, dict) and "role" in turn for turn in request):
         return request
     if isinstance(request, dict):
-        for name in _ASKED:
-            if request.get(name) and (found := _messages_of(request[name])) is not None:
-                return found
+        for name in _REQUEST_KEYS:
+            if request.get(name) and (messages := _messages_of(request[name])) is not None:
+                return messages
         if len(request) == 1:
             return _messages_of(next(iter(request.values())))
     return None
 
 
 def _text_of(answer: Any) -> str | None:
-    """The answer's text, whether it stands alone, in a message, or in OpenAI's choices."""
+    """The answer's text: the answer itself, or in a message or OpenAI's choices."""
     if isinstance(answer, str):
         return answer
     if isinstance(answer, list) and answer:
         return _text_of(answer[-1])
     if isinstance(answer, dict):
-        for name in ("choices", "message", "messages", *_ANSWERED):
-            if answer.get(name) and (found := _text_of(answer[name])) is not None:
-                return found
+        for name in ("choices", "message", "messages", *_RESPONSE_KEYS):
+            if answer.get(name) and (text := _text_of(answer[name])) is not None:
+                return text
     return None
 
 

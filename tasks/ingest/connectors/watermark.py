@@ -1,4 +1,4 @@
-"""Values of a watermark column: kept as JSON between runs, and lowered by an overlap. Pure."""
+"""Values of a watermark column: stored as JSON between runs, and lowered by an overlap. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KINDS: dict[str, Any] = {
     "date": datetime.date.fromisoformat,
     "decimal": decimal.Decimal,
 }
-"""Values that JSON lacks → how they are read back."""
+"""Type that JSON lacks → its parser."""
 
 
 def to_json(value: Any) -> Any:
@@ -32,9 +32,9 @@ def from_json(value: Any) -> Any:
 
 
 def lowered(value: Any, overlap: float) -> Any:
-    """The value, less the overlap: seconds for a time, days for a date, else a number.
+    """The value minus the overlap: seconds for a time, days for a date, else a number.
 
-    A time that is stored as text is lowered to the minute, without its zone: as text it stands before all that it should.
+    A time stored as text is rounded down to the minute, without its zone, so that as text it sorts before all later values.
 
     Raises:
         ValueError: it is neither a number nor a time.

@@ -1,6 +1,6 @@
-"""What the packed buffers of an Arrow stream come to: read from each message's header, before any is unpacked.
+"""The uncompressed size of an Arrow stream's compressed buffers, from the header of each message, before any is unpacked.
 
-`datasets` maps its files into memory as they are; a stream whose buffers are packed is unpacked as a whole when it is opened.
+`datasets` maps its files into memory; a stream with compressed buffers is unpacked as a whole when it is opened.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 
 
 def unpacked_bytes(path: Path) -> int:
-    """The bytes that the stream's packed buffers come to; 0 where none is packed.
+    """Uncompressed size of the stream's compressed buffers; 0 without any.
 
     Raises:
-        pyarrow.ArrowException, OSError: it is no Arrow stream.
+        pyarrow.ArrowException, OSError: it is not an Arrow stream.
     """
     import pyarrow as pa
 
@@ -36,7 +36,7 @@ def _next(reader: Any) -> Any:
 
 
 def _unpacked(header: bytes, body: Any) -> int:
-    """Of one message (format/Message.fbs): each packed buffer begins with its length when unpacked, or -1."""
+    """Of one message (format/Message.fbs): a compressed buffer begins with its uncompressed length, or -1."""
     try:
         message = struct.unpack_from("<I", header, 0)[0]
         kind = _field(header, message, 1)
@@ -54,15 +54,15 @@ def _unpacked(header: bytes, body: Any) -> int:
         for number in range(struct.unpack_from("<I", header, buffers)[0]):
             offset, length = struct.unpack_from("<qq", header, buffers + 4 + 16 * number)
             if length >= 8:
-                told = body.slice(offset, 8).to_pybytes()
-                total += max(int.from_bytes(told, "little", signed=True), 0)
+                size = body.slice(offset, 8).to_pybytes()
+                total += max(int.from_bytes(size, "little", signed=True), 0)
         return total
     except (struct.error, IndexError):
-        return 0  # no message: its reader will say so
+        return 0  # not a message: its reader reports it
 
 
 def _field(content: bytes, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer's table stands; None where it is not there."""
+    """Position of a field of a flatbuffer's table; None if it is absent."""
     vtable = table - struct.unpack_from("<i", content, table)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", content, vtable)[0]:
         return None
@@ -71,6 +71,6 @@ def _field(content: bytes, table: int, number: int) -> int | None:
 
 
 def _table(content: bytes, table: int, number: int) -> int | None:
-    """Where the table or vector that a field names begins."""
-    place = _field(content, table, number)
-    return None if place is None else place + struct.unpack_from("<I", content, place)[0]
+    """Position of the table or vector that a field refers to."""
+    position = _field(content, table, number)
+    return None if position is None else position + struct.unpack_from("<I", content, position)[0]

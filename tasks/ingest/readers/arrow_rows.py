@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow files and of databases, as JSON has them."""
+"""Rows of Parquet and Arrow files and of databases, as JSON values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecor
     """The rows of a Parquet file, in bounded memory.
 
     Raises:
-        SourceError: it is no Parquet file, is cut off, or holds more than its bound (columnar.py).
+        SourceError: it is not a Parquet file, is truncated, or exceeds its bound (columnar.py).
     """
     import pyarrow as pa
 
@@ -29,7 +29,9 @@ def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecor
 
     names: dict[str, Names] | None = None
     if content.archive:
-        raise SourceError("is a packed Parquet file", where=content.name, fix="Unpack it: Parquet is packed in itself")
+        raise SourceError(
+            "is a compressed Parquet file", where=content.name, fix="Decompress it: Parquet has its own compression"
+        )
     number = 0
     try:
         for batch in parquet_batches(content):
@@ -39,39 +41,39 @@ def read_parquet(content: Content, _: Source | None = None) -> Iterator[RawRecor
                 number += 1
                 yield record
     except (pa.ArrowException, ValueError, LookupError, OSError, RecursionError, MemoryError) as error:
-        told = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
+        reason = one_line((str(error) or type(error).__name__).splitlines()[0], 200)
         raise SourceError(
-            f"cannot be read as Parquet ({told})", where=content.name, fix="Copy it again, whole"
+            f"cannot be read as Parquet ({reason})", where=content.name, fix="Copy it again, whole"
         ) from error
 
 
 def rows_of(batch: Any, before: int, names: dict[str, Names] | None = None) -> Iterator[RawRecord]:
-    """The rows of an arrow batch; one that cannot be told as JSON is kept as an Arrow stream.
+    """The rows of an Arrow batch; a row that JSON cannot represent is kept as an Arrow stream.
 
     Args:
-        before: how many rows came before.
-        names: column → how the numbers in it become names (class_labels.py).
+        before: number of rows before the batch.
+        names: column → conversion of label numbers to names (class_labels.py).
     """
     try:
         records = _records_of(batch, names or {})
-    except (ValueError, OverflowError, KeyError):  # one text among a thousand rows is not UTF-8, one date is no date
-        for place in range(batch.num_rows):
-            yield _row_alone(batch.slice(place, 1), before + place + 1, names or {})
+    except (ValueError, OverflowError, KeyError):  # a text in one of the rows is not UTF-8, or a date is invalid
+        for index in range(batch.num_rows):
+            yield _single_row(batch.slice(index, 1), before + index + 1, names or {})
         return
-    for place, record in enumerate(records, start=1):
-        yield RawRecord(before + place, record)
+    for number, record in enumerate(records, start=before + 1):
+        yield RawRecord(number, record)
 
 
 def _records_of(batch: Any, names: dict[str, Names]) -> list[dict[str, Any]]:
     records = [record_json(record) for record in batch.to_pylist(maps_as_pydicts="strict")]
-    for column, named in names.items():
+    for column, convert in names.items():
         for record in records:
             if column in record:
-                record[column] = named(record[column])
+                record[column] = convert(record[column])
     return records
 
 
-def _row_alone(row: Any, number: int, names: dict[str, Names]) -> RawRecord:
+def _single_row(row: Any, number: int, names: dict[str, Names]) -> RawRecord:
     import pyarrow as pa
 
     try:
@@ -80,8 +82,7 @@ def _row_alone(row: Any, number: int, names: dict[str, Names]) -> RawRecord:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, row.schema) as writer:
             writer.write_batch(row)
-        told = f"{_code_of(error)}; kept as an Arrow stream"
-        return RawRecord(number, None, sink.getvalue().to_pybytes(), told)
+        return RawRecord(number, None, sink.getvalue().to_pybytes(), f"{_code_of(error)}; kept as an Arrow stream")
 
 
 def _code_of(error: Exception) -> str:
@@ -89,16 +90,16 @@ def _code_of(error: Exception) -> str:
         return f"not_decoded: not utf-8 ({error.reason})"
     if isinstance(error, NotFinite):
         return f"not_finite: {error}"
-    is_twice = "duplicate" in str(error)  # a key of a map, or a field of a struct
-    return f"{'duplicate_keys' if is_twice else 'not_readable'}: {error.args[0] if error.args else error}"
+    has_duplicates = "duplicate" in str(error)  # a key of a map, or a field of a struct
+    return f"{'duplicate_keys' if has_duplicates else 'not_readable'}: {error.args[0] if error.args else error}"
 
 
 class NotFinite(ValueError):
-    """A number that JSON has no word for, and that does not say that the cell is empty."""
+    """An infinite number, which JSON cannot represent."""
 
 
 def row_of(number: int, record: dict[str, Any]) -> RawRecord:
-    """A row of a database; one with an infinite number, or too long a one, is kept as text: that number is spelled out there."""
+    """A row of a database; one that is too long or has an infinite number is kept as text, with the number in words."""
     try:
         row = record_json(record)
         if sum(len(value) for value in row.values() if isinstance(value, str)) > limits.MAX_RECORD_BYTES:
@@ -106,39 +107,40 @@ def row_of(number: int, record: dict[str, Any]) -> RawRecord:
             return RawRecord(number, None, content, f"too_long: over {limits.MAX_RECORD_BYTES:,} characters in one row")
         return RawRecord(number, row)
     except NotFinite as error:
-        told = json.dumps(record_json(record, str), ensure_ascii=False).encode("utf-8", "surrogatepass")
-        return RawRecord(number, None, told, f"not_finite: {error}")
+        content = json.dumps(record_json(record, str), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return RawRecord(number, None, content, f"not_finite: {error}")
 
 
 def infinite(number: float | Decimal) -> NoReturn:
     raise NotFinite(f"the number {number}")
 
 
-def record_json(record: dict[Any, Any], tell_infinite: Callable[[Any], Any] = infinite) -> dict[str, Any]:
-    """A row as JSON has it: every column, those that are null too.
+def record_json(record: dict[Any, Any], on_infinite: Callable[[Any], Any] = infinite) -> dict[str, Any]:
+    """A row as a JSON value, with all columns, also null ones.
 
     Raises:
-        NotFinite: a number is infinite, unless `tell_infinite` says it otherwise.
+        NotFinite: a number is infinite, unless `on_infinite` converts it.
     """
-    return {str(column): jsonable(value, tell_infinite) for column, value in record.items()}
+    return {str(column): jsonable(value, on_infinite) for column, value in record.items()}
 
 
-def jsonable(value: Any, tell_infinite: Callable[[Any], Any] = infinite) -> Any:
-    """The value as JSON has it: times and decimals as text, NaN as null; what is null in an object is not in it.
+def jsonable(value: Any, on_infinite: Callable[[Any], Any] = infinite) -> Any:
+    """The value as a JSON value: times and decimals as text, NaN as null; objects without their null values.
 
-    pandas writes NaN where a cell of numbers is empty, Arrow a null for each key that another row's object has. Bytes are
-    text where they are UTF-8; else {"bytes": base64}, which is an image's form and no text.
+    pandas writes NaN for an empty cell of numbers, Arrow a null for each key that another row's object has. Bytes are text if
+    they are UTF-8; else {"bytes": base64}, the form of an image.
 
     Raises:
-        NotFinite: a number is infinite, unless `tell_infinite` says it otherwise.
+        NotFinite: a number is infinite, unless `on_infinite` converts it.
     """
     if isinstance(value, dict):
-        inner = {str(key): jsonable(each, tell_infinite) for key, each in value.items()}
-        if isinstance(given := value.get("bytes"), (bytes, bytearray, memoryview)) and isinstance(inner["bytes"], dict):
-            inner["bytes"] = base64.b64encode(given).decode("ascii")
-        return {key: each for key, each in inner.items() if each is not None}
+        converted = {str(key): jsonable(inner, on_infinite) for key, inner in value.items()}
+        content = value.get("bytes")
+        if isinstance(content, (bytes, bytearray, memoryview)) and isinstance(converted["bytes"], dict):
+            converted["bytes"] = base64.b64encode(content).decode("ascii")
+        return {key: inner for key, inner in converted.items() if inner is not None}
     if isinstance(value, (list, tuple)):
-        return [jsonable(inner, tell_infinite) for inner in value]
+        return [jsonable(inner, on_infinite) for inner in value]
     if isinstance(value, (bytes, bytearray, memoryview)):
         value = bytes(value)
         try:
@@ -148,5 +150,5 @@ def jsonable(value: Any, tell_infinite: Callable[[Any], Any] = infinite) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     if isinstance(value, (float, Decimal)) and not math.isfinite(value):
-        return None if math.isnan(value) else tell_infinite(value)
+        return None if math.isnan(value) else on_infinite(value)
     return value if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The columns that an item's records have, against those that its source needs."""
+"""Compares the columns of an item's records with those that its source requires."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tasks.ingest.fields import REQUIRED_FIELDS, WITHIN_TURNS
 from tasks.ingest.settings import Source
 
 MOST_COLUMNS = 10_000
-"""Records whose keys are data, not columns, must not fill the memory."""
+"""A bound, as the keys of records may be data."""
 
 
 class ColumnCheck:
-    """Looks at every record; a source whose mapping is wrong is told before anything of the file is taken."""
+    """Collects the columns of records; a wrong mapping is an error before anything of the item is stored."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -31,7 +31,7 @@ class ColumnCheck:
                 self._last = keys
 
     def missing(self) -> list[tuple[str, str]]:
-        """(field, column) of what is needed, or mapped, and in no record."""
+        """(field, column) of required or mapped columns that no record has."""
         if not self.records:
             return []
         within = WITHIN_TURNS if self.source.shape in ("sharegpt", "messages", "preference", "kto") else frozenset()
@@ -40,25 +40,25 @@ class ColumnCheck:
         return [(field, column) for field, column in needed.items() if column not in self.columns]
 
     def check(self, name: str) -> None:
-        """Raises SourceError where a column that is needed, or mapped, is in no record."""
+        """Raises SourceError if no record has a required or mapped column."""
         missing = self.missing()
         if not missing:
             return
         field, column = missing[0]
-        there = list(self.columns)
-        near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
-        shown = ", ".join(f"`{each}`" for each in there[:20]) + (", ..." if len(there) > 20 else "")
+        columns = list(self.columns)
+        near = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+        names = ", ".join(f"`{name}`" for name in columns[:20]) + (", ..." if len(columns) > 20 else "")
         hint = f"Did you mean `{near[0]}`? " if near else ""
         mapping = f"{{{field}: {near[0] if near else 'COLUMN'}}}"
         raise SourceError(
-            f"no record has a column `{column}`; there are {shown}",
+            f"no record has a column `{column}`; there are {names}",
             where=f"source `{self.source.name}`, {name}",
-            fix=f"{hint}Say where it is found: columns: {mapping}",
+            fix=f"{hint}Map the field to its column: `columns: {mapping}`",
         )
 
 
 def require_once(columns: list[str], where: str) -> None:
-    """Raises SourceError where a column stands twice: a record has room for one of them."""
-    if twice := next((name for place, name in enumerate(columns) if name in columns[:place]), None):
-        fix = "Rename or leave out one of them"
-        raise SourceError(f"has the column `{twice}` more than once", where=where, fix=fix)
+    """Raises SourceError if two columns have the same name: a record can have only one of them."""
+    if repeated := next((name for index, name in enumerate(columns) if name in columns[:index]), None):
+        fix = "Rename or remove one of them"
+        raise SourceError(f"has the column `{repeated}` more than once", where=where, fix=fix)

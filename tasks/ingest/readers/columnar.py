@@ -1,7 +1,7 @@
-"""Tables of columns (Parquet, Arrow) in bounded memory: what a batch comes to as rows is counted before it is made of them.
+"""Tables of columns (Parquet, Arrow) in bounded memory: the size of a batch as rows is computed before it is converted.
 
-A value that a file holds once may stand in a million rows, so that a file of a few hundred bytes comes to 50 GB. So texts are read
-as dictionaries (each value once, and for each row its number), measured, and turned into rows a portion at a time.
+A value that is stored once may occur in a million rows, so that a file of a few hundred bytes may expand to 50 GB. So texts are
+read as dictionaries (each value once, and an index for each row), measured, and converted to rows in parts.
 """
 
 from __future__ import annotations
@@ -14,56 +14,56 @@ import numpy as np
 from tasks.errors import SourceError
 from tasks.ingest.readers.column_check import require_once
 from tasks.ingest.readers.compression import LARGEST_RATIO, LEAST_BOUND_BYTES, Content
-from tasks.ingest.readers.parquet_pages import VALUE_BYTES, Chunk, Place, chunks_of, places_of
+from tasks.ingest.readers.parquet_pages import VALUE_BYTES, Chunk, PageRange, chunks_of, page_ranges
 
 ROWS_AT_ONCE = 1024
 BYTES_AT_ONCE = 32 * 1024 * 1024
 ROW_BYTES, MOST_ROWS = 256, 2_000_000
-"""A column of labels packs to almost nothing: so much is allowed for a row, of so many rows at most."""
+"""A column of labels compresses to almost nothing: so many bytes are allowed a row, of at most so many rows."""
 LARGEST_PAGE_BYTES = 1024**3
 MOST_COLUMNS = 4_096
-"""Of each column the pages are looked at, whatever is in them."""
+"""The page headers of every column are read."""
 
 
 class Bound:
-    """Counts what comes out of a file, and refuses it where it is more than any honest file holds."""
+    """Counts the uncompressed bytes of a file, and raises SourceError if they exceed the bound."""
 
     def __init__(self, size: int, rows: int, most: int | None, name: str) -> None:
         allowed = max(LEAST_BOUND_BYTES, LARGEST_RATIO * size, ROW_BYTES * min(rows, MOST_ROWS))
         self.most = most or allowed
         self.name = name
         self.group: int | None = None
-        """The row group at hand."""
+        """The present row group."""
         self.is_set = most is not None
         self._count = 0
 
     def add(self, count: int) -> None:
-        """Counts bytes that are about to be made. Raises SourceError where they are too many."""
+        """Counts bytes before they are unpacked. Raises SourceError if they are too many."""
         self._count += count
         self.require(self._count)
 
     def require(self, count: int) -> None:
-        """Raises SourceError where so many bytes are too many."""
+        """Raises SourceError if so many bytes are too many."""
         if count > self.most:
-            self._refuse(f"unpacks to more than {self.most:,} bytes, as does a bomb")
+            self._refuse(f"unpacks to more than {self.most:,} bytes, as decompression bombs do")
 
     def require_page(self, count: int) -> None:
-        """Raises SourceError where one page is too large to be unpacked."""
+        """Raises SourceError if a page is too large."""
         self.require(count)
         if count > LARGEST_PAGE_BYTES and not self.is_set:
             self._refuse(f"has a page that unpacks to {count:,} bytes (at most {LARGEST_PAGE_BYTES:,})")
 
     def _refuse(self, what: str) -> None:
-        place = "" if self.group is None else f" row group {self.group + 1}"
-        fix = "If it is as it should be, say so in its source: `max_uncompressed_bytes`"
-        raise SourceError(what, where=f"{self.name}{place}", fix=fix)
+        group = "" if self.group is None else f" row group {self.group + 1}"
+        fix = "If the file is right, set `max_uncompressed_bytes` of its source"
+        raise SourceError(what, where=f"{self.name}{group}", fix=fix)
 
 
 def parquet_batches(content: Content) -> Iterator[Any]:
     """The record batches of a Parquet file, in order, each of at most BYTES_AT_ONCE or one row.
 
     Raises:
-        SourceError: it holds more than its bound.
+        SourceError: it exceeds its bound.
     """
     import pyarrow.parquet as pq
 
@@ -72,14 +72,14 @@ def parquet_batches(content: Content) -> Iterator[Any]:
         metadata = plain.metadata
         if metadata.num_columns > MOST_COLUMNS:
             what = f"has {metadata.num_columns:,} columns; at most {MOST_COLUMNS:,} are read"
-            raise SourceError(what, where=content.name, fix="Write it with the columns of its rows alone")
+            raise SourceError(what, where=content.name, fix="Write it with fewer columns")
         schema = plain.schema_arrow
         require_once(schema.names, content.name)
-    columns = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
     bound = Bound(size, metadata.num_rows, content.max_uncompressed_bytes, content.name)
     groups = _checked_pages(content, metadata, columns, bound)
     prefixed = {chunk.column for chunks in groups for chunk in chunks if chunk.has_shared_prefixes}
-    texts = [c.path for place, c in enumerate(columns) if c.physical_type == "BYTE_ARRAY" and place not in prefixed]
+    texts = [c.path for index, c in enumerate(columns) if c.physical_type == "BYTE_ARRAY" and index not in prefixed]
     with pq.ParquetFile(content.path, read_dictionary=texts) as file:
         for group, chunks in enumerate(groups):
             bound.group = group
@@ -89,12 +89,12 @@ def parquet_batches(content: Content) -> Iterator[Any]:
 
 
 def _checked_pages(content: Content, metadata: Any, columns: list[Any], bound: Bound) -> list[list[Chunk]]:
-    """The column chunks of each row group. Raises SourceError where their pages alone are too much."""
+    """The column chunks of each row group. Raises SourceError if their pages alone are too large."""
     groups, unpacked = [], 0
     with content.path.open("rb") as file:
-        for group, places in enumerate(_places(file, metadata.num_columns)):
+        for group, ranges in enumerate(_page_ranges(file, metadata.num_columns)):
             bound.group = group
-            groups.append(list(chunks_of(file, places, group)))
+            groups.append(list(chunks_of(file, ranges, group)))
             for chunk in groups[-1]:
                 unpacked += _least_bytes(chunk, columns[chunk.column])
                 bound.require_page(chunk.largest_page_bytes)
@@ -102,35 +102,35 @@ def _checked_pages(content: Content, metadata: Any, columns: list[Any], bound: B
     return groups
 
 
-def _places(file: BinaryIO, columns: int) -> list[list[Place]]:
+def _page_ranges(file: BinaryIO, columns: int) -> list[list[PageRange]]:
     import pyarrow as pa
 
     try:
-        return places_of(file, columns)
+        return page_ranges(file, columns)
     except (ValueError, TypeError, AttributeError) as error:
         raise pa.ArrowInvalid(f"its footer cannot be read: {error}") from error
 
 
 def _least_bytes(chunk: Chunk, column: Any) -> int:
-    """What a column of a row group costs in memory, at least."""
+    """The least memory of a column of a row group."""
     width = max(column.length, 0) if column.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
     in_lists = VALUE_BYTES if column.max_repetition_level else 0
     return max(chunk.unpacked_bytes, chunk.values * max(width, in_lists))
 
 
 def _rows_at_once(chunks: list[Chunk], columns: list[Any], rows: int) -> int:
-    """Rows of a batch, so that one of long values does not fill the memory before it can be measured."""
-    found = min(ROWS_AT_ONCE, BYTES_AT_ONCE * rows // max(sum(chunk.unpacked_bytes for chunk in chunks), 1))
+    """Rows of a batch: few if values are long, so that it can be measured in bounded memory."""
+    rows_at_once = min(ROWS_AT_ONCE, BYTES_AT_ONCE * rows // max(sum(chunk.unpacked_bytes for chunk in chunks), 1))
     for chunk in chunks:
         if chunk.has_shared_prefixes:
-            found = min(found, BYTES_AT_ONCE // max(chunk.largest_page_bytes, 1))
+            rows_at_once = min(rows_at_once, BYTES_AT_ONCE // max(chunk.largest_page_bytes, 1))
         if columns[chunk.column].physical_type == "FIXED_LEN_BYTE_ARRAY":
-            found = min(found, BYTES_AT_ONCE // max(columns[chunk.column].length, 1))
-    return max(1, found)
+            rows_at_once = min(rows_at_once, BYTES_AT_ONCE // max(columns[chunk.column].length, 1))
+    return max(1, rows_at_once)
 
 
 def portions(batch: Any, bound: Bound) -> Iterator[Any]:
-    """The batch in parts of at most BYTES_AT_ONCE, or of one row; counted before each is handed on."""
+    """The batch in parts of at most BYTES_AT_ONCE, or of one row; each is counted first."""
     size = sum(bytes_of(column) for column in batch.columns)
     if size <= BYTES_AT_ONCE or batch.num_rows <= 1:
         bound.add(size)
@@ -143,7 +143,7 @@ def portions(batch: Any, bound: Bound) -> Iterator[Any]:
 
 
 def bytes_of(array: Any) -> int:
-    """What an Arrow array comes to as values, each counted as often as it stands there."""
+    """Size of an Arrow array as values, each counted as often as it occurs."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -152,8 +152,8 @@ def bytes_of(array: Any) -> int:
         return bytes_of(array.storage)
     if pa.types.is_dictionary(kind):
         lengths = _lengths(array.dictionary)
-        places = array.indices.drop_null().to_numpy(zero_copy_only=False)
-        return int(lengths[places].sum()) + 8 * len(array) if len(lengths) else 8 * len(array)
+        indices = array.indices.drop_null().to_numpy(zero_copy_only=False)
+        return int(lengths[indices].sum()) + 8 * len(array) if len(lengths) else 8 * len(array)
     if pa.types.is_run_end_encoded(kind):
         runs = np.diff(np.concatenate([[0], np.minimum(array.run_ends.to_numpy() - array.offset, len(array)).clip(0)]))
         return int((_lengths(array.values) * runs).sum()) + 8 * len(array)
@@ -173,7 +173,7 @@ def bytes_of(array: Any) -> int:
 
 
 def _inner(array: Any) -> list[Any]:
-    """The arrays of values within lists or maps, as far as these reach."""
+    """The arrays of the values in lists or maps."""
     import pyarrow as pa
 
     if not pa.types.is_map(array.type):
@@ -183,7 +183,7 @@ def _inner(array: Any) -> list[Any]:
 
 
 def _lengths(array: Any) -> Any:
-    """Bytes of each value: exact for texts and what is as long everywhere."""
+    """Bytes of each value: exact for texts and types of fixed width."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""A file's bytes, unpacked where it is an archive (`.gz`, `.zst`): streaming, bounded, and up to a cut where there is one."""
+"""A file's bytes, decompressed if it ends in `.gz` or `.zst`: streaming, bounded, and up to where a damaged file ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tasks.errors import SourceError
 ARCHIVES = (".gz", ".zst")
 LEAST_BOUND_BYTES = 64 * 1024 * 1024
 LARGEST_RATIO = 100
-"""Text seldom packs to less than a twentieth; an archive made to fill a disk packs to a thousandth."""
+"""Text seldom compresses to less than a twentieth; a decompression bomb to a thousandth."""
 EVIDENCE_BYTES = 64
 
 
 @dataclass
 class Content:
-    """The bytes of a file, to be opened as often as a reader needs; `fault` says why they ended too early."""
+    """The bytes of a file, which a reader may open several times; `fault` is why they ended too early."""
 
     path: Path
     max_uncompressed_bytes: int | None = None
-    """None: LEAST_BOUND_BYTES, or LARGEST_RATIO times the file's size where that is more."""
+    """None: the larger of LEAST_BOUND_BYTES and LARGEST_RATIO times the file's size."""
     label: str = ""
     """The file's name in messages, if that is not its path."""
     partner: Content | None = None
@@ -42,13 +42,13 @@ class Content:
 
     @property
     def archive(self) -> str:
-        """`.gz`, `.zst`, or "" for a file that is read as it is."""
+        """`.gz`, `.zst`, or "" for an uncompressed file."""
         ending = self.path.suffix.lower()
         return ending if ending in ARCHIVES else ""
 
     @property
     def ending(self) -> str:
-        """The ending that tells the format: the one before `.gz`."""
+        """The ending of the format: the one before `.gz`."""
         return Path(self.path.stem).suffix.lower() if self.archive else self.path.suffix.lower()
 
     def open(self) -> BinaryIO:
@@ -57,19 +57,19 @@ class Content:
         return io.BufferedReader(_Unpacking(self), 256 * 1024)
 
     def evidence(self) -> bytes:
-        """The last bytes of a file that ended too early: what stands in raw for the part that is not there."""
+        """The last bytes of a file that ended too early, as the record of the missing part in raw."""
         with self.path.open("rb") as file:
             file.seek(max(self.path.stat().st_size - EVIDENCE_BYTES, 0))
             return file.read()
 
 
 class _Unpacking(io.RawIOBase):
-    """An archive's content. A cut or damaged archive ends where its readable part ends, and says so in `content.fault`."""
+    """An archive's content. A truncated or damaged archive ends after its readable part, and sets `content.fault`."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
         self._packed = _open_archive(content)
-        self._given = 0
+        self._read_bytes = 0
         size = content.path.stat().st_size
         self._bound = content.max_uncompressed_bytes or max(LEAST_BOUND_BYTES, LARGEST_RATIO * size)
 
@@ -78,21 +78,21 @@ class _Unpacking(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            # one step at a time, so that a fault costs nothing that was unpacked before it
+            # one step at a time, so that bytes before a fault are not lost
             piece = self._packed.read1(len(buffer))
         except _errors() as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             kind = "truncated_archive" if isinstance(error, EOFError) else "damaged_archive"
-            told = "it ends in the middle" if isinstance(error, EOFError) else str(error)
-            self._content.fault = f"{kind}: {told}; the {self._given:,} bytes before are kept"
+            reason = "it ends in the middle" if isinstance(error, EOFError) else str(error)
+            self._content.fault = f"{kind}: {reason}; the {self._read_bytes:,} bytes before are kept"
             return 0
-        self._given += len(piece)
-        if self._given > self._bound:
+        self._read_bytes += len(piece)
+        if self._read_bytes > self._bound:
             raise SourceError(
-                f"unpacks to more than {self._bound:,} bytes, as does an archive bomb",
+                f"unpacks to more than {self._bound:,} bytes, as decompression bombs do",
                 where=self._content.name,
-                fix="If it is as it should be, say so in its source: `max_uncompressed_bytes`",
+                fix="If the file is right, set `max_uncompressed_bytes` of its source",
             )
         buffer[: len(piece)] = piece
         return len(piece)
@@ -119,5 +119,5 @@ def _zstd() -> Any:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a cut or damaged archive raises."""
+    """The errors of truncated and damaged archives."""
     return OSError, EOFError, zlib.error, _zstd().ZstdError

@@ -44,4 +44,5 @@ FORMATS: PluginTable[FileFormat] = PluginTable(
         "parallel": FileFormat(f"{_READERS}.text_conll_parallel:read_parallel", is_pair=True),
         "semeval": FileFormat(f"{_READERS}.text_conll_parallel:read_semeval", is_line_based=True),
     },
+    stages=(),  # the stages read batches, not sources
 )

@@ -1,7 +1,7 @@
-"""Images that records name, beside the turns or within them: read once, at ingestion, and kept by the hash of their bytes.
+"""Images of records, in a column or in their turns: read once, at ingestion, and stored by the hash of their bytes.
 
-They lie in data/raw/<source>/images. In the record, each image's place is taken by {"path", "sha256"}, or {"path", "fault"}
-where it could not be had: the record is kept, and refused by `validate` with that reason.
+They are in data/raw/<source>/images. In the record, each image is replaced by {"path", "sha256"}, or by {"path", "fault"} if it
+could not be read: the record is kept, and refused by `validate` with that reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from tasks import paths
 from tasks.ingest.fields import FIELDS, SHAPES_WITH_IMAGES, WITH_TURNS
 from tasks.ingest.settings import Source
-from tasks.records.turns import IMAGE_PART
+from tasks.records.turn_content import IMAGE_PART
 from tasks.state.erasures import erased_images
 
 MAX_IMAGE_BYTES = 64 * 1024 * 1024
@@ -30,14 +30,14 @@ ENDINGS = (
     (b"II*\x00", ".tif"),
     (b"MM\x00*", ".tif"),
 )
-"""How a file of each kind begins; WebP is looked at apart."""
+"""The first bytes of each file type; WebP is checked separately."""
 
 ReadImage = Callable[[str], bytes]
 """From a path in a record to the image's bytes. Raises FileNotFoundError or ValueError."""
 
 
 class ImageStore:
-    """Keeps the images of one source's records; `faults` counts those that could not be had, of `named` in all."""
+    """Stores the images of one source's records; `faults` counts those that could not be read, of `named` in all."""
 
     def __init__(self, source: Source, read: ReadImage) -> None:
         self.source = source
@@ -54,47 +54,47 @@ class ImageStore:
     def _erased(self) -> frozenset[str]:
         return erased_images()
 
-    def kept(self, record: Any) -> Any:
-        """The record with its images kept and their hashes in their place."""
+    def stored(self, record: Any) -> Any:
+        """The record with its images stored and replaced by their hashes."""
         if not isinstance(record, dict):
             return record
         changed = {
             column: self._in_turns(record[column]) for column in self.turns if _may_hold_parts(record.get(column))
         }
-        given = record.get(self.column)
-        if given and isinstance(given, (list, str)):
-            changed[self.column] = [self._kept(entry) for entry in (given if isinstance(given, list) else [given])]
+        images = record.get(self.column)
+        if images and isinstance(images, (list, str)):
+            changed[self.column] = [self._stored(image) for image in (images if isinstance(images, list) else [images])]
         return record | changed if changed else record
 
     def _in_turns(self, turns: Any) -> Any:
-        """A turn or a list of them, with the images that stand in their content kept."""
+        """A turn or a list of them, with the images in their content stored."""
         if isinstance(turns, list):
             return [self._in_turns(turn) for turn in turns]
         if not isinstance(turns, dict):
             return turns
         parts = {key: turns[key] for key in self.contents if isinstance(turns.get(key), list)}
-        return turns | {key: [self._part(part) for part in given] for key, given in parts.items()}
+        return turns | {key: [self._part(part) for part in content] for key, content in parts.items()}
 
     def _part(self, part: Any) -> Any:
         if not isinstance(part, dict) or part.get("type") != IMAGE_PART or IMAGE_PART not in part:
             return part
-        given = part[IMAGE_PART]
-        return part | {IMAGE_PART: self._kept(given.get("url") if isinstance(given, dict) else given)}
+        image = part[IMAGE_PART]
+        return part | {IMAGE_PART: self._stored(image.get("url") if isinstance(image, dict) else image)}
 
-    def _kept(self, entry: Any) -> dict[str, str]:
+    def _stored(self, entry: Any) -> dict[str, str]:
         path = entry.get("path") if isinstance(entry, dict) else entry
         self.named += 1
-        shown = path if isinstance(path, str) and not path.startswith("data:") else "(embedded)"
+        name = path if isinstance(path, str) and not path.startswith("data:") else "(embedded)"
         try:
             content = self._content(entry)
-            return {"path": shown, "sha256": self._store(content)}
+            return {"path": name, "sha256": self._store(content)}
         except FileNotFoundError:
             fault = "not found"
         except (ValueError, OSError) as error:
             fault = str(error)
         self.faults += 1
-        self.first_fault = self.first_fault or f"{shown}: {fault}"
-        return {"path": shown, "fault": fault}
+        self.first_fault = self.first_fault or f"{name}: {fault}"
+        return {"path": name, "fault": fault}
 
     def _content(self, entry: Any) -> bytes:
         if isinstance(entry, dict) and isinstance(entry.get("bytes"), str):
@@ -120,9 +120,9 @@ class ImageStore:
 
 
 def _may_hold_parts(turns: Any) -> bool:
-    """Most dialogues are text alone, and are handed on as they are."""
-    given = turns if isinstance(turns, list) else [turns]
-    return any(isinstance(inner, list) for turn in given if isinstance(turn, dict) for inner in turn.values())
+    """Whether turns may have images; most dialogues are only text."""
+    several = turns if isinstance(turns, list) else [turns]
+    return any(isinstance(inner, list) for turn in several if isinstance(turn, dict) for inner in turn.values())
 
 
 def image_reader(source: Source, file: str | None = None) -> ReadImage:

@@ -1,7 +1,7 @@
 """A JSON document: an array, an object that holds one list, or JSON Lines under the wrong name; element by element.
 
-A file cut in half, or one broken element, costs that element alone: it is kept as it came, and reading goes on at the
-next one.
+In a truncated file, or one with an invalid element, only that element is lost: it is kept as bytes, and the next one is
+read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tasks.ingest.settings import Source
 from tasks.records.strict_json import StrictDecoder, fault_of_depth, too_deep
 
 LARGEST_OBJECT_BYTES = 256 * 1024 * 1024
-"""A file that is one object is read whole; an array or lines are read a piece at a time, whatever their size."""
+"""A file that is one object is read as a whole; arrays and lines are read in parts."""
 _FIRST_KEY = re.compile(r'\{\s*("(?:[^"\\]|\\.)*")\s*:')
 
 
@@ -51,41 +51,41 @@ def read_json_document(content: Content, source: Source) -> Iterator[RawRecord]:
 
 
 def _object(content: Content, encoding: str, record_keys: frozenset[str]) -> Iterator[RawRecord]:
-    found = json_lines(content, encoding)
-    first = next(found, None)
-    second = next(found, None)
+    records = json_lines(content, encoding)
+    first = next(records, None)
+    second = next(records, None)
     if first is not None and first.is_parsed and second is not None:  # JSON Lines, named .json
         yield from (first, second)
-        yield from found
+        yield from records
         return
     actual, mark_bytes = encoding_of(content, encoding)
     with content.open() as file:
         file.read(mark_bytes)
         whole = file.read(LARGEST_OBJECT_BYTES + 1)
     if len(whole) > LARGEST_OBJECT_BYTES:
-        if second is not None and isinstance(second.record, dict):  # JSON Lines, and the first line is broken
+        if second is not None and isinstance(second.record, dict):  # JSON Lines with an invalid first line
             yield from json_lines(content, encoding)
             return
         what = f"is one JSON object of more than {LARGEST_OBJECT_BYTES:,} bytes"
-        raise SourceError(what, where=content.name, fix="Write its records as JSON Lines, or as an array")
+        raise SourceError(what, where=content.name, fix="Store its records as JSON Lines, or as an array")
     try:
         text = whole.decode(actual)
         document, error = StrictDecoder().decode(text)
-    except UnicodeDecodeError as mistake:
-        text, document, error = "", None, f"not_decoded: not {actual} at byte {mistake.start + 1}"
+    except UnicodeDecodeError as decode_error:
+        text, document, error = "", None, f"not_decoded: not {actual} at byte {decode_error.start + 1}"
     if not error:
-        for number, record in enumerate(_listed(document, record_keys), start=1):
+        for number, record in enumerate(_records_of(document, record_keys), start=1):
             yield RawRecord(number, record)
-    elif (span := _span_of_list(text, record_keys)) is not None:  # one record is at fault, not all of them
+    elif (span := _span_of_list(text, record_keys)) is not None:  # one record is invalid, not all
         yield from _elements(Text(io.BytesIO(text[slice(*span)].encode(actual)), actual))
-    # several objects one after another, or a broken one: line by line loses nothing
+    # several objects one after another, or an invalid one: line by line, no record is lost
     elif second is not None and any(isinstance(line.record, dict) for line in json_lines(content, encoding)):
         yield from json_lines(content, encoding)
     else:
         yield RawRecord(1, None, whole, error)
 
 
-def _listed(document: Any, record_keys: frozenset[str]) -> list[Any]:
+def _records_of(document: Any, record_keys: frozenset[str]) -> list[Any]:
     """The records of an object: its only list, or itself."""
     lists = [value for value in document.values() if isinstance(value, list)]
     if len(lists) == 1 and not record_keys & document.keys():
@@ -94,20 +94,20 @@ def _listed(document: Any, record_keys: frozenset[str]) -> list[Any]:
 
 
 def _span_of_list(text: str, record_keys: frozenset[str]) -> tuple[int, int] | None:
-    """Where the elements of an object's only list stand in its text; None where it is a record, or no JSON."""
+    """Start and end of the elements of an object's only list; None if it is a record, or not JSON."""
     decoder = json.JSONDecoder()
     spans: list[tuple[int, int]] = []
     keys: list[str] = []
-    place = text.find("{") + 1
+    position = text.find("{") + 1
     try:
-        while key := re.compile(r'[\s,]*(?=")').match(text, place):
-            name, place = decoder.raw_decode(text, key.end())
-            place = re.compile(r"\s*:\s*").match(text, place).end()  # type: ignore[union-attr]
-            _, end = decoder.raw_decode(text, place)
+        while key := re.compile(r'[\s,]*(?=")').match(text, position):
+            name, position = decoder.raw_decode(text, key.end())
+            position = re.compile(r"\s*:\s*").match(text, position).end()  # type: ignore[union-attr]
+            _, end = decoder.raw_decode(text, position)
             keys.append(name)
-            if text[place] == "[":
-                spans.append((place + 1, end))
-            place = end
+            if text[position] == "[":
+                spans.append((position + 1, end))
+            position = end
     except (ValueError, RecursionError, AttributeError):
         return None
     is_list = len(spans) == 1 and not record_keys & set(keys) and len(set(keys)) == len(keys)
@@ -115,7 +115,7 @@ def _span_of_list(text: str, record_keys: frozenset[str]) -> tuple[int, int] | N
 
 
 def _elements(text: Text) -> Iterator[RawRecord]:
-    """The elements of the array that `text` stands in."""
+    """The remaining elements of an array."""
     number = 0
     first_key: str | None = None
     decoder = StrictDecoder()
@@ -145,21 +145,21 @@ def _elements(text: Text) -> Iterator[RawRecord]:
 
 
 def _element(text: Text, decoder: StrictDecoder) -> tuple[Any, str, str | None]:
-    """The next element as (value, its text, error). With an error in its JSON, its end is unknown, its text empty."""
+    """The next element as (value, text, error). The text is empty if its JSON is invalid, as its end is then unknown."""
     while True:
         start = text.position
         try:
             value, end = decoder.decode_at(text.buffer, start)
         except json.JSONDecodeError as error:
-            may_go_on = error.pos > len(text.buffer) - 12 or error.msg.startswith("Unterminated string")
-            if may_go_on and text.may_hold_more() and text.more():
+            may_continue = error.pos > len(text.buffer) - 12 or error.msg.startswith("Unterminated string")
+            if may_continue and text.may_grow() and text.more():
                 continue
             return None, "", f"not_json: {error.msg} {error.pos - start} characters into the record"
         except RecursionError:
             return None, "", too_deep()
         except ValueError:
             return None, "", "not_json: a number too long"
-        if end > len(text.buffer) - 12 and text.more():  # a number may go on
+        if end > len(text.buffer) - 12 and text.more():  # a number may continue
             continue
         text.position = end
         source = text.buffer[start:end]
@@ -167,24 +167,24 @@ def _element(text: Text, decoder: StrictDecoder) -> tuple[Any, str, str | None]:
 
 
 def _skip_to_next(text: Text, first_key: str | None) -> Iterator[str]:
-    """The text up to where the next record begins: `}`, a comma, and `{` with the key that records here begin with.
+    """The text up to the next record: `}`, a comma, and `{` with the first key of records in this file.
 
-    It comes in pieces where it is longer than a record may be.
+    In pieces if it is longer than the bound of a record.
     """
     own = _FIRST_KEY.match(text.buffer, text.position)
     key = first_key or (own.group(1) if own else None)
     border = re.compile(r"\}\s*,\s*(?=\{\s*" + (re.escape(key) if key else "") + ")")
     searched = text.position
     while True:
-        if found := border.search(text.buffer, searched):
-            skipped = text.buffer[text.position : found.end()]
-            text.position = found.end()
+        if next_record := border.search(text.buffer, searched):
+            skipped = text.buffer[text.position : next_record.end()]
+            text.position = next_record.end()
             yield skipped.rstrip().removesuffix(",").rstrip()
             return
-        if not text.may_hold_more():
+        if not text.may_grow():
             yield text.buffer[text.position :]
             text.position = len(text.buffer)
-        # a border may have begun in what is here: look again from its last brace
+        # a border may have begun in this text: search again from its last brace
         begun = text.buffer.rfind("}", text.position)
         searched = (begun if begun >= 0 else len(text.buffer)) - text.position
         if not text.more():

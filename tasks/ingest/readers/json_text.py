@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from tasks.ingest.readers import lines
-from tasks.ingest.readers.lines import KEEP, turned_back
+from tasks.ingest.readers.lines import KEEP, encode_back
 
 CHUNK_BYTES = 1024 * 1024
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -17,7 +17,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 @dataclass
 class Text:
-    """What does not decode stays in it as half surrogates, and can be turned back."""
+    """Bytes that cannot be decoded are half surrogates in it, which `bytes_of` reverts."""
 
     file: BinaryIO
     encoding: str
@@ -30,23 +30,23 @@ class Text:
         self._decoder = codecs.getincrementaldecoder(self.encoding)(errors=KEEP)
 
     def more(self) -> bool:
-        """Reads a chunk; False at the end of the file. What is behind `position` goes, and `position` is then 0."""
+        """Reads a chunk; False at the end of the file. Removes the text before `position`, which is then 0."""
         if self.is_at_end:
             return False
-        # as much again as is there: a long record is parsed from its start each time, and that must not add up
-        have = len(self.buffer) - self.position
-        chunk = self.file.read(max(CHUNK_BYTES, min(have, lines.MAX_RECORD_BYTES - have)))
+        # doubles the text: a long record is parsed from its start each time, and the total must stay linear
+        length = len(self.buffer) - self.position
+        chunk = self.file.read(max(CHUNK_BYTES, min(length, lines.MAX_RECORD_BYTES - length)))
         self.is_at_end = not chunk
         self.buffer = self.buffer[self.position :] + self._decoder.decode(chunk, final=self.is_at_end)
         self.position = 0
         return True
 
-    def may_hold_more(self) -> bool:
-        """Is the record at hand still shorter than a record may be?"""
+    def may_grow(self) -> bool:
+        """Whether the present record is shorter than the bound of a record."""
         return len(self.buffer) - self.position < lines.MAX_RECORD_BYTES
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             self.position = _SPACE.match(self.buffer, self.position).end()  # type: ignore[union-attr]
             if self.position < len(self.buffer):
@@ -55,7 +55,7 @@ class Text:
                 return ""
 
     def rest(self) -> Iterator[str]:
-        """All that is left, in pieces no longer than a record may be."""
+        """The remaining text, in pieces of at most the length of a record."""
         while True:
             while len(self.buffer) - self.position < lines.MAX_RECORD_BYTES and self.more():
                 pass
@@ -66,4 +66,4 @@ class Text:
             yield piece
 
     def bytes_of(self, text: str) -> bytes:
-        return turned_back(text, self.encoding)
+        return encode_back(text, self.encoding)

@@ -1,4 +1,4 @@
-"""JSON Lines: a record a line. A line that is not JSON, or does not decode, is kept as it came."""
+"""JSON Lines: a record a line. A line that is not JSON, or cannot be decoded, is kept as bytes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def read_jsonl(content: Content, source: Source) -> Iterator[RawRecord]:
 
 def json_lines(content: Content, declared_encoding: str) -> Iterator[RawRecord]:
     """As `read_jsonl`; a byte order mark overrides the encoding."""
-    encoding, found = read_lines(
+    encoding, numbered_lines = read_lines(
         content, declared_encoding, content.skip_bytes, content.skip_lines + 1, skips_blank=lines.always
     )
     decoder = StrictDecoder()
-    for line in found:
+    for line in numbered_lines:
         if not line.is_whole:
             yield too_long(line.number, line.content)
             continue
@@ -31,8 +31,8 @@ def json_lines(content: Content, declared_encoding: str) -> Iterator[RawRecord]:
             continue
         try:
             text = line.content.decode(encoding)
-        except UnicodeDecodeError as mistake:
-            yield RawRecord(line.number, None, line.content, not_decoded(mistake))
+        except UnicodeDecodeError as decode_error:
+            yield RawRecord(line.number, None, line.content, not_decoded(decode_error))
             continue
         if not text.strip():
             continue
@@ -44,10 +44,10 @@ def json_lines(content: Content, declared_encoding: str) -> Iterator[RawRecord]:
 
 
 def not_decoded(error: UnicodeDecodeError) -> str:
-    """What an unreadable text says of itself."""
+    """The error of a record that cannot be decoded."""
     return f"not_decoded: not {error.encoding} at byte {error.start + 1}"
 
 
 def too_long(number: int, content: bytes) -> RawRecord:
-    """A piece of something that is longer than a record may be."""
+    """A part of a record that is too long."""
     return RawRecord(number, None, content, f"too_long: over {lines.MAX_RECORD_BYTES:,} bytes in one record")

@@ -1,7 +1,7 @@
-"""What the pages of a Parquet file come to when they are unpacked: read from each page's own header, before any is unpacked.
+"""The uncompressed size of the pages of a Parquet file, from the header of each page, before any is unpacked.
 
-A file's footer says how large its row groups are, and may say anything. A page's header says how much its reader is to unpack, and
-the reader holds it to that: the sum of these, and the number of values, are what a file costs at least.
+The sizes of row groups in a file's footer are not reliable. Those in page headers are: the reader unpacks no more than that. Their
+sum, and the number of values, are the least that a file costs in memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 HEADER_BYTES = 64 * 1024
-"""A page header holds a few numbers and perhaps statistics; a longer one is read no further."""
+"""A page header has a few numbers and perhaps statistics; of a longer one only so much is read."""
 VALUE_BYTES = 8
-"""What a value in a list costs in memory, at least: its levels and its place in a dictionary."""
+"""The least memory of a value in a list: its levels and its index in a dictionary."""
 DELTA_BYTE_ARRAY = 7
 _DEEPEST = 12
 
@@ -28,19 +28,19 @@ class Chunk:
     largest_page_bytes: int = 0
     values: int = 0
     has_shared_prefixes: bool = False
-    """Values may be written as the one before and an ending: a short page may then hold long ones."""
+    """Values may be stored as the previous value and a suffix: a short page may then have long ones."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pages of a column of a row group stand in the file."""
+class PageRange:
+    """The position of the pages of a column of a row group."""
 
     starts: tuple[int, ...]
     packed_bytes: int
 
 
-def places_of(file: BinaryIO, columns: int) -> list[list[Place]]:
-    """Of each row group and column, by the file's footer. pyarrow tells them, too, and of a damaged footer it ends the process.
+def page_ranges(file: BinaryIO, columns: int) -> list[list[PageRange]]:
+    """Of each row group and column, by the file's footer. pyarrow has them too, but crashes on a damaged footer.
 
     Raises:
         ValueError: the footer cannot be read.
@@ -49,66 +49,66 @@ def places_of(file: BinaryIO, columns: int) -> list[list[Place]]:
     size = int.from_bytes(file.read(8)[:4], "little")
     file.seek(-8 - size, 2)
     groups = _Footer(file.read(size)).fields().get(4, [])
-    places = [[_place(chunk) for chunk in group.get(1, [])] for group in groups]
-    if any(len(group) != columns for group in places):
+    ranges = [[_page_range(chunk) for chunk in group.get(1, [])] for group in groups]
+    if any(len(group) != columns for group in ranges):
         raise ValueError("its footer is damaged")
-    return places
+    return ranges
 
 
-def _place(chunk: dict[int, Any]) -> Place:
+def _page_range(chunk: dict[int, Any]) -> PageRange:
     metadata = chunk.get(3, {})
     if 7 not in metadata:
         raise ValueError("its footer is damaged")
-    return Place(tuple(metadata[field] for field in (9, 11) if metadata.get(field)), metadata[7])
+    return PageRange(tuple(metadata[field] for field in (9, 11) if metadata.get(field)), metadata[7])
 
 
-def chunks_of(file: BinaryIO, places: list[Place], group: int) -> Iterator[Chunk]:
-    """What each column of a row group comes to.
+def chunks_of(file: BinaryIO, ranges: list[PageRange], group: int) -> Iterator[Chunk]:
+    """The sizes of each column of a row group.
 
     Args:
-        file: the Parquet file, to be read at any place.
-        places: of the group's columns, as `places_of` tells them.
+        file: the Parquet file, seekable.
+        ranges: of the group's columns, from `page_ranges`.
     """
-    for column, pages in enumerate(places):
+    for column, pages in enumerate(ranges):
         starts = pages.starts
         chunk = Chunk(group, column)
-        place, end = min(starts, default=0), min(starts, default=0) + pages.packed_bytes
-        while starts and place < end:
-            file.seek(place)
+        position, end = min(starts, default=0), min(starts, default=0) + pages.packed_bytes
+        while starts and position < end:
+            file.seek(position)
             header = _Header(file.read(HEADER_BYTES))
             fields = header.fields()
             unpacked, packed = fields.get(2), fields.get(3)
             if not isinstance(unpacked, int) or not isinstance(packed, int) or packed < 0:
-                break  # no page: the reader will say so
+                break  # not a page: the reader reports it
             data = fields.get(5) or fields.get(8)
             chunk.unpacked_bytes += max(unpacked, 0)
             chunk.largest_page_bytes = max(chunk.largest_page_bytes, unpacked)
             if isinstance(data, dict):
                 chunk.values += max(data.get(1, 0), 0)
                 chunk.has_shared_prefixes |= data.get(2 if 5 in fields else 4) == DELTA_BYTE_ARRAY
-            place += header.place + packed
+            position += header.position + packed
         yield chunk
 
 
 class _Header:
-    """A page header in Thrift's compact protocol: numbers by the number of their field, structures as dictionaries."""
+    """A page header in Thrift's compact protocol: structures as dictionaries from field number to value."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.place = 0
+        self.position = 0
 
     def fields(self, depth: int = 0) -> dict[int, Any]:
-        """The fields; as many as can be read."""
-        found: dict[int, Any] = {}
+        """The fields that can be read."""
+        values: dict[int, Any] = {}
         number = 0
         try:
             while depth < _DEEPEST and (byte := self._byte()):
                 kind, step = byte & 0x0F, byte >> 4
                 number = number + step if step else self._zigzag()
-                found[number] = self._value(kind, depth)
+                values[number] = self._value(kind, depth)
         except (IndexError, ValueError):
             return {}
-        return found
+        return values
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind in (1, 2):
@@ -118,10 +118,10 @@ class _Header:
         if kind in (4, 5, 6):
             return self._zigzag()
         if kind == 7:
-            self.place += 8
+            self.position += 8
         elif kind == 8:
             length = self._varint()
-            self.place += length
+            self.position += length
         elif kind in (9, 10):
             size = self._byte()
             count = self._varint() if size >> 4 == 15 else size >> 4
@@ -131,13 +131,13 @@ class _Header:
             return self.fields(depth + 1)
         else:
             raise ValueError(kind)
-        if self.place > len(self.content):
+        if self.position > len(self.content):
             raise ValueError("cut off")
         return None
 
     def _byte(self) -> int:
-        self.place += 1
-        return self.content[self.place - 1]
+        self.position += 1
+        return self.content[self.position - 1]
 
     def _varint(self) -> int:
         value = shift = 0
@@ -155,10 +155,10 @@ class _Header:
 
 
 class _Footer(_Header):
-    """A footer, in the same protocol: 64-bit numbers, structures and lists of structures, as the reader takes them."""
+    """A footer, in the same protocol: only 64-bit numbers, structures and lists of structures."""
 
     def fields(self, depth: int = 0) -> dict[int, Any]:
-        found: dict[int, Any] = {}
+        values: dict[int, Any] = {}
         number = 0
         if depth >= _DEEPEST:
             raise ValueError("its footer is damaged")
@@ -167,11 +167,11 @@ class _Footer(_Header):
                 kind, step = byte & 0x0F, byte >> 4
                 number = number + step if step else self._zigzag()
                 value = self._value(kind, depth)
-                if kind in (6, 9, 12):  # the reader passes over one of another kind
-                    found[number] = value
+                if kind in (6, 9, 12):  # the reader ignores other types
+                    values[number] = value
         except IndexError:
             raise ValueError("its footer is damaged") from None
-        return found
+        return values
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind != 9:

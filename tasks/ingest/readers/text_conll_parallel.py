@@ -18,7 +18,7 @@ from tasks.ingest.settings import Source
 _NUMBERED = re.compile(r'(\d+)\s+"?(.*?)"?')
 _TAG = re.compile("O|[BIMELSU](-.+)?")
 DOCUMENT_START = "-DOCSTART-"
-"""CoNLL-2003 puts this token between documents; it is no sentence."""
+"""CoNLL-2003 has this token between documents; it is not a sentence."""
 
 
 def read_text(content: Content, source: Source) -> Iterator[RawRecord]:
@@ -35,7 +35,7 @@ def read_text(content: Content, source: Source) -> Iterator[RawRecord]:
 
 def read_conll(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"tokens": [...], "tags": [...], "comment"?}, a sentence each: the first column and the last, blank lines between.
-    Lines above a sentence that begin with `#` and end in no tag are a comment."""
+    Lines above a sentence that begin with `#` and do not end in a tag are its comment."""
     encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
@@ -44,7 +44,7 @@ def read_conll(content: Content, source: Source) -> Iterator[RawRecord]:
             continue
         texts = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
         rows = [line.split("\t") if "\t" in line else line.split() for line in texts]
-        comments = [text for text, _ in takewhile(lambda each: _is_comment(*each), zip(texts, rows, strict=True))]
+        comments = [text for text, _ in takewhile(lambda pair: _is_comment(*pair), zip(texts, rows, strict=True))]
         rows = rows[len(comments) :]
         if rows and rows[0][0] == DOCUMENT_START:
             rows = rows[1:]
@@ -64,7 +64,7 @@ def _is_comment(text: str, row: list[str]) -> bool:
 
 def read_semeval(content: Content, source: Source) -> Iterator[RawRecord]:
     """Records {"id", "text", "label", "comment"?} of SemEval-2010 task 8's blocks: a number and a quoted sentence with <e1> and
-    <e2> in it, a line with the relation, perhaps a comment, and a blank line."""
+    <e2>, a line with the relation, optionally a comment, and a blank line."""
     encoding, lines = read_lines(content, source.encoding, skips_blank=limits.always)
     for block in _blocks(lines, encoding):
         text = _decoded(block, encoding)
@@ -91,7 +91,7 @@ def read_parallel(first: Content, source: Source) -> Iterator[RawRecord]:
     second_encoding, others = read_lines(second, source.encoding)
     pairs = zip_longest(_by_number(lines), _by_number(others), fillvalue=iter(()))
     for number, (pieces, other_pieces) in enumerate(pairs, start=1):
-        # of a line that comes in pieces, the first stands for it, so that the lines below keep their partners
+        # a line in pieces is represented by the first, so that the lines below keep their partners
         line, other = next(pieces, None), next(other_pieces, None)
         for piece in chain(pieces, other_pieces):
             yield too_long(number, piece.content)
@@ -112,53 +112,53 @@ def read_parallel(first: Content, source: Source) -> Iterator[RawRecord]:
 
 
 def _by_number(lines: Iterator[Line]) -> Iterator[Iterator[Line]]:
-    """Each line as the pieces that it comes in, mostly one."""
+    """Each line as its pieces, mostly one."""
     return (pieces for _, pieces in groupby(lines, key=lambda line: line.number))
 
 
 def partner_of(name: str, pair: tuple[str, ...]) -> str:
-    """The name of the file beside: `train.en.gz` → `train.de.gz`.
+    """The name of the second file: `train.en.gz` → `train.de.gz`.
 
     Raises:
-        SourceError: the first word of the pair is no part of the name.
+        SourceError: the first word of the pair is not a part of the name.
     """
     folder, slash, last = name.rpartition("/")
     parts = last.split(".")
     if pair[0] not in parts:
-        fix = f"Name the first file of each pair: a part of its name between dots is `{pair[0]}`"
-        raise SourceError(f"has no part `{pair[0]}` to put `{pair[1]}` in its place", where=name, fix=fix)
-    place = len(parts) - 1 - parts[::-1].index(pair[0])
-    parts[place] = pair[1]
+        fix = f"Set the path to the first file of each pair, with the part `{pair[0]}` between dots"
+        raise SourceError(f"has no part `{pair[0]}` to replace with `{pair[1]}`", where=name, fix=fix)
+    index = len(parts) - 1 - parts[::-1].index(pair[0])
+    parts[index] = pair[1]
     return f"{folder}{slash}{'.'.join(parts)}"
 
 
 def _blocks(lines: Iterator[Line], encoding: str) -> Iterator[list[Line]]:
-    """Lines between blank lines; a block that grows too large comes in pieces, each of which says so."""
-    space = b" \t\r\n\v\f" + (b"\0" if len("\n".encode(encoding)) > 1 else b"")  # UTF-16 has zeros beside each
+    """Lines between blank lines; a block that is too large is returned in pieces that are not whole."""
+    space = b" \t\r\n\v\f" + (b"\0" if len("\n".encode(encoding)) > 1 else b"")  # UTF-16 has zero bytes
     block: list[Line] = []
     size, is_cut = 0, False
     for line in lines:
         if not line.content.strip(space):
             if block:
-                yield [_one(block)] if is_cut else block
+                yield [_piece(block)] if is_cut else block
             block, size, is_cut = [], 0, False
             continue
         block.append(line)
         size += len(line.content)
         if size > limits.MAX_RECORD_BYTES or len(block) > limits.MAX_RECORD_LINES:
-            yield [_one(block)]
+            yield [_piece(block)]
             block, size, is_cut = [], 0, True
     if block:
-        yield [_one(block)] if is_cut else block
+        yield [_piece(block)] if is_cut else block
 
 
-def _one(block: list[Line]) -> Line:
+def _piece(block: list[Line]) -> Line:
     """A piece of a block."""
     return Line(block[0].number, b"".join(line.content for line in block), False)
 
 
 def _decoded(block: list[Line], encoding: str) -> str | RawRecord:
-    """The lines' text; or, where it does not decode or is too long, what is kept in its place."""
+    """The lines' text; or the record that is kept if they cannot be decoded or are too long."""
     whole = b"".join(line.content for line in block)
     if not all(line.is_whole for line in block):
         return too_long(block[0].number, whole)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.records.languages import MIXED, spoken_language
+from tasks.records.languages import MIXED, language_of_last_turn
 from tasks.records.ordered_json import for_templates
 from tasks.render.templates.templates import InstructionTemplate, write_answer, write_question
 from tasks.scoring.targets import tool_calls_of
@@ -46,7 +46,7 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
     Raises:
         ConfigError: the template names a field that there is not, or does what the sandbox forbids.
     """
-    row = {**row, "language": spoken_language(row)} if row["language"] == MIXED else row
+    row = {**row, "language": language_of_last_turn(row)} if row["language"] == MIXED else row
     history: list[Turn] = [] if row["history"] == "[]" else [(who, text) for who, text in json.loads(row["history"])]
     calls = tool_calls_of(row["output"])
     asked_by = _who_asked(history, calls is not None) if history else "user"

@@ -20,7 +20,7 @@ from jinja2.runtime import Context
 
 from tasks import paths
 from tasks.errors import ConfigError, StropError
-from tasks.records.languages import spoken_language
+from tasks.records.languages import language_of_last_turn
 from tasks.runtime.bounded_jinja.environment import BoundedEnvironment, has_loops
 from tasks.runtime.bounded_jinja.steps import begin
 from tasks.runtime.bounded_yaml import load_yaml
@@ -71,7 +71,7 @@ class FamilyTemplates:
     def choose(self, row: Mapping[str, Any]) -> InstructionTemplate:
         """The row's template: one of its language (or, where there is none, of any), by the row id. A mixed row's is that of
         the last turn that a person wrote."""
-        language = spoken_language(row)
+        language = language_of_last_turn(row)
         fitting = [t for t in self.templates if t.language == language] or list(self.templates)
         return fitting[int(str(row["row_id"])[:8], 16) % len(fitting)]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from extendpage import code_of
 
 from tasks.errors import ConfigError
 from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look
@@ -326,3 +327,16 @@ def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput],
 def test_no_plugin_replaces_a_check() -> None:
     with pytest.raises(ConfigError, match="the gate check `better` exists already"):
         CHECKS.add("better", CHECKS["floor"])
+
+
+@pytest.mark.usefixtures("added")
+def test_the_gate_check_of_the_page_on_extending_refuses_a_batch_with_a_low_score() -> None:
+    exec(code_of("A gate check"), {})
+    rows = paired(topic=(right(30, 100), right(80, 100)))
+    even = replace(rows, batch=np.array(["a", "b"] * 50))
+    assert check_of(decide(even, SETTINGS, FIRST), "batches/topic").passed
+    by_batch = replace(rows, batch=np.repeat(["good", "bad"], [80, 20]))
+    verdict = decide(by_batch, SETTINGS, FIRST)
+    assert check_of(verdict, "better").passed
+    assert check_of(verdict, "batches/topic").detail == "the worst batch scores 0.000, the bound is 0.200"
+    assert not verdict.passed

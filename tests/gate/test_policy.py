@@ -78,7 +78,7 @@ def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> N
     assert not verdict.passed
 
 
-def test_what_few_rows_cannot_show_is_not_called_worse() -> None:
+def test_a_difference_that_few_rows_cannot_show_is_not_reported_as_worse() -> None:
     verdict = decide(paired(topic=(right(20, 30), right(20, 30)), qa=(right(10, 80), right(60, 80))), SETTINGS, FIRST)
     topic = check_of(verdict, "not_worse/topic")
     assert topic.passed is False
@@ -253,7 +253,7 @@ def test_the_test_rows_of_a_new_batch_cannot_outvote_the_established_ones() -> N
     assert "worse: the whole interval lies below" in check.detail
 
 
-def test_established_rows_are_no_check_of_their_own_where_no_row_is_new() -> None:
+def test_established_rows_have_no_check_of_their_own_if_no_row_is_new() -> None:
     scores = paired(topic=(right(30, 60), right(52, 60)))
     names = [check.name for check in decide(scores, SETTINGS, Round(Champion(1, "c" * 64, ("b1",)), 1, 0)).checks]
     assert "no_regression/topic" not in names

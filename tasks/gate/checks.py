@@ -19,7 +19,7 @@ the overall floor.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -232,7 +232,7 @@ def _seed(settings: GateSettings, name: str) -> list[int]:
     return [settings.seed, zlib.crc32(name.encode("utf-8"))]
 
 
-CheckFunction = Callable[[GateInput], Iterator[Check]]
+CheckFunction = Callable[[GateInput], Iterable[Check]]
 
 CHECKS: PluginTable[CheckFunction] = PluginTable(
     "gate check",

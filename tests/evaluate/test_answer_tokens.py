@@ -277,12 +277,12 @@ NO_LOOPS = [
 
 
 @pytest.mark.parametrize(("answer", "target"), NO_LOOPS)
-def test_natural_repetition_is_no_loop(answer: str, target: str) -> None:
+def test_natural_repetition_is_not_a_loop(answer: str, target: str) -> None:
     assert not ends_in_loop(answer, target)
 
 
 @given(TEXT, st.integers(2, 30))
-def test_a_target_that_repeats_is_answered_by_itself(phrase: str, times: int) -> None:
+def test_an_answer_that_repeats_as_its_target_does_is_exact(phrase: str, times: int) -> None:
     assert score_answer("qa", phrase * times, phrase * times).score == 1.0
     assert not ends_in_loop(f"{phrase} " * (times + 30), f"{phrase} " * times * 3) or not answer_tokens(phrase)
 

@@ -67,7 +67,7 @@ def test_the_kind_of_the_family_chooses_the_score() -> None:
     assert score_answer("free", "sport news", "sport").score == pytest.approx(2 / 3)
 
 
-def test_the_class_report_counts_answers_that_are_no_label_as_other() -> None:
+def test_the_class_report_counts_answers_that_are_not_labels_as_other() -> None:
     targets = ["sport", "sport", "tech", "体育"]
     classes = report_classes(["Sport.", "I do not know", "sport", "体育。"], targets)
     assert classes.labels == ["sport", "tech", "体育"]

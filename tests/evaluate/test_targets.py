@@ -61,13 +61,13 @@ def test_an_answer_is_parsed_in_every_form(kind: str, answer: str, read: Any) ->
 @pytest.mark.parametrize(
     "answer", ["**positive**", '"positive"', "`Positive`.", "“positive”", "*positive*", "「positive」。"]
 )
-def test_marks_around_the_whole_of_a_label_are_none_of_it(answer: str) -> None:
+def test_marks_around_a_label_are_removed(answer: str) -> None:
     assert score_answer("classification", answer, "positive").score == 1
     assert score_answer("classification", f"{answer} or **negative**", "positive").score == 0
 
 
 @pytest.mark.parametrize("between", ["\n", " ", "\n\n"])
-def test_words_before_calls_are_left_out(between: str) -> None:
+def test_words_before_calls_are_ignored(between: str) -> None:
     target = '[{"arguments":{"a":1},"name":"f"}]'
     assert score_answer(
         "tool_calls", f'Let me {{look}} at it.{between}[{{"name": "f", "arguments": {{"a": 1.0}}}}]', target
@@ -100,7 +100,7 @@ def test_a_bare_answer_keeps_its_own_last_dot() -> None:
         ("tool_calls", "<tool_call>{0}x{0}y"),
     ],
 )
-def test_ten_thousand_spaces_are_read_as_fast_as_one(kind: str, answer: str) -> None:
+def test_ten_thousand_spaces_are_parsed_as_fast_as_one(kind: str, answer: str) -> None:
     start = time.process_time()
     assert parse_answer(kind, answer.format(" " * 10_000)) is None
     assert time.process_time() - start < 2
@@ -128,12 +128,12 @@ def test_half_right_entities_score_half_and_calls_are_right_or_wrong() -> None:
     )
 
 
-def test_a_target_that_cannot_be_read_is_compared_as_text() -> None:
+def test_a_target_that_cannot_be_parsed_is_compared_as_text() -> None:
     assert score_answer("relation", "Other", "Other").score == 1.0
     assert score_answer("relation", "Cause-Effect(e1,e2)", "Other").score == 0.0
 
 
-def test_chrf_is_the_one_that_is_worked_out_by_hand() -> None:
+def test_chrf_equals_the_value_computed_by_hand() -> None:
     assert chrf("ab", "ab") == 1.0
     # orders 1 and 2: precision 3/4 and 1/3, recall 3/3 and 1/2, in the mean 13/24 and 3/4; F2 = 5pr / (4p + r)
     assert chrf("a bxc", "abc") == pytest.approx(mean_f2([3 / 4, 1 / 3, 0], [1, 1 / 2, 0]))
@@ -170,7 +170,7 @@ def test_the_report_counts_unparsed_answers_and_has_kinds() -> None:
     assert entities["micro_f1"] == pytest.approx(2 / 3, abs=1e-6)
 
 
-def test_half_a_surrogate_pair_in_json_is_read_as_a_question_mark() -> None:
+def test_half_a_surrogate_pair_in_json_is_parsed_as_a_question_mark() -> None:
     assert score_answer("json", '{"a": "\\ud800"}', '{"a": 1}').parsed == '{"a":"?"}'
 
 

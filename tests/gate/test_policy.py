@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from extendpage import code_of
 
 from tasks.errors import ConfigError
 from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look
@@ -77,7 +78,7 @@ def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> N
     assert not verdict.passed
 
 
-def test_what_few_rows_cannot_show_is_not_called_worse() -> None:
+def test_a_difference_that_few_rows_cannot_show_is_not_reported_as_worse() -> None:
     verdict = decide(paired(topic=(right(20, 30), right(20, 30)), qa=(right(10, 80), right(60, 80))), SETTINGS, FIRST)
     topic = check_of(verdict, "not_worse/topic")
     assert topic.passed is False
@@ -252,7 +253,7 @@ def test_the_test_rows_of_a_new_batch_cannot_outvote_the_established_ones() -> N
     assert "worse: the whole interval lies below" in check.detail
 
 
-def test_established_rows_are_no_check_of_their_own_where_no_row_is_new() -> None:
+def test_established_rows_have_no_check_of_their_own_if_no_row_is_new() -> None:
     scores = paired(topic=(right(30, 60), right(52, 60)))
     names = [check.name for check in decide(scores, SETTINGS, Round(Champion(1, "c" * 64, ("b1",)), 1, 0)).checks]
     assert "no_regression/topic" not in names
@@ -326,3 +327,16 @@ def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput],
 def test_no_plugin_replaces_a_check() -> None:
     with pytest.raises(ConfigError, match="the gate check `better` exists already"):
         CHECKS.add("better", CHECKS["floor"])
+
+
+@pytest.mark.usefixtures("added")
+def test_the_gate_check_of_the_page_on_extending_refuses_a_batch_with_a_low_score() -> None:
+    exec(code_of("A gate check"), {})
+    rows = paired(topic=(right(30, 100), right(80, 100)))
+    even = replace(rows, batch=np.array(["a", "b"] * 50))
+    assert check_of(decide(even, SETTINGS, FIRST), "batches/topic").passed
+    by_batch = replace(rows, batch=np.repeat(["good", "bad"], [80, 20]))
+    verdict = decide(by_batch, SETTINGS, FIRST)
+    assert check_of(verdict, "better").passed
+    assert check_of(verdict, "batches/topic").detail == "the worst batch scores 0.000, the bound is 0.200"
+    assert not verdict.passed

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import toyworld
+from extendpage import code_of
 from mlflowserver import log_in, server
 from toyworld import git, run_stages, set_params, set_verdicts
 
@@ -154,17 +155,11 @@ def test_an_empty_registry_gets_the_content_of_the_lost_one(
     assert toyworld.register().version == 6
 
 
-TAGS = """
-from tasks.tracking.tags import VERSION_TAGS
-
-VERSION_TAGS.add("team.base", lambda version: version.receipt["base"]["id"] if version.receipt else None)
-"""
-
-
 @pytest.fixture
 def plugin(world: Path) -> Iterator[None]:
-    (world / "team_tags.py").write_text(TAGS)
-    paths.PARAMS.write_text(f"plugins: [team_tags]\n{paths.PARAMS.read_text()}")
+    (world / "team_tags.py").write_text(code_of("A registry tag"))
+    settings = json.loads(paths.PARAMS.read_text())
+    paths.PARAMS.write_text(json.dumps({**settings, "plugins": ["team_tags"]}))
     yield
     unload_plugins()
 

@@ -18,6 +18,7 @@ from tasks.ingest.connectors.corrections import TRACE
 from tasks.ingest.connectors.listing import Seen
 from tasks.ingest.notes import declared_otherwise, rewritten
 from tasks.ingest.open_item import Opened, opened
+from tasks.ingest.reachable import require_readable
 from tasks.ingest.readers.column_check import NeededColumns
 from tasks.ingest.readers.dispatch import format_of
 from tasks.ingest.readers.images import ImageKeeper
@@ -117,8 +118,7 @@ class Collector:
         for file in files:
             if not os.path.exists(file):
                 raise SourceError("no such file", where=file, fix=f"It belongs beside {name}: put it there")
-            if not os.access(file, os.R_OK):
-                raise SourceError("may not be read", where=file, fix=f"Mend its permissions: chmod u+r {file}")
+            require_readable(file)
         with _telling_of(name):
             digests = digests_of(files, now.size, before.size if before else None)
         if before is not None and before.sha256 is not None and digests.whole != before.sha256:

@@ -95,10 +95,15 @@ def ingest_sources(settings: IngestSettings) -> IngestResult:
         return _ingest(settings)
 
 
-def _ingest(settings: IngestSettings) -> IngestResult:
+def require_raw() -> None:
+    """Raises DataError where data/raw.dvc exists without its data."""
     if paths.RAW_DVC.exists() and not paths.MANIFEST.exists():
         fix = "Bring it back: dvc checkout data/raw.dvc (or dvc pull data/raw.dvc)"
         raise DataError("names raw data that is not here", where=str(paths.RAW_DVC), fix=fix)
+
+
+def _ingest(settings: IngestSettings) -> IngestResult:
+    require_raw()
     manifest = read_manifest()
     result = IngestResult()
     _take_up_leftovers(manifest, result)

@@ -43,6 +43,16 @@ def list_table(source: Source) -> Listing:
     return Listing({_name(source): Seen(0, 0, stamp=canonical_json([to_json(highest), ties, nulls]))})
 
 
+def require_table(source: Source) -> None:
+    """Connects, and prepares the query without reading a row.
+
+    Raises:
+        SourceError: the database cannot be reached, or has no such table, column or query.
+    """
+    with _connected(source) as (run, _, rows):
+        run(f"SELECT * FROM {rows} WHERE 1 = 0")
+
+
 def read_table(source: Source, before: Seen | None) -> Iterator[RawRecord]:
     """The rows as objects, by watermark; all of them where there was no run before, or no watermark.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +35,20 @@ def list_traces(source: Source) -> Listing:
     return listing
 
 
+def require_traces(source: Source) -> None:
+    """Checks that MLflow has the experiment.
+
+    Raises:
+        SourceError: MLflow cannot be reached, or has no such experiment.
+    """
+    from tasks.tracking.traces import require_experiment
+
+    assert source.tracking_uri is not None
+    assert source.experiment is not None
+    with _source_errors(source):
+        require_experiment(filled_in(source.tracking_uri, source.name), source.experiment)
+
+
 def read_traces(source: Source) -> Iterator[RawRecord]:
     """Records {"messages", "trace_id"}, ending in the answer to learn; a trace of no known form keeps what it held.
 
@@ -59,8 +74,14 @@ def _judged(source: Source, with_content: bool) -> Iterator[dict[str, Any]]:
 
     assert source.tracking_uri is not None
     assert source.experiment is not None
-    try:
+    with _source_errors(source):
         yield from judged_traces(filled_in(source.tracking_uri, source.name), source.experiment, with_content)
+
+
+@contextlib.contextmanager
+def _source_errors(source: Source) -> Iterator[None]:
+    try:
+        yield
     except RegistryError as error:
         raise SourceError(error.what, where=f"source `{source.name}`, {error.where}", fix=error.fix) from error
 

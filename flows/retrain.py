@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.change_check import is_nothing_new, nothing_new
+from flows.preflight.run import load_ready_config, require_ready
 from flows.runtime.snapshot import on_a_snapshot
 from flows.steps import (
     deliver,
@@ -25,17 +26,17 @@ from flows.steps import (
     return_to_champion,
     working_in,
 )
-from tasks.config import load_config
 
 
 @flow(name="retrain", description="Retrains on new data, and promotes only a significantly better model.")
 def retrain(project: str = ".", rejudge: bool = False) -> State:
     """Ends in a state of type Completed with a name from flows/outcome.py: NothingNew, Promoted, Refused, ..."""
     with working_in(project):
-        config = load_config()
+        config = load_ready_config()
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return end_state(nothing_new(config))
+        require_ready()
         with on_a_snapshot() as config:
             ingest(config, rejudge)
             reproduce("validate")

@@ -216,14 +216,18 @@ def training_finding(estimate: Estimate) -> Finding:
 
 
 def read_configuration(record: Any) -> dict[str, Any]:
-    """The content of the base's config.json; for a GGUF file, from its header."""
+    """The content of the base's config.json; for a GGUF file that was not converted yet, from its header, which takes seconds."""
     from transformers import AutoConfig
 
+    from tasks.base.convert import converted_folder
     from tasks.base.foreign import trusts
     from tasks.base.pin import verify_base
 
     path = next(iter(verify_base(record).values()))
-    if record.kind in ("gguf", "package"):
+    is_gguf = record.kind in ("gguf", "package")
+    if is_gguf and (converted := converted_folder(record)) is not None:
+        path, is_gguf = converted / "config.json", False
+    if is_gguf:
         configuration = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     else:
         configuration = AutoConfig.from_pretrained(path.parent, trust_remote_code=trusts(path.parent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 from flows.preflight.checks import missing_variables_of
 from flows.preflight.problem import Problem, error, problems_of, skipped, unexpected, warning
@@ -26,7 +27,7 @@ def sources(project: Project) -> Iterator[Problem]:
     named = [
         (location, source) for location, source in project.sources() if not missing_variables_of(project, location)
     ]
-    results = run_at_once([lambda source=source: _require(source) for _, source in named])  # type: ignore[misc]
+    results = run_at_once([partial(_require, source) for _, source in named])
     for (location, source), result in zip(named, results, strict=True):
         yield from _problems(project, (*location, _address_of(source)), result)
 

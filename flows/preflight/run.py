@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from flows.preflight.problem import Problem, skipped, warning
@@ -116,7 +117,7 @@ def _report(uses_cache: bool) -> Report:
         results[check.name] = _blocked(check, project, results) or run_check(check, project)
     waiting = {check: _blocked(check, project, results) for check in _of("thread")}
     calls = [check for check, blocked in waiting.items() if not blocked]
-    found = run_at_once([_call(check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
+    found = run_at_once([partial(run_check, check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
     results |= {check.name: blocked for check, blocked in waiting.items() if blocked}
     results |= {check.name: _timed(result) for check, result in zip(calls, found, strict=True)}
     heavy = {check: _blocked(check, project, results) for check in _of("process")}
@@ -130,10 +131,6 @@ def _report(uses_cache: bool) -> Report:
 
 def _of(runs: str) -> list[Check]:
     return [check for check in CHECKS if check.runs == runs]
-
-
-def _call(check: Check, project: Project) -> Any:
-    return lambda: run_check(check, project)
 
 
 def _timed(result: Any) -> list[Problem]:

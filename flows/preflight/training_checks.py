@@ -5,9 +5,10 @@ never imports these. No weights are loaded.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.preflight.problem import Problem, error, problems_of, unexpected, warning
 from flows.preflight.project import Location, Project
@@ -36,20 +37,26 @@ def method(project: Project) -> Iterator[Problem]:
 
 def trainer(project: Project) -> Iterator[Problem]:
     """The fields under `finetune.trainer`, and those that a search varies, exist and may be set; their values are valid."""
+    finetune = project.config.finetune
+    for location, training in project.trainings():
+        if training.trainer:  # the import takes seconds
+            yield from _invalid_trainer(project, location, training)
+    for name in finetune.search.parameters if finetune.search is not None else ():
+        if name.startswith("trainer."):
+            from tasks.finetune.config.trainer_arguments import invalid_fields
+
+            for _, cause in invalid_fields(finetune.objective, [name.removeprefix("trainer.")]):
+                yield from problems_of(cause, project.where("finetune", "search", "parameters", name))
+
+
+def _invalid_trainer(project: Project, location: Location, training: TrainingSettings) -> Iterator[Problem]:
     from tasks.finetune.config.trainer_arguments import invalid_fields
 
-    for location, training in project.trainings():
-        invalid = list(invalid_fields(training.objective, training.trainer))
-        for name, cause in invalid:
-            yield from problems_of(cause, project.where(*location, "trainer", name))
-        if not invalid:
-            yield from _invalid_values(project, location, training)
-    search = project.config.finetune.search
-    for name in search.parameters if search is not None else ():
-        if name.startswith("trainer."):
-            objective = project.config.finetune.objective
-            for _, cause in invalid_fields(objective, [name.removeprefix("trainer.")]):
-                yield from problems_of(cause, project.where("finetune", "search", "parameters", name))
+    invalid = list(invalid_fields(training.objective, training.trainer))
+    for name, cause in invalid:
+        yield from problems_of(cause, project.where(*location, "trainer", name))
+    if not invalid:
+        yield from _invalid_values(project, location, training)
 
 
 def _invalid_values(project: Project, location: Location, training: TrainingSettings) -> Iterator[Problem]:
@@ -58,7 +65,7 @@ def _invalid_values(project: Project, location: Location, training: TrainingSett
     from tasks.finetune.config.trainer_arguments import ARGUMENT_CLASSES, parsed_arguments
     from tasks.finetune.work import Work
 
-    if not training.trainer or training.objective in ARGUMENT_CLASSES:
+    if training.objective in ARGUMENT_CLASSES:
         return
     no_base = BaseRecord(id="", kind="folder", revision=None, files={})
     try:
@@ -68,14 +75,15 @@ def _invalid_values(project: Project, location: Location, training: TrainingSett
 
 
 def schedule(project: Project) -> Iterator[Problem]:
-    """The arguments of the learning-rate schedule."""
+    """The arguments of the learning-rate schedule; without them, params.yaml was checked when it was read."""
     from tasks.finetune.config.lr_schedules import require_schedule
 
     for location, training in project.trainings():
-        try:
-            require_schedule(training)
-        except TrainingError as cause:
-            yield from problems_of(cause, project.where(*location, "schedule"))
+        if "lr_scheduler_kwargs" in training.trainer:  # the import takes seconds
+            try:
+                require_schedule(training)
+            except TrainingError as cause:
+                yield from problems_of(cause, project.where(*location, "schedule"))
 
 
 def launch(project: Project) -> Iterator[Problem]:
@@ -146,17 +154,12 @@ def teacher(project: Project) -> Iterator[Problem]:
     """The teacher of `distill` exists, and has the base's vocabulary."""
     from tasks.finetune.objectives.distill import require_teacher_in
 
-    base = project.base
-    assert base is not None  # the check `base` passed
+    assert project.base is not None  # the check `base` passed
+    require = partial(require_teacher_in, record=project.base)
     for location, training in project.trainings():
         name = training.distill.teacher
         if training.objective == "distill" and name is not None:
-            yield from _named_model(
-                project,
-                (*location, "distill", "teacher"),
-                name,
-                lambda folder, base=base: require_teacher_in(folder, base),
-            )
+            yield from _named_model(project, (*location, "distill", "teacher"), name, require)
 
 
 def reward_model(project: Project) -> Iterator[Problem]:
@@ -170,7 +173,7 @@ def reward_model(project: Project) -> Iterator[Problem]:
                 yield from _named_model(project, place, reward.model, require_reward_model_in)
 
 
-def _named_model(project: Project, location: Location, name: str, require: Any) -> Iterator[Problem]:
+def _named_model(project: Project, location: Location, name: str, require: Callable[[Path], None]) -> Iterator[Problem]:
     """The problems of a folder or a registered version, whose weights are checked if they are on this disk."""
     from tasks.ingest.resolve_training_start import weights_of
     from tasks.runtime.run_origin import written_path

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from tasks.build.stage import RecipeResult
 
 
-def add_to(app: typer.Typer) -> None:
-    app.command()(build)
-
-
 def build(
     recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Only this recipe. Default: all.")] = None,
     dry_run: Annotated[

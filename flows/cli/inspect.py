@@ -10,14 +10,8 @@ import typer
 from flows.cli.common import Json, console, enter_project, enter_root, print_json
 from tasks.runtime.visible_text import shown
 
-PANEL = "Inspecting"
 MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
 """Text and style for the state of an audit link."""
-
-
-def add_to(app: typer.Typer) -> None:
-    for command in (status, history, audit, config, doctor):
-        app.command(rich_help_panel=PANEL)(command)
 
 
 def status(as_json: Json = False) -> int:

@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli import build, chat, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import build, chat, check, contract, data, inspect, promote, quarantine, registry, rows
 from flows.cli import run as running
 from flows.cli.common import begin
 from tasks.errors import StropError, disk_message
@@ -37,19 +38,30 @@ LAST_SECONDS = 15.0
 """The time limit for exit handlers of libraries: after Ctrl-C Prefect may wait forever to send its last logs."""
 STOPPED = "stopped. Finished work is kept: the next `strop run` continues there."
 
+COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
+    "Retraining": (check.check, running.run, running.demo, running.schedule),
+    "Inspecting": (inspect.status, inspect.history, inspect.audit, inspect.config, inspect.doctor),
+    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
+}
+"""Panel of `strop --help` → its commands, each a function whose name is the command."""
+GROUPS = {
+    "quarantine": (quarantine.app, "Data"),
+    "contract": (contract.app, "Data"),
+    "rows": (rows.app, "Data"),
+    "data": (data.app, "Data"),
+    "registry": (registry.app, "Serving"),
+}
+"""Name → its subcommands, and the panel."""
+
 app = typer.Typer(
     help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode="rich"
 )
-running.add_to(app)
-inspect.add_to(app)
-chat.add_to(app)
-promote.add_to(app)
-app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
-app.add_typer(contract.app, name="contract", rich_help_panel="Data")
-build.add_to(data.app)
-app.add_typer(rows.app, name="rows", rich_help_panel="Data")
-app.add_typer(data.app, name="data", rich_help_panel="Data")
-app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for name, (group, panel) in GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=panel)
+data.app.command()(build.build)
 
 
 @app.callback()

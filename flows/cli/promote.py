@@ -9,13 +9,6 @@ import typer
 
 from flows.cli.common import Json, Why, began, console, enter_project, print_json, stdout_to_stderr
 
-PANEL = "Serving"
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(promote)
-    app.command(rich_help_panel=PANEL)(rollback)
-
 
 def promote(
     version: Annotated[int, typer.Argument(min=1, help="The version to promote.")],

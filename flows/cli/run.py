@@ -8,15 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
-
-PANEL = "Retraining"
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(run)
-    app.command(rich_help_panel=PANEL)(demo)
-    app.command(rich_help_panel=PANEL)(schedule)
+from flows.cli.common import Json, console, enter_project, enter_root, print_json, stdout_to_stderr
 
 
 def run(
@@ -26,14 +18,15 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Retrain once on new data: ingest, train, evaluate, decide, register and promote."""
-    config = enter_project()
+    """Retrain once on new data: check, ingest, train, evaluate, decide, register and promote."""
+    enter_root()
     from flows.run_once import run_once, summary_of_run
+    from tasks.config import load_config
 
     if as_json:
         with stdout_to_stderr():  # the stages' lines; standard output is only JSON
             outcome = run_once(rejudge)
-        summary = None if outcome.kind == "nothing_new" else summary_of_run(config).as_dict()
+        summary = None if outcome.kind == "nothing_new" else summary_of_run(load_config()).as_dict()
         print_json({**outcome.as_dict(), "summary": summary})
         return outcome.exit_code
     outcome = run_once(rejudge)
@@ -43,7 +36,7 @@ def run(
         return outcome.exit_code
     from flows.report.terminal import print_summary
 
-    print_summary(console(), summary_of_run(config), outcome)
+    print_summary(console(), summary_of_run(load_config()), outcome)
     return outcome.exit_code
 
 

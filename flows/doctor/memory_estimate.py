@@ -72,10 +72,32 @@ def estimate_memory(
     config: dict[str, Any], training: TrainingSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
 ) -> Memory:
     """The memory of one training step. `config` is the content of the base's config.json."""
+    return _memory(config, count_parameters(config, training), training, render, precision)
+
+
+def estimate_training(config: dict[str, Any], training: TrainingSettings, render: RenderSettings) -> Estimate:
+    """The parameters and the memory of a training, in its precision on this machine.
+
+    Raises:
+        TrainingError: the model has no module that `lora.target_modules` or `freeze` names.
+    """
+    from tasks.base.precision import precision_of
+
+    precision = precision_of(training.precision)
+    parameters = count_parameters(config, training)
+    return Estimate(training, precision, parameters, _memory(config, parameters, training, render, precision))
+
+
+def _memory(
+    config: dict[str, Any],
+    parameters: Parameters,
+    training: TrainingSettings,
+    render: RenderSettings,
+    precision: Literal["bf16", "fp32"],
+) -> Memory:
     from tasks.finetune.step.chunked_loss import LOGITS_AT_ONCE
 
     shape = shape_of(config)
-    parameters = count_parameters(config, training)
     number = 2 if precision == "bf16" else 4
     moments = 8 if training.optimizer == "adamw" else 0
     has_adapter = training.method not in ("full", "freeze")
@@ -153,14 +175,41 @@ class Parameters:
     trained: int
     linear: int
     """The base's parameters in linear layers without the head."""
+    unmatched_targets: tuple[str, ...] = ()
+    """The names in `lora.target_modules` that no module has, with the nearest names."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A training with its parameters and memory."""
+
+    training: TrainingSettings
+    precision: Literal["bf16", "fp32"]
+    parameters: Parameters
+    memory: Memory
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint: the model, and AdamW's moments."""
+        return self.model_bytes + 8 * self.parameters.trained
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the saved model: the adapter, or all weights."""
+        is_whole = self.training.method in ("full", "freeze")
+        return 4 * (self.parameters.base if is_whole else self.parameters.trained)
 
 
 def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Parameters:
-    """Counts the parameters of the model for this configuration and method."""
+    """Counts the parameters of the model for this configuration and method.
+
+    Raises:
+        TrainingError: the model has no module that `lora.target_modules` or `freeze` names.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from tasks.finetune.model.build import with_method
+    from tasks.finetune.model.build import LORA_METHODS, unmatched_targets, with_method
 
     fields = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
     has_labels = training.objective in WITH_LABELS
@@ -175,5 +224,8 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
             if type(module).__name__ in ("Linear", "Conv1D") and module is not head
         )
         base = sum(value.numel() for value in model.parameters())
+        targets = training.lora.target_modules if training.method in LORA_METHODS else "all-linear"
+        unmatched = unmatched_targets(model, targets)
         adapted = with_method(model, training, "fp32", "SEQ_CLS" if has_labels else "CAUSAL_LM")
-    return Parameters(base, sum(value.numel() for value in adapted.parameters() if value.requires_grad), linear)
+    trained = sum(value.numel() for value in adapted.parameters() if value.requires_grad)
+    return Parameters(base, trained, linear, tuple(unmatched))

@@ -18,8 +18,13 @@ from tasks.runtime.import_closure import import_closure
 from tasks.runtime.run_origin import project
 
 ENTRY_POINTS = ("flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py")
-ONLY_IN_STAGES = frozenset(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision"))
-"""Modules with torch, which the flow's process never imports: stages run in processes of their own, on the snapshot's code."""
+ONLY_IN_STAGES = frozenset(
+    {
+        *(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision")),
+        Path("flows/preflight/training_checks.py"),
+    }
+)
+"""Modules with torch, which the flow's process never imports: stages and these checks run in processes of their own."""
 
 
 @contextmanager

@@ -40,6 +40,12 @@ def base_folder(record: BaseRecord) -> Path:
     return _convert(next(iter(files.values())), record, folders)
 
 
+def converted_folder(record: BaseRecord) -> Path | None:
+    """The intact folder that a GGUF file was converted into; None where there is none yet."""
+    name = converted_name(record)
+    return next((bases / name for bases in bases_folders() if _problem_of(bases, name) is None), None)
+
+
 def converted_name(record: BaseRecord) -> str:
     """Name of the converted folder: a digest of the file's bytes and the converter's versions."""
     from importlib.metadata import PackageNotFoundError, version

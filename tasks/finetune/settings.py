@@ -1,12 +1,13 @@
 """Settings of room `finetune`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.config.preflight import (
-    invalid_combination,
+    invalid_combinations,
     invalid_start_from_classifier,
     invalid_start_from_prompts,
     missing_reward_model,
@@ -19,16 +20,14 @@ class TrainingSettings(TrainingFields):
     """One training."""
 
     @model_validator(mode="after")
-    def has_supported_batches(self) -> Self:
-        if self.batches == "by_length" and self.objective not in ("sft", "pretrain"):
-            raise ValueError(f"batches: by_length is for objective: sft and pretrain, not {self.objective}")
+    def is_valid_combination(self) -> Self:
+        if what := list(self.invalid_combinations()):
+            raise ValueError("; ".join(what))
         return self
 
-    @model_validator(mode="after")
-    def is_valid_combination(self) -> Self:
-        if what := invalid_combination(self):
-            raise ValueError(what)
-        return self
+    def invalid_combinations(self) -> Iterator[str]:
+        """Each as one line."""
+        yield from invalid_combinations(self)
 
 
 class FinetuneSettings(TrainingSettings):
@@ -46,30 +45,25 @@ class FinetuneSettings(TrainingSettings):
     launch: LaunchSettings = LaunchSettings()
     """The number of processes and how they share the model."""
 
-    @model_validator(mode="after")
-    def has_valid_search_and_launch(self) -> Self:
-        if self.search is not None:
-            require_searchable(self.search, self)
-            if self.launch.nodes > 1:
-                raise ValueError("`search` runs on one node: set launch.nodes: 1")
-        for training in self.trainings():
-            if training.gradient_accumulation_steps % self.launch.all_processes:
-                what = f"gradient_accumulation_steps is {training.gradient_accumulation_steps}, which"
-                raise ValueError(
-                    f"{what} {self.launch.all_processes} processes cannot share: set a multiple of that number"
-                )
-        return self
+    def invalid_combinations(self) -> Iterator[str]:
+        others = [*super().invalid_combinations(), *self._invalid_sequence()]
+        yield from others
+        if self.search is not None and self.launch.nodes > 1:
+            yield "`search` runs on one node: set launch.nodes: 1"
+        if self.search is not None and not others:  # it validates the settings again, with other values
+            try:
+                require_searchable(self.search, self)
+            except ValueError as error:
+                yield str(error)
 
-    @model_validator(mode="after")
-    def has_valid_sequence(self) -> Self:
-        trainings = self.trainings()
-        if (
-            what := missing_reward_model(trainings)
-            or invalid_start_from_classifier(trainings)
-            or invalid_start_from_prompts(trainings)
-        ):
-            raise ValueError(what)
-        return self
+    def _invalid_sequence(self) -> Iterator[str]:
+        trainings, processes = self.trainings(), self.launch.all_processes
+        for training in trainings:
+            if training.gradient_accumulation_steps % processes:
+                what = f"gradient_accumulation_steps is {training.gradient_accumulation_steps}, which"
+                yield f"{what} {processes} processes cannot share: set a multiple of that number"
+        checks = (missing_reward_model, invalid_start_from_classifier, invalid_start_from_prompts)
+        yield from (what for check in checks if (what := check(trainings)))
 
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All trainings, in order; the last one produces the candidate."""

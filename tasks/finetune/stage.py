@@ -11,6 +11,7 @@ from tasks import paths
 from tasks.base.pin import read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.finetune.config.lr_schedules import require_schedule
+from tasks.finetune.config.preflight import require_reward_models
 from tasks.finetune.config.trainer_arguments import require_fields
 from tasks.finetune.distributed.launch import launch, node_number, require_launch
 from tasks.finetune.failures import report_full_disk
@@ -43,6 +44,7 @@ def run(config: PipelineConfig) -> None:
     trainings = config.finetune.trainings()
     for settings in trainings:
         require_method(settings)
+        require_reward_models(settings)
         if settings.trainer:
             require_fields(settings.objective, settings.trainer)
         require_schedule(settings)

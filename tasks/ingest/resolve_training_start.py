@@ -42,7 +42,7 @@ def new_start(config: PipelineConfig, round_: Round) -> Start:
         forms_of(finetune),
         champion,
         replay_share=finetune.replay_share if champion is not None else 1.0,
-        versions={name: _weights_of(name, model) for name in named if not written_path(name).is_dir()},
+        versions={name: weights_of(name, model) for name in named if not written_path(name).is_dir()},
         folders={name: folder_digest(written_path(name)) for name in named if written_path(name).is_dir()},
     )
 
@@ -64,14 +64,33 @@ def require_comparable(champion: Champion, folder: Path, config: PipelineConfig)
     Raises:
         BaseModelError: the champion has another base, or another kind of output.
     """
-    fix = "or start a new model: another register.model_name"
     base = _receipt_of(champion, config.register_.model_name).get("base", {})
-    if base.get("digest", read_base().digest) != read_base().digest:
-        what = f"the champion (version {champion.version}) was trained from another base, a former state of {base.get('id')}"
+    _require_comparable(champion.version, base, kind_of_model(folder), read_base().digest, config)
+
+
+def require_comparable_version(version: int, base_digest: str | None, config: PipelineConfig) -> None:
+    """As `require_comparable`, by the receipt alone: without the champion's weights.
+
+    Args:
+        base_digest: of the present base; None where it does not exist yet.
+    """
+    commit = commit_of(config.register_.model_name, version)
+    receipt = (receipt_at(commit) if commit else None) or {}
+    objective = receipt.get("training", {}).get("objective")
+    kind = None if objective is None else kind_of_objective(objective)
+    _require_comparable(version, receipt.get("base", {}), kind, base_digest, config)
+
+
+def _require_comparable(
+    version: int, base: dict[str, Any], kind: str | None, base_digest: str | None, config: PipelineConfig
+) -> None:
+    fix = "or start a new model: another register.model_name"
+    if base_digest is not None and base.get("digest", base_digest) != base_digest:
+        what = f"the champion (version {version}) was trained from another base, a former state of {base.get('id')}"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
-    theirs, ours = kind_of_model(folder), kind_of_objective(config.finetune.objective)
-    if theirs != ours:
-        what = f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: they cannot be compared"
+    ours = kind_of_objective(config.finetune.objective)
+    if kind is not None and kind != ours:
+        what = f"the champion (version {version}) {kind}, and the candidate {ours}: they cannot be compared"
         raise BaseModelError(what, where="finetune.objective", fix=f"Set the objective of the champion again, {fix}")
 
 
@@ -126,7 +145,7 @@ def _models_named(finetune: FinetuneSettings) -> list[str]:
     return names
 
 
-def _weights_of(name: str, model: str) -> str:
+def weights_of(name: str, model: str) -> str:
     """The weights digest of the version with this name."""
     entry = version_named(read_ledger(model), name)
     if entry is None:

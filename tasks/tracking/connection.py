@@ -74,12 +74,17 @@ def mlflow_errors(uri: str, is_ours: bool = True) -> Iterator[None]:
             raise problem from error
         if failure := disk_error(error):
             raise failure from error
-        raise _refusal(_status_of(error), message, without_password(uri)) from error
+        raise refusal(_status_of(error), message, without_password(uri), has_login=has_login()) from error
 
 
-def _refusal(status: int | None, message: str, where: str) -> RegistryError:
+def refusal(status: int | None, message: str, where: str, *, has_login: bool) -> RegistryError:
+    """The error for a server that refuses a request.
+
+    Args:
+        status: of its HTTP response, if known.
+    """
     if status == NOT_LOGGED_IN:
-        what = "the registry refused the login" if has_login() else "the registry needs a login"
+        what = "the registry refused the login" if has_login else "the registry needs a login"
         fix = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, then run again"
         return RegistryError(f"{what} (401)", where=where, fix=fix)
     if status == NOT_PERMITTED:

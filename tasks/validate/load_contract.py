@@ -179,4 +179,5 @@ def _told(mistakes: list[Mistake], place: Path, many: bool) -> ConfigError:
         f"{count_of(len(told), 'mistake')}:{lines}\n",
         where=str(place),
         fix="The file's comments say what each key means",
+        parts=sorted({(f"{path} line {line}", what) for path, line, what in mistakes}),
     )

@@ -111,6 +111,31 @@ def remote_name() -> str:
     return with_repo(default_remote, "dvc remote list") or LOCAL_ONLY
 
 
+def require_remote() -> None:
+    """Checks that the default remote can be used, if there is one.
+
+    Raises:
+        VersioningError: it cannot be reached or written, or its credentials are missing.
+    """
+
+    def look(repo: Repo) -> None:
+        if default_remote(repo) is not None:
+            with_remote_errors(repo, lambda: _look_at_remote(repo))
+
+    with_repo(look, "dvc remote")
+
+
+def _look_at_remote(repo: Repo) -> None:
+    storage = repo.cloud.get_remote_odb()
+    if storage.fs.protocol != "local":
+        storage.fs.exists(storage.path)
+        return
+    path = Path(storage.path)
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise PermissionError(f"{existing} is not a folder that can be written to")
+
+
 def require_private_secrets() -> None:
     """Checks that .dvc/config, which is in git and in the commit of every version, has no secret.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import TrainingError
@@ -22,63 +23,58 @@ NEEDED_BY_SCHEDULE = {
 """Schedule → names of which `trainer.lr_scheduler_kwargs` must hold one."""
 
 
-def invalid_combination(settings: TrainingFields) -> str | None:
-    """The first invalid combination of settings, as one line; None where all are valid."""
+def invalid_combinations(settings: TrainingFields) -> Iterator[str]:
+    """Every invalid combination of settings, each as one line."""
     objective = settings.objective
+    if settings.batches == "by_length" and objective not in ("sft", "pretrain"):
+        yield f"batches: by_length is for objective: sft and pretrain, not {objective}"
     if settings.early_stopping_patience and not settings.evaluations_per_epoch:
-        return "early_stopping_patience counts measurements of the validation loss: set evaluations_per_epoch"
+        yield "early_stopping_patience counts measurements of the validation loss: set evaluations_per_epoch"
     if settings.gradient_checkpointing and settings.method == "prompt" and settings.prompt.kind == "prefix":
-        return "gradient_checkpointing cannot be combined with prompt.kind: prefix, which needs the KV cache; set kind: prompt"
+        yield "gradient_checkpointing cannot be combined with prompt.kind: prefix, which needs the KV cache; set kind: prompt"
     needed = NEEDED_BY_SCHEDULE.get(settings.schedule, ())
     kwargs = settings.trainer.get("lr_scheduler_kwargs")
     if needed and not any(isinstance(kwargs, dict | str) and name in kwargs for name in needed):
-        return f"schedule: {settings.schedule} needs trainer.lr_scheduler_kwargs with {' or '.join(needed)}"
+        yield f"schedule: {settings.schedule} needs trainer.lr_scheduler_kwargs with {' or '.join(needed)}"
     if objective == "distill":
-        return _invalid_distillation(settings)
-    if objective not in PREFERENCES:
-        return None
-    by = f"objective: {objective}"
-    if settings.method == "prompt":
-        return f"method: prompt cannot be combined with {by}; set lora, dora, qlora, freeze or full"
-    if settings.loss_on == "all":
-        return f"loss_on: all cannot be combined with {by}; leave it out"
-    if settings.neftune_alpha:
-        return f"neftune_alpha cannot be combined with {by}; leave it out"
-    if objective in WITH_REFERENCE_MODEL and (settings.dropout or settings.lora.dropout):
-        return f"dropout and lora.dropout cannot be combined with {by}, which compares with a reference model; set them to 0"
-    return _invalid_label_smoothing(settings) or _invalid_batches(settings)
+        yield from _invalid_distillation(settings)
+    if objective in PREFERENCES:
+        yield from _invalid_preferences(settings)
 
 
-def _invalid_distillation(settings: TrainingFields) -> str | None:
+def _invalid_distillation(settings: TrainingFields) -> Iterator[str]:
     if settings.method == "prompt":
-        return "method: prompt cannot be combined with objective: distill; set lora, dora, qlora, freeze or full"
+        yield "method: prompt cannot be combined with objective: distill; set lora, dora, qlora, freeze or full"
     if settings.label_smoothing:
-        return "label_smoothing cannot be combined with objective: distill; leave it out"
+        yield "label_smoothing cannot be combined with objective: distill; leave it out"
     if settings.distill.teacher is None:
-        return (
+        yield (
             "objective: distill needs a teacher; name one in distill.teacher: champion, a version's number, or a folder"
         )
-    return None
 
 
-def _invalid_label_smoothing(settings: TrainingFields) -> str | None:
-    """With the robust loss of `dpo`, label smoothing is the assumed share of wrongly labelled pairs."""
-    if settings.objective == "dpo" and settings.preference.loss == "robust":
+def _invalid_preferences(settings: TrainingFields) -> Iterator[str]:
+    objective, by = settings.objective, f"objective: {settings.objective}"
+    if settings.method == "prompt":
+        yield f"method: prompt cannot be combined with {by}; set lora, dora, qlora, freeze or full"
+    if settings.loss_on == "all":
+        yield f"loss_on: all cannot be combined with {by}; leave it out"
+    if settings.neftune_alpha:
+        yield f"neftune_alpha cannot be combined with {by}; leave it out"
+    if objective in WITH_REFERENCE_MODEL and (settings.dropout or settings.lora.dropout):
+        yield f"dropout and lora.dropout cannot be combined with {by}, which compares with a reference model; set them to 0"
+    # with the robust loss of `dpo`, label smoothing is the assumed share of wrongly labelled pairs
+    if objective == "dpo" and settings.preference.loss == "robust":
         if not 0 < settings.label_smoothing < 0.5:
-            return (
+            yield (
                 "preference.loss: robust needs label_smoothing, the share of wrongly labelled pairs: above 0, below 0.5"
             )
     elif settings.label_smoothing:
-        return f"label_smoothing cannot be combined with objective: {settings.objective}; leave it out"
-    return None
-
-
-def _invalid_batches(settings: TrainingFields) -> str | None:
-    if settings.objective == "kto" and settings.micro_batch_rows < 2:
-        return "objective: kto needs micro_batch_rows of at least 2: it compares answers with those to other prompts"
-    if settings.objective == "grpo" and settings.early_stopping_patience:
-        return "early_stopping_patience cannot be combined with objective: grpo, whose loss does not measure the quality of answers"
-    return None
+        yield f"label_smoothing cannot be combined with {by}; leave it out"
+    if objective == "kto" and settings.micro_batch_rows < 2:
+        yield "objective: kto needs micro_batch_rows of at least 2: it compares answers with those to other prompts"
+    if objective == "grpo" and settings.early_stopping_patience:
+        yield "early_stopping_patience cannot be combined with objective: grpo, whose loss does not measure the quality of answers"
 
 
 def missing_reward_model(trainings: Sequence[TrainingFields]) -> str | None:
@@ -118,15 +114,20 @@ def invalid_start_from_prompts(trainings: Sequence[TrainingFields]) -> str | Non
 
 def require_reward_models(settings: TrainingFields) -> None:
     """Raises TrainingError where a named reward model is another kind of model, DataError where it does not exist."""
-    from tasks.base.load import labels_of
     from tasks.state.training_start import version_folder
 
     names = [reward.model for reward in settings.grpo.rewards if reward.model is not None]
     for name in names if settings.objective == "grpo" else ():
-        folder = version_folder(name)
-        if len(labels_of(folder) or ()) != 1:
-            raise TrainingError(
-                f"{folder} holds no reward model",
-                where="params.yaml, finetune.grpo.rewards",
-                fix="Name one that was trained with objective: reward",
-            )
+        require_reward_model_in(version_folder(name))
+
+
+def require_reward_model_in(folder: Path) -> None:
+    """Raises TrainingError where the folder holds another kind of model."""
+    from tasks.base.load import labels_of
+
+    if len(labels_of(folder) or ()) != 1:
+        raise TrainingError(
+            f"{folder} holds no reward model",
+            where="params.yaml, finetune.grpo.rewards",
+            fix="Name one that was trained with objective: reward",
+        )

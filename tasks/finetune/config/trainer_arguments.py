@@ -6,7 +6,7 @@ import difflib
 import importlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -105,6 +105,17 @@ def training_arguments(
     Raises:
         TrainingError: `trainer` names an unknown field or one that Strop sets, or a value is invalid.
     """
+    arguments = parsed_arguments(work, train_rows, valid_rows, kind, **more)
+    steps = total_steps(work.settings, train_rows)
+    require_schedule(work.settings, steps, arguments.lr_scheduler_kwargs)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
+    return arguments
+
+
+def parsed_arguments(
+    work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> Any:
+    """As `training_arguments`, without a check of the schedule, which depends on the number of rows."""
     settings = work.settings
     assert more.keys() <= set(SET_BY_OBJECTIVE.get(settings.objective, ())), (
         "fields that an objective sets must be in SET_BY_OBJECTIVE"
@@ -147,12 +158,9 @@ def training_arguments(
         **more,
     }
     try:
-        arguments = kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
+        return kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
     except (TypeError, ValueError) as error:
         raise TrainingError(f"finetune.trainer: {one_line(error)}", where="params.yaml", fix="Fix it") from error
-    require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
-    return arguments
 
 
 def arguments_class(objective: str) -> type[Any]:
@@ -164,13 +172,25 @@ def arguments_class(objective: str) -> type[Any]:
 
 def require_fields(objective: str, names: Iterable[str]) -> None:
     """Raises TrainingError where one of the names may not be set under `finetune.trainer`."""
-    _check_fields(dict.fromkeys(names), arguments_class(objective), objective)
+    for _, error in invalid_fields(objective, names):
+        raise error
+
+
+def invalid_fields(objective: str, names: Iterable[str]) -> Iterator[tuple[str, TrainingError]]:
+    """(name, error) of each name that may not be set under `finetune.trainer`."""
+    return _invalid_fields(names, arguments_class(objective), objective)
 
 
 def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
     """The user's fields, after checks; fields for which Strop has only a default are allowed."""
+    for _, error in _invalid_fields(extra, kind, objective):
+        raise error
+    return extra
+
+
+def _invalid_fields(names: Iterable[str], kind: type[Any], objective: str) -> Iterator[tuple[str, TrainingError]]:
     field_names = {field.name for field in fields(kind) if field.init}
-    for name in extra:
+    for name in names:
         if name in SET_BY_OBJECTIVE.get(objective, ()):
             what, fix = "is set by the objective's own settings", "See docs/settings.md, section finetune"
         elif name in SETTING_OF_FIELD:
@@ -184,8 +204,7 @@ def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objectiv
             what, fix = f"is not a field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"
         else:
             continue
-        raise TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
-    return extra
+        yield name, TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
 
 
 def steps_per_epoch(settings: TrainingSettings, train_rows: int) -> int:

@@ -63,7 +63,11 @@ def require_teacher(settings: TrainingSettings, record: BaseRecord) -> None:
         DataError: there is no such teacher, or it is neither a model nor soft targets.
         TrainingError: its vocabulary differs or cannot be read, or it is a classifier.
     """
-    folder = _teacher_of(settings)
+    require_teacher_in(_teacher_of(settings), record)
+
+
+def require_teacher_in(folder: Path, record: BaseRecord) -> None:
+    """As `require_teacher`, for the folder of the teacher."""
     if _is_model(folder):
         _require_same_vocabulary(folder, record)
     elif not any(folder.glob("*.parquet")):

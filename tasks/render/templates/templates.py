@@ -191,18 +191,19 @@ def read_templates(folder: Path = paths.TEMPLATES) -> dict[str, FamilyTemplates]
     Raises:
         ConfigError: a file is no template file; all mistakes of all files are listed.
     """
-    families, mistakes = {}, []
+    families: dict[str, FamilyTemplates] = {}
+    mistakes: list[tuple[str, str]] = []
     for path in sorted(folder.glob("*.yaml")):
         try:
             families[path.stem] = _parse(path.stem, load_yaml(path.read_text(encoding="utf-8-sig")))
         except ValueError as error:
-            mistakes.append(f"{path}: {why_unreadable(error, path)}")
+            mistakes.append((str(path), why_unreadable(error, path)))
         except StropError as error:
-            mistakes.append(f"{path}: {error.what}")
+            mistakes.append((str(path), error.what))
     if mistakes:
-        raise ConfigError(
-            "\n  ".join([f"{len(mistakes)} template files are wrong:", *mistakes]), where=str(folder), fix="Mend them"
-        )
+        lines = [f"{path}: {what}" for path, what in mistakes]
+        what = "\n  ".join([f"{len(mistakes)} template files are wrong:", *lines])
+        raise ConfigError(what, where=str(folder), fix="Mend them", parts=mistakes)
     return families
 
 

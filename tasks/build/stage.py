@@ -7,6 +7,7 @@ generators are kept in .strop/build, so that none is paid for twice.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from tasks.runtime.progress import track
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 PAID = ("base_url", "api", "model", "max_tokens", "temperature", "top_p")
 """The settings of a generator that its answers depend on."""
@@ -57,7 +60,7 @@ class Built:
 def run(config: PipelineConfig) -> None:
     """Makes the rows of every recipe."""
     for built in build(config):
-        print(f"build: {built.recipe}: {built.new:,} new rows of {built.made:,}", flush=True)
+        logger.info(f"build: {built.recipe}: {built.new:,} new rows of {built.made:,}")
 
 
 def build(config: PipelineConfig, only: str | None = None, dry_run: bool = False) -> list[Built]:
@@ -108,7 +111,7 @@ def _build(recipe: Recipe, config: PipelineConfig, held: Held, dry_run: bool) ->
         except StropError:  # a generator that stopped: what it brought until then is of use
             _write(made, built, config, dry_run)
             if built.file:
-                print(f"build: {recipe.name} stopped; {built.new:,} new rows stand in {built.file}", flush=True)
+                logger.warning(f"build: {recipe.name} stopped; {built.new:,} new rows stand in {built.file}")
             raise
     built.made = len(made.rows)
     built.refused = dict(made.refused.most_common())

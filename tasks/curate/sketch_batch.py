@@ -35,6 +35,7 @@ from tasks.dataset.conflicts import conflict_key
 from tasks.records.parse import fill_up, to_rows
 from tasks.records.row import ROW_SCHEMA
 from tasks.records.segmentation import normalise
+from tasks.runtime.logs.setup import set_up_logs
 from tasks.runtime.parent_watchdog import end_with_parent
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.state.manifest import Batch
@@ -83,6 +84,7 @@ def sketch_batch(
 
 def _begin() -> None:
     prepare_streams()
+    set_up_logs("curate")
     end_with_parent()
 
 

@@ -339,7 +339,7 @@ def test_rows_made_before_a_failure_are_written_and_the_rest_follows(
     recipe = {"kind": "paraphrase", "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}}
     with pytest.raises(SourceError, match="pay first"):
         run(recipe)
-    assert "64 new rows stand in inbox/built/r/0001.jsonl" in capsys.readouterr().out
+    assert "64 new rows stand in inbox/built/r/0001.jsonl" in capsys.readouterr().err
     broken["is"] = False
     asked_before = len(toy.prompts)
     built = run(recipe)

@@ -77,7 +77,7 @@ def test_the_verdict_holds_every_check_its_number_and_its_bound(
     assert set(checks[0]) == {"name", "family", "passed", "number", "bound", "interval", "rows", "detail"}
     assert checks[1]["number"] == 0.5
     assert checks[1]["bound"] == -0.05
-    assert capsys.readouterr().out.startswith("gate: passed, better than the champion: +0.500")
+    assert capsys.readouterr().err.startswith("gate: passed, better than the champion: +0.500")
 
 
 def test_equal_inputs_give_equal_bytes(world: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_refusal_is_a_result_and_says_which_check_failed(world: Path, capsys: 
     predict("candidate", [0.0] * 60)
     stage.run(CONFIG)
     assert read_json(paths.VERDICT)["passed"] is False
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "gate: refused" in out
     assert "not_worse/topic: -0.333 [" in out
 

@@ -207,6 +207,19 @@ def make_tiny_bert(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def logs_on_stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has the log of a process of ours, on standard error, at the usual level: also after a command with -v."""
+    from tasks.runtime.logs.setup import FILE, FORMAT, LEVEL, set_up_logs
+
+    for name in (FILE, FORMAT, LEVEL):
+        monkeypatch.delenv(name, raising=False)
+    set_up_logs()
+    yield
+    for name in (FILE, FORMAT, LEVEL):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def few_objects_to_collect() -> None:
     """What is imported stays: a training that has its garbage collected would look through half a million objects each time."""

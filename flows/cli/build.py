@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_project, print_json
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def build(
     config = enter_project()
     from tasks.build.stage import build as build_rows
 
-    with stdout_to_stderr():  # progress; standard output is for results
-        results = build_rows(config, recipe, dry_run)
+    results = build_rows(config, recipe, dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "recipes": [asdict(result) for result in results]})
         return 0

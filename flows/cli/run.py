@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,20 +22,19 @@ def run(
     from flows.run_once import run_once, summary_of_run
     from tasks.config import load_config
 
+    # custom rules, plugins and libraries print in the processes of the stages, where no level of ours applies
+    with stdout_to_stderr():
+        outcome = run_once(rejudge)
     if as_json:
-        with stdout_to_stderr():  # the stages' lines; standard output is only JSON
-            outcome = run_once(rejudge)
         summary = None if outcome.kind == "nothing_new" else summary_of_run(load_config()).as_dict()
         print_json({**outcome.as_dict(), "summary": summary})
         return outcome.exit_code
-    outcome = run_once(rejudge)
-    sys.stdout.flush()
     if outcome.kind == "nothing_new":
         console().print(f"[bold]{outcome.message}[/]")
         return outcome.exit_code
-    from flows.report.terminal import print_summary
+    from flows.report.terminal import summary_page
 
-    print_summary(console(), summary_of_run(load_config()), outcome)
+    console().print(summary_page(summary_of_run(load_config()), outcome))
     return outcome.exit_code
 
 
@@ -49,8 +47,9 @@ def demo(
 ) -> int:
     """Run the whole pipeline on an embedded model and real data, in a folder of its own."""
     from flows.demo.project import demo as run_demo
+    from tasks.runtime.console import VisibleConsole
 
-    return run_demo(rounds, folder)
+    return run_demo(VisibleConsole(highlight=False).print, rounds, folder)
 
 
 def schedule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,6 +21,8 @@ from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
 from tasks.runtime.files import content_digest, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.run_origin import written_path
+
+logger = logging.getLogger(__name__)
 
 MORE_TEMPLATES = "additional_chat_templates"
 """Subfolder of a model from which transformers reads additional chat templates."""
@@ -240,7 +243,7 @@ def _require_scratch_base(record: BaseRecord, origin: dict[str, Any]) -> None:
     """Creates a base from scratch again if it is not on this disk."""
     if record.folder.exists():
         return
-    print("base: creating the base from scratch again, from the rows in data/raw", flush=True)
+    logger.info("base: creating the base from scratch again, from the rows in data/raw")
     created = _create_scratch_base(origin)
     if created.digest != record.digest:
         names = [name for name in record.files if created.files.get(name) != record.files[name]]

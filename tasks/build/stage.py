@@ -7,6 +7,7 @@ generators are stored in .strop/build, so that none is paid for twice.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from tasks.runtime.progress import track
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 IDENTITY = ("base_url", "api", "model", "max_tokens", "temperature", "top_p")
 """The settings of a generator that affect its answers."""
@@ -57,7 +60,7 @@ class RecipeResult:
 def run(config: PipelineConfig) -> None:
     """Generates the rows of every recipe."""
     for result in build(config):
-        print(f"build: {result.recipe}: {result.new:,} new rows of {result.made:,}", flush=True)
+        logger.info(f"build: {result.recipe}: {result.new:,} new rows of {result.made:,}")
 
 
 def build(config: PipelineConfig, only: str | None = None, dry_run: bool = False) -> list[RecipeResult]:
@@ -109,7 +112,7 @@ def _build(recipe: Recipe, config: PipelineConfig, dataset: DatasetRows, dry_run
         except StropError:  # the rows until then are of use
             _write(collector, result, config, dry_run)
             if result.file:
-                print(f"build: {recipe.name} stopped; {result.new:,} new rows are in {result.file}", flush=True)
+                logger.warning(f"build: {recipe.name} stopped; {result.new:,} new rows are in {result.file}")
             raise
     result.made = len(collector.rows)
     result.refused = dict(collector.refused.most_common())

@@ -36,6 +36,7 @@ from tasks.dataset.conflicts import conflict_key
 from tasks.records.parse import fill_up, to_rows
 from tasks.records.row import ROW_SCHEMA
 from tasks.records.segmentation import normalise
+from tasks.runtime.logs.setup import set_up_logs
 from tasks.runtime.parent_watchdog import end_with_parent
 from tasks.runtime.plugins import load_plugins, plugin_names
 from tasks.runtime.terminal_text import prepare_streams
@@ -86,6 +87,7 @@ def sketch_batch(
 
 def _begin(plugins: tuple[str, ...]) -> None:
     prepare_streams()
+    set_up_logs("curate")
     end_with_parent()
     load_plugins(plugins, Path.cwd())
 

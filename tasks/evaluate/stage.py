@@ -5,6 +5,7 @@ Writes data/predictions/<role>.parquet, data/reports/metrics.json and data/repor
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ from tasks.state.round import read_round
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.evaluate.settings import EvaluateSettings
+
+logger = logging.getLogger(__name__)
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -102,7 +105,7 @@ def run(config: PipelineConfig) -> None:
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
-        print(line, flush=True)
+        logger.info(line)
 
 
 def summarise(models: dict[str, Any]) -> list[str]:

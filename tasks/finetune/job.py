@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.files import folder_digest, read_json, write_json
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def read_verified_facts(job: Job) -> dict[str, Any] | None:
             return facts
     except (ValueError, KeyError, TypeError):
         pass
-    print_line(f"finetune: the model in {job.folder} is damaged; it is trained again")
+    logger.warning(f"finetune: the model in {job.folder} is damaged; it is trained again")
     job.result_path.unlink()
     return None
 

@@ -5,6 +5,7 @@ A killed training resumes from its last checkpoint when it is run again.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
@@ -24,12 +25,13 @@ from tasks.finetune.search.search import search
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
-from tasks.runtime.progress import print_line
 from tasks.state.training_start import start_folder
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.finetune.settings import FinetuneSettings
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: PipelineConfig) -> None:
@@ -76,7 +78,7 @@ def run(config: PipelineConfig) -> None:
             )
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:
-                print_line(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
+                logger.info(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
             facts.append(_run_unless_finished(Job(work, folder, config.base.chat_template), config.finetune))
             if settings.objective == "reward":
                 reward_model = folder

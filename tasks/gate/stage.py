@@ -5,6 +5,7 @@ A refusal is a result: the stage exits with 0 and writes `passed: false`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from tasks.state.round import Round, read_round
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
+logger = logging.getLogger(__name__)
+
 COLUMNS = ["row_id", "batch", "family", "target", "score"]
 
 
@@ -38,7 +41,7 @@ def run(config: PipelineConfig) -> None:
     verdict = decide(scores, config.gate, round_)
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores)))
     for line in summarise(verdict, reference):
-        print(line, flush=True)
+        logger.info(line)
 
 
 def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:

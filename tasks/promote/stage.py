@@ -9,6 +9,7 @@ The round on disk does not change, so nothing is trained or judged again.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """Attempts to set the alias before we assume that another process keeps moving it."""
@@ -74,7 +77,7 @@ def promote(
     _tag(model, version)
     append_entry(model, promotion, expected_length=len(entries))
     reconcile(config)
-    print(f"promote: {model} v{version} is now champion, in place of {_label(serving)}", flush=True)
+    logger.info(f"promote: {model} v{version} is now champion, in place of {_label(serving)}")
     return promotion
 
 
@@ -98,7 +101,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     entry = replace(champions[-2], kind="rolled_back", who=current_user(), when=now(), why=why)
     append_entry(model, entry, expected_length=len(entries))
     reconcile(config)
-    print(f"rollback: {model} v{entry.version} serves again, in place of {_label(serving)}", flush=True)
+    logger.info(f"rollback: {model} v{entry.version} serves again, in place of {_label(serving)}")
     return entry
 
 

@@ -8,6 +8,7 @@ Nothing in the registry is removed: a damaged file, or versions of another histo
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -169,10 +172,10 @@ def _restore_files(registry: Registry, version: VersionRecord, existing: Version
 
 def _report(model: str, number: int, restored: RestoredVersion, result: RebuildResult) -> None:
     result.made.append(number)
-    print(f"registry: {model} v{number} rebuilt", flush=True)
+    logger.info(f"registry: {model} v{number} rebuilt")
     if restored.missing:
         result.missing[number] = restored.missing
-        print(f"registry: not restored for v{number}: {'; '.join(restored.missing)}", flush=True)
+        logger.warning(f"registry: not restored for v{number}: {'; '.join(restored.missing)}")
 
 
 def _obtain_run(registry: Registry, version: VersionRecord, restored: RestoredVersion) -> str:

@@ -8,6 +8,7 @@ written last; it means that all steps before it are done.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +42,8 @@ from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
 
 def _report(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
     state = "passed the gate" if receipt["verdict"]["passed"] else "refused by the gate"
-    print(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}", flush=True)
+    logger.info(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}")
     if left_out := receipt["left_out"]:
         shown = ", ".join(left_out[:3]) + (" …" if len(left_out) > 3 else "")
-        print(f"register: not part of the version, because git does not track them: {shown}", flush=True)
+        logger.warning(f"register: not part of the version, because git does not track them: {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -42,6 +43,8 @@ from tasks.state.training_start import Start, read_start
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
 
@@ -168,7 +171,7 @@ def _tell_of_thoughts(report: dict[str, Any], material: Material) -> None:
     rows = report.get("with_thoughts", 0)
     if rows and not (material.tokenizer.chat_template and material.renderer.chat.has_thoughts):
         note = f"the chat template writes no `reasoning_content`: the thoughts of {count_of(rows, 'row')} are left out"
-        print(f"render: note: {note} (a template that writes them: `base.chat_template`)", flush=True)
+        logger.warning(f"render: note: {note} (a template that writes them: `base.chat_template`)")
 
 
 def _places_of_no_form(rows: pa.Table, forms: tuple[str, ...], split: str) -> npt.NDArray[np.int64]:

@@ -12,7 +12,13 @@ from tasks.runtime.plugins import loaded_plugins
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("tasks", "flows")
-SHOWS_ONLY = frozenset({Path("tasks/runtime/terminal_text.py")})
+LOGS = Path("tasks/runtime/logs")
+SHOWS_ONLY = frozenset(
+    {
+        *(Path(f"tasks/runtime/{name}.py") for name in ("console", "terminal_text")),
+        *(LOGS / f"{name}.py" for name in ("__init__", "formats", "handlers", "libraries", "setup")),
+    }
+)
 """Formats messages and changes no result of a stage: a change to it must not start a training."""
 CHANGES_NO_RESULT = SHOWS_ONLY | {
     *(Path(f"tasks/{name}.py") for name in ("errors", "paths")),

@@ -9,6 +9,7 @@ than one (docs/decisions/0014-threads.md). An explicit number (`finetune.threads
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.runtime.cores import Limits, Load, LoadMeter, read_limits
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 CHECK_EVERY_SECONDS = 15.0
 SPARE = 0.25
@@ -89,7 +91,7 @@ class Threads:
         """Prints the choice if it has fewer threads than the machine has cores."""
         is_less = choice.threads < self.limits.physical // self.processes
         if is_less and not self.is_explicit and not self.is_quiet:
-            print_line(f"{self.stage}: {choice}")
+            logger.info(f"{self.stage}: {choice}")
 
     def follow(self, model: Any) -> None:
         """Calls `begin`, and checks the load before forward passes in inference (for training: finetune/thread_log.py)."""
@@ -106,7 +108,7 @@ class Threads:
         if choice is not None:
             self.use(choice.threads)
             if not self.is_quiet:
-                print_line(f"{self.stage}: {choice} now")
+                logger.info(f"{self.stage}: {choice} now")
 
     def proposed(self) -> Choice | None:
         """A better number for the load since the last check; None if it is the current one, or between checks.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, disk_error, without_sql
+from tasks.runtime.logs.libraries import level_of, set_library_level
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import has_login
 from tasks.tracking.sqlite_paths import file_error, path_of, wait_while_locked
@@ -107,9 +108,10 @@ def silence_mlflow() -> None:
 
     MLFLOW_LOGGING_LEVEL turns the log output on.
     """
-    level = os.environ.setdefault(MLFLOW_LEVEL, "CRITICAL")  # for an MLflow that is imported later
+    # for an MLflow that is imported later
+    os.environ.setdefault(MLFLOW_LEVEL, logging.getLevelName(level_of("mlflow")))
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.CRITICAL))
+        set_library_level(name)
 
 
 @contextlib.contextmanager

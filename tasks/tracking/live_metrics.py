@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.tracking.registry import Registry
     from tasks.tracking.runs import Point
+
+logger = logging.getLogger(__name__)
 
 EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
 POLL_SECONDS = 2.0
@@ -113,7 +116,7 @@ class _Mirror:
             self._end()
         except (StropError, OSError) as error:
             # the training continues, and register completes the run from files
-            print(f"mirror: live curves stop here ({error})", flush=True)
+            logger.warning(f"mirror: live curves stop here ({error})")
 
     def _new_lines(self) -> list[str]:
         if not EVENTS_FILE.exists():

@@ -72,10 +72,12 @@ class Workers:
 
 def _begin(plugins: tuple[str, ...]) -> None:
     """A worker has the plugins of its parent, ends with it, leaves Ctrl-C to it, and uses one core."""
+    from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
+    set_up_logs("validate")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     load_plugins(plugins, Path.cwd())

@@ -9,6 +9,7 @@ verdict on the whole is known, the refused records are written. No more of its t
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ from tasks.validate.settings import ValidateSettings
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
+logger = logging.getLogger(__name__)
+
 
 def run(config: PipelineConfig) -> None:
     """Writes data/validated, data/quarantine/validate and data/reports/validate.json.
@@ -65,7 +68,7 @@ def run(config: PipelineConfig) -> None:
     report = make_report(outcomes)
     write_json(paths.VALIDATE_REPORT, report)
     for line in [*tell(report, settings.max_refused_share), *validator.finish(batches)]:
-        print(line, flush=True)
+        logger.info(line)
     if not report["accepted"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in ranked(report["reasons"])[:3])
         why = f"not one of {report['rows']:,} rows was accepted ({reasons or 'every batch is excluded'})"

@@ -28,6 +28,8 @@ from tasks.vcs.dvc_repo import default_remote, with_remote_errors, with_repo
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+logger = logging.getLogger(__name__)
+
 LOCAL_ONLY = "local only"
 
 
@@ -52,6 +54,7 @@ def reproduce(stage: str) -> bool:
 
     with _first_on_path(), _watching_runs() as ran:
         with_repo(work, f"dvc repro {stage}", stage=stage)
+    logger.debug(f"{stage}: {'ran' if ran else 'up to date, or restored from the run cache'}")
     return bool(ran)
 
 
@@ -238,16 +241,15 @@ def _watching_runs() -> Iterator[list[str]]:
                 ran.append(record.getMessage())
 
     ran: list[str] = []
-    logger = logging.getLogger(dvc.stage.run.__name__)
-    before = (logger.level, logger.propagate)
+    dvcs_logger = logging.getLogger(dvc.stage.run.__name__)
+    before = (dvcs_logger.level, dvcs_logger.propagate)
     listener = Listener()
-    logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    sys.stdout.flush()
+    dvcs_logger.addHandler(listener)
+    dvcs_logger.setLevel(logging.INFO)
+    dvcs_logger.propagate = False
     try:
         yield ran
     finally:
-        logger.removeHandler(listener)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        dvcs_logger.removeHandler(listener)
+        dvcs_logger.setLevel(before[0])
+        dvcs_logger.propagate = before[1]

@@ -347,7 +347,7 @@ def test_rows_from_before_a_failure_are_written_and_the_rest_follows(
     recipe = {"kind": "paraphrase", "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}}
     with pytest.raises(SourceError, match="pay first"):
         run(recipe)
-    assert "64 new rows are in inbox/built/r/0001.jsonl" in capsys.readouterr().out
+    assert "64 new rows are in inbox/built/r/0001.jsonl" in capsys.readouterr().err
     server["is_broken"] = False
     prompts_before = len(toy.prompts)
     built = run(recipe)

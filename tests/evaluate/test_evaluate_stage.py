@@ -200,11 +200,11 @@ def test_answers_are_cached_by_the_effective_precision(
     stage.run(config)
     assert sum(generated) == 3 * 8
     assert read_json(paths.METRICS)["precision"] == "bf16"
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().err
     computes[0] = False
     stage.run(SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "bf16"})))  # type: ignore[arg-type]
     assert sum(generated) == 3 * 8
-    assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().out
+    assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().err
 
 
 def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_no_answer(
@@ -222,7 +222,7 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
         stage.run(CONFIG)
     finally:
         torch.set_num_threads(1)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in out
     assert "evaluate: 2 threads (2 cores, otherwise idle) now" in out
     assert outputs() == first

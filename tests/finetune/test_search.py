@@ -84,7 +84,7 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_uninterrupted_
     capsys.readouterr()
     stage.run(config)
     assert 0 not in began
-    assert "resumes from step 2" in capsys.readouterr().out
+    assert "resumes from step 2" in capsys.readouterr().err
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 
@@ -115,7 +115,7 @@ def test_a_trial_resumes_from_the_checkpoint_before_a_damaged_one(
     flip(max(paths.CHECKPOINTS.rglob("trial-1/checkpoint-*")) / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert "is damaged (optimizer.pt has changed since it was written)" in output
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report

@@ -75,7 +75,7 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
     assert set(checks[0]) == {"name", "family", "passed", "number", "bound", "interval", "rows", "detail"}
     assert checks[1]["number"] == 0.5
     assert checks[1]["bound"] == -0.05
-    assert capsys.readouterr().out.startswith("gate: passed, better than the champion: +0.500")
+    assert capsys.readouterr().err.startswith("gate: passed, better than the champion: +0.500")
 
 
 def test_equal_inputs_give_equal_bytes(world: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_refusal_is_a_result_and_names_the_failed_check(world: Path, capsys: p
     predict("candidate", [0.0] * 60)
     stage.run(CONFIG)
     assert read_json(paths.VERDICT)["passed"] is False
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "gate: refused" in out
     assert "not_worse/topic: -0.333 [" in out
 

@@ -81,7 +81,7 @@ def test_a_bad_batch_is_set_aside_loudly_and_the_run_goes_on(capsys: pytest.Capt
     ]
     assert sorted(path.name for path in paths.VALIDATED.iterdir()) == [first.part, third.part]
     assert {row["batch"] for row in quarantined()} == {first.batch, second.batch}
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert (
         f"BATCH SET ASIDE: {second.batch} of source news: 42.9% of its 7 rows are refused, and the bound is 20.0%"
         in told
@@ -93,7 +93,7 @@ def test_a_batch_that_is_set_aside_for_too_few_rows_is_told_so(capsys: pytest.Ca
     text = paths.CONTRACT.read_text(encoding="utf-8")
     paths.CONTRACT.write_text(text.replace("min_batch_rows: 1 ", "min_batch_rows: 11 "), encoding="utf-8")
     validate()
-    bad, small = [line for line in capsys.readouterr().out.splitlines() if "SET ASIDE" in line]
+    bad, small = [line for line in capsys.readouterr().err.splitlines() if "SET ASIDE" in line]
     assert "of source qa: it has 10 rows, fewer than `min_batch_rows` of the contract. Most frequent: too_few" in small
     assert "bound" not in small
     assert "it has 7 rows, fewer than `min_batch_rows` of the contract; 42.9% of its 7 rows are refused" in bad

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from tasks.finetune.step.samplers import SingleExamples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
 from tasks.finetune.work import PreparedTraining, Work
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(work: Work) -> PreparedTraining:
@@ -44,7 +46,7 @@ def prepare(work: Work) -> PreparedTraining:
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
         model = build_model(work, is_packed=is_packed)
         if is_packed and not model.supports_packed_rows:
-            print_line("finetune: this model does not support packed rows: it is trained unpacked, with padding")
+            logger.warning("finetune: this model does not support packed rows: it is trained unpacked, with padding")
         return AnswerTrainer(
             model=model,
             args=training_arguments(work, len(rows), len(valid_rows)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.runtime.logs.libraries import set_library_level
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -45,7 +45,7 @@ def open_context() -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the library's chatter, which says nothing about the user's data."""
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    set_library_level("great_expectations")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -99,9 +99,10 @@ def _partial(invalid: ConfigError) -> Project:
         return Project(None, PipelineConfig.model_construct(), frozenset(), invalid)
     values: dict[str, Any] = {}
     for name, field in PipelineConfig.model_fields.items():
-        content = json.dumps(document.get(field.alias or name, {}), default=str)
+        annotation: Any = field.annotation
+        section = document.get(field.alias or name, [] if name == "plugins" else {})
         try:
-            values[name] = TypeAdapter(field.annotation).validate_json(content)
+            values[name] = TypeAdapter(annotation).validate_json(json.dumps(section, default=str))
         except ValidationError:
             if name == "ingest":
                 values[name] = IngestSettings.model_construct(sources=tuple(_valid_sources(document)))

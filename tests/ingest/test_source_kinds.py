@@ -1,4 +1,4 @@
-"""Source kinds and file formats are tables: what they have is what params.yaml accepts, and a plugin may add to them."""
+"""Source kinds and file formats are tables: params.yaml accepts their names, and a plugin may add to them (docs/extend.md)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import params, write_params
+from extendpage import code_of
 from ingesting import records
 
 from tasks import paths
@@ -23,59 +24,7 @@ from tasks.ingest.settings import Source
 from tasks.ingest.sources import ingest_sources
 from tasks.runtime.plugins import unload_plugins
 
-MAILBOX = '''
-"""Mails in a folder, one file each: `Subject`, a blank line, the text."""
-
-import hashlib
-from pathlib import Path
-
-from tasks.ingest import stage
-from tasks.ingest.connectors.connector import Connector
-from tasks.ingest.connectors.listing import ItemState, Listing
-from tasks.ingest.connectors.table import CONNECTORS, SourceKind
-from tasks.ingest.readers.raw_record import RawRecord
-from tasks.runtime.base_settings import Settings
-
-
-class MailboxOptions(Settings):
-    ignore: tuple[str, ...] = ()
-    """Subjects of mails that are not collected."""
-
-
-class Mailbox(Connector):
-    def list_items(self):
-        mails = [path.read_bytes() for path in sorted(Path(self.source.path).glob("*.mail"))]
-        return Listing({self.source.path: ItemState(stamp=hashlib.sha256(b"".join(mails)).hexdigest())})
-
-    def open_item(self, name, before):
-        return self.open_records(self.mails(Path(name)))
-
-    def mails(self, folder):
-        for number, path in enumerate(sorted(folder.glob("*.mail")), start=1):
-            subject, _, text = path.read_text().partition("\\n\\n")
-            if subject not in self.source.options.get("ignore", []):
-                yield RawRecord(number, {"text": text, "label": subject})
-
-
-CONNECTORS.add("mailbox", SourceKind("mailbox:Mailbox", requires={"path"}, options=MailboxOptions))
-'''
-FASTA = '''
-"""Records of FASTA files: a line `>label`, then lines of text."""
-
-from tasks.ingest.readers.formats import FORMATS, FileFormat
-from tasks.ingest.readers.raw_record import RawRecord
-
-
-def read_fasta(content, source):
-    with content.open() as file:
-        blocks = file.read().decode(source.encoding).split(">")[1:]
-    for number, block in enumerate(blocks, start=1):
-        label, *lines = block.splitlines()
-        yield RawRecord(number, {"label": label, "text": "".join(lines)})
-
-
-FORMATS.add("fasta", FileFormat("fasta:read_fasta", endings=(".fasta",)))
-'''
+MAILBOX, FASTA = code_of("A source kind"), code_of("A file format")
 MAILS = {"name": "mails", "kind": "mailbox", "path": "mails", "shape": "text_label", "family": "topic"}
 
 
@@ -86,10 +35,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     unload_plugins()
 
 
-def load(module: str, code: str, *sources: dict[str, Any], base: Path | str = "x") -> PipelineConfig:
-    """The settings of a project in the working folder with a module of its own, named under `plugins:`."""
-    Path(f"{module}.py").write_text(code)
-    write_params(Path(), {**params(base, list(sources)), "plugins": [module]})
+def load(code: str, *sources: dict[str, Any], base: Path | str = "x") -> PipelineConfig:
+    """The settings of a project in the working folder with a plugin."""
+    Path("my_package").mkdir()
+    Path("my_package/strop.py").write_text(code, encoding="utf-8")
+    write_params(Path(), {**params(base, list(sources)), "plugins": ["my_package.strop"]})
     return load_config()
 
 
@@ -112,7 +62,7 @@ def source(**settings: Any) -> Source:
 def test_a_kind_of_a_plugin_is_ingested_once() -> None:
     write_mail("1", "sport", "We won.")
     write_mail("2", "spam", "Buy now.")
-    config = load("mailbox", MAILBOX, MAILS | {"options": {"ignore": ["spam"]}})
+    config = load(MAILBOX, MAILS | {"options": {"ignore": ["spam"]}})
     assert new_rows(config) == [1]
     assert records("mails") == [{"text": "We won.", "label": "sport"}]
     assert new_rows(config) == []
@@ -127,7 +77,7 @@ def test_a_kind_of_a_plugin_is_collected_by_the_whole_stage(
 ) -> None:
     monkeypatch.chdir(project)
     write_mail("1", "sport", "We won.")
-    config = load("mailbox", MAILBOX, MAILS, base=tiny_gpt2)
+    config = load(MAILBOX, MAILS, base=tiny_gpt2)
     stage.collect(config)
     assert "ingest: mails: 1 new rows in 1 batch (1 rows in total)" in capsys.readouterr().out
     stored = paths.RAW_DVC.read_bytes()
@@ -139,14 +89,14 @@ def test_a_kind_of_a_plugin_is_collected_by_the_whole_stage(
 def test_a_format_of_a_plugin_is_recognised_by_its_ending() -> None:
     Path("inbox").mkdir()
     Path("inbox/a.fasta").write_text(">gene\nACGT\nAC\n>other\nTT\n")
-    config = load("fasta", FASTA, {"name": "genes", "path": "inbox/*", "shape": "text_label", "family": "topic"})
+    config = load(FASTA, {"name": "genes", "path": "inbox/*", "shape": "text_label", "family": "topic"})
     assert new_rows(config) == [2]
     assert records("genes")[0] == {"text": "ACGTAC", "label": "gene"}
     assert new_rows(config) == []
 
 
 def test_the_options_of_a_kind_are_checked_by_its_model() -> None:
-    load("mailbox", MAILBOX)
+    load(MAILBOX)
     with pytest.raises(ValueError, match=r"options\.ingore: Extra inputs are not permitted"):
         source(**MAILS, options={"ingore": ["spam"]})
     with pytest.raises(ValueError, match="kind `mailbox` has no `url`; it has options, path"):
@@ -176,7 +126,7 @@ def test_params_yaml_names_the_nearest_kind_and_format(tmp_path: Path) -> None:
 
 
 def test_the_json_schema_lists_the_names_of_the_tables() -> None:
-    load("mailbox", MAILBOX)
+    load(MAILBOX)
     fields = PipelineConfig.model_json_schema()["$defs"]["Source"]["properties"]
     assert fields["kind"]["enum"] == ["files", "hub", "sql", "traces", "mailbox"]
     assert fields["format"]["enum"] == ["auto", *FORMATS]

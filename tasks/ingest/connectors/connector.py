@@ -38,7 +38,7 @@ class Connector(ABC):
 
     @abstractmethod
     def list_items(self) -> Listing:
-        """The items, each with what tells whether it changed, without reading them.
+        """The items, each with a stamp that changes with its content, without reading them.
 
         Raises:
             SourceError: the source cannot be reached, or is empty.

@@ -209,7 +209,8 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from tasks.finetune.model.build import LORA_METHODS, unmatched_targets, with_method
+    from tasks.finetune.model.build import unmatched_targets, with_method
+    from tasks.finetune.model.initial_weights import LORA_METHODS
 
     fields = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
     has_labels = training.objective in WITH_LABELS

@@ -100,8 +100,9 @@ def _partial(invalid: ConfigError) -> Project:
     values: dict[str, Any] = {}
     for name, field in PipelineConfig.model_fields.items():
         content = json.dumps(document.get(field.alias or name, {}), default=str)
+        annotation: Any = field.annotation
         try:
-            values[name] = TypeAdapter(field.annotation).validate_json(content)
+            values[name] = TypeAdapter(annotation).validate_json(content)
         except ValidationError:
             if name == "ingest":
                 values[name] = IngestSettings.model_construct(sources=tuple(_valid_sources(document)))

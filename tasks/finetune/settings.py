@@ -63,7 +63,7 @@ class FinetuneSettings(TrainingSettings):
                 what = f"gradient_accumulation_steps is {training.gradient_accumulation_steps}, which"
                 yield f"{what} {processes} processes cannot share: set a multiple of that number"
         checks = (missing_reward_model, invalid_start_from_classifier, invalid_start_from_prompts)
-        yield from (what for check in checks if (what := check(trainings)))
+        yield from (error for check in checks if (error := check(trainings)))
 
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All trainings, in order; the last one produces the candidate."""

@@ -142,7 +142,7 @@ def request(uri: str, endpoint: str, login: dict[str, str], fields: dict[str, st
     if is_loopback(uri):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
     timeout = TIMEOUT_SECONDS - 1
-    options = {"params": fields} if method == "GET" else {"json": fields}
+    options: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
     return session.request(method, address, timeout=timeout, verify=_certificates(), **options, **_credentials(login))
 
 

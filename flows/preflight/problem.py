@@ -28,7 +28,7 @@ class Problem:
 
     def __str__(self) -> str:
         """In one line."""
-        label = "" if self.severity == "error" else f"{self.severity}: "
+        label = {"error": "", "warning": "warning: ", "skipped": f"{self.check}: "}[self.severity]
         place = f"{self.where}: " if self.where else ""
         return f"{label}{place}{self.what}{f'. {self.fix}' if self.fix else ''}"
 

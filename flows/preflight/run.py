@@ -56,14 +56,14 @@ class Report:
 class NotReady(StropError):
     """A run cannot succeed; nothing was collected or changed."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        if len(report.problems) == 1:
-            (problem,) = report.problems
-            super().__init__(problem.what, where=problem.where, fix=problem.fix)
-            return
-        lines = "".join(f"\n  {problem}" for problem in report.problems)
-        super().__init__(f"{report.summary}{lines}\n", fix="Fix them, then check again: strop check")
+
+def not_ready(report: Report) -> NotReady:
+    """The error with all problems; a single one in its own words."""
+    if len(report.problems) == 1:
+        (problem,) = report.problems
+        return NotReady(problem.what, where=problem.where, fix=problem.fix)
+    lines = "".join(f"\n  {problem}" for problem in report.problems)
+    return NotReady(f"{report.summary}{lines}\n", fix="Fix them, then check again: strop check")
 
 
 def check_project() -> Report:
@@ -80,7 +80,7 @@ def load_ready_config() -> PipelineConfig:
     try:
         return load_config()
     except ConfigError as error:
-        raise NotReady(_report(uses_cache=True)) from error
+        raise not_ready(_report(uses_cache=True)) from error
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def require_ready() -> None:
         return
     report = _report(uses_cache=True)
     if not report.is_ready:
-        raise NotReady(report)
+        raise not_ready(report)
     for problem in report.problems:
         if problem.severity == "warning":
             logger.warning("check: %s", problem)

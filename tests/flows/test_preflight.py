@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sqlite3
 import subprocess
 import threading
@@ -17,9 +18,17 @@ from conftest import params, qa_records, topic_records, write_jsonl, write_param
 from toyworld import git, users_view
 
 from flows.preflight import process, remote_checks, time_limit
-from flows.preflight.problem import Problem
+from flows.preflight.problem import Problem, error, warning
 from flows.preflight.project import read_project
-from flows.preflight.run import NotReady, check_project, load_ready_config, ready_to_run, require_ready
+from flows.preflight.run import (
+    NotReady,
+    Report,
+    check_project,
+    load_ready_config,
+    not_ready,
+    ready_to_run,
+    require_ready,
+)
 from flows.preflight.table import CHECKS, Check, run_check
 from tasks.errors import StropError
 
@@ -215,6 +224,13 @@ def test_a_check_that_fails_itself_is_a_problem_and_stops_nothing() -> None:
 
     (problem,) = run_check(Check(broken), None)  # type: ignore[arg-type]
     assert (problem.severity, problem.what) == ("warning", "could not be checked (ZeroDivisionError: division by zero)")
+
+
+def test_the_report_survives_being_stored_by_a_server() -> None:
+    report = Report((error("no such file", "params.yaml line 9", "Put it there"), warning("slow")))
+    cause = pickle.loads(pickle.dumps(not_ready(report)))
+    assert isinstance(cause, NotReady)
+    assert "\n  params.yaml line 9: no such file. Put it there\n  warning: slow\n" in str(cause)
 
 
 def test_every_check_is_in_the_table_once_and_needs_only_checks_above_it() -> None:

@@ -1,8 +1,9 @@
 """Settings of room `finetune`."""
 
-from typing import Annotated, Literal, Self
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.config.preflight import (
@@ -13,6 +14,7 @@ from tasks.finetune.config.preflight import (
 )
 from tasks.finetune.config.search_settings import SearchSettings, require_searchable
 from tasks.finetune.config.training_fields import TrainingFields
+from tasks.finetune.objective_table import MODEL_KINDS, OBJECTIVES
 
 
 class TrainingSettings(TrainingFields):
@@ -20,9 +22,26 @@ class TrainingSettings(TrainingFields):
 
     @model_validator(mode="after")
     def has_supported_batches(self) -> Self:
-        if self.batches == "by_length" and self.objective not in ("sft", "pretrain"):
-            raise ValueError(f"batches: by_length is for objective: sft and pretrain, not {self.objective}")
+        if self.batches == "by_length" and not self.spec.supports_by_length:
+            names = [name for name, spec in OBJECTIVES.items() if spec.supports_by_length]
+            raise ValueError(f"batches: by_length is for objective: {' and '.join(names)}, not {self.objective}")
         return self
+
+    @model_validator(mode="after")
+    def has_valid_options(self) -> Self:
+        if self.options and self.spec.options is None:
+            raise ValueError(f"options are for objectives of plugins, and objective: {self.objective} has none")
+        try:
+            self.parsed_options()
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"options.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        return self
+
+    def parsed_options(self) -> Any:
+        """`options` as an instance of the model that the objective's spec names; None for an objective without one."""
+        model = self.spec.options
+        return None if model is None else model.model_validate_json(json.dumps(self.options))
 
     @model_validator(mode="after")
     def is_valid_combination(self) -> Self:
@@ -74,6 +93,21 @@ class FinetuneSettings(TrainingSettings):
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All trainings, in order; the last one produces the candidate."""
         return (*self.before, self)
+
+    def forms(self) -> tuple[str, ...]:
+        """The data formats that the trainings need, without repetitions; the candidate's is the last."""
+        needed = [training.spec.form for training in self.trainings()]
+        return tuple(form for index, form in enumerate(needed) if form not in needed[index + 1 :])
+
+    def model_kind(self) -> str:
+        """The kind of the candidate, as a verb phrase (tasks/base/model_kind.py)."""
+        return MODEL_KINDS[self.spec.head]
+
+    def models_named(self) -> list[str]:
+        """The registered versions and folders that the trainings read: teachers and reward models."""
+        return [
+            name for training in self.trainings() if training.spec.models for name in training.spec.models(training)
+        ]
 
     def precisions(self) -> list[Literal["auto", "bf16", "fp32"]]:
         """The distinct precisions of the trainings and of a search's trials."""

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.model_kind import kind_of_model, kind_of_objective
+from tasks.base.model_kind import kind_of_model
 from tasks.base.pin import read_base
-from tasks.dataset.rendered import forms_of
 from tasks.errors import BaseModelError, DataError
 from tasks.model_store.ledger import read_ledger, version_named
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
@@ -22,7 +21,6 @@ from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
-    from tasks.finetune.settings import FinetuneSettings
 
 
 def start_of_today(config: PipelineConfig, round_: Round) -> Start:
@@ -37,9 +35,9 @@ def start_of_today(config: PipelineConfig, round_: Round) -> Start:
         champion = _with_rows_it_saw(champion, model)
         if not _has_new_batches(champion):  # what the champion was made of is here again: so is how it was made
             champion = _start_of(champion, model).champion
-    named = _models_named(finetune)
+    named = finetune.models_named()
     return Start(
-        forms_of(finetune),
+        finetune.forms(),
         champion,
         replay_share=finetune.replay_share if champion is not None else 1.0,
         versions={name: _weights_of(name, model) for name in named if not written_path(name).is_dir()},
@@ -69,7 +67,7 @@ def require_comparable(champion: Champion, folder: Path, config: PipelineConfig)
     if base.get("digest", read_base().digest) != read_base().digest:
         what = f"the champion (version {champion.version}) was made from another base: {base.get('id')} as it was then"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
-    theirs, ours = kind_of_model(folder), kind_of_objective(config.finetune.objective)
+    theirs, ours = kind_of_model(folder), config.finetune.model_kind()
     if theirs != ours:
         what = (
             f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: the two cannot be compared"
@@ -115,17 +113,6 @@ def _start_of(champion: Champion, model: str) -> Start:
 def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
     commit = commit_of(model, champion.version)
     return (receipt_at(commit) if commit else None) or {}
-
-
-def _models_named(finetune: FinetuneSettings) -> list[str]:
-    """The teachers and reward models that the trainings name."""
-    names: list[str] = []
-    for training in finetune.trainings():
-        if training.objective == "distill" and training.distill.teacher:
-            names.append(training.distill.teacher)
-        if training.objective == "grpo":
-            names += [reward.model for reward in training.grpo.rewards if reward.model]
-    return names
 
 
 def _weights_of(name: str, model: str) -> str:

@@ -82,7 +82,7 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     record = pin_base(config.base)
     precision, threads = best_precision(), Threads("generate", is_quiet=True)
     if entry is None:
-        if config.finetune.objective == "classify":
+        if config.finetune.spec.head == "labels":
             raise RegistryError(
                 "the base has no classification head yet", where=f"--to {to}", fix="Use a version: --to NUMBER"
             )

@@ -134,9 +134,7 @@ def _load_plugins(document: Any, path: Path) -> None:
     except PluginError as error:
         line = line_of(document, ["plugins", names.index(error.name)])
         raise ConfigError(
-            f"1 error:\n  line {line}: `plugins`: {error.name} {redact(str(error))}\n",
-            where=str(path),
-            fix="Fix the module, or remove it from `plugins`",
+            f"1 error:\n  line {line}: `plugins`: {redact(error.what)}\n", where=str(path), fix=error.fix
         ) from error
 
 

@@ -368,11 +368,10 @@ def write_params(root: Path, config: dict[str, Any]) -> None:
 def begin_round(config: Any) -> None:
     """What `ingest` does when a round begins, without git: the base is pinned, and what the trainings need is written down."""
     from tasks.base.pin import pin_base
-    from tasks.dataset.rendered import forms_of
     from tasks.state.training_start import Start, write_start
 
     pin_base(config.base)
-    write_start(Start(forms_of(config.finetune)))
+    write_start(Start(config.finetune.forms()))
 
 
 def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:

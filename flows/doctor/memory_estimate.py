@@ -31,8 +31,6 @@ GB = 1e9
 CONTEXT_BYTES = 1.2e9
 FOUR_BITS = 0.56
 """Bytes per weight, including the scales of its block."""
-WITH_LABELS = ("classify", "reward")
-PACKED = ("sft", "pretrain", "distill")
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,8 @@ def _memory(
         shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
     )
     weights = _weights(parameters, has_adapter, training.method == "qlora", number)
-    compares = training.objective in ("dpo", "kto") or (training.objective == "grpo" and training.grpo.beta > 0)
-    is_packed = training.objective in PACKED and training.batches == "packed"
-    logits = 0 if training.objective in WITH_LABELS else _predicted(training, render) * shape.vocabulary
+    compares = training.spec.has_reference_model(training)
+    logits = 0 if training.spec.head != "none" else _predicted(training, render) * shape.vocabulary
     return Memory(
         parameters=parameters.base,
         trained_parameters=parameters.trained,
@@ -116,7 +113,8 @@ def _memory(
         training=parameters.trained
         * ((4 if has_adapter else 0) + (4 if has_adapter and compares else 0) + 4 + moments),
         activations=_tokens(training, render) * layer_bytes,
-        head=(min(logits, LOGITS_AT_ONCE) if is_packed else logits) * (number + 8 + (2 if number == 2 else 0)),
+        head=(min(logits, LOGITS_AT_ONCE) if _is_packed(training) else logits)
+        * (number + 8 + (2 if number == 2 else 0)),
     )
 
 
@@ -132,21 +130,22 @@ def _weights(parameters: Parameters, has_adapter: bool, in_four_bits: bool, numb
 
 def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
     """Tokens of a forward pass whose activations are fields."""
-    rows, longest = training.micro_batch_rows, render.max_length_tokens
-    if training.objective == "grpo":
-        return rows * training.grpo.answers * (longest + training.grpo.max_answer_tokens)
-    if training.objective in ("dpo", "orpo", "reward"):
-        return 2 * rows * longest
-    if training.objective in PACKED and training.batches == "packed":
-        return rows * render.pack_length_tokens
-    return rows * longest
+    if _is_packed(training):
+        return training.micro_batch_rows * render.pack_length_tokens
+    return _sequences(training) * (render.max_length_tokens + training.spec.sampled_tokens(training))
 
 
 def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
     """Tokens with logits; nearly all tokens of a row may be its answer."""
-    if training.objective == "grpo":
-        return training.micro_batch_rows * training.grpo.answers * training.grpo.max_answer_tokens
-    return _tokens(training, render)
+    return _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
+
+
+def _sequences(training: TrainingSettings) -> int:
+    return training.micro_batch_rows * training.spec.sequences(training)
+
+
+def _is_packed(training: TrainingSettings) -> bool:
+    return training.spec.is_packed and training.batches == "packed"
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
@@ -213,7 +212,7 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
     from tasks.finetune.model.initial_weights import LORA_METHODS
 
     fields = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
-    has_labels = training.objective in WITH_LABELS
+    has_labels = training.spec.head != "none"
     kind = AutoModelForSequenceClassification if has_labels else AutoModelForCausalLM
     with torch.device("meta"):
         model = kind.from_config(AutoConfig.for_model(config["model_type"], **fields))

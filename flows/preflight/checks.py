@@ -108,14 +108,13 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
 
 def formats(project: Project) -> Iterator[Problem]:
     """Each objective has a source that can have its data format; for `classify`, one with a classification family."""
-    from tasks.dataset.rendered import forms_of
     from tasks.state.manifest import read_manifest
 
     sources = [(location, source) for location, source in project.sources() if source.use == "train"]
     if not sources or not project.has_all_sources:
         return
     report = warning if read_manifest() else error  # rows that were collected earlier may have it
-    for form in forms_of(project.config.finetune):
+    for form in project.config.finetune.forms():
         shapes = SHAPES_OF_FORM.get(form)
         if shapes is not None and not any(source.shape in shapes for _, source in sources):
             what = f"an objective needs rows of the data format `{form}`, and no source has a shape with it"

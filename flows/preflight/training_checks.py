@@ -62,10 +62,10 @@ def _invalid_trainer(project: Project, location: Location, training: TrainingSet
 def _invalid_values(project: Project, location: Location, training: TrainingSettings) -> Iterator[Problem]:
     """Values that transformers rejects. TRL's classes also need fields that depend on the rows; they are created later."""
     from tasks.base.pin import BaseRecord
-    from tasks.finetune.config.trainer_arguments import ARGUMENT_CLASSES, parsed_arguments
+    from tasks.finetune.config.trainer_arguments import parsed_arguments
     from tasks.finetune.work import Work
 
-    if training.objective in ARGUMENT_CLASSES:
+    if training.spec.arguments[0] != "transformers":
         return
     no_base = BaseRecord(id="", kind="folder", revision=None, files={})
     try:

@@ -13,7 +13,7 @@ import torch
 
 from tasks.base.convert import base_folder
 from tasks.base.load import device_name, load_tokenizer
-from tasks.dataset.rendered import FORM_OF, TEMPLATES
+from tasks.dataset.rendered import TEMPLATES
 from tasks.errors import TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
 from tasks.finetune.failures import train_with_oom_retries
@@ -115,7 +115,7 @@ def _train(
 
 
 def _save(job: Job, trainer: Any, model: Any) -> None:
-    form = FORM_OF[job.work.settings.objective]
+    form = job.work.settings.spec.form
     tokenizer = load_tokenizer(base_folder(job.work.record), job.chat_template, generates=form != "labels")
     if form == "labels":  # so that users of the tokenizer truncate texts as in training
         tokenizer.model_max_length = min(tokenizer.model_max_length, read_json(TEMPLATES)["max_length_tokens"])

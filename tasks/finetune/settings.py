@@ -1,9 +1,10 @@
 """Settings of room `finetune`."""
 
+import json
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tasks.finetune.config.launch_settings import LaunchSettings
 from tasks.finetune.config.preflight import (
@@ -14,6 +15,7 @@ from tasks.finetune.config.preflight import (
 )
 from tasks.finetune.config.search_settings import SearchSettings, require_searchable
 from tasks.finetune.config.training_fields import TrainingFields
+from tasks.finetune.objective_table import MODEL_KINDS, OBJECTIVES
 
 
 class TrainingSettings(TrainingFields):
@@ -28,6 +30,21 @@ class TrainingSettings(TrainingFields):
     def invalid_combinations(self) -> Iterator[str]:
         """Each as one line."""
         yield from invalid_combinations(self)
+        yield from self._invalid_options()
+
+    def _invalid_options(self) -> Iterator[str]:
+        if self.options and self.spec.options is None:
+            yield f"options are for objectives of plugins, and objective: {self.objective} has none"
+        try:
+            self.parsed_options()
+        except ValidationError as error:
+            for invalid in error.errors():
+                yield f"options.{'.'.join(map(str, invalid['loc']))}: {invalid['msg']}"
+
+    def parsed_options(self) -> Any:
+        """`options` as an instance of the model that the objective's spec names; None for an objective without one."""
+        model = self.spec.options
+        return None if model is None else model.model_validate_json(json.dumps(self.options))
 
 
 class FinetuneSettings(TrainingSettings):
@@ -68,6 +85,27 @@ class FinetuneSettings(TrainingSettings):
     def trainings(self) -> tuple[TrainingSettings, ...]:
         """All trainings, in order; the last one produces the candidate."""
         return (*self.before, self)
+
+    def forms(self) -> tuple[str, ...]:
+        """The data formats that the trainings need, without repetitions; the candidate's is the last."""
+        needed = [training.spec.form for training in self.trainings()]
+        return tuple(form for index, form in enumerate(needed) if form not in needed[index + 1 :])
+
+    def model_kind(self) -> str:
+        """The kind of the candidate, as a verb phrase (tasks/base/model_kind.py)."""
+        return MODEL_KINDS[self.spec.head]
+
+    @staticmethod
+    def kind_of(objective: str) -> str | None:
+        """The kind of the models of an objective; None if it is that of a plugin which is not loaded."""
+        spec = OBJECTIVES.get(objective)
+        return None if spec is None else MODEL_KINDS[spec.head]
+
+    def models_named(self) -> list[str]:
+        """The registered versions and folders that the trainings read: teachers and reward models."""
+        return [
+            name for training in self.trainings() if training.spec.models for name in training.spec.models(training)
+        ]
 
     def precisions(self) -> list[Literal["auto", "bf16", "fp32"]]:
         """The distinct precisions of the trainings and of a search's trials."""

@@ -5,6 +5,7 @@ A killed training resumes from its last checkpoint when it is run again.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from tasks.finetune.job import Job, read_facts, read_verified_facts, run_job
 from tasks.finetune.loop.checkpoints import checkpoint_folder
 from tasks.finetune.loop.thread_log import ThreadLog
 from tasks.finetune.model.build import require_method
-from tasks.finetune.objectives.distill import require_teacher
 from tasks.finetune.search.search import search
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
@@ -57,8 +57,8 @@ def run(config: PipelineConfig) -> None:
         warn_of_emulation("finetune", "finetune.precision", precision)
     record = read_base()
     for settings in trainings:
-        if settings.objective == "distill":
-            require_teacher(settings, record)
+        if settings.spec.require is not None:
+            getattr(importlib.import_module(settings.spec.module), settings.spec.require)(settings, record)
     facts: list[dict[str, Any]] = []
     start, reward_model = start_folder(), None
     is_first_node = node_number() == 0  # only the first node writes
@@ -80,7 +80,7 @@ def run(config: PipelineConfig) -> None:
             if len(trainings) > 1:
                 logger.info(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
             facts.append(_run_unless_finished(Job(work, folder, config.base.chat_template), config.finetune))
-            if settings.objective == "reward":
+            if settings.spec.head == "reward":
                 reward_model = folder
             else:
                 start = folder

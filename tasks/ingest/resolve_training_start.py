@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.model_kind import kind_of_model, kind_of_objective
+from tasks.base.model_kind import kind_of_model
 from tasks.base.pin import read_base
-from tasks.dataset.rendered import forms_of
 from tasks.errors import BaseModelError, DataError
 from tasks.model_store.ledger import read_ledger, version_named
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
@@ -22,7 +21,6 @@ from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
-    from tasks.finetune.settings import FinetuneSettings
 
 
 def new_start(config: PipelineConfig, round_: Round) -> Start:
@@ -37,9 +35,9 @@ def new_start(config: PipelineConfig, round_: Round) -> Start:
         champion = _with_its_batches(champion, model)
         if not _has_new_batches(champion):  # the champion's own rows: it is trained as it was
             champion = _start_of(champion, model).champion
-    named = _models_named(finetune)
+    named = finetune.models_named()
     return Start(
-        forms_of(finetune),
+        finetune.forms(),
         champion,
         replay_share=finetune.replay_share if champion is not None else 1.0,
         versions={name: weights_of(name, model) for name in named if not written_path(name).is_dir()},
@@ -77,7 +75,7 @@ def require_comparable_version(version: int, base_digest: str | None, config: Pi
     commit = commit_of(config.register_.model_name, version)
     receipt = (receipt_at(commit) if commit else None) or {}
     objective = receipt.get("training", {}).get("objective")
-    kind = None if objective is None else kind_of_objective(objective)
+    kind = config.finetune.kind_of(objective) if objective else None
     _require_comparable(version, receipt.get("base", {}), kind, base_digest, config)
 
 
@@ -88,7 +86,7 @@ def _require_comparable(
     if base_digest is not None and base.get("digest", base_digest) != base_digest:
         what = f"the champion (version {version}) was trained from another base, a former state of {base.get('id')}"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
-    ours = kind_of_objective(config.finetune.objective)
+    ours = config.finetune.model_kind()
     if kind is not None and kind != ours:
         what = f"the champion (version {version}) {kind}, and the candidate {ours}: they cannot be compared"
         raise BaseModelError(what, where="finetune.objective", fix=f"Set the objective of the champion again, {fix}")
@@ -132,17 +130,6 @@ def _start_of(champion: Champion, model: str) -> Start:
 def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
     commit = commit_of(model, champion.version)
     return (receipt_at(commit) if commit else None) or {}
-
-
-def _models_named(finetune: FinetuneSettings) -> list[str]:
-    """The teachers and reward models in the settings of the trainings."""
-    names: list[str] = []
-    for training in finetune.trainings():
-        if training.objective == "distill" and training.distill.teacher:
-            names.append(training.distill.teacher)
-        if training.objective == "grpo":
-            names += [reward.model for reward in training.grpo.rewards if reward.model]
-    return names
 
 
 def weights_of(name: str, model: str) -> str:

@@ -23,7 +23,6 @@ from tasks.base.load import load_tokenizer
 from tasks.base.prompts import Prompts
 from tasks.chat.markers import TypedMarkers, control_tokens, plain_ids
 from tasks.config import load_config
-from tasks.dataset.rendered import FORM_OF
 from tasks.render.forms import texts
 from tasks.render.forms.forms import Material, writer_of
 from tasks.render.row_store import COLUMNS, Gathering, Rows
@@ -195,7 +194,7 @@ def test_markers_are_text_in_preferences_and_prompts(project: Path, objective: s
     )
     with Gathering(project / "rows.parquet") as gathering:
         gathering.add(pa.Table.from_pylist([{name: subject[name] for name in COLUMNS} | {"batch": "b"}]))
-    form = FORM_OF[objective]
+    form = config.finetune.spec.form
     material = Material(tokenizer, FAMILIES, config.render, Counter())
     writer_of(form).write(form, "train", Rows(project / "rows.parquet", 1), material)
     (made,) = pq.read_table(paths.RENDERED / form / "train.parquet").to_pylist()

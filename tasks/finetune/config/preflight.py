@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.errors import TrainingError
+from tasks.finetune.objective_table import OBJECTIVES, Rejected
 
 if TYPE_CHECKING:
     from tasks.finetune.config.training_fields import TrainingFields
 
-PREFERENCES = ("dpo", "orpo", "kto", "reward", "grpo")
-WITH_REFERENCE_MODEL = ("dpo", "kto", "grpo")
-"""Objectives with a reference model; dropout would add noise to the comparison."""
+USES: dict[Rejected, tuple[Callable[[TrainingFields], object], str]] = {
+    "method: prompt": (
+        lambda settings: settings.method == "prompt",
+        "method: prompt cannot be combined with {by}; set lora, dora, qlora, freeze or full",
+    ),
+    "loss_on: all": (
+        lambda settings: settings.loss_on == "all",
+        "loss_on: all cannot be combined with {by}; leave it out",
+    ),
+    "neftune_alpha": (
+        lambda settings: settings.neftune_alpha,
+        "neftune_alpha cannot be combined with {by}; leave it out",
+    ),
+    "dropout": (
+        lambda settings: settings.dropout or settings.lora.dropout,
+        "dropout and lora.dropout cannot be combined with {by}, which compares with a reference model; set them to 0",
+    ),
+    "label_smoothing": (
+        lambda settings: settings.label_smoothing,
+        "label_smoothing cannot be combined with {by}; leave it out",
+    ),
+    "early_stopping_patience": (
+        lambda settings: settings.early_stopping_patience,
+        "early_stopping_patience cannot be combined with {by}, whose loss does not measure the quality of answers",
+    ),
+}
+"""A setting that an objective may reject (ObjectiveSpec.rejects) → whether it is used, and the message."""
 
 NEEDED_BY_SCHEDULE = {
     "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
@@ -25,9 +50,9 @@ NEEDED_BY_SCHEDULE = {
 
 def invalid_combinations(settings: TrainingFields) -> Iterator[str]:
     """Every invalid combination of settings, each as one line."""
-    objective = settings.objective
-    if settings.batches == "by_length" and objective not in ("sft", "pretrain"):
-        yield f"batches: by_length is for objective: sft and pretrain, not {objective}"
+    if settings.batches == "by_length" and not settings.spec.supports_by_length:
+        names = [name for name, spec in OBJECTIVES.items() if spec.supports_by_length]
+        yield f"batches: by_length is for objective: {' and '.join(names)}, not {settings.objective}"
     if settings.early_stopping_patience and not settings.evaluations_per_epoch:
         yield "early_stopping_patience counts measurements of the validation loss: set evaluations_per_epoch"
     if settings.gradient_checkpointing and settings.method == "prompt" and settings.prompt.kind == "prefix":
@@ -36,52 +61,24 @@ def invalid_combinations(settings: TrainingFields) -> Iterator[str]:
     kwargs = settings.trainer.get("lr_scheduler_kwargs")
     if needed and not any(isinstance(kwargs, dict | str) and name in kwargs for name in needed):
         yield f"schedule: {settings.schedule} needs trainer.lr_scheduler_kwargs with {' or '.join(needed)}"
-    if objective == "distill":
-        yield from _invalid_distillation(settings)
-    if objective in PREFERENCES:
-        yield from _invalid_preferences(settings)
+    yield from _rejected_by_objective(settings)
 
 
-def _invalid_distillation(settings: TrainingFields) -> Iterator[str]:
-    if settings.method == "prompt":
-        yield "method: prompt cannot be combined with objective: distill; set lora, dora, qlora, freeze or full"
-    if settings.label_smoothing:
-        yield "label_smoothing cannot be combined with objective: distill; leave it out"
-    if settings.distill.teacher is None:
-        yield (
-            "objective: distill needs a teacher; name one in distill.teacher: champion, a version's number, or a folder"
-        )
-
-
-def _invalid_preferences(settings: TrainingFields) -> Iterator[str]:
-    objective, by = settings.objective, f"objective: {settings.objective}"
-    if settings.method == "prompt":
-        yield f"method: prompt cannot be combined with {by}; set lora, dora, qlora, freeze or full"
-    if settings.loss_on == "all":
-        yield f"loss_on: all cannot be combined with {by}; leave it out"
-    if settings.neftune_alpha:
-        yield f"neftune_alpha cannot be combined with {by}; leave it out"
-    if objective in WITH_REFERENCE_MODEL and (settings.dropout or settings.lora.dropout):
-        yield f"dropout and lora.dropout cannot be combined with {by}, which compares with a reference model; set them to 0"
-    # with the robust loss of `dpo`, label smoothing is the assumed share of wrongly labelled pairs
-    if objective == "dpo" and settings.preference.loss == "robust":
-        if not 0 < settings.label_smoothing < 0.5:
-            yield (
-                "preference.loss: robust needs label_smoothing, the share of wrongly labelled pairs: above 0, below 0.5"
-            )
-    elif settings.label_smoothing:
-        yield f"label_smoothing cannot be combined with {by}; leave it out"
-    if objective == "kto" and settings.micro_batch_rows < 2:
-        yield "objective: kto needs micro_batch_rows of at least 2: it compares answers with those to other prompts"
-    if objective == "grpo" and settings.early_stopping_patience:
-        yield "early_stopping_patience cannot be combined with objective: grpo, whose loss does not measure the quality of answers"
+def _rejected_by_objective(settings: TrainingFields) -> Iterator[str]:
+    by = f"objective: {settings.objective}"
+    for name in settings.spec.rejects:
+        is_used, message = USES[name]
+        if is_used(settings):
+            yield message.format(by=by)
+    if settings.spec.check is not None and (what := settings.spec.check(settings)):
+        yield what
 
 
 def missing_reward_model(trainings: Sequence[TrainingFields]) -> str | None:
     """An error where `grpo` needs a reward model that no earlier training produces; None where all are available."""
     for index, training in enumerate(trainings):
         unnamed = [reward for reward in training.grpo.rewards if reward.kind == "model" and reward.model is None]
-        if training.objective == "grpo" and unnamed and all(t.objective != "reward" for t in trainings[:index]):
+        if training.spec.section == "grpo" and unnamed and all(t.spec.head != "reward" for t in trainings[:index]):
             return (
                 "grpo.rewards has kind: model without a reward model; name one (model: ...), or train one in `before`"
             )
@@ -90,12 +87,12 @@ def missing_reward_model(trainings: Sequence[TrainingFields]) -> str | None:
 
 def invalid_start_from_classifier(trainings: Sequence[TrainingFields]) -> str | None:
     """An error where another objective would start from a classifier; None where none does."""
-    first = next((index for index, t in enumerate(trainings) if t.objective == "classify"), len(trainings))
-    other = next((t.objective for t in trainings[first:] if t.objective != "classify"), None)
-    return (
-        other
-        and f"objective: {other} cannot start from objective: classify, whose model classifies and does not generate"
-    )
+    first = next((index for index, t in enumerate(trainings) if t.spec.head == "labels"), len(trainings))
+    other = next((t.objective for t in trainings[first:] if t.spec.head != "labels"), None)
+    if other is None:
+        return None
+    start = trainings[first].objective
+    return f"objective: {other} cannot start from objective: {start}, whose model classifies and does not generate"
 
 
 def invalid_start_from_prompts(trainings: Sequence[TrainingFields]) -> str | None:
@@ -107,7 +104,7 @@ def invalid_start_from_prompts(trainings: Sequence[TrainingFields]) -> str | Non
                 return f"method: {training.method} cannot start from method: prompt: its vectors cannot be merged into weights"
             if previous.method != "prompt" or training.prompt != previous.prompt:
                 return "method: prompt can only start from trained prompts of the same kind and number"
-        if training.objective != "reward":  # no training starts from a reward model
+        if training.spec.head != "reward":  # no training starts from a reward model
             previous = training
     return None
 
@@ -117,7 +114,7 @@ def require_reward_models(settings: TrainingFields) -> None:
     from tasks.state.training_start import version_folder
 
     names = [reward.model for reward in settings.grpo.rewards if reward.model is not None]
-    for name in names if settings.objective == "grpo" else ():
+    for name in names if settings.spec.section == "grpo" else ():
         require_reward_model_in(version_folder(name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,6 @@ from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCall
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.loop.thread_log import AdjustThreads
 from tasks.finetune.model.gather_model import sharding_strategy
-from tasks.finetune.objectives.table import prepare
 from tasks.finetune.process_group import (
     broadcast_from_rank_zero,
     is_rank_zero,
@@ -35,6 +35,18 @@ from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.progress import Progress, track
 
 logger = logging.getLogger(__name__)
+
+
+def prepare(work: Work) -> PreparedTraining:
+    """Prepares the training of `work`, by the module of its objective.
+
+    Raises:
+        DataError: no rows for this objective.
+        TrainingError: a setting does not fit the model.
+    """
+    module: Any = importlib.import_module(work.settings.spec.module)
+    prepared: PreparedTraining = module.prepare(work)
+    return prepared
 
 
 def train(work: Work, trial: Trial | None = None, threads: AdjustThreads | None = None) -> tuple[Any, PreparedTraining]:

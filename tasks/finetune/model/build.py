@@ -30,12 +30,12 @@ def require_method(settings: TrainingSettings) -> None:
     """
     import importlib.util
 
-    if settings.objective == "classify":
+    if settings.spec.head == "labels":
         if settings.method == "prompt":
-            what = "finetune.method: prompt cannot be combined with objective: classify, which also trains a head"
+            what = f"finetune.method: prompt cannot be combined with objective: {settings.objective}, which also trains a head"
             raise TrainingError(what, where="params.yaml", fix="Set finetune.method: lora, freeze or full")
         if settings.loss_on == "all":
-            what = "finetune.loss_on: all cannot be combined with objective: classify, which has no token loss"
+            what = f"finetune.loss_on: all cannot be combined with objective: {settings.objective}, which has no token loss"
             raise TrainingError(what, where="params.yaml", fix="Leave it out")
 
     if settings.method == "qlora" and not (torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes")):

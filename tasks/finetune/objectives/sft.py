@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.dataset.rendered import FORM_OF, Rendered, read_rendered
+from tasks.dataset.rendered import Rendered, read_rendered
 from tasks.errors import DataError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
@@ -31,7 +31,7 @@ def prepare(work: Work) -> PreparedTraining:
         TrainingError: an example exceeds the context length.
     """
     settings = work.settings
-    form = FORM_OF[settings.objective]
+    form = settings.spec.form
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
     longest = longest_example(train, valid)

@@ -260,6 +260,15 @@ logging.getLogger("great_expectations.core").warning("a warning of Great Expecta
     assert (out, log) == ("", "ours\na library's warning\n")
 
 
+def test_warnings_of_libraries_are_objects_too_and_are_in_the_file(tmp_path: Path) -> None:
+    code = f"{START}\nimport warnings\nwarnings.warn('renamed')\nlogging.getLogger('somebody').warning('slow')"
+    _, log = run(code, **{FORMAT: "json", FILE: str(tmp_path / "strop.log")})
+    for text in (log, (tmp_path / "strop.log").read_text(encoding="utf-8")):
+        renamed, slow = entries(text)
+        assert "UserWarning: renamed" in renamed["message"]
+        assert (slow["level"], slow["logger"], slow["message"]) == ("WARNING", "somebody", "slow")
+
+
 def test_levels_of_libraries_are_set_and_a_users_value_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     library = logging.getLogger("mlflow")
     before = library.level

@@ -56,7 +56,7 @@ class Threads:
     Args:
         stage: prefix of the messages.
         processes: the number of processes that share the machine.
-        is_quiet: print no messages.
+        is_quiet: log no messages.
     """
 
     def __init__(self, stage: str, processes: int = 1, is_quiet: bool = False) -> None:
@@ -81,14 +81,14 @@ class Threads:
         return Choice(max(1, fitting_threads(self.limits, load) // self.processes), _why(self.limits, load))
 
     def begin(self) -> Choice:
-        """Chooses and sets the number. Prints it if other processes or a quota reduce it."""
+        """Chooses and sets the number. Logs it if other processes or a quota reduce it."""
         choice = self.choose()
         self.report(choice)
         self.use(choice.threads)
         return choice
 
     def report(self, choice: Choice) -> None:
-        """Prints the choice if it has fewer threads than the machine has cores."""
+        """Logs the choice if it has fewer threads than the machine has cores."""
         is_less = choice.threads < self.limits.physical // self.processes
         if is_less and not self.is_explicit and not self.is_quiet:
             logger.info(f"{self.stage}: {choice}")

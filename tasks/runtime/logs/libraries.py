@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+OURS = ("tasks", "flows")
+"""The packages whose loggers have the level of the process."""
 SILENT = logging.CRITICAL + 1
 
 LIBRARY_LEVELS = {
@@ -46,5 +48,6 @@ def silence(library: str) -> None:
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-    """A filter for records of libraries that use the handlers of the root logger."""
-    return record.levelno >= level_of(record.name.partition(".")[0])
+    """A filter for our handlers, which the root logger has too: libraries' records need the level of the table."""
+    package = record.name.partition(".")[0]
+    return package in OURS or record.levelno >= level_of(package)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tasks.runtime.logs.formats import DETAILED, MESSAGE, WITH_TIME, JsonFormatter, TextFormatter
 from tasks.runtime.logs.handlers import SharedFileHandler, StreamHandler, TerminalHandler
-from tasks.runtime.logs.libraries import is_shown
+from tasks.runtime.logs.libraries import OURS, is_shown
 from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ LEVEL, FORMAT, FILE = "STROP_LOG_LEVEL", "STROP_LOG_FORMAT", "STROP_LOG_FILE"
 """Environment variables, which child processes inherit. `strop -v`, `-q` and `--log-format` set them."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FORMATS = ("text", "json")
-PACKAGES = ("tasks", "flows")
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +37,15 @@ def set_up_logs(stage: str | None = None, stream: Literal["stderr", "stdout"] = 
     if name := os.environ.get(FILE):
         handlers.append(SharedFileHandler(Path(name)))
         handlers[-1].setFormatter(JsonFormatter(stage) if is_json() else TextFormatter(DETAILED))
-    for package in PACKAGES:
+    for handler in handlers:
+        handler.addFilter(is_shown)
+    for package in OURS:
         _use(logging.getLogger(package), handlers)
         logging.getLogger(package).setLevel(_level())
         logging.getLogger(package).propagate = False
-    _set_up_libraries(stage, stream)
+    if not _is_prefects(logging.getLogger()):
+        _use(logging.getLogger(), handlers)
+    logging.captureWarnings(is_json())
     for variable, values in ((LEVEL, tuple(LEVELS)), (FORMAT, FORMATS)):
         if (value := os.environ.get(variable, "").lower()) and value not in values:
             logger.warning(
@@ -56,10 +59,10 @@ def is_json() -> bool:
 
 def bar_console() -> Console | None:
     """The console for progress bars; None if log lines do not go to a terminal as text, or are quiet."""
-    if not logging.getLogger(PACKAGES[0]).isEnabledFor(logging.INFO):
+    ours = logging.getLogger(OURS[0])
+    if not ours.isEnabledFor(logging.INFO):
         return None
-    handlers = logging.getLogger(PACKAGES[0]).handlers
-    return next((handler.console for handler in handlers if isinstance(handler, TerminalHandler)), None)
+    return next((handler.console for handler in ours.handlers if isinstance(handler, TerminalHandler)), None)
 
 
 def _level() -> int:
@@ -84,15 +87,9 @@ def _text_format() -> str:
     return WITH_TIME if os.environ.get(FILE) else MESSAGE
 
 
-def _set_up_libraries(stage: str | None, stream: Literal["stderr", "stdout"]) -> None:
-    """Shows warnings of other libraries in the same format. Prefect's own configuration of the root logger is kept: in a process
-    that Prefect started, it belongs to the user's work pool."""
-    root = logging.getLogger()
-    if any(type(handler).__module__.startswith("prefect.") for handler in root.handlers):
-        return
-    handler = _stream_handler(stage, stream)
-    handler.addFilter(is_shown)
-    _use(root, [handler])
+def _is_prefects(root: logging.Logger) -> bool:
+    """Has Prefect configured the root logger? It stays so: in a process that Prefect started, the user's work pool decides."""
+    return any(type(handler).__module__.startswith("prefect.") for handler in root.handlers)
 
 
 def _use(target: logging.Logger, handlers: list[logging.Handler]) -> None:

@@ -148,5 +148,5 @@ def test_pretraining_without_raw_text_is_an_error(project: Path, tiny_llama: Pat
     write_part(toy_rows())
     begin_round(config)
     curate(config)
-    with pytest.raises(DataError, match="no training row is of the form texts"):
+    with pytest.raises(DataError, match="no training row can be rendered in the form texts"):
         render_all(config)

@@ -57,7 +57,7 @@ def test_a_long_text_that_is_tokenised_in_stretches_is_the_same_text(given: list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texts, "CHARACTERS_AT_ONCE", room)
         for text in given:
-            stretches = texts._stretches(text)
+            stretches = texts._split_long(text)
             assert "".join(stretches) == text
             assert all(len(stretch) <= room for stretch in stretches)
         assert [TOKENIZER.decode(ids[:-1]) for ids in tokens_of(*given)] == given

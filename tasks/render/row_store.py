@@ -44,8 +44,8 @@ Choose = Callable[[pa.Table], pa.Table]
 class RowWriter:
     """Writes rows (DATASET_SCHEMA) to a file in portions; many small portions are merged into a few large ones.
 
-    with Gathering(path) as gathering:
-        gathering.add(rows)
+    with RowWriter(path) as writer:
+        writer.add(rows)
     """
 
     def __init__(self, path: Path) -> None:

@@ -71,9 +71,9 @@ def flatten(examples: Sequence[Tokens]) -> FlatExamples:
 class ArrayWriter:
     """Writes the examples of one split into `folder`.
 
-    with Gathered(folder) as gathered:
-        gathered.add(flat(examples))
-        counts = gathered.write(pack_length_tokens)
+    with ArrayWriter(folder) as writer:
+        writer.add(flatten(examples))
+        counts = writer.write(pack_length_tokens)
     """
 
     def __init__(self, folder: Path) -> None:

@@ -328,7 +328,7 @@ def test_no_group_is_in_two_splits_and_only_cross_split_duplicates_are_dropped(s
 def test_without_a_test_split_the_message_says_that_rows_are_linked(project: Path) -> None:
     text = next(t for t in (sentence(random.Random(n), 60) for n in range(99)) if split_of_text(t) == "train")
     batch_of(1, [(f"{text} {CHINESE[n]}", str(n)) for n in range(6)])
-    with pytest.raises(DataError, match="5 of them stand where an earlier row does"):
+    with pytest.raises(DataError, match="5 of them follow the split of an earlier row"):
         curate(project)
 
 

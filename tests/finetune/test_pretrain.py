@@ -136,7 +136,7 @@ def test_an_adapter_on_pretrained_weights_is_saved_as_full_weights(project: Path
 
 
 def test_examples_longer_than_the_context_are_reported_before_any_work(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"max_length_tokens is 200, but a model of base\.scratch\.context 128"):
+    with pytest.raises(ConfigError, match=r"max_length_tokens is 200, above base\.scratch\.context, which is 128"):
         prepare(project, None, **PRETRAIN, render={"max_length_tokens": 200})
 
 

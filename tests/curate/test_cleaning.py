@@ -1,4 +1,4 @@
-"""Cleaning never changes what a text says: what goes, what stays, and that nothing goes but what is counted."""
+"""Cleaning never changes the meaning of a text: what is removed, what is kept, and that every removal is counted."""
 
 from __future__ import annotations
 

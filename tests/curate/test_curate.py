@@ -1,4 +1,4 @@
-"""Room `curate`: cleaning, exact deduplication, the split, and one part a batch."""
+"""Room `curate`: cleaning, exact deduplication, the split, and one part per batch."""
 
 from __future__ import annotations
 

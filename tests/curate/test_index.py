@@ -1,4 +1,4 @@
-"""The index of rows by hash: it says what a look through all rows would, however many batches they came in."""
+"""The index from hashes to rows equals a scan of all rows, whatever the number of batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many small batches in one run: the bytes of as many runs, and a cost that grows with the rows."""
+"""Many small batches in one run give the bytes of as many runs, at a cost that is linear in the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Personal data and secrets: found in English and Chinese, left alone where a number is none, masked once and for all."""
+"""Personal data and secrets are detected in English and Chinese, other numbers are kept, and masking is idempotent."""
 
 from __future__ import annotations
 

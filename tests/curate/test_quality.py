@@ -1,4 +1,4 @@
-"""What a row's text is like, measured alike in English and Chinese."""
+"""Statistics of a row's text, equal in English and Chinese."""
 
 from __future__ import annotations
 

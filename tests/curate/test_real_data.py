@@ -1,4 +1,4 @@
-"""Room `curate` on real instructions, which say the same examples through many templates."""
+"""Room `curate` on real instructions, in which the same examples occur in many templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets in an answer follow the text that they point into, through cleaning and through masking."""
+"""Offsets in an answer are updated with the text that they refer to, by cleaning and by masking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room `render`: caps, weights and the bound on made rows."""
+"""Room `render`: caps, weights and the bound on synthetic rows."""
 
 from __future__ import annotations
 

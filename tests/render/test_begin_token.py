@@ -1,4 +1,4 @@
-"""A base whose tokenizer begins its texts with a begin token sees it, and once: in training, evaluation and chat (case 23)."""
+"""A base whose tokenizer starts texts with a begin token gets it once, in training, evaluation and chat (case 23)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates made to take for ever, or all memory: each ends soon, with one line; those that people write say what they said."""
+"""Templates that would run endlessly or fill the memory end soon, with one line; ordinary templates are not affected."""
 
 from __future__ import annotations
 

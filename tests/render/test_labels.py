@@ -1,4 +1,4 @@
-"""Form `labels`: a text with a label, as an encoder or a decoder reads it; what is left out is counted."""
+"""Form `labels`: texts with labels, for an encoder or a decoder; dropped rows are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained is what is served: every instruction template in every chat template, token by token."""
+"""The trained prompt is the served one: every instruction template in every chat template, token by token."""
 
 from __future__ import annotations
 

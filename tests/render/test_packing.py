@@ -1,4 +1,4 @@
-"""Room `render`: examples in packed rows, mixed, and in no more of them than best-fit decreasing takes."""
+"""Room `render`: packed rows are mixed, and no more than best-fit decreasing takes."""
 
 from __future__ import annotations
 

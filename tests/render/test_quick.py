@@ -1,4 +1,4 @@
-"""Rendering in bulk gives what the slow way gives: chat templates by shape, tokens by word, rows one at a time or many."""
+"""Rendering in bulk equals the exact path: chat templates by shape, tokens by word, rows one at a time or many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room `render`: templates, the loss mask exact to the token, cutting, packing."""
+"""Room `render`: templates, the loss mask exact to the token, truncation, packing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room `render`: rows go through it some at a time, however many there are."""
+"""Room `render`: rows are processed in portions, whatever their number."""
 
 from __future__ import annotations
 

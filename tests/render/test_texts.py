@@ -1,4 +1,4 @@
-"""Raw text: nothing of it is lost, every token of it is trained, and it stays apart from what is asked and answered."""
+"""Raw text: none of it is lost, every token is trained, and it is separate from prompts and answers."""
 
 from __future__ import annotations
 

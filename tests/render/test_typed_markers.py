@@ -1,4 +1,4 @@
-"""Control tokens that a person typed are text, in every turn and every objective, and never a control id (case 13)."""
+"""Control tokens that are typed in a text are text, in every turn and every objective, and never a control id (case 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each built-in rule refuses the rows that Great Expectations' own expectation calls bad, on the same frame."""
+"""Each built-in rule refuses the rows that Great Expectations' own expectation fails, on the same frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract is read strictly: all errors at once, each with its line and the nearest right key."""
+"""The contract is parsed strictly: all errors at once, each with its line and the nearest valid key."""
 
 from __future__ import annotations
 

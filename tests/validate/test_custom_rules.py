@@ -1,4 +1,4 @@
-"""A contract's own rules: read from all files of the folder, errors with their line, and rows refused by their name."""
+"""Custom rules: read from all files of the folder, errors with their line, and rows refused by the rule's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data Docs and row verdicts cannot differ; a check that itself breaks is an error of ours, never bad data."""
+"""Data Docs and row verdicts cannot differ; an expectation that raises is a bug of Strop, never bad data."""
 
 from __future__ import annotations
 

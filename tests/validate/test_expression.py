@@ -1,4 +1,4 @@
-"""A contract's expressions: what they mean, in English and Chinese, and which errors are reported when they are parsed."""
+"""Expressions of a contract: their meaning, in English and Chinese, and the errors that are reported when they are parsed."""
 
 from __future__ import annotations
 

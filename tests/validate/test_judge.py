@@ -1,4 +1,4 @@
-"""Each rule refuses what it is for and nothing else; a batch over the bound is set aside whole."""
+"""Each rule refuses the rows that it is for and no others; a batch over the bound is set aside as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch of any size is judged in chunks: one process or two, the same bytes; and in the memory of a chunk."""
+"""A batch of any size is judged in chunks: the same bytes with one process or two, in the memory of a chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pattern means what it means in Python, whichever engine answers; one that takes too long ends the run, and no row."""
+"""A pattern has Python's meaning, whichever engine matches it; one that takes too long ends the run, and refuses no row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage: bad batches do not stop the line, decisions count, and an old batch costs nothing."""
+"""The stage: bad batches do not stop the run, decisions are applied, and an old batch costs nothing."""
 
 from __future__ import annotations
 

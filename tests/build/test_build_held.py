@@ -97,7 +97,7 @@ def test_a_batch_that_is_shorter_than_its_part_is_reported() -> None:
     write_batch(1, 30)
     raw = Path("data/raw/toy/b1.parquet")
     pq.write_table(pq.read_table(raw).slice(0, 20), raw, row_group_size=7)
-    with pytest.raises(DataError, match=r"has 20 records, but data/curated names later ones"):
+    with pytest.raises(DataError, match=r"has 20 records, but data/curated refers to later ones"):
         list(read_pieces())
 
 

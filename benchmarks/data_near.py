@@ -63,10 +63,10 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     import numpy as np
     import pyarrow as pa
 
-    from tasks.curate.dedup.known import Known
+    from tasks.curate.dedup.known import RowTable
     from tasks.curate.dedup.minhash import bands_of, rows_in_band, shingles_of
     from tasks.curate.dedup.near import Shingles, candidate_pairs
-    from tasks.curate.dedup.sketch_file import LINE_SCHEMA, Sketch
+    from tasks.curate.dedup.sketch_file import FACT_SCHEMA, Signatures
     from tasks.curate.dedup.tokens import tokenise
 
     found = []
@@ -75,10 +75,10 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
         found.append(bands_of(*shingles_of(tokens), rows_in_band(0.8)))
     bands = np.concatenate(found)
     numbers = np.arange(len(texts))
-    lines = {f.name: numbers if pa.types.is_integer(f.type) else pa.nulls(len(texts), f.type) for f in LINE_SCHEMA}
-    known = Known()
-    known.append(Sketch(pa.table(lines), bands, np.empty(0, np.uint32)), "a", 0, False)
-    pairs = candidate_pairs(known, 0, bands)
+    facts = {f.name: numbers if pa.types.is_integer(f.type) else pa.nulls(len(texts), f.type) for f in FACT_SCHEMA}
+    table = RowTable()
+    table.append(Signatures(pa.table(facts), bands, np.empty(0, np.uint32)), "a", 0, False)
+    pairs = candidate_pairs(table, 0, bands)
     rows = np.unique(pairs)
     proved = pairs[Shingles(rows, [texts[row] for row in rows.tolist()]).compare(pairs)[0] >= 0.8]
     return {(first, second) for first, second in proved.tolist()}

@@ -140,11 +140,11 @@ def keep_packed_rows(count: int) -> None:
 
     from tasks import paths
     from tasks.dataset.rendered import read_rendered
-    from tasks.render.packing.arrays import Gathered, Piece, flat
+    from tasks.render.packing.arrays import ArrayWriter, Piece, flatten
 
     rendered = read_rendered("train")
     folder = paths.RENDERED / "answers"
-    with Gathered(folder / "kept") as gathered:
+    with ArrayWriter(folder / "kept") as gathered:
         for pack in np.random.default_rng(0).permutation(len(rendered))[:count].tolist():
             edges, ids = rendered.bounds(pack).tolist(), rendered.row_ids(pack)
             spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
@@ -152,7 +152,7 @@ def keep_packed_rows(count: int) -> None:
                 Piece(row_id, np.array(rendered.input_ids[span]), np.array(rendered.loss_mask[span]))
                 for row_id, span in zip(ids, spans, strict=True)
             ]
-            gathered.add(flat(pieces))
+            gathered.add(flatten(pieces))
         gathered.write(1024)
     shutil.rmtree(folder / "train")
     (folder / "kept").rename(folder / "train")

@@ -70,6 +70,13 @@ def parse() -> argparse.Namespace:
 
 def make_ready(root: Path, given: argparse.Namespace) -> None:
     """A project with the rows curated, and the same rows for TRL: done once, not measured."""
+    make_rendered(root, given)
+    os.chdir(root)
+    write_for_trl()
+
+
+def make_rendered(root: Path, given: argparse.Namespace) -> None:
+    """A project with the rows rendered."""
     tools = toy_tools()
 
     tools.set_up_project(root)
@@ -84,8 +91,6 @@ def make_ready(root: Path, given: argparse.Namespace) -> None:
     tools.write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
-    os.chdir(root)
-    write_for_trl()
 
 
 def write_for_trl() -> None:
@@ -125,16 +130,16 @@ def strop() -> dict[str, float]:
     from tasks.dataset.rendered import read_rendered
     from tasks.render import stage
 
-    gather = stage._gather
+    gather = stage._collect_rows
     reading: dict[str, float] = {}
 
-    def measured_gather(*arguments: Any) -> Any:
+    def measured_collect(*arguments: Any) -> Any:
         began, cpu = time.perf_counter(), cpu_seconds()
         rows = gather(*arguments)
         reading.update(reading_seconds=time.perf_counter() - began, reading_cpu_seconds=cpu_seconds() - cpu)
         return rows
 
-    stage._gather = measured_gather
+    stage._collect_rows = measured_collect
     importlib.import_module("pandas")  # pyarrow imports it at first use; the libraries are imported, as TRL's are
     tokenizer = load.load_tokenizer(base_folder(read_base()))
     load.load_tokenizer = lambda *_, **__: tokenizer

@@ -67,10 +67,10 @@ def look_at(path: Path, group: int) -> Any:
     """What is found in a chunk of the frame: the room's own function on a record batch."""
     import pyarrow.parquet as pq
 
-    from tasks.validate.judge import find
+    from tasks.validate.judge import check_rules
 
     with pq.ParquetFile(path) as file:
-        return find(file.read_row_group(group, use_threads=False), contract())
+        return check_rules(file.read_row_group(group, use_threads=False), contract())
 
 
 def refused_rows(path: Path, group: int, reasons: list[str]) -> Any:
@@ -90,7 +90,7 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     from tasks.runtime.files import ParquetStream, write_parquet
-    from tasks.validate.judge import decide, fold
+    from tasks.validate.judge import decide, merge_chunks
     from tasks.validate.processes import Workers
     from tasks.validate.rules.rules import rules_of
 
@@ -99,7 +99,7 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
         groups = range(file.num_row_groups)
         schema = file.schema_arrow.append(pa.field("reason", pa.string()))
     workers = Workers(processes)
-    found = fold(list(workers.map(look_at, ((path, group) for group in groups))), contract())
+    found = merge_chunks(list(workers.map(look_at, ((path, group) for group in groups))), contract())
     verdict = decide(found, contract(), 1.0)
     write_parquet(path.with_name("accepted.parquet"), verdict.accepted)
 

@@ -66,8 +66,6 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     Raises:
         RegistryError: there is no such version, or it cannot generate text.
     """
-    from transformers.utils import logging
-
     from tasks.base.convert import base_folder
     from tasks.base.heads import REWARD
     from tasks.base.load import labels_of, load_base, load_tokenizer, load_trained
@@ -75,15 +73,16 @@ def load_model(config: PipelineConfig, to: str, must_generate: bool = True) -> L
     from tasks.base.precision import best_precision
     from tasks.dataset.rendered import thinks_by_training
     from tasks.model_store.versions import weights_folder
+    from tasks.runtime.logs.libraries import set_library_level
     from tasks.runtime.threads import Threads
 
-    logging.set_verbosity_error()
+    set_library_level("transformers")
     model_name = config.register_.model_name
     entry = choose_version(read_ledger(model_name), to)
     record = pin_base(config.base)
     precision, threads = best_precision(), Threads("generate", is_quiet=True)
     if entry is None:
-        if config.finetune.objective == "classify":
+        if config.finetune.spec.head == "labels":
             raise RegistryError(
                 "the base has no classification head yet", where=f"--to {to}", fix="Use a version: --to NUMBER"
             )

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.change_check import is_nothing_new, nothing_new
+from flows.preflight.run import load_ready_config, require_ready
 from flows.runtime.snapshot import on_a_snapshot
 from flows.steps import (
     deliver,
@@ -25,7 +26,6 @@ from flows.steps import (
     return_to_champion,
     working_in,
 )
-from tasks.config import load_config
 from tasks.vcs.dvc_plugins import record_plugins
 
 
@@ -33,11 +33,12 @@ from tasks.vcs.dvc_plugins import record_plugins
 def retrain(project: str = ".", rejudge: bool = False) -> State:
     """Ends in a state of type Completed with a name from flows/outcome.py: NothingNew, Promoted, Refused, ..."""
     with working_in(project):
-        config = load_config()
+        config = load_ready_config()
         record_plugins()
         follow_ledger(config)
         if not rejudge and is_nothing_new(config):
             return end_state(nothing_new(config))
+        require_ready()
         with on_a_snapshot() as config:
             ingest(config, rejudge)
             reproduce("validate")

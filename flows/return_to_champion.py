@@ -7,7 +7,7 @@ champion's own round is restored: then its predictions and its verdict come from
 
 from __future__ import annotations
 
-import sys
+import logging
 
 from flows.outcome import Outcome
 from tasks import paths
@@ -20,6 +20,8 @@ from tasks.model_store.versions import commit_of
 from tasks.runtime.files import replacing
 from tasks.vcs import git
 
+logger = logging.getLogger(__name__)
+
 
 def follow_ledger(config: PipelineConfig) -> None:
     """Sets the registry's alias `champion` to the ledger's champion if it differs, and reports it. The check takes milliseconds.
@@ -31,20 +33,20 @@ def follow_ledger(config: PipelineConfig) -> None:
     if serving.alias_matches is not False:
         return
     if serving.champion is None:
-        print(f"registry: {serving.problem}", file=sys.stderr, flush=True)
+        logger.warning(f"registry: {serving.problem}")
         return
     from tasks.promote.stage import reconcile
 
     try:
         version = reconcile(config)
     except RegistryError as error:  # the run itself can continue
-        print(f"registry: {error}", file=sys.stderr, flush=True)
+        logger.warning(f"registry: {error}")
         return
     target = "at a version that was deleted" if serving.registry.is_dangling else f"at v{serving.registry.alias}"
     state = (
         "was missing" if serving.registry.alias is None and not serving.registry.is_dangling else f"pointed {target}"
     )
-    print(f"registry: the alias `champion` {state}; it is reset to v{version}", flush=True)
+    logger.warning(f"registry: the alias `champion` {state}; it is reset to v{version}")
 
 
 def return_to_champion(config: PipelineConfig) -> Outcome | None:

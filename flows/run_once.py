@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from flows.change_check import is_clean, is_nothing_new, nothing_new
 from flows.outcome import Outcome
+from flows.preflight.run import load_ready_config, ready_to_run
 from flows.return_to_champion import follow_ledger
 from flows.runtime.environment import prepare_environment, silence_libraries
 from flows.runtime.lock import one_run_at_a_time
 from tasks import paths
-from tasks.config import PipelineConfig, load_config
+from tasks.config import PipelineConfig
 from tasks.errors import StropError
 from tasks.runtime.fast_imports import importing
 from tasks.vcs.dvc_plugins import record_plugins
@@ -29,10 +30,11 @@ def run_once(rejudge: bool = False) -> Outcome:
 
     Raises:
         StropError: an error that the user can fix, in one line.
+        NotReady: a check before the run found an error; nothing was collected or changed.
         KeyboardInterrupt: it was stopped; the next run continues there.
     """
-    config = load_config()
     prepare_environment(Path.cwd())
+    config = load_ready_config()
     with one_run_at_a_time():
         finish_erasing()
         record_plugins()
@@ -42,7 +44,7 @@ def run_once(rejudge: bool = False) -> Outcome:
         silence_libraries()
         from flows.runtime.prefect_server import ensure_server, reporting_lost_server
 
-        with reporting_lost_server():
+        with ready_to_run(), reporting_lost_server():
             ensure_server()
             with importing():
                 from flows.retrain import retrain

@@ -1,12 +1,13 @@
 """Scheduled runs of the flow: `strop schedule --cron "0 2 * * 0" --timezone Asia/Shanghai`, or `--every 1d`.
 
 Prefect needs a server for schedules. If PREFECT_API_URL is not set, one is started on loopback and stopped afterwards.
-For a team's work pool, prefect.yaml has the same deployment.
+For a team's work pool, prefect.yaml has the same deployment. The schedule and its runs also log to .strop/logs/strop.log.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from pathlib import Path
 
 from flows.runtime.environment import SCHEDULED, silence_libraries
 from flows.runtime.lock import one_schedule
+from tasks import paths
 from tasks.errors import StropError
+from tasks.runtime.logs.setup import FILE, set_up_logs
+
+logger = logging.getLogger(__name__)
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -62,6 +67,8 @@ def serve(when: When) -> None:
         StropError: there is no server, and none can be started.
     """
     with one_schedule():
+        os.environ.setdefault(FILE, str(paths.LOG.absolute()))
+        set_up_logs()
         silence_libraries()
         from flows.runtime.prefect_server import ensure_server, reporting_lost_server, require_server
         from flows.runtime.proxies import start_runs_without_proxies
@@ -71,7 +78,7 @@ def serve(when: When) -> None:
         with reporting_lost_server():
             ui = ensure_server(schedules=True).removesuffix("/api")
             login = f" (its login is the line in {SECRET_FILE})" if is_ours else ""
-            print(f"schedule: {when}; watch it at {ui}{login}. Stop it with Ctrl-C.", flush=True)
+            logger.info(f"schedule: {when}; watch it at {ui}{login}. Stop it with Ctrl-C.")
             os.environ[SCHEDULED] = "1"
             start_runs_without_proxies()
             _serve(when)
@@ -108,7 +115,7 @@ def _serve(when: When) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(runner.start())
-    print("schedule: stopped.", flush=True)
+    logger.info("schedule: stopped.")
 
 
 def _require_cron(cron: str) -> None:

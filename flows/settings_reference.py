@@ -83,4 +83,3 @@ def _default(value: Any, inner: type[BaseModel] | None) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(reference(), encoding="utf-8")
-    print(f"wrote {PAGE}")

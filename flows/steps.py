@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,11 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import RegistryError
 from tasks.runtime.files import write_text
+from tasks.runtime.logs.formats import error_fields
+from tasks.runtime.logs.setup import set_up_logs
 from tasks.runtime.redaction.errors_and_logs import redacted_error
+
+logger = logging.getLogger(__name__)
 
 RETRYABLE = (RegistryError, ConnectionError, TimeoutError)
 """Errors that may be temporary."""
@@ -38,6 +41,7 @@ RETRYABLE = (RegistryError, ConnectionError, TimeoutError)
 @contextmanager
 def working_in(project: str) -> Iterator[None]:
     """Changes to the project, prepares its environment, and excludes other runs."""
+    set_up_logs()  # of a process that Prefect started
     end_with_schedule()
     use_proxies_again()
     with chdir(project):
@@ -56,7 +60,7 @@ def should_retry(_: Any, run: TaskRun, state: State) -> bool:
     error = state.result(raise_on_failure=False)
     if not isinstance(error, RETRYABLE):
         return False
-    print(f"strop: {error} Trying again.", file=sys.stderr, flush=True)
+    logger.warning(f"strop: {error} Trying again.", extra=error_fields(error))
     return True
 
 
@@ -161,7 +165,7 @@ def publish(config: PipelineConfig, outcome: Outcome) -> None:
 
 def end_state(outcome: Outcome) -> State:
     """The outcome as a named state for Prefect's UI and automations."""
-    if is_scheduled():  # a command prints it itself, with the summary
-        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {outcome.message}", flush=True)
+    if is_scheduled():  # a command prints it, with the summary
+        logger.info(outcome.message)
     state: State = Completed(name=STATE_NAMES[outcome.kind], message=outcome.message, data=outcome)
     return state

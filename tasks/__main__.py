@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
+
+logger = logging.getLogger("tasks.__main__")  # `__name__` is "__main__" here
 
 ROOMS = ("ingest", "validate", "curate", "render", "finetune", "evaluate", "gate")
 
@@ -31,8 +35,10 @@ The whole pipeline, with registration and promotion: strop run"""
 
 
 def main() -> int:
-    from tasks.errors import StropError, disk_message
+    from tasks.errors import StropError, disk_error
     from tasks.runtime.fast_imports import importing
+    from tasks.runtime.logs.formats import error_fields
+    from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.loopback import exempt_loopback_from_proxies
     from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
@@ -43,6 +49,7 @@ def main() -> int:
         print(HELP, file=sys.stdout if is_help else sys.stderr)
         return 0 if is_help else 2
     room = sys.argv[1]
+    set_up_logs(room)
     # progress bars and deprecation warnings of libraries would hide our messages
     os.environ.setdefault("TQDM_DISABLE", "1")
     # by default waiting threads spin for a long time, and take cores from other work; without any spinning an idle machine
@@ -56,6 +63,7 @@ def main() -> int:
             from tasks.config import load_config
 
             stage = importlib.import_module(f"tasks.{room}.stage")
+        began = time.monotonic()
         config = load_config()
         from tasks.vcs.dvc_plugins import record_plugins, require_recorded
 
@@ -64,12 +72,13 @@ def main() -> int:
         else:
             require_recorded(room)
         stage.run(config)
+        logger.debug(f"{room}: done in {time.monotonic() - began:.1f} s")
     except StropError as error:
-        print(f"strop: {error}", file=sys.stderr, flush=True)
+        logger.error(f"strop: {error}", extra=error_fields(error))
         return error.exit_code
     except Exception as error:
-        if message := disk_message(error):
-            print(f"strop: {message}", file=sys.stderr, flush=True)
+        if problem := disk_error(error):
+            logger.error(f"strop: {problem}", extra=error_fields(problem))
             return 1
         raise
     except KeyboardInterrupt:  # Ctrl-C also reaches the command, which reports it

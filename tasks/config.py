@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,30 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         ConfigError: the file is missing, is not valid YAML, names a plugin that cannot be imported, or has an invalid setting.
             Every error is listed with its line, the value, what is allowed, and the nearest valid key.
     """
+    document = read_document(path)
+    _load_plugins(document, path)
+    try:
+        # as JSON, because there a strict model accepts a list for a tuple
+        config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
+        refused: list[Any] = []
+    except ValidationError as error:
+        refused = error.errors()
+    errors = [(line, redact(what)) for line, what in _all_errors(refused, document, path.parent)]
+    if errors:
+        errors = sorted({*errors, *_literal_secrets(document)})
+        raise _listed(path, "error", errors, "Every setting is explained in docs/settings.md")
+    if secrets := _literal_secrets(document):
+        fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
+        raise _listed(path, "secret", sorted(secrets), fix)
+    return config
+
+
+def read_document(path: Path = paths.PARAMS) -> Any:
+    """The content of params.yaml, unchecked, with the lines of its keys.
+
+    Raises:
+        ConfigError: the file is missing, is not valid YAML, or has no sections.
+    """
     try:
         document = load_yaml(path.read_text(encoding="utf-8-sig"), "rt")
     except FileNotFoundError as error:
@@ -90,27 +115,14 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         raise ConfigError(
             "has no sections", where=str(path), fix="Copy a recipe: cp recipes/smollm2-news.yaml params.yaml"
         )
-    _load_plugins(document, path)
-    try:
-        # as JSON, because there a strict model accepts a list for a tuple
-        config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
-        refused: list[Any] = []
-    except ValidationError as error:
-        refused = error.errors()
-    errors = [(line, redact(what)) for line, what in _all_errors(refused, document, path.parent)]
-    if errors:
-        errors = sorted({*errors, *_literal_secrets(document)})
-        lines = "".join(f"\n  line {line}: {what}" for line, what in errors)
-        raise ConfigError(
-            f"{count_of(len(errors), 'error')}:{lines}\n",
-            where=str(path),
-            fix="Every setting is explained in docs/settings.md",
-        )
-    if secrets := _literal_secrets(document):
-        lines = "".join(f"\n  line {line}: {what}" for line, what in sorted(secrets))
-        fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
-        raise ConfigError(f"{count_of(len(secrets), 'secret')}:{lines}\n", where=str(path), fix=fix)
-    return config
+    return document
+
+
+def _listed(path: Path, noun: str, errors: list[tuple[int, str]], fix: str) -> ConfigError:
+    """The error that lists several, each as (line, text)."""
+    lines = "".join(f"\n  line {line}: {what}" for line, what in errors)
+    parts = [(f"{path} line {line}", what) for line, what in errors]
+    return ConfigError(f"{count_of(len(errors), noun)}:{lines}\n", where=str(path), fix=fix, parts=parts)
 
 
 def _load_plugins(document: Any, path: Path) -> None:
@@ -120,11 +132,9 @@ def _load_plugins(document: Any, path: Path) -> None:
     try:
         load_plugins(names if is_valid else [], path.parent)
     except PluginError as error:
-        line = _line_of(document, ["plugins", names.index(error.name)])
+        line = line_of(document, ["plugins", names.index(error.name)])
         raise ConfigError(
-            f"1 error:\n  line {line}: `plugins`: {error.name} {redact(str(error))}\n",
-            where=str(path),
-            fix="Fix the module, or remove it from `plugins`",
+            f"1 error:\n  line {line}: `plugins`: {redact(error.what)}\n", where=str(path), fix=error.fix
         ) from error
 
 
@@ -133,7 +143,7 @@ def _all_errors(refused: list[Any], document: Any, root: Path) -> list[tuple[int
     locations = {_location(error) for error in refused}
     others = [(location, what) for location, what in errors_in(document, root) if tuple(location) not in locations]
     return [_describe(error, document) for error in refused] + [
-        (_line_of(document, location), f"`{'.'.join(map(str, location))}` {what}") for location, what in others
+        (line_of(document, location), f"`{'.'.join(map(str, location))}` {what}") for location, what in others
     ]
 
 
@@ -144,7 +154,7 @@ def _location(error: Any) -> tuple[Any, ...]:
 def _literal_secrets(document: Any) -> list[tuple[int, str]]:
     """(line, text) of addresses with a literal password or token."""
     return [
-        (_line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {USE_A_VARIABLE}")
+        (line_of(document, location), f"`{'.'.join(map(str, location))}`: {secret} {USE_A_VARIABLE}")
         for location, secret in literal_secrets_in_addresses(document)
     ]
 
@@ -153,7 +163,7 @@ def _describe(error: Any, document: Any) -> tuple[int, str]:
     """An error as (line, text)."""
     location = list(_location(error))
     key = ".".join(str(part) for part in location)
-    line = _line_of(document, location)
+    line = line_of(document, location)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
@@ -176,7 +186,7 @@ def _is_union_branch(part: str) -> bool:
     return part.startswith(("literal[", "tuple[", "constrained-", "function-"))
 
 
-def _line_of(document: Any, location: list[Any]) -> int:
+def line_of(document: Any, location: Sequence[Any]) -> int:
     """The line (from 1) of the deepest part of `location` that exists in the document."""
     line = 1
     for part in location:

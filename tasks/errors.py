@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _redact: Callable[[str], str] = str
 """Applied to every text of an error; `tasks.runtime.redaction.errors_and_logs.install` sets the removal of secrets."""
@@ -42,12 +42,16 @@ class StropError(Exception):
         what: the problem, as a sentence without the final full stop.
         where: the file, row, setting or address of the problem.
         fix: what to do next; a command if possible.
+        parts: (where, what) of each of several errors that `what` lists, for a report with one row per error.
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, parts: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self.what = _redact(what.rstrip("."))
+        self.parts = tuple((_redact(place), _redact(text)) for place, text in parts)
         self.where = where and _redact(where)
         self.fix = fix and _redact(fix)
         super().__init__(str(self))

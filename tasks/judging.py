@@ -1,5 +1,5 @@
-"""The former path of `judge_answer`, for scripts outside the project."""
+"""The former path of `score_answer`, for scripts outside the project."""
 
-from tasks.scoring.score import judge_answer
+from tasks.scoring.score import score_answer as judge_answer
 
 __all__ = ["judge_answer"]

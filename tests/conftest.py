@@ -207,6 +207,19 @@ def make_tiny_bert(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def logs_on_stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has the log of a process of ours, on standard error, at the usual level: also after a command with -v."""
+    from tasks.runtime.logs.setup import FILE, FORMAT, LEVEL, set_up_logs
+
+    for name in (FILE, FORMAT, LEVEL):
+        monkeypatch.delenv(name, raising=False)
+    set_up_logs()
+    yield
+    for name in (FILE, FORMAT, LEVEL):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def few_objects_to_collect() -> None:
     """What is imported stays: a training that has its garbage collected would look through half a million objects each time."""
@@ -355,11 +368,10 @@ def write_params(root: Path, config: dict[str, Any]) -> None:
 def begin_round(config: Any) -> None:
     """What `ingest` does when a round begins, without git: the base is pinned, and what the trainings need is written down."""
     from tasks.base.pin import pin_base
-    from tasks.dataset.rendered import forms_of
     from tasks.state.training_start import Start, write_start
 
     pin_base(config.base)
-    write_start(Start(forms_of(config.finetune)))
+    write_start(Start(config.finetune.forms()))
 
 
 def toy_rows(topics: int = 40, questions: int = 20) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ def test_former_paths_of_scripts_outside_still_work() -> None:
     from tasks.dataset.rendered import read_rendered
     from tasks.judging import judge_answer
     from tasks.rendered import read_rendered as former
-    from tasks.scoring.score import judge_answer as score
+    from tasks.scoring.score import score_answer as score
 
     assert (read_dataset, former, judge_answer) == (read, read_rendered, score)
 
@@ -138,6 +138,48 @@ def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:
         if module.name == "__init__.py" and module != Path("tasks/dataset/__init__.py"):
             body = ast.parse((REPOSITORY / module).read_text()).body
             assert all(isinstance(node, ast.Expr) for node in body), module
+
+
+WRITES_TO_STREAMS = {
+    "tasks/__main__.py": "prints its own help, which is a result",
+    "tasks/runtime/logs/handlers.py": "the log itself",
+    "tasks/runtime/terminal_text.py": "wraps the streams",
+}
+"""Modules outside flows/cli that use standard output or standard error, with the reason. All others log."""
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.parts[:2] != ("flows", "cli")], ids=str)
+def test_modules_log_and_only_commands_print(module: Path) -> None:
+    lines = printing_lines((REPOSITORY / module).read_text(encoding="utf-8"))
+    assert (lines != []) == (module.as_posix() in WRITES_TO_STREAMS), (
+        f"{module} prints in lines {lines}: use its logger"
+    )
+
+
+def printing_lines(code: str) -> list[int]:
+    """Lines that call `print` or `console.print`, or use standard output, standard error or their descriptors."""
+    lines = set()
+    for node in ast.walk(ast.parse(code)):
+        called = node.func if isinstance(node, ast.Call) else None
+        prints = ast.unparse(called).rpartition(".")[2] if called else ""
+        is_stream = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr")
+        is_descriptor = prints == "dup2" or (
+            ast.unparse(called) == "os.write" and _is_stream_number(node) if called else False
+        )
+        if prints in ("print", "print_exc", "print_stack") or is_stream or is_descriptor:
+            lines.add(node.lineno)  # type: ignore[attr-defined]
+    return sorted(lines)
+
+
+def _is_stream_number(call: ast.Call) -> bool:
+    return ast.unparse(call.args[0]) in ("1", "2")
+
+
+def test_prints_are_found() -> None:
+    code = (
+        "print(1)\nconsole.print(1)\nsys.stderr.write('x')\nos.dup2(2, 1)\nos.write(2, b'')\nx.pprint()\nlogger.info(1)"
+    )
+    assert printing_lines(code) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

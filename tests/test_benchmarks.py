@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "benchmarks"
 LACKS = {
+    "chat_template.py": [],
     "data.py": ["near"],
     "finetune.py": [],
     "finetune_llamafactory.py": [],

@@ -236,6 +236,27 @@ def test_other_values_that_a_library_would_refuse_are_told_at_once(
     assert "`gate.alpha`" in told, "all at once"
 
 
+def test_all_invalid_combinations_of_a_training_are_reported_at_once(tmp_path: Path) -> None:
+    before = [{"objective": "sft", "early_stopping_patience": 2, "evaluations_per_epoch": 0}]
+    told = project_with(tmp_path, finetune={"before": before})
+    assert "`finetune.before.0`: early_stopping_patience counts" in told
+    pairs = {
+        "objective": "dpo",
+        "loss_on": "all",
+        "batches": "by_length",
+        "method": "prompt",
+        "before": [{"objective": "classify"}],
+    }
+    told = project_with(tmp_path, finetune=pairs)
+    for what in (
+        "batches: by_length is for objective: sft and pretrain, not dpo; ",
+        "method: prompt cannot be combined with objective: dpo; ",
+        "loss_on: all cannot be combined with objective: dpo; ",
+        "objective: dpo cannot start from objective: classify",
+    ):
+        assert what in told
+
+
 def test_a_number_is_told_of_once(tmp_path: Path) -> None:
     assert "1 error:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})
 

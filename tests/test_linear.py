@@ -20,7 +20,7 @@ from tasks.records import segmentation
 from tasks.records.strict_json import StrictDecoder
 from tasks.scoring import answer_parsers
 from tasks.scoring.answer_loops import ends_in_loop
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.answer_tokens import answer_tokens
 from tasks.validate.measures import measure, mojibake
 
@@ -73,17 +73,17 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "count of segments": column(measure.segments_of),
     "damage, by RE2": column(lambda texts: pa.compute.match_substring_regex(texts, mojibake.pattern_of_damage())),
     "tokens of an answer": answer_tokens,
-    "a plain answer": plain,
+    "a plain answer": normalise_answer,
     "loops": lambda given: ends_in_loop(given, given[:1000]),
-    "code": answer_parsers.read_code,
-    "entities": answer_parsers.read_entities,
-    "triples": answer_parsers.read_triples,
-    "calls": answer_parsers.read_calls,
-    "tasks": prompts.read_tasks,
-    "examples": lambda given: prompts.read_instances(given, label_first=False),
-    "labelled examples": lambda given: prompts.read_instances(given, label_first=True),
+    "code": answer_parsers.parse_code,
+    "entities": answer_parsers.parse_entities,
+    "triples": answer_parsers.parse_triples,
+    "calls": answer_parsers.parse_calls,
+    "tasks": prompts.parse_tasks,
+    "examples": lambda given: prompts.parse_instances(given, label_first=False),
+    "labelled examples": lambda given: prompts.parse_instances(given, label_first=True),
     "a new instruction": lambda given: refusals.refuse_instruction(f"x{given}", "en"),
-    "a paraphrase": lambda given: paraphrase.tidy(given, "x"),
+    "a paraphrase": lambda given: paraphrase.clean_text(given, "x"),
     "JSON": lambda given: StrictDecoder().decode(given),
 }
 

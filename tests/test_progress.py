@@ -32,7 +32,7 @@ def test_what_an_earlier_process_did_counts_as_done_and_not_for_the_rate(
     progress.advance(250.0)
     assert progress.rate == pytest.approx(25.0)
     assert progress.seconds_left == pytest.approx(2.0)
-    assert "finetune: 950/1,000 tokens · 25 tokens/s · 2 s left" in capsys.readouterr().out
+    assert "finetune: 950/1,000 tokens · 25 tokens/s · 2 s left" in capsys.readouterr().err
 
 
 def test_minutes_are_told_as_minutes(progress: Progress) -> None:

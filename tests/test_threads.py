@@ -69,11 +69,11 @@ def test_a_busy_core_is_left_alone_and_told(world: World, capsys: pytest.Capture
     world.load = Load(1.0)
     assert Threads("evaluate").begin().threads == 1
     assert torch.get_num_threads() == 1
-    assert capsys.readouterr().out == "evaluate: 1 thread (2 cores, of which other processes use 1.0)\n"
+    assert capsys.readouterr().err == "evaluate: 1 thread (2 cores, of which other processes use 1.0)\n"
     world.load = Load(0.0)
     Threads("evaluate").begin()
     assert torch.get_num_threads() == 2
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_the_environment_is_an_explicit_wish(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ LIBRARIES = (
     "fastapi",
     "typer.rich_utils",
 )
-ROUTED = ("tasks", "tasks.register.logged_model")
+ROUTED = ("tasks", "tasks.register.logged_model", "flows.preflight.process")
 STROP = "flows.cli.main"
 WARM_COMMAND = "STROP_TEST_WARM_COMMAND"
 KILLED = 137

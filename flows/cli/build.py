@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
+from flows.cli.common import Json, console, enter_project, print_json
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
-    from tasks.build.stage import Built
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command()(build)
+    from tasks.build.stage import RecipeResult
 
 
 def build(
@@ -29,8 +25,7 @@ def build(
     config = enter_project()
     from tasks.build.stage import build as build_rows
 
-    with stdout_to_stderr():  # progress; standard output is for results
-        results = build_rows(config, recipe, dry_run)
+    results = build_rows(config, recipe, dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "recipes": [asdict(result) for result in results]})
         return 0
@@ -40,7 +35,7 @@ def build(
     return 0
 
 
-def _lines(built: Built, dry_run: bool) -> list[str]:
+def _lines(built: RecipeResult, dry_run: bool) -> list[str]:
     from rich.markup import escape
 
     would = "would be " if dry_run else ""

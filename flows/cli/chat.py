@@ -13,7 +13,6 @@ from tasks.runtime.visible_text import shown
 if TYPE_CHECKING:
     from flows.inference import LoadedModel
 
-PANEL = "Serving"
 
 To = Annotated[str, typer.Option(help="The model: champion, challenger, base, or a version number.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum length of the answer, in tokens.")]
@@ -28,11 +27,6 @@ Seed = Annotated[int, typer.Option(help="The seed for sampling.")]
 System = Annotated[str | None, typer.Option(callback=as_text, help="A system message.")]
 
 EXIT = {"/exit", "/quit"}
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(generate)
-    app.command(rich_help_panel=PANEL)(chat)
 
 
 def generate(

@@ -82,11 +82,11 @@ def print_json(value: Any) -> None:
     print(shown_in_json(text))
 
 
-def console(*, on_stderr: bool = False) -> Console:
+def console() -> Console:
     """A console with the terminal's width; without a terminal, wide enough not to break lines that a program may parse."""
-    from flows.runtime.console import VisibleConsole
+    from tasks.runtime.console import VisibleConsole
 
-    console_ = VisibleConsole(stderr=on_stderr, highlight=False)
+    console_ = VisibleConsole(highlight=False)
     if not console_.is_terminal and "COLUMNS" not in os.environ:
         console_.width = 140
     return console_
@@ -94,7 +94,7 @@ def console(*, on_stderr: bool = False) -> Console:
 
 @contextlib.contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Redirects standard output of this process and its children to standard error."""
+    """Redirects standard output of this process and its children to standard error: for code that prints, at any log level."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)

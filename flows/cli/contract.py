@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, console, enter_root, print_json
+from flows.cli.common import Json, enter_root, print_json
 from tasks.errors import ConfigError, DataError
 from tasks.runtime.visible_text import shown
 
 if TYPE_CHECKING:
     from tasks.state.manifest import Batch
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(help="The contract: the rules for rows, in data/contract/.", no_args_is_help=True)
 
@@ -93,12 +96,10 @@ def _refused(text: str, batches: list[Batch]) -> dict[str, Any]:
 
 
 def _report(refused: dict[str, Any], write: Path | None) -> None:
-    """Prints to standard error: standard output is only the contract."""
-    terminal = console(on_stderr=True)
+    """Logs it: standard output is only the contract."""
     for name, counts in refused.items():
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts["reasons"].items()))
         detail = f" ({reasons})" if reasons else ""
-        line = f"{name}: would refuse {counts['refused']:,} of {counts['records']:,} records{detail}"
-        terminal.print(line, markup=False)
+        logger.info(f"{name}: would refuse {counts['refused']:,} of {counts['records']:,} records{detail}")
     if write is not None:
-        terminal.print(f"Written to {write}. Review it, and tighten its limits.", markup=False)
+        logger.info(f"Written to {write}. Review it, and tighten its limits.")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, enter_root, print_json
+from flows.cli.common import Json, console, enter_project, enter_root, print_json, stdout_to_stderr
 from tasks.runtime.visible_text import shown
 
-PANEL = "Inspecting"
+logger = logging.getLogger(__name__)
+
 MARKS = {"ok": ("ok", "green"), "unrecorded": ("NOT RECORDED", "yellow"), "differs": ("DIFFERS", "bold red")}
 """Text and style for the state of an audit link."""
-
-
-def add_to(app: typer.Typer) -> None:
-    for command in (status, history, audit, config, doctor):
-        app.command(rich_help_panel=PANEL)(command)
 
 
 def status(as_json: Json = False) -> int:
@@ -35,9 +32,9 @@ def status(as_json: Json = False) -> int:
     if as_json:
         print_json({**asdict(state), "summary": summary.as_dict()})
         return 0
-    from flows.report.terminal import print_summary
+    from flows.report.terminal import summary_page
 
-    print_summary(console(), summary)
+    console().print(summary_page(summary))
     for line in state.lines():
         console().print(line)
     return 0
@@ -52,7 +49,7 @@ def history(as_json: Json = False) -> int:
     serving = read_serving(settings)
     entries, champion = serving.entries, serving.champion
     if serving.problem:
-        console(on_stderr=True).print(serving.problem, markup=False)
+        logger.warning(serving.problem)
     forgotten = _forgotten(model)
     if as_json:
         print_json([{**asdict(entry), "forgotten_rows": forgotten.get(entry.version, 0)} for entry in entries])
@@ -114,7 +111,8 @@ def audit(
 
     links = stage.audit(settings, version)
     if rebuild and all(link.ok for link in links):
-        links = [*links, *stage.rebuild(settings, version)]
+        with stdout_to_stderr():  # the version's own code runs, which may print
+            links = [*links, *stage.rebuild(settings, version)]
     is_whole = all(link.ok for link in links)
     if as_json:
         print_json(

@@ -6,25 +6,42 @@ Exit codes: 0 done, 1 an error that the user can fix (one line with what, where 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli import build, chat, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import build, chat, check, contract, data, inspect, promote, quarantine, registry, rows
 from flows.cli import run as running
 from flows.cli.common import begin
-from tasks.errors import StropError, disk_message
+from tasks.errors import StropError, disk_error
+from tasks.runtime.logs.formats import error_fields
+from tasks.runtime.logs.setup import FORMAT, LEVEL, is_json, set_up_logs
 from tasks.runtime.terminal_text import prepare_streams
-from tasks.runtime.visible_text import shown
+
+logger = logging.getLogger("flows.cli.main")  # `__name__` may be "__main__"
 
 HELP = "Retrains an instruction-tuned model on new data, and promotes only significant improvements."
+
+
+WITH_VALUE = ("--project", "--log-format")
+FLAGS = ("--verbose", "-v", "--quiet", "-q")
+"""The options that are valid for all commands."""
+
+
+class LogFormat(StrEnum):
+    text = "text"
+    json = "json"
 
 
 class Terminated(BaseException):
@@ -37,19 +54,30 @@ LAST_SECONDS = 15.0
 """The time limit for exit handlers of libraries: after Ctrl-C Prefect may wait forever to send its last logs."""
 STOPPED = "stopped. Finished work is kept: the next `strop run` continues there."
 
+COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
+    "Retraining": (check.check, running.run, running.demo, running.schedule),
+    "Inspecting": (inspect.status, inspect.history, inspect.audit, inspect.config, inspect.doctor),
+    "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
+}
+"""Panel of `strop --help` → its commands, each a function whose name is the command."""
+GROUPS = {
+    "quarantine": (quarantine.app, "Data"),
+    "contract": (contract.app, "Data"),
+    "rows": (rows.app, "Data"),
+    "data": (data.app, "Data"),
+    "registry": (registry.app, "Serving"),
+}
+"""Name → its subcommands, and the panel."""
+
 app = typer.Typer(
     help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, rich_markup_mode="rich"
 )
-running.add_to(app)
-inspect.add_to(app)
-chat.add_to(app)
-promote.add_to(app)
-app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
-app.add_typer(contract.app, name="contract", rich_help_panel="Data")
-build.add_to(data.app)
-app.add_typer(rows.app, name="rows", rich_help_panel="Data")
-app.add_typer(data.app, name="data", rich_help_panel="Data")
-app.add_typer(registry.app, name="registry", rich_help_panel="Serving")
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+for name, (group, panel) in GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=panel)
+data.app.command()(build.build)
 
 
 @app.callback()
@@ -58,8 +86,14 @@ def enter(
         Path | None,
         typer.Option(metavar="FOLDER", help="The project folder. Default: the project of the working directory."),
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log details, with time and module.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log only warnings and errors.")] = False,
+    log_format: Annotated[
+        LogFormat | None, typer.Option("--log-format", help="Log lines as text or as JSON objects. Default: text.")
+    ] = None,
 ) -> None:
-    """Changes to the project first, at any position of --project in the command line."""
+    """Changes to the project and sets up the log, at any position of these options in the command line."""
+    _set_up_logs(verbose, quiet, log_format)
     if project is None:
         return
     try:
@@ -68,6 +102,17 @@ def enter(
         raise StropError(
             f"cannot change to this folder ({error.strerror})", where=str(project), fix="Fix --project"
         ) from error
+
+
+def _set_up_logs(verbose: bool, quiet: bool, log_format: LogFormat | None) -> None:
+    """Sets up the log of this process and its children: they have the same environment."""
+    if verbose and quiet:
+        raise typer.BadParameter("Give either -v or -q.")
+    if verbose or quiet:
+        os.environ[LEVEL] = "debug" if verbose else "warning"
+    if log_format:
+        os.environ[FORMAT] = log_format.value
+    set_up_logs()
 
 
 def main() -> None:
@@ -96,14 +141,16 @@ def _process_start() -> float:
 def run(arguments: list[str], began: float | None = None) -> int:
     """Runs a command line and returns its exit code."""
     begin(time.time() if began is None else began)
+    set_up_logs()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        result: Any = app(_project_first(arguments), prog_name="strop", standalone_mode=False)
+        result: Any = app(_global_options_first(arguments), prog_name="strop", standalone_mode=False)
         if result == INTERRUPTED:
             return _fail(STOPPED)
         return result if isinstance(result, int) else 0
     except StropError as error:
-        return _fail(str(error), error.exit_code)
+        logger.debug("the origin of this error", exc_info=error)
+        return _fail(error, error.exit_code)
     except BrokenPipeError:  # `strop history | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -112,31 +159,43 @@ def run(arguments: list[str], began: float | None = None) -> int:
     except typer.Abort:  # a confirmation that was not given
         return _fail("nothing was changed.")
     except typer.TyperException as error:
-        from typer.rich_utils import rich_format_error
-
-        rich_format_error(error)  # type: ignore[arg-type]
-        return error.exit_code
+        return _report_usage(error)
     except Exception as error:
-        if message := disk_message(error):  # from any library
-            return _fail(message)
+        if problem := disk_error(error):  # from any library
+            return _fail(problem)
         raise
 
 
-def _project_first(arguments: list[str]) -> list[str]:
-    """Converts `strop run --project X` to `strop --project X run`."""
-    for index, argument in enumerate(arguments):
+def _global_options_first(arguments: list[str]) -> list[str]:
+    """Converts `strop run --project X -v` to `strop --project X -v run`."""
+    first: list[str] = []
+    others: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
         if argument == "--":
-            break
-        if argument == "--project" and index + 1 < len(arguments):
-            return [*arguments[index : index + 2], *arguments[:index], *arguments[index + 2 :]]
-        if argument.startswith("--project="):
-            return [argument, *arguments[:index], *arguments[index + 1 :]]
-    return arguments
+            others += [argument, *waiting]
+        elif argument in WITH_VALUE:
+            first += [argument, *itertools.islice(waiting, 1)]
+        elif argument in FLAGS or argument.startswith(tuple(f"{name}=" for name in WITH_VALUE)):
+            first.append(argument)
+        else:
+            others.append(argument)
+    return [*first, *others]
 
 
-def _fail(line: str, exit_code: int = 1) -> int:
-    print(f"strop: {shown(line)}", file=sys.stderr, flush=True)
+def _fail(reason: str | StropError, exit_code: int = 1) -> int:
+    logger.error(f"strop: {reason}", extra=error_fields(reason) if isinstance(reason, StropError) else {})
     return exit_code
+
+
+def _report_usage(error: typer.TyperException) -> int:
+    """Reports a wrong command line."""
+    if is_json():
+        return _fail(error.format_message(), error.exit_code)
+    from typer.rich_utils import rich_format_error
+
+    rich_format_error(error)  # type: ignore[arg-type]
+    return error.exit_code
 
 
 def _stop(*_: object) -> None:

@@ -7,14 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, Why, began, console, enter_project, print_json, stdout_to_stderr
-
-PANEL = "Serving"
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(promote)
-    app.command(rich_help_panel=PANEL)(rollback)
+from flows.cli.common import Json, Why, began, console, enter_project, print_json
 
 
 def promote(
@@ -35,8 +28,7 @@ def promote(
     expected = champion_at(config, began())  # before the import of MLflow, which takes seconds
     from tasks.promote import stage
 
-    with stdout_to_stderr():  # the room's own line; standard output is for results
-        entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
+    entry = stage.promote(config, version, why=why or "by hand", expected_champion=expected, force=force)
     return _report(entry, as_json)
 
 
@@ -48,8 +40,7 @@ def rollback(why: Why = "", as_json: Json = False) -> int:
     expected = champion_at(config, began())
     from tasks.promote import stage
 
-    with stdout_to_stderr():
-        entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
+    entry = stage.rollback(config, why=why or "by hand", expected_champion=expected)
     return _report(entry, as_json)
 
 

@@ -38,7 +38,7 @@ def rebuild(
     from tasks.promote.stage import reconcile
     from tasks.register.rebuild import rebuild as rebuild_registry
 
-    with stdout_to_stderr():
+    with stdout_to_stderr():  # MLflow and transformers print in the processes that log the models
         rebuilt = rebuild_registry(config, replace)
         reconcile(config)
     if as_json:

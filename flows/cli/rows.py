@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -123,7 +121,7 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     from flows.runtime.lock import one_run_at_a_time
     from tasks.erase.stage import erase
 
-    with one_run_at_a_time(), contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+    with one_run_at_a_time():
         erased = erase(chosen, why)
     return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.common import Json, console, enter_project, print_json, stdout_to_stderr
-
-PANEL = "Retraining"
-
-
-def add_to(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(run)
-    app.command(rich_help_panel=PANEL)(demo)
-    app.command(rich_help_panel=PANEL)(schedule)
+from flows.cli.common import Json, console, enter_project, enter_root, print_json, stdout_to_stderr
 
 
 def run(
@@ -26,24 +17,24 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> int:
-    """Retrain once on new data: ingest, train, evaluate, decide, register and promote."""
-    config = enter_project()
+    """Retrain once on new data: check, ingest, train, evaluate, decide, register and promote."""
+    enter_root()
     from flows.run_once import run_once, summary_of_run
+    from tasks.config import load_config
 
+    # custom rules, plugins and libraries print in the processes of the stages, where no level of ours applies
+    with stdout_to_stderr():
+        outcome = run_once(rejudge)
     if as_json:
-        with stdout_to_stderr():  # the stages' lines; standard output is only JSON
-            outcome = run_once(rejudge)
-        summary = None if outcome.kind == "nothing_new" else summary_of_run(config).as_dict()
+        summary = None if outcome.kind == "nothing_new" else summary_of_run(load_config()).as_dict()
         print_json({**outcome.as_dict(), "summary": summary})
         return outcome.exit_code
-    outcome = run_once(rejudge)
-    sys.stdout.flush()
     if outcome.kind == "nothing_new":
         console().print(f"[bold]{outcome.message}[/]")
         return outcome.exit_code
-    from flows.report.terminal import print_summary
+    from flows.report.terminal import summary_page
 
-    print_summary(console(), summary_of_run(config), outcome)
+    console().print(summary_page(summary_of_run(load_config()), outcome))
     return outcome.exit_code
 
 
@@ -56,8 +47,9 @@ def demo(
 ) -> int:
     """Run the whole pipeline on an embedded model and real data, in a folder of its own."""
     from flows.demo.project import demo as run_demo
+    from tasks.runtime.console import VisibleConsole
 
-    return run_demo(rounds, folder)
+    return run_demo(VisibleConsole(highlight=False).print, rounds, folder)
 
 
 def schedule(

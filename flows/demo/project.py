@@ -18,8 +18,7 @@ from pathlib import Path
 
 from flows.demo import rounds as demo_rounds
 from flows.demo.data import news_articles, question_answer_pairs, write_records
-from flows.demo.run_and_report import run_and_report
-from flows.runtime.console import VisibleConsole
+from flows.demo.run_and_report import Show, run_and_report
 from tasks import paths
 from tasks.errors import ConfigError, GitError
 from tasks.runtime.files import file_digest
@@ -36,21 +35,20 @@ COPIED = (
 """Copied from this project: code and rules, never data, parameters or tags."""
 
 
-def demo(rounds: int = 1, folder: Path | None = None) -> int:
-    """Runs the demo and returns the exit code.
+def demo(show: Show, rounds: int = 1, folder: Path | None = None) -> int:
+    """Runs the demo, passes its results to `show`, and returns the exit code.
 
     Raises:
         StropError: an error that the user can fix, in one line.
     """
     source = paths.find_root(Path(__file__).parent)
     folder = (folder or (FOLDER if rounds == 1 else ROUNDS_FOLDER)).absolute()
-    console = VisibleConsole(highlight=False)
     make_project(source, folder, RECIPE if rounds == 1 else ROUNDS_RECIPE)
     with chdir(folder):
         if rounds > 1:
-            return demo_rounds.run_rounds(rounds, console)
+            return demo_rounds.run_rounds(rounds, show)
         fill_inbox()
-        return run_and_report(console).exit_code
+        return run_and_report(show).exit_code
 
 
 def make_project(source: Path, folder: Path, recipe: Path = RECIPE) -> None:

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.rule import Rule
 
 from flows.demo.data import Record, news_articles, write_records
-from flows.demo.run_and_report import run_and_report
+from flows.demo.run_and_report import Show, run_and_report
 from tasks.config import load_config
 from tasks.errors import StropError
 from tasks.model_store.ledger import champion_of, read_ledger
@@ -90,7 +89,7 @@ def _damaged(record: Record) -> Record:
     return {**record, "text": record["text"].replace("e", "\ufffd")}
 
 
-def run_rounds(count: int, console: Console) -> int:
+def run_rounds(count: int, show: Show) -> int:
     """Runs the first `count` rounds in the current project, and the exclusion after the third; skips finished rounds.
 
     Raises:
@@ -99,38 +98,38 @@ def run_rounds(count: int, console: Console) -> int:
     judged = sum(entry.kind == "judged" for entry in read_ledger(_model()))
     for number, round_ in enumerate(rounds()[:count], start=1):
         if number <= judged:
-            console.print(f"[dim]Round {number} was run before: {round_.title}.[/]")
+            show(f"[dim]Round {number} was run before: {round_.title}.[/]")
             continue
-        console.print(Rule(f"[bold]Round {number} of {count}: {round_.title}[/]", style="magenta"))
+        show(Rule(f"[bold]Round {number} of {count}: {round_.title}[/]", style="magenta"))
         write_records(Path("inbox") / round_.file, round_.records())
-        outcome = run_and_report(console)
+        outcome = run_and_report(show)
         if outcome.kind != round_.expected:
             raise StropError(
                 f"round {number} ended as {outcome.kind!r}, not as {round_.expected!r}",
                 where=str(Path.cwd()),
                 fix="See its summary above",
             )
-    return _exclude_bad_batch(console) if count == len(rounds()) else 0
+    return _exclude_bad_batch(show) if count == len(rounds()) else 0
 
 
 def _model() -> str:
     return load_config().register_.model_name
 
 
-def _exclude_bad_batch(console: Console) -> int:
+def _exclude_bad_batch(show: Show) -> int:
     """Follows the summary's advice: excludes round 3's batch; the next run trains nothing and returns to version 2's data."""
     from tasks.vcs.dvc_outputs import dataset_version
 
     batch = read_manifest()[-1].batch
     if batch not in excluded_batches(read_decisions()):
-        console.print(Rule("[bold]Afterwards: the bad batch is excluded[/]", style="magenta"))
+        show(Rule("[bold]Afterwards: the bad batch is excluded[/]", style="magenta"))
         command = ["data", "exclude", batch, "--why", "labels shuffled"]
-        console.print(f"$ strop {shlex.join(command)}")
+        show(f"$ strop {shlex.join(command)}")
         record_decision("exclude", batch, "labels shuffled")
-        console.print(f"Batch {batch} is excluded. Apply this: [bold]strop run[/]")
-    run_and_report(console)
+        show(f"Batch {batch} is excluded. Apply this: [bold]strop run[/]")
+    run_and_report(show)
     champion = champion_of(read_ledger(_model()))
     if champion is None or dataset_version() != champion.dataset:
         raise StropError("the dataset is not the champion's", where=str(Path.cwd()), fix="See: strop data versions")
-    console.print(f"The dataset is again {champion.dataset}, the data of version {champion.version}.")
+    show(f"The dataset is again {champion.dataset}, the data of version {champion.version}.")
     return 0

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import RenderableType
 
 from flows.outcome import Outcome
 
+Show = Callable[[RenderableType], None]
+"""Prints a result."""
 
-def run_and_report(console: Console) -> Outcome:
+
+def run_and_report(show: Show) -> Outcome:
     """One run in the current project, and its summary."""
     from flows.run_once import run_once
 
     outcome = run_once()
     if outcome.kind == "nothing_new":
-        console.print(f"[bold]{outcome.message}[/]")
+        show(f"[bold]{outcome.message}[/]")
         return outcome
     from flows.report.summary import read_summary
-    from flows.report.terminal import print_summary
+    from flows.report.terminal import summary_page
     from tasks.config import load_config
 
-    print_summary(console, read_summary(load_config()), outcome)
-    console.print(
+    show(summary_page(read_summary(load_config()), outcome))
+    show(
         f"[dim]These commands work in the demo's own project:[/] cd {os.path.relpath(Path.cwd(), os.environ.get('PWD', '/'))}"
     )
     return outcome

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from flows.doctor.finding import GB, Finding, disk
 from tasks.errors import StropError
 from tasks.runtime.plurals import count_of
 
 if TYPE_CHECKING:
+    from flows.doctor.memory_estimate import Estimate
     from tasks.config import PipelineConfig
-
-GB = 1e9
-MIN_FREE_DISK = 5 * GB
-
-
-@dataclass(frozen=True)
-class Finding:
-    name: str
-    state: Literal["ok", "note", "wrong"]
-    text: str
-    fix: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "state": self.state, "told": self.text, "fix": self.fix}
 
 
 def examine() -> list[Finding]:
@@ -38,7 +23,7 @@ def examine() -> list[Finding]:
         _gpu(),
         _threads(),
         _memory(),
-        _disk(),
+        disk(),
         _checked("git", _git),
         _checked("dvc", _dvc),
     ]
@@ -49,7 +34,7 @@ def examine() -> list[Finding]:
     except StropError as error:
         return [*findings, _wrong("params", error)]
     findings.append(Finding("params", "ok", f"params.yaml, {count_of(len(config.ingest.sources), 'source')}"))
-    findings.append(_precision(config))
+    findings.append(precision(config))
     findings += [_checked("sources", lambda: _sources(config)), _checked("registry", lambda: _registry(config))]
     base = _checked("base", lambda: _base(config))
     findings.append(base)
@@ -93,7 +78,7 @@ def _threads() -> Finding:
     return Finding("threads", "note" if is_less else "ok", f"torch computes with {choice}")
 
 
-def _precision(config: PipelineConfig) -> Finding:
+def precision(config: PipelineConfig) -> Finding:
     """The precision of models, and settings with a precision that is only emulated."""
     from tasks.base.precision import best_precision, emulation_note, processor_name
 
@@ -130,14 +115,6 @@ def _memory() -> Finding:
     if memory.available < 2 * GB:
         return Finding("memory", "note", text, "Close other programs: a stage may need more than 2 GB")
     return Finding("memory", "ok", text)
-
-
-def _disk() -> Finding:
-    usage = shutil.disk_usage(Path.cwd())
-    text = f"{usage.free / GB:.1f} GB free of {usage.total / GB:.1f} GB"
-    if usage.free < MIN_FREE_DISK:
-        return Finding("disk", "wrong", text, "Free some: dvc gc -w -T, old folders in .strop/")
-    return Finding("disk", "ok", text)
 
 
 def _git() -> Finding:
@@ -210,24 +187,25 @@ def _base(config: PipelineConfig) -> Finding:
 
 def _training(config: PipelineConfig) -> Finding:
     """Whether a step of each training fits into memory."""
+    from flows.doctor.memory_estimate import estimate_training
+    from tasks.base.pin import pin_base
+
+    architecture = read_configuration(pin_base(config.base))
+    estimates = [estimate_training(architecture, training, config.render) for training in config.finetune.trainings()]
+    return training_finding(max(estimates, key=lambda estimate: estimate.memory.total))
+
+
+def training_finding(estimate: Estimate) -> Finding:
+    """Compares the estimate for a training with the memory of the GPU, or else of this machine."""
     import psutil
     import torch
 
-    from flows.doctor.memory_estimate import estimate_memory
-    from tasks.base.pin import pin_base
-    from tasks.base.precision import precision_of
-
-    architecture = read_configuration(pin_base(config.base))
-    estimates = []
-    for training in config.finetune.trainings():
-        precision = precision_of(training.precision)
-        estimates.append((estimate_memory(architecture, training, config.render, precision), training, precision))
-    estimate, training, precision = max(estimates, key=lambda entry: entry[0].total)
-    trained = f"{estimate.trained_parameters / 1e6:,.1f}M of {estimate.parameters / 1e6:,.1f}M parameters"
+    parameters, training = estimate.parameters, estimate.training
+    trained = f"{parameters.trained / 1e6:,.1f}M of {parameters.base / 1e6:,.1f}M parameters"
     is_gpu = torch.cuda.is_available()
     available = torch.cuda.get_device_properties(0).total_memory if is_gpu else psutil.virtual_memory().total
-    text = f"{training.objective} by {training.method} in {precision}, {trained}: about {estimate}"
-    if estimate.total > available:
+    text = f"{training.objective} by {training.method} in {estimate.precision}, {trained}: about {estimate.memory}"
+    if estimate.memory.total > available:
         fix = (
             "Set finetune.gradient_checkpointing: true, or lower render.pack_length_tokens or finetune.micro_batch_rows"
         )
@@ -238,14 +216,18 @@ def _training(config: PipelineConfig) -> Finding:
 
 
 def read_configuration(record: Any) -> dict[str, Any]:
-    """The content of the base's config.json; for a GGUF file, from its header."""
+    """The content of the base's config.json; for a GGUF file that was not converted yet, from its header, which takes seconds."""
     from transformers import AutoConfig
 
+    from tasks.base.convert import converted_folder
     from tasks.base.foreign import trusts
     from tasks.base.pin import verify_base
 
     path = next(iter(verify_base(record).values()))
-    if record.kind in ("gguf", "package"):
+    is_gguf = record.kind in ("gguf", "package")
+    if is_gguf and (converted := converted_folder(record)) is not None:
+        path, is_gguf = converted / "config.json", False
+    if is_gguf:
         configuration = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
     else:
         configuration = AutoConfig.from_pretrained(path.parent, trust_remote_code=trusts(path.parent))

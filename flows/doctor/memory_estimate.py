@@ -31,8 +31,6 @@ GB = 1e9
 CONTEXT_BYTES = 1.2e9
 FOUR_BITS = 0.56
 """Bytes per weight, including the scales of its block."""
-WITH_LABELS = ("classify", "reward")
-PACKED = ("sft", "pretrain", "distill")
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,32 @@ def estimate_memory(
     config: dict[str, Any], training: TrainingSettings, render: RenderSettings, precision: Literal["bf16", "fp32"]
 ) -> Memory:
     """The memory of one training step. `config` is the content of the base's config.json."""
+    return _memory(config, count_parameters(config, training), training, render, precision)
+
+
+def estimate_training(config: dict[str, Any], training: TrainingSettings, render: RenderSettings) -> Estimate:
+    """The parameters and the memory of a training, in its precision on this machine.
+
+    Raises:
+        TrainingError: the model has no module that `lora.target_modules` or `freeze` names.
+    """
+    from tasks.base.precision import precision_of
+
+    precision = precision_of(training.precision)
+    parameters = count_parameters(config, training)
+    return Estimate(training, precision, parameters, _memory(config, parameters, training, render, precision))
+
+
+def _memory(
+    config: dict[str, Any],
+    parameters: Parameters,
+    training: TrainingSettings,
+    render: RenderSettings,
+    precision: Literal["bf16", "fp32"],
+) -> Memory:
     from tasks.finetune.step.chunked_loss import LOGITS_AT_ONCE
 
     shape = shape_of(config)
-    parameters = count_parameters(config, training)
     number = 2 if precision == "bf16" else 4
     moments = 8 if training.optimizer == "adamw" else 0
     has_adapter = training.method not in ("full", "freeze")
@@ -84,9 +104,8 @@ def estimate_memory(
         shape.layers * number * shape.hidden + layer if training.gradient_checkpointing else shape.layers * layer
     )
     weights = _weights(parameters, has_adapter, training.method == "qlora", number)
-    compares = training.objective in ("dpo", "kto") or (training.objective == "grpo" and training.grpo.beta > 0)
-    is_packed = training.objective in PACKED and training.batches == "packed"
-    logits = 0 if training.objective in WITH_LABELS else _predicted(training, render) * shape.vocabulary
+    compares = training.spec.has_reference_model(training)
+    logits = 0 if training.spec.head != "none" else _predicted(training, render) * shape.vocabulary
     return Memory(
         parameters=parameters.base,
         trained_parameters=parameters.trained,
@@ -94,7 +113,8 @@ def estimate_memory(
         training=parameters.trained
         * ((4 if has_adapter else 0) + (4 if has_adapter and compares else 0) + 4 + moments),
         activations=_tokens(training, render) * layer_bytes,
-        head=(min(logits, LOGITS_AT_ONCE) if is_packed else logits) * (number + 8 + (2 if number == 2 else 0)),
+        head=(min(logits, LOGITS_AT_ONCE) if _is_packed(training) else logits)
+        * (number + 8 + (2 if number == 2 else 0)),
     )
 
 
@@ -110,21 +130,22 @@ def _weights(parameters: Parameters, has_adapter: bool, in_four_bits: bool, numb
 
 def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
     """Tokens of a forward pass whose activations are fields."""
-    rows, longest = training.micro_batch_rows, render.max_length_tokens
-    if training.objective == "grpo":
-        return rows * training.grpo.answers * (longest + training.grpo.max_answer_tokens)
-    if training.objective in ("dpo", "orpo", "reward"):
-        return 2 * rows * longest
-    if training.objective in PACKED and training.batches == "packed":
-        return rows * render.pack_length_tokens
-    return rows * longest
+    if _is_packed(training):
+        return training.micro_batch_rows * render.pack_length_tokens
+    return _sequences(training) * (render.max_length_tokens + training.spec.sampled_tokens(training))
 
 
 def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
     """Tokens with logits; nearly all tokens of a row may be its answer."""
-    if training.objective == "grpo":
-        return training.micro_batch_rows * training.grpo.answers * training.grpo.max_answer_tokens
-    return _tokens(training, render)
+    return _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
+
+
+def _sequences(training: TrainingSettings) -> int:
+    return training.micro_batch_rows * training.spec.sequences(training)
+
+
+def _is_packed(training: TrainingSettings) -> bool:
+    return training.spec.is_packed and training.batches == "packed"
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
@@ -153,17 +174,45 @@ class Parameters:
     trained: int
     linear: int
     """The base's parameters in linear layers without the head."""
+    unmatched_targets: tuple[str, ...] = ()
+    """The names in `lora.target_modules` that no module has, with the nearest names."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A training with its parameters and memory."""
+
+    training: TrainingSettings
+    precision: Literal["bf16", "fp32"]
+    parameters: Parameters
+    memory: Memory
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint: the model, and AdamW's moments."""
+        return self.model_bytes + 8 * self.parameters.trained
+
+    @property
+    def model_bytes(self) -> int:
+        """Of the saved model: the adapter, or all weights."""
+        is_whole = self.training.method in ("full", "freeze")
+        return 4 * (self.parameters.base if is_whole else self.parameters.trained)
 
 
 def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Parameters:
-    """Counts the parameters of the model for this configuration and method."""
+    """Counts the parameters of the model for this configuration and method.
+
+    Raises:
+        TrainingError: the model has no module that `lora.target_modules` or `freeze` names.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    from tasks.finetune.model.build import with_method
+    from tasks.finetune.model.build import unmatched_targets, with_method
+    from tasks.finetune.model.initial_weights import LORA_METHODS
 
     fields = {key: value for key, value in config.items() if key not in ("model_type", "quantization_config")}
-    has_labels = training.objective in WITH_LABELS
+    has_labels = training.spec.head != "none"
     kind = AutoModelForSequenceClassification if has_labels else AutoModelForCausalLM
     with torch.device("meta"):
         model = kind.from_config(AutoConfig.for_model(config["model_type"], **fields))
@@ -175,5 +224,8 @@ def count_parameters(config: dict[str, Any], training: TrainingSettings) -> Para
             if type(module).__name__ in ("Linear", "Conv1D") and module is not head
         )
         base = sum(value.numel() for value in model.parameters())
+        targets = training.lora.target_modules if training.method in LORA_METHODS else "all-linear"
+        unmatched = unmatched_targets(model, targets)
         adapted = with_method(model, training, "fp32", "SEQ_CLS" if has_labels else "CAUSAL_LM")
-    return Parameters(base, sum(value.numel() for value in adapted.parameters() if value.requires_grad), linear)
+    trained = sum(value.numel() for value in adapted.parameters() if value.requires_grad)
+    return Parameters(base, trained, linear, tuple(unmatched))

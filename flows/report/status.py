@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from flows.change_check import is_nothing_new
 from flows.runtime.lock import is_running
+from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.model_store.ledger import Entry
 from tasks.model_store.serving import read_serving
@@ -37,6 +38,8 @@ class ProjectStatus:
     """Whether it is the champion's; None if the registry could not be read."""
     alias_problem: str | None
     """A message about the alias, if there is a problem."""
+    log: str | None
+    """The log of scheduled runs, if there is one."""
 
     def lines(self) -> list[str]:
         """Lines for the terminal, in rich's markup."""
@@ -61,6 +64,8 @@ class ProjectStatus:
             lines.append("There is new data, or a run was not finished: [bold]strop run[/]")
         else:
             lines.append("Nothing is new.")
+        if self.log:
+            lines.append(f"Log of scheduled runs: {self.log}")
         return lines
 
 
@@ -85,6 +90,7 @@ def read_status(config: PipelineConfig) -> ProjectStatus:
         alias=serving.registry.alias,
         alias_follows=serving.alias_matches,
         alias_problem=serving.problem,
+        log=str(paths.LOG) if paths.LOG.exists() else None,
     )
 
 

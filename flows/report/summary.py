@@ -15,6 +15,7 @@ from flows.report.sample_answers import Answers, choose_answers
 from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import DataError
+from tasks.finetune.objective_table import OBJECTIVES
 from tasks.model_store import versions
 from tasks.model_store.ledger import Entry, champion_of, read_ledger
 from tasks.runtime.files import read_json
@@ -189,8 +190,9 @@ def _next_commands(
     commands.append(("strop history", "all versions and promotions"))
     if version:
         commands.append((f"strop audit {version}", f"check version {version} against its receipt"))
-    if champion and objective == "classify":
+    head = OBJECTIVES[objective].head
+    if champion and head == "labels":
         commands.append(('strop generate "…"', f"classify a text with version {champion.version}"))
-    elif champion and objective != "reward":
+    elif champion and head != "reward":
         commands.append(("strop chat", f"chat with version {champion.version}"))
     return commands

@@ -1,10 +1,10 @@
-"""Prints a summary on a terminal (rich). Its content comes from summary.py; markdown.py has the same for Prefect."""
+"""A summary for the terminal (rich). Its content comes from summary.py; markdown.py has the same for Prefect."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.rule import Rule
@@ -23,19 +23,17 @@ DRIFT_STYLES = {"minor": "yellow", "major": "red"}
 OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "bold yellow"}
 
 
-def print_summary(console: Console, summary: Summary, outcome: Outcome | None = None) -> None:
-    """Prints all parts of the summary, and the outcome of the run."""
-    console.print()
-    console.print(Rule(f"[bold]{escape(summary.model)}[/] · {_dataset(summary)}", align="left", style="cyan"))
+def summary_page(summary: Summary, outcome: Outcome | None = None) -> RenderableType:
+    """All parts of the summary, and the outcome of the run."""
+    title = f"[bold]{escape(summary.model)}[/] · {_dataset(summary)}"
+    page: list[RenderableType] = ["", Rule(title, align="left", style="cyan")]
     for title, part in _parts(summary):
-        console.print(f"\n[bold cyan]{title}[/]")
-        console.print(Padding(part, (0, 0, 0, 2)))
+        page += [f"\n[bold cyan]{title}[/]", Padding(part, (0, 0, 0, 2))]
     if outcome is not None:
-        console.print(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
+        page.append(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
     if summary.next_commands:
-        console.print("\n[bold cyan]Next commands[/]")
-        console.print(Padding(_commands(summary.next_commands), (0, 0, 0, 2)))
-    console.print()
+        page += ["\n[bold cyan]Next commands[/]", Padding(_commands(summary.next_commands), (0, 0, 0, 2))]
+    return Group(*page, "")
 
 
 def _dataset(summary: Summary) -> str:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tasks import paths
+from tasks.runtime.logs.libraries import level_of
 from tasks.runtime.loopback import exempt_loopback_from_proxies
 from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 
@@ -49,13 +50,11 @@ def prepare_environment(root: Path) -> None:
 
 
 def silence_libraries() -> None:
-    """The terminal shows only the lines of the stages and the summary.
-
-    Prefect logs only to its API. Deprecation warnings of libraries are hidden.
-    """
+    """Prefect logs only to its API; deprecation warnings of libraries are hidden (tasks/runtime/logs/libraries.py: the levels)."""
     os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning,ignore::DeprecationWarning,ignore::UserWarning")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # a lost server is reported once, by Strop
+    level = logging.getLevelName(level_of("prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", level)  # a lost server is reported once, by Strop
     logging.raiseExceptions = False  # and no errors about logs that could not be sent
 
 

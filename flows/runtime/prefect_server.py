@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -27,6 +28,8 @@ from flows.runtime.schedule_address import publish_address, running_schedule
 from flows.runtime.server_access import is_healthy, require_access, server_failure
 from flows.runtime.server_guard import INSUFFICIENT_STORAGE, is_full
 from tasks.errors import DiskError, StropError
+
+logger = logging.getLogger(__name__)
 
 STARTUP_SECONDS = 120.0
 USUAL_PORT = 4200
@@ -184,6 +187,7 @@ def _use(url: str, secret: str) -> str:
     """Sets the server for Prefect in this process and its children."""
     os.environ["PREFECT_API_URL"] = url
     os.environ["PREFECT_API_AUTH_STRING"] = secret
+    logger.debug(f"Prefect server: {url}")
     return url
 
 

@@ -9,17 +9,28 @@ docs/decisions/0017-a-run-works-on-a-snapshot.md
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.config import PipelineConfig, load_config
 from tasks.runtime.import_closure import import_closure
-from tasks.runtime.run_origin import project
+from tasks.runtime.logs.formats import RUN
+from tasks.runtime.run_origin import current_snapshot, project
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = ("flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py")
-ONLY_IN_STAGES = frozenset(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision"))
-"""Modules with torch, which the flow's process never imports: stages run in processes of their own, on the snapshot's code."""
+ONLY_IN_STAGES = frozenset(
+    {
+        *(Path(f"tasks/base/{name}.py") for name in ("heads", "load", "precision")),
+        Path("flows/preflight/training_checks.py"),
+    }
+)
+"""Modules with torch, which the flow's process never imports: stages and these checks run in processes of their own."""
 
 
 @contextmanager
@@ -33,13 +44,26 @@ def on_a_snapshot() -> Iterator[PipelineConfig]:
 
     load_code()
     work = begin()
-    with chdir(work):
+    with chdir(work), _naming_the_run():
         config = load_config()
         try:
             yield config
         finally:
             with chdir(work):  # an interrupted thread may have changed to the project
                 hand_over()
+
+
+@contextmanager
+def _naming_the_run() -> Iterator[None]:
+    """Sets the run's id for log lines, in child processes too: its start and its snapshot."""
+    snapshot = current_snapshot()
+    assert snapshot is not None
+    os.environ[RUN] = f"{datetime.fromtimestamp(snapshot.began / 1e9, UTC):%Y%m%dT%H%M%SZ}-{snapshot.tree[:8]}"
+    logger.debug(f"run {os.environ[RUN]} in {Path.cwd()}")
+    try:
+        yield
+    finally:
+        os.environ.pop(RUN, None)
 
 
 @contextmanager

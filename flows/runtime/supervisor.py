@@ -11,7 +11,6 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from types import FrameType
@@ -20,6 +19,9 @@ from typing import Protocol
 import psutil
 
 from flows.runtime.server_access import is_healthy
+from tasks.runtime.logs.libraries import silence
+
+logger = logging.getLogger(__name__)
 
 RESTARTS = 2
 PATIENCE_SECONDS = 15.0
@@ -66,7 +68,7 @@ def _watch(server: Supervised) -> None:
         if len(ends) > RESTARTS or now - ends[0] > PATIENCE_SECONDS:
             return _give_up(server, f"the Prefect server ended {len(ends)} times in {now - ends[0] + 1:.0f} s")
         what = "hung" if hung else f"ended (exit code {code})"
-        print(f"strop: the Prefect server {what}; it is restarted.", file=sys.stderr, flush=True)
+        logger.warning(f"strop: the Prefect server {what}; it is restarted.")
         started = now
         try:
             server.start()
@@ -102,7 +104,7 @@ def _give_up(server: Supervised, reason: str) -> None:
     server.lost = reason
     # Prefect's log workers would print each record that they cannot send; the run ends with one line
     logging.raiseExceptions = False
-    logging.disable(logging.CRITICAL)
+    silence("prefect")
     threading.Thread(target=_reject_all, args=(server.listener,), daemon=True, name="no-server").start()
     main = threading.main_thread().ident
     assert main is not None

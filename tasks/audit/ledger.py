@@ -12,7 +12,8 @@ from tasks.model_store.ledger_entries import Entry, champion_of, spent_looks
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
-from tasks.tracking.model_versions import RECEIPT_TAG, Version, anchors_of
+from tasks.tracking.model_versions import Version, anchors_of
+from tasks.tracking.tags import RECEIPT_TAG
 from tasks.vcs.git_objects import ObjectDamaged
 
 

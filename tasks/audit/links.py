@@ -21,13 +21,14 @@ from tasks.runtime.files import content_digest, file_digest
 from tasks.runtime.plugins import PRODUCT, keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
 from tasks.tracking.run_record import flat
+from tasks.tracking.tags import COMMIT_TAG, DATASET_TAG, RECEIPT_TAG
 from tasks.vcs.git_objects import LINK
 
 
 def check_receipt(subject: Subject) -> Link:
     """The receipt in git must be the one that the registry and the ledger name."""
     digest_in_git = content_digest(subject.receipt)
-    digests = {"the registry": subject.version.tags.get("strop.receipt")}
+    digests = {"the registry": subject.version.tags.get(RECEIPT_TAG)}
     entry = subject.entry
     digests["the ledger"] = entry.receipt if entry else None
     problems = [
@@ -44,7 +45,7 @@ def check_receipt(subject: Subject) -> Link:
 
 def check_commit(subject: Subject) -> Link:
     """The registry must name the commit that the tag points at."""
-    registered = subject.version.tags.get("strop.commit")
+    registered = subject.version.tags.get(COMMIT_TAG)
     if registered != subject.commit:
         return Link(
             "commit",
@@ -95,7 +96,7 @@ def check_dataset(subject: Subject) -> Link:
     recorded = subject.receipt["dataset"]
     files = subject.stored(paths.CURATED)
     problems = tree_problems(files, recorded, paths.CURATED)
-    if (tag := subject.version.tags.get("strop.dataset")) != recorded:
+    if (tag := subject.version.tags.get(DATASET_TAG)) != recorded:
         problems.append(f"the registry names {tag}")
     return link("dataset", problems, f"{recorded}{erasure_note(files)}")
 

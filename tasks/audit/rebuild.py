@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from tasks.base.weights_digest import weights_digest
 from tasks.errors import AuditError, DataError
 from tasks.model_store.versions import weights_folder
 from tasks.vcs import dvc_outputs, git
+
+logger = logging.getLogger(__name__)
 
 STAGES = ("validate", "curate", "render", "finetune")
 
@@ -83,7 +86,7 @@ def _threads_of(receipt: dict[str, Any]) -> dict[str, str]:
 
 def _run(stage: str, clone: Path, threads: dict[str, str]) -> None:
     """Runs one stage with the version's own code: the working directory is first on the path of a process."""
-    print(f"rebuild: {stage}", flush=True)
+    logger.info(f"rebuild: {stage}")
     environment = dict(os.environ)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     environment["DVC_NO_ANALYTICS"] = "1"

@@ -14,9 +14,7 @@ from tasks.audit.mlmodel import MLMODEL, mlmodel_problems
 from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of
 from tasks.model_store.logged_files import (
-    FILES_TAG,
     LOGGED,
-    RESTORED_TAG,
     changed_files,
     differences_from_trained,
     digests,
@@ -24,10 +22,21 @@ from tasks.model_store.logged_files import (
 )
 from tasks.runtime.files import content_digest, md5_of
 from tasks.runtime.plurals import count_of
-from tasks.tracking.live_metrics import TRIAL_STATE_TAG, TRIAL_TAG, WEIGHTS_TAG, read_points, trial_name
-from tasks.tracking.model_versions import RECEIPT_TAG
+from tasks.tracking.live_metrics import read_points, trial_name
 from tasks.tracking.run_record import LONGEST_PARAM, numbers_of, params_of
 from tasks.tracking.runs import RunData
+from tasks.tracking.tags import (
+    DATASET_TAG,
+    FILES_TAG,
+    RECEIPT_TAG,
+    REQUIRED_TAGS,
+    RESTORED_TAG,
+    TRIAL_STATE_TAG,
+    TRIAL_TAG,
+    WEIGHTS_TAG,
+    facts_of,
+    version_tags,
+)
 from tasks.vcs import dvc_outputs
 
 
@@ -103,13 +112,14 @@ def check_run(subject: Subject) -> Link:
 
 def _tags(subject: Subject, run: RunData) -> Iterator[str]:
     receipt = subject.receipt
-    digest, verdict = content_digest(receipt), "passed" if receipt["verdict"]["passed"] else "refused"
-    of_run = {RECEIPT_TAG: digest, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]}
-    for key, value in of_run.items():
-        if run.tags.get(key) != value:
-            yield f"tag {key} is {run.tags.get(key)}, not {value}"
-    for key, value in {WEIGHTS_TAG: receipt["weights"], "strop.verdict": verdict}.items():
-        if (result := subject.version.tags.get(key)) != value:
+    expected = version_tags(facts_of(receipt, content_digest(receipt)))
+    for key in (RECEIPT_TAG, WEIGHTS_TAG, DATASET_TAG):
+        if run.tags.get(key) != expected[key]:
+            yield f"tag {key} is {run.tags.get(key)}, not {expected[key]}"
+    for key, value in expected.items():
+        result = subject.version.tags.get(key)
+        has_own_link = key in (RECEIPT_TAG, DATASET_TAG)
+        if not has_own_link and result != value and (result is not None or key in REQUIRED_TAGS):
             yield f"tag {key} of the version is {result}, not {value}"
     if receipt["dataset"] not in run.datasets:
         yield f"dataset {receipt['dataset']} is not"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,8 @@ from tasks.base.shared import bases_folders, report_own_folder, why_untrusted
 from tasks.base.staging import staging_folder
 from tasks.errors import BaseModelError, one_line
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 CONVERTER = 1
 """Increase it when `_write` writes other bytes for the same file."""
@@ -36,8 +39,14 @@ def base_folder(record: BaseRecord) -> Path:
         if problem is None:
             return bases / name
         if problem:
-            print(f"base: {problem}; the base is converted again", flush=True)
+            logger.warning(f"base: {problem}; the base is converted again")
     return _convert(next(iter(files.values())), record, folders)
+
+
+def converted_folder(record: BaseRecord) -> Path | None:
+    """The intact folder that a GGUF file was converted into; None where there is none yet."""
+    name = converted_name(record)
+    return next((bases / name for bases in bases_folders() if _problem_of(bases, name) is None), None)
 
 
 def converted_name(record: BaseRecord) -> str:
@@ -103,10 +112,10 @@ def _read(gguf: Path) -> tuple[Any, Any]:
     """Model (fp32) and tokenizer in a GGUF file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    print(f"base: converting {gguf.name} once (about half a minute)", flush=True)
-    logging.disable_progress_bar()
+    logger.info(f"base: converting {gguf.name} once (about half a minute)")
+    disable_progress_bar()
     try:
         # in a folder of its own, as transformers would also read unpinned files next to it
         with TemporaryDirectory(prefix="strop-gguf-") as folder:

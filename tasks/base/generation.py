@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tasks.scoring.targets import THOUGHT_BEGINS, THOUGHT_ENDS
+from tasks.scoring.thoughts import THOUGHT_BEGINS, THOUGHT_ENDS
 
 
 def generate_answers(

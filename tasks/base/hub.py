@@ -15,13 +15,13 @@ def newest_revision(model: str, revision: str | None) -> str:
         BaseModelError: neither has it.
     """
     from huggingface_hub import HfApi, constants, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import CacheNotFound
 
     problem: Exception | None = None
     if not constants.HF_HUB_OFFLINE:
         try:
             return str(HfApi().model_info(model, revision=revision).sha)
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  hub, network and HTTP library have no common class
             problem = error
     try:
         for repo in scan_cache_dir().repos:
@@ -57,3 +57,10 @@ def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Pat
             where=model,
             fix="Connect to the network, then run again",
         ) from error
+
+
+def is_cached(model: str, revision: str | None) -> bool:
+    """Whether the local cache has the configuration of this commit, so also the files that were downloaded with it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)

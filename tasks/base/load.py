@@ -21,6 +21,7 @@ from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError, ConfigError, one_line
 from tasks.runtime.bounded_jinja.environment import bound_chat_templates
 from tasks.runtime.files import read_json
+from tasks.runtime.logs.libraries import set_library_level
 
 CONSTANT_DATE = "26 Jul 2024"
 """The output of `strftime_now` in a chat template: the current date would change rows and prompts every day."""
@@ -187,10 +188,10 @@ def load_weights(
         BaseModelError: they are missing, or belong to another kind of model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # a new head is reported as missing weights
+    disable_progress_bar()
+    set_library_level("transformers")
     code = trusts(folder)
     require_own_code(folder, code)
     require_no_pickles((path.name for path in folder.iterdir()) if folder.is_dir() else (), str(folder))

@@ -18,8 +18,3 @@ def kind_of_model(folder: Path) -> str:
     if not path.is_file():
         return "generates"
     return "scores answers" if tuple(read_json(path)) == REWARD else "classifies"
-
-
-def kind_of_objective(objective: str) -> str:
-    """The kind of a model that is trained with an objective, as a verb phrase."""
-    return {"classify": "classifies", "reward": "scores answers"}.get(objective, "generates")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from tasks import paths
 from tasks.base.digests import cached_digests
 from tasks.base.foreign import require_no_pickles, require_own_code
-from tasks.base.hub import hub_folder, newest_revision
+from tasks.base.hub import hub_folder, is_cached, newest_revision
 from tasks.base.scratch import create_base, explain_difference, origin_of
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.base.staging import staging_folder
@@ -20,6 +21,8 @@ from tasks.base.vocabulary import require_embeddings
 from tasks.errors import BaseModelError
 from tasks.runtime.files import content_digest, damage_reason, file_digest, read_json, write_json
 from tasks.runtime.run_origin import written_path
+
+logger = logging.getLogger(__name__)
 
 MORE_TEMPLATES = "additional_chat_templates"
 """Subfolder of a model from which transformers reads additional chat templates."""
@@ -76,6 +79,29 @@ def pin_base(settings: BaseSettings) -> BaseRecord:
     if pinned is None or pinned != record:
         write_json(paths.BASE, record.entry())
     return record
+
+
+def find_base(settings: BaseSettings) -> BaseRecord | None:
+    """The base model as `pin_base` would pin it, but nothing is written, created or downloaded. None where it does not exist
+    yet: it is created from the first rows, or downloaded from the hub.
+
+    Raises:
+        BaseModelError: it is missing, or its files differ from the pinned ones.
+    """
+    pinned = read_base() if paths.BASE.exists() else None
+    if pinned is not None and _matches(pinned, settings):
+        is_here = pinned.kind != "scratch" or pinned.folder.exists()
+        if is_here and (pinned.kind != "hub" or is_cached(pinned.id, pinned.revision)):
+            verify_base(pinned)
+            return pinned
+        return None
+    if settings.scratch_settings() is not None:
+        return None
+    if _kind_of(settings.model) == "hub" and not is_cached(
+        settings.model, newest_revision(settings.model, settings.revision)
+    ):
+        return None
+    return _resolve(settings)
 
 
 def _matches(pinned: BaseRecord, settings: BaseSettings) -> bool:
@@ -181,23 +207,25 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
     model, scratch = settings.model, settings.scratch_settings()
     if scratch is not None:
         return _create_scratch_base(origin_of(scratch))
-    kind: Literal["folder", "gguf", "hub", "package"]
-    if model.startswith("package:"):
-        kind = "package"
-    elif Path(model).is_dir():
-        kind = "folder"
-    elif Path(model).is_file() and model.endswith(".gguf"):
-        kind = "gguf"
-    elif model.startswith((".", "/", "~")) or (model.count("/") != 1 and "/" in model):
-        raise BaseModelError("no such folder or GGUF file", where=model, fix="Fix base.model in params.yaml")
-    else:
-        kind = "hub"
+    kind = _kind_of(model)
     revision = newest_revision(model, settings.revision) if kind == "hub" else None
     has_code = settings.trust_remote_code
     files = locate_files(model, kind, revision, has_code)
     if kind in ("folder", "hub"):
         require_embeddings(files["config.json"].parent, model)
     return BaseRecord(model, kind, revision, cached_digests(files), remote_code=has_code)
+
+
+def _kind_of(model: str) -> Literal["folder", "gguf", "hub", "package"]:
+    if model.startswith("package:"):
+        return "package"
+    if Path(model).is_dir():
+        return "folder"
+    if Path(model).is_file() and model.endswith(".gguf"):
+        return "gguf"
+    if model.startswith((".", "/", "~")) or (model.count("/") != 1 and "/" in model):
+        raise BaseModelError("no such folder or GGUF file", where=model, fix="Fix base.model in params.yaml")
+    return "hub"
 
 
 def _create_scratch_base(origin: dict[str, Any]) -> BaseRecord:
@@ -215,7 +243,7 @@ def _require_scratch_base(record: BaseRecord, origin: dict[str, Any]) -> None:
     """Creates a base from scratch again if it is not on this disk."""
     if record.folder.exists():
         return
-    print("base: creating the base from scratch again, from the rows in data/raw", flush=True)
+    logger.info("base: creating the base from scratch again, from the rows in data/raw")
     created = _create_scratch_base(origin)
     if created.digest != record.digest:
         names = [name for name in record.files if created.files.get(name) != record.files[name]]

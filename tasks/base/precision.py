@@ -6,12 +6,14 @@ Used by training, evaluation, generation and `strop doctor`.
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from tasks.runtime.progress import print_line
+logger = logging.getLogger(__name__)
+
 
 Precision = Literal["bf16", "fp32"]
 PrecisionSetting = Literal["auto", "bf16", "fp32"]
@@ -86,4 +88,4 @@ def warn_of_emulation(stage: str, setting: str, precision: PrecisionSetting) -> 
         setting: the name of its setting, such as `evaluate.precision`.
     """
     if (note := emulation_note(precision)) is not None:
-        print_line(f"{stage}: warning: {note}. Set {setting}: auto")
+        logger.warning(f"{stage}: warning: {note}. Set {setting}: auto")

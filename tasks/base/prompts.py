@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.base.heads import begin_ids
 from tasks.chat.markers import TypedMarkers, control_tokens
-from tasks.chat.writing import REFUSED, ChatWriter, Message, opening, refused
+from tasks.chat.writing import REFUSED, ChatWriter, Message, opening, refused_error
 
 
 class Prompts:
@@ -41,7 +41,7 @@ class Prompts:
                 partial(self._writer.write, tools=None), self._markers.masked(turns) if has_markers else turns
             )
         except REFUSED as error:
-            raise refused(turns, error) from error
+            raise refused_error(turns, error) from error
         text = prompt if self.thinks else prompt + thought_start
         if has_markers:
             ids: list[int] = self._markers.encode([text])[0].tolist()

@@ -4,11 +4,14 @@ A project uses its own .strop/bases if that folder is not writable, or writable 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
 
 from tasks import paths
+
+logger = logging.getLogger(__name__)
 
 CACHE = "STROP_CACHE"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -42,7 +45,7 @@ def why_untrusted(folder: Path) -> str | None:
 
 
 def report_own_folder(reason: str) -> None:
-    print(f"base: {reason}: the converted base is stored in {paths.BASES} of this project instead", flush=True)
+    logger.warning(f"base: {reason}: the converted base is stored in {paths.BASES} of this project instead")
 
 
 def _shared_folder() -> Path:

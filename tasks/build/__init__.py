@@ -1,1 +1,1 @@
-"""Room `build`: makes instruction rows where too few were collected. Nothing of it goes past the contract."""
+"""Room `build`: generates instruction rows where too few were collected. They are ingested and validated like any other row."""

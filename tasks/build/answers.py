@@ -1,6 +1,6 @@
-"""The answers that a recipe was given, kept at once: an interrupted recipe asks again only what was not answered.
+"""The answers to a recipe's prompts, stored at once: an interrupted recipe generates only the missing ones.
 
-Equal recipes draw equal prompts, so a prompt (the first, second, ... time that it is asked) finds its answer again.
+Equal recipes draw equal prompts, so that the first, second, ... occurrence of a prompt has its stored answer.
 """
 
 from __future__ import annotations
@@ -18,80 +18,81 @@ from tasks.runtime.files import append_line, content_digest
 FOLDER = paths.CACHE / "build"
 
 
-class NotAnswered(Exception):
-    """Raised in a dry run by the first prompts that would have to be asked."""
+class AnswersMissing(Exception):
+    """Raised in a dry run by the first prompts without a stored answer."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} prompts have no answer yet")
         self.count = count
 
 
-class Answers:
-    """A generator with a memory."""
+class CachedGenerator:
+    """A generator whose answers are stored."""
 
     def __init__(self, generator: Generator | None, identity: object, recipe: str, folder: Path = FOLDER) -> None:
         """
         Args:
-            generator: None in a dry run: then nothing is asked.
-            identity: JSON that stands for the generator; another one's answers are not taken.
-            recipe: its name, which the file is called by.
+            generator: None in a dry run: no answer is generated.
+            identity: JSON that identifies the generator; answers of another one are not used.
+            recipe: its name, which is the name of the file.
         """
         self.generator = generator
         self.path = folder / f"{recipe}.jsonl"
-        self.asked = 0
-        self.remembered = 0
+        self.generated = 0
+        self.cached = 0
         self._identity = content_digest(identity)[:16]
-        self._times: Counter[str] = Counter()
-        self._known = self._read()
+        self._occurrences: Counter[str] = Counter()
+        self._answers = self._read()
 
     def complete(self, prompts: Sequence[str]) -> list[str]:
-        """One answer a prompt, in order; asks only for those that are not remembered.
+        """One answer per prompt, in order; generates only those that are not stored.
 
         Raises:
-            NotAnswered: some are not, and this is a dry run.
-            StropError: as the generator's; what was answered before is kept.
+            AnswersMissing: an answer is missing, and this is a dry run.
+            StropError: raised by the generator; the earlier answers are stored.
         """
         keys = [self._key(prompt) for prompt in prompts]
-        missing = [place for place, key in enumerate(keys) if key not in self._known]
-        self.remembered += len(keys) - len(missing)
+        missing = [index for index, key in enumerate(keys) if key not in self._answers]
+        self.cached += len(keys) - len(missing)
         if missing and self.generator is None:
-            raise NotAnswered(len(missing))
+            raise AnswersMissing(len(missing))
 
-        def keep(place: int, text: str) -> None:
-            key = keys[missing[place]]
-            self._known[key] = _whole(text)
-            self.asked += 1
+        def store(index: int, text: str) -> None:
+            key = keys[missing[index]]
+            self._answers[key] = _valid_utf8(text)
+            self.generated += 1
             cut_off = {"cut_off": True} if isinstance(text, CutOff) else {}
-            append_line(self.path, {"key": key, "answer": self._known[key], **cut_off})
+            append_line(self.path, {"key": key, "answer": self._answers[key], **cut_off})
 
         if missing and self.generator is not None:
-            self.generator.complete([prompts[place] for place in missing], keep)
-        return [self._known[key] for key in keys]
+            self.generator.complete([prompts[index] for index in missing], store)
+        return [self._answers[key] for key in keys]
 
     def _key(self, prompt: str) -> str:
         digest = content_digest([self._identity, prompt])[:32]
-        self._times[digest] += 1
-        return f"{digest}.{self._times[digest]}"
+        self._occurrences[digest] += 1
+        return f"{digest}.{self._occurrences[digest]}"
 
     def _read(self) -> dict[str, str]:
-        known: dict[str, str] = {}
+        answers: dict[str, str] = {}
         if not self.path.exists():
-            return known
+            return answers
         for number, line in enumerate(self.path.read_bytes().split(b"\n"), start=1):
             try:
                 entry = json.loads(line) if line.strip() else None
                 if entry is not None:
                     answer = str(entry["answer"])
-                    known[str(entry["key"])] = CutOff(answer) if entry.get("cut_off") else answer
+                    answers[str(entry["key"])] = CutOff(answer) if entry.get("cut_off") else answer
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 if line.startswith(b"{") and not line.endswith(b"}"):
-                    continue  # torn by a crash: that one answer is asked for again
-                fix = "Remove the line: its answer is then asked for again"
-                raise DataError(f"no kept answer ({error})", where=f"{self.path} line {number}", fix=fix) from error
-        return known
+                    continue  # incomplete after a crash: that answer is generated again
+                fix = "Remove the line: its answer is then generated again"
+                raise DataError(
+                    f"not a stored answer ({error})", where=f"{self.path} line {number}", fix=fix
+                ) from error
+        return answers
 
 
-def _whole(text: str) -> str:
-    """The text as valid UTF-8."""
-    whole = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return CutOff(whole) if isinstance(text, CutOff) else whole
+def _valid_utf8(text: str) -> str:
+    valid = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return CutOff(valid) if isinstance(text, CutOff) else valid

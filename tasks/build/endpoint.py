@@ -1,4 +1,7 @@
-"""A model behind an OpenAI-compatible endpoint: asked in parallel, patiently, and each answer kept as soon as it is there."""
+"""A model behind an OpenAI-compatible endpoint: parallel requests with retries. Each answer is passed on as soon as it is there.
+
+Why not the `openai` client: docs/decisions/0020-libraries-and-our-own-code.md.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generator import CutOff, Keep, keep_nothing
+from tasks.build.generator import CutOff, OnAnswer, ignore_answer
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import ConfigError, SourceError, one_line
 from tasks.runtime.loopback import is_loopback
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 CUT_OFF = ("length", "content_filter")
-"""Reasons to finish an answer before its end."""
-AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-"""Statuses of a server that may answer later."""
+"""Finish reasons of an incomplete answer."""
+RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+"""HTTP statuses after which the server may answer later."""
 
 
 class Endpoint:
@@ -37,12 +40,12 @@ class Endpoint:
         self.url = f"{with_values(settings.base_url, _not_set).rstrip('/')}/{path}"
         self.shown_url = f"{settings.base_url.rstrip('/')}/{path}"
 
-    def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
+    def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
         """As Generator.complete.
 
         Raises:
             ConfigError: the environment variable with the key is not set.
-            SourceError: the endpoint refuses, or was asked in vain as often as the settings say.
+            SourceError: the endpoint refuses, or all attempts of the settings failed.
         """
         import httpx
 
@@ -51,31 +54,31 @@ class Endpoint:
         stop = threading.Event()
         errors: list[BaseException] = []
 
-        def ask(place: int) -> None:
+        def request(index: int) -> None:
             if stop.is_set():
                 return
             try:
-                answers[place] = self._ask(client, prompts[place], stop)
+                answers[index] = self._answer(client, prompts[index], stop)
             except BaseException as error:
                 errors.append(error)
-                stop.set()  # the others would meet the same, and might cost
+                stop.set()  # the other requests would fail too, and might cost money
                 raise
             with lock:
-                keep(place, answers[place])
+                on_answer(index, answers[index])
 
         timeout = httpx.Timeout(self.settings.timeout_seconds)
         with (
-            # httpx makes a client for every proxy beforehand, and fails where it cannot use one
+            # with trust_env, httpx opens a client for every proxy, and fails if one has an unknown scheme
             httpx.Client(headers=self._headers(), timeout=timeout, trust_env=not is_loopback(self.url)) as client,
             ThreadPoolExecutor(self.settings.parallel_requests) as threads,
         ):
-            waiting = [threads.submit(ask, place) for place in range(len(prompts))]
+            requests = [threads.submit(request, index) for index in range(len(prompts))]
             try:
-                for each in waiting:
-                    each.result()
+                for future in requests:
+                    future.result()
             except BaseException:
-                stop.set()  # Ctrl-C too: what is under way ends, what waits does not begin
-                if errors:  # the first, not that of a thread which was stopped for it
+                stop.set()  # after Ctrl-C too: running requests end, waiting ones do not begin
+                if errors:  # the first, not one of a thread that was stopped after it
                     raise errors[0] from None
                 raise
         return answers
@@ -86,51 +89,51 @@ class Endpoint:
             return {}
         key = os.environ.get(name, "").strip()
         if not key or not key.isascii():
-            told = "is not set" if not key else "is no key: it holds characters that no header can"
-            raise ConfigError(told, where=f"environment variable {name}", fix=f"Set it: export {name}=…")
+            problem = "is not set" if not key else "is not a key: it has characters that a header cannot have"
+            raise ConfigError(problem, where=f"environment variable {name}", fix=f"Set it: export {name}=…")
         return {"Authorization": f"Bearer {key}"}
 
     def _body(self, prompt: str) -> dict[str, Any]:
-        asked: dict[str, Any] = (
+        content: dict[str, Any] = (
             {"messages": [{"role": "user", "content": prompt}]} if self.settings.api == "chat" else {"prompt": prompt}
         )
         sampling = {"temperature": self.settings.temperature, "top_p": self.settings.top_p}
-        return {"model": self.settings.model, **asked, "max_tokens": self.settings.max_tokens, **sampling}
+        return {"model": self.settings.model, **content, "max_tokens": self.settings.max_tokens, **sampling}
 
-    def _ask(self, client: httpx.Client, prompt: str, stop: threading.Event) -> str:
-        """One answer, asked for again after a pause where the server may answer later."""
+    def _answer(self, client: httpx.Client, prompt: str, stop: threading.Event) -> str:
+        """One answer, with a pause between attempts."""
         import httpx
 
-        told = ""
+        problem = ""
         for attempt in range(self.settings.attempts):
             pause = None
             try:
                 response = client.post(self.url, json=self._body(prompt))
             except httpx.TransportError as error:
-                told = f"cannot be reached ({one_line(error) or type(error).__name__})"
+                problem = f"cannot be reached ({one_line(error) or type(error).__name__})"
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise SourceError(
-                    f"cannot be asked ({one_line(error)})", where=self.shown_url, fix="Mend base_url"
+                    f"is not a valid address ({one_line(error)})", where=self.shown_url, fix="Correct base_url"
                 ) from error
             else:
                 if response.status_code == 200:
                     text = _text_of(response)
                     if text is not None:
                         return text
-                    told = f"answers with something that is no completion: {one_line(response.text, 120)!r}"
-                elif response.status_code not in AGAIN:
+                    problem = f"the response is not a completion: {one_line(response.text, 120)!r}"
+                elif response.status_code not in RETRIED_STATUSES:
                     raise SourceError(_refusal(response), where=self.shown_url, fix=_advice(response.status_code))
                 else:
-                    told, pause = _refusal(response), _retry_after(response)
+                    problem, pause = _refusal(response), _retry_after(response)
             if attempt + 1 < self.settings.attempts and stop.wait(self._pause(attempt, pause)):
-                break  # another thread met an error; this answer is not needed any more
-        fix = "Run again later: what was answered is kept"
-        raise SourceError(f"{told}, {self.settings.attempts} times", where=self.shown_url, fix=fix)
+                break  # another thread failed; this answer is not needed any more
+        fix = "Run again later: the answers so far are stored"
+        raise SourceError(f"{problem}, {self.settings.attempts} times", where=self.shown_url, fix=fix)
 
-    def _pause(self, attempt: int, told_seconds: float | None) -> float:
-        """Seconds until the next attempt: as the server says, else doubling, drawn so that threads do not return at once."""
-        if told_seconds is not None:
-            return min(told_seconds, LONGEST_PAUSE_SECONDS)
+    def _pause(self, attempt: int, requested_seconds: float | None) -> float:
+        """Seconds until the next attempt: as the server requests, else doubled each time, with jitter."""
+        if requested_seconds is not None:
+            return min(requested_seconds, LONGEST_PAUSE_SECONDS)
         return float(min(self.first_pause_seconds * 2**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0))
 
 
@@ -139,13 +142,13 @@ def _not_set(name: str) -> ConfigError:
 
 
 def _text_of(response: httpx.Response) -> str | None:
-    """The completion's text, as CutOff where it was cut off; None where the response holds none."""
+    """The completion's text, as CutOff if it is incomplete; None if the response is not a completion."""
     try:
         choice = response.json()["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
     except (ValueError, LookupError, TypeError):
         return None
-    if text is None:  # a model that was stopped before it said anything
+    if text is None:  # a model that was stopped before its first token
         text = ""
     if not isinstance(text, str):
         return None
@@ -155,29 +158,29 @@ def _text_of(response: httpx.Response) -> str | None:
 def _refusal(response: httpx.Response) -> str:
     try:
         error = response.json()["error"]
-        told = error["message"] if isinstance(error, dict) else str(error)
+        message = error["message"] if isinstance(error, dict) else str(error)
     except (ValueError, LookupError, TypeError):
-        told = response.text
-    return f"answers {response.status_code} ({one_line(told, 200)})"
+        message = response.text
+    return f"answers {response.status_code} ({one_line(message, 200)})"
 
 
 def _advice(status: int) -> str:
     if status in (401, 403):
-        return "Mend the key in the variable that api_key_env names"
-    return "Mend base_url or model" if status == 404 else "Mend the recipe's generator"
+        return "Correct the key in the environment variable of api_key_env"
+    return "Correct base_url or model" if status == 404 else "Correct the recipe's generator"
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait: a number, or a date."""
-    told = response.headers.get("retry-after")
-    if told is None:
+    """Seconds until the time in the header: a number, or a date."""
+    header = response.headers.get("retry-after")
+    if header is None:
         return None
     try:
-        return max(float(told), 0.0)
+        return max(float(header), 0.0)
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(told)
+        moment = parsedate_to_datetime(header)
     except ValueError:
         return None
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0) if moment.tzinfo else None

@@ -1,4 +1,4 @@
-"""Recipe `records`: structured records (a product table, a FAQ) through Jinja templates. No model is asked."""
+"""Recipe `records`: structured records (a product table, a FAQ) through Jinja templates. Without a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.row_collector import Made, digest_of
+from tasks.build.row_collector import RowCollector, digest_of
 from tasks.build.settings import Recipe
 from tasks.errors import ConfigError, SourceError
 from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
@@ -23,28 +23,28 @@ LONGEST_CELL = 2**31 - 1
 Record = dict[str, Any]
 
 
-def make(recipe: Recipe, made: Made, advance: Callable[[int], None]) -> None:
-    """Adds up to `recipe.rows` rows to `made`: each record through each template.
+def generate_rows(recipe: Recipe, collector: RowCollector, advance: Callable[[int], None]) -> None:
+    """Adds up to `recipe.rows` rows to `collector`: each record through each template.
 
     Raises:
-        ConfigError: a template is no Jinja.
-        SourceError: no file is there, or one cannot be read.
+        ConfigError: a template is not valid Jinja.
+        SourceError: there is no file, or one cannot be read.
     """
     from jinja2 import TemplateError, UndefinedError
 
     templates = _templates(recipe)
     for record in read_records(recipe.records or ""):
         if record is None:
-            made.refuse("not_parsed")
+            collector.refuse("not_parsed")
             continue
-        before, parents = len(made.rows), [digest_of(record)]
+        before, parents = len(collector.rows), [digest_of(record)]
         for template in templates:
-            if made.is_enough:
+            if collector.is_full:
                 break
             try:
                 fields = {name: template[name].render(record).strip() for name in FIELDS}
             except UndefinedError:
-                made.refuse("missing_field")
+                collector.refuse("missing_field")
                 continue
             except (
                 TemplateError,
@@ -52,36 +52,36 @@ def make(recipe: Recipe, made: Made, advance: Callable[[int], None]) -> None:
                 ValueError,
                 ArithmeticError,
                 LookupError,
-            ):  # what an expression over this record may raise
-                made.refuse("template_failed")
+            ):  # raised by an expression over this record
+                collector.refuse("template_failed")
                 continue
-            made.add(fields, parents)
-        advance(len(made.rows) - before)
-        if made.is_enough:
+            collector.add(fields, parents)
+        advance(len(collector.rows) - before)
+        if collector.is_full:
             return
 
 
 def read_records(pattern: str) -> Iterator[Record | None]:
-    """The records of the files, in name order; None for one that is no object.
+    """The records of the files, in name order; None for one that is not an object.
 
     Raises:
-        SourceError: no file is there, one is neither .jsonl nor .csv, or one cannot be read.
+        SourceError: there is no file, one is neither .jsonl nor .csv, or one cannot be read.
     """
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise SourceError("no such file", where=pattern, fix="Mend the recipe's `records`")
-    for path in found:
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
+        raise SourceError("no such file", where=pattern, fix="Correct the recipe's `records`")
+    for path in paths:
         readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
         reader = readers.get(Path(path).suffix.lower())
         if reader is None:
             raise SourceError(
-                "is neither .jsonl nor .csv", where=path, fix="Convert it, or mend the recipe's `records`"
+                "is neither .jsonl nor .csv", where=path, fix="Convert it, or correct the recipe's `records`"
             )
         try:
             yield from reader(Path(path))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise SourceError(
-                f"cannot be read ({error})", where=path, fix="Mend the file; its text is UTF-8"
+                f"cannot be read ({error})", where=path, fix="Fix the file; its encoding must be UTF-8"
             ) from error
 
 
@@ -101,7 +101,7 @@ def _read_csv(path: Path) -> Iterator[Record | None]:
     csv.field_size_limit(LONGEST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         for record in csv.DictReader(file, strict=True):
-            # a line with more or fewer cells than the head has
+            # a line with more or fewer cells than the header
             yield None if None in record or None in record.values() else record
 
 
@@ -115,5 +115,5 @@ def _templates(recipe: Recipe) -> list[dict[str, Template]]:
             templates.append({name: sandbox.from_string(getattr(template, name)) for name in FIELDS})
         except TemplateSyntaxError as error:
             where = f"params.yaml build.recipes {recipe.name} template {number + 1}"
-            raise ConfigError(f"no Jinja ({error.message})", where=where, fix="Mend the template") from error
+            raise ConfigError(f"not valid Jinja ({error.message})", where=where, fix="Fix the template") from error
     return templates

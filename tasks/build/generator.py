@@ -1,4 +1,4 @@
-"""What writes: the interface that every generator has."""
+"""The interface of every generator."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Protocol
 
 
 class CutOff(str):
-    """An answer that ends where it was cut off, at the generator's `max_tokens`: of no use but for what is whole in it."""
+    """An answer that was cut off, at the generator's `max_tokens`: only its complete parts are of use."""
 
 
-Keep = Callable[[int, str], None]
-"""Hears each answer as soon as it is there: the place of its prompt, and the text. Called from one thread at a time."""
+OnAnswer = Callable[[int, str], None]
+"""Called with each answer as soon as it is there: the index of its prompt, and the text. Called from one thread at a time."""
 
 
-def keep_nothing(place: int, text: str) -> None:
+def ignore_answer(index: int, text: str) -> None:
     pass
 
 
 class Generator(Protocol):
-    def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
-        """One answer a prompt, in order; a CutOff where it was not brought to its end.
+    def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
+        """One answer per prompt, in order; a CutOff if it is incomplete.
 
         Raises:
-            StropError: it cannot be reached, or refuses; `keep` has heard what was answered before.
+            StropError: it cannot be reached, or refuses; `on_answer` was called with all earlier answers.
         """
         ...

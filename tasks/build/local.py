@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.build.generator import CutOff, Keep, keep_nothing
+from tasks.build.generator import CutOff, OnAnswer, ignore_answer
 from tasks.build.settings import Generator as GeneratorSettings
 from tasks.errors import DataError, RegistryError
 from tasks.runtime.threads import Threads
-from tasks.scoring.targets import without_thought
+from tasks.scoring.thoughts import without_thought
 
 if TYPE_CHECKING:
     from tasks.base.prompts import Prompts
@@ -23,8 +23,8 @@ class LocalModel:
         self._loaded: tuple[Any, Any] | None = None
         self._prompts: Prompts | None = None
 
-    def complete(self, prompts: Sequence[str], keep: Keep = keep_nothing) -> list[str]:
-        """As Generator.complete, in batches of the longest prompts first.
+    def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
+        """As Generator.complete, in batches, longest prompts first.
 
         Raises:
             RegistryError: there is no such version.
@@ -37,17 +37,17 @@ class LocalModel:
             threads = Threads("build")
             self._loaded = self._load()
             threads.follow(self._loaded[0])
-        asked = [self._prompt_ids(prompt) for prompt in prompts]
+        prompt_ids = [self._prompt_ids(prompt) for prompt in prompts]
         answers = [""] * len(prompts)
-        order = sorted(range(len(asked)), key=lambda place: (-len(asked[place]), place))
+        order = sorted(range(len(prompt_ids)), key=lambda index: (-len(prompt_ids[index]), index))
         step = self.settings.parallel_requests
         for start in range(0, len(order), step):
             batch = order[start : start + step]
-            # drawn by what is asked, so that going on after a stop draws as going through would have
-            torch.manual_seed(hash((self.seed, *asked[batch[0]])) & 0x7FFFFFFF)
-            for place, text in zip(batch, self._generate([asked[i] for i in batch]), strict=True):
-                answers[place] = text
-                keep(place, text)
+            # the seed depends on the prompt, so that a resumed recipe samples the same answers as an uninterrupted one
+            torch.manual_seed(hash((self.seed, *prompt_ids[batch[0]])) & 0x7FFFFFFF)
+            for index, text in zip(batch, self._generate([prompt_ids[i] for i in batch]), strict=True):
+                answers[index] = text
+                on_answer(index, text)
         return answers
 
     def _load(self) -> tuple[Any, Any]:
@@ -67,16 +67,18 @@ class LocalModel:
         if not folder.is_dir():
             folder = self._version_folder()
         if labels_of(folder) is not None:
-            fix = "Take a model that writes: champion, base, a version's number, or a folder"
+            fix = "Choose a model that generates text: champion, base, a version's number, or a folder"
             raise RegistryError(
-                "has a head of labels, and does not write", where=f"generator.model {self.settings.model}", fix=fix
+                "has a classification head, and does not generate text",
+                where=f"generator.model {self.settings.model}",
+                fix=fix,
             )
         tokenizer = load_tokenizer(folder)
         self._prompts = Prompts(tokenizer, thinks_by_training(folder))
         return load_trained(folder, record, precision), tokenizer
 
     def _prompt_ids(self, prompt: str) -> list[int]:
-        """The prompt's token ids: as a user's turn, or, for `completions`, as text to go on with."""
+        """The prompt's token ids: as a user's turn, or, for `completions`, as text to continue."""
         assert self._prompts is not None
         if self.settings.api == "chat":
             return self._prompts.of_chat([{"role": "user", "content": prompt}])
@@ -89,11 +91,11 @@ class LocalModel:
         name, entries = self.settings.model, read_ledger(self.config.register_.model_name)
         entry = version_named(entries, name)
         if entry is None:
-            fix = "Say champion, base, a version's number (strop history), or a folder that holds a model"
+            fix = "Set champion, base, a version's number (strop history), or a folder with a model"
             raise RegistryError("no such model", where=f"generator.model {name}", fix=fix)
         return weights_folder(self.config.register_.model_name, entry.version, entry.weights_digest)
 
-    def _generate(self, asked: list[list[int]]) -> list[str]:
+    def _generate(self, prompts: list[list[int]]) -> list[str]:
         import torch
 
         from tasks.base.generation import answer_reader, end_token_ids
@@ -101,20 +103,25 @@ class LocalModel:
         assert self._loaded is not None
         model, tokenizer = self._loaded
         ends = end_token_ids(model, tokenizer)
-        width = max(len(ids) for ids in asked)
+        width = max(len(ids) for ids in prompts)
         longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         if width >= longest:
             raise DataError(
-                f"a prompt has {width:,} tokens, the model reads {longest:,}",
+                f"a prompt has {width:,} tokens, but the context of the model is {longest:,}",
                 where=f"generator.model {self.settings.model}",
-                fix="Show fewer examples, or take a model that reads more",
+                fix="Lower `examples`, or choose a model with a longer context",
             )
-        ids = torch.full((len(asked), width), tokenizer.pad_token_id, dtype=torch.long)
+        ids = torch.full((len(prompts), width), tokenizer.pad_token_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(asked):
+        for row, prompt in enumerate(prompts):
             ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
             mask[row, width - len(prompt) :] = 1
-        drawn = {"do_sample": True, "temperature": self.settings.temperature, "top_p": self.settings.top_p, "top_k": 0}
+        sampled = {
+            "do_sample": True,
+            "temperature": self.settings.temperature,
+            "top_p": self.settings.top_p,
+            "top_k": 0,
+        }
         greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         with torch.inference_mode():
             out = model.generate(
@@ -123,10 +130,10 @@ class LocalModel:
                 max_new_tokens=min(self.settings.max_tokens, longest - width),
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=ends,
-                **(drawn if self.settings.temperature > 0 else greedy),
+                **(sampled if self.settings.temperature > 0 else greedy),
             )
-        answers, read = [], answer_reader(tokenizer)
+        answers, decode = [], answer_reader(tokenizer)
         for tokens in out[:, width:].tolist():
-            text = without_thought(read(tokens))
+            text = without_thought(decode(tokens))
             answers.append(CutOff(text) if set(ends).isdisjoint(tokens) else text)
         return answers

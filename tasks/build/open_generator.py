@@ -1,4 +1,4 @@
-"""The choice of what writes: an endpoint, or a model on this machine."""
+"""The choice of the generator: an endpoint, or a model on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_generator(settings: GeneratorSettings, config: PipelineConfig, seed: int) -> Generator:
-    """The generator that the settings name. Nothing is loaded or asked before its first use."""
+    """The generator of these settings. Nothing is loaded or requested before its first use."""
     if settings.base_url is not None:
         from tasks.build.endpoint import Endpoint
 

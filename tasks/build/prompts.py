@@ -1,7 +1,7 @@
-"""What a generator is asked, in English and Chinese, and how its answers are read. Pure.
+"""The prompts for a generator, in English and Chinese, and the parsers of its answers. Pure.
 
-The prompts of Self-Instruct (arXiv 2212.10560, appendix A): new tasks after shown ones, is it a classification, and examples
-of it, the input first or, for a classification, the label first. What is shown comes from the seed tasks themselves.
+The prompts of Self-Instruct (arXiv 2212.10560, appendix A): new tasks after shown ones, whether a task is a
+classification, and examples of it, the input first or, for a classification, the label first. The shown tasks are seed tasks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Words:
-    """What the prompts say in a language."""
+    """The fixed texts of the prompts in a language."""
 
     come_up: str
     task: str
@@ -64,13 +64,13 @@ WORDS = {
 }  # fmt: skip
 
 
-def ask_for_tasks(shown: Sequence[str], words: Words) -> str:
-    """The shown instructions as a numbered list that wants to go on."""
+def tasks_prompt(shown: Sequence[str], words: Words) -> str:
+    """The shown instructions as a numbered list to continue."""
     lines = [f"{words.task} {number}: {_one_line(text)}" for number, text in enumerate(shown, start=1)]
     return "\n".join([words.come_up, *lines, f"{words.task} {len(shown) + 1}:"])
 
 
-def ask_for_kind(instruction: str, shown: Sequence[Task], words: Words) -> str:
+def classification_prompt(instruction: str, shown: Sequence[Task], words: Words) -> str:
     pieces = [words.classify]
     for task in shown:
         answer = words.yes if task.is_classification else words.no
@@ -78,22 +78,22 @@ def ask_for_kind(instruction: str, shown: Sequence[Task], words: Words) -> str:
     return "\n\n".join([*pieces, f"{words.task}: {_one_line(instruction)}\n{words.question}"])
 
 
-def ask_for_instances(instruction: str, shown: Sequence[Task], words: Words, label_first: bool) -> str:
+def instances_prompt(instruction: str, shown: Sequence[Task], words: Words, label_first: bool) -> str:
     pieces = [words.label_first if label_first else words.input_first]
     for task in shown:
         lines = [f"{words.task}: {_one_line(task.instruction)}"]
-        for number, (given, output) in enumerate(task.instances, start=1):
+        for number, (input_text, output) in enumerate(task.instances, start=1):
             if label_first:
-                lines += [f"{words.label}: {output}", *([given] if given else [])]
+                lines += [f"{words.label}: {output}", *([input_text] if input_text else [])]
             else:
-                lines += [f"{words.example} {number}", *([f"{words.input}: {given}"] if given else [])]
+                lines += [f"{words.example} {number}", *([f"{words.input}: {input_text}"] if input_text else [])]
                 lines.append(f"{words.output}: {output}")
         pieces.append("\n".join(lines))
     return "\n\n".join([*pieces, f"{words.task}: {_one_line(instruction)}\n"])
 
 
-# A line's start, and the blank space and lines before it as one piece: each run of them is gone through once. A repetition that may
-# begin at every line end of a run (`\n\s*`), or stands beside another (`\s*\d*\s*`), takes an hour for 100,000 of them.
+# The start of a line with all blank space before it, scanned once. A repetition that can begin at every line end of a run
+# (`\n\s*`), or follows another one (`\s*\d*\s*`), is quadratic: an hour for 100,000 blank lines.
 _LINE_START = r"(?:^\s*+|(?<!\s)(?>\s*\n)\s*+|\n[^\S\n]*+)"
 _LATER_LINE_START = r"(?:(?<!\s)(?>\s*\n)\s*+|\n[^\S\n]*+)"
 _LINE_END = r"(?>\s*(?=\n)|\s*\Z)"
@@ -102,19 +102,17 @@ _NUMBER = re.compile(_LINE_START + r"\d++\s*+[.、)]")
 _ENDS = re.compile(r"[.?!:;。？！：；…)\]）】\"'”’`]$")
 
 
-def read_tasks(answer: str) -> tuple[list[str], int]:
-    """The instructions of a list that goes on, and how many were cut off: the last one, where it or the answer does not end."""
-    # bare numbers only where no task is named: they may be a list within an instruction
+def parse_tasks(answer: str) -> tuple[list[str], int]:
+    """The instructions of the continued list, and the number of incomplete ones: the last one, if it or the answer is cut off."""
+    # split at bare numbers only without the word "Task": they may be a list within an instruction
     pieces = (_TASK if _TASK.search(answer) else _NUMBER).split(answer)
-    found = [" ".join(piece.split()) for piece in pieces]
-    found = [text for text in found if text]
-    if found and (isinstance(answer, CutOff) or (len(found) > 1 and not _ENDS.search(found[-1]))):
-        return found[:-1], 1
-    return found, 0
+    texts = [text for piece in pieces if (text := " ".join(piece.split()))]
+    if texts and (isinstance(answer, CutOff) or (len(texts) > 1 and not _ENDS.search(texts[-1]))):
+        return texts[:-1], 1
+    return texts, 0
 
 
-def read_kind(answer: str) -> bool:
-    """Is the task said to be a classification?"""
+def parse_is_classification(answer: str) -> bool:
     return answer.strip().lower().startswith(("yes", "是"))
 
 
@@ -130,10 +128,11 @@ _NEXT_TASK = re.compile(_LATER_LINE_START + r"(?:Task|任务)\s*+(?:\d++\s*+)?[:
 _NOTHING = {"", "none", "<noinput>", "noinput", "n/a", "no input", "none.", "无", "无输入", "（无）", "(none)"}
 
 
-def read_instances(answer: str, label_first: bool) -> tuple[list[Instance], int]:
-    """The examples of a task, in order, and how many were cut off: the last, of a cut answer. Those without an output are left."""
-    whole, *next_task = _NEXT_TASK.split(answer, maxsplit=1)  # a model that goes on with a task of its own
-    pieces = (_LABEL if label_first else _EXAMPLE).split(whole)
+def parse_instances(answer: str, label_first: bool) -> tuple[list[Instance], int]:
+    """The examples of a task, in order, and the number of incomplete ones: the last, if the answer is cut off. Examples without
+    an output are ignored."""
+    examples, *next_task = _NEXT_TASK.split(answer, maxsplit=1)  # the model may continue with another task
+    pieces = (_LABEL if label_first else _EXAMPLE).split(examples)
     if isinstance(answer, CutOff) and not next_task:
         return _instances(pieces[:-1], label_first), 1
     return _instances(pieces, label_first), 0
@@ -142,12 +141,12 @@ def read_instances(answer: str, label_first: bool) -> tuple[list[Instance], int]
 def _instances(pieces: list[str], label_first: bool) -> list[Instance]:
     if label_first:
         labelled = [piece.strip().partition("\n") for piece in pieces[1:]]
-        return [(_given(_without(_INPUT, text)), label.strip()) for label, _, text in labelled if label.strip()]
+        return [(_input_text(_without(_INPUT, text)), label.strip()) for label, _, text in labelled if label.strip()]
     instances = []
     for piece in pieces:
         before, *after = _OUTPUT.split(piece, maxsplit=1)
         if after and after[0].strip():
-            instances.append((_given(_without(_INPUT, before)), after[0].strip()))
+            instances.append((_input_text(_without(_INPUT, before)), after[0].strip()))
     return instances
 
 
@@ -155,11 +154,11 @@ def _without(label: re.Pattern[str], text: str) -> str:
     match = label.search(text)
     if match is None:
         return text.strip()
-    blanks = match[0].partition("\n")[0]  # at the end of the line before
+    blanks = match[0].partition("\n")[0]  # at the end of the previous line
     return f"{text[: match.start()]}{blanks if blanks.isspace() else ''}\n{text[match.end() :]}".strip()
 
 
-def _given(text: str) -> str:
+def _input_text(text: str) -> str:
     return "" if text.lower() in _NOTHING else text
 
 

@@ -1,4 +1,4 @@
-"""Why something that a model wrote is no new instruction, no good example, or no paraphrase. Pure.
+"""Reasons to refuse a generated instruction, example or paraphrase. Pure.
 
 The rules for instructions and instances are those of Self-Instruct (arXiv 2212.10560, section 2.2 and its code).
 """
@@ -21,7 +21,7 @@ _PROGRAM = re.compile(r"write a (?:program|script)\b|(?:写|编写)一?(?:个|�
 
 
 def refuse_instruction(text: str, language: str) -> str | None:
-    """The reason why a written instruction is refused by itself, without a look at others; None for a good one."""
+    """The reason to refuse an instruction by itself, not compared with others; None for a good one."""
     segments = segment(text)
     if len(segments) < LEAST_SEGMENTS:
         return "too_short"
@@ -33,19 +33,19 @@ def refuse_instruction(text: str, language: str) -> str | None:
         return "other_language"
     if _NOT_FOR_TEXT.search(text):
         return "not_for_text"
-    if _PROGRAM.match(text):  # the paper's: models are given to these, and they are hard to check
+    if _PROGRAM.match(text):  # as in the paper: models often generate these, and they are hard to check
         return "write_a_program"
     return "repetitive" if _is_repetitive(segments) else None
 
 
 def refuse_instance(instruction: str, instance: Instance) -> str | None:
-    """The reason why an example of a task is refused; None for a good one."""
-    given, output = instance
+    """The reason to refuse an example of a task; None for a good one."""
+    input_text, output = instance
     if not output.strip():
         return "empty_output"
-    if given and given.strip() == output.strip():
+    if input_text and input_text.strip() == output.strip():
         return "output_is_input"
-    if instruction.strip() in (given.strip(), output.strip()):
+    if instruction.strip() in (input_text.strip(), output.strip()):
         return "repeats_instruction"
     if output.rstrip().endswith((":", "：")):
         return "cut_off"
@@ -53,10 +53,10 @@ def refuse_instance(instruction: str, instance: Instance) -> str | None:
 
 
 def drop_conflicting(instances: list[Instance]) -> tuple[list[Instance], int]:
-    """Examples without those whose input stands twice with different outputs, and how many were left out; equal ones once."""
-    once = list(dict.fromkeys(instances))
-    inputs = Counter(given for given, _ in once)
-    kept = [each for each in once if inputs[each[0]] == 1 or not each[0]]
+    """The examples without duplicates and without inputs that have several outputs, and the number of dropped examples."""
+    unique = list(dict.fromkeys(instances))
+    inputs = Counter(text for text, _ in unique)
+    kept = [(text, output) for text, output in unique if inputs[text] == 1 or not text]
     return kept, len(instances) - len(kept)
 
 
@@ -66,29 +66,29 @@ _QUOTED = re.compile(
 )
 
 
-def refuse_paraphrase(said: str, original: str) -> str | None:
-    """The reason why a text does not stand for the original in other words; None where it may."""
-    if not said.strip():
+def refuse_paraphrase(text: str, original: str) -> str | None:
+    """The reason to refuse a text as a paraphrase of the original; None for a good one."""
+    if not text.strip():
         return "empty"
-    if segment(said) == segment(original):
+    if segment(text) == segment(original):
         return "unchanged"
-    if language_of(said) != language_of(original):
+    if language_of(text) != language_of(original):
         return "other_language"
-    if len(segment(said)) > 3 * len(segment(original)) + 10:
+    if len(segment(text)) > 3 * len(segment(original)) + 10:
         return "too_long"
-    if _facts(original) - _facts(said):
+    if _facts(original) - _facts(text):
         return "drops_a_number_or_quotation"
     return None
 
 
 def _facts(text: str) -> set[str]:
-    """The numbers and quoted parts of a text, which any other wording of it holds too."""
+    """The numbers and quoted parts of a text, which a paraphrase must keep."""
     text = nfkc(text)
     quoted = {" ".join(segment(part)) for groups in _QUOTED.findall(text) for part in groups if part}
     return set(_NUMBER.findall(text)) | quoted
 
 
 def _is_repetitive(segments: list[str]) -> bool:
-    """Do runs of three segments return, more often than not?"""
-    runs = list(zip(segments, segments[1:], segments[2:], strict=False))
-    return len(runs) >= 6 and len(set(runs)) < len(runs) / 2
+    """Whether less than half of the segment trigrams are distinct."""
+    trigrams = list(zip(segments, segments[1:], segments[2:], strict=False))
+    return len(trigrams) >= 6 and len(set(trigrams)) < len(trigrams) / 2

@@ -1,4 +1,4 @@
-"""What a recipe makes: rows with their origin, and what was refused on the way, counted by reason. Pure."""
+"""The generated rows of a recipe with their origin, and the number of refused ones by reason. Pure."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ ALWAYS_WRITTEN = ("instruction", "input", "output")
 
 
 @dataclass
-class Made:
-    """The rows of one recipe, as they come."""
+class RowCollector:
+    """The rows of one recipe."""
 
     recipe: str
-    rows_wanted: int
+    max_rows: int
     held_out: frozenset[bytes] = frozenset()
-    """Keys of the prompts that are tested on: nothing may be made that asks the same."""
+    """Keys of the prompts of validation and test rows: no row with such a prompt is generated."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Records of shape `row`, marked: `{"strop_synthetic": {"recipe": name, "parents": [row ids or record digests]}}`."""
+    """Records of shape `row` with their origin: `{"strop_synthetic": {"recipe": name, "parents": [row ids or record digests]}}`."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Reason → how many."""
-    _known: set[bytes] = field(default_factory=set)
+    """Reason → number of refused rows."""
+    _keys: set[bytes] = field(default_factory=set)
 
     @property
-    def is_enough(self) -> bool:
-        return len(self.rows) >= self.rows_wanted
+    def is_full(self) -> bool:
+        return len(self.rows) >= self.max_rows
 
     def refuse(self, reason: str) -> None:
         self.refused[reason] += 1
 
     def add(self, fields: Mapping[str, str], parents: Sequence[str]) -> bool:
-        """Takes a row, or refuses it: without an answer or a prompt, asked of the test rows, or made before."""
+        """Adds a row, or refuses it: no answer, no prompt, a prompt of the held-out rows, or a duplicate."""
         prompt = prompt_key(fields)
         key = prompt + _digest(normalise(fields["output"]))
         if not fields["output"].strip():
@@ -46,10 +46,10 @@ class Made:
             self.refuse("empty_prompt")
         elif prompt in self.held_out:
             self.refuse("held_out")
-        elif key in self._known:
+        elif key in self._keys:
             self.refuse("duplicate")
         else:
-            self._known.add(key)
+            self._keys.add(key)
             content = {name: text for name, text in fields.items() if name in ALWAYS_WRITTEN or text not in ("", "[]")}
             self.rows.append({**content, SYNTHETIC: {"recipe": self.recipe, "parents": list(parents)}})
             return True
@@ -57,7 +57,7 @@ class Made:
 
 
 def prompt_key(fields: Mapping[str, str]) -> bytes:
-    """16 bytes that two rows share which ask the same, but for case, width and white space."""
+    """16 bytes; equal for prompts that differ only in case, width and white space."""
     return _digest(
         normalise(" ".join([fields.get("system", ""), fields.get("instruction", ""), fields.get("input", "")]))
     )
@@ -68,5 +68,5 @@ def _digest(text: str) -> bytes:
 
 
 def digest_of(record: Mapping[str, Any]) -> str:
-    """A record's identity as ingestion would call it: 32 hex characters."""
+    """A record's digest as in ingestion: 32 hex characters."""
     return raw_batch.digest_of(dict(record))

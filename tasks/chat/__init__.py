@@ -1,1 +1,1 @@
-"""Conversations as a model reads them: turns → the text of its chat template → token ids."""
+"""Conversations as model input: turns → the text of the chat template → token ids."""

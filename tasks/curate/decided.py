@@ -1,4 +1,4 @@
-"""What becomes of a batch's rows, and of earlier rows because of it."""
+"""The decisions on a batch's rows, and on earlier rows because of it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Change:
-    """An earlier row that this batch takes out of the dataset."""
+    """An earlier row that this batch removes from the dataset."""
 
     batch: int
-    """Place of its batch in the order of batches."""
+    """Index of its batch in the order of batches."""
     index: int
-    """Its place in the batch."""
+    """Its index in the batch."""
     by: str
-    """Id of the row that it makes way for."""
+    """Id of the row that replaces it."""
     reason: str
-    side: str
-    """Where it stood."""
+    split: str
+    """Its former split."""
 
 
 @dataclass
 class Decided:
-    """What becomes of a batch's rows, a value each."""
+    """The decisions on a batch's rows; each list has one value per row."""
 
     reason: list[str]
-    """Why it was dropped, or ""."""
+    """The reason code, or "" for a kept row."""
     field: list[str]
     """The field at fault."""
     value: list[str]
-    """What it was dropped for: the id of another row, or the offending text."""
-    side: npt.NDArray[np.int8]
-    """Place in SIDES."""
-    leader: list[str]
-    """The id of the earlier row whose side it took, or ""."""
+    """The id of another row, or the offending text."""
+    split: npt.NDArray[np.int8]
+    """Index in SPLITS."""
+    representative: list[str]
+    """The id of the earlier row whose split it took (its cluster representative), or ""."""
     changes: list[Change]

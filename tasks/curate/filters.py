@@ -1,4 +1,4 @@
-"""A row by itself: cleaned, personal data handled, and the reason for which it is dropped, if there is one. Pure."""
+"""One row on its own: cleaned, personal data handled, and the reason for which it is dropped, if any. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.curate.settings import CurateSettings
 from tasks.records.row import CLEANED_FIELDS
 
 NOTHING_LEFT = "empty_after_cleaning"
-"""The one reason of this module that no release undoes."""
+"""The only reason of this module that a release does not override."""
 
 
 @dataclass(frozen=True)
@@ -27,47 +27,47 @@ class JudgedRow:
     reason: str = ""
     field: str = ""
     value: str = ""
-    found: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """What was cleaned or masked → 1: `markup`, `pii_email`, ...; and what went → how often: `markup <b>`."""
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Reason → 1 for what was cleaned or masked (`markup`, `pii_email`, ...), and reason and piece (`markup <b>`) → how often."""
     changed: tuple[str, ...] = ()
-    """Fields whose text is another than it came."""
+    """Fields whose text was changed."""
 
 
 def judge_row(row: dict[str, Any], settings: CurateSettings) -> JudgedRow:
-    """Cleans the row, masks what the policy says, and drops what no setting lets through."""
+    """Cleans the row, masks personal data by policy, and applies the quality filters."""
     cleaned = clean_row(row, settings.markup == "remove")
     if not cleaned.row["output"].strip():
-        return JudgedRow(cleaned.row, NOTHING_LEFT, "output", "", cleaned.found)
-    refused = _mask(cleaned, settings)
+        return JudgedRow(cleaned.row, NOTHING_LEFT, "output", "", cleaned.counts)
+    refusal = _mask(cleaned, settings)
     if cleaned.rounds:
         _move_spans(row, cleaned)
-    if refused is None:
-        refused = quality_reason(cleaned.row, settings)
-    reason, name, value = refused or ("", "", "")
-    changed = tuple(each for each in CLEANED_FIELDS if cleaned.row[each] != row[each])
-    return JudgedRow(cleaned.row, reason, name, value, cleaned.found, changed)
+    if refusal is None:
+        refusal = quality_reason(cleaned.row, settings)
+    reason, field, value = refusal or ("", "", "")
+    changed = tuple(name for name in CLEANED_FIELDS if cleaned.row[name] != row[name])
+    return JudgedRow(cleaned.row, reason, field, value, cleaned.counts, changed)
 
 
 def _mask(cleaned: Cleaned, settings: CurateSettings) -> tuple[str, str, str] | None:
-    """Masks personal data in place; returns why the row is refused, if the policy says so."""
+    """Masks personal data in place; returns (reason, field, value) if the policy refuses the row."""
     row = cleaned.row
-    if not any(row[name] and mask.may_hold(row[name]) for name in CLEANED_FIELDS):
+    if not any(row[field] and mask.may_hold(row[field]) for field in CLEANED_FIELDS):
         return None
     texts = texts_of(row)
     try:
         edits = mask_texts(texts, settings.pii)
-    except PiiRefused as refused:
-        return refused.args[0], refused.args[1], refused.args[2]
-    for name, made in edits.items():
-        cleaned.rounds.setdefault(name, []).append(made)
-        cleaned.found.update({edit.reason: 1 for edit in made if edit.reason not in cleaned.found})
-        texts[name] = apply(texts[name], made)
+    except PiiRefused as refusal:
+        return refusal.args[0], refusal.args[1], refusal.args[2]
+    for field, edits_of_text in edits.items():
+        cleaned.rounds.setdefault(field, []).append(edits_of_text)
+        cleaned.counts.update({edit.reason: 1 for edit in edits_of_text if edit.reason not in cleaned.counts})
+        texts[field] = apply(texts[field], edits_of_text)
     cleaned.row = with_texts(row, texts, edits)
     return None
 
 
 def _move_spans(row: dict[str, Any], cleaned: Cleaned) -> None:
-    """Lets offsets in the answers follow the texts that they point into."""
+    """Updates offsets in the answers that refer to changed texts."""
     if spans.may_hold(row):
         moved = spans.follow(texts_of(row), texts_of(cleaned.row), cleaned.rounds)
         cleaned.row = with_texts(cleaned.row, moved, moved)
@@ -78,7 +78,7 @@ def quality_reason(row: dict[str, Any], settings: CurateSettings) -> tuple[str, 
     limits = settings.quality
     if limits.languages and row["language"] not in limits.languages:
         return "language", "language", row["language"]
-    if limits == type(limits)(languages=limits.languages):  # no other filter is on: no need to measure
+    if limits == type(limits)(languages=limits.languages):  # no other filter is on
         return None
     from tasks.curate.cleaning import quality
 

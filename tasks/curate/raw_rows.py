@@ -1,4 +1,4 @@
-"""Rows read again from their raw batches, cleaned as curate does; a batch's bytes are compared with the manifest before."""
+"""Rows read again from their raw batches and cleaned; a batch's bytes are first compared with the manifest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.curate.dedup.known import Known
+from tasks.curate.dedup.known import RowTable
 from tasks.curate.dedup.shared_text import RowTexts
 from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.filters import JudgedRow
@@ -22,62 +22,62 @@ from tasks.state.manifest import Batch
 
 
 class RawRows:
-    """Reads raw batches; each is checked once, when it is first read."""
+    """Reads raw batches; a batch is checked when it is first read."""
 
     def __init__(self, settings: CurateSettings) -> None:
         self._settings = settings
         self._checked: set[str] = set()
 
     def check(self, batch: Batch) -> None:
-        """Compares the batch's file with the manifest: `validate` did, but may have done so long ago.
+        """Compares the batch's file with the manifest: `validate` did, but possibly long ago.
 
         Raises:
-            DataError: it is not on the disk, or is not what was collected.
+            DataError: it is missing, or differs from the ingested one.
         """
         if batch.batch not in self._checked:
             check_raw(batch)
             self._checked.add(batch.batch)
 
-    def cleaned(self, batch: Batch, places: list[int]) -> list[JudgedRow]:
-        """The rows at these places of the batch (ascending)."""
+    def cleaned(self, batch: Batch, indices: list[int]) -> list[JudgedRow]:
+        """The rows at these indices of the batch (ascending)."""
         self.check(batch)
-        return clean_rows(read_rows(batch, places[0], places[-1] + 1, places), self._settings)
+        return clean_rows(read_rows(batch, indices[0], indices[-1] + 1, indices), self._settings)
 
-    def some_at_a_time(self, batch: Batch, places: list[int]) -> Iterator[pa.Table]:
+    def in_portions(self, batch: Batch, indices: list[int]) -> Iterator[pa.Table]:
         """The same as tables (CLEAN_SCHEMA)."""
-        for first in range(0, len(places), ROWS_AT_ONCE):
-            yield to_clean_table(self.cleaned(batch, places[first : first + ROWS_AT_ONCE]))
+        for first in range(0, len(indices), ROWS_AT_ONCE):
+            yield to_clean_table(self.cleaned(batch, indices[first : first + ROWS_AT_ONCE]))
 
 
 def texts_of(row: dict[str, Any]) -> RowTexts:
-    """What a row is compared by."""
+    """The texts by which rows are compared."""
     pairs = exchanges(row, normalise(last_prompt(row)), normalise(row["output"]))
     return RowTexts(input_text(row), row["output"], *prompt_and_answer(row), frozenset(pairs))
 
 
 class Texts:
-    """The texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
+    """Reads the texts of rows: of the last batch from the spool, if there is one; of others from their raw batches."""
 
     def __init__(self, batches: Sequence[Batch], raw_rows: RawRows, spool: Spool | None) -> None:
         self._batches = batches
         self._raw_rows = raw_rows
         self._spool = spool
 
-    def __call__(self, known: Known, rows: Indices) -> list[RowTexts]:
+    def __call__(self, table: RowTable, rows: Indices) -> list[RowTexts]:
         """The text of each row."""
-        found: dict[tuple[int, int], RowTexts] = {}
-        batches = known.rows["batch"][rows]
+        texts: dict[tuple[int, int], RowTexts] = {}
+        batches = table.rows["batch"][rows]
         for number in np.unique(batches).tolist():
-            for row in self._rows_of(known, number, np.unique(rows[batches == number])):
-                found[number, row["index"]] = texts_of(row)
-        indices = known.rows["index"][rows].tolist()
-        return [found[place] for place in zip(batches.tolist(), indices, strict=True)]
+            for row in self._rows_of(table, number, np.unique(rows[batches == number])):
+                texts[number, row["index"]] = texts_of(row)
+        indices = table.rows["index"][rows].tolist()
+        return [texts[key] for key in zip(batches.tolist(), indices, strict=True)]
 
-    def _rows_of(self, known: Known, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
+    def _rows_of(self, table: RowTable, number: int, rows: Indices) -> Iterator[dict[str, Any]]:
         if self._spool is not None and number == len(self._batches) - 1:
-            yield from self._spool.take(rows - known.first_of(number))
+            yield from self._spool.take(rows - table.first_of(number))
             return
-        places = known.rows["index"][rows]
-        for first in range(0, len(places), ROWS_AT_ONCE):
-            some = places[first : first + ROWS_AT_ONCE].tolist()
-            yield from (judged.row for judged in self._raw_rows.cleaned(self._batches[number], some))
+        indices = table.rows["index"][rows]
+        for first in range(0, len(indices), ROWS_AT_ONCE):
+            portion = indices[first : first + ROWS_AT_ONCE].tolist()
+            yield from (judged.row for judged in self._raw_rows.cleaned(self._batches[number], portion))

@@ -11,7 +11,7 @@ Policy = Literal["refuse", "mask", "allow"]
 
 
 class PiiSettings(Settings):
-    """What is done with personal data and secrets: `refuse` the row, `mask` them with a typed placeholder, or `allow` them."""
+    """The policy for personal data and secrets: `refuse` the row, `mask` them with a typed placeholder, or `allow` them."""
 
     email: Policy = "mask"
     """E-mail addresses."""
@@ -30,10 +30,10 @@ class PiiSettings(Settings):
 
 
 class QualitySettings(Settings):
-    """Filters on what the text is like. Each is off unless it is set."""
+    """Filters by statistics of the text. Each is off unless it is set."""
 
     languages: tuple[Literal["en", "zh", "mixed"], ...] = ()
-    """Languages that may be; any, where the list is empty. `mixed`: a dialogue in which people write in both."""
+    """Allowed languages; any, where the list is empty. `mixed`: a dialogue whose users write in both."""
     min_length_ratio: Annotated[float, Field(ge=0)] | None = None
     """Shortest output, as a share of the input's segments."""
     max_length_ratio: Annotated[float, Field(gt=0)] | None = None
@@ -54,35 +54,35 @@ class CurateSettings(Settings):
     test_share: Share = 0.2
     """Share of rows held out for the gate. They are never trained on."""
     split_salt: str = "strop"
-    """Salt of the split. Changing it moves rows between sides: every earlier comparison is then void."""
+    """Salt of the split. Changing it moves rows between splits: every earlier comparison is then void."""
     near_duplicates: Literal["drop", "keep", "off"] = "drop"
-    """A row whose prompt and whose answer are those of an earlier row in other wording: `drop` it, or `keep` it on the earlier
-    one's side. A prompt that is nearly another's and asks for something else (another name, number or symbol), or has another
-    answer, is kept on the earlier one's side in either case. `off` looks for none."""
+    """A row that repeats prompt and answer of an earlier row in other wording: `drop` it, or `keep` it in the earlier row's split.
+    A row with a similar prompt that asks for something else (another name, number or symbol), or with another answer, is kept in
+    the earlier row's split in either case. `off` does not detect near-duplicates."""
     near_duplicate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.8
-    """Least Jaccard similarity of two texts' three-token shingles that makes them near. What more than ten of the rows that
-    resemble each other have in common, such as a fixed instruction, does not count."""
+    """The Jaccard similarity of two texts' three-token shingles from which they are near. Text that more than ten similar rows have
+    in common, such as a fixed instruction, does not count."""
     conflicts: Literal["keep", "newest", "refuse"] = "keep"
     """Several answers of one source to the same prompt: `keep` all, keep the `newest`, or `refuse` those after the first.
     `strop data conflicts` lists them."""
     decontaminate: bool = True
-    """Keep rows that share text on one side of the split, and drop from training every row that shares text with a golden or
-    benchmark row. Shared text is a question with its answer, a run of 24 tokens, or one of 13 that is half of a prompt."""
+    """Keep rows that share text in one split, and drop from training every row that shares text with a golden or benchmark row.
+    Shared text is a question with its answer, a run of 24 tokens, or one of 13 that is half of a prompt."""
     common_passage_rows: Annotated[int, Field(ge=2)] = 20
-    """A run of 13 to 23 tokens that stands in more rows than this is boilerplate and links no rows; so is a longer one that
-    stands in more than five times as many. A run that three in four rows of a source hold is the template of that source."""
+    """A run of 13 to 23 tokens in more rows than this is boilerplate and links no rows; so is a longer one in more than five times
+    as many. A run in three of four rows of a source is the template of that source."""
     common_passage_share: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """A run of 24 tokens is boilerplate only if it stands in more than this share of all rows, too."""
+    """A run of 24 tokens is boilerplate only if it is also in more than this share of all rows."""
     markup: Literal["remove", "keep"] = "remove"
-    """Markup left over from a page, in rows that are HTML as a whole and speak of something else: `remove` its tags and entities,
-    or `keep` them, as where tags are to be learnt."""
+    """Markup left over from a web page, in rows that are HTML throughout and not about markup: `remove` its tags and entities, or
+    `keep` them where tags are to be learnt."""
     pii: PiiSettings = PiiSettings()
     """Personal data and secrets."""
     quality: QualitySettings = QualitySettings()
-    """What the text is like."""
+    """Quality filters."""
     processes: Processes | None = None
-    """Processes that work on one batch; as many as there are cores, or as the CPU quota allows, where it is null. The result does
-    not depend on it."""
+    """Processes that work on one batch; by default one per core, or as many as the CPU quota allows. The result does not depend on
+    it."""
 
     @model_validator(mode="after")
     def something_is_left_to_train_on(self) -> "CurateSettings":

@@ -1,4 +1,4 @@
-"""A batch's cleaned rows while its part is made: on the disk, compressed, since a large batch's text would fill the memory."""
+"""A batch's cleaned rows while its part is built: compressed on disk, since the text of a large batch would fill the memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.curate.dedup.sketch_file import Indices
 from tasks.curate.sketch_batch import CLEAN_SCHEMA
 
 ROWS_IN_MEMORY = 1_000
-"""So many need no file, which would be a tenth of what a small batch costs."""
+"""Up to this many rows need no file, which would be a tenth of the cost of a small batch."""
 
 
 class Spool:
-    """Rows (CLEAN_SCHEMA) in the order in which they are added; gone when it is closed."""
+    """Rows (CLEAN_SCHEMA) in the order in which they are added; the file is deleted on exit."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Spool:
             self._file.close()
 
     def add(self, rows: pa.Table) -> None:
-        """Adds some rows, which are read back together."""
+        """Adds rows, which are read back as one table."""
         for batch in rows.combine_chunks().to_batches():
             self._ends.append(self._ends[-1] + batch.num_rows)
             if self._file is None:
@@ -56,7 +56,7 @@ class Spool:
         self._few.clear()
 
     def finish(self) -> None:
-        """All rows are there: they may be read."""
+        """Ends writing; rows may be read from now on."""
         if self._file is not None:
             self._writer.close()
 
@@ -64,12 +64,12 @@ class Spool:
         for _, batch in self._batches(range(len(self._ends) - 1)):
             yield pa.Table.from_batches([batch])
 
-    def take(self, places: Indices) -> Iterator[dict[str, Any]]:
-        """The rows at these places (ascending)."""
-        numbers = np.searchsorted(self._ends, places, side="right") - 1
+    def take(self, rows: Indices) -> Iterator[dict[str, Any]]:
+        """The rows with these numbers (ascending)."""
+        numbers = np.searchsorted(self._ends, rows, side="right") - 1
         for number, batch in self._batches(np.unique(numbers).tolist()):
-            some = places[numbers == number] - self._ends[number]
-            yield from batch.take(pa.array(some)).to_pylist()
+            rows_of_batch = rows[numbers == number] - self._ends[number]
+            yield from batch.take(pa.array(rows_of_batch)).to_pylist()
 
     def _batches(self, numbers: Any) -> Iterator[tuple[int, pa.RecordBatch]]:
         if self._file is None:

@@ -1,7 +1,7 @@
-"""Room `curate`: accepted rows → data/curated, one immutable part a batch, and what was dropped, with reasons.
+"""Room `curate`: accepted rows → data/curated, one immutable part per batch, and the dropped rows with reasons.
 
-A part follows from its batch, the settings and the batches before it. It is kept by that content in .strop/cache/curate, so
-that a new batch costs what the new batch costs. Run: `python -m tasks curate`
+A part depends on its batch, the settings and the batches before it. It is cached by that content in .strop/cache/curate, so that
+the cost of a new batch is its own. Run: `python -m tasks curate`
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.curate.cache import forget_unused
+from tasks.curate.cache import remove_unused
 from tasks.curate.curator import Curator, Entry
 from tasks.errors import DataError
 from tasks.records.raw_bytes import require_unchanged
@@ -31,7 +31,7 @@ def run(config: PipelineConfig) -> None:
     """Writes data/curated, data/quarantine/curate and data/reports/curate.json.
 
     Raises:
-        DataError: no row is left, or none on a side that the later rooms need.
+        DataError: no row is left, or none in a split that the later rooms need.
     """
     quarantine = paths.QUARANTINE / "curate"
     batches = read_manifest()
@@ -45,24 +45,24 @@ def run(config: PipelineConfig) -> None:
         for batch in batches:
             entries.append(curator.curate(batch, progress))
     for entry in entries:
-        _hand_out(entry, quarantine)
-    forget_unused(curator.used)
+        _publish(entry, quarantine)
+    remove_unused(curator.used_entries)
     report = _report(entries)
     write_json(paths.CURATE_REPORT, report)
-    _require_all_sides(report)
+    _require_all_splits(report)
 
 
-def _hand_out(entry: Entry, quarantine: Path) -> None:
-    """Links the part into the outputs; a file that would be empty is left out."""
+def _publish(entry: Entry, quarantine: Path) -> None:
+    """Links the part into the outputs; an empty file is not linked."""
     changes = f"{Path(entry.batch.part).stem}.changes.parquet"
-    places = (
+    links = (
         ("kept.parquet", paths.CURATED / entry.batch.part),
         ("changes.parquet", paths.CURATED / changes),
         ("dropped.parquet", quarantine / entry.batch.part),
     )
-    for name, place in places:
+    for name, target in links:
         if pq.read_metadata(entry.folder / name).num_rows:
-            link_or_copy(entry.folder / name, place)
+            link_or_copy(entry.folder / name, target)
 
 
 def _report(entries: list[Entry]) -> dict[str, Any]:
@@ -83,11 +83,11 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
             reason, _, piece = name.partition(" ")
             (removed[reason] if piece else cleaned)[piece or reason] += count
         kept = 0
-        for family, side, count in counts["sides"]:
-            families.setdefault(family, Counter())[side] += count
+        for family, split, count in counts["sides"]:
+            families.setdefault(family, Counter())[split] += count
             kept += count
-        for family, side, reason, count in counts["taken_out"]:
-            families[family][side] -= count
+        for family, split, reason, count in counts["taken_out"]:
+            families[family][split] -= count
             taken_out[reason] += count
         batches.append({"batch": entry.batch.batch, "rows": counts["rows"], "kept": kept, "dropped": counts["dropped"]})
     splits = sum(families.values(), Counter())
@@ -99,22 +99,22 @@ def _report(entries: list[Entry]) -> dict[str, Any]:
         "taken_out_later": dict(sorted(taken_out.items())),
         "cleaned": dict(cleaned),
         "removed": {reason: dict(pieces.most_common()) for reason, pieces in sorted(removed.items())},
-        "splits": {side: splits[side] for side in ("train", "valid", "test")},
+        "splits": {split: splits[split] for split in ("train", "valid", "test")},
         "families": {
-            family: {side: count[side] for side in ("train", "valid", "test")} for family, count in families.items()
+            family: {split: count[split] for split in ("train", "valid", "test")} for family, count in families.items()
         },
         "batches": batches,
     }
 
 
-def _require_all_sides(report: dict[str, Any]) -> None:
+def _require_all_splits(report: dict[str, Any]) -> None:
     fix = "Collect more rows, or change curate.test_share in params.yaml"
     if grouped := report["grouped"]:
-        fix += f". {grouped} of them stand where an earlier row does that is near them or that they share text with"
-    for side, why in (("train", "there is nothing to learn from"), ("test", "no model could be shown to be better")):
-        if not report["splits"][side]:
+        fix += f". {grouped} of them follow the split of an earlier row that they are near or share text with"
+    for split, why in (("train", "there is nothing to train on"), ("test", "no model could be shown to be better")):
+        if not report["splits"][split]:
             raise DataError(
-                f"none of the {report['kept']} rows left is on the {side} side, so {why}",
+                f"none of the {report['kept']} rows left is in the {split} split, so {why}",
                 where=str(paths.CURATED),
                 fix=fix,
             )

@@ -1,4 +1,4 @@
-"""The curated rows and the rendered ones, as the rooms read them.
+"""Reads the curated and the rendered rows.
 
 from tasks.dataset import read_dataset
 """

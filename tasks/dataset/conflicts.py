@@ -1,4 +1,4 @@
-"""What rows have in common that answer one prompt of a source."""
+"""The key of conflicting rows: several answers of one source to one prompt."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tasks.records.segmentation import normalise
 
 
 def conflict_key(row: dict[str, Any]) -> int:
-    """64 bits that rows of one source with the same prompt share; 0 for rows that say nothing of *the* answer to a prompt:
-    preferences, judgements, raw text, and rows that were made."""
+    """64 bits, equal for rows of one source with the same prompt; 0 for rows without a single right answer: preferences, ratings,
+    raw text and synthetic rows."""
     parts = [row["source"], row["family"], row["system"], row["history"], row["instruction"], row["input"]]
     if row["rejected"] or row["desirable"] or row["synthetic"] or not any((row["system"], *parts[4:])):
         return 0

@@ -1,4 +1,4 @@
-"""Where rows stand: in which raw batches, and at which places in them. Read from the small files that name rows by id."""
+"""Locates rows by id: their raw batches, and their indices in them. Reads only the small files that name rows by id."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from tasks.records.parse import read_raw, to_rows
 from tasks.state.manifest import read_manifest
 
 JUDGED = (paths.VALIDATED, paths.QUARANTINE / "validate")
-"""Every record of a batch that was judged stands in one of these."""
+"""Every record of a judged batch is in one of these."""
 PARTS = (*JUDGED, paths.QUARANTINE / "curate", paths.CURATED)
 
-Places = dict[str, dict[str, set[int]]]
-"""Row id → batch → places in it."""
+Locations = dict[str, dict[str, set[int]]]
+"""Row id → batch → indices in it."""
 
 
-def places_of(row_ids: Collection[str]) -> Places:
-    """Every copy of the rows."""
-    wanted = pa.array(sorted(row_ids), pa.string())
-    return _places(lambda ids: pc.is_in(ids, wanted))
+def locate_rows(row_ids: Collection[str]) -> Locations:
+    """All copies of the rows."""
+    row_id_array = pa.array(sorted(row_ids), pa.string())
+    return _locate(lambda ids: pc.is_in(ids, row_id_array))
 
 
-def places_of_rows_that_begin(start: str) -> Places:
-    """Every copy of the rows whose id begins so."""
-    return _places(lambda ids: pc.starts_with(ids, start))
+def locate_rows_by_prefix(prefix: str) -> Locations:
+    """All copies of the rows whose id starts with `prefix`."""
+    return _locate(lambda ids: pc.starts_with(ids, prefix))
 
 
-def _places(is_meant: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Places:
-    found: Places = {}
+def _locate(matches: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Locations:
+    locations: Locations = {}
 
-    def look(table: pa.Table, batch: str) -> None:
-        for row in table.filter(is_meant(table["row_id"])).to_pylist():
-            found.setdefault(row["row_id"], {}).setdefault(batch, set()).add(row["index"])
+    def add(table: pa.Table, batch: str) -> None:
+        for row in table.filter(matches(table["row_id"])).to_pylist():
+            locations.setdefault(row["row_id"], {}).setdefault(batch, set()).add(row["index"])
 
     for batch in read_manifest():
-        judged = 0
+        judged_records = 0
         for folder in PARTS:
             if (folder / batch.part).exists():
-                table = _named(folder / batch.part, batch.batch)
-                judged += table.num_rows if folder in JUDGED else 0
-                look(table, batch.batch)
-        if judged < batch.rows:  # an excluded one, one that is not validated yet, or whose parts were taken away
-            look(to_rows(read_raw(batch, check=False), batch).select(["row_id", "index"]), batch.batch)
-    return found
+                table = _read_ids(folder / batch.part, batch.batch)
+                judged_records += table.num_rows if folder in JUDGED else 0
+                add(table, batch.batch)
+        if judged_records < batch.rows:  # an excluded batch, one not validated yet, or one with missing parts
+            add(to_rows(read_raw(batch, check=False), batch).select(["row_id", "index"]), batch.batch)
+    return locations
 
 
-def _named(part: Path, batch: str) -> pa.Table:
-    """Row ids and places of the batch's own rows: a part of the quarantine may hold such as it took out of others."""
+def _read_ids(part: Path, batch: str) -> pa.Table:
+    """Row ids and indices of the batch's own rows: a part of the quarantine may also hold rows that it removed from other
+    batches."""
     with pq.ParquetFile(part) as file:
         columns = [name for name in ("row_id", "index", "batch") if name in file.schema_arrow.names]
         table = file.read(columns=columns)

@@ -1,6 +1,6 @@
-"""The dataset: the fold of `data/curated`'s parts, one a batch, in the order in which the batches came.
+"""The dataset: the parts of `data/curated`, one per batch, in the order of ingestion.
 
-A part says which rows of its raw batch are in, and on which side; the text is read from the raw batch, so that it is stored once.
+A part lists the rows of its raw batch with their splits; the text is read from the raw batch, so that it is stored once.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tasks.state.manifest import Batch, read_manifest
 
 CHANGES = ".changes.parquet"
 ROWS_AT_ONCE = 4096
-"""Read together where the dataset is gone through."""
-Places = npt.NDArray[np.int64]
-Read = tuple[pa.Table, Batch, pa.Table]
-"""Records of a batch (RAW_SCHEMA), and what its part says of each."""
-Mapped = Callable[[Callable[[Read], pa.Table], Iterator[Read]], Iterator[pa.Table]]
+"""Rows of one portion."""
+Indices = npt.NDArray[np.int64]
+RawPart = tuple[pa.Table, Batch, pa.Table]
+"""Records (RAW_SCHEMA), their batch, and the matching rows of its part (CURATED_SCHEMA)."""
+MapFunction = Callable[[Callable[[RawPart], pa.Table], Iterator[RawPart]], Iterator[pa.Table]]
 
 
 def read_dataset(row_ids: Collection[str] | None = None) -> pa.Table:
-    """All curated rows (DATASET_SCHEMA), oldest batch first, without those that a later batch took out of training.
+    """All curated rows (DATASET_SCHEMA), oldest batch first, without those that a later batch removed.
 
     Args:
         row_ids: only these rows.
 
     Raises:
-        DataError: a raw batch is not on the disk.
+        DataError: a raw batch is missing.
     """
     tables = [rows_of(batch, part) for batch, part in read_parts(row_ids)]
     return pa.concat_tables(tables) if tables else DATASET_SCHEMA.empty_table()
@@ -47,80 +47,82 @@ def read_dataset(row_ids: Collection[str] | None = None) -> pa.Table:
 def read_parts(
     row_ids: Collection[str] | None = None, folder: Path = paths.CURATED
 ) -> Iterator[tuple[Batch, pa.Table]]:
-    """Each batch that has rows in the dataset, and which (CURATED_SCHEMA), without those that were taken out."""
-    taken_out = _taken_out(folder)
+    """Each batch with rows in the dataset, and these rows (CURATED_SCHEMA), without removed ones."""
+    removed = _removed(folder)
     for batch in read_manifest():
         if not (folder / batch.part).exists():
             continue
-        part = _without(_read_file(folder / batch.part, CURATED_SCHEMA), taken_out.get(batch.batch))
+        part = _without_removed(_read_file(folder / batch.part, CURATED_SCHEMA), removed.get(batch.batch))
         if row_ids is not None:
             part = part.filter(pc.is_in(part["row_id"], pa.array(sorted(row_ids), pa.string())))
         if part.num_rows:
             yield batch, part
 
 
-def read_pieces(mapped: Mapped = map) -> Iterator[pa.Table]:
-    """The rows of `read_dataset`, in its order, some at a time: memory does not grow with their number.
+def read_pieces(map_function: MapFunction = map) -> Iterator[pa.Table]:
+    """The rows of `read_dataset`, in its order, in portions: memory does not grow with their number.
 
     Args:
-        mapped: makes rows of the records that were read; in its order, as `map` does.
+        map_function: applies the conversion to the records that were read, in order, as `map` does.
 
     Raises:
-        DataError: a raw batch is not on the disk.
+        DataError: a raw batch is missing.
     """
-    return mapped(lambda read: rows_from(*read), _read_all())
+    return map_function(lambda raw_part: rows_from(*raw_part), _read_all())
 
 
-def _read_all() -> Iterator[Read]:
-    taken_out = _taken_out(paths.CURATED)
+def _read_all() -> Iterator[RawPart]:
+    removed = _removed(paths.CURATED)
     for batch in read_manifest():
         if (paths.CURATED / batch.part).exists():
             with pq.ParquetFile(paths.CURATED / batch.part) as file:
                 part = (
-                    fill_up(pa.Table.from_batches([some]), CURATED_SCHEMA)
-                    for some in read_batches(file, ROWS_AT_ONCE, use_threads=False)
+                    fill_up(pa.Table.from_batches([table]), CURATED_SCHEMA)
+                    for table in read_batches(file, ROWS_AT_ONCE, use_threads=False)
                 )
-                yield from _read(batch, (_without(some, taken_out.get(batch.batch)) for some in part))
+                yield from _read(batch, (_without_removed(table, removed.get(batch.batch)) for table in part))
 
 
 def pieces_of(batch: Batch, part: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows (DATASET_SCHEMA) that a part names, some at a time.
+    """The rows (DATASET_SCHEMA) of a part, in portions.
 
     Args:
-        part: CURATED_SCHEMA, by `index`, in one table or several.
+        part: CURATED_SCHEMA, ordered by `index`, in one table or several.
 
     Raises:
-        DataError: the raw batch is not on the disk, or is shorter than the part says.
+        DataError: the raw batch is missing, or has fewer records than the part refers to.
     """
-    return (rows_from(*read) for read in _read(batch, part))
+    return (rows_from(*raw_part) for raw_part in _read(batch, part))
 
 
-def _read(batch: Batch, part: Iterable[pa.Table]) -> Iterator[Read]:
-    waiting = _Waiting(part)
-    if waiting.is_empty():
+def _read(batch: Batch, part: Iterable[pa.Table]) -> Iterator[RawPart]:
+    pending = _PendingRows(part)
+    if pending.is_empty():
         return
     check_raw(batch, bytes_too=False)
     first = 0
     with pq.ParquetFile(batch.path) as file:
         for group in range(file.num_row_groups):
             last = first + file.metadata.row_group(group).num_rows
-            here = waiting.before(last)
-            for read in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False) if here.num_rows else ():
-                low, high = np.searchsorted(here["index"].to_numpy(), [first, first + read.num_rows])
-                if chosen := here.slice(low, high - low):
-                    raw = fill_up(pa.Table.from_batches([read]))
+            pending_here = pending.before(last)
+            for batch_read in (
+                file.iter_batches(ROWS_AT_ONCE, row_groups=[group], use_threads=False) if pending_here.num_rows else ()
+            ):
+                low, high = np.searchsorted(pending_here["index"].to_numpy(), [first, first + batch_read.num_rows])
+                if chosen := pending_here.slice(low, high - low):
+                    raw = fill_up(pa.Table.from_batches([batch_read]))
                     if chosen.num_rows < raw.num_rows:
                         raw = raw.take(pc.subtract(chosen["index"], first))
                     yield raw, batch, chosen
-                first += read.num_rows
+                first += batch_read.num_rows
             first = last
-    if not waiting.is_empty():
-        what = f"has {first} records, but data/curated names later ones of it"
-        raise DataError(what, where=str(batch.path), fix="Bring it back: dvc checkout data/raw.dvc")
+    if not pending.is_empty():
+        what = f"has {first} records, but data/curated refers to later ones"
+        raise DataError(what, where=str(batch.path), fix="Restore it: dvc checkout data/raw.dvc")
 
 
-class _Waiting:
-    """Rows of a part in the order of their batch, from which those at its start are taken."""
+class _PendingRows:
+    """The rows of a part in the order of their batch, consumed from the start."""
 
     def __init__(self, tables: Iterable[pa.Table]) -> None:
         self._tables = iter(tables)
@@ -128,14 +130,14 @@ class _Waiting:
 
     def is_empty(self) -> bool:
         while not self._next.num_rows:
-            more = next(self._tables, None)
-            if more is None:
+            next_table = next(self._tables, None)
+            if next_table is None:
                 return True
-            self._next = more
+            self._next = next_table
         return False
 
     def before(self, end: int) -> pa.Table:
-        """Those not yet taken that stand before place `end` of the batch."""
+        """Consumes the rows before index `end` of the batch."""
         taken = [CURATED_SCHEMA.empty_table()]
         while not self.is_empty():
             count = int(np.searchsorted(self._next["index"].to_numpy(), end))
@@ -147,42 +149,42 @@ class _Waiting:
 
 
 def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
-    """All rows. `pq.read_table` imports pyarrow.dataset and pandas, half a second for `strop status`."""
+    """All rows of a file. `pq.read_table` would import pyarrow.dataset and pandas: half a second for `strop status`."""
     with pq.ParquetFile(path) as file:
         return fill_up(file.read(), schema)
 
 
-def _taken_out(folder: Path) -> dict[str, Places]:
-    """Batch → the places of its rows that later batches took out of training, ascending."""
-    found: dict[str, list[Places]] = defaultdict(list)
+def _removed(folder: Path) -> dict[str, Indices]:
+    """Batch → the indices of its rows that later batches removed, ascending."""
+    by_batch: dict[str, list[Indices]] = defaultdict(list)
     for path in sorted(folder.glob(f"*{CHANGES}")):
         changes = _read_file(path, CHANGE_SCHEMA)
         for batch in pc.unique(changes["batch"]).to_pylist():
-            found[batch].append(changes.filter(pc.equal(changes["batch"], batch))["index"].to_numpy())
-    return {batch: np.unique(np.concatenate(places)) for batch, places in found.items()}
+            by_batch[batch].append(changes.filter(pc.equal(changes["batch"], batch))["index"].to_numpy())
+    return {batch: np.unique(np.concatenate(indices)) for batch, indices in by_batch.items()}
 
 
-def _without(part: pa.Table, taken_out: Places | None) -> pa.Table:
-    """The rows of a part, by `index`, that were not taken out."""
-    if taken_out is None or not part.num_rows:
+def _without_removed(part: pa.Table, removed: Indices | None) -> pa.Table:
+    """The rows of a part (ordered by `index`) that were not removed."""
+    if removed is None or not part.num_rows:
         return part
     index = part["index"].to_numpy()
-    gone = taken_out[slice(*np.searchsorted(taken_out, [index[0], index[-1] + 1]))]
-    return part.filter(pa.array(~np.isin(index, gone))) if len(gone) else part
+    removed_here = removed[slice(*np.searchsorted(removed, [index[0], index[-1] + 1]))]
+    return part.filter(pa.array(~np.isin(index, removed_here))) if len(removed_here) else part
 
 
 def rows_of(batch: Batch, part: pa.Table, raw_file: Path | None = None) -> pa.Table:
-    """The rows (DATASET_SCHEMA) that a part names, with the text as `curate` left it.
+    """The rows (DATASET_SCHEMA) of a part, with their cleaned text.
 
     Args:
-        raw_file: where the raw batch lies, if not in data/raw.
+        raw_file: the raw batch's file, if not in data/raw.
     """
     raw = read_raw_file(raw_file) if raw_file else read_raw(batch, check=False)
     return rows_from(raw.take(part["index"]), batch, part)
 
 
 def rows_from(raw: pa.Table, batch: Batch, part: pa.Table) -> pa.Table:
-    """As `rows_of`, of records that were read already: one a line of the part, in its order."""
+    """As `rows_of`, for records that were read already: one per row of the part, in its order."""
     rows = to_rows(raw, batch, part["index"].to_pylist(), part["row_id"].to_pylist()).select(ROW_SCHEMA.names)
     for name in CLEANED_FIELDS:
         if part[name].null_count < part.num_rows:

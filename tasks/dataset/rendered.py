@@ -36,22 +36,7 @@ from tasks.runtime.files import read_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tasks.finetune.settings import FinetuneSettings
-
 ROWS_AT_ONCE = 4096
-
-FORM_OF = {
-    "sft": "answers",
-    "distill": "answers",
-    "pretrain": "texts",
-    "classify": "labels",
-    "dpo": "pairs",
-    "orpo": "pairs",
-    "reward": "ranked",
-    "kto": "judged",
-    "grpo": "prompts",
-}
-"""Objective → the form of the rows that teach it."""
 
 TEST = paths.RENDERED / "test.parquet"
 VALID = paths.RENDERED / "valid.parquet"
@@ -83,12 +68,6 @@ class Rendered:
         """The ids of the rows in a packed row."""
         first, last = np.searchsorted(self.packs, [pack, pack + 1])
         return [row_id.decode() for row_id in self.ids[first:last].tolist()]
-
-
-def forms_of(finetune: FinetuneSettings) -> tuple[str, ...]:
-    """The forms that the trainings need; the candidate's is the last."""
-    needed = [FORM_OF[training.objective] for training in finetune.trainings()]
-    return tuple(form for place, form in enumerate(needed) if form not in needed[place + 1 :])
 
 
 def speaks(form: str) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.dataset.locate_rows import places_of
+from tasks.dataset.locate_rows import locate_rows
 from tasks.dataset.read import read_parts
 from tasks.errors import DataError
 from tasks.records.parse import fill_up, read_raw_file, to_rows
@@ -82,7 +82,7 @@ def _records(row_ids: set[str]) -> set[_Record]:
     pending, digests = row_ids, set[str]()
     while pending:
         indices_of: dict[str, set[int]] = {}
-        for by_batch in places_of(pending).values():
+        for by_batch in locate_rows(pending).values():
             for name, indices in by_batch.items():
                 indices_of.setdefault(name, set()).update(indices)
         new = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 
 OTHER = "(other)"
 """The class of an answer that is not a label."""
@@ -36,11 +36,11 @@ def report_classes(answers: Sequence[str], targets: Sequence[str]) -> ClassRepor
 
     spelling: dict[str, str] = {}
     for target in targets:
-        spelling.setdefault(plain(target), target)
+        spelling.setdefault(normalise_answer(target), target)
     keys = sorted(spelling)
     position = {key: number for number, key in enumerate(keys)}
-    truth = [position[plain(target)] for target in targets]
-    predicted = [position.get(plain(answer), len(keys)) for answer in answers]
+    truth = [position[normalise_answer(target)] for target in targets]
+    predicted = [position.get(normalise_answer(answer), len(keys)) for answer in answers]
     labels = list(range(len(keys)))
     if not labels:
         return ClassReport([], [], [], [], [], [])

@@ -22,7 +22,7 @@ from tasks.evaluate.predictions import Row
 from tasks.evaluate.report import group
 from tasks.runtime.plot_style import FONTS
 from tasks.runtime.visible_text import shown
-from tasks.scoring.score import CLASSIFICATION
+from tasks.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, f
     with _styled():
         figures = {"families": draw_families(models)}
         for family, rows in group(candidate, "family").items():
-            if rows[0]["kind"] == CLASSIFICATION:
+            if METRICS[rows[0]["kind"]].is_classification:
                 classes = report_classes([row["read"] for row in rows], [row["target"] for row in rows])
                 figures[f"confusion-{family}"] = draw_confusion(family, classes)
         if points := read_curves(curves):

@@ -13,6 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,16 +22,25 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.runtime.files import content_digest, write_parquet
-from tasks.runtime.import_closure import code_digest
+from tasks.runtime.import_closure import closure_digest
+from tasks.runtime.plugin_table import STAGES
+from tasks.runtime.plugins import loaded_plugins
 
 SAVE_EVERY_SECONDS = 30.0
+PREDICTING = tuple(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity"))
+SCORING = frozenset({Path("tasks/evaluate/predictions.py")})
+"""Scores are computed from cached predictions: another metric does not change them."""
 
 Item = TypeVar("Item")
 
 
 def model_key(*inputs: Any) -> str:
-    """The name of a model's file: a digest of everything that affects its predictions, and of the evaluation code."""
-    code = code_digest(*(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity")))
+    """The name of a model's file: a digest of everything that affects its predictions, and of the code that computes them.
+
+    Plugins that add only to tables such as the metrics change no prediction; the others may.
+    """
+    plugins = [[plugin.name, plugin.digest] for plugin in loaded_plugins() if plugin.stages == STAGES]
+    code = [closure_digest(*PREDICTING, without=SCORING), *plugins]
     return content_digest([inputs, code, [version(name) for name in ("torch", "transformers", "peft")]])[:32]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.runtime.progress import Progress
-from tasks.scoring.score import judge_answer
-from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+from tasks.scoring.score import score_answer
+from tasks.scoring.targets import Frame
+from tasks.scoring.thoughts import THOUGHT_BEGINS
 
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
@@ -32,11 +33,11 @@ def score_rows(test: Sequence[Row], answers: Sequence[str]) -> list[Row]:
     rows = []
     for row, answer in zip(test, answers, strict=True):
         complete = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
-        judged = judge_answer(row["kind"], complete, row["target"], Frame(row.get("before", ""), row.get("after", "")))
-        right, predicted, expected = judged.counts or (None, None, None)
+        scored = score_answer(row["kind"], complete, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        right, predicted, expected = scored.counts or (None, None, None)
         counted = {"right": right, "said": predicted, "wanted": expected}
-        parsed = {"read": judged.read, "is_unparsed": judged.is_unparsed, "is_looping": judged.is_looping}
-        rows.append(score_row(row, answer, judged.score, exact=judged.exact) | parsed | counted)
+        parsed = {"read": scored.parsed, "is_unparsed": scored.is_unparsed, "is_looping": scored.is_looping}
+        rows.append(score_row(row, answer, scored.score, exact=scored.exact) | parsed | counted)
     return rows
 
 

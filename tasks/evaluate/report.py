@@ -13,8 +13,7 @@ from tasks.evaluate.perplexity import Loss
 from tasks.evaluate.predictions import Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring import statistics
-from tasks.scoring.score import CLASSIFICATION
-from tasks.scoring.targets import MEASURES
+from tasks.scoring.metrics import METRICS
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
@@ -38,9 +37,10 @@ def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:
 def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
     kinds = group(rows, "kind")
     kind = max(kinds, key=lambda name: len(kinds[name]))  # a conversation may end with text or with a tool call
+    metric = METRICS[kind]
     described = {
         "kind": kind,
-        "measure": MEASURES[kind],
+        "measure": metric.name,
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
@@ -52,15 +52,15 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     }
     if len(kinds) > 1:
         described["kinds"] = {
-            name: {"measure": MEASURES[name], **_scores(members, settings, f"{family}/{name}")}
+            name: {"measure": METRICS[name].name, **_scores(members, settings, f"{family}/{name}")}
             for name, members in kinds.items()
         }
-    if MEASURES[kind] == "token F1":
-        described["token_f1"] = described["score"]
+    if metric.score_key is not None:
+        described[metric.score_key] = described["score"]
     if counted := [row for row in rows if row["wanted"] is not None]:
         right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
         described["micro_f1"] = rounded(2 * right / (predicted + expected) if predicted + expected else 1.0)
-    return described | _classes(rows) if kind == CLASSIFICATION else described
+    return described | _classes(rows) if metric.is_classification else described
 
 
 def _exact_match(rows: list[Row]) -> dict[str, float]:

@@ -5,6 +5,7 @@ Writes data/predictions/<role>.parquet, data/reports/metrics.json and data/repor
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,14 @@ from tasks.evaluate.report import describe_model, losses_by_family, rounded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.evaluate.settings import EvaluateSettings
+
+logger = logging.getLogger(__name__)
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -46,7 +49,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
-        ("read", pa.string()),  # the parsed prediction (tasks/scoring/targets.py)
+        ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
         ("is_unparsed", pa.bool_()),
         ("is_looping", pa.bool_()),  # it ends in a loop and scores 0 (tasks/scoring/answer_loops.py)
         ("score", pa.float64()),
@@ -102,7 +105,7 @@ def run(config: PipelineConfig) -> None:
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
-        print(line, flush=True)
+        logger.info(line)
 
 
 def summarise(models: dict[str, Any]) -> list[str]:
@@ -127,8 +130,8 @@ def _unknown_labels(rows: list[Row]) -> list[str]:
     labels = labels_of(paths.MODEL)
     if labels in (None, REWARD):
         return []
-    training_labels = set(map(plain, labels))
-    unknown = [row["target"] for row in rows if plain(row["target"]) not in training_labels]
+    training_labels = set(map(normalise_answer, labels))
+    unknown = [row["target"] for row in rows if normalise_answer(row["target"]) not in training_labels]
     if not unknown:
         return []
     return [

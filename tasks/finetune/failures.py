@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import torch
 from tasks.errors import TrainingError
 from tasks.finetune.settings import TrainingSettings
 from tasks.runtime.files import read_json, write_json
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 MICRO_BATCH_FILE = "fitting.json"
 """In the checkpoint folder: the micro-batch that fits into GPU memory, where it is smaller than the settings'."""
@@ -59,7 +61,7 @@ def train_with_oom_retries(
             shutil.rmtree(path)
         rows, steps = settings.micro_batch_rows, settings.gradient_accumulation_steps
         write_json(checkpoints / MICRO_BATCH_FILE, {"micro_batch_rows": rows, "gradient_accumulation_steps": steps})
-        print_line(
+        logger.info(
             f"finetune: out of GPU memory; training restarts with micro_batch_rows {rows} and "
             f"gradient_accumulation_steps {steps}: the same global batch"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from tasks.base.convert import base_folder
 from tasks.base.load import device_name, load_tokenizer
-from tasks.dataset.rendered import FORM_OF, TEMPLATES
+from tasks.dataset.rendered import TEMPLATES
 from tasks.errors import TrainingError
 from tasks.finetune.config.search_settings import SearchSettings
 from tasks.finetune.failures import train_with_oom_retries
@@ -26,7 +27,8 @@ from tasks.finetune.search.trial import Trial, begin_trial
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.work import PreparedTraining, Work
 from tasks.runtime.files import folder_digest, read_json, write_json
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def read_verified_facts(job: Job) -> dict[str, Any] | None:
             return facts
     except (ValueError, KeyError, TypeError):
         pass
-    print_line(f"finetune: the model in {job.folder} is damaged; it is trained again")
+    logger.warning(f"finetune: the model in {job.folder} is damaged; it is trained again")
     job.result_path.unlink()
     return None
 
@@ -113,7 +115,7 @@ def _train(
 
 
 def _save(job: Job, trainer: Any, model: Any) -> None:
-    form = FORM_OF[job.work.settings.objective]
+    form = job.work.settings.spec.form
     tokenizer = load_tokenizer(base_folder(job.work.record), job.chat_template, generates=form != "labels")
     if form == "labels":  # so that users of the tokenizer truncate texts as in training
         tokenizer.model_max_length = min(tokenizer.model_max_length, read_json(TEMPLATES)["max_length_tokens"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -60,8 +60,9 @@ def gather_from_ranks(value: Value) -> list[Value]:
     """The values of all processes, by rank."""
     if not _is_group_initialized():
         return [value]
-    values: list[Any] = [None] * world_size()
-    torch.distributed.all_gather_object(values, value)
+    from accelerate.utils import gather_object
+
+    values: list[Value] = gather_object([value])
     return values
 
 
@@ -73,12 +74,8 @@ def rank_zero_first(device: str) -> Iterator[None]:
         return
     from accelerate import PartialState
 
-    PartialState(cpu=device == "cpu")
-    if not is_rank_zero():
-        barrier()
-    yield
-    if is_rank_zero():
-        barrier()
+    with PartialState(cpu=device == "cpu").main_process_first():
+        yield
 
 
 def destroy_group() -> None:

@@ -5,12 +5,15 @@ A killed training resumes from its last checkpoint when it is run again.
 
 from __future__ import annotations
 
+import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.base.pin import read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.finetune.config.lr_schedules import require_schedule
+from tasks.finetune.config.preflight import require_reward_models
 from tasks.finetune.config.trainer_arguments import require_fields
 from tasks.finetune.distributed.launch import launch, node_number, require_launch
 from tasks.finetune.failures import report_full_disk
@@ -18,17 +21,17 @@ from tasks.finetune.job import Job, read_facts, read_verified_facts, run_job
 from tasks.finetune.loop.checkpoints import checkpoint_folder
 from tasks.finetune.loop.thread_log import ThreadLog
 from tasks.finetune.model.build import require_method
-from tasks.finetune.objectives.distill import require_teacher
 from tasks.finetune.search.search import search
 from tasks.finetune.step.gpu_kernels import be_deterministic
 from tasks.finetune.work import Work
 from tasks.runtime.files import write_json
-from tasks.runtime.progress import print_line
 from tasks.state.training_start import start_folder
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.finetune.settings import FinetuneSettings
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: PipelineConfig) -> None:
@@ -43,6 +46,7 @@ def run(config: PipelineConfig) -> None:
     trainings = config.finetune.trainings()
     for settings in trainings:
         require_method(settings)
+        require_reward_models(settings)
         if settings.trainer:
             require_fields(settings.objective, settings.trainer)
         require_schedule(settings)
@@ -53,8 +57,8 @@ def run(config: PipelineConfig) -> None:
         warn_of_emulation("finetune", "finetune.precision", precision)
     record = read_base()
     for settings in trainings:
-        if settings.objective == "distill":
-            require_teacher(settings, record)
+        if settings.spec.require is not None:
+            getattr(importlib.import_module(settings.spec.module), settings.spec.require)(settings, record)
     facts: list[dict[str, Any]] = []
     start, reward_model = start_folder(), None
     is_first_node = node_number() == 0  # only the first node writes
@@ -74,9 +78,9 @@ def run(config: PipelineConfig) -> None:
             )
             folder = paths.MODEL if is_last else work.checkpoints / "model"
             if len(trainings) > 1:
-                print_line(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
+                logger.info(f"finetune: training {number} of {len(trainings)}, objective {settings.objective}")
             facts.append(_run_unless_finished(Job(work, folder, config.base.chat_template), config.finetune))
-            if settings.objective == "reward":
+            if settings.spec.head == "reward":
                 reward_model = folder
             else:
                 start = folder

@@ -1,45 +1,15 @@
-"""The policy: paired scores, settings and the round → the verdict, with the number and the bound of every check. Pure.
-
-- `floor`, `floor/<family>`: the candidate's own score is high enough.
-- `not_worse/<family>`: the lower bound of the paired interval of (candidate - reference) is above minus the margin.
-  Every family must pass, so that more families make a promotion less likely, never more likely.
-- `no_regression/<family>`: on the test rows that existed when the champion was trained, the candidate is not shown to be
-  worse. A new batch brings test rows of its own: a batch with wrong labels would favour the model that was trained on them.
-  The earlier rows are fewer, so this check needs evidence of harm, not proof of harmlessness.
-- `better`: on all rows of the families that count, by a one-sided paired test. Every look at the same test rows is another
-  chance of a false positive, so the k-th look spends alpha / (k (k + 1)): over a whole test epoch these sum to alpha.
-
-A family with fewer than `min_rows` rows is reported; it can neither pass nor block, and is left out of `better` and of
-the overall floor.
-"""
+"""The policy: a candidate passes if it is shown to be better and no check that counts failed. Pure."""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-import numpy as np
-
+from tasks.errors import ConfigError
+from tasks.gate.checks import CHECKS, OWN_CHECKS, Check, GateInput
 from tasks.gate.pairing import PairedScores
-from tasks.gate.settings import FamilyPolicy, GateSettings
-from tasks.scoring import statistics
-from tasks.scoring.statistics import Interval, Scores
+from tasks.gate.settings import GateSettings
 from tasks.state.round import Round
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    family: str | None
-    passed: bool | None
-    """None: too few rows, so the check can neither pass nor block."""
-    number: float | None
-    """The measured value: a score (floor), a difference (not_worse), a p-value (better)."""
-    bound: float
-    """The limit for the number; not_worse compares the lower end of its interval with it."""
-    interval: Interval | None
-    rows: int
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -52,143 +22,32 @@ class Verdict:
     checks: list[Check]
 
 
-def level_of_look(alpha: float, look: int) -> float:
-    """The share of alpha for the `look`-th verdict (from 1) on the same test rows."""
-    return alpha / (look * (look + 1))
+def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
+    """Runs every check: first those of all families, then those by family, `better` last.
 
-
-def judge(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
-    """Runs every check. The candidate passes if no check that counts failed and it is shown to be better."""
-    families = sorted(set(scores.family.tolist()) | set(settings.families))
-    eligible = {family for family in families if int((scores.family == family).sum()) >= settings.min_rows}
-    counted = scores.of(eligible)
-    look = round_.looks + 1
-    better = _better(counted, settings, round_, level_of_look(settings.alpha, look))
-    others = len(scores) - len(counted)
-    among = (
-        f" on {len(counted)} rows, without {others} of families with fewer than {settings.min_rows}" if others else ""
-    )
-    checks = [_floor(None, counted, settings.floor, settings, bool(eligible), among)]
-    for family in families:
-        rows, policy = scores.of({family}), settings.families.get(family, FamilyPolicy())
-        if policy.floor is not None:
-            checks.append(_floor(family, rows, policy.floor, settings, family in eligible))
-        margin = settings.margin if policy.margin is None else policy.margin
-        checks.append(_not_worse(family, rows, margin, settings))
-        established = rows.of_batches(round_.champion.batches if round_.champion else ())
-        if 0 < len(established) < len(rows):
-            checks.append(_no_regression(family, established, margin, settings))
-    checks.append(better)
+    Raises:
+        ConfigError: a plugin's check failed, or returned a result that is not its own.
+    """
+    gate = GateInput(scores, settings, round_)
+    own = [check for name in CHECKS if name in OWN_CHECKS for check in CHECKS[name](gate)]
+    added = [check for name in CHECKS if name not in OWN_CHECKS for check in _run_added(name, gate)]
+    checks = sorted([*own, *added], key=lambda check: (check.name == "better", check.family or ""))
+    better = next(check for check in own if check.name == "better")
     passed = better.passed is True and all(check.passed is not False for check in checks)
-    return Verdict(passed, look, level_of_look(settings.alpha, look), checks)
+    return Verdict(passed, gate.look, gate.level, checks)
 
 
-def _floor(
-    family: str | None, scores: PairedScores, bound: float, settings: GateSettings, counts: bool, among: str = ""
-) -> Check:
-    name = f"floor/{family}" if family else "floor"
-    if not len(scores):
-        return Check(name, family, None, None, bound, None, 0, _too_few(0, settings))
-    score = float(scores.candidate.mean())
-    interval = statistics.score_interval(
-        scores.candidate,
-        confidence=settings.confidence,
-        samples=settings.bootstrap_samples,
-        seed=_seed(settings, name),
-    )
-    detail = f"the candidate scores {score:.3f}{among}, the floor is {bound:.3f}"
-    passed = score >= bound if counts else None
-    return Check(
-        name,
-        family,
-        passed,
-        score,
-        bound,
-        interval,
-        len(scores),
-        _with_row_count(detail, counts, len(scores), settings),
-    )
-
-
-def _not_worse(family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
-    name, counts = f"not_worse/{family}", len(scores) >= settings.min_rows
-    if not len(scores):
-        return Check(name, family, None, None, 0.0 - margin, None, 0, _too_few(0, settings))
-    interval = _difference(scores, settings, name)
-    difference = _mean_difference(scores)
-    passed = interval.low > -margin
-    if passed:
-        detail = f"not worse by more than {margin:.3f}"
-    elif interval.high < -margin:
-        detail = f"worse: the whole interval lies below {-margin:.3f}"
-    else:
-        detail = f"not shown: the interval reaches below {-margin:.3f}; more test rows make it narrower"
-    detail = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], {detail}"
-    detail = _with_row_count(detail, counts, len(scores), settings)
-    return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
-
-
-def _no_regression(family: str, scores: PairedScores, margin: float, settings: GateSettings) -> Check:
-    """Blocks where harm is shown (the whole interval below 0) and is not shown to stay within the margin."""
-    name, counts = f"no_regression/{family}", len(scores) >= settings.min_rows
-    interval = _difference(scores, settings, name)
-    difference = _mean_difference(scores)
-    passed = interval.high >= 0 or interval.low > -margin
-    if passed:
-        detail = "not shown to be worse"
-    elif interval.high < -margin:
-        detail = f"worse: the whole interval lies below {-margin:.3f}"
-    else:
-        detail = "worse: the whole interval lies below 0"
-    detail = f"{difference:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] on the {len(scores)} rows there before, {detail}"
-    detail = _with_row_count(detail, counts, len(scores), settings)
-    return Check(name, family, passed if counts else None, difference, 0.0 - margin, interval, len(scores), detail)
-
-
-def _better(scores: PairedScores, settings: GateSettings, round_: Round, level: float) -> Check:
-    if not len(scores):
-        detail = f"no family has the {settings.min_rows} test rows that count: collect more, or lower gate.min_rows"
-        return Check("better", None, False, None, level, None, 0, detail)
-    test = statistics.judge_better(
-        scores.reference,
-        scores.candidate,
-        level=level,
-        samples=settings.bootstrap_samples,
-        seed=_seed(settings, "better"),
-    )
-    interval = _difference(scores, settings, "difference")
-    gained, lost = int((scores.candidate > scores.reference).sum()), int((scores.candidate < scores.reference).sum())
-    detail = (
-        f"{_mean_difference(scores):+.3f} [{interval.low:+.3f}, {interval.high:+.3f}], "
-        f"{gained} rows gained, {lost} lost; {test.method}, p {test.p:.2g}, "
-        f"at most {level:.2g} at look {round_.looks + 1} of test epoch {round_.test_epoch}"
-    )
-    return Check("better", None, test.p <= level, test.p, level, interval, len(scores), detail)
-
-
-def _difference(scores: PairedScores, settings: GateSettings, name: str) -> Interval:
-    return statistics.difference_interval(
-        scores.reference,
-        scores.candidate,
-        confidence=settings.confidence,
-        samples=settings.bootstrap_samples,
-        seed=_seed(settings, name),
-    )
-
-
-def _mean_difference(scores: PairedScores) -> float:
-    difference: Scores = scores.candidate - scores.reference
-    return float(np.mean(difference))
-
-
-def _with_row_count(detail: str, counts: bool, rows: int, settings: GateSettings) -> str:
-    return detail if counts else f"{detail} ({_too_few(rows, settings)})"
-
-
-def _too_few(rows: int, settings: GateSettings) -> str:
-    return f"{rows} test rows, {settings.min_rows} are needed to count"
-
-
-def _seed(settings: GateSettings, name: str) -> list[int]:
-    """A random stream per check, so that a new family does not change the numbers of the others."""
-    return [settings.seed, zlib.crc32(name.encode("utf-8"))]
+def _run_added(name: str, gate: GateInput) -> Iterator[Check]:
+    """The results of a plugin's check, under its own name, so that it can refuse a candidate and never pass one."""
+    where = f"gate check `{name}`"
+    try:
+        checks = list(CHECKS[name](gate))
+    except Exception as error:
+        what = f"raised {type(error).__name__}: {error}"
+        raise ConfigError(what, where=where, fix="Fix the plugin, then run again") from error
+    for check in checks:
+        if not isinstance(check, Check) or check.name != (name if check.family is None else f"{name}/{check.family}"):
+            fix = f"Return results of type Check that are named `{name}` or `{name}/<family>`"
+            raise ConfigError(f"returned {check!r}", where=where, fix=fix)
+        # numpy's bool is not the singleton that `passed is False` compares with
+        yield replace(check, passed=None if check.passed is None else bool(check.passed), rows=int(check.rows))

@@ -1,10 +1,11 @@
-"""Judges the candidate: predictions and the round → data/reports/verdict.json. Run: `dvc repro gate`.
+"""Decides whether the candidate passes: predictions and the round → data/reports/verdict.json. Run: `dvc repro gate`.
 
 A refusal is a result: the stage exits with 0 and writes `passed: false`.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ import pyarrow.parquet as pq
 from tasks import paths
 from tasks.errors import DataError
 from tasks.gate.pairing import pair_scores
-from tasks.gate.policy import Verdict, judge
+from tasks.gate.policy import Verdict, decide
 from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.round import Round, read_round
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ["row_id", "batch", "family", "target", "score"]
 
@@ -35,10 +38,10 @@ def run(config: PipelineConfig) -> None:
     reference = "champion" if round_.champion else "base"
     candidate_digest = _read_candidate_digest(round_)
     scores = pair_scores(_read_predictions(reference), _read_predictions("candidate"))
-    verdict = judge(scores, config.gate, round_)
+    verdict = decide(scores, config.gate, round_)
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores)))
     for line in summarise(verdict, reference):
-        print(line, flush=True)
+        logger.info(line)
 
 
 def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:

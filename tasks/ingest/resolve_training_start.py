@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.base.model_kind import kind_of_model, kind_of_objective
+from tasks.base.model_kind import kind_of_model
 from tasks.base.pin import read_base
-from tasks.dataset.rendered import forms_of
 from tasks.errors import BaseModelError, DataError
 from tasks.model_store.ledger import read_ledger, version_named
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
@@ -22,7 +21,6 @@ from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
-    from tasks.finetune.settings import FinetuneSettings
 
 
 def new_start(config: PipelineConfig, round_: Round) -> Start:
@@ -37,12 +35,12 @@ def new_start(config: PipelineConfig, round_: Round) -> Start:
         champion = _with_its_batches(champion, model)
         if not _has_new_batches(champion):  # the champion's own rows: it is trained as it was
             champion = _start_of(champion, model).champion
-    named = _models_named(finetune)
+    named = finetune.models_named()
     return Start(
-        forms_of(finetune),
+        finetune.forms(),
         champion,
         replay_share=finetune.replay_share if champion is not None else 1.0,
-        versions={name: _weights_of(name, model) for name in named if not written_path(name).is_dir()},
+        versions={name: weights_of(name, model) for name in named if not written_path(name).is_dir()},
         folders={name: folder_digest(written_path(name)) for name in named if written_path(name).is_dir()},
     )
 
@@ -64,14 +62,33 @@ def require_comparable(champion: Champion, folder: Path, config: PipelineConfig)
     Raises:
         BaseModelError: the champion has another base, or another kind of output.
     """
-    fix = "or start a new model: another register.model_name"
     base = _receipt_of(champion, config.register_.model_name).get("base", {})
-    if base.get("digest", read_base().digest) != read_base().digest:
-        what = f"the champion (version {champion.version}) was trained from another base, a former state of {base.get('id')}"
+    _require_comparable(champion.version, base, kind_of_model(folder), read_base().digest, config)
+
+
+def require_comparable_version(version: int, base_digest: str | None, config: PipelineConfig) -> None:
+    """As `require_comparable`, by the receipt alone: without the champion's weights.
+
+    Args:
+        base_digest: of the present base; None where it does not exist yet.
+    """
+    commit = commit_of(config.register_.model_name, version)
+    receipt = (receipt_at(commit) if commit else None) or {}
+    objective = receipt.get("training", {}).get("objective")
+    kind = config.finetune.kind_of(objective) if objective else None
+    _require_comparable(version, receipt.get("base", {}), kind, base_digest, config)
+
+
+def _require_comparable(
+    version: int, base: dict[str, Any], kind: str | None, base_digest: str | None, config: PipelineConfig
+) -> None:
+    fix = "or start a new model: another register.model_name"
+    if base_digest is not None and base.get("digest", base_digest) != base_digest:
+        what = f"the champion (version {version}) was trained from another base, a former state of {base.get('id')}"
         raise BaseModelError(what, where="base.model", fix=f"Set the base of the champion again, {fix}")
-    theirs, ours = kind_of_model(folder), kind_of_objective(config.finetune.objective)
-    if theirs != ours:
-        what = f"the champion (version {champion.version}) {theirs}, and the candidate {ours}: they cannot be compared"
+    ours = config.finetune.model_kind()
+    if kind is not None and kind != ours:
+        what = f"the champion (version {version}) {kind}, and the candidate {ours}: they cannot be compared"
         raise BaseModelError(what, where="finetune.objective", fix=f"Set the objective of the champion again, {fix}")
 
 
@@ -115,18 +132,7 @@ def _receipt_of(champion: Champion, model: str) -> dict[str, Any]:
     return (receipt_at(commit) if commit else None) or {}
 
 
-def _models_named(finetune: FinetuneSettings) -> list[str]:
-    """The teachers and reward models in the settings of the trainings."""
-    names: list[str] = []
-    for training in finetune.trainings():
-        if training.objective == "distill" and training.distill.teacher:
-            names.append(training.distill.teacher)
-        if training.objective == "grpo":
-            names += [reward.model for reward in training.grpo.rewards if reward.model]
-    return names
-
-
-def _weights_of(name: str, model: str) -> str:
+def weights_of(name: str, model: str) -> str:
     """The weights digest of the version with this name."""
     entry = version_named(read_ledger(model), name)
     if entry is None:

@@ -101,10 +101,15 @@ def ingest_sources(settings: IngestSettings) -> IngestResult:
         return _ingest(settings)
 
 
-def _ingest(settings: IngestSettings) -> IngestResult:
+def require_raw() -> None:
+    """Raises DataError where data/raw.dvc exists without its data."""
     if paths.RAW_DVC.exists() and not paths.MANIFEST.exists():
         fix = "Restore it: dvc checkout data/raw.dvc (or dvc pull data/raw.dvc)"
         raise DataError("refers to raw data that is not on the disk", where=str(paths.RAW_DVC), fix=fix)
+
+
+def _ingest(settings: IngestSettings) -> IngestResult:
+    require_raw()
     manifest = read_manifest()
     result = IngestResult()
     _add_leftovers(manifest, result)

@@ -5,6 +5,7 @@ Batches and manifest are written first, then DVC, and only then steps that may f
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tasks.ingest.sources import ingest_sources
@@ -13,6 +14,8 @@ from tasks.state.decisions import begin_decisions
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: PipelineConfig, rejudge: bool = False) -> None:
@@ -47,10 +50,10 @@ def collect(config: PipelineConfig) -> None:
     require_intact()
     result = ingest_sources(config.ingest)
     for source in result.sources:
-        print(f"ingest: {shown(source.summary())}", flush=True)
+        logger.info(f"ingest: {shown(source.summary())}")
     for problem in result.problems:
         text = problem.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may not be UTF-8
-        print(f"ingest: note: {shown(text)}", flush=True)
+        logger.warning(f"ingest: note: {shown(text)}")
     if result.changed or not is_known_to_dvc():
         add_raw()
     result.raise_errors()

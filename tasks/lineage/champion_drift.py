@@ -6,6 +6,7 @@ error is recorded and printed, and the next run measures again.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tasks import paths
@@ -15,6 +16,8 @@ from tasks.lineage.version_data import NOW, commit_at
 from tasks.runtime.files import content_digest, file_digest, read_json, write_json
 from tasks.state.round import read_round
 from tasks.vcs.dvc_outputs import dataset_version, output_hash
+
+logger = logging.getLogger(__name__)
 
 NO_CHAMPION, SAME_DATA, MEASURED, NOT_MEASURED = "no champion", "same data", "measured", "not measured"
 
@@ -30,7 +33,7 @@ def report_against_champion(model: str) -> dict[str, Any]:
         paths.DRIFT_PLOT.unlink(missing_ok=True)
     write_json(paths.DRIFT, facts)
     if line := _log_line(facts):
-        print(f"drift: {line}", flush=True)
+        logger.info(f"drift: {line}")
     return facts
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.dataset.locate_rows import places_of_rows_that_begin
+from tasks.dataset.locate_rows import locate_rows_by_prefix
 from tasks.dataset.rendered import read_left_out
 from tasks.errors import DataError
 from tasks.lineage.version_data import ancestors_of, left_out_of, parts_of, registered_versions
@@ -105,7 +105,7 @@ def find_row(start: str) -> tuple[str, dict[str, set[int]]]:
         raise DataError(
             "is too short to name a row", where=start, fix=f"Give {LEAST_CHARACTERS} characters of its id or more"
         )
-    matches = places_of_rows_that_begin(start)
+    matches = locate_rows_by_prefix(start)
     if (erased := _erased(start)) and not _has_text(matches.get(erased, {})):
         return erased, {}
     if len(matches) != 1:

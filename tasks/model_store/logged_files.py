@@ -16,9 +16,6 @@ from tasks import paths
 from tasks.runtime.files import content_digest, file_digest
 
 LOGGED = paths.REPORTS / "logged.json"
-FILES_TAG = "strop.files"
-RESTORED_TAG = "strop.restored"
-"""On a version whose lost files were logged again: MLflow writes other bytes each time."""
 
 WRITTEN_BY_MLFLOW = {
     *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registered_model_meta"),

@@ -9,6 +9,7 @@ The round on disk does not change, so nothing is trained or judged again.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,15 @@ from tasks.model_store.ledger_chain import ChainNode
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.model_store.versions import commit_of, receipt_at, tag_name
-from tasks.tracking.model_versions import LEDGER_TAG, RECEIPT_TAG, anchors_of
+from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.tags import LEDGER_TAG, RECEIPT_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """Attempts to set the alias before we assume that another process keeps moving it."""
@@ -73,7 +77,7 @@ def promote(
     _tag(model, version)
     append_entry(model, promotion, expected_length=len(entries))
     reconcile(config)
-    print(f"promote: {model} v{version} is now champion, in place of {_label(serving)}", flush=True)
+    logger.info(f"promote: {model} v{version} is now champion, in place of {_label(serving)}")
     return promotion
 
 
@@ -97,7 +101,7 @@ def rollback(config: PipelineConfig, why: str, expected_champion: int | None) ->
     entry = replace(champions[-2], kind="rolled_back", who=current_user(), when=now(), why=why)
     append_entry(model, entry, expected_length=len(entries))
     reconcile(config)
-    print(f"rollback: {model} v{entry.version} serves again, in place of {_label(serving)}", flush=True)
+    logger.info(f"rollback: {model} v{entry.version} serves again, in place of {_label(serving)}")
     return entry
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from tasks import paths
 from tasks.model_store.ledger import Entry, ledger_ref, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, refused_ref, tag_name
+from tasks.register.logged_files import files_tag
 from tasks.register.receipt import receipt_digest
-from tasks.runtime.files import content_digest
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, LEDGER_TAG, VersionFacts, facts_of, version_tags
 from tasks.vcs import git
 
 
@@ -58,27 +57,14 @@ def _version_record(
     number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
 ) -> VersionRecord | None:
     if receipt is not None:
-        key, weights, dataset = receipt_digest(receipt), receipt["weights"], receipt["dataset"]
-        passed = receipt["verdict"]["passed"]
+        facts = facts_of(receipt, receipt_digest(receipt))
     elif entry is not None:
-        key, weights, dataset, passed = entry.receipt, entry.weights_digest, entry.dataset, entry.passed
+        facts = VersionFacts(entry.receipt, entry.weights_digest, entry.dataset, entry.passed, None)
     else:  # a tag with such a name that Strop did not create
         return None
-    tags = {
-        "strop.receipt": key,
-        "strop.weights": weights,
-        "strop.dataset": dataset,
-        "strop.verdict": "passed" if passed else "refused",
-        **({"strop.commit": commit, **_files_tag(commit)} if commit else {}),
-        **anchors,
-    }
-    return VersionRecord(number, key, weights, tags, commit, receipt)
-
-
-def _files_tag(commit: str) -> dict[str, str]:
-    """The digest of the logged model's files, if the version commit records them."""
-    content = git.read_at(commit, paths.REPORTS / "logged.json")
-    return {"strop.files": content_digest(json.loads(content)["files"])} if content else {}
+    of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}
+    tags = {**version_tags(facts), **of_commit, **anchors}
+    return VersionRecord(number, facts.receipt_digest, facts.weights, tags, commit, receipt)
 
 
 def _anchors(model: str) -> dict[int, dict[str, str]]:
@@ -88,7 +74,7 @@ def _anchors(model: str) -> dict[int, dict[str, str]]:
     commits = git.run("rev-list", "--first-parent", "--reverse", ledger_ref(model)).split()
     tags: dict[int, dict[str, str]] = {}
     for commit, entry in zip(commits, read_ledger(model), strict=True):
-        name = "strop.judged" if entry.kind == "judged" else "strop.ledger"
+        name = JUDGED_TAG if entry.kind == "judged" else LEDGER_TAG
         tags.setdefault(entry.version, {})[name] = commit
     return tags
 

@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks.model_store.logged_files import (
-    FILES_TAG,
     LOGGED,
     changed_files,
     differences_from_trained,
@@ -18,6 +17,7 @@ from tasks.model_store.logged_files import (
 from tasks.model_store.versions import commit_of
 from tasks.register import logged_model
 from tasks.tracking.registry import Registry
+from tasks.tracking.tags import FILES_TAG
 from tasks.vcs import git
 
 

@@ -7,6 +7,7 @@ It runs in its own process, so that the memory of a large model is released: `lo
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tasks.errors import RegistryError, StropError
 if TYPE_CHECKING:
     from tasks.base.pin import BaseRecord
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 PROBE = "The quick brown fox 敏捷的棕色狐狸 0123456789"
 
@@ -114,11 +117,14 @@ def _precision(folder: Path, record: BaseRecord) -> Literal["bf16", "fp32"]:
 
 def main() -> int:
     from tasks.runtime.fast_imports import importing
+    from tasks.runtime.logs.formats import error_fields
+    from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
     from tasks.runtime.threads import Threads
 
     prepare_streams()
+    set_up_logs("register")
     end_with_parent()
     threads = Threads("register", is_quiet=True)
     with importing():
@@ -132,7 +138,7 @@ def main() -> int:
         folder = Path(request["folder"])
         uri = log_model(load_config(), request["run_id"], folder, request["digest"], request["base"])
     except StropError as error:
-        print(f"strop: {error}", file=sys.stderr, flush=True)
+        logger.error(f"strop: {error}", extra=error_fields(error))
         return error.exit_code
     Path(request["answer"]).write_text(uri)
     return 0

@@ -11,13 +11,12 @@ from typing import Any
 from tasks import paths
 from tasks.register.trials import complete_trials
 from tasks.runtime.files import read_json
-from tasks.tracking.live_metrics import WEIGHTS_TAG, read_points
+from tasks.tracking.live_metrics import read_points
 from tasks.tracking.registry import Registry
 from tasks.tracking.run_record import numbers_of, params_of
 from tasks.tracking.runs import Point
 from tasks.tracking.search_plots import draw_search
-
-RECEIPT_TAG = "strop.receipt"
+from tasks.tracking.tags import DATASET_TAG, RECEIPT_TAG, WEIGHTS_TAG
 
 
 def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Path = Path()) -> str:
@@ -29,7 +28,7 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
     run_id = registry.find_run(RECEIPT_TAG, key) or _live_run(registry, receipt["weights"])
     if run_id is None:
         run_id = registry.create_run("candidate", {RECEIPT_TAG: key})
-    registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], "strop.dataset": receipt["dataset"]})
+    registry.tag_run(run_id, {RECEIPT_TAG: key, WEIGHTS_TAG: receipt["weights"], DATASET_TAG: receipt["dataset"]})
     registry.log_params(run_id, params_of(receipt))
     registry.log_points(run_id, read_points(root / paths.MODEL / "curves.jsonl"))
     if search := receipt.get("training", {}).get("search"):

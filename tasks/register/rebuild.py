@@ -8,6 +8,7 @@ Nothing in the registry is removed: a damaged file, or versions of another histo
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 from tasks import paths
 from tasks.errors import RegistryError
 from tasks.model_store.ledger import note_mirrored, now, read_ledger
-from tasks.model_store.logged_files import RESTORED_TAG
 from tasks.register import logged_model
 from tasks.register.known import VersionRecord, aliases_of, versions_in_git
 from tasks.register.logged_files import reusable_model
@@ -28,10 +28,13 @@ from tasks.runtime.files import read_json
 from tasks.tracking.model_versions import Version
 from tasks.tracking.registry import Registry, open_registry, tracking_uri
 from tasks.tracking.sqlite_setup import set_damaged_file_aside
+from tasks.tracking.tags import DATASET_TAG, RECEIPT_TAG, RESTORED_TAG, WEIGHTS_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -86,7 +89,7 @@ def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> 
     """The first difference between the registry's versions and git's; versions that are missing at the end are none."""
     present = [version for version in registered if not _is_leftover(version, in_git)]
     for version in present:
-        receipt, expected = version.tags.get("strop.receipt", "none"), in_git.get(version.version)
+        receipt, expected = version.tags.get(RECEIPT_TAG, "none"), in_git.get(version.version)
         if expected is None and receipt == _unregistered_receipt():
             continue  # an interrupted registration; the next run completes it
         if expected is None:
@@ -102,7 +105,7 @@ def _difference(registered: list[Version], in_git: dict[int, VersionRecord]) -> 
 
 def _is_leftover(version: Version, in_git: dict[int, VersionRecord]) -> bool:
     """Whether a killed rebuild left this version: it tried a later version while MLflow's next number was still lower."""
-    later = [other.number for other in in_git.values() if other.key == version.tags.get("strop.receipt")]
+    later = [other.number for other in in_git.values() if other.key == version.tags.get(RECEIPT_TAG)]
     return version.version not in in_git and any(number > version.version for number in later)
 
 
@@ -169,18 +172,18 @@ def _restore_files(registry: Registry, version: VersionRecord, existing: Version
 
 def _report(model: str, number: int, restored: RestoredVersion, result: RebuildResult) -> None:
     result.made.append(number)
-    print(f"registry: {model} v{number} rebuilt", flush=True)
+    logger.info(f"registry: {model} v{number} rebuilt")
     if restored.missing:
         result.missing[number] = restored.missing
-        print(f"registry: not restored for v{number}: {'; '.join(restored.missing)}", flush=True)
+        logger.warning(f"registry: not restored for v{number}: {'; '.join(restored.missing)}")
 
 
 def _obtain_run(registry: Registry, version: VersionRecord, restored: RestoredVersion) -> str:
     if version.receipt is not None:
         return complete_run(registry, version.receipt, version.key, restored.root)
-    names = ("strop.receipt", "strop.weights", "strop.dataset")
+    names = (RECEIPT_TAG, WEIGHTS_TAG, DATASET_TAG)
     tags = {name: version.tags[name] for name in names}
-    run_id = registry.find_run("strop.receipt", version.key) or registry.create_run("candidate", tags)
+    run_id = registry.find_run(RECEIPT_TAG, version.key) or registry.create_run("candidate", tags)
     registry.end_run(run_id)
     return run_id
 

@@ -8,6 +8,7 @@ written last; it means that all steps before it are done.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,13 +35,15 @@ from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.runtime.files import content_digest, write_json
-from tasks.tracking.model_versions import JUDGED_TAG
 from tasks.tracking.registry import Registry, open_registry
+from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, RECEIPT_TAG, facts_of, version_tags
 from tasks.vcs import dvc_pipeline, git
 from tasks.workspace.snapshot_commit import make_snapshot_commit
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _register(config: PipelineConfig) -> Registration:
         save_head(name, None)  # after a kill before the first entry, this clone still knows that it began the ledger
     number = _obtain_version(registry, entries, receipt, key, kept)
     commit = _obtain_commit(registry, number, receipt, key)
-    registry.set_version_tags(number, {"strop.commit": commit, **files_tag(commit)})
+    registry.set_version_tags(number, {COMMIT_TAG: commit, **files_tag(commit)})
     registry.set_alias("challenger", number)
     pushed = dvc_pipeline.push() if config.register_.push else dvc_pipeline.LOCAL_ONLY
     ledger_commit = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
@@ -122,7 +125,7 @@ def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
 
 def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str, Any], key: str, kept: Path) -> int:
     """The number of the version with this receipt; created if it is missing."""
-    version = registry.find_version("strop.receipt", key)
+    version = registry.find_version(RECEIPT_TAG, key)
     if version is not None:
         return version.version
     run_id = complete_run(registry, receipt, key)
@@ -130,13 +133,7 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
     source = reusable_model(registry, weights, kept)
     if source is None:
         source = logged_model.log_in_subprocess(run_id, kept, weights)
-    tags = {
-        "strop.receipt": key,
-        "strop.weights": weights,
-        "strop.dataset": receipt["dataset"],
-        "strop.verdict": "passed" if receipt["verdict"]["passed"] else "refused",
-    }
-    return registry.create_version(source, run_id, tags)
+    return registry.create_version(source, run_id, version_tags(facts_of(receipt, key)))
 
 
 def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:
@@ -186,7 +183,7 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
 
 def _report(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
     state = "passed the gate" if receipt["verdict"]["passed"] else "refused by the gate"
-    print(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}", flush=True)
+    logger.info(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}")
     if left_out := receipt["left_out"]:
         shown = ", ".join(left_out[:3]) + (" …" if len(left_out) > 3 else "")
-        print(f"register: not part of the version, because git does not track them: {shown}", flush=True)
+        logger.warning(f"register: not part of the version, because git does not track them: {shown}")

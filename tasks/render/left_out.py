@@ -1,6 +1,6 @@
-"""Rows of the dataset that no example was made of, and why: data/rendered/left_out.parquet, beside the examples that it explains.
+"""Rows of the dataset without an example, with reasons: data/rendered/left_out.parquet.
 
-A row is in it once: with the first rule that left it out, or with what it was dropped for by the last form that had it.
+A row occurs once: with the first rule that left it out, or with the reason for which the last form dropped it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BALANCE, NOT_REPLAYED, NO_FORM = "balance", "not_replayed", "not_of_the_objectiv
 IDS_AT_ONCE = 65_536
 SCHEMA = pa.schema([(name, pa.string()) for name in ("row_id", "split", "reason", "detail")])
 Reason = tuple[str, str]
-"""A code, and which rule of `render.balance`."""
+"""A code, and the rule of `render.balance`."""
 
 
 class LeftOut:
-    """Writes the file, a reason and a split at a time.
+    """Writes the file, one reason and split at a time.
 
     with LeftOut(path) as left_out:
         left_out.add("train", (BALANCE, "all: weight 0.5"), row_ids)
@@ -45,7 +45,7 @@ class LeftOut:
         self._stream.__exit__(*raised)
 
     def add(self, split: str, reason: Reason, row_ids: pa.Array | pa.ChunkedArray) -> None:
-        """Rows that were left out before any was rendered."""
+        """Adds rows that were left out before rendering."""
         if not len(row_ids):
             return
         same = [pa.array([value] * len(row_ids), pa.string()) for value in (split, *reason)]
@@ -53,33 +53,35 @@ class LeftOut:
         self._stream.write(pa.table(columns, schema=SCHEMA))
         self.counts.setdefault(split, Counter())[reason[0]] += len(row_ids)
 
-    def add_places(self, split: str, path: Path, why: npt.NDArray[np.uint16], reasons: Sequence[Reason]) -> None:
-        """Rows of a file (COLUMNS): `why` is 0 for each that stays, else one more than the place of its reason."""
-        if not why.any():
+    def add_indices(
+        self, split: str, path: Path, reason_codes: npt.NDArray[np.uint16], reasons: Sequence[Reason]
+    ) -> None:
+        """Adds rows of a file (COLUMNS) by code: 0 for a row that is kept, else the index of its reason plus 1."""
+        if not reason_codes.any():
             return
-        first = 0
+        offset = 0
         with pq.ParquetFile(path) as file:
-            for read in read_batches(file, IDS_AT_ONCE, columns=["row_id"], use_threads=False):
-                codes = why[first : first + read.num_rows]
+            for batch in read_batches(file, IDS_AT_ONCE, columns=["row_id"], use_threads=False):
+                codes = reason_codes[offset : offset + batch.num_rows]
                 for code in np.unique(codes[codes > 0]).tolist():
-                    self.add(split, reasons[code - 1], read["row_id"].take(pa.array(np.flatnonzero(codes == code))))
-                first += read.num_rows
+                    self.add(split, reasons[code - 1], batch["row_id"].take(pa.array(np.flatnonzero(codes == code))))
+                offset += batch.num_rows
 
     def drop(self, split: str, dropped: Sequence[tuple[str, str]]) -> None:
-        """Rows (id, reason) of which a form made no example; another form may."""
+        """Adds rows (id, reason) without an example in a form; another form may have one."""
         self._dropped.setdefault(split, {}).update((row_id.encode(), reason) for row_id, reason in dropped)
 
     def finish(self, forms: Sequence[str]) -> None:
-        """Writes the dropped rows, without those of which one of several forms made an example."""
+        """Writes the dropped rows, except those that have an example in another form."""
         for split, reasons in self._dropped.items():
             ids = np.array(sorted(reasons), "S32")
             if len(forms) > 1 and split != "test":
                 for form in forms:
-                    for made in _ids_of(form, split):
-                        ids = ids[~np.isin(ids, made)]
+                    for example_ids in _ids_of(form, split):
+                        ids = ids[~np.isin(ids, example_ids)]
             for reason in sorted({reasons[row_id] for row_id in ids.tolist()}):
-                mine = [row_id.decode() for row_id in ids.tolist() if reasons[row_id] == reason]
-                self.add(split, (reason, ""), pa.array(mine, pa.string()))
+                row_ids = [row_id.decode() for row_id in ids.tolist() if reasons[row_id] == reason]
+                self.add(split, (reason, ""), pa.array(row_ids, pa.string()))
 
     def report(self) -> dict[str, dict[str, int]]:
         """Split → reason → rows."""
@@ -93,5 +95,5 @@ def _ids_of(form: str, split: str) -> Iterator[Any]:
         yield np.load(arrays, mmap_mode="r")
     if table.exists():
         with pq.ParquetFile(table) as file:
-            for read in read_batches(file, IDS_AT_ONCE, columns=["row_id"], use_threads=False):
-                yield np.array(read["row_id"].to_pylist(), "S32")
+            for batch in read_batches(file, IDS_AT_ONCE, columns=["row_id"], use_threads=False):
+                yield np.array(batch["row_id"].to_pylist(), "S32")

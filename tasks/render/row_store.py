@@ -1,6 +1,6 @@
-"""The rows of a split on their way to be rendered: on disk, gone through a portion at a time, as often as there are forms.
+"""The rows of a split before rendering: stored on disk, read in portions, once per form.
 
-What is known of a row only when all were seen (the mix of the training rows) is a number a row; the text is never held whole.
+Values that depend on all rows (the mix of the training rows) are one number per row; the whole text is never in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLUMNS = (
     *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
     *("tools", "rejected", "desirable", "untrained", "thoughts"),
 )
-"""What rendering looks at."""
+"""The columns that rendering reads."""
 REPEATED = [
     "batch",
     "family",
@@ -34,18 +34,18 @@ REPEATED = [
     "untrained",
     "thoughts",
 ]
-"""Of these, what many rows have in common."""
+"""Those of them with values that many rows share: they are dictionary-encoded."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20
-_HELD_APART = 64
+_MAX_TABLES = 64
 
 Choose = Callable[[pa.Table], pa.Table]
 
 
-class Gathering:
-    """Writes rows (DATASET_SCHEMA) to a file, some at a time; many small portions become a few large ones.
+class RowWriter:
+    """Writes rows (DATASET_SCHEMA) to a file in portions; many small portions are merged into a few large ones.
 
-    with Gathering(path) as gathering:
-        gathering.add(rows)
+    with RowWriter(path) as writer:
+        writer.add(rows)
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,10 +53,10 @@ class Gathering:
         self.rows = 0
         schema = pa.schema([(name, pa.string()) for name in COLUMNS])
         self._stream = ParquetStream(path, schema, compression="lz4", use_dictionary=REPEATED, write_statistics=False)
-        self._held: list[pa.Table] = []
-        self._held_bytes = 0
+        self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
 
-    def __enter__(self) -> Gathering:
+    def __enter__(self) -> RowWriter:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -66,18 +66,18 @@ class Gathering:
     def add(self, rows: pa.Table) -> None:
         if not rows.num_rows:
             return
-        self._held.append(rows.select(COLUMNS))
-        self._held_bytes += self._held[-1].nbytes
+        self._waiting.append(rows.select(COLUMNS))
+        self._waiting_bytes += self._waiting[-1].nbytes
         self.rows += rows.num_rows
-        if self._held_bytes > _WRITTEN_AT_ONCE_BYTES:
+        if self._waiting_bytes > _WRITTEN_AT_ONCE_BYTES:
             self._flush()
-        elif len(self._held) > _HELD_APART:  # a table of a row takes kilobytes
-            self._held = [pa.concat_tables(self._held).combine_chunks()]
+        elif len(self._waiting) > _MAX_TABLES:  # a table with one row takes kilobytes
+            self._waiting = [pa.concat_tables(self._waiting).combine_chunks()]
 
     def _flush(self) -> None:
-        if self._held:
-            self._stream.write(pa.concat_tables(self._held))
-            self._held, self._held_bytes = [], 0
+        if self._waiting:
+            self._stream.write(pa.concat_tables(self._waiting))
+            self._waiting, self._waiting_bytes = [], 0
 
 
 @dataclass(frozen=True)
@@ -89,33 +89,33 @@ class Rows:
     times: npt.NDArray[np.int32] | None = None
     """How often each is taken; None: once."""
     choose: Choose | None = None
-    """Which of them, of a portion (COLUMNS)."""
-    seen: Callable[[float], None] | None = None
-    """Told how many rows were gone through."""
+    """Selects rows of a portion (COLUMNS)."""
+    advance: Callable[[float], None] | None = None
+    """Called with the number of rows that were read."""
 
     def portions(self) -> Iterator[pa.Table]:
-        """The rows (COLUMNS) in order, some at a time."""
+        """The rows (COLUMNS) in order, in portions."""
         first = 0
         with pq.ParquetFile(self.path) as file:
-            at_once = _rows_at_once(file.metadata)
-            for read in read_batches(file, at_once, use_threads=False):
-                last = first + read.num_rows
-                rows = pa.Table.from_batches([read])
-                places = np.arange(read.num_rows)
+            portion_rows = _portion_rows(file.metadata)
+            for batch in read_batches(file, portion_rows, use_threads=False):
+                last = first + batch.num_rows
+                rows = pa.Table.from_batches([batch])
+                indices = np.arange(batch.num_rows)
                 if self.times is not None:
-                    places = np.repeat(places, self.times[first:last])
-                for start in range(0, len(places), at_once):
-                    portion = rows.take(pa.array(places[start : start + at_once]))
+                    indices = np.repeat(indices, self.times[first:last])
+                for start in range(0, len(indices), portion_rows):
+                    portion = rows.take(pa.array(indices[start : start + portion_rows]))
                     if self.choose is not None:
                         portion = self.choose(portion)
                     if portion.num_rows:
                         yield portion
-                if self.seen is not None:
-                    self.seen(read.num_rows)
+                if self.advance is not None:
+                    self.advance(batch.num_rows)
                 first = last
 
 
-def _rows_at_once(metadata: pq.FileMetaData) -> int:
-    """Rows of a portion: fewer where they are long."""
-    size: int = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+def _portion_rows(metadata: pq.FileMetaData) -> int:
+    """The rows of a portion: fewer where rows are long."""
+    size: int = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     return max(1, min(PORTION_ROWS, PORTION_BYTES * int(metadata.num_rows) // max(1, size)))

@@ -11,26 +11,26 @@ class BalanceRule(Settings):
     """A cap or a weight for some of the training rows: those that have the source, family and label named here."""
 
     source: str | None = None
-    """Rows of this source; of any, where it is null."""
+    """Rows of this source; any source, where it is null."""
     family: str | None = None
     """Rows of this family."""
     label: str | None = None
     """Rows with this output."""
     each: tuple[Literal["source", "family", "label"], ...] = ()
-    """Count each source, family or label on its own: `each: [label]` with `max_rows: 500` caps every label at 500."""
+    """Apply the rule per source, family or label: `each: [label]` with `max_rows: 500` caps every label at 500."""
     max_rows: Annotated[int, Field(ge=0)] | None = None
-    """At most so many of them; which, is decided by the rank of a hash."""
+    """The most rows; they are selected by a hash of their ids."""
     weight: Annotated[float, Field(ge=0, le=100)] | None = None
-    """How often each of them is trained on in an epoch: 0.5 takes half of them, 2 takes each twice."""
+    """How often each row is trained on per epoch: 0.5 takes half of the rows, 2 takes each row twice."""
 
     @model_validator(mode="after")
-    def it_does_something(self) -> "BalanceRule":
+    def has_one_effect(self) -> "BalanceRule":
         if (self.max_rows is None) == (self.weight is None):
-            raise ValueError("a rule has max_rows or weight, one of the two")
+            raise ValueError("a rule has either max_rows or weight")
         return self
 
-    def told(self) -> str:
-        """The rule in a word for a report."""
+    def describe(self) -> str:
+        """The rule as a short text for the report."""
         names = [
             f"{name} {value}" for name in ("source", "family", "label") if (value := getattr(self, name)) is not None
         ]
@@ -41,20 +41,20 @@ class BalanceRule(Settings):
 
 class RenderSettings(Settings):
     max_length_tokens: Annotated[int, Field(ge=8)] = 512
-    """Longest example. A longer one is cut from its input, never from its answer."""
+    """Most tokens of an example. A longer one is truncated in its input, never in its answer."""
     pack_length_tokens: Annotated[int, Field(ge=8)] = 1024
-    """Length of a packed row: several examples side by side, each with positions of its own."""
+    """Tokens of a packed row: several examples, each with its own positions."""
     train_on: Literal["every", "last"] = "every"
-    """Which turns of the assistant a dialogue is trained on. `every`: a dialogue of ten answers teaches ten, and is read once; what
-    is served at each of them stands before it, token by token. `last`: only its last one, which is what is judged, for sources
-    that bring a dialogue once a turn (it would be trained on again and again), or whose earlier answers are not to be learnt."""
+    """The turns of the assistant that are trained. `every`: a dialogue with ten answers trains all ten in one example; the tokens
+    before each answer equal the served prompt. `last`: only the last answer, which is also the evaluated one; for sources with one
+    dialogue per turn (its answers would be trained repeatedly), or whose earlier answers should not be learnt."""
     processes: Processes | None = None
-    """Processes that read and render rows (on Linux); as many as there are cores, or as the CPU quota allows, up to eight, where
-    null."""
+    """Processes that read and render rows (on Linux); by default one per core, or as many as the CPU quota allows, at most
+    eight."""
     balance: tuple[BalanceRule, ...] = ()
-    """Caps and weights for training rows, one after another."""
+    """Caps and weights for training rows, applied in order."""
     max_synthetic_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Largest share of the training rows that may be made (`strop data build`) rather than collected."""
+    """Largest share of synthetic rows (`strop data build`) among the training rows."""
 
     @model_validator(mode="after")
     def an_example_fits_a_row(self) -> "RenderSettings":

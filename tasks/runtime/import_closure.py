@@ -12,7 +12,13 @@ from tasks.runtime.plugins import loaded_plugins
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("tasks", "flows")
-SHOWS_ONLY = frozenset({Path("tasks/runtime/terminal_text.py")})
+LOGS = Path("tasks/runtime/logs")
+SHOWS_ONLY = frozenset(
+    {
+        *(Path(f"tasks/runtime/{name}.py") for name in ("console", "terminal_text")),
+        *(LOGS / f"{name}.py" for name in ("__init__", "formats", "handlers", "libraries", "setup")),
+    }
+)
 """Formats messages and changes no result of a stage: a change to it must not start a training."""
 CHANGES_NO_RESULT = SHOWS_ONLY | {
     *(Path(f"tasks/{name}.py") for name in ("errors", "paths")),
@@ -90,9 +96,13 @@ def code_digest(*starts: str) -> str:
 
 
 @cache
-def closure_digest(*starts: str) -> str:
-    """Digest of the modules of Strop that run when `starts` run, without those that change no result (see `import_closure`)."""
-    closure = import_closure(starts, CHANGES_NO_RESULT)
+def closure_digest(*starts: str, without: frozenset[Path] = frozenset()) -> str:
+    """Digest of the modules of Strop that run when `starts` run, without those that change no result (see `import_closure`).
+
+    Args:
+        without: further modules to exclude, with the modules that only they import.
+    """
+    closure = import_closure(starts, CHANGES_NO_RESULT | without)
     return content_digest([[path.as_posix(), file_digest(ROOT / path)] for path in closure])
 
 

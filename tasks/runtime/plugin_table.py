@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +41,13 @@ class PluginTable(Mapping[str, T], Generic[T]):
     def remove(self, name: str) -> None:
         """Removes an entry that a plugin added, when the plugin is unloaded."""
         del self._entries[name]
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that is not in the table, with the nearest one."""
+        near = difflib.get_close_matches(name, self, n=1)
+        hint = f"did you mean `{near[0]}`? There are" if near else "there are"
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        return f"{json.dumps(name, ensure_ascii=False)} is not {article} {self.kind}; {hint} {', '.join(self)}"
 
     def __getitem__(self, name: str) -> T:
         return self._entries[name]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,21 +19,23 @@ from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from tasks.errors import StropError, one_line
+from tasks.errors import ConfigError, StropError, one_line
 from tasks.runtime.files import content_digest, file_digest
 from tasks.runtime.plugin_table import ADDITIONS, STAGES
 from tasks.runtime.run_origin import current_snapshot
 
 PRODUCT = ("tasks", "flows")
 INSTALLED = ("site-packages", "dist-packages")
+FIX = "Fix the module, or remove it from `plugins`"
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
-class PluginError(Exception):
+class PluginError(ConfigError):
     """A plugin cannot be loaded; `name` is its module."""
 
     def __init__(self, name: str, what: str) -> None:
         self.name = name
-        super().__init__(what)
+        super().__init__(f"{name} {what}", where="params.yaml, plugins", fix=FIX)
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,11 @@ def load_plugins(names: Sequence[str], root: Path) -> None:
         PluginError: the first that is missing or cannot be imported. None is loaded then.
     """
     root = root.absolute()
-    plugins = [_find(name, root) for name in dict.fromkeys(names)]
-    if _loaded.root == root and plugins == [replace(plugin, stages=STAGES) for plugin in _loaded.plugins]:
-        return
-    unload_plugins()
     try:
+        plugins = [_find(name, root) for name in dict.fromkeys(names)]
+        if _loaded.root == root and plugins == [replace(plugin, stages=STAGES) for plugin in _loaded.plugins]:
+            return
+        unload_plugins()
         _loaded.root = root
         _loaded.entries = tuple(dict.fromkeys(str(plugin.folder) for plugin in plugins if plugin.is_local))
         sys.path[:0] = _loaded.entries
@@ -244,7 +247,7 @@ def _closure(starts: Iterable[Path], folder: Path, only: str | None) -> tuple[se
 
 
 def _imports(path: Path, module: Path) -> set[str]:
-    """Dotted names that a module imports; of `from a import b`, both `a` and `a.b`. Empty if it cannot be parsed."""
+    """Dotted names that a module imports or has as a text; of `from a import b`, `a` and `a.b`. Empty if it cannot be parsed."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -254,6 +257,8 @@ def _imports(path: Path, module: Path) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.fullmatch(node.value):
+            names.add(node.value)  # the module of an objective, imported when it is needed
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join([*above, *([node.module] if node.module else [])])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import os
 import pickle
 import signal
@@ -29,7 +30,8 @@ import pyarrow as pa
 from tasks.errors import DataError
 from tasks.runtime.cores import cores
 from tasks.runtime.parent_watchdog import end_with_parent
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -95,7 +97,7 @@ def _start_pool(workers: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor
         return pool
     except (OSError, ImportError, RuntimeError) as error:
         _kill(set(active_children()) - before)
-        print_line(f"note: works in one process: no worker process could be started ({error})")
+        logger.warning(f"note: works in one process: no worker process could be started ({error})")
         return None
     except BaseException:
         _kill(set(active_children()) - before)

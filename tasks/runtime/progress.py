@@ -1,4 +1,4 @@
-"""Progress of a stage: a progress bar on a terminal, else a line every ten seconds; and an events file.
+"""Progress of a stage: a progress bar on a terminal, else a log line every ten seconds; and an events file.
 
     with track("evaluate", total=120, unit="rows") as progress:
         progress.advance(16, loss=0.31)
@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks import paths
+from tasks.runtime.logs.setup import bar_console
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
-
-def print_line(line: str) -> None:
-    """Prints a line. If the pipe is closed (`| head`), the work continues."""
-    with contextlib.suppress(OSError):
-        print(line, flush=True)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,7 +32,7 @@ class Progress:
     marks: dict[str, Any] = field(default_factory=dict)
     """Added to every event."""
     is_visible: bool = True
-    """False: nothing is printed or written, as in all ranks but rank 0."""
+    """False: nothing is logged or written, as in all ranks but rank 0."""
     done: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -53,9 +50,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done, facts=self._rate_and_metrics())
         elif self.is_visible and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
-            print_line(
-                f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._rate_and_metrics()}{self._time_left()}"
-            )
+            self._log(self._time_left())
 
     def event(self, **facts: Any) -> None:
         """Appends a line to the stage's events file; a write error does not fail the stage."""
@@ -78,6 +73,11 @@ class Progress:
         """Estimated from the rate; None in the first seconds."""
         is_known = self.done > self.before and time.monotonic() - self.started >= PLAIN_LINE_EVERY_SECONDS
         return max(self.total - self.done, 0.0) / self.rate if is_known else None
+
+    def _log(self, time_left: str = "") -> None:
+        line = f"{self.stage}: {self.done:,.0f}/{self.total:,.0f} {self.unit}{self._rate_and_metrics()}{time_left}"
+        fields = {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit}
+        logger.info(line, extra=fields)
 
     def _rate_and_metrics(self) -> str:
         rate = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.1f}"
@@ -103,9 +103,10 @@ def track(
     with contextlib.suppress(OSError):
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         (paths.EVENTS / f"{stage}.jsonl").write_text("")
-    if not sys.stdout.isatty():
+    console = bar_console()
+    if console is None:
         yield progress
-        print_line(f"{stage}: {progress.done:,.0f}/{progress.total:,.0f} {unit}{progress._rate_and_metrics()}")
+        progress._log()
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -116,7 +117,7 @@ def track(
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
     )
-    with Bar(*columns, TextColumn("{task.fields[facts]}"), TimeRemainingColumn()) as bar:
+    with Bar(*columns, TextColumn("{task.fields[facts]}"), TimeRemainingColumn(), console=console) as bar:
         progress._bar = bar
         progress._task = bar.add_task(stage, total=total, facts="")
         yield progress

@@ -4,12 +4,13 @@ characters outside the terminal's encoding are replaced.
     prepare_streams()               # at the entry of a process
 
 A prepared stream does this for all output, from any library. rich writes control sequences of its own and gets a stream that
-passes them; `flows/runtime/console.py` escapes text before rich styles it. Output to a closed pipe is dropped: the work continues.
+passes them; `tasks/runtime/console.py` escapes text before rich styles it. Output to a closed pipe is dropped: the work continues.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -22,6 +23,8 @@ from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 from tasks.runtime.redaction.known import without_known
 from tasks.runtime.redaction.text import redact
 from tasks.runtime.visible_text import shown
+
+logger = logging.getLogger(__name__)
 
 PLAIN = {
     "✓": "ok", "✗": "no", "–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "→": "->", "×": "x", "●": "*", "≥": ">=",
@@ -106,11 +109,11 @@ def prepare_streams() -> None:
         setattr(sys, name, Stream(stream))
     with contextlib.suppress(AttributeError, ValueError, OSError):
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sys.excepthook = _print_traceback
-    threading.excepthook = lambda hook: _print_traceback(hook.exc_type, hook.exc_value, hook.exc_traceback)
+    sys.excepthook = _log_traceback
+    threading.excepthook = lambda hook: _log_traceback(hook.exc_type, hook.exc_value, hook.exc_traceback)
 
 
-def _print_traceback(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """Prints a traceback without secrets from the messages of libraries."""
+def _log_traceback(_: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """Logs a traceback without secrets from the messages of libraries."""
     if error is not None and not isinstance(error, SystemExit):
-        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)
+        logger.critical(redact("".join(traceback.format_exception(error))).rstrip())

@@ -9,6 +9,7 @@ than one (docs/decisions/0014-threads.md). An explicit number (`finetune.threads
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.runtime.cores import Limits, Load, LoadMeter, read_limits
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 CHECK_EVERY_SECONDS = 15.0
 SPARE = 0.25
@@ -54,7 +56,7 @@ class Threads:
     Args:
         stage: prefix of the messages.
         processes: the number of processes that share the machine.
-        is_quiet: print no messages.
+        is_quiet: log no messages.
     """
 
     def __init__(self, stage: str, processes: int = 1, is_quiet: bool = False) -> None:
@@ -79,17 +81,17 @@ class Threads:
         return Choice(max(1, fitting_threads(self.limits, load) // self.processes), _why(self.limits, load))
 
     def begin(self) -> Choice:
-        """Chooses and sets the number. Prints it if other processes or a quota reduce it."""
+        """Chooses and sets the number. Logs it if other processes or a quota reduce it."""
         choice = self.choose()
         self.report(choice)
         self.use(choice.threads)
         return choice
 
     def report(self, choice: Choice) -> None:
-        """Prints the choice if it has fewer threads than the machine has cores."""
+        """Logs the choice if it has fewer threads than the machine has cores."""
         is_less = choice.threads < self.limits.physical // self.processes
         if is_less and not self.is_explicit and not self.is_quiet:
-            print_line(f"{self.stage}: {choice}")
+            logger.info(f"{self.stage}: {choice}")
 
     def follow(self, model: Any) -> None:
         """Calls `begin`, and checks the load before forward passes in inference (for training: finetune/thread_log.py)."""
@@ -106,7 +108,7 @@ class Threads:
         if choice is not None:
             self.use(choice.threads)
             if not self.is_quiet:
-                print_line(f"{self.stage}: {choice} now")
+                logger.info(f"{self.stage}: {choice} now")
 
     def proposed(self) -> Choice | None:
         """A better number for the load since the last check; None if it is the current one, or between checks.

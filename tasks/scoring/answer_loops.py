@@ -1,8 +1,8 @@
-"""Answers that end in a loop, as those of a model that finds no end: `我有一个系统，我有一个系统，我有一个系统，我`. Pure.
+"""Answers that end in a loop, as those of a model that does not stop: `我有一个系统，我有一个系统，我有一个系统，我`. Pure.
 
-What repeats is looked for as words in a row, up to the end of the answer; a last word may be cut off. People repeat themselves,
-too: `no no no`, a refrain, a list of equal labels. So a run must be long (LEAST_WORDS), be most of the answer or come very often,
-and be none that the target repeats. Of 96,600 texts of ten public sets four are loops by this rule, and nobody wrote them by hand.
+A loop is a phrase that is repeated up to the end of the answer; its last word may be cut off. People repeat themselves, too:
+`no no no`, a refrain, a list of equal labels. So the repetitions must have many words (LEAST_WORDS), be most of the answer or be
+very many, and not be in the target. Of 96,600 texts of ten public sets four are loops by this rule; no person wrote one of them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tasks.scoring.answer_text import CJK, fold
 
 LEAST_WORDS = 8
 MOST_OF_IT = 0.5
-"""Share of the answer's words that are in the run, from which on few turns are enough:"""
-LEAST_TURNS, PHRASE_WORDS, LEAST_PHRASE_TURNS = 3.5, 4, 2.75
-"""so many, and fewer of a phrase of several words."""
-OFTEN_TURNS, OFTEN_WORDS = 6, 24
-"""Behind a longer text: so many, of so many words together."""
+"""Share of the answer's words in the loop, from which on few repetitions are enough:"""
+LEAST_REPETITIONS, PHRASE_WORDS, LEAST_PHRASE_REPETITIONS = 3.5, 4, 2.75
+"""this many, and fewer of a phrase of several words."""
+MANY_REPETITIONS, MANY_WORDS = 6, 24
+"""After a longer text: this many repetitions, with this many words in all."""
 LEAST_MARKS, MARKS_OF_TARGET = 10, 3
-"""A mark of punctuation that often in a row, unless the target has it that often in a row."""
+"""Equal punctuation marks in a row that are a loop; equal marks in a row in the target that permit it."""
 LONGEST_RULE = 100
-"""Signs of a line that is a rule (`-----`), and closes a text."""
-LEAST_GLUED, LONGEST_PART, LEAST_PARTS = 40, 12, 4
-"""Characters of a last word that is a part of at most so many characters, at least so many times: `hahahaha…`, `0.0000…`."""
+"""Maximum length of a horizontal rule (`-----`) that ends a text."""
+LEAST_LAST_WORD, LONGEST_PART, LEAST_PARTS = 40, 12, 4
+"""Characters of a last word that repeats a part of at most this many characters at least this many times: `hahahaha…`, `0.000…`."""
 
 _WORD = regex.compile(
     rf"[二三四五六七八九]?十[一二三四五六七八九]|[二三四五六七八九]十|[{CJK}]|[^\W{CJK}]+(?:'[^\W{CJK}]+)*"
@@ -36,88 +36,92 @@ _DIGITS = {
     for ten, tens in enumerate(["", "十", *(f"{digit}十" for digit in _ONES[2:])])
     for one, ones in enumerate(_ONES)
 }
-"""一 to 九十九, and "" for nothing."""
+"""一 to 九十九, and "" for 0."""
 _COUNT = "#"
-"""Stands for the numbers of a list that counts up; no word of a text."""
+"""Replaces the numbers of a numbered list; it is not a word of any text."""
 _RULE = regex.compile(rf"(?:\A|\n)[ \t]*([-=*_~#+])\1{{0,{LONGEST_RULE}}}+\Z")
-_GLUED = regex.compile(
+_REPEATED_PART = regex.compile(
     rf"([^\s{CJK}]{{1,{LONGEST_PART}}}?)\1{{{LEAST_PARTS - 1},}}+(?P<rest>[^\s{CJK}]{{0,{LONGEST_PART}}})\Z"
 )
 _CUT = " \t\n\r\ufffd"
-"""What may stand behind the last word: \ufffd is what is left of a character of which not every byte came."""
+"""Characters after the last word; \ufffd replaces an incomplete character."""
 
 
 def ends_in_loop(answer: str, target: str) -> bool:
-    """Does the answer repeat itself to its end, in a way that the target does not?"""
+    """Whether the answer repeats itself up to its end, and the target does not repeat the same."""
     text, expected = fold(answer).rstrip(_CUT), fold(target)
     if _ends_in_marks(text, expected) or _ends_in_parts(text, expected):
         return True
     words = _WORD.findall(text)
     if len(words) < LEAST_WORDS:
         return False
-    of_target = _WORD.findall(expected)
-    return _is_round(words, of_target) or _is_round(_uncounted(words), _uncounted(of_target), PHRASE_WORDS + 1)
+    target_words = _WORD.findall(expected)
+    return _ends_in_phrase(words, target_words) or _ends_in_phrase(
+        _without_counters(words), _without_counters(target_words), PHRASE_WORDS + 1
+    )
 
 
-def _is_round(words: Sequence[str], of_target: Sequence[str], least_words: int = 1) -> bool:
-    """Do the words end in a phrase of so many words that is repeated often enough, and that the target does not repeat?"""
-    unit = _unit(words)
-    if unit is None and (unit := _unit(words[:-1])) is not None and not words[-1 - len(unit)].startswith(words[-1]):
-        return False
-    return unit is not None and len(unit) >= least_words and not _repeats(of_target, unit)
+def _ends_in_phrase(words: Sequence[str], target_words: Sequence[str], least_words: int = 1) -> bool:
+    """Whether the words end in repetitions of a phrase of at least `least_words` that the target does not repeat."""
+    phrase = _repeated_phrase(words)
+    if phrase is None:  # the last word may be cut off
+        phrase = _repeated_phrase(words[:-1])
+        if phrase is not None and not words[-1 - len(phrase)].startswith(words[-1]):
+            return False
+    return phrase is not None and len(phrase) >= least_words and not _repeats(target_words, phrase)
 
 
-def _uncounted(words: Sequence[str]) -> list[str]:
-    """The words, those numbers by one sign that count up to the last: `1. Turn it on. 2. Turn it on. 3. …`."""
-    uncounted, following = list(words), 0
-    for place in range(len(words) - 1, -1, -1):
-        word = words[place]
+def _without_counters(words: Sequence[str]) -> list[str]:
+    """The words, with the numbers of a numbered list as one symbol: `1. Turn it on. 2. Turn it on. 3. …`."""
+    replaced, following = list(words), 0
+    for index in range(len(words) - 1, -1, -1):
+        word = words[index]
         number = int(word) if word.isdecimal() and len(word) < LEAST_WORDS else _DIGITS.get(word, 0)
         if number and number in (following - 1, number if not following else 0):
-            uncounted[place], following = _COUNT, number
-    return uncounted
+            replaced[index], following = _COUNT, number
+    return replaced
 
 
-def _unit(words: Sequence[str]) -> Sequence[str] | None:
-    """The shortest phrase that is repeated to the end often enough; one of numbers alone, as of a matrix, very often."""
+def _repeated_phrase(words: Sequence[str]) -> Sequence[str] | None:
+    """The shortest phrase with enough repetitions at the end; a phrase of numbers, as in a matrix, needs very many."""
     total = len(words)
     for length, more in enumerate(_matches(words[::-1])[1:], start=1):
         run = length + more
-        turns = run / length
-        least = LEAST_PHRASE_TURNS if length >= PHRASE_WORDS else LEAST_TURNS
-        is_often = run >= OFTEN_WORDS and turns >= OFTEN_TURNS
-        is_most = run >= max(LEAST_WORDS, MOST_OF_IT * total) and turns >= least
-        if is_often or (is_most and not all(word.isdecimal() for word in words[total - length :])):
+        repetitions = run / length
+        least = LEAST_PHRASE_REPETITIONS if length >= PHRASE_WORDS else LEAST_REPETITIONS
+        is_long = run >= MANY_WORDS and repetitions >= MANY_REPETITIONS
+        is_most = run >= max(LEAST_WORDS, MOST_OF_IT * total) and repetitions >= least
+        if is_long or (is_most and not all(word.isdecimal() for word in words[total - length :])):
             return words[total - length :]
     return None
 
 
 def _matches(words: Sequence[str]) -> list[int]:
-    """Z function: how many words from each place on are those of the beginning. In time in proportion to the words."""
-    found = [0] * len(words)
+    """Z function: the number of words from each index on that equal those at the beginning. In linear time."""
+    lengths = [0] * len(words)
     left = right = 0
-    for place in range(1, len(words)):
-        count = min(right - place, found[place - left]) if place < right else 0
-        while place + count < len(words) and words[count] == words[place + count]:
+    for index in range(1, len(words)):
+        count = min(right - index, lengths[index - left]) if index < right else 0
+        while index + count < len(words) and words[count] == words[index + count]:
             count += 1
-        found[place] = count
-        if place + count > right:
-            left, right = place, place + count
-    return found
+        lengths[index] = count
+        if index + count > right:
+            left, right = index, index + count
+    return lengths
 
 
-def _repeats(words: Sequence[str], unit: Sequence[str]) -> bool:
-    """Does a text have the phrase twice in a row, wherever the phrase begins?"""
-    length, run = len(unit), 0
-    turned = _spelled([*unit, *unit])
-    for place in range(length, len(words)):
-        run = run + 1 if words[place] == words[place - length] else 0
-        if run == length and _spelled(words[place - length + 1 : place + 1]) in turned:
+def _repeats(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """Whether a text has the phrase, or a rotation of it, twice in a row."""
+    length, run = len(phrase), 0
+    rotations = _joined([*phrase, *phrase])
+    for index in range(length, len(words)):
+        run = run + 1 if words[index] == words[index - length] else 0
+        if run == length and _joined(words[index - length + 1 : index + 1]) in rotations:
             return True
     return False
 
 
-def _spelled(words: Sequence[str]) -> str:
+def _joined(words: Sequence[str]) -> str:
     return f" {' '.join(words)} "
 
 
@@ -129,9 +133,9 @@ def _ends_in_marks(text: str, target: str) -> bool:
 
 
 def _ends_in_parts(text: str, target: str) -> bool:
-    """Is the last word a short part again and again, which the target does not repeat?"""
-    last = text[-LEAST_GLUED:]
-    if len(last) < LEAST_GLUED or (glued := _GLUED.search(last)) is None:
+    """Whether the last word repeats a short part that the target does not repeat."""
+    last = text[-LEAST_LAST_WORD:]
+    if len(last) < LEAST_LAST_WORD or (match := _REPEATED_PART.search(last)) is None:
         return False
-    part, rest = glued[1], glued["rest"]
-    return len(glued[0]) == LEAST_GLUED and part.startswith(rest) and part * MARKS_OF_TARGET not in target
+    part, rest = match[1], match["rest"]
+    return len(match[0]) == LEAST_LAST_WORD and part.startswith(rest) and part * MARKS_OF_TARGET not in target

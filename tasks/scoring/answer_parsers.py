@@ -1,4 +1,4 @@
-"""The forms in which an answer may say entities, triples, JSON, calls or code; what cannot be read is None. Pure."""
+"""Parsers of answers: text → a label, entities, triples, JSON, tool calls or code; None if it cannot be parsed. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from tasks.scoring.answer_text import one_line
@@ -14,14 +14,14 @@ from tasks.scoring.answer_text import one_line
 Pairs = frozenset[tuple[str, ...]]
 
 ENTRY = {"entities": ("type", "text"), "relation": ("head", "relation", "tail")}
-"""What an entry of a list says, by kind."""
+"""Kind → the keys of an element."""
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _BETWEEN = re.compile(r"[ \t\r\n;,]*+")
 _BRACKET = re.compile(r"(?<=\S)\s*(?:\[\s*)?\{(?=\s*\")")
-MOST_PLACES = 16
-"""Places behind words where calls are looked for."""
+MOST_POSITIONS = 16
+"""Positions after words at which calls are searched."""
 _LINE = re.compile(r"\s*[-*•]?\s*([^:：]{1,64}?)\s*[:：]\s*(.+?)\s*")
 _CALLED = re.compile(
     r"\s*([^()（）,，;；|]+?)\s*[(（]\s*([^,，;；|]+?)\s*[,，;；|]\s*([^,，;；|]+?)\s*[)）]\s*[.。]?\s*"
@@ -33,29 +33,29 @@ _WRAPPED = re.compile(
 _NOTHING = {"none", "none.", "无", "无。", "没有", "没有。"}
 
 
-def read_text(answer: str) -> str:
+def parse_text(answer: str) -> str:
     return answer
 
 
-def read_label(answer: str) -> str | None:
-    """The answer without quotes or marks of emphasis around the whole of it: `**positive**`."""
+def parse_label(answer: str) -> str | None:
+    """The answer without quotes or marks of emphasis around it: `**positive**`."""
     wrapped = _WRAPPED.fullmatch(answer)
     return (wrapped[2] if wrapped else answer) or None
 
 
-def read_code(answer: str) -> str | None:
-    """The first fenced block, or all of it."""
+def parse_code(answer: str) -> str | None:
+    """The first fenced block, or the whole answer."""
     fenced = _FENCE.search(answer)
     return (fenced[1] if fenced else answer).strip() or None
 
 
-def read_json(answer: str) -> Any:
-    """The JSON of an answer, also a number, string or truth value alone."""
+def parse_json(answer: str) -> Any:
+    """The JSON of an answer, which may be a number, string or boolean alone."""
     values = (_parsed(text, _EXACT) for text in _candidates(answer))
     return next((value for value in values if value is not None), None)
 
 
-def read_entities(answer: str) -> Pairs | None:
+def parse_entities(answer: str) -> Pairs | None:
     """JSON [{"type", "text"}, ...], {"type": ["text", ...]}, or lines `type: text`."""
     value = json_of(answer)
     if value is not None:
@@ -63,7 +63,7 @@ def read_entities(answer: str) -> Pairs | None:
     return _from_lines(answer, lambda line: _matched(_LINE, line))
 
 
-def read_triples(answer: str) -> Pairs | None:
+def parse_triples(answer: str) -> Pairs | None:
     """JSON [{"head", "relation", "tail"}, ...] or [[head, relation, tail], ...], lines `head | relation | tail`, or
     `relation(head, tail)`."""
     value = json_of(answer)
@@ -79,30 +79,28 @@ def read_triples(answer: str) -> Pairs | None:
 
 
 def entries_of(kind: str, value: Any) -> list[dict[str, str]] | None:
-    """The entities or triples that JSON of any of these forms says, each by the names of its kind; None for any other."""
+    """The entities or triples in JSON of any of these forms, with the keys of their kind; None for other JSON."""
     names = ENTRY[kind]
     if kind == "entities" and isinstance(value, dict) and not set(names) <= set(value):
         value = [[entity, text] for entity, texts in value.items() for text in _as_list(texts)]
     elif isinstance(value, dict) or _is_triple(value, names):
         value = [value]
-    found = []
+    entries = []
     for entry in value if isinstance(value, list) else [None]:
-        said = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
-        if not isinstance(said, list) or len(said) != len(names) or not all(isinstance(part, str) for part in said):
+        parts = [entry.get(name) for name in names] if isinstance(entry, dict) else entry
+        if not isinstance(parts, list) or len(parts) != len(names) or not all(isinstance(part, str) for part in parts):
             return None
-        found.append(dict(zip(names, said, strict=True)))
-    return found
+        entries.append(dict(zip(names, parts, strict=True)))
+    return entries
 
 
-def read_calls(answer: str) -> list[dict[str, Any]] | None:
-    """Calls as JSON, alone or in a list, in <tool_call> tags or not; what is said before them is left out.
-
-    `parameters` is another word for `arguments`.
-    """
+def parse_calls(answer: str) -> list[dict[str, Any]] | None:
+    """Calls as JSON, alone or in a list, with or without <tool_call> tags. Text before them is ignored, and the key `parameters`
+    means `arguments`."""
     tagged = _TAGGED.findall(answer)
     if tagged:
         return _calls([json_of(text, exact=True) for text in tagged])
-    starts = (match.start() for match in islice(_BRACKET.finditer(answer), MOST_PLACES))
+    starts = (match.start() for match in islice(_BRACKET.finditer(answer), MOST_POSITIONS))
     for start in (0, *starts):
         values, is_all = _json_values(answer[start:])
         if (calls := _calls(values)) is not None:
@@ -112,7 +110,7 @@ def read_calls(answer: str) -> list[dict[str, Any]] | None:
 
 def _calls(values: list[Any]) -> list[dict[str, Any]] | None:
     calls = []
-    for value in [one for each in values for one in _as_list(each)]:
+    for value in chain.from_iterable(map(_as_list, values)):
         inner = value.get("function", value) if isinstance(value, dict) else None
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
             return None
@@ -123,10 +121,10 @@ def _calls(values: list[Any]) -> list[dict[str, Any]] | None:
 
 
 def json_of(text: str, *, exact: bool = False) -> Any:
-    """The JSON object or list of an answer: all of it, or the only thing in a code fence; else None.
+    """The JSON object or list that is the whole answer, or the whole of a code fence; else None.
 
     Args:
-        exact: numbers are Decimals, of whatever size, and NaN and Infinity, which are no JSON, are refused.
+        exact: numbers are Decimals of any size, and NaN and Infinity, which are not JSON, are refused.
     """
     for stripped in _candidates(text):
         if stripped[:1] in ("{", "["):
@@ -137,7 +135,7 @@ def json_of(text: str, *, exact: bool = False) -> Any:
 
 
 def _candidates(text: str) -> tuple[str, str]:
-    """What of an answer may be JSON: all of it, and what its code fence holds."""
+    """The parts of an answer that may be JSON: the whole, and the content of its code fence."""
     fenced = _FENCE.search(text)
     return text.strip(), fenced[1].strip() if fenced else ""
 
@@ -150,7 +148,7 @@ def _parsed(text: str, readers: dict[str, Any]) -> Any:
 
 
 def equal_json(one: Any, other: Any) -> bool:
-    """Are two values that `json_of` read exactly the same JSON? 1, 1.0 and 1e0 are one number; true is none."""
+    """Whether two values from `json_of` are the same JSON. 1, 1.0 and 1e0 are equal numbers; true is not a number."""
     pairs = [(one, other)]
     while pairs:
         one, other = pairs.pop()
@@ -185,18 +183,18 @@ _EXACT_DECODER = json.JSONDecoder(**_EXACT)
 
 
 def _json_values(answer: str) -> tuple[list[Any], bool]:
-    """The JSON values that an answer begins with, one behind another, as some chat templates write calls; is that all of it?"""
+    """The JSON values at the beginning of an answer, as some chat templates write calls, and whether they are the whole answer."""
     if (value := json_of(answer, exact=True)) is not None:
         return [value], True
     values: list[Any] = []
-    place = _BETWEEN.match(answer).end()  # type: ignore[union-attr]
-    while place < len(answer):
+    position = _BETWEEN.match(answer).end()  # type: ignore[union-attr]
+    while position < len(answer):
         try:
-            value, place = _EXACT_DECODER.raw_decode(answer, place)
+            value, position = _EXACT_DECODER.raw_decode(answer, position)
         except (ValueError, RecursionError):
             return values, False
         values.append(value)
-        place = _BETWEEN.match(answer, place).end()  # type: ignore[union-attr]
+        position = _BETWEEN.match(answer, position).end()  # type: ignore[union-attr]
     return values, True
 
 
@@ -213,15 +211,15 @@ def _pairs(kind: str, value: Any) -> Pairs | None:
     return None if entries is None else frozenset(tuple(map(one_line, entry.values())) for entry in entries)
 
 
-def _from_lines(answer: str, read: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
+def _from_lines(answer: str, parse: Callable[[str], tuple[str, ...] | None]) -> Pairs | None:
     if answer.strip().casefold() in _NOTHING:
         return frozenset()
-    found = [read(line) for line in answer.splitlines() if line.strip()]
-    if not found or None in found:
+    entries = [parse(line) for line in answer.splitlines() if line.strip()]
+    if not entries or None in entries:
         return None
-    return frozenset(tuple(one_line(part) for part in one) for one in found if one is not None)
+    return frozenset(tuple(one_line(part) for part in entry) for entry in entries if entry is not None)
 
 
 def _matched(pattern: re.Pattern[str], line: str) -> tuple[str, ...] | None:
-    match = pattern.fullmatch(" ".join(line.split()))  # in runs of spaces, the patterns would look for ever
+    match = pattern.fullmatch(" ".join(line.split()))  # on runs of spaces, the patterns would need quadratic time
     return match.groups() if match else None

@@ -1,4 +1,4 @@
-"""An answer's text in one spelling: what differs only in how it is typed becomes equal, and nothing else. Pure.
+"""Normalisation of an answer's text: texts become equal if they differ only in how they are typed, and only then. Pure.
 
 Unicode's NFKC alone makes 25 of 2⁵, and 11/2 of 1½.
 """
@@ -17,17 +17,17 @@ _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "01
 _RAISED = regex.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = regex.compile(r"(?<![₀-₉])(?:(?<=\d)[₀-₉]++|[₀-₉]++(?=\d))")
 _SQUARED = regex.compile(r"[\u3300-\u33ff]")
-_BESIDE = regex.compile(r"(?<=[\d\p{No}--₀-₉])(?=[\p{No}--₀-₉])|(?<=[\p{No}--₀-₉])(?=\d)", regex.VERSION1)
-"""Between ½ or ① and the number beside it."""
+_NUMBER_BOUNDARY = regex.compile(r"(?<=[\d\p{No}--₀-₉])(?=[\p{No}--₀-₉])|(?<=[\p{No}--₀-₉])(?=\d)", regex.VERSION1)
+"""Between ½ or ① and an adjacent number."""
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("‐‑‒–—―−", "-"),
-        **dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()", strict=True)),  # H₂O is H2O; tasks.records.segmentation keeps them apart
+        **dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()", strict=True)),  # H₂O is H2O; tasks.records.segmentation does not
         "⁄": "/", "∕": "/", "∶": ":", "≦": "≤", "≧": "≥", "⩽": "≤", "⩾": "≥", "’": "'",
         "\ufe0e": None, "\ufe0f": None,
     }
 )  # fmt: skip
-_SPELLED = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}
+_OPERATORS = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "="}
 _OPERATOR = regex.compile(r"(?<![<>=!])(?:[<>!=]=)(?![=>])")
 _SPACE = regex.compile(r"\s+")
 
@@ -52,31 +52,31 @@ _COMMAND = regex.compile(rf"\\({'|'.join(_COMMANDS)})(?![a-z])[ ]?")
 _ESCAPED = regex.compile(r"\\([%$&#_{}])|\\[,;!]")
 _WORD = regex.compile(rf"[{CJK}]|\p{{L}}{{2}}")
 ENDING = " .,;:!?。、…"
-"""What may end an answer without changing it; fullwidth forms are folded into these by NFKC."""
+"""Characters at the end of an answer that do not change it; NFKC maps fullwidth forms to these."""
 
 
 def fold(text: str) -> str:
-    """The text spelled, in folded case."""
-    return spell(text).casefold()
+    """The text with normalised symbols, in folded case."""
+    return normalise_symbols(text).casefold()
 
 
-def spell(text: str) -> str:
-    """The text in NFKC, its dashes as `-` and comparisons as `≤`, `≥` and `≠`; 2⁵ becomes 2^5, and 1½ 1 1/2."""
+def normalise_symbols(text: str) -> str:
+    """The text in NFKC, with dashes as `-` and comparisons as `≤`, `≥` and `≠`; 2⁵ becomes 2^5, and 1½ becomes 1 1/2."""
     if not text.isascii():
         text = _SQUARED.sub(lambda match: _square(match[0]), text)
         text = _RAISED.sub(lambda match: "^" + "".join(_SUPERSCRIPTS[sign] for sign in match[0]), text)
         text = _LOWERED.sub(lambda match: f"_{match[0]} ", text)
-        text = nfkc(_BESIDE.sub(" ", text)).translate(_SIGNS)
-    return str(_OPERATOR.sub(lambda match: _SPELLED[match[0]], text))
+        text = nfkc(_NUMBER_BOUNDARY.sub(" ", text)).translate(_SIGNS)
+    return str(_OPERATOR.sub(lambda match: _OPERATORS[match[0]], text))
 
 
 def one_line(text: str) -> str:
-    """The folded text, its white space as single spaces."""
+    """The folded text, with each run of white space as one space."""
     return str(_SPACE.sub(" ", fold(text))).strip()
 
 
-def plain(text: str) -> str:
-    """The text as answers and labels are compared: on one line, without punctuation at its end (unless it is nothing else)."""
+def normalise_answer(text: str) -> str:
+    """An answer or label for comparison: folded, on one line, without punctuation at its end (unless it is all punctuation)."""
     line = one_line(text)
     end = len(line)
     has_factorials = is_expression(line)
@@ -92,8 +92,8 @@ def plain(text: str) -> str:
 
 
 def without_markdown(folded: str) -> str:
-    """The text without the marks by which Markdown shows lists, headings, tables, emphasis, code and formulas; LaTeX's most common
-    commands as the signs that they show."""
+    """The text without Markdown's marks of lists, headings, tables, emphasis, code and formulas, and with LaTeX's most common
+    commands as the symbols that they print."""
     if any(mark in folded for mark in _OF_LATEX):
         folded = _without_latex(folded)
     folded = _NEGATIVE_LINE.sub("-", folded, count=1) if "\n" not in folded.strip() else folded
@@ -112,11 +112,11 @@ def _without_latex(folded: str) -> str:
 
 
 def is_expression(text: str) -> bool:
-    """Is it of numbers, symbols and single letters alone? There, `5!` is a factorial."""
+    """Whether a text has only numbers, symbols and single letters: there, `5!` is a factorial."""
     return _WORD.search(text) is None
 
 
 def _square(sign: str) -> str:
-    """㎡ as m²: one step of what NFKC does."""
+    """㎡ as m²: one step of NFKC."""
     parts = unicodedata.decomposition(sign).split()
     return "".join(chr(int(part, 16)) for part in parts if not part.startswith("<")) or sign

@@ -1,14 +1,14 @@
-"""The statistics of comparing two models on the same rows: intervals, and tests of "better". Arrays in, numbers out.
+"""The statistics of the comparison of two models on the same rows: intervals, and tests of "better". Arrays in, numbers out.
 
-Scores lie in [0, 1]. Right/wrong scores get the classical small-sample methods: Wilson (1927) for one model's share,
-Tango (1998) for the difference of two, exact McNemar for "better". All other scores get the bootstrap, with two cares:
+Scores are in [0, 1]. Right/wrong scores get the classical small-sample methods: Wilson (1927) for one model's share,
+Tango (1998) for the difference of two, exact McNemar for "better". All other scores get the bootstrap, with two precautions:
 
-- Resampling alone knows nothing of what it has not seen: twenty rows without a difference would give an interval of no
-  width. So every bootstrap here also draws from half a row at either end of the scale, which for right/wrong scores is
-  the Jeffreys interval, and never claims certainty from few rows. It is Rubin's (1981): rows get random weights.
-- A bootstrap test is too eager in the far tail, where a later look at the same test rows has to decide. So "better"
-  must hold by flipping signs as well, which is exact where two equal models could have swapped answers; for
-  right/wrong scores flipping signs *is* McNemar's test.
+- Resampling alone gives an interval of width zero for twenty rows without a difference. So every bootstrap here also has half a
+  row at either end of the scale: for right/wrong scores this is the Jeffreys interval, and few rows never give certainty. It is
+  Rubin's (1981): rows get random weights.
+- A bootstrap test rejects too often in the far tail, which decides at a later look at the same test rows. So "better" must also
+  hold by a sign-flip test, which is exact if two equal models could have swapped answers; for right/wrong scores the
+  sign-flip test *is* McNemar's.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Scores = NDArray[np.float64]
 Method = Literal["exact McNemar", "paired bootstrap"]
 
 CELLS_AT_ONCE = 2_000_000
-"""Random numbers held in memory at once: 16 MB."""
+"""Random numbers in memory at once: 16 MB."""
 RESOLUTION = 10
-"""A test at level a draws at least RESOLUTION / a resamples, or the smallest p that it can give would be above a."""
+"""A test at level a draws at least RESOLUTION / a resamples, or its smallest possible p would be above a."""
 MAX_RESAMPLES = 2_000_000
 MOST_ATOMS = 2000
-"""Distinct values up to which a bootstrap tells all apart; past it, thousandths: their rounding averages out."""
+"""Up to this many distinct values are distinct in a bootstrap; more are rounded to thousandths: the errors average out."""
 
 
 class Interval(NamedTuple):
@@ -39,8 +39,8 @@ class Interval(NamedTuple):
     high: float
 
 
-class Better(NamedTuple):
-    """A one-sided test of "the candidate is better"."""
+class Superiority(NamedTuple):
+    """The result of a one-sided test of "the candidate is better"."""
 
     p: float
     method: Method
@@ -52,7 +52,7 @@ def is_binary(*scores: Scores) -> bool:
 
 
 def score_interval(scores: Scores, *, confidence: float, samples: int, seed: int | list[int]) -> Interval:
-    """Interval of a model's mean score: Wilson where all are 0 or 1, else the bootstrap."""
+    """Interval of a model's mean score: Wilson if all are 0 or 1, else the bootstrap."""
     if is_binary(scores):
         return wilson_interval(float(scores.sum()), len(scores), confidence)
     return bootstrap_interval(scores, 0.0, 1.0, confidence=confidence, samples=samples, seed=seed)
@@ -61,7 +61,7 @@ def score_interval(scores: Scores, *, confidence: float, samples: int, seed: int
 def difference_interval(
     reference: Scores, candidate: Scores, *, confidence: float, samples: int, seed: int | list[int]
 ) -> Interval:
-    """Paired interval of mean(candidate) - mean(reference): Tango where all scores are 0 or 1, else the bootstrap."""
+    """Paired interval of mean(candidate) - mean(reference): Tango if all scores are 0 or 1, else the bootstrap."""
     difference = candidate - reference
     if is_binary(reference, candidate):
         gained, lost = int((difference > 0).sum()), int((difference < 0).sum())
@@ -69,17 +69,19 @@ def difference_interval(
     return bootstrap_interval(difference, -1.0, 1.0, confidence=confidence, samples=samples, seed=seed)
 
 
-def judge_better(reference: Scores, candidate: Scores, *, level: float, samples: int, seed: int | list[int]) -> Better:
-    """Tests "the candidate is better on these rows" at `level`: promote where p <= level."""
+def superiority_test(
+    reference: Scores, candidate: Scores, *, level: float, samples: int, seed: int | list[int]
+) -> Superiority:
+    """Tests "the candidate is better on these rows" at `level`: significant if p <= level."""
     difference = candidate - reference
     if is_binary(reference, candidate):
-        return Better(mcnemar_p(int((difference > 0).sum()), int((difference < 0).sum())), "exact McNemar")
+        return Superiority(mcnemar_p(int((difference > 0).sum()), int((difference < 0).sum())), "exact McNemar")
     p = paired_bootstrap_p(difference, level=level, samples=samples, seed=seed)
-    return Better(p, "paired bootstrap")
+    return Superiority(p, "paired bootstrap")
 
 
 def wilson_interval(successes: float, rows: int, confidence: float) -> Interval:
-    """Wilson's score interval of a share; everything is possible where there are no rows."""
+    """Wilson's score interval of a share; [0, 1] without rows."""
     if rows == 0:
         return Interval(0.0, 1.0)
     z = _z(confidence)
@@ -90,7 +92,7 @@ def wilson_interval(successes: float, rows: int, confidence: float) -> Interval:
 
 
 def tango_interval(gained: int, lost: int, rows: int, confidence: float) -> Interval:
-    """Tango's score interval of (gained - lost) / rows, for rows right in one of two models only.
+    """Tango's score interval of (gained - lost) / rows, for rows that only one of two models has right.
 
     It keeps its coverage in small samples and without any discordant row. T. Tango, Equivalence test and confidence
     interval for the difference in proportions for the paired-sample design, Statistics in Medicine 17 (1998) 891-908.
@@ -102,7 +104,7 @@ def tango_interval(gained: int, lost: int, rows: int, confidence: float) -> Inte
     def excess(delta: float, target: float) -> float:
         return _tango_score(delta, gained, lost, rows) - target
 
-    # the score falls from +inf at -1 to -inf at +1, but is 0/0 where the estimate stands at an end
+    # the score falls from +inf at -1 to -inf at +1, but is 0/0 if the estimate is at an end
     low = -1.0 if lost == rows else float(brentq(excess, -1 + 1e-12, estimate, args=(z,), xtol=1e-10))
     high = 1.0 if gained == rows else float(brentq(excess, estimate, 1 - 1e-12, args=(-z,), xtol=1e-10))
     return Interval(low, high)
@@ -126,7 +128,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
 def bootstrap_interval(
     values: Scores, low: float, high: float, *, confidence: float, samples: int, seed: int | list[int]
 ) -> Interval:
-    """Percentile interval of the mean of values that lie in [low, high]; it always holds the mean itself."""
+    """Percentile interval of the mean of values that lie in [low, high]; it always contains the mean."""
     if len(values) == 0:
         return Interval(low, high)
     draw = _weighted_means(values, low, high, np.random.default_rng(seed))
@@ -137,9 +139,9 @@ def bootstrap_interval(
 
 
 def paired_bootstrap_p(differences: Scores, *, level: float, samples: int, seed: int | list[int]) -> float:
-    """One-sided p of "the mean difference is above 0": the larger of the bootstrap's and that of flipping signs.
+    """One-sided p of "the mean difference is above 0": the larger one of the bootstrap and the sign-flip test.
 
-    One clearly above `level` is told from `samples` resamples; one that may be below it from as many as that takes.
+    A p clearly above `level` is computed from `samples` resamples; one that may be below it from as many as that needs.
     """
     differing = differences[differences != 0]
     if len(differing) == 0:
@@ -156,22 +158,22 @@ def paired_bootstrap_p(differences: Scores, *, level: float, samples: int, seed:
 
 
 def _resampling_p(is_against: Callable[[int], NDArray[np.bool_]], width: int, level: float, samples: int) -> float:
-    """Share of resamples that speak against, counting the data themselves as one.
+    """Share of resamples against the hypothesis, the data themselves included.
 
-    It stops early only where no further draw could bring it to `level`: that never makes a test more eager.
+    It stops early only if no further draw could bring it to `level`: that never makes a test less strict.
     """
-    wanted = min(max(samples, math.ceil(RESOLUTION / level)), max(samples, MAX_RESAMPLES))
+    needed = min(max(samples, math.ceil(RESOLUTION / level)), max(samples, MAX_RESAMPLES))
     done = against = 0
-    for size in _portions(wanted, width, first=samples):
+    for size in _portions(needed, width, first=samples):
         against += int(is_against(size).sum())
         done += size
-        if (1 + against) / (1 + wanted) > level and done >= samples:
+        if (1 + against) / (1 + needed) > level and done >= samples:
             break
     return (1 + against) / (1 + done)
 
 
 def _weighted_means(values: Scores, low: float, high: float, rng: np.random.Generator) -> Callable[[int], Scores]:
-    """Draws of the mean under Dirichlet weights: 1 a row, and half a row at either end of the scale."""
+    """Draws of the mean under Dirichlet weights: 1 per row, and half a row at either end of the scale."""
     atoms, counts = np.unique(np.concatenate([values, [low, high]]), return_counts=True)
     if len(atoms) > MOST_ATOMS:
         atoms, counts = np.unique(np.concatenate([values.round(3), [low, high]]), return_counts=True)
@@ -187,7 +189,7 @@ def _weighted_means(values: Scores, low: float, high: float, rng: np.random.Gene
 
 
 def _flipped_sums(differences: Scores, rng: np.random.Generator) -> Callable[[int], Scores]:
-    """Draws of the sum in which each difference keeps or changes its sign by the toss of a coin."""
+    """Draws of the sum in which each difference has a random sign."""
     width = math.ceil(len(differences) / 8)
 
     def draw(size: int) -> Scores:

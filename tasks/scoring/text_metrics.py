@@ -1,4 +1,4 @@
-"""How alike two texts are: token F1, chrF and ROUGE-L, from 0 to 1, the same for Chinese and English. Pure."""
+"""Similarity of two texts, from 0 to 1: token F1, chrF and ROUGE-L, the same for Chinese and English. Pure."""
 
 from __future__ import annotations
 
@@ -6,45 +6,46 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from rapidfuzz.distance import LCSseq
+
 from tasks.scoring.answer_tokens import answer_tokens, is_number
 
 CHRF_ORDER = 6
 CHRF_BETA = 2
-_NO_NEED = re.compile(r"(?<!\d) | (?!\d)")
+_SPACE_NOT_BETWEEN_DIGITS = re.compile(r"(?<!\d) | (?!\d)")
 
 
 def token_f1(answer: str, target: str) -> float | None:
-    """F1 of the tokens that both share (tasks.scoring.answer_tokens), whichever is which; None where one has no token.
+    """F1 of the common tokens (tasks.scoring.answer_tokens), symmetric; None if a text has no token.
 
-    Numbers are shared as far as they are in the same order: `2月1日` is not `1月2日`, and `5 to 10` not `10 to 5`.
+    Numbers count as common as far as they are in the same order: `2月1日` differs from `1月2日`, and `5 to 10` from `10 to 5`.
     """
-    ours, theirs = answer_tokens(answer), answer_tokens(target)
-    if not ours or not theirs:
+    tokens, target_tokens = answer_tokens(answer), answer_tokens(target)
+    if not tokens or not target_tokens:
         return None
-    shared = Counter(ours) & Counter(theirs)
-    numbers = sum(count for token, count in shared.items() if is_number(token))
+    shared = Counter(tokens) & Counter(target_tokens)
+    numbers = in_order = sum(count for token, count in shared.items() if is_number(token))
     if numbers > 1:
-        ordered = common_subsequence(*([token for token in side if is_number(token)] for side in (ours, theirs)))
-    else:
-        ordered = numbers
-    return 2 * (shared.total() - numbers + ordered) / (len(ours) + len(theirs))
+        both = ([token for token in side if is_number(token)] for side in (tokens, target_tokens))
+        in_order = LCSseq.similarity(*both)
+    return 2 * (shared.total() - numbers + in_order) / (len(tokens) + len(target_tokens))
 
 
 def chrf(answer: str, target: str, *, with_spaces: bool = False) -> float:
     """chrF2 of one sentence, as sacreBLEU computes it (M. Popović, "chrF", WMT 2015): character n-grams of 1 to 6, precision
-    and recall averaged over the orders that both texts have, recall counted twice as much.
+    and recall averaged over the orders that both texts have, recall with twice the weight.
 
     Args:
-        with_spaces: white space counts, as it does in code; else it is left out, but between digits: `5 10` is not `510`.
+        with_spaces: count white space, as for code; else only a space between digits counts: `5 10` differs from `510`.
     """
     if not with_spaces:
-        answer, target = (_NO_NEED.sub("", " ".join(text.split())) for text in (answer, target))
+        answer, target = (_SPACE_NOT_BETWEEN_DIGITS.sub("", " ".join(text.split())) for text in (answer, target))
     precisions, recalls = [], []
     for order in range(1, min(CHRF_ORDER, len(answer), len(target)) + 1):
-        ours, theirs = _ngrams(answer, order), _ngrams(target, order)
-        shared = (ours & theirs).total()
-        precisions.append(shared / ours.total())
-        recalls.append(shared / theirs.total())
+        ngrams, target_ngrams = _ngrams(answer, order), _ngrams(target, order)
+        shared = (ngrams & target_ngrams).total()
+        precisions.append(shared / ngrams.total())
+        recalls.append(shared / target_ngrams.total())
     if not sum(precisions):
         return 0.0
     precision, recall = sum(precisions) / len(precisions), sum(recalls) / len(recalls)
@@ -53,24 +54,13 @@ def chrf(answer: str, target: str, *, with_spaces: bool = False) -> float:
 
 
 def rouge_l(answer: str, target: str) -> float:
-    """ROUGE-L (C.-Y. Lin, 2004), the F measure: the longest common subsequence of the tokens (answer_tokens.py)."""
-    ours, theirs = answer_tokens(answer), answer_tokens(target)
-    if not ours or not theirs:
-        return 0.0
-    return 2 * common_subsequence(ours, theirs) / (len(ours) + len(theirs))
+    """ROUGE-L (C.-Y. Lin, 2004) of the texts' tokens (answer_tokens.py)."""
+    return rouge_l_of_tokens(answer_tokens(answer), answer_tokens(target))
 
 
-def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a whole row of the table as the bits of one number (H. Hyyrö, 2004)."""
-    places: dict[str, int] = {}
-    for place, token in enumerate(one):
-        places[token] = places.get(token, 0) | 1 << place
-    everything = (1 << len(one)) - 1
-    row = everything
-    for token in other:
-        matches = row & places.get(token, 0)
-        row = (row + matches) | (row - matches)
-    return len(one) - (row & everything).bit_count()
+def rouge_l_of_tokens(tokens: Sequence[str], target: Sequence[str]) -> float:
+    """F1 by the longest common subsequence; 0 if a text has no token."""
+    return 2 * LCSseq.similarity(tokens, target) / (len(tokens) + len(target)) if tokens and target else 0.0
 
 
 def _ngrams(text: str, order: int) -> Counter[str]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, disk_error, without_sql
+from tasks.runtime.logs.libraries import level_of, set_library_level
 from tasks.runtime.redaction.text import without_credentials
 from tasks.tracking.login import has_login
 from tasks.tracking.sqlite_paths import file_error, path_of, wait_while_locked
@@ -74,12 +75,17 @@ def mlflow_errors(uri: str, is_ours: bool = True) -> Iterator[None]:
             raise problem from error
         if failure := disk_error(error):
             raise failure from error
-        raise _refusal(_status_of(error), message, without_password(uri)) from error
+        raise refusal(_status_of(error), message, without_password(uri), has_login=has_login()) from error
 
 
-def _refusal(status: int | None, message: str, where: str) -> RegistryError:
+def refusal(status: int | None, message: str, where: str, *, has_login: bool) -> RegistryError:
+    """The error for a server that refuses a request.
+
+    Args:
+        status: of its HTTP response, if known.
+    """
     if status == NOT_LOGGED_IN:
-        what = "the registry refused the login" if has_login() else "the registry needs a login"
+        what = "the registry refused the login" if has_login else "the registry needs a login"
         fix = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment, then run again"
         return RegistryError(f"{what} (401)", where=where, fix=fix)
     if status == NOT_PERMITTED:
@@ -102,9 +108,10 @@ def silence_mlflow() -> None:
 
     MLFLOW_LOGGING_LEVEL turns the log output on.
     """
-    level = os.environ.setdefault(MLFLOW_LEVEL, "CRITICAL")  # for an MLflow that is imported later
+    # for an MLflow that is imported later
+    os.environ.setdefault(MLFLOW_LEVEL, logging.getLevelName(level_of("mlflow")))
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.CRITICAL))
+        set_library_level(name)
 
 
 @contextlib.contextmanager

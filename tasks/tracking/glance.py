@@ -20,8 +20,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tasks.runtime.loopback import is_loopback
 from tasks.tracking.connection import without_password
 from tasks.tracking.login import PASSWORD, USERNAME
-from tasks.tracking.model_versions import ANCHORS, RECEIPT_TAG, anchors_of
+from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.sqlite_paths import path_of
+from tasks.tracking.tags import ANCHORS, RECEIPT_TAG
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
@@ -64,10 +65,10 @@ def glance(config: PipelineConfig) -> RegistryState:
     default = RegistryState(problem=f"{without_password(uri)} did not answer within {timeout:.0f} s")
     result = [default]
 
-    def request() -> None:
+    def read() -> None:
         result[0] = _on_server(uri, model, login) if is_server else _by_mlflow(config)
 
-    thread = threading.Thread(target=request, daemon=True, name="glance")  # a DNS lookup that hangs must not block
+    thread = threading.Thread(target=read, daemon=True, name="glance")  # a DNS lookup that hangs must not block
     thread.start()
     thread.join(timeout)
     return result[0]
@@ -113,7 +114,7 @@ def has_version(config: PipelineConfig, number: int) -> bool | None:
 
     params = {"name": config.register_.model_name, "version": str(number)}
     try:
-        response = _get(tracking_uri(config), "model-versions/get", tracking_login(config), params)
+        response = request(tracking_uri(config), "model-versions/get", tracking_login(config), params)
     except OSError:
         return None
     return {200: True, 404: False}.get(response.status_code)
@@ -122,14 +123,18 @@ def has_version(config: PipelineConfig, number: int) -> bool | None:
 def _on_server(uri: str, model: str, login: dict[str, str]) -> RegistryState:
     """One request: the version behind the alias, with its tags."""
     try:
-        response = _get(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
+        response = request(uri, "registered-models/alias", login, {"name": model, "alias": "champion"})
     except OSError as error:
         return RegistryState(problem=f"{without_password(uri)} cannot be reached ({type(error).__name__})")
     return _from_response(response, without_password(uri))
 
 
-def _get(uri: str, endpoint: str, login: dict[str, str], params: dict[str, str]) -> Any:
-    """A server's response. Raises OSError (requests' own errors are OSErrors) where there is none."""
+def request(uri: str, endpoint: str, login: dict[str, str], fields: dict[str, str], *, method: str = "GET") -> Any:
+    """A server's response. Raises OSError (requests' own errors are OSErrors) where there is none.
+
+    Args:
+        fields: the query of a GET, the JSON body of a POST.
+    """
     import requests
 
     parts = urlsplit(uri)
@@ -138,7 +143,8 @@ def _get(uri: str, endpoint: str, login: dict[str, str], params: dict[str, str])
     if is_loopback(uri):
         session.trust_env = False  # a proxy cannot reach this machine's own servers
     timeout = TIMEOUT_SECONDS - 1
-    return session.get(address, params=params, timeout=timeout, verify=_certificates(), **_credentials(login))
+    options: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
+    return session.request(method, address, timeout=timeout, verify=_certificates(), **options, **_credentials(login))
 
 
 def _from_response(response: Any, uri: str) -> RegistryState:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,20 +19,18 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.errors import StropError
+from tasks.tracking.tags import PARENT_TAG, STATE_TAG, TRIAL_TAG, WEIGHTS_TAG
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
     from tasks.tracking.registry import Registry
     from tasks.tracking.runs import Point
 
+logger = logging.getLogger(__name__)
+
 EVENTS_FILE = paths.EVENTS / "finetune.jsonl"
 POLL_SECONDS = 2.0
 TIMEOUT_SECONDS = 10.0
-WEIGHTS_TAG = "strop.weights"
-TRIAL_TAG = "strop.trial"
-"""`<run of the candidate>/<number of the trial>`."""
-TRIAL_STATE_TAG = "strop.trial_state"
-PARENT_TAG = "mlflow.parentRunId"
 
 
 @contextlib.contextmanager
@@ -117,7 +116,7 @@ class _Mirror:
             self._end()
         except (StropError, OSError) as error:
             # the training continues, and register completes the run from files
-            print(f"mirror: live curves stop here ({error})", flush=True)
+            logger.warning(f"mirror: live curves stop here ({error})")
 
     def _new_lines(self) -> list[str]:
         if not EVENTS_FILE.exists():
@@ -145,13 +144,13 @@ class _Mirror:
             from tasks.tracking.registry import open_registry
 
             self._registry = open_registry(self.config)
-            self._run_id = self._registry.create_run("finetune", {"strop.state": "live"})
+            self._run_id = self._registry.create_run("finetune", {STATE_TAG: "live"})
         return self._registry
 
     def _run_of(self, trial: int) -> str:
         """The run of a trial, a child of the training's run."""
         if trial not in self._trials:
-            tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", "strop.state": "live"}
+            tags = {PARENT_TAG: self._run_id, TRIAL_TAG: f"{self._run_id}/{trial}", STATE_TAG: "live"}
             self._trials[trial] = self._open().create_run(trial_name(trial), tags)
         return self._trials[trial]
 

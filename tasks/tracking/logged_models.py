@@ -16,6 +16,7 @@ from tasks.tracking.artifact_paths import local_folder
 from tasks.tracking.client import RegistryConnection
 from tasks.tracking.connection import long_timeout, mlflow_errors, without_warnings
 from tasks.tracking.model_versions import Version
+from tasks.tracking.tags import WEIGHTS_MISSING_TAG, WEIGHTS_TAG
 
 
 class Models(RegistryConnection):
@@ -49,7 +50,7 @@ class Models(RegistryConnection):
                     {"model": model, "tokenizer": tokenizer},
                     name=self.model,
                     task="llm/v1/chat" if is_generative else "text-classification",
-                    tags={"strop.weights": weights},
+                    tags={WEIGHTS_TAG: weights},
                     pip_requirements=_requirements(is_adapter=base is not None),  # guessing them loads the model again
                     **options,
                 )
@@ -80,7 +81,7 @@ class Models(RegistryConnection):
         """The address of a new model without files, for a version whose weights are lost."""
         with mlflow_errors(self.uri):
             model = self.client.create_logged_model(
-                self.experiment_id, self.model, run_id, tags={"strop.weights_missing": weights}
+                self.experiment_id, self.model, run_id, tags={WEIGHTS_MISSING_TAG: weights}
             )
             self.client.finalize_logged_model(model.model_id, "READY")
             return str(model.model_uri)

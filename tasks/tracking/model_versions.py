@@ -9,13 +9,7 @@ from typing import Any
 from tasks.errors import RegistryError
 from tasks.tracking.client import RegistryConnection
 from tasks.tracking.connection import mlflow_errors, without_password
-
-RECEIPT_TAG = "strop.receipt"
-JUDGED_TAG = "strop.judged"
-"""The commit of the ledger entry with the verdict on the version."""
-LEDGER_TAG = "strop.ledger"
-"""The commit of the newest ledger entry that put the version into service."""
-ANCHORS = (JUDGED_TAG, LEDGER_TAG)
+from tasks.tracking.tags import ANCHORS, RECEIPT_TAG, WRITABLE_TAG
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ class Versions(RegistryConnection):
             RegistryError: there is no such version, or this login may not write; nothing has changed.
         """
         receipt = self.version(number).tags.get(RECEIPT_TAG)
-        self.set_version_tags(number, {RECEIPT_TAG: receipt} if receipt else {"strop.writable": "true"})
+        self.set_version_tags(number, {RECEIPT_TAG: receipt} if receipt else {WRITABLE_TAG: "true"})
 
     def alias(self, name: str) -> int | None:
         """The version that an alias points at."""

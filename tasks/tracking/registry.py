@@ -97,9 +97,13 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
                 raise  # else another process created it first
     if experiment.lifecycle_stage != "active":
-        fix = f"Restore it: mlflow experiments restore --experiment-id {experiment.experiment_id}"
-        raise RegistryError(f"the experiment {name} was deleted", where=without_password(uri), fix=fix)
+        raise deleted_experiment(name, str(experiment.experiment_id), without_password(uri))
     return str(experiment.experiment_id)
+
+
+def deleted_experiment(name: str, experiment_id: str, where: str) -> RegistryError:
+    fix = f"Restore it: mlflow experiments restore --experiment-id {experiment_id}"
+    return RegistryError(f"the experiment {name} was deleted", where=where, fix=fix)
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ MLflow would wait for minutes on a file that it cannot open, and would break a n
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +15,8 @@ from tasks import paths
 from tasks.errors import DiskError, RegistryError, StropError
 from tasks.runtime.run_origin import project
 from tasks.vcs.git import main_worktree
+
+logger = logging.getLogger(__name__)
 
 LOCK_WAIT_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -109,7 +111,7 @@ def wait_while_locked(path: Path) -> None:
         if time.monotonic() > deadline:
             raise _locked(path)
         if not has_reported:
-            print(f"registry: waiting for another process that has locked {path} …", file=sys.stderr, flush=True)
+            logger.warning(f"registry: waiting for another process that has locked {path} …")
             has_reported = True
         time.sleep(POLL_SECONDS)
 

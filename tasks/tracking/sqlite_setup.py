@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from tasks.errors import RegistryError
 from tasks.tracking.artifact_paths import make_relative
 from tasks.tracking.connection import silence_mlflow
 from tasks.tracking.sqlite_paths import is_damaged, path_of, project_of, schema_version
+
+logger = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 300
 """An upgrade of a large file by another process may take this long."""
@@ -29,7 +31,7 @@ def prepare_file(uri: str, path: Path) -> None:
         if version != _newest_schema():
             _upgrade(uri, path, version)
         if make_relative(path):
-            print(f"registry: artifact paths in {path} are now relative to the project", file=sys.stderr, flush=True)
+            logger.info(f"registry: artifact paths in {path} are now relative to the project")
 
 
 def keep_locations_relative(path: Path) -> None:
@@ -103,9 +105,8 @@ def set_damaged_file_aside(uri: str) -> str | None:
             file = path.with_name(path.name + ending)
             if file.exists():
                 file.rename(aside.with_name(aside.name + ending))
-    print(
-        f"registry: the damaged file is kept as {aside}; runs of other experiments and traces are only there",
-        flush=True,
+    logger.warning(
+        f"registry: the damaged file is kept as {aside}; runs of other experiments and traces are only there"
     )
     return str(aside)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import RegistryError
@@ -13,6 +14,19 @@ from tasks.tracking.connection import mlflow_errors, require_reachable, silence_
 from tasks.tracking.login import login_within
 from tasks.tracking.sqlite_paths import absolute_path, absolute_uri, path_of
 from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def require_experiment(uri: str, experiment: str) -> None:
+    """Checks that the server or file has the experiment, without reading its traces.
+
+    Raises:
+        RegistryError: as `judged_traces`.
+    """
+    with _opened(uri, experiment):
+        pass
 
 
 def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
@@ -24,35 +38,12 @@ def judged_traces(uri: str, experiment: str, with_content: bool) -> Iterator[dic
     Raises:
         RegistryError: the server cannot be reached, the file is missing or of another version, or it has no such experiment.
     """
-    uri = absolute_uri(uri)  # as in `tracking_uri`
-    path = path_of(uri)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    silence_mlflow()
-    with login_within(uri) as address:
-        yield from _assessed_traces(address, path, experiment, with_content)
-
-
-def _assessed_traces(uri: str, path: Path | None, experiment: str, with_content: bool) -> Iterator[dict[str, Any]]:
-    require_reachable(uri)
-    is_ours = path is not None and path == absolute_path(paths.REGISTRY_FOLDER / path.name)
-    with mlflow_errors(uri, is_ours):
-        if path is not None:
-            if not path.exists():
-                raise RegistryError("no such file", where=str(path), fix="Fix the source's tracking_uri in params.yaml")
-            if is_ours:
-                prepare_file(uri, path)
-            else:
-                require_newest_schema(path)
-        import mlflow
-
-        client = mlflow.MlflowClient(uri)
-        record = client.get_experiment_by_name(experiment)
-        if record is None:
-            raise RegistryError(
-                f"has no experiment {experiment}", where=without_password(uri), fix="See: mlflow experiments"
-            )
-        where = {"locations": [record.experiment_id], "order_by": ["timestamp_ms ASC"], "include_spans": with_content}
+    with _opened(uri, experiment) as (client, experiment_id):
+        where: dict[str, Any] = {
+            "locations": [experiment_id],
+            "order_by": ["timestamp_ms ASC"],
+            "include_spans": with_content,
+        }
         token = None
         while True:
             page = client.search_traces(**where, page_token=token)
@@ -66,3 +57,37 @@ def _assessed_traces(uri: str, path: Path | None, experiment: str, with_content:
                     yield {"trace_id": trace.info.trace_id, "changed": changed, "values": values, **data}
             if not (token := page.token):
                 return
+
+
+@contextlib.contextmanager
+def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
+    """The client, and the id of the experiment; errors of MLflow within the block are converted."""
+    uri = absolute_uri(uri)  # as in `tracking_uri`
+    path = path_of(uri)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    silence_mlflow()
+    is_ours = path is not None and path == absolute_path(paths.REGISTRY_FOLDER / path.name)
+    with login_within(uri) as address:
+        require_reachable(address)
+        with mlflow_errors(address, is_ours):
+            if path is not None:
+                _require_file(address, path, is_ours)
+            import mlflow
+
+            client = mlflow.MlflowClient(address)
+            record = client.get_experiment_by_name(experiment)
+            if record is None:
+                raise RegistryError(
+                    f"has no experiment {experiment}", where=without_password(address), fix="See: mlflow experiments"
+                )
+            yield client, record.experiment_id
+
+
+def _require_file(uri: str, path: Path, is_ours: bool) -> None:
+    if not path.exists():
+        raise RegistryError("no such file", where=str(path), fix="Fix the source's tracking_uri in params.yaml")
+    if is_ours:
+        prepare_file(uri, path)
+    else:
+        require_newest_schema(path)

@@ -1,7 +1,7 @@
-"""A batch's verdict, kept by content in .strop/cache/validate: a new batch costs what it costs, not what all of them cost.
+"""Cache of verdicts in .strop/cache/validate, keyed by content: a new batch costs its own size, not that of all batches.
 
-The key is everything that the verdict depends on: the batch's bytes, its family's contract, the bound, people's decisions on
-its own rows, and the code of this room. Losing the folder loses nothing: the work is then done again.
+The key covers everything that the verdict depends on: the batch's bytes, its family's contract, the bound, the decisions on its
+rows, and the code of this room. The folder may be deleted: batches are then judged again.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ ACCEPTED = "accepted.parquet"
 QUARANTINED = "quarantined.parquet"
 FACTS = "facts.json"
 BATCHES = "batches"
-"""The folder of what is kept of a batch whatever the contract says:"""
-KEPT_OF_A_BATCH = FAMILY, ROW_IDS = "family", "row_ids"
-KEPT_BESIDE_THOSE_IN_USE = 64
+"""The folder for facts about a batch that do not depend on the contract:"""
+IDENTITY = FAMILY, ROW_IDS = "family", "row_ids"
+MAX_UNUSED = 64
 
 
 @cache
 def code_digest() -> str:
-    """Digest of the code that decides on a batch, and of the library that writes the files."""
+    """Digest of the code that judges a batch, and of the library that writes the files."""
     return content_digest([import_closure.code_digest("tasks/validate"), pa.__version__])
 
 
@@ -43,35 +43,35 @@ def key_of(batch: Batch, contract: str, settings: ValidateSettings, decided: Ite
     """The verdict's key.
 
     Args:
-        contract: digest of what holds for the batch's family.
+        contract: digest of the rules for the batch's family.
         decided: (what, row id) of the decisions on the batch's own rows.
     """
     parts = [batch.batch, batch.sha256, batch.ordinal, batch.source, contract, sorted(decided)]
-    said = settings.model_dump(mode="json", exclude={"processes"})  # how many did the work changes no byte
-    return content_digest([*parts, said, code_digest()])[:32]
+    relevant = settings.model_dump(mode="json", exclude={"processes"})  # the result does not depend on it
+    return content_digest([*parts, relevant, code_digest()])[:32]
 
 
 def family_of(batch: Batch) -> str | None:
-    """The batch's family, if it was seen before: so that an old batch need not be opened."""
-    return _read_text(_facts_beside(batch, FAMILY))
+    """The batch's family, if it is cached: an old batch is not opened."""
+    return _read_text(_identity_path(batch, FAMILY))
 
 
 def row_ids_of(batch: Batch) -> frozenset[str] | None:
-    """The batch's row ids, if it was seen before by this code."""
-    place = _facts_beside(batch, ROW_IDS)
+    """The batch's row ids, if this code has cached them."""
+    path = _identity_path(batch, ROW_IDS)
     try:
-        return frozenset(pq.read_table(place, page_checksum_verification=True)["row_id"].to_pylist())
-    except (OSError, pa.ArrowException, KeyError):  # not there, or damaged: the batch is opened again
+        return frozenset(pq.read_table(path, page_checksum_verification=True)["row_id"].to_pylist())
+    except (OSError, pa.ArrowException, KeyError):  # missing or damaged: the batch is opened again
         return None
 
 
-def keep_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
-    """Keeps what says which contract, and which decisions, concern the batch."""
-    files.write_text(_facts_beside(batch, FAMILY), family)
-    write_parquet(_facts_beside(batch, ROW_IDS), pa.table({"row_id": row_ids}), write_page_checksum=True)
+def store_identity(batch: Batch, family: str, row_ids: pa.Array) -> None:
+    """Stores what selects the contract and the decisions for the batch: its family and row ids."""
+    files.write_text(_identity_path(batch, FAMILY), family)
+    write_parquet(_identity_path(batch, ROW_IDS), pa.table({"row_id": row_ids}), write_page_checksum=True)
 
 
-def _facts_beside(batch: Batch, what: str) -> Path:
+def _identity_path(batch: Batch, what: str) -> Path:
     key = content_digest([batch.sha256, code_digest()])[:32]
     return paths.VALIDATE_CACHE / BATCHES / f"{key}.{what}"
 
@@ -83,8 +83,8 @@ def _read_text(path: Path) -> str | None:
         return None
 
 
-def recall(key: str) -> Facts | None:
-    """The facts of a verdict that is kept."""
+def load_verdict(key: str) -> Facts | None:
+    """The facts of a cached verdict; None where there is none, or it is damaged."""
     folder = _folder(key)
     if not is_whole(folder):
         return None
@@ -96,8 +96,8 @@ def recall(key: str) -> Facts | None:
 
 
 @contextlib.contextmanager
-def keeping(key: str, facts: Facts) -> Iterator[Path]:
-    """A folder to write ACCEPTED and QUARANTINED into; the verdict is kept whole if the block ends well, or not at all."""
+def storing(key: str, facts: Facts) -> Iterator[Path]:
+    """A folder to write ACCEPTED and QUARANTINED into; the verdict is stored if the block ends without an error, or not at all."""
     paths.VALIDATE_CACHE.mkdir(parents=True, exist_ok=True)
     temporary = new_folder(paths.VALIDATE_CACHE, ".writing-")
     try:
@@ -110,32 +110,32 @@ def keeping(key: str, facts: Facts) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def hand_out(key: str, part: str, facts: Facts) -> None:
-    """Puts the verdict's rows into the outputs; a part that would be empty is not written."""
+def publish(key: str, part: str, facts: Facts) -> None:
+    """Links the verdict's rows into the outputs; an empty part is not written."""
     if facts.accepted:
         link_or_copy(_folder(key) / ACCEPTED, paths.VALIDATED / part)
     if facts.refused:
         link_or_copy(_folder(key) / QUARANTINED, paths.QUARANTINE / "validate" / part)
 
 
-def forget_unused(used: set[str], batches: Iterable[Batch]) -> None:
-    """Removes the oldest verdicts that this run did not use, beyond a few that a decision may bring back.
+def remove_unused(used: set[str], batches: Iterable[Batch]) -> None:
+    """Removes the oldest verdicts that this run did not use; the newest MAX_UNUSED stay, since a decision may need them again.
 
     Args:
-        batches: all that there are: what is kept of others is removed alike.
+        batches: all batches; cached facts about others are removed alike.
     """
-    for path in _oldest(paths.VALIDATE_CACHE.glob("*"), {*used, BATCHES}, KEPT_BESIDE_THOSE_IN_USE):
+    for path in _oldest(paths.VALIDATE_CACHE.glob("*"), {*used, BATCHES}, MAX_UNUSED):
         shutil.rmtree(path, ignore_errors=True)
-    current = {_facts_beside(batch, what).name for batch in batches for what in KEPT_OF_A_BATCH}
-    beside = KEPT_BESIDE_THOSE_IN_USE * len(KEPT_OF_A_BATCH)
-    for path in _oldest((paths.VALIDATE_CACHE / BATCHES).glob("*"), current, beside):
+    current = {_identity_path(batch, what).name for batch in batches for what in IDENTITY}
+    kept = MAX_UNUSED * len(IDENTITY)
+    for path in _oldest((paths.VALIDATE_CACHE / BATCHES).glob("*"), current, kept):
         path.unlink(missing_ok=True)
 
 
-def _oldest(found: Iterable[Path], used: set[str], beside: int) -> list[Path]:
-    """What is not used, without the newest of it, `beside` in number."""
-    unused = [path for path in found if path.name not in used]
-    return sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[beside:]
+def _oldest(candidates: Iterable[Path], used: set[str], kept: int) -> list[Path]:
+    """The unused paths without the `kept` newest."""
+    unused = [path for path in candidates if path.name not in used]
+    return sorted(unused, key=lambda path: path.stat().st_mtime, reverse=True)[kept:]
 
 
 def _folder(key: str) -> Path:

@@ -1,4 +1,4 @@
-"""A raw batch, a chunk of records at a time: memory is that of a chunk, however large the batch."""
+"""A raw batch as chunks of records: memory is that of one chunk, whatever the size of the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.state.manifest import Batch
 
 RECORDS = 20_000
 BYTES = 16 << 20
-"""At most so many records and, where one alone is not larger, so many bytes a chunk. Chunks follow from the batch alone."""
+"""Most records and bytes of a chunk; one larger record is a chunk of its own. Chunk bounds depend on the batch alone."""
 
 
 def family_of(batch: Batch) -> str:
@@ -25,7 +25,7 @@ def family_of(batch: Batch) -> str:
 
 
 def read_chunks(batch: Batch) -> Iterator[tuple[int, pa.Table]]:
-    """The batch's records (RAW_SCHEMA) in chunks, each with the place in the batch of its first record."""
+    """The batch's records (RAW_SCHEMA) in chunks, each with the index in the batch of its first record."""
     first = 0
     with pq.ParquetFile(batch.path, buffer_size=1 << 20, pre_buffer=False) as file:
         bytes_ = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
@@ -37,10 +37,10 @@ def read_chunks(batch: Batch) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _split(table: pa.Table) -> Iterator[pa.Table]:
-    """Halves, until each is small enough: a few records may hold most of the bytes."""
+    """Halves the table until the parts are small enough: a few records may hold most of the bytes."""
     if table.num_rows <= 1 or table.nbytes <= 2 * BYTES:
         yield table
         return
     half = table.num_rows // 2
-    for places in (range(half), range(half, table.num_rows)):
-        yield from _split(table.take(pa.array(places)))  # a copy: a slice holds all that it was cut from
+    for indices in (range(half), range(half, table.num_rows)):
+        yield from _split(table.take(pa.array(indices)))  # a copy: a slice keeps the whole table in memory

@@ -1,7 +1,7 @@
 """The verdict on a batch: which rows are accepted, which refused and why, and whether the batch is set aside whole. Pure.
 
-`find` looks at a chunk of records and forgets their text; `decide` folds what was found in all chunks into a verdict. So a
-batch of any size is judged in the memory of a chunk, and chunks may be looked at in several processes.
+`check_rules` evaluates the rules on a chunk of records and keeps no text; `merge_chunks` joins the results of all chunks, and
+`decide` makes the verdict. So a batch of any size is judged in the memory of a chunk, and several processes may check chunks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_KEPT_ID = 40
 
 @dataclass(frozen=True)
 class Facts:
-    """What a batch came to."""
+    """The outcome of a batch, in numbers."""
 
     batch: str
     source: str
@@ -45,9 +45,9 @@ class Facts:
     refused_share: float
     """The share that breaks a rule and is not released; rows dropped or erased by decision do not count."""
     reasons: dict[str, int]
-    """Of the rows that break a rule: how many, by the rule."""
+    """Rule → rows whose first broken rule it is."""
     broken: dict[str, int] = field(default_factory=dict)
-    """Rows that break each rule of the contract, first or not: what Data Docs must show."""
+    """Rule → rows that break it, whether or not it is their first one: the counts that Data Docs must show."""
 
     @property
     def top_reasons(self) -> list[list[Any]]:
@@ -60,65 +60,69 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What the rules found in some records of a batch, without their text."""
+class RuleResults:
+    """The rules evaluated on some records of a batch, without their text."""
 
     row_ids: pa.Array
     problems: pa.Array
-    """Why a record is no row; "" for a row."""
+    """The code of the problem that kept a record from being parsed into a row; "" for a row."""
     broken: NDArray[np.bool_]
-    """Rules × records: does the record break the rule? Rules of the batch as a whole are not asked yet."""
-    own_ids: pa.Array
-    """The source's own ids, long ones as digests; null where there is none, and for a record that is no row."""
+    """(rules, records): does the record break the rule? Rules over the whole batch are evaluated by `merge_chunks`."""
+    source_ids: pa.Array
+    """The source's ids, long ones as digests; null where there is none, and for a record that is not a row."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     reasons: list[str]
-    """Of each record; "" for an accepted one."""
-    found: Findings
+    """(records,) the reason code; "" for an accepted one."""
+    results: RuleResults
     facts: Facts
 
     @property
     def accepted(self) -> pa.Table:
         """The accepted records (VERDICT_SCHEMA)."""
-        places = pa.array([place for place, reason in enumerate(self.reasons) if not reason], pa.int64())
-        return pa.table([places, self.found.row_ids.take(places)], schema=VERDICT_SCHEMA)
+        indices = pa.array([index for index, reason in enumerate(self.reasons) if not reason], pa.int64())
+        return pa.table([indices, self.results.row_ids.take(indices)], schema=VERDICT_SCHEMA)
 
 
-def find(table: pa.Table, contract: FamilyContract) -> Findings:
-    """Asks every rule of the contract of some records (RECORD_SCHEMA)."""
+def check_rules(table: pa.Table, contract: FamilyContract) -> RuleResults:
+    """Evaluates every rule of the contract on some records (RECORD_SCHEMA)."""
     texts = {name: column(table, name) for name in table.schema.names if table.schema.field(name).type == pa.string()}
-    table = pa.table(texts | {"own_id": table["own_id"]})  # each column in one piece, and filled up, once for all rules
+    table = pa.table(texts | {"own_id": table["own_id"]})  # once for all rules: one chunk a column, no nulls
     rules = rules_of(contract)
     broken = np.zeros((len(rules), table.num_rows), dtype=np.bool_)
-    for place, rule in enumerate(rules):
+    for rule_index, rule in enumerate(rules):
         if not rule.is_of_batch:
-            broken[place] = ~rule.is_good(table, contract)
+            broken[rule_index] = ~rule.is_good(table, contract)
     problems = column(table, "problem")
-    ids = [
-        None if own is None or problem else own if len(own) <= LONGEST_KEPT_ID else content_digest(own)
-        for own, problem in zip(table["own_id"].to_pylist(), problems.to_pylist(), strict=True)
+    source_ids = [
+        None
+        if source_id is None or problem
+        else source_id
+        if len(source_id) <= LONGEST_KEPT_ID
+        else content_digest(source_id)
+        for source_id, problem in zip(table["own_id"].to_pylist(), problems.to_pylist(), strict=True)
     ]
-    return Findings(column(table, "row_id"), problems, broken, pa.array(ids, pa.string()))
+    return RuleResults(column(table, "row_id"), problems, broken, pa.array(source_ids, pa.string()))
 
 
-def fold(found: list[Findings], contract: FamilyContract) -> Findings:
-    """What was found in all chunks of a batch, in order, with the rules that look at it as a whole."""
-    whole = Findings(
-        pa.concat_arrays([each.row_ids for each in found]),
-        pa.concat_arrays([each.problems for each in found]),
-        np.concatenate([each.broken for each in found], axis=1),
-        pa.concat_arrays([each.own_ids for each in found]),
+def merge_chunks(chunks: list[RuleResults], contract: FamilyContract) -> RuleResults:
+    """The results of all chunks of a batch, in order, with the rules over the whole batch."""
+    whole = RuleResults(
+        pa.concat_arrays([chunk.row_ids for chunk in chunks]),
+        pa.concat_arrays([chunk.problems for chunk in chunks]),
+        np.concatenate([chunk.broken for chunk in chunks], axis=1),
+        pa.concat_arrays([chunk.source_ids for chunk in chunks]),
     )
-    for place, rule in enumerate(rules_of(contract)):
-        if rule.is_of_batch:  # the only one there is: an own id that stands twice
-            whole.broken[place] = ~is_first(whole.own_ids)
+    for rule_index, rule in enumerate(rules_of(contract)):
+        if rule.is_of_batch:  # the only one there is: a source id that occurs twice
+            whole.broken[rule_index] = ~is_first(whole.source_ids)
     return whole
 
 
 def decide(
-    found: Findings,
+    results: RuleResults,
     contract: FamilyContract,
     max_refused_share: float,
     released: frozenset[str] = frozenset(),
@@ -126,27 +130,27 @@ def decide(
     batch: str = "",
     source: str = "",
 ) -> Verdict:
-    """Judges a batch by what was found in it.
+    """Judges a batch by the results of its rules.
 
     Args:
-        max_refused_share: the bound; a batch over it is set aside whole.
-        released: ids of rows that people accept although they break a rule. A record that is no row stays refused.
-        dropped: ids of rows that people refuse.
+        max_refused_share: a batch over this bound is set aside whole.
+        released: ids of rows that a person accepts although they break a rule. A record that is not a row stays refused.
+        dropped: ids of rows that a person refuses.
     """
     rules = rules_of(contract)
-    rows = len(found.row_ids)
-    first = _first_broken(found, rules)
+    rows = len(results.row_ids)
+    first = _first_broken(results, rules)
     is_broken = first != ""
-    is_erased = truths(pc.equal(found.problems, ERASED))
-    is_dropped = _is_in(found.row_ids, dropped) | is_erased
-    is_released = _is_in(found.row_ids, released) & ~is_dropped & truths(pc.equal(found.problems, ""))
+    is_erased = truths(pc.equal(results.problems, ERASED))
+    is_dropped = _is_in(results.row_ids, dropped) | is_erased
+    is_released = _is_in(results.row_ids, released) & ~is_dropped & truths(pc.equal(results.problems, ""))
     is_refused = is_broken & ~is_released & ~is_dropped
     judged_rows = int((~is_dropped).sum())
     share = float(is_refused.sum()) / judged_rows if judged_rows else 0.0
-    is_too_small = rows < contract.min_batch_rows
-    is_set_aside = share > max_refused_share or is_too_small
+    has_too_few_rows = rows < contract.min_batch_rows
+    is_set_aside = share > max_refused_share or has_too_few_rows
     counts = Counter(first[is_refused].tolist())
-    if is_too_small:
+    if has_too_few_rows:
         counts[TOO_FEW] = rows
 
     final = np.where(is_released, "", first)
@@ -164,17 +168,17 @@ def decide(
         state="set_aside" if is_set_aside else "accepted",
         refused_share=round(share, 6),
         reasons=dict(sorted(counts.items())),
-        broken={rule.code: int(found.broken[place].sum()) for place, rule in enumerate(rules)},
+        broken={rule.code: int(results.broken[rule_index].sum()) for rule_index, rule in enumerate(rules)},
     )
-    return Verdict(final.tolist(), found, facts)
+    return Verdict(final.tolist(), results, facts)
 
 
-def _first_broken(found: Findings, rules: list[Rule]) -> NDArray[np.object_]:
-    """For each record the first rule that it breaks, or the problem that keeps it from being a row; "" for none."""
+def _first_broken(results: RuleResults, rules: list[Rule]) -> NDArray[np.object_]:
+    """(records,) the first rule that each breaks, or its parse problem; "" for none."""
     codes = np.array([*(rule.code for rule in rules), ""], dtype=object)
-    place = np.where(found.broken.any(axis=0), found.broken.argmax(axis=0), len(rules))
-    problems = np.array(found.problems.to_pylist(), dtype=object)
-    return np.where(problems != "", problems, codes[place])
+    first = np.where(results.broken.any(axis=0), results.broken.argmax(axis=0), len(rules))
+    problems = np.array(results.problems.to_pylist(), dtype=object)
+    return np.where(problems != "", problems, codes[first])
 
 
 def _is_in(row_ids: pa.Array, chosen: frozenset[str]) -> Mask:

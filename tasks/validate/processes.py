@@ -1,4 +1,4 @@
-"""Work on chunks in several processes, its results in order; in this process where there is one chunk, or one core."""
+"""Maps a function over chunks in several processes, results in order; in this process where there is one chunk or one core."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Processes, started when there is work for two; to be closed."""
+    """A pool of processes, started when there are at least two jobs; to be closed."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """`function` of each job's arguments, in order. Jobs are taken up as they are worked off: few are held at a time.
+        """`function` of each job's arguments, in order. Jobs are read as results are taken: few are in memory at a time.
 
         Raises:
-            DataError: a process was ended from outside.
+            DataError: a process was killed.
         """
         jobs = iter(jobs)
-        beginning = list(itertools.islice(jobs, 2))
-        jobs = itertools.chain(beginning, jobs)
-        if self.count < 2 or len(beginning) < 2:
+        first_jobs = list(itertools.islice(jobs, 2))
+        jobs = itertools.chain(first_jobs, jobs)
+        if self.count < 2 or len(first_jobs) < 2:
             yield from (function(*job) for job in jobs)
             return
         pool = self._started()
@@ -47,7 +47,7 @@ class Workers:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            what = "a process that judges rows was ended from outside, most likely because memory ran out"
+            what = "a worker process of validate was killed, most likely because memory ran out"
             raise DataError(
                 what, fix="Set validate.processes: 1 in params.yaml, then run again: nothing is lost"
             ) from error
@@ -62,20 +62,22 @@ class Workers:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # not a fork (tasks/runtime/process_pool.py): they begin one at a time, and stay for all batches
+            # spawned, not forked (tasks/runtime/process_pool.py): workers start one at a time and serve all batches
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                self.count, mp_context=context, initializer=_begin, initargs=(plugin_names(),)
+                self.count, mp_context=context, initializer=_start_worker, initargs=(plugin_names(),)
             )
         return self._pool
 
 
-def _begin(plugins: tuple[str, ...]) -> None:
-    """A worker has the plugins of its parent, ends with it, leaves Ctrl-C to it, and uses one core."""
+def _start_worker(plugins: tuple[str, ...]) -> None:
+    """A worker loads its parent's plugins, exits with it, ignores Ctrl-C, and uses one core."""
+    from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
+    set_up_logs("validate")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     load_plugins(plugins, Path.cwd())

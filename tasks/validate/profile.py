@@ -1,4 +1,4 @@
-"""What the rows of a family are like: lengths, labels, languages, blanks and patterns. Grows a chunk at a time. Pure."""
+"""Statistics of a family's rows: lengths, labels, languages, blanks and patterns. Updated a chunk at a time. Pure."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SCRIPTS: dict[Literal["en", "zh"], Script] = {
     "zh": Script(script="Han", min_share=0.02),
 }
 SHARED_BY = 0.99
-"""A beginning or an end is told of if so many of the texts have it."""
+"""The share of texts with a common prefix or suffix from which it is reported."""
 
 
 @dataclass
 class Profile:
-    """What was seen of one family."""
+    """Statistics of one family."""
 
     family: str
     records: int = 0
@@ -51,7 +51,7 @@ class Profile:
     samples: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FIELDS})
 
     def add(self, table: pa.Table) -> None:
-        """Looks at some records (RECORD_SCHEMA)."""
+        """Adds some records (RECORD_SCHEMA)."""
         self.records += table.num_rows
         self.sources.update(table["source"].to_pylist())
         problems = column(table, "problem")
@@ -74,41 +74,41 @@ class Profile:
         self._add_labels(pc.utf8_trim_whitespace(column(rows, "output")))
 
     def _add_field(self, name: str, texts: pa.Array) -> None:
-        there = has_text(texts)
-        self.blank[name] += int((~there).sum())
+        is_filled = has_text(texts)
+        self.blank[name] += int((~is_filled).sum())
         sample = self.samples[name]
-        room = min(SAMPLED_A_CHUNK, SAMPLED - len(sample))
-        sample += texts.filter(pa.array(there)).slice(0, room).to_pylist()
+        count = min(SAMPLED_A_CHUNK, SAMPLED - len(sample))
+        sample += texts.filter(pa.array(is_filled)).slice(0, count).to_pylist()
 
     def _add_labels(self, outputs: pa.Array) -> None:
         if self.labels is None:
             return
-        for found in pc.value_counts(outputs).to_pylist():
-            self.labels[found["values"]] += found["counts"]
+        for entry in pc.value_counts(outputs).to_pylist():
+            self.labels[entry["values"]] += entry["counts"]
         if len(self.labels) > MOST_LABELS:
             self.labels = None
 
     def quantiles(self, name: str) -> dict[str, int]:
-        """Of a length: `input_segments`, `output_characters`, ...; empty where there are no rows."""
+        """Quantiles of a length (`input_segments`, `output_characters`, ...); empty where there are no rows."""
         if name not in self.lengths:
             return {}
-        found = np.quantile(np.concatenate(self.lengths[name]), list(QUANTILES.values()), method="higher")
-        return dict(zip(QUANTILES, map(int, found), strict=True))
+        values = np.quantile(np.concatenate(self.lengths[name]), list(QUANTILES.values()), method="higher")
+        return dict(zip(QUANTILES, map(int, values), strict=True))
 
     def label_set(self) -> dict[str, int] | None:
-        """Label → rows, the frequent first, where the outputs are labels: few, short, and said again and again."""
+        """Label → rows, most frequent first, where the outputs are labels: few, short and repeated; else None."""
         if not self.labels or "" in self.labels:
             return None
         is_set = self.rows >= 5 * len(self.labels) and max(map(len, self.labels)) <= 64
         return dict(sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))) if is_set else None
 
     def affixes(self, name: str) -> dict[str, str]:
-        """`begins` and `ends`: what nearly all texts of the field begin or end with."""
+        """`begins` and `ends`: the prefix and suffix that nearly all texts of the field share."""
         texts = self.samples[name]
         if len(texts) < 20 or len(set(texts)) < 10:
             return {}
-        begins = _shared_beginning(texts)
-        ends = _shared_beginning([text[::-1] for text in texts])[::-1]
+        begins = _shared_prefix(texts)
+        ends = _shared_prefix([text[::-1] for text in texts])[::-1]
         return {what: text for what, text in (("begins", begins), ("ends", ends)) if len(text.strip()) >= 3}
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,12 +124,12 @@ class Profile:
             "own_ids": self.own_ids,
             "lengths": {name: self.quantiles(name) for name in sorted(self.lengths)},
             "labels": self.label_set(),
-            "patterns": {name: found for name in FIELDS if (found := self.affixes(name))},
+            "patterns": {name: affixes for name in FIELDS if (affixes := self.affixes(name))},
         }
 
 
-def _shared_beginning(texts: list[str]) -> str:
-    """The longest beginning that nearly all of the texts have."""
+def _shared_prefix(texts: list[str]) -> str:
+    """The longest prefix that nearly all of the texts share."""
     needed = SHARED_BY * len(texts)
     shared = ""
     while True:

@@ -1,4 +1,4 @@
-"""data/reports/validate.json, and what a person reads on the terminal. Pure."""
+"""data/reports/validate.json, and the same report as lines for the terminal. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tasks.validate.judge import TOO_FEW, Facts
 
 @dataclass(frozen=True)
 class Outcome:
-    """A batch and what came of it; no facts where people excluded it."""
+    """A batch and its facts; None where a person excluded it."""
 
     batch: Batch
     facts: Facts | None
 
 
 def make_report(outcomes: list[Outcome]) -> dict[str, Any]:
-    """The report, batches in order of arrival."""
+    """The report; batches are in order of arrival."""
     judged = [outcome.facts for outcome in outcomes if outcome.facts]
     reasons: Counter[str] = Counter()
     for facts in judged:
@@ -33,7 +33,7 @@ def make_report(outcomes: list[Outcome]) -> dict[str, Any]:
         "reasons": dict(sorted(reasons.items())),
         "set_aside": [_set_aside(facts) for facts in judged if facts.state == "set_aside"],
         "excluded": [outcome.batch.batch for outcome in outcomes if outcome.facts is None],
-        "batches": [_line(outcome) for outcome in outcomes],
+        "batches": [_batch_entry(outcome) for outcome in outcomes],
     }
 
 
@@ -47,7 +47,7 @@ def _set_aside(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _line(outcome: Outcome) -> dict[str, Any]:
+def _batch_entry(outcome: Outcome) -> dict[str, Any]:
     facts = outcome.facts
     return {
         "batch": outcome.batch.batch,
@@ -59,8 +59,8 @@ def _line(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
-    """The report as lines: the whole, then each batch that was set aside, loudly."""
+def report_lines(report: dict[str, Any], max_refused_share: float) -> list[str]:
+    """The report as lines: the totals, then a warning for each batch that was set aside."""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in ranked(report["reasons"]))
     released = f", {report['released']:,} released" if report["released"] else ""
     excluded = f", {count_of(len(report['excluded']), 'batch', 'batches')} excluded" if report["excluded"] else ""
@@ -72,7 +72,7 @@ def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
         top = ", ".join(f"{reason} {count:,}" for reason, count in batch["top_reasons"])
         lines.append(
             f"validate: BATCH SET ASIDE: {batch['batch']} of source {batch['source']}: {_why(batch, max_refused_share)}."
-            f" Most frequent: {top}. See them: strop quarantine list"
+            f" Most frequent: {top}. List them: strop quarantine list"
         )
     return lines
 
@@ -80,7 +80,7 @@ def tell(report: dict[str, Any], max_refused_share: float) -> list[str]:
 def _why(batch: dict[str, Any], max_refused_share: float) -> str:
     rows = count_of(batch["rows"], "row")
     why = []
-    if TOO_FEW in dict(batch["top_reasons"]):  # it counts every row, so it is always among the most frequent
+    if TOO_FEW in dict(batch["top_reasons"]):  # its count is that of all rows, so it is always among the top
         why.append(f"it has {rows}, fewer than `min_batch_rows` of the contract")
     if batch["refused_share"] > max_refused_share:
         share, bound = f"{batch['refused_share']:.1%}", f"{max_refused_share:.1%}"

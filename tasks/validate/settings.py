@@ -1,4 +1,4 @@
-"""Settings of room `validate`. What a good row is stands in data/contract/."""
+"""Settings of room `validate`. The rules for rows are in data/contract/."""
 
 from typing import Annotated
 
@@ -9,9 +9,9 @@ from tasks.runtime.base_settings import Processes, Settings
 
 class ValidateSettings(Settings):
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """The bound on refused rows in a batch, as a share. A batch over it is set aside whole, and the run goes on."""
+    """The largest share of refused rows in a batch. A batch over it is set aside whole, and the run continues."""
     data_docs: bool = True
     """Build Great Expectations Data Docs in data/docs/."""
     processes: Processes | None = None
-    """How many processes judge a large batch; by default one a core, or as many as the CPU quota allows. The result is the same,
-    byte for byte."""
+    """Processes that judge a large batch; by default one per core, or as many as the CPU quota allows. It does not change the
+    result."""

@@ -28,6 +28,8 @@ from tasks.vcs.dvc_repo import default_remote, with_remote_errors, with_repo
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+logger = logging.getLogger(__name__)
+
 LOCAL_ONLY = "local only"
 
 
@@ -52,6 +54,7 @@ def reproduce(stage: str) -> bool:
 
     with _first_on_path(), _watching_runs() as ran:
         with_repo(work, f"dvc repro {stage}", stage=stage)
+    logger.debug(f"{stage}: {'ran' if ran else 'up to date, or restored from the run cache'}")
     return bool(ran)
 
 
@@ -109,6 +112,31 @@ def unrecorded_dataset() -> str | None:
 def remote_name() -> str:
     """Name and address of the DVC remote that versions are pushed to, or `local only`."""
     return with_repo(default_remote, "dvc remote list") or LOCAL_ONLY
+
+
+def require_remote() -> None:
+    """Checks that the default remote can be used, if there is one.
+
+    Raises:
+        VersioningError: it cannot be reached or written, or its credentials are missing.
+    """
+
+    def look(repo: Repo) -> None:
+        if default_remote(repo) is not None:
+            with_remote_errors(repo, lambda: _look_at_remote(repo))
+
+    with_repo(look, "dvc remote")
+
+
+def _look_at_remote(repo: Repo) -> None:
+    storage = repo.cloud.get_remote_odb()
+    if storage.fs.protocol != "local":
+        storage.fs.exists(storage.path)
+        return
+    path = Path(storage.path)
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise PermissionError(f"{existing} is not a folder that can be written to")
 
 
 def require_private_secrets() -> None:
@@ -213,16 +241,15 @@ def _watching_runs() -> Iterator[list[str]]:
                 ran.append(record.getMessage())
 
     ran: list[str] = []
-    logger = logging.getLogger(dvc.stage.run.__name__)
-    before = (logger.level, logger.propagate)
+    dvcs_logger = logging.getLogger(dvc.stage.run.__name__)
+    before = (dvcs_logger.level, dvcs_logger.propagate)
     listener = Listener()
-    logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    sys.stdout.flush()
+    dvcs_logger.addHandler(listener)
+    dvcs_logger.setLevel(logging.INFO)
+    dvcs_logger.propagate = False
     try:
         yield ran
     finally:
-        logger.removeHandler(listener)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        dvcs_logger.removeHandler(listener)
+        dvcs_logger.setLevel(before[0])
+        dvcs_logger.propagate = before[1]

@@ -11,8 +11,8 @@ when a plugin is removed or upgraded.
 from __future__ import annotations
 
 import json
+import logging
 import re
-import sys
 
 from tasks import paths
 from tasks.errors import ConfigError
@@ -21,6 +21,8 @@ from tasks.runtime.import_closure import import_closure, module_of
 from tasks.runtime.plugin_table import STAGES
 from tasks.runtime.plugins import loaded_plugins
 from tasks.vcs.dvc_files import parse_yaml
+
+logger = logging.getLogger(__name__)
 
 _MARK = " # plugin"
 _IS_MARKED = re.compile(rf" *- .*{_MARK}")
@@ -38,8 +40,7 @@ def record_plugins() -> None:
     text = paths.DVC_YAML.read_text(encoding="utf-8")
     if (changed := _with_plugins(text)) != text:
         write_text(paths.DVC_YAML, changed)
-        message = f"{paths.DVC_YAML}: the plugins are now inputs of the stages that they can change"
-        print(message, file=sys.stderr, flush=True)
+        logger.info(f"{paths.DVC_YAML}: the plugins are now inputs of the stages that they can change")
 
 
 def require_recorded(stage: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks import paths
 from tasks.errors import VersioningError, disk_error, one_line
+from tasks.runtime.logs.libraries import level_of
 from tasks.runtime.redaction.text import without_credentials
 from tasks.runtime.run_origin import current_snapshot, project
 from tasks.vcs.git import main_worktree
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+logger = logging.getLogger(__name__)
 
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
 _set_by_us: dict[str, str] = {}
@@ -41,13 +43,13 @@ def with_repo(work: Callable[[Repo], T], doing: str, stage: str | None = None) -
     is_reported = False
     while True:
         try:
-            with set_loggers_level(logging.CRITICAL), contextlib.closing(open_repo()) as repo:
+            with set_loggers_level(level_of("dvc")), contextlib.closing(open_repo()) as repo:
                 return work(repo)
         except (DvcException, SCMError) as error:
             if not _is_locked(error) or time.monotonic() > deadline:
                 raise _versioning_error(error, doing, stage) from error
             if not is_reported:
-                print(f"{doing}: waiting for another process that uses the same data …", file=sys.stderr, flush=True)
+                logger.warning(f"{doing}: waiting for another process that uses the same data …")
                 is_reported = True
         time.sleep(RETRY_EVERY_SECONDS)
 

@@ -8,6 +8,7 @@ in the project, also if called from the folder of a run.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from tasks.errors import GitError
 from tasks.runtime.run_origin import current_snapshot, project
+
+logger = logging.getLogger(__name__)
 
 NO_COMMIT = "0" * 40
 """git's notation for `this ref does not exist`."""
@@ -237,6 +240,7 @@ def _git(
     folder: Path | None = None,
 ) -> str | None:
     """git's standard output; None if it failed and `may_fail`."""
+    logger.debug(f"git {' '.join(arguments)[:200]}")
     try:
         result = subprocess.run(
             ["git", *arguments],

@@ -6,15 +6,17 @@ determined (another user's process, no /proc), the lock stays, and the error say
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 
 from tasks import paths
 from tasks.errors import GitError
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
 """A running git holds the lock of a ref for milliseconds."""
@@ -65,7 +67,7 @@ def wait_for_lock(lock: Path) -> None:
             return
         age = _age(lock)
         lock.unlink()
-    print(f"git: removed {lock}, a stale lock of a killed git process, {age} old", file=sys.stderr, flush=True)
+    logger.warning(f"git: removed {lock}, a stale lock of a killed git process, {age} old")
 
 
 def git_processes_using(lock: Path, processes: Path = Path("/proc")) -> list[int] | None:

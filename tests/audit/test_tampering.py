@@ -394,7 +394,7 @@ def test_a_changed_run_of_a_searchs_trial_is_named(world: Path) -> None:
     from tasks.audit.registered import trial_problems
     from tasks.audit.stage import _subject
     from tasks.register.trials import complete_trials
-    from tasks.tracking.live_metrics import TRIAL_TAG
+    from tasks.tracking.tags import TRIAL_TAG
     from tasks.vcs.git_objects import Objects
 
     with Objects() as objects:

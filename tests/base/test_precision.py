@@ -63,9 +63,9 @@ def test_a_chosen_precision_that_is_emulated_is_reported(processor: Any, capsys:
     processor(X86.format("avx512f"))
     for chosen in ("auto", "fp32", "bf16"):
         precision.warn_of_emulation("evaluate", "evaluate.precision", chosen)  # type: ignore[arg-type]
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("evaluate: warning: bf16 is emulated on AMD EPYC 7763")
     assert line.endswith("Set evaluate.precision: auto")
     processor(X86.format("avx512_bf16"))
     precision.warn_of_emulation("evaluate", "evaluate.precision", "bf16")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""

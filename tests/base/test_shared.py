@@ -87,13 +87,13 @@ def test_a_damaged_file_is_never_loaded_but_converted_again(
     (folder / WEIGHTS).write_bytes(b"WEIGHTS")
     assert (base_folder(make_record()) / WEIGHTS).read_bytes() == b"weights"
     assert len(converted) == 2
-    assert capsys.readouterr().out == f"base: {folder / WEIGHTS} is damaged; the base is converted again\n"
+    assert capsys.readouterr().err == f"base: {folder / WEIGHTS} is damaged; the base is converted again\n"
     (folder / "config.json").unlink()
     assert (base_folder(make_record()) / "config.json").is_file()
     (folder / "adapter_config.json").write_text("{}")
     capsys.readouterr()
     assert not (base_folder(make_record()) / "adapter_config.json").exists()
-    assert f"{folder / 'adapter_config.json'} does not belong to it" in capsys.readouterr().out
+    assert f"{folder / 'adapter_config.json'} does not belong to it" in capsys.readouterr().err
 
 
 def test_a_file_that_did_not_change_is_not_read_again(
@@ -117,7 +117,7 @@ def test_a_folder_that_is_writable_by_other_users_is_not_used(
     if open_to_all != entry:
         assert folder.parent == paths.BASES
     assert len(converted) == 2
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert f"{open_to_all} is writable by other users" in line
 
 
@@ -127,7 +127,7 @@ def test_a_folder_of_another_user_is_not_used(
     base_folder(make_record())
     monkeypatch.setattr("os.geteuid", lambda: 54321)
     assert base_folder(make_record()).parent == paths.BASES
-    assert "belongs to another user" in capsys.readouterr().out
+    assert "belongs to another user" in capsys.readouterr().err
     assert len(converted) == 2
 
 
@@ -144,7 +144,7 @@ def test_if_the_cache_is_not_writable_the_project_uses_its_own_folder(
     monkeypatch.setattr(convert, "_write", full)
     assert base_folder(make_record()).parent == paths.BASES
     assert converted == ["model.gguf"], "the loaded model is written to the other folder, not read again"
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line
     assert [path.name for path in (cache / "bases").iterdir()] == []
     assert base_folder(make_record()).parent == paths.BASES
@@ -157,7 +157,7 @@ def test_without_a_cache_folder_the_project_uses_its_own_folder(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STROP_CACHE", str(tmp_path / "file"))
     assert base_folder(make_record()).parent == paths.BASES
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         "base: the cache of this machine cannot be used (File exists; STROP_CACHE names another folder)"
     )

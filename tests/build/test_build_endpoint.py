@@ -1,4 +1,4 @@
-"""An endpoint is asked patiently: it is waited for where it may answer later, and nothing that it answered is lost."""
+"""Requests are repeated while the endpoint may answer later, and no answer is lost."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ pytest_plugins = ["toyendpoint"]
 
 
 def endpoint(base_url: str, **settings: Any) -> Endpoint:
-    given = {"model": "toy", "base_url": base_url, "timeout_seconds": 5.0, "attempts": 3, **settings}
-    return Endpoint(Generator(**given), first_pause_seconds=0.01)
+    defaults = {"model": "toy", "base_url": base_url, "timeout_seconds": 5.0, "attempts": 3}
+    return Endpoint(Generator(**{**defaults, **settings}), first_pause_seconds=0.01)
 
 
-def test_answers_stand_in_the_order_of_the_prompts_though_asked_at_once(start_endpoint: Any) -> None:
+def test_answers_are_in_the_order_of_the_prompts_though_requests_are_parallel(start_endpoint: Any) -> None:
     second = threading.Event()
 
     def answer(prompt: str) -> Reply | str:
@@ -38,18 +38,18 @@ def test_answers_stand_in_the_order_of_the_prompts_though_asked_at_once(start_en
     prompts = [f"prompt {number}" for number in range(20)]
     kept: dict[int, str] = {}
     assert endpoint(toy.base_url).complete(prompts, kept.__setitem__) == [prompt.upper() for prompt in prompts]
-    assert kept == {place: prompt.upper() for place, prompt in enumerate(prompts)}
+    assert kept == {index: prompt.upper() for index, prompt in enumerate(prompts)}
     assert toy.requests[0]["path"] == "/v1/chat/completions"
     assert toy.requests[0]["body"]["model"] == "toy"
 
 
-def test_a_model_that_goes_on_with_a_text_is_asked_through_completions(start_endpoint: Any) -> None:
+def test_a_model_that_continues_a_text_is_used_through_completions(start_endpoint: Any) -> None:
     toy = start_endpoint(lambda prompt: f"{prompt}…")
     assert endpoint(toy.base_url, api="completions").complete(["从前"]) == ["从前…"]
     assert toy.requests[0]["path"] == "/v1/completions"
 
 
-def test_case_21_a_model_on_this_machine_is_asked_without_the_proxies(
+def test_case_21_a_model_on_this_machine_is_used_without_the_proxies(
     start_endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -59,7 +59,7 @@ def test_case_21_a_model_on_this_machine_is_asked_without_the_proxies(
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
-def test_an_answer_that_was_cut_off_says_so(start_endpoint: Any, api: str) -> None:
+def test_an_answer_that_was_cut_off_is_marked(start_endpoint: Any, api: str) -> None:
     def reply(prompt: str) -> Reply:
         finish = {"whole": "stop", "cut": "length", "filtered": "content_filter"}[prompt]
         choice = {"finish_reason": finish, "text": "so", "message": {"content": "so"}}
@@ -73,7 +73,7 @@ def test_an_answer_that_was_cut_off_says_so(start_endpoint: Any, api: str) -> No
     assert [isinstance(answer, CutOff) for answer in answers] == [False, True, True]
 
 
-def test_a_server_that_fails_or_is_busy_is_asked_again_after_the_pause_that_it_names(start_endpoint: Any) -> None:
+def test_a_request_is_repeated_after_the_pause_that_a_busy_server_names(start_endpoint: Any) -> None:
     script = [Reply(500, "oops"), Reply(429, '{"error": {"message": "slow down"}}', {"Retry-After": "0.4"})]
     toy = start_endpoint(lambda prompt: script.pop(0) if script else "good")
     began = time.monotonic()
@@ -82,37 +82,39 @@ def test_a_server_that_fails_or_is_busy_is_asked_again_after_the_pause_that_it_n
     assert time.monotonic() - began >= 0.4
 
 
-def test_a_date_after_which_to_ask_again_is_understood(start_endpoint: Any) -> None:
+def test_a_pause_until_a_date_is_understood(start_endpoint: Any) -> None:
     script = [Reply(503, "", {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}), Reply(503, "", {"Retry-After": "soon"})]
     toy = start_endpoint(lambda prompt: script.pop(0) if script else "good")
     assert endpoint(toy.base_url).complete(["x"]) == ["good"]
 
 
 @pytest.mark.parametrize("body", ["<html>", "{}", '{"choices": []}', '{"choices": [{"message": 1}]}', "[1]"])
-def test_rubbish_is_asked_for_again_and_then_told(start_endpoint: Any, body: str) -> None:
+def test_a_response_that_is_not_a_completion_is_requested_again_and_then_reported(
+    start_endpoint: Any, body: str
+) -> None:
     toy = start_endpoint(lambda prompt: Reply(200, body))
-    with pytest.raises(SourceError, match=r"no completion.* 3 times"):
+    with pytest.raises(SourceError, match=r"not a completion.* 3 times"):
         endpoint(toy.base_url).complete(["x"])
     assert len(toy.prompts) == 3
 
 
-def test_a_refusal_is_told_at_once_with_the_server_s_words(start_endpoint: Any) -> None:
+def test_a_refusal_is_reported_at_once_with_the_server_s_message(start_endpoint: Any) -> None:
     toy = start_endpoint(lambda prompt: Reply(404, '{"error": {"message": "no model toy"}}'))
-    with pytest.raises(SourceError, match=r"404 \(no model toy\).*Mend base_url or model"):
+    with pytest.raises(SourceError, match=r"404 \(no model toy\).*Correct base_url or model"):
         endpoint(toy.base_url).complete(["x"])
     assert len(toy.prompts) == 1
 
 
-def test_what_was_answered_before_a_failure_is_kept(start_endpoint: Any) -> None:
+def test_answers_from_before_a_failure_are_stored(start_endpoint: Any) -> None:
     toy = start_endpoint(lambda prompt: Reply(500, "oops") if prompt == "bad" else "good")
     kept: dict[int, str] = {}
-    with pytest.raises(SourceError, match=r"500 \(oops\), 3 times.*kept"):
+    with pytest.raises(SourceError, match=r"500 \(oops\), 3 times.*stored"):
         endpoint(toy.base_url, parallel_requests=1).complete(["a", "b", "bad", "never"], kept.__setitem__)
     assert kept == {0: "good", 1: "good"}
     assert Counter(toy.prompts) == {"a": 1, "b": 1, "bad": 3}
 
 
-def test_a_server_that_does_not_answer_in_time_or_at_all_is_told(start_endpoint: Any) -> None:
+def test_a_server_that_does_not_answer_in_time_or_at_all_is_reported(start_endpoint: Any) -> None:
     toy = start_endpoint(lambda prompt: Reply(200, "late", after_seconds=1.0))
     with pytest.raises(SourceError, match="cannot be reached"):
         endpoint(toy.base_url, timeout_seconds=0.1, attempts=2).complete(["x"])
@@ -121,23 +123,23 @@ def test_a_server_that_does_not_answer_in_time_or_at_all_is_told(start_endpoint:
         endpoint(toy.base_url, attempts=2).complete(["x"])
 
 
-def test_of_several_errors_at_once_the_first_is_told(start_endpoint: Any) -> None:
+def test_of_several_errors_at_once_the_first_is_reported(start_endpoint: Any) -> None:
     toy = start_endpoint(lambda prompt: Reply(401, "who are you?") if prompt == "b" else Reply(500, "oops"))
     with pytest.raises(SourceError, match=r"401 \(who are you\?\).*api_key_env"):
         Endpoint(Generator(model="toy", base_url=toy.base_url, attempts=9)).complete(["a", "b", "c"])
 
 
-def test_an_address_that_is_none_is_told() -> None:
-    with pytest.raises(SourceError, match="Mend base_url"):
+def test_an_invalid_address_is_reported() -> None:
+    with pytest.raises(SourceError, match=r"is not a valid address.*Correct base_url"):
         endpoint("http://127.0.0.1:eighty").complete(["x"])
 
 
 def test_the_key_comes_from_the_environment_alone(start_endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = start_endpoint(lambda prompt: "good")
-    asked = endpoint(toy.base_url, api_key_env="TOY_KEY")
+    model = endpoint(toy.base_url, api_key_env="TOY_KEY")
     monkeypatch.delenv("TOY_KEY", raising=False)
     with pytest.raises(ConfigError, match="TOY_KEY: is not set"):
-        asked.complete(["x"])
+        model.complete(["x"])
     monkeypatch.setenv("TOY_KEY", "a-key")
-    assert asked.complete(["x"]) == ["good"]
+    assert model.complete(["x"]) == ["good"]
     assert toy.requests[0]["headers"]["Authorization"] == "Bearer a-key"

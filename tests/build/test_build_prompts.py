@@ -1,4 +1,4 @@
-"""What models write is read as it was meant, in both languages, and what is no use is refused with a reason."""
+"""The answers of models are parsed in both languages, and useless ones are refused with a reason."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.build.generator import CutOff
-from tasks.build.paraphrase import tidy
+from tasks.build.paraphrase import clean_text
 from tasks.build.prompts import (
     WORDS,
     Task,
-    ask_for_instances,
-    ask_for_kind,
-    ask_for_tasks,
-    read_instances,
-    read_kind,
-    read_tasks,
+    classification_prompt,
+    instances_prompt,
+    parse_instances,
+    parse_is_classification,
+    parse_tasks,
+    tasks_prompt,
 )
 from tasks.build.refusals import drop_conflicting, refuse_instance, refuse_instruction, refuse_paraphrase
 
 
-def test_the_prompt_for_new_tasks_is_a_list_that_wants_to_go_on() -> None:
-    asked = ask_for_tasks(["Name two\ncolours.", "Count to three."], WORDS["en"])
-    assert asked == "Come up with a series of tasks:\nTask 1: Name two colours.\nTask 2: Count to three.\nTask 3:"
-    assert ask_for_tasks(["数到三。"], WORDS["zh"]).endswith("任务 1: 数到三。\n任务 2:")
+def test_the_prompt_for_new_tasks_is_a_list_to_continue() -> None:
+    prompt = tasks_prompt(["Name two\ncolours.", "Count to three."], WORDS["en"])
+    assert prompt == "Come up with a series of tasks:\nTask 1: Name two colours.\nTask 2: Count to three.\nTask 3:"
+    assert tasks_prompt(["数到三。"], WORDS["zh"]).endswith("任务 1: 数到三。\n任务 2:")
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def test_the_prompt_for_new_tasks_is_a_list_that_wants_to_go_on() -> None:
     ],
 )
 def test_a_list_of_tasks_is_read_in_both_languages(answer: str, tasks: list[str], cut_off: int) -> None:
-    assert read_tasks(answer) == (tasks, cut_off)
+    assert parse_tasks(answer) == (tasks, cut_off)
 
 
-def test_examples_are_asked_for_with_the_input_first_and_for_a_classification_with_the_label_first() -> None:
+def test_the_prompt_for_examples_has_the_input_first_and_for_a_classification_the_label_first() -> None:
     shown = [Task("Is it good?", (("I like it", "yes"), ("Bah", "no")), True)]
-    assert "Class label: yes\nI like it\nClass label: no\nBah" in ask_for_instances("x", shown, WORDS["en"], True)
+    assert "Class label: yes\nI like it\nClass label: no\nBah" in instances_prompt("x", shown, WORDS["en"], True)
     plain = [Task("Say hello.", (("", "Hello!"),)), Task("Add.", (("1 2", "3"),))]
-    asked = ask_for_instances("做点什么", plain, WORDS["zh"], False)
-    assert "任务: Say hello.\n示例 1\n输出: Hello!" in asked
-    assert "示例 1\n输入: 1 2\n输出: 3" in asked
-    assert asked.endswith("任务: 做点什么\n")
-    assert ask_for_kind("x y", shown, WORDS["en"]).endswith("Task: x y\nIs it classification?")
+    prompt = instances_prompt("做点什么", plain, WORDS["zh"], False)
+    assert "任务: Say hello.\n示例 1\n输出: Hello!" in prompt
+    assert "示例 1\n输入: 1 2\n输出: 3" in prompt
+    assert prompt.endswith("任务: 做点什么\n")
+    assert classification_prompt("x y", shown, WORDS["en"]).endswith("Task: x y\nIs it classification?")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_examples_are_asked_for_with_the_input_first_and_for_a_classification_wi
     ],
 )
 def test_examples_with_the_input_first_are_read(answer: str, instances: list[tuple[str, str]]) -> None:
-    assert read_instances(answer, label_first=False) == (instances, 0)
+    assert parse_instances(answer, label_first=False) == (instances, 0)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_examples_with_the_input_first_are_read(answer: str, instances: list[tup
     ],
 )
 def test_examples_with_the_label_first_are_read(answer: str, instances: list[tuple[str, str]]) -> None:
-    assert read_instances(answer, label_first=True) == (instances, 0)
+    assert parse_instances(answer, label_first=True) == (instances, 0)
 
 
 @pytest.mark.parametrize(
@@ -103,25 +103,25 @@ def test_examples_with_the_label_first_are_read(answer: str, instances: list[tup
 def test_of_an_answer_that_was_cut_off_the_last_example_is_left(
     answer: str, label_first: bool, found: tuple[list[tuple[str, str]], int]
 ) -> None:
-    assert read_instances(CutOff(answer), label_first) == found
+    assert parse_instances(CutOff(answer), label_first) == found
 
 
 def test_of_a_list_that_was_cut_off_the_last_instruction_is_left() -> None:
-    assert read_tasks(CutOff("Task 1: Name a city.\nTask 2: Sort these words.")) == (["Name a city."], 1)
-    assert read_tasks(CutOff("Name a ci")) == ([], 1)
+    assert parse_tasks(CutOff("Task 1: Name a city.\nTask 2: Sort these words.")) == (["Name a city."], 1)
+    assert parse_tasks(CutOff("Name a ci")) == ([], 1)
 
 
 @given(st.text(max_size=200), st.booleans())
 def test_no_answer_at_all_breaks_the_reading(answer: str, label_first: bool) -> None:
-    assert all(output.strip() for _, output in read_instances(answer, label_first)[0])
-    assert all(text.strip() for text in read_tasks(answer)[0])
+    assert all(output.strip() for _, output in parse_instances(answer, label_first)[0])
+    assert all(text.strip() for text in parse_tasks(answer)[0])
 
 
 @pytest.mark.parametrize(
     ("answer", "is_so"), [(" Yes", True), ("是。", True), ("No, never", False), ("否", False), ("", False)]
 )
 def test_the_kind_is_read(answer: str, is_so: bool) -> None:
-    assert read_kind(answer) is is_so
+    assert parse_is_classification(answer) is is_so
 
 
 @pytest.mark.parametrize(
@@ -162,40 +162,40 @@ def test_an_example_is_refused_with_a_reason(instance: tuple[str, str], reason: 
     assert refuse_instance("Do it.", instance) == reason
 
 
-def test_one_input_with_two_outputs_is_dropped_with_both() -> None:
+def test_an_input_with_two_outputs_is_dropped() -> None:
     assert drop_conflicting([("a", "1"), ("a", "2"), ("b", "3"), ("b", "3")]) == ([("b", "3")], 3)
     assert drop_conflicting([("", "one poem"), ("", "another")]) == ([("", "one poem"), ("", "another")], 0)
 
 
 @pytest.mark.parametrize(
-    ("said", "original", "reason"),
+    ("text", "original", "reason"),
     [
-        ("ProgressCallback me 3 colours of “Paris”.", "Name 3 colours of \"Paris\".", None),
+        ("Tell me 3 colours of “Paris”.", "Name 3 colours of \"Paris\".", None),
         ("说出 3 种颜色，出自《诗经》。", "请从《诗经》里说3种颜色", None),
         ("name 3 COLOURS!", "Name 3 colours.", "unchanged"),
         ("请说三种颜色", "请说 3 种颜色", "drops_a_number_or_quotation"),
-        ("ProgressCallback me 3 colours of Rome.", "Name 3 colours of \"Paris\".", "drops_a_number_or_quotation"),
+        ("Tell me 3 colours of Rome.", "Name 3 colours of \"Paris\".", "drops_a_number_or_quotation"),
         ("At 10:45 it costs 12.50.", "It costs 12.55 at 10:45.", "drops_a_number_or_quotation"),
         ("Name three colours.", "说三种颜色。", "other_language"),
         ("  ", "Name three.", "empty"),
         ("well " * 60, "Name three.", "too_long"),
     ],
 )  # fmt: skip
-def test_a_paraphrase_keeps_numbers_and_quotations_and_says_something_new(
-    said: str, original: str, reason: str | None
+def test_a_paraphrase_keeps_numbers_and_quotations_and_differs_from_the_original(
+    text: str, original: str, reason: str | None
 ) -> None:
-    assert refuse_paraphrase(said, original) == reason
+    assert refuse_paraphrase(text, original) == reason
 
 
 @pytest.mark.parametrize(
-    ("said", "original", "text"),
+    ("answer", "original", "text"),
     [
-        ('"ProgressCallback me."', "Say.", "ProgressCallback me."),
-        ("Rewritten text: ProgressCallback me.", "Say.", "ProgressCallback me."),
+        ('"Tell me."', "Say.", "Tell me."),
+        ("Rewritten text: Tell me.", "Say.", "Tell me."),
         ("改写后的文本：“告诉我。”", "说。", "告诉我。"),
         ('"Quoted" stays "so"', '"Quoted" is "it"', '"Quoted" stays "so"'),
         ("Text: a label that was there", "Text: it was there", "Text: a label that was there"),
     ],
 )
-def test_what_models_put_around_an_answer_is_taken_off(said: str, original: str, text: str) -> None:
-    assert tidy(said, original) == text
+def test_labels_and_quotes_around_an_answer_are_removed(answer: str, original: str, text: str) -> None:
+    assert clean_text(answer, original) == text

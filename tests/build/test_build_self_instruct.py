@@ -1,4 +1,4 @@
-"""Self-instruct: new tasks that are unlike the old ones, with examples, in both languages, and resumed without paying twice."""
+"""Self-instruct: new tasks unlike all others, with examples, in both languages; a resumed recipe pays no answer twice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from toyendpoint import Reply
 
 from tasks.build.row_collector import digest_of
 from tasks.build.self_instruct import read_seeds
-from tasks.build.similarity_pool import rouge_l
-from tasks.build.stage import Built, build
+from tasks.build.stage import RecipeResult, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, SourceError
+from tasks.records.segmentation import segment
+from tasks.scoring.text_metrics import rouge_l_of_tokens
 
 pytest_plugins = ["toyendpoint"]
 
@@ -56,10 +57,10 @@ def seeds() -> list[dict[str, Any]]:
 
 
 class Model:
-    """A toy that writes tasks: good ones, rubbish, and duplicates. What it says follows from how often it was asked."""
+    """A toy that generates tasks: good ones, useless ones, and duplicates. Its answers depend on the prompt."""
 
     def __init__(self, language: str = "en") -> None:
-        self.language, self.tasks_asked, self.fails_after = language, 0, 10**9
+        self.language, self.fails_after = language, 10**9
         self.counted = 0
 
     def __call__(self, prompt: str) -> str | Reply:
@@ -78,7 +79,7 @@ class Model:
         return "\n\n".join(f"Example {n}\nInput: {i}\nOutput: {o}" for n, (i, o) in enumerate(examples, start=1))
 
     def _tasks(self, prompt: str) -> str:
-        start = sum(map(ord, prompt))  # the same prompt, the same answer: threads may ask in any order
+        start = sum(map(ord, prompt))  # the same prompt, the same answer: requests may come in any order
         if self.language == "zh":
             lines = [
                 f"{ACTS[(start + n) % 8]}{TOPICS[(start // 3 + n) % 6]}，不超过{start % 90 + n}个字。" for n in range(3)
@@ -107,10 +108,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(base_url: str, dry_run: bool = False, **recipe: Any) -> Built:
+def run(base_url: str, dry_run: bool = False, **recipe: Any) -> RecipeResult:
     generator = {"model": "toy", "base_url": base_url, "parallel_requests": 2}
-    given = {"name": "new", "kind": "self_instruct", "seeds": "seeds.jsonl", "generator": generator, "rows": 30}
-    write_params(Path(), {**params("x", []), "build": {"recipes": [{**given, **recipe}]}})
+    defaults = {"name": "new", "kind": "self_instruct", "seeds": "seeds.jsonl", "generator": generator, "rows": 30}
+    write_params(Path(), {**params("x", []), "build": {"recipes": [{**defaults, **recipe}]}})
     return build(load_config(), dry_run=dry_run)[0]
 
 
@@ -119,7 +120,7 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def test_new_tasks_come_with_examples_and_rubbish_is_refused_by_reason(
+def test_new_tasks_have_examples_and_useless_ones_are_refused_by_reason(
     here: Path, start_endpoint: Callable[..., Any]
 ) -> None:
     built = run(start_endpoint(Model()).base_url)
@@ -135,16 +136,16 @@ def test_new_tasks_come_with_examples_and_rubbish_is_refused_by_reason(
         assert 6 <= len(row["strop_synthetic"]["parents"]) <= 8
 
 
-def test_no_two_instructions_are_alike_nor_like_a_seed(here: Path, start_endpoint: Callable[..., Any]) -> None:
+def test_no_two_instructions_are_similar_nor_similar_to_a_seed(here: Path, start_endpoint: Callable[..., Any]) -> None:
     run(start_endpoint(Model()).base_url)
     texts = list({row["instruction"] for row in rows()})
     everything = [*texts, *(seed["instruction"] for seed in seeds())]
     assert len(texts) >= 5
     for text in texts:
-        assert max(rouge_l(text, other) for other in everything if other != text) < 0.7
+        assert max(rouge_l_of_tokens(segment(text), segment(other)) for other in everything if other != text) < 0.7
 
 
-def test_chinese_tasks_are_asked_for_read_and_compared_in_chinese(
+def test_chinese_tasks_are_prompted_parsed_and_compared_in_chinese(
     here: Path, start_endpoint: Callable[..., Any]
 ) -> None:
     toy = start_endpoint(Model("zh"))
@@ -157,7 +158,7 @@ def test_chinese_tasks_are_asked_for_read_and_compared_in_chinese(
     assert toy.prompts[0].startswith("请想出一系列任务：")
 
 
-def test_a_recipe_that_was_stopped_goes_on_and_pays_for_nothing_twice(
+def test_an_interrupted_recipe_continues_and_pays_for_nothing_twice(
     here: Path, start_endpoint: Callable[..., Any]
 ) -> None:
     whole = start_endpoint(Model())
@@ -176,19 +177,21 @@ def test_a_recipe_that_was_stopped_goes_on_and_pays_for_nothing_twice(
     assert again.refused == expected.refused
     assert rows() == expected_rows
     assert len(toy.prompts) - len(refused) == len(whole.prompts)
-    asked_before = len(toy.prompts)
-    assert run(toy.base_url, rows=40).made == 40, "a larger target goes on from there"
-    assert len(toy.prompts) > asked_before
+    prompts_before = len(toy.prompts)
+    assert run(toy.base_url, rows=40).made == 40, "a larger target continues from there"
+    assert len(toy.prompts) > prompts_before
     assert len(rows()) == 40
 
 
-def test_a_dry_run_says_how_much_would_be_asked_first(here: Path, start_endpoint: Callable[..., Any]) -> None:
+def test_a_dry_run_reports_the_number_of_the_next_prompts(here: Path, start_endpoint: Callable[..., Any]) -> None:
     toy = start_endpoint(Model())
     built = run(toy.base_url, dry_run=True, prompts_per_round=5)
     assert (built.not_asked, built.made, toy.prompts) == (5, 0, [])
 
 
-def test_a_model_that_writes_only_rubbish_ends_with_the_rounds(here: Path, start_endpoint: Callable[..., Any]) -> None:
+def test_a_model_that_generates_only_useless_tasks_ends_with_the_rounds(
+    here: Path, start_endpoint: Callable[..., Any]
+) -> None:
     toy = start_endpoint(lambda prompt: "???")
     built = run(toy.base_url, max_rounds=2, prompts_per_round=3)
     assert (built.made, built.file) == (0, None)
@@ -196,12 +199,12 @@ def test_a_model_that_writes_only_rubbish_ends_with_the_rounds(here: Path, start
     assert len(toy.prompts) == 6
 
 
-def test_too_few_seeds_or_one_that_is_none_are_told(here: Path) -> None:
+def test_too_few_or_invalid_seeds_are_reported(here: Path) -> None:
     write_jsonl(here / "seeds.jsonl", seeds()[:3])
     with pytest.raises(ConfigError, match="3 seed tasks"):
         run("http://127.0.0.1:1/v1")
     (here / "seeds.jsonl").write_text('{"instruction": "x", "instances": [{"input": ""}]}\n')
-    with pytest.raises(SourceError, match=r"seeds\.jsonl line 1: no seed task"):
+    with pytest.raises(SourceError, match=r"seeds\.jsonl line 1: not a seed task"):
         run("http://127.0.0.1:1/v1")
     (here / "seeds.jsonl").unlink()
     with pytest.raises(SourceError, match=r"seeds\.jsonl: cannot be read"):

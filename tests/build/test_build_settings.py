@@ -1,4 +1,4 @@
-"""A recipe says what its kind needs, and nothing that its kind does not know."""
+"""A recipe has the settings that its kind needs, and no setting of another kind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_project_without_recipes_needs_no_section(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told"),
+    ("recipe", "message"),
     [
         ({**GOOD[0], "templates": []}, "kind `records` needs templates"),
         ({**GOOD[0], "seeds": "x"}, "kind `records` has no seeds"),
@@ -51,11 +51,11 @@ def test_a_project_without_recipes_needs_no_section(tmp_path: Path) -> None:
         ({**GOOD[0], "name": "../up"}, "name"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(tmp_path: Path, recipe: dict[str, Any], told: str) -> None:
-    assert told in mistakes(tmp_path, recipe)
+def test_mistakes_are_reported_before_anything_runs(tmp_path: Path, recipe: dict[str, Any], message: str) -> None:
+    assert message in mistakes(tmp_path, recipe)
 
 
-def test_two_recipes_of_one_name_are_told(tmp_path: Path) -> None:
+def test_two_recipes_with_one_name_are_reported(tmp_path: Path) -> None:
     write_params(tmp_path, {**params("x", []), "build": {"recipes": [GOOD[0], GOOD[0]]}})
     with pytest.raises(ConfigError, match="two recipes are named faq"):
         load_config(tmp_path / "params.yaml")

@@ -1,4 +1,4 @@
-"""Recipes make marked rows into files that are never changed, and nothing is made that is tested on."""
+"""Recipes write generated rows into files that are never changed, and never a held-out prompt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from conftest import params, write_jsonl, write_params, write_part
 from toyendpoint import Reply
 
 from tasks.build.row_collector import digest_of
-from tasks.build.stage import Built, build
+from tasks.build.stage import RecipeResult, build
 from tasks.config import load_config
 from tasks.errors import ConfigError, DataError, SourceError
 from tasks.records.row import CURATED_SCHEMA, NO_TEXT, row_id_of
 from tasks.records.shapes import to_fields
 from tasks.runtime.files import write_parquet
 
-Hold = Callable[[list[dict[str, Any]]], list[str]]
+WriteDataset = Callable[[list[dict[str, Any]]], list[str]]
 pytest_plugins = ["toyendpoint"]
 
 TEMPLATES = [
@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(recipe: dict[str, Any], sources: list[dict[str, Any]] | None = None, **options: Any) -> Built:
+def run(recipe: dict[str, Any], sources: list[dict[str, Any]] | None = None, **options: Any) -> RecipeResult:
     write_params(Path(), {**params("x", sources or []), "build": {"recipes": [{"name": "r", **recipe}]}})
     return build(load_config(), **options)[0]
 
@@ -48,26 +48,26 @@ def written(name: str = "r") -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def hold(here: Path) -> Hold:
-    """Makes the dataset of these rows; returns their ids."""
+def write_dataset(here: Path) -> WriteDataset:
+    """Writes a dataset of these rows; returns their ids."""
 
-    def hold(rows: list[dict[str, Any]]) -> list[str]:
+    def write_dataset(rows: list[dict[str, Any]]) -> list[str]:
         place = {"batch": "b1", "source": "toy", "file": "toy.jsonl", "line": 1, "family": "qa", "language": "en"}
         whole = [{**place, **NO_TEXT, "use": "train", "synthetic": "", **row} for row in rows]
         ids = [row_id_of(row) for row in whole]
         write_part([{**row, "row_id": row_id} for row, row_id in zip(whole, ids, strict=True)])
-        sides = [row.get("split", "train") for row in rows]
+        splits = [row.get("split", "train") for row in rows]
         kept = [
-            {"index": n, "row_id": row_id, "split": side, "group": ""}
-            for n, (row_id, side) in enumerate(zip(ids, sides, strict=True))
+            {"index": n, "row_id": row_id, "split": split, "group": ""}
+            for n, (row_id, split) in enumerate(zip(ids, splits, strict=True))
         ]
         write_parquet(Path("data/curated/000001-b1.parquet"), pa.Table.from_pylist(kept, CURATED_SCHEMA))
         return ids
 
-    return hold
+    return write_dataset
 
 
-def test_records_go_through_each_template_and_name_the_record_as_parent(here: Path) -> None:
+def test_records_are_rendered_by_each_template_with_the_record_as_parent(here: Path) -> None:
     write_jsonl(here / "products.jsonl", PRODUCTS)
     source = {"name": "made", "path": "inbox/built/r/*.jsonl", "shape": "alpaca", "family": "qa"}
     built = run({"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}, [source])
@@ -78,12 +78,12 @@ def test_records_go_through_each_template_and_name_the_record_as_parent(here: Pa
     assert rows[2]["strop_synthetic"] == {"recipe": "r", "parents": [digest_of(PRODUCTS[1])]}
     for shape in ("row", "alpaca"):
         fields = to_fields(rows[2], shape, {})
-        assert isinstance(fields, dict), "ingestion reads what was made"
+        assert isinstance(fields, dict), "ingestion reads the generated row"
         assert (fields["synthetic"], json.loads(fields["parents"])) == ("r", [digest_of(PRODUCTS[1])])
         assert fields["output"] == "lamp 1 costs 1 euros."
 
 
-def test_running_again_writes_only_what_is_new_and_changes_no_file(here: Path) -> None:
+def test_a_second_run_writes_only_new_rows_and_changes_no_file(here: Path) -> None:
     recipe = {"kind": "records", "records": "products.jsonl", "templates": TEMPLATES}
     write_jsonl(here / "products.jsonl", PRODUCTS)
     run(recipe)
@@ -107,7 +107,7 @@ def test_a_dry_run_writes_nothing_though_a_later_file_cannot_be_read(here: Path)
     assert len(written()) == 6
 
 
-def test_records_that_nest_without_end_or_fit_no_template_cost_themselves_alone(here: Path) -> None:
+def test_records_that_are_nested_too_deeply_or_fit_no_template_are_refused_alone(here: Path) -> None:
     (here / "a.jsonl").write_text("[" * 100_000 + '\n{"a": "x", "b": "{c}"}\n{"a": "x", "b": "fits"}\n')
     built = run(
         {
@@ -150,17 +150,17 @@ def test_a_template_cannot_leave_its_sandbox(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "error", "told"),
+    ("recipe", "error", "message"),
     [
         ({"records": "no.jsonl", "templates": TEMPLATES}, SourceError, "no.jsonl: no such file"),
         ({"records": "a.txt", "templates": TEMPLATES}, SourceError, "neither .jsonl nor .csv"),
-        ({"records": "a.jsonl", "templates": [{"output": "{{ a"}]}, ConfigError, "r template 1: no Jinja"),
+        ({"records": "a.jsonl", "templates": [{"output": "{{ a"}]}, ConfigError, "r template 1: not valid Jinja"),
     ],
 )
-def test_what_a_recipe_of_records_lacks_is_told(here: Path, recipe: Any, error: type, told: str) -> None:
+def test_a_mistake_in_a_recipe_of_records_is_reported(here: Path, recipe: Any, error: type, message: str) -> None:
     (here / "a.txt").write_text("x")
     write_jsonl(here / "a.jsonl", [{"a": "x"}])
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         run({"kind": "records", **recipe})
 
 
@@ -171,7 +171,7 @@ def test_a_dry_run_writes_nothing(here: Path) -> None:
     assert not Path("inbox/built").exists()
 
 
-def test_a_recipe_that_is_not_there_is_told_with_those_that_are(here: Path) -> None:
+def test_an_unknown_recipe_is_reported_with_the_known_ones(here: Path) -> None:
     with pytest.raises(ConfigError, match="recipe other: no such recipe; there are: r"):
         run({"kind": "records", "records": "x.csv", "templates": TEMPLATES}, only="other")
 
@@ -196,10 +196,10 @@ def paraphrase(prompt: str) -> str:
     return {"number 7 a": "a number", "same old": "Same old!"}.get(text, "")
 
 
-def test_paraphrases_keep_the_answer_and_never_come_from_rows_that_are_tested_on(
-    here: Path, hold: Hold, start_endpoint: Callable[..., Any]
+def test_paraphrases_keep_the_answer_and_never_come_from_held_out_rows(
+    here: Path, write_dataset: WriteDataset, start_endpoint: Callable[..., Any]
 ) -> None:
-    ids = hold(
+    ids = write_dataset(
         [
             {
                 "instruction": "keep 5 apples",
@@ -235,15 +235,17 @@ def test_paraphrases_keep_the_answer_and_never_come_from_rows_that_are_tested_on
     assert len(toy.prompts) == 4
 
 
-def test_a_paraphrase_that_asks_what_a_test_row_asks_is_refused(
-    here: Path, hold: Hold, start_endpoint: Callable[..., Any]
+def test_a_paraphrase_with_the_prompt_of_a_test_row_is_refused(
+    here: Path, write_dataset: WriteDataset, start_endpoint: Callable[..., Any]
 ) -> None:
-    hold([{"instruction": "keep it", "output": "x"}, {"instruction": "HOLD IT now", "output": "y", "split": "test"}])
+    write_dataset(
+        [{"instruction": "keep it", "output": "x"}, {"instruction": "HOLD IT now", "output": "y", "split": "test"}]
+    )
     generator = {"model": "toy", "base_url": start_endpoint(paraphrase).base_url}
     assert run({"kind": "paraphrase", "family": "qa", "generator": generator}).refused == {"held_out": 1}
 
 
-def test_without_a_row_that_could_be_a_parent_it_says_so(here: Path) -> None:
+def test_a_family_without_parent_rows_is_reported(here: Path) -> None:
     with pytest.raises(DataError, match="no training row of family qa"):
         run({"kind": "paraphrase", "family": "qa", "generator": {"model": "base"}})
 
@@ -265,12 +267,14 @@ def broken(texts, to_language):
 """
 
 
-def test_back_translation_goes_there_and_back_by_a_function_of_the_user_s(
-    here: Path, hold: Hold, monkeypatch: pytest.MonkeyPatch
+def test_back_translation_uses_the_user_s_function_in_both_directions(
+    here: Path, write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here / "my_translator.py").write_text(TRANSLATOR, encoding="utf-8")
     monkeypatch.syspath_prepend(here)
-    hold([{"instruction": "say it", "output": "x"}, {"instruction": "说出来", "output": "y", "language": "zh"}])
+    write_dataset(
+        [{"instruction": "say it", "output": "x"}, {"instruction": "说出来", "output": "y", "language": "zh"}]
+    )
     recipe = {"kind": "back_translation", "family": "qa", "through": "de"}
     built = run({**recipe, "translator": "my_translator:translate"})
     assert sorted(row["instruction"] for row in written()) == ["say it back", "说出来 吗"]
@@ -280,19 +284,21 @@ def test_back_translation_goes_there_and_back_by_a_function_of_the_user_s(
     calls = list(my_translator.calls)
     assert sorted(calls) == [("de", 2), ("en", 1), ("zh", 1)]
     assert run({**recipe, "translator": "my_translator:translate"}).new == 0
-    assert my_translator.calls == calls, "what a translator was paid for is kept too"
-    for name, told in (
+    assert my_translator.calls == calls, "the answers of a translator are stored too"
+    for name, message in (
         ("short", "did not return as many"),
         ("broken", "raised RuntimeError: no network"),
-        ("absent", "cannot be found"),
-        ("calls", "is no function"),
+        ("absent", "cannot be imported"),
+        ("calls", "is not a function"),
     ):
-        with pytest.raises((DataError, ConfigError), match=told):
+        with pytest.raises((DataError, ConfigError), match=message):
             run({**recipe, "translator": f"my_translator:{name}"})
 
 
-def test_back_translation_by_a_generator(here: Path, hold: Hold, start_endpoint: Callable[..., Any]) -> None:
-    hold([{"instruction": "say it", "output": "x"}])
+def test_back_translation_by_a_generator(
+    here: Path, write_dataset: WriteDataset, start_endpoint: Callable[..., Any]
+) -> None:
+    write_dataset([{"instruction": "say it", "output": "x"}])
 
     def answer(prompt: str) -> str:
         return "Translation: sag es" if "into French" in prompt else "please say that"
@@ -307,9 +313,11 @@ def test_back_translation_by_a_generator(here: Path, hold: Hold, start_endpoint:
 
 @pytest.mark.parametrize("kind", ["paraphrase", "back_translation"])
 def test_a_text_that_was_cut_off_at_max_tokens_is_no_row(
-    here: Path, hold: Hold, start_endpoint: Callable[..., Any], kind: str
+    here: Path, write_dataset: WriteDataset, start_endpoint: Callable[..., Any], kind: str
 ) -> None:
-    hold([{"instruction": f"What is the price of lamp {n} in euros?", "output": f"It is {n}."} for n in range(2)])
+    write_dataset(
+        [{"instruction": f"What is the price of lamp {n} in euros?", "output": f"It is {n}."} for n in range(2)]
+    )
 
     def cut(prompt: str) -> Reply:
         choice = {"finish_reason": "length", "message": {"content": f"How many euros does lamp {len(prompt)} co"}}
@@ -318,32 +326,32 @@ def test_a_text_that_was_cut_off_at_max_tokens_is_no_row(
     toy = start_endpoint(cut)
     through = {"through": "French"} if kind == "back_translation" else {}
     recipe = {"kind": kind, "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}, **through}
-    for _ in range(2):  # the second time from memory
+    for _ in range(2):  # the second time from the stored answers
         built = run(recipe)
         assert (built.made, built.refused) == (0, {"cut_off": 2})
-    assert len(toy.prompts) == 2, "what was cut off on the way there is not translated back"
+    assert len(toy.prompts) == 2, "a translation that was cut off is not translated back"
 
 
-def test_rows_made_before_a_failure_are_written_and_the_rest_follows(
-    here: Path, hold: Hold, start_endpoint: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+def test_rows_from_before_a_failure_are_written_and_the_rest_follows(
+    here: Path, write_dataset: WriteDataset, start_endpoint: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hold([{"instruction": f"keep {number} things", "output": "x"} for number in range(100)])
-    broken = {"is": True}
-    count = {"asked": 0}
+    write_dataset([{"instruction": f"keep {number} things", "output": "x"} for number in range(100)])
+    server = {"is_broken": True}
+    count = {"prompts": 0}
 
     def answer(prompt: str) -> str | Reply:
-        count["asked"] += 1
-        return Reply(401, "pay first") if broken["is"] and count["asked"] > 80 else paraphrase(prompt)
+        count["prompts"] += 1
+        return Reply(401, "pay first") if server["is_broken"] and count["prompts"] > 80 else paraphrase(prompt)
 
     toy = start_endpoint(answer)
     recipe = {"kind": "paraphrase", "family": "qa", "generator": {"model": "toy", "base_url": toy.base_url}}
     with pytest.raises(SourceError, match="pay first"):
         run(recipe)
-    assert "64 new rows stand in inbox/built/r/0001.jsonl" in capsys.readouterr().out
-    broken["is"] = False
-    asked_before = len(toy.prompts)
+    assert "64 new rows are in inbox/built/r/0001.jsonl" in capsys.readouterr().err
+    server["is_broken"] = False
+    prompts_before = len(toy.prompts)
     built = run(recipe)
     assert (built.made, built.new) == (100, 36)
     assert built.remembered >= 80
-    assert len(toy.prompts) - asked_before == built.asked <= 20
+    assert len(toy.prompts) - prompts_before == built.asked <= 20
     assert len({row["instruction"] for row in written()}) == 100

@@ -1,6 +1,6 @@
-"""A toy OpenAI-compatible server on a free loopback port, with scripted answers: good ones, rubbish, 500, 429.
+"""A toy OpenAI-compatible server on a free loopback port, with scripted answers: good and invalid ones, 500, 429.
 
-A test module that names it in `pytest_plugins` has the fixture `start_endpoint`.
+A test module with this module in `pytest_plugins` has the fixture `start_endpoint`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 @dataclass
 class Reply:
-    """What the server says instead of an answer."""
+    """The server's response instead of an answer."""
 
     status: int = 200
     body: str = ""

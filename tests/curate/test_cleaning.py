@@ -1,4 +1,4 @@
-"""Cleaning never changes what a text says: what goes, what stays, and that nothing goes but what is counted."""
+"""Cleaning never changes the meaning of a text: what is removed, what is kept, and that every removal is counted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def cleaned(answer: str, question: str = "Where is it?", **fields: Any) -> str:
         ("\ufeffAn answer", "An answer"),
     ],
 )
-def test_dirt_goes(dirty: str, clean: str) -> None:
+def test_noise_is_removed(dirty: str, clean: str) -> None:
     assert cleaned(dirty) == clean
 
 
@@ -73,7 +73,7 @@ def test_dirt_goes(dirty: str, clean: str) -> None:
         ("www.\u200bexample.org/\u200bpath", "www.example.org/path"),
     ],
 )
-def test_what_separates_words_never_becomes_nothing(text: str, clean: str) -> None:
+def test_separators_of_words_are_never_just_removed(text: str, clean: str) -> None:
     assert cleaned(text) == clean
     assert segment(clean) == segment(text.replace("\u2060", ""))
 
@@ -163,7 +163,7 @@ def test_case_06_one_text_that_is_no_markup_keeps_all_of_its_row(text: str) -> N
         ("Name the stop string of ChatML", "<|im_end|>"),
     ],
 )
-def test_a_row_that_speaks_of_markup_tokens_or_templates_keeps_them(question: str, answer: str) -> None:
+def test_a_row_about_markup_tokens_or_templates_keeps_them(question: str, answer: str) -> None:
     given_row = row(instruction=question, output=answer)
     assert clean_row(given_row).row == given_row
     as_turn = row(input="And?", output="So.", history=[["user", question], ["assistant", answer]])
@@ -210,7 +210,7 @@ def test_tags_of_a_page_go_also_where_prompt_and_answer_are_in_the_same() -> Non
     "question", ["He gave her a token of love. Who?", "Where does the llama live?", "请用这个模板写一封信。"]
 )
 @pytest.mark.parametrize("answer", ["No answer", "He did.", "没有"])
-def test_a_marker_at_the_end_goes_though_a_word_of_the_row_may_mean_tokens(question: str, answer: str) -> None:
+def test_a_marker_at_the_end_is_removed_though_a_word_of_the_row_may_mean_tokens(question: str, answer: str) -> None:
     assert clean_row(row(instruction=question, output=f"{answer}<|endoftext|>")).row["output"] == answer
 
 
@@ -220,7 +220,7 @@ def test_a_program_that_ends_in_a_marker_loses_it_and_no_line_end() -> None:
 
 def test_markup_stays_where_the_settings_say_so() -> None:
     given_row = row(input="<b>Hello</b> &amp; you", output="<b>Bonjour</b> &amp; toi")
-    assert clean_row(given_row, takes_markup=False).row == given_row
+    assert clean_row(given_row, removes_markup=False).row == given_row
     assert judge_row(given_row, CurateSettings(markup="keep")).row == given_row
     assert judge_row(given_row, CurateSettings()).row["output"] == "Bonjour & toi"
 
@@ -235,7 +235,7 @@ def test_case_05_both_answers_are_cleaned_alike() -> None:
 
 
 @pytest.mark.parametrize("space", [" ", "\n", "\n    "])
-def test_case_05_white_space_around_goes_from_both_answers_or_from_neither(space: str) -> None:
+def test_case_05_surrounding_white_space_is_removed_from_both_answers_or_from_neither(space: str) -> None:
     for question, better in (("Which?", "yes"), ("Write code", "x = 1;"), ("Go on", "    a\n    b")):
         made = clean_row(row(input=question, output=better + space, rejected=f"{space}no{space}")).row
         assert made["output"].endswith(space) == made["rejected"].endswith(space)
@@ -283,7 +283,7 @@ def test_case_08_prompt_and_answer_together_stay_a_program() -> None:
         {"family": "code", "input": "a", "output": "  b\n  c\n", "rejected": "  c\n"},
     ],
 )
-def test_case_08_layout_stays_in_code_verse_raw_text_and_what_goes_on(fields: dict[str, str]) -> None:
+def test_case_08_layout_is_kept_in_code_verse_raw_text_and_continuations(fields: dict[str, str]) -> None:
     assert clean_row(row(**fields)).row == row(**fields)
 
 
@@ -300,8 +300,8 @@ def test_strings_of_json_are_cleaned_with_the_text_that_they_quote() -> None:
 
 
 def test_what_went_is_counted_by_reason_and_piece() -> None:
-    found = clean_row(row(input="a\x0bb\x0bc", output=" <b>x</b> &amp; <b>y</b></s>", rejected="z</s>")).found
-    assert found == {
+    counts = clean_row(row(input="a\x0bb\x0bc", output=" <b>x</b> &amp; <b>y</b></s>", rejected="z</s>")).counts
+    assert counts == {
         **dict.fromkeys(("control_characters", "markup", "end_markers", "white_space"), 1),
         "control_characters U+000B": 2,
         "markup <b>": 2,
@@ -342,10 +342,10 @@ def test_cleaning_twice_is_cleaning_once(fields: dict[str, str], turns: list[lis
 
 @settings(max_examples=600, deadline=None)
 @given(FIELDS, TURNS)
-def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: list[list[str]]) -> None:
+def test_nothing_is_removed_but_what_the_report_counts(fields: dict[str, str], turns: list[list[str]]) -> None:
     came = row(**fields, history=turns)
     made = clean_row(came)
-    counted = dict.fromkeys((name for name in made.found if " " in name), 0)
+    counted = dict.fromkeys((name for name in made.counts if " " in name), 0)
     before, after = texts_of(came), texts_of(made.row)
     for name, text in before.items():
         for edits in made.rounds.get(name, ()):
@@ -360,9 +360,9 @@ def test_nothing_goes_but_what_the_report_counts(fields: dict[str, str], turns: 
             text = apply(text, edits)
         assert text == after[name]
     inside_json = any(not edit.reason for rounds in made.rounds.values() for edits in rounds for edit in edits)
-    assert inside_json or counted == {name: count for name, count in made.found.items() if " " in name}
-    assert {name.partition(" ")[0] for name in made.found} == {name for name in made.found if " " not in name}
-    assert bool(made.found) == (before != after)
+    assert inside_json or counted == {name: count for name, count in made.counts.items() if " " in name}
+    assert {name.partition(" ")[0] for name in made.counts} == {name for name in made.counts if " " not in name}
+    assert bool(made.counts) == (before != after)
 
 
 @settings(max_examples=400, deadline=None)
@@ -399,5 +399,5 @@ def test_an_entity_that_is_spoken_of_stays(question: str, answer: str) -> None:
         ("什么是&ldquo;碳中和&rdquo;？", "什么是“碳中和”？"),
     ],
 )
-def test_an_entity_that_is_left_over_goes(dirty: str, clean: str) -> None:
+def test_an_entity_that_is_left_over_is_decoded(dirty: str, clean: str) -> None:
     assert cleaned(dirty) == clean

@@ -1,4 +1,4 @@
-"""Room `curate`: cleaning, exact deduplication, the split, and one part a batch."""
+"""Room `curate`: cleaning, exact deduplication, the split, and one part per batch."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def curate(root: Path, **settings: Any) -> dict[str, Any]:
 
 
 @given(st.text(min_size=1).filter(normalise), st.text())
-def test_all_answers_to_one_prompt_stand_on_one_side_whatever_shape_it_came_in(question: str, answer: str) -> None:
+def test_all_answers_to_one_prompt_are_in_one_split_whatever_their_shape(question: str, answer: str) -> None:
     as_input = input_key(row(input=question, output=answer))
     as_instruction = input_key(row(instruction=question, output="another"))
     assert split_of(as_input, "s", 0.1, 0.2) == split_of(as_instruction, "s", 0.1, 0.2)
 
 
-def test_the_split_has_the_shares_that_were_asked_for() -> None:
-    sides = [split_of(str(i), "salt", 0.1, 0.2) for i in range(20_000)]
-    assert abs(sides.count("test") / 20_000 - 0.2) < 0.01
-    assert abs(sides.count("valid") / 20_000 - 0.1) < 0.01
+def test_the_split_has_the_shares_of_the_settings() -> None:
+    splits = [split_of(str(i), "salt", 0.1, 0.2) for i in range(20_000)]
+    assert abs(splits.count("test") / 20_000 - 0.2) < 0.01
+    assert abs(splits.count("valid") / 20_000 - 0.1) < 0.01
 
 
 def test_rows_alike_but_for_case_and_width_are_one_row() -> None:
@@ -130,7 +130,7 @@ def test_an_excluded_batch_gives_its_duplicates_back(project: Path) -> None:
     assert curate(project)["kept"] == len(rows) - 20
 
 
-def test_a_dataset_without_a_test_row_is_told_in_one_line(project: Path) -> None:
+def test_a_dataset_without_a_test_row_is_reported_in_one_line(project: Path) -> None:
     write_part(toy_rows(2, 0))
-    with pytest.raises(DataError, match=r"on the test side, so no model could be shown to be better"):
+    with pytest.raises(DataError, match=r"in the test split, so no model could be shown to be better"):
         curate(project, test_share=0.0)

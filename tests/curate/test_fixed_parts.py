@@ -1,4 +1,4 @@
-"""Room `curate`: a small project with a template or two keeps its sides, and its training rows beside a golden set."""
+"""Room `curate`: a small project with a template or two keeps its splits, and its training rows next to a golden set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import write_part
-from test_near_and_overlap import curate, make, sentence, sides
+from test_near_and_overlap import curate, make, sentence, splits
 
 from tasks.records.row import row_id_of
 
@@ -57,7 +57,7 @@ def write(number: int, rows: list[dict[str, Any]], use: str = "train") -> list[s
     ("count", "templates", "long"),
     [(30, 2, ""), (60, 2, LONG), (120, 1, ""), (120, 2, ""), pytest.param(300, 2, LONG, marks=pytest.mark.slow)],
 )
-def test_a_project_with_few_templates_keeps_its_sides_and_its_training_rows(
+def test_a_project_with_few_templates_keeps_its_splits_and_its_training_rows(
     project: Path, language: str, count: int, templates: int, long: str
 ) -> None:
     draw = random.Random(5)
@@ -66,7 +66,7 @@ def test_a_project_with_few_templates_keeps_its_sides_and_its_training_rows(
     write(2, from_templates(draw, used, 10), "golden")
     report = curate(project)
     assert report["dropped"].get("contaminated", 0) <= 1, "a question of the golden set itself, at most"
-    on = Counter(sides().get(row) for row in rows)
+    on = Counter(splits().get(row) for row in rows)
     assert on["train"] > 0.4 * count
     assert 0 < on["test"] < 0.45 * count
 
@@ -83,8 +83,8 @@ def test_a_template_does_not_hide_a_golden_question_in_training(project: Path) -
         "golden",
     )
     curate(project, test_share=0.02, valid_share=0.02)
-    assert ids[3] not in sides()
-    assert sum(side == "train" for side in sides().values()) > 40
+    assert ids[3] not in splits()
+    assert sum(split == "train" for split in splits().values()) > 40
 
 
 def test_a_greeting_that_many_dialogues_begin_with_takes_none_out_of_training(project: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_value_that_many_rows_hold_and_another_does_not_makes_two_prompts_diff
     draw = random.Random(9)
     rows = write(1, from_templates(draw, TEMPLATES["en"][:1], 300))
     curate(project)
-    on = Counter(sides()[row] for row in rows)
+    on = Counter(splits()[row] for row in rows)
     assert on["test"] > 20
     assert on["valid"] > 5
 
@@ -140,14 +140,14 @@ def test_a_long_template_takes_no_training_row_out_for_a_golden_set_from_it(
     ids = write(1, rows[:count])
     write(2, rows[count:], "golden")
     assert curate(project)["dropped"].get("contaminated", 0) <= 0.02 * count + 1
-    assert Counter(sides().get(row) for row in ids)["train"] >= 0.45 * count
+    assert Counter(splits().get(row) for row in ids)["train"] >= 0.45 * count
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("templates", [3, 4, 6])
 @pytest.mark.parametrize("length", [30, 60, 120])
 @pytest.mark.parametrize("has_golden", [False, True])
-def test_no_side_of_a_small_project_with_several_templates_is_empty(
+def test_no_split_of_a_small_project_with_several_templates_is_empty(
     project: Path, language: str, templates: int, length: int, has_golden: bool
 ) -> None:
     """Each template was a group, and all groups came to one side, or a golden set took all of them out of training."""
@@ -156,20 +156,18 @@ def test_no_side_of_a_small_project_with_several_templates_is_empty(
     if has_golden:
         write(2, rows[60:], "golden")
     curate(project)
-    on = Counter(sides().values())
+    on = Counter(splits().values())
     assert on["test"] > 0
-    assert Counter(sides().get(row) for row in ids)["train"] >= 0.2 * 60
+    assert Counter(splits().get(row) for row in ids)["train"] >= 0.2 * 60
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_passages_that_are_all_there_is_are_parted_between_the_sides_and_none_of_them_in_itself(
-    project: Path, seed: int
-) -> None:
+def test_a_dataset_of_whole_passages_is_divided_between_passages_and_never_within_one(project: Path, seed: int) -> None:
     draw = random.Random(seed)
     passages = [sentence(draw, 100) for _ in range(3)]
     ids = write(1, [make(f"{passages[n % 3]}\n{sentence(draw, 9)}?", f"answer {n}") for n in range(60)])
     write(2, [make(f"{passages[n % 3]}\n{sentence(draw, 9)}?", f"later {n}") for n in range(6)])
     assert curate(project)["dropped"] == {}
-    kept = sides()
-    assert all(len({kept[row] for row in ids[place::3]}) == 1 for place in range(3))
+    kept = splits()
+    assert all(len({kept[row] for row in ids[index::3]}) == 1 for index in range(3))
     assert set(kept.values()) >= {"train", "test"}

@@ -1,4 +1,4 @@
-"""The index of rows by hash: it says what a look through all rows would, however many batches they came in."""
+"""The index from hashes to rows equals a scan of all rows, whatever the number of batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCHES = st.lists(st.lists(st.integers(0, 12), max_size=12), min_size=1, max_si
 
 
 @given(BATCHES, st.sets(st.integers(0, 14), min_size=1), st.sets(st.integers(0, 150)), st.sampled_from([0, 3, 1000]))
-def test_an_index_says_what_a_look_through_all_rows_says(
+def test_an_index_equals_a_scan_of_all_rows(
     batches: list[list[int]], wanted: set[int], gone: set[int], sorted_at_once: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -32,7 +32,7 @@ def test_an_index_says_what_a_look_through_all_rows_says(
             first = len(rows)
             hashes = np.array(batch, np.uint32)
             index.add(hashes, lambda at, hashes=hashes, first=first: entries_of(hashes[at], first + at))
-            rows += [(number, first + place) for place, number in enumerate(batch)]
+            rows += [(number, first + index) for index, number in enumerate(batch)]
             check(index, rows, asked, present)
             present[[row for row in gone if row < len(rows)]] = False
             check(index, rows, asked, present)

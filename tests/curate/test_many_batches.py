@@ -1,4 +1,4 @@
-"""Many small batches in one run: the bytes of as many runs, and a cost that grows with the rows."""
+"""Many small batches in one run give the bytes of as many runs, at a cost that is linear in the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_near_and_overlap import batch_of, check_no_pair_stands_on_two_sides, curate, sentence, some_rows
+from test_near_and_overlap import batch_of, check_no_pair_is_in_two_splits, curate, sentence, some_rows
 
 from tasks import paths
 from tasks.curate.dedup import index as index_module
@@ -45,7 +45,7 @@ def test_many_batches_at_once_give_the_bytes_of_some_at_a_time(tmp_path_factory:
                 curate(Path.cwd())
         curate(Path.cwd())
         some_at_a_time = digests()
-        check_no_pair_stands_on_two_sides()
+        check_no_pair_is_in_two_splits()
         shutil.rmtree(".strop")
         curate(Path.cwd())
         assert digests() == some_at_a_time
@@ -72,20 +72,20 @@ def test_what_a_batch_looks_up_does_not_grow_with_the_batches_before_it(
     assert sum(searched) < 79
 
 
-def test_a_raw_batch_that_changed_after_it_was_validated_is_told_with_its_file_and_what_to_do(project: Path) -> None:
+def test_a_raw_batch_that_changed_after_validation_is_reported_with_its_file_and_a_fix(project: Path) -> None:
     batch_of(1, some_rows())
     (batch,) = read_manifest()
     content = bytearray(batch.path.read_bytes())
     content[len(content) // 2] ^= 1
     batch.path.write_bytes(bytes(content))
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         curate(project)
-    assert str(told.value).startswith(
+    assert str(error.value).startswith(
         f"{batch.path}: changed since it was collected. Restore it: dvc checkout --force data/raw.dvc"
     )
 
 
-def test_an_earlier_batch_that_changed_is_told_though_its_text_is_not_needed(project: Path) -> None:
+def test_an_earlier_batch_that_changed_is_reported_though_its_text_is_not_needed(project: Path) -> None:
     rows = some_rows()
     batch_of(1, rows)
     curate(project)

@@ -1,4 +1,4 @@
-"""Room `curate`: near-duplicates, sides that do not change, and nothing in training that overlaps what is held out."""
+"""Room `curate`: near-duplicates, splits that do not change, and no training row that overlaps a held-out row."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tasks import paths
 from tasks.config import load_config
+from tasks.curate.dedup.candidates import Candidates
 from tasks.curate.dedup.minhash import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
 from tasks.curate.dedup.shared_text import share_text
-from tasks.curate.dedup.text_groups import Candidates
 from tasks.curate.dedup.tokens import tokenise
 from tasks.curate.raw_rows import texts_of
 from tasks.curate.sides.split import split_of
@@ -43,8 +43,8 @@ def sentence(draw: random.Random, words: int = 40, language: str = "en") -> str:
 
 def make(text: str, answer: str = "yes", batch: str = "b1", index: int = 0, **more: Any) -> dict[str, Any]:
     row = {**NO_TEXT, "family": "qa", "language": "en", "input": text, "output": answer, "use": "train", **more}
-    place = {"batch": batch, "index": index, "source": batch, "file": "f.jsonl", "line": index + 1}
-    return {**row, **place, "row_id": row_id_of(row)}
+    origin = {"batch": batch, "index": index, "source": batch, "file": "f.jsonl", "line": index + 1}
+    return {**row, **origin, "row_id": row_id_of(row)}
 
 
 def batch_of(number: int, texts: list[tuple[str, str]], **more: Any) -> list[dict[str, Any]]:
@@ -65,28 +65,28 @@ def dropped(batch: int) -> list[tuple[str, str, str]]:
     return [(r["row_id"], r["reason"], r["value"]) for r in pq.read_table(path).to_pylist()] if path.exists() else []
 
 
-def sides() -> dict[str, str]:
+def splits() -> dict[str, str]:
     dataset = read_dataset()
     return dict(zip(dataset["row_id"].to_pylist(), dataset["split"].to_pylist(), strict=True))
 
 
-def side_of(text: str) -> str:
+def split_of_text(text: str) -> str:
     return split_of(normalise(text), "strop", 0.1, 0.2)
 
 
-def texts_on(side: str, count: int, seed: int = 0, language: str = "en") -> list[str]:
-    draw = random.Random(f"{side}{seed}")
+def texts_in(split: str, count: int, seed: int = 0, language: str = "en") -> list[str]:
+    draw = random.Random(f"{split}{seed}")
     found: list[str] = []
     while len(found) < count:
         text = sentence(draw, language=language)
-        if side_of(text) == side:
+        if split_of_text(text) == split:
             found.append(text)
     return found
 
 
 def some_rows(seed: int = 9) -> list[tuple[str, str]]:
     """Rows on every side, so that a dataset is never without one."""
-    return [(text, "yes") for side in ("train", "valid", "test") for text in texts_on(side, 3, seed)]
+    return [(text, "yes") for split in ("train", "valid", "test") for text in texts_in(split, 3, seed)]
 
 
 @given(st.lists(st.text(), max_size=5))
@@ -111,8 +111,8 @@ def test_two_texts_that_share_thirteen_tokens_share_a_fingerprint(letters: list[
     first = [f"x{i}" for i in range(cut)] + shared + ["y"] * 5
     second = ["z"] * 3 + shared + [f"w{i}" for i in range(cut)]
     tokens = tokenise([" ".join(first), " ".join(second)])
-    prints, offsets = fingerprints_of(tokens)
-    assert set(prints[: offsets[1]].tolist()) & set(prints[offsets[1] :].tolist())
+    fingerprints, offsets = fingerprints_of(tokens)
+    assert set(fingerprints[: offsets[1]].tolist()) & set(fingerprints[offsets[1] :].tolist())
     assert set(runs_of(tokens, 0, 13)) & set(runs_of(tokens, 1, 13))
 
 
@@ -132,7 +132,7 @@ def test_planted_near_duplicates_share_a_band_and_strangers_do_not(language: str
 
 
 def test_a_near_duplicate_of_an_earlier_row_is_dropped_and_the_earlier_leads(project: Path) -> None:
-    (text,) = texts_on("train", 1)
+    (text,) = texts_in("train", 1)
     first = batch_of(1, [*some_rows(), (text, "yes")])[-1]
     second = batch_of(2, [("Please: " + text + " indeed!", "yes")])[0]
     report = curate(project)
@@ -141,24 +141,24 @@ def test_a_near_duplicate_of_an_earlier_row_is_dropped_and_the_earlier_leads(pro
 
 
 @pytest.mark.parametrize("mode", ["drop", "keep"])
-def test_another_answer_to_nearly_the_same_prompt_stands_on_the_side_of_the_first(project: Path, mode: str) -> None:
-    test_texts = texts_on("test", 4)
+def test_another_answer_to_nearly_the_same_prompt_is_in_the_split_of_the_first(project: Path, mode: str) -> None:
+    test_texts = texts_in("test", 4)
     changed = [text + " indeed" for text in test_texts]
     batch_of(1, [*some_rows(), *((text, "yes") for text in test_texts)])
     seconds = batch_of(2, [(text, "an altogether different answer") for text in changed])
     curate(project, near_duplicates=mode)
-    assert {side_of(text) for text in changed} != {"test"}, "by their own hash they would stand elsewhere"
-    assert [sides()[row["row_id"]] for row in seconds] == ["test"] * 4
+    assert {split_of_text(text) for text in changed} != {"test"}, "by their own hash they would stand elsewhere"
+    assert [splits()[row["row_id"]] for row in seconds] == ["test"] * 4
 
 
-def test_a_row_near_rows_of_two_sides_is_dropped_as_a_bridge(project: Path) -> None:
+def test_a_row_near_rows_of_two_splits_is_dropped_as_a_cross_split_duplicate(project: Path) -> None:
     words = [f"{word}{number}" for number, word in enumerate(WORDS * 8)][:120]
 
-    def with_others(places: range, side: str) -> str:
+    def with_others(places: range, split: str) -> str:
         """The text with four words changed, so that it stands on a side by its own hash."""
         for number in range(1000):
-            changed = [f"other{number}" if place in places else word for place, word in enumerate(words)]
-            if side_of(" ".join(changed)) == side:
+            changed = [f"other{number}" if index in places else word for index, word in enumerate(words)]
+            if split_of_text(" ".join(changed)) == split:
                 return " ".join(changed)
         raise AssertionError
 
@@ -166,49 +166,53 @@ def test_a_row_near_rows_of_two_sides_is_dropped_as_a_bridge(project: Path) -> N
     first, second = batch_of(1, [*some_rows(), (train, "a"), (test, "b")])[-2:]
     joined = batch_of(2, [(" ".join(words), "c")])[0]
     curate(project, decontaminate=False)
-    assert (sides()[first["row_id"]], sides()[second["row_id"]]) == ("train", "test"), "they do not resemble each other"
+    assert (splits()[first["row_id"]], splits()[second["row_id"]]) == ("train", "test"), (
+        "they do not resemble each other"
+    )
     assert dropped(2) == [(joined["row_id"], "bridges_splits", f"{first['row_id']} {second['row_id']}")]
 
 
 def test_the_same_prompt_in_a_golden_set_takes_the_training_row_out(project: Path) -> None:
-    (text,) = texts_on("train", 1)
+    (text,) = texts_in("train", 1)
     trained = batch_of(1, [*some_rows(), (text, "yes")])[-1]
     curate(project)
-    assert sides()[trained["row_id"]] == "train"
+    assert splits()[trained["row_id"]] == "train"
     golden = batch_of(2, [(text + " indeed", "yes")], use="golden")[0]
     report = curate(project)
-    assert trained["row_id"] not in sides()
-    assert sides()[golden["row_id"]] == "test"
+    assert trained["row_id"] not in splits()
+    assert splits()[golden["row_id"]] == "test"
     assert dropped(2) == [(trained["row_id"], "contaminated", golden["row_id"])]
     assert report["taken_out_later"] == {"contaminated": 1}
     assert report["kept"] == read_dataset().num_rows
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_rows_that_share_a_passage_stand_on_the_side_of_the_first_whichever_that_is(
+def test_rows_that_share_a_passage_are_in_the_split_of_the_first_whichever_that_is(
     project: Path, language: str
 ) -> None:
-    tests = texts_on("test", 2, language=language)
+    tests = texts_in("test", 2, language=language)
     piece = [" ".join(text.split()[5:33]) if language == "en" else text[5:33] for text in tests]
     draw = random.Random(1)
     planted = [f"{sentence(draw, language=language)} {each} {sentence(draw, language=language)}" for each in piece]
-    planted = [text + " x" * next(n for n in range(99) if side_of(text + " x" * n) == "train") for text in planted]
+    planted = [
+        text + " x" * next(n for n in range(99) if split_of_text(text + " x" * n) == "train") for text in planted
+    ]
     before = batch_of(1, [*some_rows(), (planted[0], "yes")])[-1]
     held = batch_of(2, [(text, "yes") for text in tests])
     after = batch_of(3, [(planted[1], "yes")])[0]
     report = curate(project)
     assert report["dropped"] == {}
-    assert [sides()[row["row_id"]] for row in (before, held[0])] == ["train", "train"]
-    assert [sides()[row["row_id"]] for row in (held[1], after)] == ["test", "test"]
+    assert [splits()[row["row_id"]] for row in (before, held[0])] == ["train", "train"]
+    assert [splits()[row["row_id"]] for row in (held[1], after)] == ["test", "test"]
 
 
-def test_rows_of_a_benchmark_are_in_no_split_and_guard_training(project: Path) -> None:
-    (text,) = texts_on("train", 1)
+def test_benchmark_rows_are_in_no_split_and_remove_overlapping_training_rows(project: Path) -> None:
+    (text,) = texts_in("train", 1)
     benchmark = batch_of(1, [(text, "yes")], use="benchmark")[0]
     trained = batch_of(2, [*some_rows(), ("so it begins: " + text, "no")])[-1]
     curate(project)
-    assert benchmark["row_id"] not in sides()
-    assert trained["row_id"] not in sides()
+    assert benchmark["row_id"] not in splits()
+    assert trained["row_id"] not in splits()
     assert ("contaminated", benchmark["row_id"]) in [(reason, value) for _, reason, value in dropped(2)]
 
 
@@ -223,51 +227,51 @@ def test_boilerplate_that_many_rows_share_is_no_contamination(project: Path) -> 
 
 
 def test_made_rows_are_never_tested_on(project: Path) -> None:
-    texts = [(text, "made") for text in texts_on("test", 6, seed=3)]
+    texts = [(text, "made") for text in texts_in("test", 6, seed=3)]
     batch_of(1, some_rows())
     made = batch_of(2, texts, synthetic="paraphrase")
     curate(project)
-    assert {sides()[row["row_id"]] for row in made} == {"train"}
+    assert {splits()[row["row_id"]] for row in made} == {"train"}
 
 
-def test_a_forgotten_row_is_gone_and_those_that_followed_it_keep_their_side(project: Path) -> None:
-    leader_text = texts_on("test", 1)[0]
-    leader = batch_of(1, [*some_rows(), (leader_text, "yes")])[-1]
+def test_a_forgotten_row_is_removed_and_its_followers_keep_their_split(project: Path) -> None:
+    leader_text = texts_in("test", 1)[0]
+    representative = batch_of(1, [*some_rows(), (leader_text, "yes")])[-1]
     follower = batch_of(2, [(leader_text + " indeed", "another answer")])[0]
     curate(project)
-    assert sides()[follower["row_id"]] == "test"
-    record_decision("forget", leader["row_id"], "asked to")
+    assert splits()[follower["row_id"]] == "test"
+    record_decision("forget", representative["row_id"], "asked to")
     curate(project)
-    assert leader["row_id"] not in sides()
-    assert sides()[follower["row_id"]] == "test"
+    assert representative["row_id"] not in splits()
+    assert splits()[follower["row_id"]] == "test"
     kept = (paths.CURATED / "000001-b1.parquet").read_bytes()
     assert leader_text.encode() not in kept
-    assert all(row_id != leader["row_id"] for row_id, _, _ in dropped(1))
+    assert all(row_id != representative["row_id"] for row_id, _, _ in dropped(1))
 
 
-def test_rows_keep_the_side_of_a_batch_that_is_excluded(project: Path) -> None:
-    texts = texts_on("test", 3)
+def test_rows_keep_the_split_of_a_batch_that_is_excluded(project: Path) -> None:
+    texts = texts_in("test", 3)
     batch_of(1, some_rows())
     batch_of(2, [(text, "yes") for text in texts])
     followers = batch_of(3, [(text + " indeed", "another answer") for text in texts])
     curate(project)
-    before = sides()
+    before = splits()
     (paths.VALIDATED / "000002-b2.parquet").unlink()
     record_decision("exclude", "b2", "a test")
     curate(project)
-    assert {row["row_id"]: before[row["row_id"]] for row in followers}.items() <= sides().items()
+    assert {row["row_id"]: before[row["row_id"]] for row in followers}.items() <= splits().items()
 
 
 @pytest.mark.parametrize("use", ["train", "golden", "benchmark"])
 def test_an_excluded_batch_leaves_the_dataset_as_it_was_before_it_came(project: Path, use: str) -> None:
-    (trained,) = texts_on("train", 1)
-    (held,) = texts_on("test", 1)
+    (trained,) = texts_in("train", 1)
+    (held,) = texts_in("test", 1)
     passage = " ".join(trained.split()[5:25])
     batch_of(1, [*some_rows(), (trained, "yes"), (held, "yes")])
     curate(project)
     before = {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
     new = [f"{held} {passage} {number}" for number in range(40)]
-    new = [text for text in new if side_of(text) == "test"]
+    new = [text for text in new if split_of_text(text) == "test"]
     batch_of(2, [(text, "a bad answer") for text in [*new, trained + " indeed"]], use=use)
     curate(project, near_duplicate_threshold=0.8)
     assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} != before
@@ -279,7 +283,7 @@ def test_an_excluded_batch_leaves_the_dataset_as_it_was_before_it_came(project: 
 
 @pytest.mark.parametrize("family", ["qa", "other"])
 @pytest.mark.parametrize("what", ["exclude", "forget"])
-def test_rows_that_are_gone_are_not_taken_out_once_more(project: Path, what: str, family: str) -> None:
+def test_tombstones_are_not_removed_again(project: Path, what: str, family: str) -> None:
     """The report subtracted them from the rows that are there, or stopped at a family that no row has any more."""
     draw = random.Random(4)
     passage = sentence(draw, 80)
@@ -292,21 +296,21 @@ def test_rows_that_are_gone_are_not_taken_out_once_more(project: Path, what: str
         (paths.VALIDATED / "000001-b1.parquet").unlink()
     batch_of(3, [(f"{passage} 9 when?", "then")], use="golden")
     report = curate(project)
-    on = Counter(sides().values())
-    assert report["splits"] == {side: on[side] for side in ("train", "valid", "test")}
+    on = Counter(splits().values())
+    assert report["splits"] == {split: on[split] for split in ("train", "valid", "test")}
     assert report["taken_out_later"] == {}
     assert not paths.QUARANTINE.joinpath("curate/000003-b3.parquet").exists(), "of a forgotten row no text is kept"
 
 
 def test_a_released_row_is_kept_though_it_is_nearly_another(project: Path) -> None:
-    (text,) = texts_on("train", 1)
+    (text,) = texts_in("train", 1)
     batch_of(1, [*some_rows(), (text, "yes")])
     again = batch_of(2, [(text + " indeed", "yes")])[0]
     curate(project)
-    assert again["row_id"] not in sides()
+    assert again["row_id"] not in splits()
     record_decision("release", again["row_id"], "I want both")
     curate(project)
-    assert sides()[again["row_id"]] == "train"
+    assert splits()[again["row_id"]] == "train"
 
 
 @given(st.integers(0, 10_000))
@@ -326,16 +330,18 @@ def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(tmp_path_factory:
             batch_of(number, [*rows, *some_rows(seed + number)], use="golden" if number == 3 else "train")
             curate(root)
         step_by_step = {path.name: file_digest(path) for path in paths.CURATED.glob("*")}
-        check_no_pair_stands_on_two_sides()
+        check_no_pair_is_in_two_splits()
         shutil.rmtree(".strop")
         curate(root)
         assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} == step_by_step
 
 
-def check_no_pair_stands_on_two_sides() -> None:
+def check_no_pair_is_in_two_splits() -> None:
     dataset = [row for row in read_dataset().to_pylist() if row["split"] != "valid"]
     texts = [texts_of(row) for row in dataset]
-    train, test = (np.array([n for n, row in enumerate(dataset) if row["split"] == side]) for side in ("train", "test"))
+    train, test = (
+        np.array([n for n, row in enumerate(dataset) if row["split"] == split]) for split in ("train", "test")
+    )
     pairs = np.sort(np.stack([np.repeat(train, len(test)), np.tile(test, len(train))], 1), axis=1)
     nowhere = np.zeros(len(pairs), np.bool_)
     shared = share_text(Candidates(pairs, nowhere), nowhere, np.arange(len(dataset)), texts)

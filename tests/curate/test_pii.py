@@ -1,4 +1,4 @@
-"""Personal data and secrets: found in English and Chinese, left alone where a number is none, masked once and for all."""
+"""Personal data and secrets are detected in English and Chinese, other numbers are kept, and masking is idempotent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from realdata import real
 
 from tasks.curate.cleaning.edits import apply
-from tasks.curate.pii.mask import Found, find, mask, may_hold
+from tasks.curate.pii.mask import PiiSpan, find, mask, may_hold
 from tasks.curate.pii.row import mask_texts
 from tasks.curate.settings import PiiSettings
 
@@ -101,7 +101,7 @@ def test_numbers_that_only_look_alike_are_left_alone(text: str) -> None:
 
 def test_finds_that_overlap_become_one_that_covers_both() -> None:
     text = "write to 13812345678@example.cn now"
-    assert find(text) == [Found(9, 31, "email")]
+    assert find(text) == [PiiSpan(9, 31, "email")]
 
 
 def test_placeholders_are_not_taken_for_anything() -> None:
@@ -258,7 +258,7 @@ def test_json_is_json_after_masking(text: str, now: str) -> None:
         "mask = A@b.ge(0)",
     ],
 )
-def test_what_is_counted_or_measured_and_a_product_of_matrices_is_nobodys(text: str) -> None:
+def test_counts_measures_and_matrix_products_are_not_masked(text: str) -> None:
     assert find(text) == []
 
 
@@ -275,5 +275,5 @@ def test_what_is_counted_or_measured_and_a_product_of_matrices_is_nobodys(text: 
         ("邮箱zhang@qq.com(工作)", "邮箱[EMAIL](工作)"),
     ],
 )
-def test_what_is_called_a_persons_is_masked(text: str, masked: str) -> None:
+def test_numbers_labelled_as_personal_are_masked(text: str, masked: str) -> None:
     assert mask(text, find(text)) == masked

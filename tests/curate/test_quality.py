@@ -1,4 +1,4 @@
-"""What a row's text is like, measured alike in English and Chinese."""
+"""Statistics of a row's text, equal in English and Chinese."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def measured(output: str, instruction: str = "Say it.", given: str = "") -> Meas
         "春天来了，花园里的樱花开得很美，孩子们在草地上奔跑，老人们坐在长椅上晒太阳。",
     ],
 )
-def test_good_text_repeats_nothing_and_a_text_said_twice_repeats_half(text: str) -> None:
+def test_good_text_repeats_nothing_and_a_repeated_text_repeats_half(text: str) -> None:
     assert measured(text).repetition == 0
     assert measured(f"{text}\n{text}").repetition == pytest.approx(0.5, abs=0.08)
     assert measured(f"{text}\n{text}").repeated_lines == 0.5
@@ -78,7 +78,7 @@ def test_the_length_ratio_counts_the_segments_that_all_rooms_count(
         "由于我是一个语言模型，无法提供地图。",
     ],
 )
-def test_refusals_are_told_in_both_languages(text: str) -> None:
+def test_refusals_are_detected_in_both_languages(text: str) -> None:
     assert measured(text).is_refusal
 
 
@@ -130,7 +130,7 @@ def test_toxic_words_are_whole_words_in_english_and_parts_in_chinese(text: str, 
         ("", ""),
     ],
 )
-def test_the_script_of_most_letters_is_told(text: str, script: str) -> None:
+def test_the_script_of_most_letters_is_detected(text: str, script: str) -> None:
     assert measured(text).script == script
     assert 0 <= measured(text).script_share <= 1
     assert (measured(text).script_share > 0.5) == bool(script)

@@ -1,4 +1,4 @@
-"""Room `curate` on real instructions, which say the same examples through many templates."""
+"""Room `curate` on real instructions, in which the same examples occur in many templates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conftest import params, write_params, write_part
 from realdata import real
-from test_near_and_overlap import check_no_pair_stands_on_two_sides, make
+from test_near_and_overlap import check_no_pair_is_in_two_splits, make
 
 from tasks import paths
 from tasks.config import load_config
@@ -18,11 +18,11 @@ from tasks.dataset.read import read_dataset
 from tasks.runtime.files import read_json
 
 
-def test_nothing_that_t0_says_twice_is_both_trained_and_tested_on(project: Path) -> None:
+def test_no_repeated_text_of_t0_is_both_trained_and_tested_on(project: Path) -> None:
     with gzip.open(real("t0/t0.jsonl.gz"), "rt", encoding="utf-8") as file:
         records = [json.loads(line) for line in itertools.islice(file, 0, 20_000, 20)]
     rows = [make(r["prompt"], r["completion"], "b1", n) for n, r in enumerate(records) if r["completion"].strip()]
-    rows = [{**row, "index": place} for place, row in enumerate(rows)]
+    rows = [{**row, "index": index} for index, row in enumerate(rows)]
     write_part(rows)
     write_params(project, params("base", [], curate={}))
     run(load_config())
@@ -31,4 +31,4 @@ def test_nothing_that_t0_says_twice_is_both_trained_and_tested_on(project: Path)
     assert report["kept"] == read_dataset().num_rows
     assert report["kept"] >= 0.9 * len(rows)
     assert report["cleaned"]["end_markers"] > 900, "t0's completions end in a literal <|endoftext|>"
-    check_no_pair_stands_on_two_sides()
+    check_no_pair_is_in_two_splits()

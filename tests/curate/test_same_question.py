@@ -1,4 +1,4 @@
-"""Room `curate`: which rows ask the same, and which share what must not stand on two sides."""
+"""Room `curate`: which rows are the same question, and which share text that two splits may not share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from test_near_and_overlap import (
     dropped,
     make,
     sentence,
-    side_of,
-    sides,
     some_rows,
-    texts_on,
+    split_of_text,
+    splits,
+    texts_in,
 )
 
 from tasks import paths
@@ -128,7 +128,7 @@ def test_prompts_with_one_long_fixed_part_and_a_short_slot_are_different_rows(pr
         write_part(some, f"{number:06d}-b{number}.parquet")
     assert curate(project)["dropped"] == {}
     if rows_a_batch > 1:
-        on = Counter(side for row_id, side in sides().items() if row_id in {row["row_id"] for row in rows})
+        on = Counter(split for row_id, split in splits().items() if row_id in {row["row_id"] for row in rows})
         assert min(on["test"] / 0.1, on["train"] / 0.5) > count, "each stands where its own hash puts it"
 
 
@@ -157,17 +157,17 @@ def test_many_rewordings_of_one_question_are_one_row(project: Path) -> None:
     assert curate(project)["dropped"] == {"near_duplicate": len(more) - 1}
 
 
-def test_the_same_passage_with_another_question_is_another_row_on_the_same_side(project: Path) -> None:
+def test_the_same_passage_with_another_question_is_another_row_in_the_same_split(project: Path) -> None:
     draw = random.Random(5)
     passage = sentence(draw, 80)
     asked = ["Who is it about?", "When did it happen, and where?"]
     pair = batch_of(1, [*some_rows(), *((f"{passage} {question}", "nobody") for question in asked)])[-2:]
     assert curate(project)["dropped"] == {}
-    assert len({sides()[row["row_id"]] for row in pair}) == 1
+    assert len({splits()[row["row_id"]] for row in pair}) == 1
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_forty_questions_on_one_passage_stand_on_one_side_and_none_is_dropped(project: Path, language: str) -> None:
+def test_forty_questions_on_one_passage_are_in_one_split_and_none_is_dropped(project: Path, language: str) -> None:
     draw = random.Random(6)
     passages = [sentence(draw, 80, language) for _ in range(3)]
     rows = [(f"{passage}\n{sentence(draw, 9, language)}?", str(n)) for passage in passages for n in range(40)]
@@ -175,10 +175,10 @@ def test_forty_questions_on_one_passage_stand_on_one_side_and_none_is_dropped(pr
     made = batch_of(1, [*some_rows(), *rows, *others])[9:129]
     later = batch_of(2, [(f"{passage}\n{sentence(draw, 9, language)}?", "later") for passage in passages])
     assert curate(project)["dropped"] == {}
-    for place in range(3):
-        group = [*made[40 * place : 40 * (place + 1)], later[place]]
-        assert len({sides()[row["row_id"]] for row in group}) == 1
-    assert Counter(sides().values())["test"] > 10
+    for index in range(3):
+        group = [*made[40 * index : 40 * (index + 1)], later[index]]
+        assert len({splits()[row["row_id"]] for row in group}) == 1
+    assert Counter(splits().values())["test"] > 10
 
 
 def test_rows_of_a_golden_passage_are_not_trained_on(project: Path) -> None:
@@ -189,7 +189,7 @@ def test_rows_of_a_golden_passage_are_not_trained_on(project: Path) -> None:
     others = [(sentence(draw, 30), "yes") for _ in range(40)]
     trained = batch_of(3, [*((f"{passage} {n} when?", "then") for n in range(40)), *others])[:40]
     curate(project)
-    kept = sides()
+    kept = splits()
     assert {kept[row["row_id"]] for row in golden} == {"test"}
     assert not [row for row in trained if kept.get(row["row_id"]) == "train"]
 
@@ -215,7 +215,7 @@ def test_a_formula_of_courtesy_does_not_contaminate(project: Path, formula: str)
     batch_of(1, [*some_rows(), *((sentence(draw, 20, language), answer()) for _ in range(10))])
     batch_of(2, [(sentence(draw, 20, language), answer()) for _ in range(5)], use="golden")
     assert curate(project)["dropped"] == {}
-    assert len(set(sides().values())) == 3
+    assert len(set(splits().values())) == 3
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -239,7 +239,7 @@ def test_case_14_a_dialogue_that_holds_a_held_out_exchange_is_not_trained_on(
     write_part(single, "000001-b1.parquet")
     write_part(longer, "000002-b2.parquet")
     curate(project)
-    kept = sides()
+    kept = splits()
     assert {kept[row["row_id"]] for row in single} >= {"test"}
     for one, two in zip(single, longer, strict=True):
         assert kept[one["row_id"]] != "test" or kept.get(two["row_id"]) != "train"
@@ -258,14 +258,12 @@ def test_a_corrected_type_of_an_entity_is_no_near_duplicate(project: Path) -> No
     first = batch_of(1, [*some_rows(), (text, answer("LOC"))])[-1]
     second = batch_of(2, [(text, answer("PER"))])[0]
     assert curate(project)["dropped"] == {}
-    assert sides()[first["row_id"]] == sides()[second["row_id"]]
+    assert splits()[first["row_id"]] == splits()[second["row_id"]]
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("keep", "12"), ("newest", "2"), ("refuse", "1")])
-def test_of_two_answers_to_one_prompt_of_a_source_those_are_kept_that_the_policy_says(
-    project: Path, policy: str, kept: str
-) -> None:
-    prompt = texts_on("train", 1)[0]
+def test_two_answers_of_one_source_to_one_prompt_are_kept_by_policy(project: Path, policy: str, kept: str) -> None:
+    prompt = texts_in("train", 1)[0]
     batch_of(1, some_rows())
     first = make(prompt, "The capital is Bonn.", "b2") | {"source": "faq"}
     second = make(prompt, "The capital is Berlin.", "b3") | {"source": "faq"}
@@ -273,7 +271,7 @@ def test_of_two_answers_to_one_prompt_of_a_source_those_are_kept_that_the_policy
     for number, row in ((2, first), (3, second), (4, elsewhere)):
         write_part([row], f"{number:06d}-b{number}.parquet")
     report = curate(project, conflicts=policy)
-    rows = sides()
+    rows = splits()
     assert elsewhere["row_id"] in rows
     assert "".join(name for name, row in (("1", first), ("2", second)) if row["row_id"] in rows) == kept
     assert report["kept"] == len(rows)
@@ -286,52 +284,56 @@ def test_of_two_answers_to_one_prompt_of_a_source_those_are_kept_that_the_policy
     assert dropped(3) == gone[policy]
 
 
-def test_a_row_that_would_join_two_passages_of_two_sides_is_dropped(project: Path) -> None:
-    train, test = texts_on("train", 1)[0], texts_on("test", 1)[0]
+def test_a_row_that_would_join_passages_in_two_splits_is_dropped(project: Path) -> None:
+    train, test = texts_in("train", 1)[0], texts_in("test", 1)[0]
     first, second = batch_of(1, [*some_rows(), (train, "a"), (test, "b")])[-2:]
     joined = batch_of(2, [(f"{train} {test}", "c")])[0]
     curate(project)
     assert dropped(2) == [(joined["row_id"], "bridges_splits", f"{first['row_id']} {second['row_id']}")]
 
 
-def test_rows_keep_the_side_that_a_passage_gave_them_when_its_first_row_is_excluded(project: Path) -> None:
-    (text,) = texts_on("test", 1)
+def test_rows_keep_the_split_of_their_passage_when_its_first_row_is_excluded(project: Path) -> None:
+    (text,) = texts_in("test", 1)
     draw = random.Random(12)
     batch_of(1, some_rows())
     batch_of(2, [(text, "yes")])
     followers = batch_of(3, [(f"{text} {sentence(draw, 60)}", str(n)) for n in range(5)])
     curate(project)
-    assert {sides()[row["row_id"]] for row in followers} == {"test"}
+    assert {splits()[row["row_id"]] for row in followers} == {"test"}
     (paths.VALIDATED / "000002-b2.parquet").unlink()
     record_decision("exclude", "b2", "a test")
     curate(project)
-    assert {sides()[row["row_id"]] for row in followers} == {"test"}
+    assert {splits()[row["row_id"]] for row in followers} == {"test"}
 
 
 @given(st.integers(0, 100_000))
-def test_no_group_stands_on_two_sides_and_a_bridge_is_the_only_row_dropped(seed: int) -> None:
-    from tasks.curate.sides.place import place
+def test_no_group_is_in_two_splits_and_only_cross_split_duplicates_are_dropped(seed: int) -> None:
+    from tasks.curate.sides.place import assign_splits
 
     draw = random.Random(seed)
     old, count = draw.randrange(6), draw.randrange(1, 12)
-    side = {row: draw.randrange(3) for row in range(old + count)}
+    split = {row: draw.randrange(3) for row in range(old + count)}
     links = [(a, b) for b in range(old, old + count) for a in range(b) if draw.random() < 0.2]
-    placed = place(links, old, side.__getitem__, {})
-    now = {row: placed.sides[row][0] if row in placed.sides else side[row] for row in side if row not in placed.bridges}
-    assert all(now[row] == side[row] for row in range(old)), "no earlier row moves"
+    assignment = assign_splits(links, old, split.__getitem__, {})
+    now = {
+        row: assignment.splits[row][0] if row in assignment.splits else split[row]
+        for row in split
+        if row not in assignment.cross_split
+    }
+    assert all(now[row] == split[row] for row in range(old)), "no earlier row moves"
     assert all(now[a] == now[b] for a, b in links if a in now and b in now)
-    assert set(placed.bridges).isdisjoint(range(old))
+    assert set(assignment.cross_split).isdisjoint(range(old))
 
 
-def test_without_a_test_side_the_reason_says_that_rows_stand_together(project: Path) -> None:
-    text = next(t for t in (sentence(random.Random(n), 60) for n in range(99)) if side_of(t) == "train")
+def test_without_a_test_split_the_message_says_that_rows_are_linked(project: Path) -> None:
+    text = next(t for t in (sentence(random.Random(n), 60) for n in range(99)) if split_of_text(t) == "train")
     batch_of(1, [(f"{text} {CHINESE[n]}", str(n)) for n in range(6)])
-    with pytest.raises(DataError, match="5 of them stand where an earlier row does"):
+    with pytest.raises(DataError, match="5 of them follow the split of an earlier row"):
         curate(project)
 
 
 def test_the_prompts_that_a_source_answered_in_several_ways_are_listed(project: Path) -> None:
-    prompt = texts_on("train", 1)[0]
+    prompt = texts_in("train", 1)[0]
     batch_of(1, some_rows())
     rows = [make(prompt, answer, "b2", n) | {"source": "faq"} for n, answer in enumerate(["Bonn", "Berlin", "berlin "])]
     write_part(rows, "000002-b2.parquet")

@@ -1,4 +1,4 @@
-"""Offsets in an answer follow the text that they point into, through cleaning and through masking."""
+"""Offsets in an answer are updated with the text that they refer to, by cleaning and by masking."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def compact(value: Any) -> str:
         ("nothing to do for Bob", ["Bob"], "nothing to do for Bob", ["Bob"]),
     ],
 )  # fmt: skip
-def test_entities_point_at_the_cleaned_and_masked_text(
+def test_offsets_of_entities_refer_to_the_cleaned_and_masked_text(
     sentence: str, texts: list[str], clean: str, now: list[str]
 ) -> None:
     made = judged(input=sentence, output=compact([entity(sentence, text) for text in texts]))
@@ -56,7 +56,7 @@ def test_entities_point_at_the_cleaned_and_masked_text(
     assert made["output"] == compact([entity(clean, text) for text in now])
 
 
-def test_where_the_same_name_stands_twice_each_entity_keeps_its_own() -> None:
+def test_entities_with_equal_names_keep_their_own_offsets() -> None:
     sentence = "<b>Bob</b> met Bob &amp; Bob"
     spans = [{"type": "PER", "text": "Bob", "start": start, "end": start + 3} for start in (3, 15, 25)]
     made = judged(input=sentence, output=compact(spans))

@@ -12,10 +12,10 @@ from tasks.evaluate.predictions import score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring.answer_loops import ends_in_loop
-from tasks.scoring.answer_text import fold, plain
+from tasks.scoring.answer_text import fold, normalise_answer
 from tasks.scoring.answer_tokens import answer_tokens
-from tasks.scoring.score import judge_answer, token_f1
-from tasks.scoring.targets import KINDS
+from tasks.scoring.metrics import answer_kinds, token_f1
+from tasks.scoring.score import score_answer
 
 UNLIKE = [
     ("-5", "5"), ("3.14", "14.3"), ("C#", "C++"), ("C", "C#"), ("A+", "A-"), ("100.0", "1000"), (".5", "5"), ("2⁵", "25"),
@@ -71,8 +71,8 @@ TEXT = st.text(
 def test_another_number_or_name_is_another_answer(kind: str, answer: str, target: str) -> None:
     """Case 15: each of these scored 1 or more than a half."""
     for one, other in ((answer, target), (target, answer)):
-        judged = judge_answer(kind, one, other)
-        assert (judged.score, judged.exact) == (0.0, False)
+        scored = score_answer(kind, one, other)
+        assert (scored.score, scored.exact) == (0.0, False)
 
 
 @pytest.mark.parametrize(("answer", "target"), UNEQUAL)
@@ -80,18 +80,18 @@ def test_another_number_or_name_is_another_answer(kind: str, answer: str, target
 def test_a_symbol_or_an_order_that_changes_the_meaning_costs(kind: str, answer: str, target: str) -> None:
     """Case 15: all of these scored 1."""
     for one, other in ((answer, target), (target, answer)):
-        judged = judge_answer(kind, one, other)
-        assert 0 < judged.score < 0.95
-        assert not judged.exact
+        scored = score_answer(kind, one, other)
+        assert 0 < scored.score < 0.95
+        assert not scored.exact
 
 
 @pytest.mark.parametrize(("answer", "target"), ALIKE)
 def test_answers_that_differ_only_in_typing_are_equal(answer: str, target: str) -> None:
     assert answer_tokens(answer) == answer_tokens(target)
-    assert judge_answer("qa", answer, target).score == 1.0
+    assert score_answer("qa", answer, target).score == 1.0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", answer_kinds())
 def test_every_kind_keeps_what_changes_the_meaning(kind: str) -> None:
     for answer, target in UNLIKE:
         if kind == "entities":
@@ -101,9 +101,9 @@ def test_every_kind_keeps_what_changes_the_meaning(kind: str) -> None:
         elif kind in ("json", "tool_calls"):
             name = '{"name": "f", "arguments": {"a": "%s"}}'
             answer, target = name % answer, name % target
-        judged = judge_answer(kind, answer, target)
-        assert judged.score < 1
-        assert not judged.exact
+        scored = score_answer(kind, answer, target)
+        assert scored.score < 1
+        assert not scored.exact
 
 
 @given(TEXT, TEXT)
@@ -115,16 +115,16 @@ def test_token_f1_is_symmetric_and_between_0_and_1(one: str, other: str) -> None
 
 @given(TEXT, TEXT, st.sampled_from(["qa", "free", "summary", "translation", "code", "classification"]))
 def test_every_score_is_between_0_and_1_and_an_exact_answer_scores_1(one: str, other: str, kind: str) -> None:
-    judged = judge_answer(kind, one, other)
-    assert 0 <= judged.score <= 1
-    assert judged.score == 1 or not judged.exact
-    assert judge_answer(kind, one, one).score == 1
+    scored = score_answer(kind, one, other)
+    assert 0 <= scored.score <= 1
+    assert scored.score == 1 or not scored.exact
+    assert score_answer(kind, one, one).score == 1
 
 
 @given(TEXT)
 def test_normalisation_is_idempotent(text: str) -> None:
     assert fold(fold(text)) == fold(text)
-    assert plain(plain(text)) == plain(text)
+    assert normalise_answer(normalise_answer(text)) == normalise_answer(text)
 
 
 @given(st.integers(0, 10**9), st.sampled_from(["{}", "-{}", "{}%", "0.{}", "{}.5", "{}/7", "{}:30", "1e{}"]))
@@ -171,7 +171,7 @@ def test_a_number_is_one_token_in_both_widths(number: int, form: str) -> None:
 def test_the_parsing_time_is_linear_in_the_length_of_an_answer(part: str) -> None:
     start = time.process_time()
     answer_tokens(part * 20_000)
-    plain(part * 20_000)
+    normalise_answer(part * 20_000)
     ends_in_loop(part * 20_000, part * 10_000)
     assert time.process_time() - start < 3
 
@@ -195,31 +195,31 @@ OTHER_JSON = [
 @pytest.mark.parametrize(("answer", "target"), EQUAL_JSON)
 def test_equal_json_numbers_are_equal_in_json_and_in_arguments(answer: str, target: str) -> None:
     """Case 15: `1.0` for `1` scored 0."""
-    assert judge_answer("json", answer, target).exact
+    assert score_answer("json", answer, target).exact
     call = '{{"name": "f", "arguments": {}}}'
-    assert judge_answer("tool_calls", call.format(answer), call.format(target)).score == 1.0
+    assert score_answer("tool_calls", call.format(answer), call.format(target)).score == 1.0
 
 
 @pytest.mark.parametrize(("answer", "target"), OTHER_JSON)
 def test_other_json_is_not_equal(answer: str, target: str) -> None:
-    assert judge_answer("json", answer, target).score == 0.0
+    assert score_answer("json", answer, target).score == 0.0
     call = '{{"name": "f", "arguments": {}}}'
-    assert judge_answer("tool_calls", call.format(answer), call.format(target)).score == 0.0
+    assert score_answer("tool_calls", call.format(answer), call.format(target)).score == 0.0
 
 
 @pytest.mark.parametrize(("answer", "target"), EQUAL_SCALARS)
 def test_a_json_value_alone_is_compared_as_json(answer: str, target: str) -> None:
     """Case 15: a target that is a number, and no object, was compared as text."""
-    assert judge_answer("json", answer, target).exact
+    assert score_answer("json", answer, target).exact
 
 
 @pytest.mark.parametrize(("answer", "target"), OTHER_SCALARS)
 def test_another_json_value_is_not_equal(answer: str, target: str) -> None:
-    assert judge_answer("json", answer, target).score == 0.0
+    assert score_answer("json", answer, target).score == 0.0
 
 
 def test_indentation_counts_in_code() -> None:
-    assert judge_answer("code", "if a:\n    b\nc", "if a:\n    b\n    c").score < 1
+    assert score_answer("code", "if a:\n    b\nc", "if a:\n    b\n    c").score < 1
 
 
 LOOPS = [
@@ -244,8 +244,8 @@ LOOPS = [
 @pytest.mark.parametrize("kind", ["qa", "free", "summary", "translation", "code"])
 def test_an_answer_that_loops_to_its_end_scores_nothing(kind: str, answer: str) -> None:
     """Case 15's sibling: loops share a token or two with most targets."""
-    judged = judge_answer(kind, answer, "我是系统, it is the answer of some words; function")
-    assert (judged.score, judged.is_looping) == (0.0, True)
+    scored = score_answer(kind, answer, "我是系统, it is the answer of some words; function")
+    assert (scored.score, scored.is_looping) == (0.0, True)
 
 
 NO_LOOPS = [
@@ -277,13 +277,13 @@ NO_LOOPS = [
 
 
 @pytest.mark.parametrize(("answer", "target"), NO_LOOPS)
-def test_natural_repetition_is_no_loop(answer: str, target: str) -> None:
+def test_natural_repetition_is_not_a_loop(answer: str, target: str) -> None:
     assert not ends_in_loop(answer, target)
 
 
 @given(TEXT, st.integers(2, 30))
-def test_a_target_that_repeats_is_answered_by_itself(phrase: str, times: int) -> None:
-    assert judge_answer("qa", phrase * times, phrase * times).score == 1.0
+def test_an_answer_that_repeats_as_its_target_does_is_exact(phrase: str, times: int) -> None:
+    assert score_answer("qa", phrase * times, phrase * times).score == 1.0
     assert not ends_in_loop(f"{phrase} " * (times + 30), f"{phrase} " * times * 3) or not answer_tokens(phrase)
 
 

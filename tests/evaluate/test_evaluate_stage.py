@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,19 +14,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import params, write_params
+from extendpage import code_of
 
 from tasks import paths
 from tasks.base import precision
 from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
 from tasks.base.weights_digest import weights_digest
+from tasks.config import load_config
 from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import inference, stage
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.render.templates.templates import read_templates
 from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load
-from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet
+from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet, write_text
+from tasks.runtime.plugins import unload_plugins
 from tasks.state.round import Champion, Round, read_round, write_round
 
 SETTINGS = EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200, precision="fp32")
@@ -66,7 +71,7 @@ def trained(tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {"champion": folder / "champion", "candidate": folder / "candidate"}
 
 
-def render(base: Path, rows: int, prompt_words: int = 1) -> None:
+def render(base: Path, rows: int, prompt_words: int = 1, kinds: Mapping[str, str] = {}) -> None:
     """data/rendered with `rows` test rows (half of them Chinese) and two validation examples."""
     from transformers import AutoTokenizer
 
@@ -84,7 +89,7 @@ def render(base: Path, rows: int, prompt_words: int = 1) -> None:
                 "prompt": prompt,
                 "target": target,
             }
-            | {"kind": "classification" if topic else "qa", "language": "zh" if chinese else "en"}
+            | {"kind": "classification" if topic else kinds.get("qa", "qa"), "language": "zh" if chinese else "en"}
             | {"prompt_ids": tokenizer(prompt)["input_ids"]}
         )
     names = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
@@ -195,11 +200,11 @@ def test_answers_are_cached_by_the_effective_precision(
     stage.run(config)
     assert sum(generated) == 3 * 8
     assert read_json(paths.METRICS)["precision"] == "bf16"
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().err
     computes[0] = False
     stage.run(SimpleNamespace(evaluate=SETTINGS.model_copy(update={"precision": "bf16"})))  # type: ignore[arg-type]
     assert sum(generated) == 3 * 8
-    assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().out
+    assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().err
 
 
 def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_no_answer(
@@ -217,7 +222,7 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
         stage.run(CONFIG)
     finally:
         torch.set_num_threads(1)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in out
     assert "evaluate: 2 threads (2 cores, otherwise idle) now" in out
     assert outputs() == first
@@ -325,3 +330,55 @@ def test_a_missing_input_is_one_clear_line(world: Round, missing: Path) -> None:
     with pytest.raises(DataError, match="dvc repro") as caught:
         stage.run(CONFIG)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def plugin(world: Round) -> Iterator[Path]:
+    """The plugin of the page on extending, named in params.yaml, with a template file that uses its metric."""
+    path = Path("my_package/strop.py")
+    path.parent.mkdir()
+    path.write_text(code_of("A metric"))
+    write_params(Path(), {**params("x", []), "plugins": ["my_package.strop"]})
+    write_text(
+        Path("data/templates/qa.yaml"), "kind: length\ntemplates: [{id: q, language: en, user: '{{ input }}'}]\n"
+    )
+    yield path
+    unload_plugins()
+
+
+def test_the_metric_of_the_page_on_extending_scores_cached_predictions(
+    plugin: Path, tiny_gpt2: Path, generated: list[int]
+) -> None:
+    load_config()
+    assert read_templates()["qa"].kind == "length"
+    render(tiny_gpt2, rows=8, kinds={"qa": "length"})
+    stage.run(CONFIG)
+    rows = [row for row in pq.read_table(paths.PREDICTIONS / "candidate.parquet").to_pylist() if row["family"] == "qa"]
+    for row in rows:
+        answer, target = row["prediction"].strip(), row["target"]
+        assert row["score"] == min(len(answer), len(target)) / max(len(answer), len(target))
+    families = read_json(paths.METRICS)["models"]["candidate"]["families"]
+    assert families["qa"]["measure"] == "length ratio"
+    assert families["topic"]["measure"] == "exact match"
+    plugin.write_text(plugin.read_text().replace("return min", "return 0.5 * min"))
+    load_config()
+    stage.run(CONFIG)
+    edited = read_json(paths.METRICS)["models"]["candidate"]["families"]
+    assert edited["qa"]["score"] == pytest.approx(families["qa"]["score"] / 2, rel=1e-5)
+    assert edited["topic"] == families["topic"]
+    assert generated == [], "another metric changes no prediction"
+
+
+def test_a_plugin_that_may_change_anything_makes_the_models_predict_again(plugin: Path, generated: list[int]) -> None:
+    plugin.write_text("import tasks.evaluate.inference\n")
+    load_config()
+    stage.run(CONFIG)
+    assert generated
+
+
+def test_a_metric_of_a_plugin_with_an_invalid_score_ends_the_evaluation(plugin: Path, tiny_gpt2: Path) -> None:
+    plugin.write_text(plugin.read_text().replace("return min", "return 7 * min"))
+    load_config()
+    render(tiny_gpt2, rows=8, kinds={"qa": "length"})
+    with pytest.raises(ConfigError, match=r"metric of the kind `length`: `partial_score` returned .*from 0 to 1"):
+        stage.run(CONFIG)

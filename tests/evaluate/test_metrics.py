@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tasks.evaluate.class_report import OTHER, report_classes
-from tasks.scoring.score import exact_match, score_answer, token_f1
+from tasks.scoring.metrics import is_exact_match, token_f1
+from tasks.scoring.score import score_answer
 
 
 @pytest.mark.parametrize(
@@ -24,14 +25,14 @@ from tasks.scoring.score import exact_match, score_answer, token_f1
     ],
 )
 def test_case_width_space_and_final_punctuation_do_not_matter(answer: str, target: str) -> None:
-    assert exact_match(answer, target) == 1.0
+    assert is_exact_match(answer, target)
 
 
 @pytest.mark.parametrize(
     ("answer", "target"), [("", "sport"), ("sports", "sport"), ("C", "C#"), ("!", "?"), ("体", "体育")]
 )
 def test_other_answers_are_wrong(answer: str, target: str) -> None:
-    assert exact_match(answer, target) == 0.0
+    assert not is_exact_match(answer, target)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,12 @@ def test_a_chinese_answer_that_is_half_right_is_not_all_wrong() -> None:
 
 
 def test_the_kind_of_the_family_chooses_the_score() -> None:
-    assert score_answer("classification", "sport news", "sport") == 0.0
-    assert score_answer("qa", "sport news", "sport") == pytest.approx(2 / 3)
-    assert score_answer("free", "sport news", "sport") == pytest.approx(2 / 3)
+    assert score_answer("classification", "sport news", "sport").score == 0.0
+    assert score_answer("qa", "sport news", "sport").score == pytest.approx(2 / 3)
+    assert score_answer("free", "sport news", "sport").score == pytest.approx(2 / 3)
 
 
-def test_the_class_report_counts_answers_that_are_no_label_as_other() -> None:
+def test_the_class_report_counts_answers_that_are_not_labels_as_other() -> None:
     targets = ["sport", "sport", "tech", "体育"]
     classes = report_classes(["Sport.", "I do not know", "sport", "体育。"], targets)
     assert classes.labels == ["sport", "tech", "体育"]

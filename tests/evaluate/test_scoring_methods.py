@@ -78,7 +78,7 @@ def test_a_trained_head_beats_the_commonest_label_and_passes_the_gate(
     assert metrics["base"]["way"] == "commonest label of the training rows"
     assert read_json(paths.VERDICT)["passed"] is True
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
-    assert "the base is scored by the commonest label of the training rows" in capsys.readouterr().out
+    assert "the base is scored by the commonest label of the training rows" in capsys.readouterr().err
     labels = load_trained(paths.MODEL, read_base()).config.id2label
     model = load_trained(paths.MODEL, read_base())
     rendered = {row["row_id"]: row["prompt_ids"] for row in pq.read_table(TEST).to_pylist()}
@@ -127,7 +127,7 @@ def test_test_rows_with_a_label_without_training_rows_are_wrong_and_reported(
     table[0]["target"] = "天气"
     write_parquet(TEST, pa.Table.from_pylist(table, pq.read_schema(TEST)))
     stage.run(judged)
-    assert "evaluate: 1 test rows have a label that no training row has: 天气" in capsys.readouterr().out
+    assert "evaluate: 1 test rows have a label that no training row has: 天气" in capsys.readouterr().err
     classes = read_json(paths.METRICS)["models"]["candidate"]["families"]["topic"]["per_class"]
     assert classes["天气"]["recall"] == 0
     assert next(row["score"] for row in predictions("candidate") if row["target"] == "天气") == 0

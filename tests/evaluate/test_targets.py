@@ -10,9 +10,10 @@ import pytest
 from tasks.evaluate.predictions import score_rows
 from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.scoring.score import judge_answer
-from tasks.scoring.targets import KINDS, Frame, read_target, tool_calls_of
-from tasks.scoring.text_metrics import chrf, common_subsequence, rouge_l
+from tasks.scoring.metrics import answer_kinds
+from tasks.scoring.score import score_answer
+from tasks.scoring.targets import Frame, parse_answer, tool_calls_of
+from tasks.scoring.text_metrics import chrf, rouge_l, rouge_l_of_tokens
 
 ANN = '[{"type":"PER","text":"Ann","start":0,"end":3},{"type":"LOC","text":"巴黎","start":7,"end":9}]'
 CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'
@@ -54,40 +55,40 @@ CALL = '[{"arguments":{"city":"巴黎","days":2},"name":"weather"}]'
     ],
 )
 def test_an_answer_is_parsed_in_every_form(kind: str, answer: str, read: Any) -> None:
-    assert read_target(kind, answer) == read
+    assert parse_answer(kind, answer) == read
 
 
 @pytest.mark.parametrize(
     "answer", ["**positive**", '"positive"', "`Positive`.", "“positive”", "*positive*", "「positive」。"]
 )
-def test_marks_around_the_whole_of_a_label_are_none_of_it(answer: str) -> None:
-    assert judge_answer("classification", answer, "positive").score == 1
-    assert judge_answer("classification", f"{answer} or **negative**", "positive").score == 0
+def test_marks_around_a_label_are_removed(answer: str) -> None:
+    assert score_answer("classification", answer, "positive").score == 1
+    assert score_answer("classification", f"{answer} or **negative**", "positive").score == 0
 
 
 @pytest.mark.parametrize("between", ["\n", " ", "\n\n"])
-def test_words_before_calls_are_left_out(between: str) -> None:
+def test_words_before_calls_are_ignored(between: str) -> None:
     target = '[{"arguments":{"a":1},"name":"f"}]'
-    assert judge_answer(
+    assert score_answer(
         "tool_calls", f'Let me {{look}} at it.{between}[{{"name": "f", "arguments": {{"a": 1.0}}}}]', target
     ).exact
-    assert judge_answer("tool_calls", f'我来看看。{between}{{"name": "f", "parameters": {{"a": 1}}}}', target).exact
-    assert judge_answer("tool_calls", f'I see.{between}{{"name": "g", "parameters": {{"a": 1}}}}', target).score == 0
-    assert judge_answer("tool_calls", f"I see.{between}{target} That is it.", target).is_unparsed
+    assert score_answer("tool_calls", f'我来看看。{between}{{"name": "f", "parameters": {{"a": 1}}}}', target).exact
+    assert score_answer("tool_calls", f'I see.{between}{{"name": "g", "parameters": {{"a": 1}}}}', target).score == 0
+    assert score_answer("tool_calls", f"I see.{between}{target} That is it.", target).is_unparsed
 
 
 def test_the_label_is_the_text_at_the_position_of_the_output() -> None:
     frame = Frame("The sentiment is ", ".")
-    assert read_target("classification", "the sentiment is positive.", frame) == "positive"
-    assert read_target("classification", "positive", frame) == "positive"
-    assert judge_answer("classification", "The sentiment is Positive.", "positive", frame).score == 1.0
+    assert parse_answer("classification", "the sentiment is positive.", frame) == "positive"
+    assert parse_answer("classification", "positive", frame) == "positive"
+    assert score_answer("classification", "The sentiment is Positive.", "positive", frame).score == 1.0
 
 
 def test_a_bare_answer_keeps_its_own_last_dot() -> None:
     frame = Frame("The answer is ", ".")
-    assert frame.taken_off("U.S.") == "U.S."
-    assert frame.taken_off("The answer is U.S..") == "U.S."
-    assert Frame("", ".").taken_off("Paris.") == "Paris"
+    assert frame.remove_from("U.S.") == "U.S."
+    assert frame.remove_from("The answer is U.S..") == "U.S."
+    assert Frame("", ".").remove_from("Paris.") == "Paris"
 
 
 @pytest.mark.parametrize(
@@ -99,40 +100,40 @@ def test_a_bare_answer_keeps_its_own_last_dot() -> None:
         ("tool_calls", "<tool_call>{0}x{0}y"),
     ],
 )
-def test_ten_thousand_spaces_are_read_as_fast_as_one(kind: str, answer: str) -> None:
+def test_ten_thousand_spaces_are_parsed_as_fast_as_one(kind: str, answer: str) -> None:
     start = time.process_time()
-    assert read_target(kind, answer.format(" " * 10_000)) is None
+    assert parse_answer(kind, answer.format(" " * 10_000)) is None
     assert time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", answer_kinds())
 def test_the_same_answer_scores_one_and_an_empty_one_scores_zero(kind: str) -> None:
     target = {"entities": ANN, "relation": "a | b | c", "json": '{"a": 1}', "tool_calls": CALL}.get(
         kind, "北京 is the capital"
     )
-    same, nothing = judge_answer(kind, target, target), judge_answer(kind, "", target)
+    same, nothing = score_answer(kind, target, target), score_answer(kind, "", target)
     assert (same.score, same.exact, same.is_unparsed) == (1.0, True, False)
     assert (nothing.score, nothing.exact) == (0.0, False)
     assert nothing.is_unparsed == (kind not in ("qa", "free", "translation", "summary"))
 
 
 def test_half_right_entities_score_half_and_calls_are_right_or_wrong() -> None:
-    judged = judge_answer("entities", "PER: Ann\nLOC: Rome", ANN)
-    assert (judged.score, judged.counts) == (0.5, (1, 2, 2))
+    scored = score_answer("entities", "PER: Ann\nLOC: Rome", ANN)
+    assert (scored.score, scored.counts) == (0.5, (1, 2, 2))
     assert (
-        judge_answer("tool_calls", '{"name": "weather", "arguments": {"days": 2, "city": "巴黎"}}', CALL).score == 1.0
+        score_answer("tool_calls", '{"name": "weather", "arguments": {"days": 2, "city": "巴黎"}}', CALL).score == 1.0
     )
     assert (
-        judge_answer("tool_calls", '{"name": "weather", "arguments": {"days": 3, "city": "巴黎"}}', CALL).score == 0.0
+        score_answer("tool_calls", '{"name": "weather", "arguments": {"days": 3, "city": "巴黎"}}', CALL).score == 0.0
     )
 
 
-def test_a_target_that_cannot_be_read_is_compared_as_text() -> None:
-    assert judge_answer("relation", "Other", "Other").score == 1.0
-    assert judge_answer("relation", "Cause-Effect(e1,e2)", "Other").score == 0.0
+def test_a_target_that_cannot_be_parsed_is_compared_as_text() -> None:
+    assert score_answer("relation", "Other", "Other").score == 1.0
+    assert score_answer("relation", "Cause-Effect(e1,e2)", "Other").score == 0.0
 
 
-def test_chrf_is_the_one_that_is_worked_out_by_hand() -> None:
+def test_chrf_equals_the_value_computed_by_hand() -> None:
     assert chrf("ab", "ab") == 1.0
     # orders 1 and 2: precision 3/4 and 1/3, recall 3/3 and 1/2, in the mean 13/24 and 3/4; F2 = 5pr / (4p + r)
     assert chrf("a bxc", "abc") == pytest.approx(mean_f2([3 / 4, 1 / 3, 0], [1, 1 / 2, 0]))
@@ -146,8 +147,8 @@ def mean_f2(precisions: list[float], recalls: list[float]) -> float:
 
 
 def test_rouge_l_counts_the_longest_common_subsequence_of_words_and_characters() -> None:
-    assert common_subsequence("abcbdab", "bdcaba") == 4
-    assert common_subsequence("", "abc") == 0
+    assert rouge_l_of_tokens("abcbdab", "bdcaba") == 2 * 4 / 13
+    assert rouge_l_of_tokens("", "abc") == 0
     assert rouge_l("the cat was here", "the cat is here") == pytest.approx(2 * 3 / 8)
     assert rouge_l("北京是首都", "首都是北京") == pytest.approx(2 * 2 / 10)
 
@@ -169,8 +170,8 @@ def test_the_report_counts_unparsed_answers_and_has_kinds() -> None:
     assert entities["micro_f1"] == pytest.approx(2 / 3, abs=1e-6)
 
 
-def test_half_a_surrogate_pair_in_json_is_read_as_a_question_mark() -> None:
-    assert judge_answer("json", '{"a": "\\ud800"}', '{"a": 1}').read == '{"a":"?"}'
+def test_half_a_surrogate_pair_in_json_is_parsed_as_a_question_mark() -> None:
+    assert score_answer("json", '{"a": "\\ud800"}', '{"a": 1}').parsed == '{"a":"?"}'
 
 
 def test_only_what_ingestion_writes_is_a_call() -> None:

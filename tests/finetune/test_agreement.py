@@ -110,7 +110,7 @@ def test_a_model_without_support_for_packed_rows_is_trained_unpacked(
 ) -> None:
     base = saved(tmp_path / "lfm2", small("lfm2"))
     losses = losses_of(prepare(project, base, max_steps=30, learning_rate=5e-3, precision="fp32"))
-    assert "does not support packed rows: it is trained unpacked, with padding" in capsys.readouterr().out
+    assert "does not support packed rows: it is trained unpacked, with padding" in capsys.readouterr().err
     assert sum(losses[-5:]) < sum(losses[:5])
 
 

@@ -62,7 +62,7 @@ def test_each_file_of_the_newest_checkpoint_is_verified_and_the_previous_one_is_
         capsys.readouterr()
         assert last_checkpoint(newest.parent) == older, name
         assert not newest.exists()
-        output = capsys.readouterr().out
+        output = capsys.readouterr().err
         is_torn = name == SEAL and damage is Path.unlink  # as after a kill
         assert ("the checkpoint of step 4 is damaged" in output) != is_torn, name
         shutil.copytree(project / "kept" / newest.name, newest)
@@ -80,7 +80,7 @@ def test_resumed_from_the_previous_checkpoint_it_ends_with_the_weights_of_an_und
     flip(checkpoints(config)[-1] / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert "the checkpoint of step 4 is damaged (optimizer.pt has changed since it was written)" in output
     assert "resumes from step 2" in output
     assert trained_digest() == digest
@@ -137,7 +137,7 @@ def test_the_damaged_model_of_an_earlier_training_is_trained_again(
     (model,) = paths.CHECKPOINTS.glob("*/training-1/model")
     flip(model / "adapter_model.safetensors")
     stage.run(config)
-    assert "is damaged; it is trained again" in capsys.readouterr().out
+    assert "is damaged; it is trained again" in capsys.readouterr().err
     assert trained_digest() == digest
 
 

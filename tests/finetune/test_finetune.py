@@ -135,7 +135,7 @@ def test_an_interrupted_training_resumes_to_the_weights_of_an_uninterrupted_one(
     torn = next(p for p in paths.CHECKPOINTS.iterdir() if p.is_dir()) / "checkpoint-6"
     torn.mkdir()  # as a kill in the middle of saving leaves it
     stage.run(config)
-    assert "resumes from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().err
     assert trained_digest() == whole
     assert (paths.MODEL / "curves.jsonl").read_text() == curves
 

@@ -195,7 +195,7 @@ def test_a_gpu_that_is_too_small_gets_half_the_micro_batch_and_the_same_global_b
     monkeypatch.setattr(sft.AnswerTrainer, "compute_loss", compute_loss)
     capsys.readouterr()
     stage.run(config)
-    assert "micro_batch_rows 1 and gradient_accumulation_steps 4: the same global batch" in capsys.readouterr().out
+    assert "micro_batch_rows 1 and gradient_accumulation_steps 4: the same global batch" in capsys.readouterr().err
     assert trained_digest() == expected
     assert read_json(paths.TRAINING_REPORT)["effective_micro_batch_rows"] == 1
 

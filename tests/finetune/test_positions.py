@@ -15,12 +15,11 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from tasks import paths
 from tasks.base.pin import read_base
-from tasks.dataset.rendered import FORM_OF
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop import train
+from tasks.finetune.loop.train import prepare as prepare_objective
 from tasks.finetune.model.context_length import max_row_tokens
-from tasks.finetune.objectives.table import prepare as prepare_objective
 from tasks.finetune.work import Work
 
 REWARDED = {"grpo": {"answers": 2, "max_answer_tokens": 8, "rewards": [{"kind": "score"}]}}
@@ -47,7 +46,7 @@ def test_a_row_longer_than_the_context_is_reported_before_the_first_step(
 ) -> None:
     more: dict[str, Any] = REWARDED if objective == "grpo" else {}
     config = prepare(project, tiny_gpt2, objective=objective, micro_batch_rows=2, **more)
-    lengthen(FORM_OF[objective], split)
+    lengthen(config.finetune.spec.form, split)
     monkeypatch.setattr(train, "track", lambda *_, **__: pytest.fail("it began to work"))
     with pytest.raises(TrainingError, match=r"6\d\d tokens.* 512.*Lower it.*") as error:
         stage.run(config)

@@ -136,7 +136,7 @@ def test_an_adapter_on_pretrained_weights_is_saved_as_full_weights(project: Path
 
 
 def test_examples_longer_than_the_context_are_reported_before_any_work(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"max_length_tokens is 200, but a model of base\.scratch\.context 128"):
+    with pytest.raises(ConfigError, match=r"max_length_tokens is 200, above base\.scratch\.context, which is 128"):
         prepare(project, None, **PRETRAIN, render={"max_length_tokens": 200})
 
 
@@ -148,5 +148,5 @@ def test_pretraining_without_raw_text_is_an_error(project: Path, tiny_llama: Pat
     write_part(toy_rows())
     begin_round(config)
     curate(config)
-    with pytest.raises(DataError, match="no training row is of the form texts"):
+    with pytest.raises(DataError, match="no training row can be rendered in the form texts"):
         render_all(config)

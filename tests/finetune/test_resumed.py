@@ -168,6 +168,6 @@ def test_with_early_stopping_a_kill_loses_no_more_steps_than_the_checkpoint_inte
     kill_at(monkeypatch, 5, "loss", config)
     capsys.readouterr()
     stage.run(config)
-    assert "resumes from step 4" in capsys.readouterr().out
+    assert "resumes from step 4" in capsys.readouterr().err
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tasks.finetune.failures import Mishap
 from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.search import search as search_module
 from tasks.finetune.search.optuna_study import propose, study_of, typed_values
+from tasks.finetune.search.trial import begin_trial
 from tasks.finetune.search.trial_results import Outcome, write_outcome
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
@@ -82,7 +84,7 @@ def test_a_killed_search_repeats_no_finished_trial_and_ends_as_an_uninterrupted_
     capsys.readouterr()
     stage.run(config)
     assert 0 not in began
-    assert "resumes from step 2" in capsys.readouterr().out
+    assert "resumes from step 2" in capsys.readouterr().err
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
 
@@ -113,7 +115,7 @@ def test_a_trial_resumes_from_the_checkpoint_before_a_damaged_one(
     flip(max(paths.CHECKPOINTS.rglob("trial-1/checkpoint-*")) / "optimizer.pt")
     capsys.readouterr()
     stage.run(config)
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert "is damaged (optimizer.pt has changed since it was written)" in output
     assert trained_digest() == digest
     assert read_json(paths.TRAINING_REPORT) == report
@@ -257,6 +259,34 @@ def test_the_values_of_a_trial_depend_only_on_the_earlier_trials(tmp_path: Path)
     importance = search_module._importance(study_of(search, FinetuneSettings, outcomes, 8), outcomes)
     assert set(importance) == set(RATES)
     assert importance["learning_rate"] > importance["lora.rank"]
+
+
+def test_a_trial_that_is_killed_before_it_is_stopped_is_stopped_at_the_same_step_when_it_resumes(
+    tmp_path: Path,
+) -> None:
+    """What a killed trial reported after its last checkpoint must not count: a shared study would stop it two steps earlier."""
+    search = SearchSettings.model_validate_json(json.dumps({"parameters": RATES, "trials_before_pruning": 1}))
+    for number in range(3):
+        losses = {"4": 1.0, "6": 1.0, "8": 0.5}
+        write_outcome(tmp_path, Outcome(number, {"learning_rate": 1e-3, "lora.rank": 2}, "complete", 0.5, losses))
+    losses_by_step = {4: 0.9, 6: 0.9, 8: 2.0}
+
+    def stopped_at(checkpoint_step: int) -> int:
+        """Trains trial 3 from a checkpoint of that step, 0 for the start."""
+        trial = begin_trial(search, FinetuneSettings, tmp_path, 3)
+        history = [
+            {"step": step, "eval_loss": loss} for step, loss in losses_by_step.items() if step <= checkpoint_step
+        ]
+        state, control = SimpleNamespace(max_steps=12, log_history=history), SimpleNamespace()
+        trial.on_train_begin(None, state, control)
+        for state.global_step in [step for step in losses_by_step if step > checkpoint_step]:
+            trial.on_evaluate(None, state, control, {"eval_loss": losses_by_step[state.global_step]})
+            if trial.is_stopped:
+                return int(state.global_step)
+        raise AssertionError("it was not stopped")
+
+    assert stopped_at(0) == 8
+    assert stopped_at(5) == 8  # killed at step 8, before it stopped
 
 
 def test_a_failure_of_the_machine_is_no_failure_of_a_trial(

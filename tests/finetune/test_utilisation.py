@@ -112,4 +112,4 @@ def test_every_objective_with_given_tokens_reports_its_utilisation(
 ) -> None:
     prepares = test_classify.prepare if objective == "classify" else toypreferences.prepare
     stage.run(prepares(project, tiny_llama, objective=objective, max_steps=2, micro_batch_rows=2))
-    assert re.search(r"GFLOP/s: \d+% of a fp32 matrix product here", capsys.readouterr().out)
+    assert re.search(r"GFLOP/s: \d+% of a fp32 matrix product here", capsys.readouterr().err)

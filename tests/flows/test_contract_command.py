@@ -75,7 +75,7 @@ def test_the_profile_becomes_limits_and_comments(suggest: Any, collected: None) 
     assert families["qa"].unique_id
     for expected in (
         "# 61 records of news 61; 60 are rows",
-        "# 1 are none: wrong_type",
+        "# 1 are not: wrong_type",
         '- "sport" # 20',
         "# 0.2% of the rows are damaged",
         "# languages: en 50.0%, zh 50.0%",

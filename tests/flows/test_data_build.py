@@ -71,7 +71,7 @@ def test_an_unreachable_endpoint_is_reported_in_one_line(strop: Any, project: Pa
     code, _, err = strop("data", "build")
     assert code == 1
     assert "cannot be reached" in err
-    assert "what was answered is kept" in err
+    assert "the answers so far are stored" in err
     code, out, _ = strop("data", "build", "--dry-run")
     assert code == 0
     assert "at least 8 answers would be generated" in out

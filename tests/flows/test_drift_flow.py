@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_jsonl
-from toyflow import facts, make_toy_flow, strop
+from toyflow import facts, make_toy_flow, output_and_log
 
 CURATE = '''
 def curate():
@@ -45,10 +45,10 @@ def test_a_run_reports_drift_only_while_it_is_new(tmp_path: Path) -> None:
     assert "No champion served before" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
 
     write_jsonl(root / "inbox/two.jsonl", records(60, 100, "体育"))
-    output = strop(root, "run")
-    assert "drift: from the data of v1" in output
+    output, log = output_and_log(root, "run")
+    assert "drift: from the data of v1" in log
     assert "Drift from the data of version 1" in output
     written = (root / "data/reports/summary.md").read_text(encoding="utf-8")
     assert "体育 0.0% → 50.0%" in written
     assert (root / "data/reports/drift.svg").exists()
-    assert "drift" not in strop(root, "run"), "nothing is new"
+    assert "drift" not in "".join(output_and_log(root, "run")), "nothing is new"

@@ -16,7 +16,7 @@ from flows.cli import quarantine
 from flows.doctor import examine
 from tasks import paths
 from tasks.gate.pairing import PairedScores
-from tasks.gate.policy import judge
+from tasks.gate.policy import decide
 from tasks.gate.settings import GateSettings
 from tasks.state.round import Round
 
@@ -60,7 +60,7 @@ def test_the_quarantine_shows_row_and_reason_at_any_width_beside_chinese_values(
 def test_the_gate_reports_the_rows_that_its_overall_score_leaves_out() -> None:
     family = np.array(["qa"] * 40 + ["topic"] * 5)
     scores = PairedScores(family, np.zeros(45), np.ones(45), np.array(["b"] * 45))
-    verdict = judge(scores, GateSettings(min_rows=20, bootstrap_samples=500), Round(None, 1, 0))
+    verdict = decide(scores, GateSettings(min_rows=20, bootstrap_samples=500), Round(None, 1, 0))
     (floor,) = [check for check in verdict.checks if check.name == "floor"]
     assert "scores 1.000 on 40 rows, without 5 of families with fewer than 20, the floor is" in floor.detail
 

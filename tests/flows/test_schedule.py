@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 from processes import wait_for
-from toyflow import collect, command, facts, flow_runs, make_toy_flow, without_prefect
+from toyflow import collect, command, facts, flow_runs, make_toy_flow, strop, without_prefect
 
 from flows.schedule import parse_schedule
 from tasks.errors import StropError
@@ -63,6 +63,13 @@ def test_a_schedule_trains_on_what_is_new_and_only_then(tmp_path: Path) -> None:
     assert code == 0, written
     assert "Traceback" not in written
     assert psutil.wait_procs(family, timeout=15)[1] == []
+    log = (root / ".strop/logs/strop.log").read_text(encoding="utf-8").splitlines()
+    shown = [line.split(" flows.steps: ")[1] for line in log if " INFO flows.steps: " in line]
+    assert shown[0] == "Version 1 passed the gate and is now champion."
+    assert shown[-1] == "Version 2 passed the gate and is now champion."
+    assert all(datetime.fromisoformat(line.split()[0]).tzinfo for line in log)
+    assert secret not in "".join(log)
+    assert "Log of scheduled runs: .strop/logs/strop.log" in strop(root, "status")
     assert [entry["kind"] for entry in facts(root, "history")] == ["judged", "promoted"] * 2
 
 

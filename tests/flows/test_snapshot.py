@@ -205,7 +205,8 @@ def test_a_raw_batch_that_was_rewritten_by_hand_ends_the_run_before_validate(hel
 
 
 def test_the_code_of_a_run_is_loaded_when_it_begins() -> None:
-    needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"], frozenset())
+    in_its_own_process = frozenset({Path("flows/preflight/training_checks.py")})
+    needed = import_closure(["flows/run_once.py", "flows/retrain.py", "flows/report/terminal.py"], in_its_own_process)
     names = {".".join(module.with_suffix("").parts).removesuffix(".__init__") for module in needed}
     code = "import sys, flows.retrain; from flows.runtime.snapshot import load_code; load_code(); print(*sys.modules)"
     status = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown, score_rows
 from flows.report.summary import Summary, read_summary
-from flows.report.terminal import print_summary, shortened
+from flows.report.terminal import shortened, summary_page
 from tasks.config import load_config
 from tasks.runtime.files import write_json, write_parquet
 
@@ -110,7 +110,7 @@ def test_answers_alternate_between_families_and_do_not_depend_on_scores(summary:
 def test_the_terminal_shows_everything_at_any_width(summary: Summary) -> None:
     for width in (80, 140):
         console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-        print_summary(console, summary, Outcome("promoted", 1, 1))
+        console.print(summary_page(summary, Outcome("promoted", 1, 1)))
         text = console.export_text()
         for fact in (
             "600", "empty_output 8", "encoding_damage 4", "ab12", "60%", "90.0%", "[85.0, 95.0]", "12.50", "not_worse/qa",
@@ -139,7 +139,7 @@ def test_before_the_first_run_there_is_an_empty_summary(project: Path) -> None:
     empty = read_summary(load_config())
     assert empty.data is None
     assert empty.families == []
-    print_summary(Console(file=open("/dev/null", "w")), empty)  # noqa: SIM115
+    Console(file=open("/dev/null", "w")).print(summary_page(empty))  # noqa: SIM115
 
 
 def test_long_text_keeps_its_two_ends() -> None:

@@ -20,8 +20,7 @@ from flows import inference
 from flows.cli import main
 from flows.report.markdown import as_markdown
 from flows.report.summary import read_summary
-from flows.report.terminal import print_summary
-from flows.runtime.console import VisibleConsole
+from flows.report.terminal import summary_page
 from tasks.config import load_config
 from tasks.curate import stage as curate
 from tasks.ingest import stage as ingest
@@ -30,6 +29,7 @@ from tasks.lineage.drift import Drift
 from tasks.lineage.drift_plot import draw_drift
 from tasks.model_store.ledger import Entry
 from tasks.model_store.ledger_chain import ChainNode
+from tasks.runtime.console import VisibleConsole
 from tasks.runtime.terminal_text import prepare_streams
 from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
 from tasks.tracking.glance import RegistryState
@@ -167,7 +167,7 @@ def test_the_summary_and_its_page_show_hostile_rows(hostile: Path) -> None:
     summary = read_summary(load_config())
     summary = type(summary)(**{**vars(summary), "answers": answers})
     out = io.StringIO()
-    print_summary(VisibleConsole(file=out, width=3000, force_terminal=True), summary)
+    VisibleConsole(file=out, width=3000, force_terminal=True).print(summary_page(summary))
     assert "[bold red]x" in out.getvalue()
     assert "evil.example\x1b\\" not in out.getvalue()
     assert [each for each in RAW if each in out.getvalue().replace("\x1b[", "")] == []
@@ -303,9 +303,13 @@ def test_a_process_starts_and_ends_well_in_such_a_terminal(locale: dict[str, str
 def test_a_closed_pipe_causes_no_traceback(hostile: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    for line in (["-m", "flows.cli.main", "data", "batches"], ["-m", "tasks", "validate"]):
-        done = subprocess.run([sys.executable, *line], stdout=theirs, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+    for line, closed, other in (
+        ("flows.cli.main data batches", "stdout", "stderr"),
+        ("tasks validate", "stderr", "stdout"),
+    ):
+        streams: dict[str, Any] = {closed: theirs, other: subprocess.PIPE}
+        done = subprocess.run([sys.executable, "-m", *line.split()], check=False, **streams)
+        assert (done.returncode, getattr(done, other)) == (0, b"")
     os.close(theirs)
 
 

@@ -170,7 +170,8 @@ def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, 
             [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        output += done.stdout
+        assert done.stdout == "", "standard output is for results"
+        output += done.stderr
     assert "finetune:" in output
     assert "finetune:" in trained.output
     assert weights_digest(root / "data/model") == weights_digest(trained.root / "data/model")

@@ -144,11 +144,16 @@ def environment() -> dict[str, str]:
 
 def strop(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> str:
     """Runs a command in the project, with more in its environment, and returns its standard output."""
+    return output_and_log(root, *arguments, exit_code=exit_code, **more)[0]
+
+
+def output_and_log(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> tuple[str, str]:
+    """As `strop`: (standard output, standard error)."""
     variables = {**environment(), WARM_COMMAND: "yes", **more}
     done = subprocess.run(command(*arguments), cwd=root, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == exit_code, (done.returncode, done.stdout[-3000:], done.stderr[-3000:])
     assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def facts(root: Path, *arguments: str, exit_code: int = 0, **more: str) -> Any:

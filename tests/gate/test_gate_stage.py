@@ -57,9 +57,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_verdict_holds_every_check_its_number_and_its_bound(
-    world: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage.run(CONFIG)
     verdict = read_json(paths.VERDICT)
     checks = verdict.pop("checks")
@@ -77,7 +75,7 @@ def test_the_verdict_holds_every_check_its_number_and_its_bound(
     assert set(checks[0]) == {"name", "family", "passed", "number", "bound", "interval", "rows", "detail"}
     assert checks[1]["number"] == 0.5
     assert checks[1]["bound"] == -0.05
-    assert capsys.readouterr().out.startswith("gate: passed, better than the champion: +0.500")
+    assert capsys.readouterr().err.startswith("gate: passed, better than the champion: +0.500")
 
 
 def test_equal_inputs_give_equal_bytes(world: Path) -> None:
@@ -90,11 +88,11 @@ def test_equal_inputs_give_equal_bytes(world: Path) -> None:
     json.loads(first, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_a_refusal_is_a_result_and_says_which_check_failed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_a_result_and_names_the_failed_check(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predict("candidate", [0.0] * 60)
     stage.run(CONFIG)
     assert read_json(paths.VERDICT)["passed"] is False
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "gate: refused" in out
     assert "not_worse/topic: -0.333 [" in out
 
@@ -116,7 +114,7 @@ def test_no_test_rows_refuse_with_a_clear_check(world: Path) -> None:
     assert "no family has the 20 test rows" in verdict["checks"][-1]["detail"]
 
 
-def test_predictions_of_another_champion_are_not_judged(world: Path) -> None:
+def test_predictions_for_another_champion_are_refused(world: Path) -> None:
     measured(champion="e" * 64, candidate="d" * 64)
     with pytest.raises(DataError, match="another champion"):
         stage.run(CONFIG)

@@ -15,10 +15,10 @@ from tasks.scoring.statistics import (
     bootstrap_interval,
     difference_interval,
     is_binary,
-    judge_better,
     mcnemar_p,
     paired_bootstrap_p,
     score_interval,
+    superiority_test,
     tango_interval,
     wilson_interval,
 )
@@ -41,7 +41,7 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_rows(gained: int, 
 
 def test_without_a_discordant_row_nothing_is_better() -> None:
     assert mcnemar_p(0, 0) == 1.0
-    assert judge_better(*pairs(0, 0, 30, 30), level=0.025, samples=500, seed=1).p == 1.0
+    assert superiority_test(*pairs(0, 0, 30, 30), level=0.025, samples=500, seed=1).p == 1.0
 
 
 @pytest.mark.parametrize(("successes", "rows"), [(0, 10), (10, 10), (3, 17), (87, 120)])
@@ -108,14 +108,17 @@ def test_no_rows_give_no_evidence() -> None:
     assert score_interval(none, **QUICK) == (0, 1)
     assert difference_interval(none, none, **QUICK) == (-1, 1)
     assert bootstrap_interval(none, -1, 1, **QUICK) == (-1, 1)
-    assert judge_better(none, none, level=0.025, samples=500, seed=1).p == 1.0
+    assert superiority_test(none, none, level=0.025, samples=500, seed=1).p == 1.0
 
 
 def test_binary_scores_take_the_exact_methods_and_others_the_bootstrap() -> None:
     reference, candidate = pairs(8, 1, 20, 20)
     assert is_binary(reference, candidate)
-    assert judge_better(reference, candidate, level=0.025, samples=500, seed=1) == (mcnemar_p(8, 1), "exact McNemar")
-    assert judge_better(reference, candidate * 0.9, level=0.025, samples=500, seed=1).method == "paired bootstrap"
+    assert superiority_test(reference, candidate, level=0.025, samples=500, seed=1) == (
+        mcnemar_p(8, 1),
+        "exact McNemar",
+    )
+    assert superiority_test(reference, candidate * 0.9, level=0.025, samples=500, seed=1).method == "paired bootstrap"
 
 
 def test_equal_seeds_give_equal_numbers() -> None:

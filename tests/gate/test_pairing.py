@@ -41,7 +41,7 @@ def test_rows_are_paired_by_id_whatever_their_order() -> None:
         (table(("r1", "topic", "sport", 1.5)), table(ONE), "not numbers from 0 to 1"),
     ],
 )
-def test_what_cannot_be_paired_is_named(reference: pa.Table, candidate: pa.Table, message: str) -> None:
+def test_rows_that_cannot_be_paired_are_named(reference: pa.Table, candidate: pa.Table, message: str) -> None:
     with pytest.raises(DataError, match="dvc repro") as caught:
         pair_scores(reference, candidate)
     assert message in str(caught.value)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from extendpage import code_of
 
+from tasks.errors import ConfigError
+from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look
 from tasks.gate.pairing import PairedScores
-from tasks.gate.policy import Check, Verdict, judge, level_of_look
+from tasks.gate.policy import Verdict, decide
 from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.runtime.plugins import unload_plugins
 from tasks.state.round import Champion, Round
 
 SETTINGS = GateSettings(min_rows=20, bootstrap_samples=500)
@@ -37,7 +41,7 @@ def right(rows: int, of: int) -> np.ndarray:
 
 
 def test_a_clearly_better_model_passes_every_check() -> None:
-    verdict = judge(
+    verdict = decide(
         paired(topic=(right(30, 60), right(52, 60)), qa=(np.full(60, 0.3), np.full(60, 0.5))), SETTINGS, FIRST
     )
     assert verdict.passed
@@ -47,7 +51,7 @@ def test_a_clearly_better_model_passes_every_check() -> None:
 
 
 def test_a_higher_score_is_not_enough() -> None:
-    verdict = judge(paired(topic=(right(30, 60), right(32, 60))), GateSettings(margin=0.5), FIRST)
+    verdict = decide(paired(topic=(right(30, 60), right(32, 60))), GateSettings(margin=0.5), FIRST)
     assert not verdict.passed
     better = check_of(verdict, "better")
     assert (better.passed, better.number, better.bound) == (False, 0.25, 0.025)
@@ -56,13 +60,13 @@ def test_a_higher_score_is_not_enough() -> None:
 
 def test_the_same_answers_are_not_better() -> None:
     scores = np.linspace(0, 1, 60)
-    verdict = judge(paired(qa=(scores, scores)), SETTINGS, FIRST)
+    verdict = decide(paired(qa=(scores, scores)), SETTINGS, FIRST)
     assert check_of(verdict, "better").number == 1.0
     assert not verdict.passed
 
 
 def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> None:
-    verdict = judge(
+    verdict = decide(
         paired(topic=(right(55, 60), right(25, 60)), qa=(np.full(200, 0.2), np.full(200, 0.7))), SETTINGS, FIRST
     )
     assert check_of(verdict, "better").passed
@@ -74,8 +78,8 @@ def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> N
     assert not verdict.passed
 
 
-def test_what_few_rows_cannot_show_is_not_called_worse() -> None:
-    verdict = judge(paired(topic=(right(20, 30), right(20, 30)), qa=(right(10, 80), right(60, 80))), SETTINGS, FIRST)
+def test_a_difference_that_few_rows_cannot_show_is_not_reported_as_worse() -> None:
+    verdict = decide(paired(topic=(right(20, 30), right(20, 30)), qa=(right(10, 80), right(60, 80))), SETTINGS, FIRST)
     topic = check_of(verdict, "not_worse/topic")
     assert topic.passed is False
     assert "not shown" in topic.detail
@@ -84,9 +88,9 @@ def test_what_few_rows_cannot_show_is_not_called_worse() -> None:
 def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
     eligible = (right(20, 60), right(50, 60))
     ruined, blessed = (right(19, 19), right(0, 19)), (right(0, 19), right(19, 19))
-    alone = judge(paired(topic=eligible), SETTINGS, FIRST)
+    alone = decide(paired(topic=eligible), SETTINGS, FIRST)
     for small in (ruined, blessed):
-        verdict = judge(paired(topic=eligible, tiny=small), SETTINGS, FIRST)
+        verdict = decide(paired(topic=eligible, tiny=small), SETTINGS, FIRST)
         assert verdict.passed
         tiny = check_of(verdict, "not_worse/tiny")
         assert tiny.passed is None
@@ -102,7 +106,7 @@ def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
     "scores", [paired(a=([], [])), paired(a=(right(0, 10), right(10, 10)), b=(right(0, 19), right(19, 19)))]
 )
 def test_without_rows_that_count_nothing_passes(scores: PairedScores) -> None:
-    verdict = judge(scores, SETTINGS, FIRST)
+    verdict = decide(scores, SETTINGS, FIRST)
     assert not verdict.passed
     assert check_of(verdict, "better").passed is False
     assert "no family has the 20 test rows that count" in check_of(verdict, "better").detail
@@ -112,9 +116,9 @@ def test_without_rows_that_count_nothing_passes(scores: PairedScores) -> None:
 def test_floors_hold_overall_and_a_family() -> None:
     scores = paired(topic=(right(10, 60), right(40, 60)), qa=(np.full(60, 0.1), np.full(60, 0.9)))
     low = GateSettings(bootstrap_samples=500, floor=0.5, families={"topic": FamilyPolicy(floor=0.5)})
-    assert judge(scores, low, FIRST).passed
+    assert decide(scores, low, FIRST).passed
     high = GateSettings(bootstrap_samples=500, floor=0.8, families={"topic": FamilyPolicy(floor=0.7)})
-    verdict = judge(scores, high, FIRST)
+    verdict = decide(scores, high, FIRST)
     assert not verdict.passed
     assert [c.name for c in verdict.checks if c.passed is False] == ["floor", "floor/topic"]
     assert "the candidate scores 0.667, the floor is 0.700" in check_of(verdict, "floor/topic").detail
@@ -122,14 +126,14 @@ def test_floors_hold_overall_and_a_family() -> None:
 
 def test_a_family_may_have_a_margin_of_its_own() -> None:
     scores = paired(topic=(right(50, 60), right(47, 60)), qa=(right(10, 80), right(60, 80)))
-    assert check_of(judge(scores, SETTINGS, FIRST), "not_worse/topic").passed is False
+    assert check_of(decide(scores, SETTINGS, FIRST), "not_worse/topic").passed is False
     loose = SETTINGS.model_copy(update={"families": {"topic": FamilyPolicy(margin=0.2)}})
-    assert judge(scores, loose, FIRST).passed
+    assert decide(scores, loose, FIRST).passed
 
 
 def test_a_policy_for_a_family_without_rows_is_reported_and_blocks_nothing() -> None:
     settings = SETTINGS.model_copy(update={"families": {"intent": FamilyPolicy(floor=0.9)}})
-    verdict = judge(paired(topic=(right(20, 60), right(50, 60))), settings, FIRST)
+    verdict = decide(paired(topic=(right(20, 60), right(50, 60))), settings, FIRST)
     assert verdict.passed
     for name in ("floor/intent", "not_worse/intent"):
         assert check_of(verdict, name).passed is None
@@ -139,14 +143,14 @@ def test_a_policy_for_a_family_without_rows_is_reported_and_blocks_nothing() -> 
 def test_a_new_family_does_not_change_the_numbers_of_the_others() -> None:
     rng = np.random.default_rng(1)
     qa = (rng.random(40), rng.random(40))
-    alone, both = judge(paired(qa=qa), SETTINGS, FIRST), judge(paired(aaa=qa, qa=qa), SETTINGS, FIRST)
+    alone, both = decide(paired(qa=qa), SETTINGS, FIRST), decide(paired(aaa=qa, qa=qa), SETTINGS, FIRST)
     assert check_of(alone, "not_worse/qa") == check_of(both, "not_worse/qa")
 
 
 def test_each_look_at_the_same_rows_must_be_more_certain() -> None:
     scores = paired(topic=(right(30, 60), right(37, 60)))  # 7 gained, none lost: p = 1/128
     settings = SETTINGS.model_copy(update={"margin": 0.2})
-    first, third = (judge(scores, settings, Round(None, 1, looks)) for looks in (0, 2))
+    first, third = (decide(scores, settings, Round(None, 1, looks)) for looks in (0, 2))
     assert (first.look, first.alpha_spent, first.passed) == (1, pytest.approx(0.025), True)
     assert (third.look, third.alpha_spent, third.passed) == (3, pytest.approx(0.05 / 12), False)
 
@@ -195,7 +199,7 @@ def test_two_equal_models_are_promoted_in_at_most_5_percent_of_500_trials(draw: 
         champion = draw(rng, ease)
         settings = ANY_MARGIN.model_copy(update={"seed": trial})
         promoted += any(
-            judge(of_one_batch(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
+            decide(of_one_batch(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
             for look in range(looks)
         )
     assert promoted <= 0.05 * TRIALS
@@ -208,7 +212,7 @@ def test_a_clearly_better_model_is_promoted_in_at_least_90_percent(draw: Draw) -
     for trial in range(trials):
         ease = rng.beta(2, 4, rows)
         scores = of_one_batch(families(rows), draw(rng, ease), draw(rng, np.minimum(ease + 0.3, 1)))
-        promoted += judge(scores, SETTINGS.model_copy(update={"seed": trial}), Round(None, 1, 2)).passed
+        promoted += decide(scores, SETTINGS.model_copy(update={"seed": trial}), Round(None, 1, 2)).passed
     assert promoted >= 0.9 * trials
 
 
@@ -217,7 +221,7 @@ def test_a_family_with_shuffled_labels_is_refused_and_named_worse() -> None:
     for trial in range(50):
         champion, shuffled = rng.random(100) < 0.88, rng.random(100) < 0.2
         qa = rng.random(60)
-        verdict = judge(
+        verdict = decide(
             paired(topic=(champion, shuffled), qa=(qa, qa)),
             SETTINGS.model_copy(update={"seed": trial}),
             Round(None, 1, 2),
@@ -238,9 +242,9 @@ def test_the_test_rows_of_a_new_batch_cannot_outvote_the_established_ones() -> N
         (rng.random(200) < candidate).astype(float),
         np.repeat(["old", "new"], [60, 140]),
     )
-    before = judge(scores, SETTINGS, FIRST)
+    before = decide(scores, SETTINGS, FIRST)
     assert before.passed, "without knowing which rows are new"
-    verdict = judge(scores, SETTINGS, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
+    verdict = decide(scores, SETTINGS, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
     check = check_of(verdict, "no_regression/topic")
     assert not verdict.passed
     assert check.passed is False
@@ -249,9 +253,9 @@ def test_the_test_rows_of_a_new_batch_cannot_outvote_the_established_ones() -> N
     assert "worse: the whole interval lies below" in check.detail
 
 
-def test_established_rows_are_no_check_of_their_own_where_no_row_is_new() -> None:
+def test_established_rows_have_no_check_of_their_own_if_no_row_is_new() -> None:
     scores = paired(topic=(right(30, 60), right(52, 60)))
-    names = [check.name for check in judge(scores, SETTINGS, Round(Champion(1, "c" * 64, ("b1",)), 1, 0)).checks]
+    names = [check.name for check in decide(scores, SETTINGS, Round(Champion(1, "c" * 64, ("b1",)), 1, 0)).checks]
     assert "no_regression/topic" not in names
 
 
@@ -259,6 +263,80 @@ def test_a_chance_difference_on_few_established_rows_does_not_block() -> None:
     champion = np.concatenate([right(28, 33), np.zeros(40)])
     candidate = np.concatenate([right(27, 33), np.ones(40)])
     scores = PairedScores(np.full(73, "topic"), champion, candidate, np.repeat(["old", "new"], [33, 40]))
-    verdict = judge(scores, SETTINGS, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
+    verdict = decide(scores, SETTINGS, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
     assert check_of(verdict, "no_regression/topic").passed
     assert verdict.passed
+
+
+@pytest.fixture
+def added() -> Iterator[None]:
+    """Removes added checks at the end of the test."""
+    yield
+    unload_plugins()
+
+
+def add_check(name: str, run: Callable[[GateInput], object]) -> None:
+    CHECKS.add(name, run)  # type: ignore[arg-type]
+
+
+BETTER = paired(topic=(right(30, 60), right(52, 60)))
+
+
+def result(name: str, passed: object, family: str | None = None) -> Check:
+    return Check(name, family, passed, 1.0, 0.5, None, 60, "detail")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize("refusal", [False, np.False_])
+def test_a_check_of_a_plugin_can_refuse_a_better_candidate(refusal: object) -> None:
+    add_check("short", lambda gate: [result("short", refusal), result("short/topic", None, family="topic")])
+    verdict = decide(BETTER, SETTINGS, FIRST)
+    assert not verdict.passed
+    assert [check.name for check in verdict.checks] == ["floor", "short", "not_worse/topic", "short/topic", "better"]
+
+
+@pytest.mark.usefixtures("added")
+def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused() -> None:
+    def flattering(gate: GateInput) -> list[Check]:
+        gate.scores.candidate[:] = 1.0
+        return [result("flattering", True)]
+
+    worse = paired(topic=(right(30, 60), right(30, 60)))
+    without = decide(worse, SETTINGS, FIRST)
+    add_check("flattering", flattering)
+    verdict = decide(worse, SETTINGS, FIRST)
+    assert not verdict.passed
+    assert [check for check in verdict.checks if check.name != "flattering"] == without.checks
+
+
+@pytest.mark.usefixtures("added")
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda gate: [result("better", True)], "gate check `mine`: returned Check"),
+        (lambda gate: [True], "gate check `mine`: returned True.*named `mine` or `mine/<family>`"),
+        (lambda gate: 1 / 0, "gate check `mine`: raised ZeroDivisionError: division by zero. Fix the plugin"),
+    ],
+)
+def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput], object], message: str) -> None:
+    add_check("mine", run)
+    with pytest.raises(ConfigError, match=message):
+        decide(BETTER, SETTINGS, FIRST)
+
+
+def test_no_plugin_replaces_a_check() -> None:
+    with pytest.raises(ConfigError, match="the gate check `better` exists already"):
+        CHECKS.add("better", CHECKS["floor"])
+
+
+@pytest.mark.usefixtures("added")
+def test_the_gate_check_of_the_page_on_extending_refuses_a_batch_with_a_low_score() -> None:
+    exec(code_of("A gate check"), {})
+    rows = paired(topic=(right(30, 100), right(80, 100)))
+    even = replace(rows, batch=np.array(["a", "b"] * 50))
+    assert check_of(decide(even, SETTINGS, FIRST), "batches/topic").passed
+    by_batch = replace(rows, batch=np.repeat(["good", "bad"], [80, 20]))
+    verdict = decide(by_batch, SETTINGS, FIRST)
+    assert check_of(verdict, "better").passed
+    assert check_of(verdict, "batches/topic").detail == "the worst batch scores 0.000, the bound is 0.200"
+    assert not verdict.passed

@@ -32,7 +32,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
 ) -> None:
     write_jsonl(project / "inbox/a.jsonl", topic_records(9))
     ingest(tiny_gpt2)
-    assert "ingest: news: 9 new rows in 1 batch (9 rows in total)" in capsys.readouterr().out
+    assert "ingest: news: 9 new rows in 1 batch (9 rows in total)" in capsys.readouterr().err
     assert [batch.rows for batch in read_manifest()] == [9]
     assert paths.RAW_DVC.exists()
     assert json.loads(paths.BASE.read_text())["kind"] == "folder"
@@ -41,7 +41,7 @@ def test_ingest_brings_raw_base_decisions_and_the_round(
 
     before = {path: file_digest(path) for path in (paths.RAW_DVC, paths.BASE, paths.ROUND)}
     ingest(tiny_gpt2)
-    assert "ingest: news: nothing new (9 rows in total)" in capsys.readouterr().out
+    assert "ingest: news: nothing new (9 rows in total)" in capsys.readouterr().err
     assert {path: file_digest(path) for path in before} == before
 
     write_jsonl(project / "inbox/a.jsonl", topic_records(12))
@@ -57,7 +57,7 @@ def test_a_file_whose_name_is_not_utf_8_is_reported_on_any_terminal(
     write_jsonl(Path("inbox/a\udcd6.jsonl"), [])
     with pytest.raises(SourceError, match="the sources contain no rows"):
         ingest("no-base")
-    assert "note: inbox/a\\udcd6.jsonl: contains no records" in capsys.readouterr().out
+    assert "note: inbox/a\\udcd6.jsonl: contains no records" in capsys.readouterr().err
 
 
 def test_what_was_collected_is_versioned_even_where_a_source_or_the_base_fails(project: Path, tiny_gpt2: Path) -> None:

@@ -16,7 +16,7 @@ from flows.cli import main
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown
 from flows.report.summary import Summary, read_summary
-from flows.report.terminal import print_summary
+from flows.report.terminal import summary_page
 from tasks import paths
 from tasks.config import load_config
 from tasks.lineage import champion_drift, sample, version_data
@@ -89,7 +89,7 @@ def begin_round(champion: int | None) -> None:
 def shown_in(summary: Summary, width: int = 140) -> tuple[str, str]:
     """What the terminal and the written report say."""
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_summary(console, summary)
+    console.print(summary_page(summary))
     return console.export_text(), as_markdown(summary, Outcome("refused", 1, 2))
 
 
@@ -98,7 +98,7 @@ def test_a_shift_in_labels_is_named_in_the_summary_with_its_chinese_label(
 ) -> None:
     begin_round(champion=1)
     report_against_champion("tiny")
-    assert "drift: from the data of v1: topic label PSI" in capsys.readouterr().out
+    assert "drift: from the data of v1: topic label PSI" in capsys.readouterr().err
     for text in shown_in(read_summary(load_config())):
         for fact in ("Drift from the data of version 1", "major", "label", "业务", "sport", "data/reports/drift.svg"):
             assert fact in text, fact
@@ -124,7 +124,7 @@ def test_no_drift_is_reported_if_the_champion_was_trained_on_the_same_data(
     begin_round(champion=2)
     capsys.readouterr()
     report_against_champion("tiny")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
     assert not paths.DRIFT_PLOT.exists()
     assert read_summary(load_config()).drift is None
     assert all("Drift" not in text for text in shown_in(read_summary(load_config())))
@@ -150,7 +150,7 @@ def test_a_failure_to_measure_is_reported_and_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(version_data, "commit_of", lambda model, version: None)
         report_against_champion("tiny")
-    assert "drift: not measured: tiny v1: its commit is not in this repository" in capsys.readouterr().out
+    assert "drift: not measured: tiny v1: its commit is not in this repository" in capsys.readouterr().err
     assert all("git fetch --tags" in text.replace("\n", " ") for text in shown_in(read_summary(load_config())))
     assert report_against_champion("tiny")["state"] == "measured"
 

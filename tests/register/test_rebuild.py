@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toyworld
+from extendpage import code_of
 from mlflowserver import log_in, server
 from toyworld import git, run_stages, set_params, set_verdicts
 
@@ -27,6 +29,7 @@ from tasks.promote.stage import promote
 from tasks.register import logged_model, rebuild, stage
 from tasks.register.rebuild import RebuildResult
 from tasks.register.restore import DRIFT
+from tasks.runtime.plugins import unload_plugins
 from tasks.tracking.registry import Registry, open_registry
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -150,6 +153,31 @@ def test_an_empty_registry_gets_the_content_of_the_lost_one(
     set_verdicts()
     run_stages(rejudge=True)
     assert toyworld.register().version == 6
+
+
+@pytest.fixture
+def plugin(world: Path) -> Iterator[None]:
+    (world / "team_tags.py").write_text(code_of("A registry tag"))
+    settings = json.loads(paths.PARAMS.read_text())
+    paths.PARAMS.write_text(json.dumps({**settings, "plugins": ["team_tags"]}))
+    yield
+    unload_plugins()
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_tag_of_a_plugin_is_set_on_earlier_versions_and_audited() -> None:
+    def problems() -> list[str]:
+        return [link.detail for link in audit(load_config(), 1) if not link.ok]
+
+    assert problems() == [], "a version from before the tag"
+    make_again()
+    registry = open_registry(load_config())
+    base = registry.version(1).tags["team.base"]
+    assert base == json.loads(paths.BASE.read_bytes())["id"]
+    assert problems() == []
+    registry.set_version_tags(1, {"team.base": "another"})
+    (problem,) = problems()
+    assert f"tag team.base of the version is another, not {base}" in problem
 
 
 class Killed(BaseException):

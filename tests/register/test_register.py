@@ -286,12 +286,14 @@ def test_the_model_is_logged_in_a_process_of_its_own(judged: Path, monkeypatch: 
     monkeypatch.undo()
     monkeypatch.chdir(judged)
     code = (
-        "from tasks.config import load_config; from tasks.register.stage import run; import sys\nrun(load_config())\n"
+        "from tasks.config import load_config; from tasks.register.stage import run; import sys\n"
+        "from tasks.runtime.logs.setup import set_up_logs; set_up_logs(); run(load_config())\n"
     )
     code += "assert 'torch' not in sys.modules, 'the flow would keep the model in memory'\n"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "register: tiny v1, passed the gate" in result.stdout
+    assert "register: tiny v1, passed the gate" in result.stderr
+    assert result.stdout == ""
     assert open_registry(load_config()).version(1).tags["strop.weights"] == weights_digest(paths.MODEL)
 
 

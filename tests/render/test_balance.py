@@ -1,4 +1,4 @@
-"""Room `render`: caps, weights and the bound on made rows."""
+"""Room `render`: caps, weights and the bound on synthetic rows."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_no_answer_is_kept_to_count_it() -> None:
 
 
 @pytest.mark.parametrize(("weight", "least", "most"), [(0.5, 100, 150), (2.0, 500, 500), (2.5, 600, 650), (0.0, 0, 0)])
-def test_a_weight_says_how_often_rows_are_taken(weight: float, least: int, most: int) -> None:
+def test_a_weight_sets_how_often_rows_are_taken(weight: float, least: int, most: int) -> None:
     places, _ = mix({"source": "support", "weight": weight})
     assert least <= sum(place % 4 == 0 for place in places) <= most
     assert sum(place % 4 != 0 for place in places) == 750
@@ -81,7 +81,7 @@ def test_made_rows_stay_under_their_share(share: float) -> None:
     assert share == 0.5 or left_out["synthetic_share"] > 0
 
 
-def test_a_rule_that_says_nothing_or_two_things_is_a_mistake() -> None:
+def test_a_rule_with_no_effect_or_two_is_an_error() -> None:
     for rule in ({}, {"max_rows": 3, "weight": 2.0}):
-        with pytest.raises(ValidationError, match="one of the two"):
+        with pytest.raises(ValidationError, match="either max_rows or weight"):
             BalanceRule(**rule)

@@ -1,4 +1,4 @@
-"""A base whose tokenizer begins its texts with a begin token sees it, and once: in training, evaluation and chat (case 23)."""
+"""A base whose tokenizer starts texts with a begin token gets it once, in training, evaluation and chat (case 23)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_dialogue_begins_with_one(project: Path, base: Path) -> None:
     history = canonical_json([["user", "Hi"], ["assistant", "Hello."]])
     for name in NAMED:
         tokenizer = load_tokenizer(base, name)
-        (example,) = Renderer(tokenizer, 512, every=True).render(
+        (example,) = Renderer(tokenizer, 512, all_turns=True).render(
             [row(history=history)], lambda _: FAMILIES["dialogue"].templates[0]
         )
         assert isinstance(example, Example)

@@ -1,4 +1,4 @@
-"""Templates made to take for ever, or all memory: each ends soon, with one line; those that people write say what they said."""
+"""Templates that would run endlessly or fill the memory end soon, with one line; ordinary templates are not affected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
 from tasks.render.templates.chat_template import ChatFormat
 from tasks.render.templates.conversation import Conversation
-from tasks.render.templates.templates import read_templates, write_question
+from tasks.render.templates.fill_template import write_question
+from tasks.render.templates.templates import read_templates
 from tasks.runtime.bounded_jinja.environment import BoundedEnvironment
 
 ENDLESS = {
@@ -88,10 +89,10 @@ ENDLESS = {
 def test_a_template_without_end_ends_in_seconds_with_an_error(source: str) -> None:
     environment = BoundedEnvironment(undefined=StrictUndefined)
     start = time.process_time()
-    with pytest.raises((SecurityError, TemplateError, RecursionError)) as told:
+    with pytest.raises((SecurityError, TemplateError, RecursionError)) as caught:
         environment.from_string(source).render(text="a" * 1000)
     assert time.process_time() - start < 5
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 SOUND = [
@@ -136,9 +137,9 @@ def test_a_familys_template_without_end_is_one_line_that_names_it(tmp_path: Path
         "language": "en",
     }
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"template endless: it (takes|writes) more than") as told:
+        with pytest.raises(ConfigError, match=r"template endless: it (takes|writes) more than") as caught:
             write_question(template, row)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +149,10 @@ def test_a_models_own_chat_template_is_bounded_too(name: str, tiny_llama: Path) 
     tokenizer = load_tokenizer(tiny_llama)
     tokenizer.chat_template = "{% set text = messages[0].content %}" + ENDLESS[name]
     start = time.process_time()
-    with pytest.raises(ConfigError, match="the chat template refuses") as told:
+    with pytest.raises(ConfigError, match="the chat template raises an error") as caught:
         ChatFormat(tokenizer).text(Conversation([]), [{"role": "user", "content": "a" * 1000}])
     assert time.process_time() - start < 5
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_chat_templates_write_what_transformers_writes(tiny_llama: Path) -> None:

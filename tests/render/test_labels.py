@@ -1,4 +1,4 @@
-"""Form `labels`: a text with a label, as an encoder or a decoder reads it; what is left out is counted."""
+"""Form `labels`: texts with labels, for an encoder or a decoder; dropped rows are counted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def labels(split: str) -> list[str]:
 
 
 @pytest.mark.parametrize("base", ["tiny_bert", "tiny_gpt2", "tiny_llama"])
-def test_a_text_stands_between_the_marks_that_its_model_knows(base: str, project: Path, request: Any) -> None:
+def test_a_text_has_the_special_tokens_of_its_model_around_it(base: str, project: Path, request: Any) -> None:
     folder = request.getfixturevalue(base)
     rows = toy_rows(questions=0)
     report = rendered_rows(project, folder, rows)
@@ -84,7 +84,7 @@ def test_rows_that_are_no_classification_are_counted(project: Path, tiny_bert: P
     assert set(pq.read_table(TEST)["family"].to_pylist()) == {"topic"}
 
 
-def test_an_instruction_of_its_own_and_what_was_said_before_belong_to_the_text(project: Path, tiny_bert: Path) -> None:
+def test_instruction_and_history_are_part_of_the_text(project: Path, tiny_bert: Path) -> None:
     rows = toy_rows(questions=0)
     history = '[["user","你好 there"],["assistant","Hello."]]'
     rows = [changed(row, instruction="Which section?", history=history) for row in rows]
@@ -105,7 +105,7 @@ def test_a_long_text_loses_its_end_and_keeps_its_marks(base: str, project: Path,
     assert len(set(ends.tolist())) == 1
 
 
-def test_a_text_is_cut_to_what_the_tokenizer_says_the_model_reads(project: Path, tiny_bert: Path) -> None:
+def test_a_text_is_truncated_to_the_tokenizers_maximum_length(project: Path, tiny_bert: Path) -> None:
     rows = [changed(row, input=row["input"] + " more words" * 200) for row in toy_rows(questions=0)]
     rendered_rows(project, tiny_bert, rows, max_length_tokens=250)
     assert set(np.diff(read_rendered("train", "labels").examples).tolist()) == {128}

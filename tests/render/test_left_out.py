@@ -123,10 +123,10 @@ def test_what_was_left_out_is_in_the_quarantine_and_known_of_the_row(
     render(config)
     left_out = {row["row_id"]: row for row in read_left_out().to_pylist()}
     _, out, _ = strop("quarantine", "list", "--room", "render", "--json", "--limit", "1000")
-    told = json.loads(out)
-    assert told["rows"] == len(left_out)
-    assert set(told["reasons"]) == {row["reason"] for row in left_out.values()} >= {"balance", "answer_too_long"}
-    for row in told["shown"]:
+    report = json.loads(out)
+    assert report["rows"] == len(left_out)
+    assert set(report["reasons"]) == {row["reason"] for row in left_out.values()} >= {"balance", "answer_too_long"}
+    for row in report["shown"]:
         assert (row["room"], row["reason"]) == ("render", left_out[row["row_id"]]["reason"])
         assert row["line"]
         assert row["source"]

@@ -1,4 +1,4 @@
-"""What is trained is what is served: every instruction template in every chat template, token by token."""
+"""The trained prompt is the served one: every instruction template in every chat template, token by token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
 from tasks.render.templates.chat_template import ChatFormat
 from tasks.render.templates.conversation import make_conversation
-from tasks.render.templates.templates import read_templates, write_answer, write_question
+from tasks.render.templates.fill_template import write_answer, write_question
+from tasks.render.templates.templates import read_templates
 from tasks.render.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
-from tasks.scoring.targets import Frame, read_target
+from tasks.scoring.targets import Frame, parse_answer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 TEMPLATES = [(family, template) for family, entry in FAMILIES.items() for template in entry.templates]
@@ -62,7 +63,7 @@ def tokenizer(request: Any, tiny_gpt2: Path, project: Path) -> Any:
 
 
 def spaced(kind: str) -> Any:
-    """A tokenizer that sets a space before a text, as SentencePiece does; what it has no token for is told in bytes."""
+    """A tokenizer that sets a space before a text, as SentencePiece does; what it has no token for is encoded as bytes."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -94,7 +95,7 @@ def spacing(request: Any) -> Any:
 
 def served(renderer: Renderer, subject: dict[str, Any], template: Any) -> list[tuple[list[int], list[int], str]]:
     """Of each of the assistant's turns: the prompt that is served, the tokens of this and the answer, and what it said."""
-    conversation = renderer.chat.fitted(make_conversation(template, subject))
+    conversation = renderer.chat.adapt(make_conversation(template, subject))
     found = []
     for place, message in enumerate(conversation.messages):
         if message["role"] == "assistant":
@@ -114,15 +115,17 @@ def served(renderer: Renderer, subject: dict[str, Any], template: Any) -> list[t
     return found
 
 
-@pytest.mark.parametrize("every", [True, False])
-def test_the_mask_covers_the_answers_and_what_stands_before_each_is_what_is_served(tokenizer: Any, every: bool) -> None:
-    require_what_is_served(Renderer(tokenizer, 4096, every=every), TEMPLATES, in_one=True)
+@pytest.mark.parametrize("all_turns", [True, False])
+def test_the_mask_covers_the_answers_and_the_tokens_before_each_are_the_served_prompt(
+    tokenizer: Any, all_turns: bool
+) -> None:
+    require_what_is_served(Renderer(tokenizer, 4096, all_turns=all_turns), TEMPLATES, in_one=True)
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_so_it_does_where_the_tokenizer_sets_a_space_before_a_text(spacing: Any, name: str) -> None:
     spacing.chat_template = (REPOSITORY / f"data/templates/chat/{name}.jinja").read_text(encoding="utf-8")
-    renderer = Renderer(spacing, 8192, every=True)
+    renderer = Renderer(spacing, 8192, all_turns=True)
     assert not renderer._encoder.is_additive
     require_what_is_served(renderer, TWO_A_FAMILY)
 
@@ -140,7 +143,7 @@ def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: boo
             assert len(examples) == 1 or not in_one
             prompts = served(renderer, subject, template)
             trained = [found for example in examples for found in trained_of(example)]
-            assert len(trained) == (len(prompts) if renderer.every else 1)
+            assert len(trained) == (len(prompts) if renderer.all_turns else 1)
             for (prompt, whole, said), (before, span) in zip(prompts[-len(trained) :], trained, strict=True):
                 assert before == prompt, (template.id, "the prompt that is served")
                 if (
@@ -153,7 +156,7 @@ def require_what_is_served(renderer: Renderer, templates: list[Any], in_one: boo
                 if "tool_call" in bare or '"arguments"' in bare:
                     assert (
                         said in bare
-                        or json.loads(said) == read_target("tool_calls", bare[bare.find("[") :])[0]["arguments"]
+                        or json.loads(said) == parse_answer("tool_calls", bare[bare.find("[") :])[0]["arguments"]
                     )
                 else:
                     assert bare == said.strip()
@@ -179,11 +182,11 @@ def test_what_a_template_writes_is_read_back_as_the_target(tokenizer: Any) -> No
             elif kind == "tool_calls":
                 kind = "free"
             answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
-            read = read_target(kind, answer, template.frame)
+            read = parse_answer(kind, answer, template.frame)
             assert read is not None
-            assert read == read_target(kind, example.conversation.target), (template.id, answer)
+            assert read == parse_answer(kind, example.conversation.target), (template.id, answer)
             if template.source[1] == "{{ output }}" or template.frame != Frame():
-                assert read == read_target(kind, subject["output"])
+                assert read == parse_answer(kind, subject["output"])
 
 
 def test_a_system_turn_is_never_lost(tokenizer: Any) -> None:
@@ -207,7 +210,7 @@ def test_a_template_sets_a_system_turn_before_a_row_that_has_none_and_no_other(t
                 assert sum(m["role"] == "system" for m in example.conversation.messages) <= 1
 
 
-def test_tools_are_told_by_the_chat_template_where_it_can_and_as_json_where_it_cannot(tokenizer: Any) -> None:
+def test_tools_are_written_by_the_chat_template_or_else_as_json(tokenizer: Any) -> None:
     subject = rows_of("tools", "en")[3]
     renderer = Renderer(tokenizer, 4096)
     (example,) = renderer.render([subject], FAMILIES["tools"].choose)
@@ -217,7 +220,7 @@ def test_tools_are_told_by_the_chat_template_where_it_can_and_as_json_where_it_c
     assert ("<tool_response>" in example.prompt) == renderer.chat.has_tools
     assert ("You may call these tools." in example.prompt) != renderer.chat.has_tools
     answer = tokenizer.decode(example.answer_ids, skip_special_tokens=True)
-    assert read_target("tool_calls", answer) == [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]
+    assert parse_answer("tool_calls", answer) == [{"name": "weather", "arguments": {"city": "巴黎", "days": 2}}]
 
 
 def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_gpt2: Path, project: Path) -> None:
@@ -229,9 +232,9 @@ def test_a_template_that_rewrites_earlier_turns_makes_an_example_an_answer(tiny_
     )
     turns = [["user", "one?"], ["assistant", "<think>hm</think>One."]]
     subject = row(history=canonical_json(turns), output="<think>so</think>Two.")
-    examples = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
-    told = [tokenizer.decode(e.spans[0]) for e in examples if isinstance(e, Example)]
-    assert told == ["<think>hm</think>One.<|endoftext|>", "<think>so</think>Two.<|endoftext|>"]
+    examples = Renderer(tokenizer, 512, all_turns=True).render([subject], FAMILIES["dialogue"].choose)
+    answers = [tokenizer.decode(e.spans[0]) for e in examples if isinstance(e, Example)]
+    assert answers == ["<think>hm</think>One.<|endoftext|>", "<think>so</think>Two.<|endoftext|>"]
     assert isinstance(examples[1], Example)
     assert "[assistant]One.<|endoftext|>[user]" in examples[1].prompt
 
@@ -240,7 +243,7 @@ def test_an_empty_turn_among_others_is_not_trained(tiny_gpt2: Path, project: Pat
     tokenizer = load_tokenizer(tiny_gpt2, "alpaca")
     turns = [["user", "one?"], ["assistant", ""], ["user", "一？"], ["assistant", "One."]]
     subject = row(history=canonical_json(turns), output="它叫城市7。")
-    (example,) = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
+    (example,) = Renderer(tokenizer, 512, all_turns=True).render([subject], FAMILIES["dialogue"].choose)
     assert tokenizer.decode(example.ids[example.mask == 1]) == "One.<|endoftext|>它叫城市7。<|endoftext|>"
 
 
@@ -248,24 +251,24 @@ def test_a_chat_template_that_writes_one_call_of_two_is_given_both_as_text(tiny_
     tokenizer = load_tokenizer(tiny_gpt2)
     calls = canonical_json([{"name": "weather", "arguments": {"city": city}} for city in ("Rome", "Oslo")])
     subject = row(tools=TOOLS, output=calls)
-    every = (
+    with_all_calls = (
         "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{% for m in messages %}[{{ m.role }}]{{ m.content }}"
         "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     for chat_template, is_text in (
-        (every, False),
-        (every.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), True),
+        (with_all_calls, False),
+        (with_all_calls.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"), True),
     ):
         tokenizer.chat_template = chat_template
         conversation = make_conversation(FAMILIES["qa"].choose(subject), subject)
-        assert ("tool_calls" not in ChatFormat(tokenizer).fitted(conversation).messages[-1]) == is_text
+        assert ("tool_calls" not in ChatFormat(tokenizer).adapt(conversation).messages[-1]) == is_text
 
 
 def test_a_chat_template_that_changes_the_prompt_once_it_is_answered_is_refused(tiny_gpt2: Path, project: Path) -> None:
     tokenizer = load_tokenizer(tiny_gpt2)
     tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(ConfigError, match="what is trained would not be what is served"):
+    with pytest.raises(ConfigError, match="the trained prompt would not be the served one"):
         Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
 
 
@@ -277,7 +280,7 @@ def test_a_prompt_whose_white_space_the_answered_text_lacks_is_refused_and_no_ro
         "{% for m in messages %}[{{ m.role }}]{{ '<think></think>' if m.role == 'assistant' else '' }}{{ m.content }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]<think></think>\n{% endif %}"
     )
-    with pytest.raises(ConfigError, match="what is trained would not be what is served"):
+    with pytest.raises(ConfigError, match="the trained prompt would not be the served one"):
         Renderer(tokenizer, 512).render([row()], FAMILIES["qa"].choose)
 
 
@@ -291,7 +294,7 @@ def test_where_a_chat_template_writes_no_end_the_end_of_the_answer_is_trained(ti
     assert tokenizer.decode(example.ids[example.mask == 1]) == "它叫城市7。" + tokenizer.eos_token
 
 
-def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2: Path, project: Path) -> None:
+def test_a_missing_chat_template_is_reported_with_the_existing_ones(tiny_gpt2: Path, project: Path) -> None:
     Path("data/templates/chat/mine.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     assert load_tokenizer(tiny_gpt2, "mine").chat_template.startswith("{% for")
     with pytest.raises(ConfigError, match=r"no chat template has the name my; available: own, alpaca, .*mine.*zephyr"):
@@ -301,7 +304,7 @@ def test_a_chat_template_that_is_not_there_is_told_with_those_that_are(tiny_gpt2
 def test_the_user_turn_may_not_name_the_answer(project: Path) -> None:
     text = 'kind: qa\ntemplates: [{id: qa-1, language: en, user: "{{ input }} {{ output }}"}]\n'
     Path("data/templates/qa.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="`user` names output, which is not there when the model is served"):
+    with pytest.raises(ConfigError, match="`user` names output, which is unknown when the model is served"):
         read_templates()
 
 
@@ -321,4 +324,4 @@ def test_relations_between_marked_parts_are_written_as_their_label() -> None:
         user, answer = write_question(template, marked), write_answer(template, marked)
         assert "e1" in user.replace("<e1>", "").replace("</e1>", "") or "标记" in user or "marked" in user
         assert answer == "Cause-Effect(e2,e1)"
-        assert read_target("relation", answer) == {("e2", "cause-effect", "e1")}
+        assert parse_answer("relation", answer) == {("e2", "cause-effect", "e1")}

@@ -1,4 +1,4 @@
-"""Room `render`: examples in packed rows, mixed, and in no more of them than best-fit decreasing takes."""
+"""Room `render`: packed rows are mixed, and no more than best-fit decreasing takes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def sums(found: Packed, values: Lengths) -> Lengths:
 
 
 @given(st.lists(st.integers(1, 64), max_size=200), st.integers(64, 256))
-def test_best_fit_decreasing_lays_lengths_out_as_its_definition_says(lengths: list[int], capacity: int) -> None:
+def test_best_fit_decreasing_follows_its_definition(lengths: list[int], capacity: int) -> None:
     assert_best_fit(lengths, capacity)
 
 

@@ -185,15 +185,15 @@ def test_prompts_carry_what_their_answers_are_scored_against(project: Path, tiny
 
 
 @pytest.mark.parametrize(("objective", "form"), [("dpo", "pairs"), ("kto", "judged")])
-def test_rows_that_teach_no_preference_are_told_in_one_line(
+def test_rows_without_a_preference_are_reported_in_one_line(
     objective: str, form: str, project: Path, tiny_llama: Path
 ) -> None:
-    with pytest.raises(DataError, match=f"no training row is of the form {form}"):
+    with pytest.raises(DataError, match=f"no training row can be rendered in the form {form}"):
         rendered_for(project, tiny_llama, objective, toy_rows())
     before = {"objective": "dpo", "before": [{"objective": "reward"}]}
     write_params(project, params(tiny_llama, [], finetune=before))
     begin_round(load_config())
-    with pytest.raises(DataError, match="no training row is of the form ranked"):
+    with pytest.raises(DataError, match="no training row can be rendered in the form ranked"):
         render(load_config())
 
 

@@ -1,6 +1,7 @@
 """One prompt for training, evaluation and chat, token by token: what a chat template writes before an answer is a part of it.
 
-Case 04."""
+Case 04.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from tasks.render.templates.conversation import Conversation, make_conversation
 from tasks.render.templates.templates import read_templates
 from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import canonical_json, write_json
-from tasks.scoring.score import judge_answer
+from tasks.scoring.score import score_answer
 
 FAMILIES = read_templates(REPOSITORY / "data/templates")
 NAMED = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / "data/templates/chat").glob("*.jinja")}
@@ -50,8 +51,8 @@ def row(turns: list[tuple[str, str]], system: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rendered(tokenizer: Any, subject: dict[str, Any], every: bool = False) -> list[Example]:
-    examples = Renderer(tokenizer, 4096, every).render([subject], plain)
+def rendered(tokenizer: Any, subject: dict[str, Any], all_turns: bool = False) -> list[Example]:
+    examples = Renderer(tokenizer, 4096, all_turns).render([subject], plain)
     assert all(isinstance(example, Example) for example in examples)
     return examples  # type: ignore[return-value]
 
@@ -86,10 +87,10 @@ def test_what_is_trained_evaluated_and_served_is_one_prompt(
     """Case 04, as a property: of every answer of a dialogue, in every chat template."""
     tokenizer, subject = chat_tokenizer(ALL[name], begins), row(turns, system)
     prompts, chat = Prompts(tokenizer), ChatFormat(tokenizer)
-    conversation = chat.fitted(make_conversation(plain(subject), subject))
+    conversation = chat.adapt(make_conversation(plain(subject), subject))
     answers = [place for place, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     served = [prompts.of_chat(conversation.messages[:place]) for place in answers]
-    pairs = [pair for example in rendered(tokenizer, subject, every=True) for pair in trained(example)]
+    pairs = [pair for example in rendered(tokenizer, subject, all_turns=True) for pair in trained(example)]
     assert [before for before, _ in pairs] == served
     (example,) = rendered(tokenizer, subject)
     assert asked_row(tokenizer, example)["prompt_ids"] == served[-1]
@@ -146,7 +147,7 @@ def test_a_thought_is_trained_behind_the_plain_generation_prompt() -> None:
     )
     chat = ChatFormat(tokenizer)
     assert chat.has_thinking_mode
-    ((prompt, answer),) = chat.sequences(talk, every=False)
+    ((prompt, answer),) = chat.sequences(talk, all_turns=False)
     assert prompt.endswith("<|im_start|>assistant\n")
     assert answer == "<think>\nSix sevens.\n</think>\n\n42<|im_end|>"
     asked = Prompts(tokenizer, thinks=True).of_chat(talk.messages[:1])
@@ -159,14 +160,14 @@ def test_a_rows_own_tags_are_a_thought_too_and_only_what_follows_is_scored() -> 
     assert example.prompt.endswith("<|im_start|>assistant\n")
     target = asked_row(tokenizer, example)["target"]
     for answer, score in (("42", 1), ("<think>\nHm.\n</think>\n\n42", 1), ("<think>42", 0), ("<think>42</think>no", 0)):
-        assert judge_answer("free", answer, target).score == score, answer
-        assert judge_answer("classification", answer, "42").score == score, answer
+        assert score_answer("free", answer, target).score == score, answer
+        assert score_answer("classification", answer, "42").score == score, answer
 
 
 def test_tags_elsewhere_in_an_answer_are_text() -> None:
     for text in ("Close it with </think>.", "A thought begins with <think>", "<think>"):
-        assert judge_answer("free", text, text).score == 1
-        assert judge_answer("free", "Something else", text).score < 1
+        assert score_answer("free", text, text).score == 1
+        assert score_answer("free", "Something else", text).score < 1
 
 
 def test_a_thought_that_the_prompt_has_begun_is_left_out_of_what_is_scored() -> None:
@@ -188,7 +189,7 @@ def test_a_thought_is_given_by_the_name_that_a_chat_template_has_for_it(key: str
     chat = ChatFormat(chat_tokenizer(OPEN_THOUGHT.replace("reasoning_content", key)))
     talk = Conversation([{"role": "user", "content": "one?"}, {"role": "assistant", "content": "One.", THOUGHT: "hm"}])
     assert chat.has_thoughts
-    ((_, answer),) = chat.sequences(talk, every=True)
+    ((_, answer),) = chat.sequences(talk, all_turns=True)
     assert answer == "hm\n</think>\n\nOne.<|im_end|>"
 
 
@@ -200,7 +201,9 @@ def test_a_thought_that_a_chat_template_does_not_write_is_no_answer() -> None:
 
 def test_a_chat_template_of_parts_is_given_parts() -> None:
     tokenizer = chat_tokenizer(PARTS)
-    (example,) = rendered(tokenizer, row([("Hi", "Hello."), ("城市?", "它叫城市7。")], system="Be kind."), every=True)
+    (example,) = rendered(
+        tokenizer, row([("Hi", "Hello."), ("城市?", "它叫城市7。")], system="Be kind."), all_turns=True
+    )
     assert tokenizer.decode(example.ids) == (
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>user\n城市?<|im_end|>\n<|im_start|>assistant\n它叫城市7。<|im_end|></s>"
@@ -209,7 +212,7 @@ def test_a_chat_template_of_parts_is_given_parts() -> None:
 
 def test_a_chat_template_that_leaves_contents_out_is_refused_in_one_line() -> None:
     tokenizer = chat_tokenizer("{% for m in messages %}<{{ m.role }}>{{ m.text }}{% endfor %}")
-    with pytest.raises(ConfigError, match=r"base\.chat_template: the chat template leaves out what turns say"):
+    with pytest.raises(ConfigError, match=r"base\.chat_template: the chat template omits the contents of turns"):
         rendered(tokenizer, row([("Hi", "Yes.")]))
 
 
@@ -218,7 +221,7 @@ def test_a_chat_template_that_leaves_contents_out_is_refused_in_one_line() -> No
 def test_a_blank_earlier_answer_is_not_trained(name: str, blank: str) -> None:
     tokenizer = chat_tokenizer(TEMPLATES[name])
     turns = [("one?", blank), ("two?", "Two."), ("three?", "好")]
-    examples = rendered(tokenizer, row(turns), every=True)
+    examples = rendered(tokenizer, row(turns), all_turns=True)
     answers = [answer_reader(tokenizer)(answer) for example in examples for _, answer in trained(example)]
     assert answers == ["Two.", "好"]
     (dropped,) = Renderer(tokenizer, 4096).render([row([("one?", blank)])], plain)
@@ -244,10 +247,10 @@ def test_of_a_pair_the_answer_that_does_not_think_begins_with_its_empty_thought(
 def test_whether_answers_think_travels_with_the_model(project: Path) -> None:
     counts: Counter[str] = Counter()
     material = Material(chat_tokenizer(QWEN3), FAMILIES, RenderSettings(), counts)
-    material.rendered([row([("6 x 7?", text)]) for text in ("<think>Hm.</think>42", "<think>So.</think>1", "2")])
-    assert material.told()["thinking"]
-    write_json(project / "model" / TEMPLATES_FILE.name, material.told())
+    material.render([row([("6 x 7?", text)]) for text in ("<think>Hm.</think>42", "<think>So.</think>1", "2")])
+    assert material.as_dict()["thinking"]
+    write_json(project / "model" / TEMPLATES_FILE.name, material.as_dict())
     assert thinks_by_training(project / "model")
-    material.rendered([row([("6 x 7?", text)]) for text in ("1", "2")])
-    assert not material.told()["thinking"]
+    material.render([row([("6 x 7?", text)]) for text in ("1", "2")])
+    assert not material.as_dict()["thinking"]
     assert not thinks_by_training(project)

@@ -1,4 +1,4 @@
-"""Rendering in bulk gives what the slow way gives: chat templates by shape, tokens by word, rows one at a time or many."""
+"""Rendering in bulk equals the exact path: chat templates by shape, tokens by word, rows one at a time or many."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from tasks.render.templates.chat_template import ChatFormat
-from tasks.render.templates.chat_template_cache import QuickFormat
+from tasks.render.templates.chat_template_cache import ChatTemplateCache
 from tasks.render.templates.conversation import Conversation
+from tasks.render.templates.fill_template import write_answer
 from tasks.render.templates.template_analysis import compared_texts
-from tasks.render.templates.templates import _parse, read_templates, write_answer
+from tasks.render.templates.templates import _parse, read_templates
 from tasks.render.tokens import word_cache
 from tasks.render.tokens.pretokenize import ends_of_spaces
 from tasks.render.tokens.tokens import Example, Renderer
@@ -77,17 +78,19 @@ def rows() -> st.SearchStrategy[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", CHAT_TEMPLATES)
 @settings(max_examples=25, deadline=None)
-@given(subjects=st.lists(rows(), min_size=1, max_size=6), every=st.booleans(), longest=st.sampled_from([24, 64, 512]))
-@example(subjects=[CUT_AT_ITS_FIRST_SPACE], every=False, longest=64)
-def test_the_quick_way_gives_what_the_slow_way_gives(name: str, subjects: Any, every: bool, longest: int) -> None:
+@given(
+    subjects=st.lists(rows(), min_size=1, max_size=6), all_turns=st.booleans(), longest=st.sampled_from([24, 64, 512])
+)
+@example(subjects=[CUT_AT_ITS_FIRST_SPACE], all_turns=False, longest=64)
+def test_the_caches_give_the_result_of_the_exact_path(name: str, subjects: Any, all_turns: bool, longest: int) -> None:
     TOKENIZER.chat_template = CHAT_TEMPLATES[name]
-    quick, slow = (Renderer(TOKENIZER, longest, every, is_quick=is_quick) for is_quick in (True, False))
+    quick, slow = (Renderer(TOKENIZER, longest, all_turns, uses_caches=uses_caches) for uses_caches in (True, False))
     ours, theirs = (renderer.render(subjects, FAMILIES["dialogue"].choose) for renderer in (quick, slow))
-    assert [told(one) for one in ours] == [told(one) for one in theirs]
+    assert [as_tuple(one) for one in ours] == [as_tuple(one) for one in theirs]
 
 
 @pytest.mark.parametrize("name", LOOKING)
-def test_a_chat_template_that_looks_at_contents_is_asked_for_each_it_could_know(name: str) -> None:
+def test_a_chat_template_that_depends_on_contents_is_applied_to_these_rows(name: str) -> None:
     before, written = LOOKING[name]
     TOKENIZER.chat_template = (
         before + "{% for m in messages %}" + ("{% set ns.c = m.content %}" if "ns" in before else "") + "<{{ m.role }}>{{ "
@@ -100,9 +103,9 @@ def test_a_chat_template_that_looks_at_contents_is_asked_for_each_it_could_know(
     ]
     chat = ChatFormat(TOKENIZER)
     slow = [chat.sequences(talk, True) for talk in talks]
-    quick = QuickFormat(chat)
+    quick = ChatTemplateCache(chat)
     assert [found for talk in talks for found in quick.sequences([talk], True)] == slow
-    assert QuickFormat(chat).sequences(talks, True) == slow
+    assert ChatTemplateCache(chat).sequences(talks, True) == slow
 
 
 @pytest.mark.parametrize("path", sorted(CHAT.glob("*.jinja")), ids=lambda path: path.stem)
@@ -111,7 +114,7 @@ def test_our_own_chat_templates_go_the_quick_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LOOKING)
-def test_what_is_not_followed_is_told(name: str) -> None:
+def test_what_the_analysis_does_not_track_is_rejected(name: str) -> None:
     before, written = LOOKING[name]
     setting = "{% set ns.c = m.content %}" if "ns" in before else ""
     found = compared_texts(f"{before}{{% for m in messages %}}{setting}{{{{ {written} }}}}{{% endfor %}}")
@@ -122,7 +125,7 @@ def test_what_is_not_followed_is_told(name: str) -> None:
     assert found == followed.get(name)
 
 
-def told(result: Any) -> Any:
+def as_tuple(result: Any) -> Any:
     if not isinstance(result, Example):
         return result
     return result.prompt, result.ids.tolist(), result.mask.tolist(), result.prompt_tokens, result.was_cut
@@ -233,7 +236,7 @@ def test_a_tokenizer_whose_parts_could_reach_over_a_space_is_given_the_whole_tex
     assert ends_of_spaces(spaced) is None
 
 
-def test_a_tokenizer_that_sets_a_space_before_a_text_is_asked_for_prompt_and_answer_together() -> None:
+def test_a_tokenizer_with_a_leading_space_tokenises_prompt_and_answer_together() -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -249,7 +252,7 @@ def test_a_tokenizer_that_sets_a_space_before_a_text_is_asked_for_prompt_and_ans
         "row_id": "0" * 32, "family": "dialogue", "language": "en", "system": "", "history": history, "tools": "",
         "instruction": "", "input": "Hello", "output": "abc.",
     }  # fmt: skip
-    (example,) = Renderer(tokenizer, 512, every=True).render([subject], FAMILIES["dialogue"].choose)
+    (example,) = Renderer(tokenizer, 512, all_turns=True).render([subject], FAMILIES["dialogue"].choose)
     assert isinstance(example, Example)
     text = "</s>[INST] abc [/INST] Hello. </s>[INST] Hello [/INST] abc. </s>"
     assert example.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Room `render`: templates, the loss mask exact to the token, cutting, packing."""
+"""Room `render`: templates, the loss mask exact to the token, truncation, packing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import TEMPLATES, TEST, read_rendered
 from tasks.errors import ConfigError, DataError
 from tasks.render.stage import run
-from tasks.render.templates.templates import read_templates, write_answer, write_question
+from tasks.render.templates.fill_template import write_answer, write_question
+from tasks.render.templates.templates import read_templates
 from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime.files import read_json
 
@@ -73,12 +74,12 @@ def test_a_row_whose_target_has_a_form_of_its_own_is_rendered(family: str, outpu
 
 
 @pytest.mark.parametrize("output", ['[{"type":"PER","text":"Ann","start":7,"end":10}]', '{"PER":["Ann"]}', "3"])
-def test_a_mistake_of_the_template_is_told_whatever_form_the_row_has(project: Path, output: str) -> None:
+def test_an_error_of_the_template_is_reported_whatever_form_the_row_has(project: Path, output: str) -> None:
     answer = "{% for e in output | parsed %}{{ e.tpye }}{% endfor %}"
     Path("data/templates/entities.yaml").write_text(
         f'kind: entities\ntemplates: [{{id: e-1, language: en, user: "{{{{ input }}}}", answer: "{answer}"}}]\n'
     )
-    with pytest.raises(ConfigError, match=r"template e-1: .*Mend the template"):
+    with pytest.raises(ConfigError, match=r"template e-1: .*Correct the template"):
         write_answer(read_templates()["entities"].templates[0], row(family="entities", output=output))
 
 
@@ -165,27 +166,27 @@ def test_rendering_twice_gives_equal_bytes(config: PipelineConfig) -> None:
     assert folder_digest(paths.RENDERED) == first
 
 
-def test_the_templates_that_were_used_stand_beside_the_rows(config: PipelineConfig) -> None:
+def test_the_used_templates_are_stored_with_the_rows(config: PipelineConfig) -> None:
     write_part(toy_rows())
     curate(config)
     run(config)
-    told = read_json(TEMPLATES)
-    assert sorted(told["families"]) == ["qa", "topic"]
-    assert told["families"]["topic"]["kind"] == "classification"
-    assert told["train_on"] == "every"
-    assert "### Response:" in told["chat_template"]
-    assert told["system"] == "its own turn"
-    assert "You may call these tools" in told["tools"]["en"]
+    templates = read_json(TEMPLATES)
+    assert sorted(templates["families"]) == ["qa", "topic"]
+    assert templates["families"]["topic"]["kind"] == "classification"
+    assert templates["train_on"] == "every"
+    assert "### Response:" in templates["chat_template"]
+    assert templates["system"] == "its own turn"
+    assert "You may call these tools" in templates["tools"]["en"]
     for answered in pq.read_table(TEST).to_pylist():
-        family = told["families"][answered["family"]]
+        family = templates["families"][answered["family"]]
         assert answered["template"] in [template["id"] for template in family["templates"]]
         assert answered["kind"] == family["kind"]
 
 
 def test_the_system_turn_of_a_template_travels_with_the_model() -> None:
-    told = {template["id"]: template for template in FAMILIES["dialogue"].told()["templates"]}
-    assert "system" not in told["dialogue-en-1"]
-    assert told["dialogue-en-2"]["system"] == "You are a helpful assistant."
+    templates = {template["id"]: template for template in FAMILIES["dialogue"].as_dict()["templates"]}
+    assert "system" not in templates["dialogue-en-1"]
+    assert templates["dialogue-en-2"]["system"] == "You are a helpful assistant."
 
 
 def test_a_dialogue_is_trained_on_every_answer_or_the_last(config: PipelineConfig) -> None:
@@ -201,15 +202,15 @@ def test_a_dialogue_is_trained_on_every_answer_or_the_last(config: PipelineConfi
     assert trained["every"] > trained["last"] + 2
 
 
-def test_one_class_only_is_told_in_one_line(config: PipelineConfig) -> None:
+def test_a_single_class_is_reported_in_one_line(config: PipelineConfig) -> None:
     rows = [{**r, "output": "sport"} for r in toy_rows(40, 0)]
     write_part(rows)
     curate(config)
-    with pytest.raises(DataError, match=r"family topic has one class only \('sport'"):
+    with pytest.raises(DataError, match=r"family topic has only one class \('sport'"):
         run(config)
 
 
-def test_a_family_without_templates_is_told_with_the_file_to_write(config: PipelineConfig) -> None:
+def test_a_family_without_templates_is_reported_with_the_file_to_write(config: PipelineConfig) -> None:
     write_part([{**r, "family": "poems"} for r in toy_rows()])
     curate(config)
     with pytest.raises(ConfigError, match=r"no templates for the family poems.*data/templates/poems.yaml"):

@@ -1,4 +1,4 @@
-"""Room `render`: rows go through it some at a time, however many there are."""
+"""Room `render`: rows are processed in portions, whatever their number."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_text_is_never_held_whole(config: PipelineConfig, monkeypatch: pytes
     assert max(held) - start < text / 2
 
 
-def test_a_mistake_leaves_what_was_rendered_before(config: PipelineConfig) -> None:
+def test_an_error_leaves_earlier_rendered_rows(config: PipelineConfig) -> None:
     write_part(toy_rows())
     curate(config)
     stage.run(config)
@@ -89,7 +89,7 @@ def test_a_mistake_leaves_what_was_rendered_before(config: PipelineConfig) -> No
     assert list(paths.CACHE.glob("rendering-*")) == []
 
 
-def test_what_a_killed_run_left_goes_with_the_next(config: PipelineConfig) -> None:
+def test_files_of_a_killed_run_are_removed_by_the_next(config: PipelineConfig) -> None:
     write_part(toy_rows())
     curate(config)
     left = paths.CACHE / "rendering-killed"
@@ -102,7 +102,7 @@ def test_what_a_killed_run_left_goes_with_the_next(config: PipelineConfig) -> No
 def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_store, "PORTION_BYTES", 10_000)
     subjects = [dict.fromkeys(row_store.COLUMNS, "") | {"row_id": str(n), "output": f"{n} " * 500} for n in range(40)]
-    with row_store.Gathering(tmp_path / "rows.parquet") as gathering:
+    with row_store.RowWriter(tmp_path / "rows.parquet") as gathering:
         gathering.add(pa.Table.from_pylist(subjects))
     times = np.array([3] * 10 + [0] * 10 + [1] * 20, np.int32)
     portions = list(row_store.Rows(tmp_path / "rows.parquet", 40, times).portions())
@@ -114,7 +114,7 @@ def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.
 @given(st.lists(st.integers(1, 400), max_size=100), st.randoms(use_true_random=False))
 def test_waiting_examples_are_found_wherever_they_lie(lengths: list[int], random: Random) -> None:
     chosen = random.sample(range(len(lengths)), len(lengths))
-    starts, found = arrays.Places(np.array(lengths, np.uint16)).of(np.array(chosen, np.int32))
+    starts, found = arrays.Starts(np.array(lengths, np.uint16)).of(np.array(chosen, np.int32))
     assert starts.tolist() == [sum(lengths[:example]) for example in chosen]
     assert found.tolist() == [lengths[example] for example in chosen]
 

@@ -1,4 +1,4 @@
-"""Raw text: nothing of it is lost, every token of it is trained, and it stays apart from what is asked and answered."""
+"""Raw text: none of it is lost, every token is trained, and it is separate from prompts and answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_long_text_that_is_tokenised_in_stretches_is_the_same_text(given: list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(texts, "CHARACTERS_AT_ONCE", room)
         for text in given:
-            stretches = texts._stretches(text)
+            stretches = texts._split_long(text)
             assert "".join(stretches) == text
             assert all(len(stretch) <= room for stretch in stretches)
         assert [TOKENIZER.decode(ids[:-1]) for ids in tokens_of(*given)] == given

@@ -50,8 +50,8 @@ def row(**fields: str) -> dict[str, Any]:
     }
 
 
-def examples(tokenizer: Any, *rows: dict[str, Any], is_quick: bool = True) -> list[Example]:
-    renderer = Renderer(tokenizer, 500, every=True, is_quick=is_quick)
+def examples(tokenizer: Any, *rows: dict[str, Any], uses_caches: bool = True) -> list[Example]:
+    renderer = Renderer(tokenizer, 500, all_turns=True, uses_caches=uses_caches)
     found = renderer.render(list(rows), lambda row: FAMILIES[row["family"]].templates[0])
     assert all(isinstance(each, Example) for each in found)
     return [each for each in found if isinstance(each, Example)]
@@ -61,14 +61,14 @@ def trained(tokenizer: Any, example: Example) -> list[str]:
     return [tokenizer.decode(span).replace(tokenizer.eos_token, "") for span in example.spans]
 
 
-@pytest.mark.parametrize("is_quick", [True, False])
+@pytest.mark.parametrize("uses_caches", [True, False])
 @pytest.mark.parametrize(
     ("untrained", "texts"), [("", ["one", "two", "three"]), ("[-5]", ["two", "three"]), ("[-5,-3]", ["three"])]
 )
 def test_case_02_an_untrained_answer_is_in_the_context_and_not_in_the_mask(
-    tokenizer: Any, untrained: str, texts: list[str], is_quick: bool
+    tokenizer: Any, untrained: str, texts: list[str], uses_caches: bool
 ) -> None:
-    (example,) = examples(tokenizer, row(**DIALOGUE, untrained=untrained), is_quick=is_quick)
+    (example,) = examples(tokenizer, row(**DIALOGUE, untrained=untrained), uses_caches=uses_caches)
     assert trained(tokenizer, example) == texts
     assert "one" in example.prompt
     assert "two" in example.prompt
@@ -76,7 +76,7 @@ def test_case_02_an_untrained_answer_is_in_the_context_and_not_in_the_mask(
 
 def test_case_02_flags_hold_though_old_turns_are_dropped(tokenizer: Any) -> None:
     long = '[["user","a"],["assistant","' + "one " * 200 + '"],["user","b"],["assistant","two"]]'
-    renderer = Renderer(tokenizer, 120, every=True)
+    renderer = Renderer(tokenizer, 120, all_turns=True)
     dialogue = row(**DIALOGUE | {"history": long}, untrained="[-3]")
     (example,) = renderer.render([dialogue], lambda row: FAMILIES["dialogue"].templates[0])
     assert isinstance(example, Example)

@@ -1,4 +1,4 @@
-"""Control tokens that a person typed are text, in every turn and every objective, and never a control id (case 13)."""
+"""Control tokens that are typed in a text are text, in every turn and every objective, and never a control id (case 13)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from tasks.base.load import load_tokenizer
 from tasks.base.prompts import Prompts
 from tasks.chat.markers import TypedMarkers, control_tokens, plain_ids
 from tasks.config import load_config
-from tasks.dataset.rendered import FORM_OF
 from tasks.render.forms import texts
 from tasks.render.forms.forms import Material, writer_of
-from tasks.render.row_store import COLUMNS, Gathering, Rows
+from tasks.render.row_store import COLUMNS, Rows, RowWriter
 from tasks.render.templates.templates import read_templates
 from tasks.render.tokens.tokens import Example, Renderer
 from tasks.runtime.files import canonical_json
@@ -47,8 +46,8 @@ def row(**fields: Any) -> dict[str, Any]:
     return {**start, "instruction": "", "input": "x", "output": "x", **fields}
 
 
-def rendered(tokenizer: Any, subject: dict[str, Any], every: bool = True) -> list[Example]:
-    examples = Renderer(tokenizer, 4096, every).render([subject], lambda _: FAMILIES["dialogue"].templates[0])
+def rendered(tokenizer: Any, subject: dict[str, Any], all_turns: bool = True) -> list[Example]:
+    examples = Renderer(tokenizer, 4096, all_turns).render([subject], lambda _: FAMILIES["dialogue"].templates[0])
     assert all(isinstance(example, Example) for example in examples)
     return examples  # type: ignore[return-value]
 
@@ -59,15 +58,15 @@ def controls_in(tokenizer: Any, ids: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=25, deadline=None)
-@given(typed=st.lists(TYPED, min_size=5, max_size=5), every=st.booleans())
-def test_case_13_a_typed_marker_is_text_in_every_turn(name: str, typed: list[str], every: bool) -> None:
+@given(typed=st.lists(TYPED, min_size=5, max_size=5), all_turns=st.booleans())
+def test_case_13_a_typed_marker_is_text_in_every_turn(name: str, typed: list[str], all_turns: bool) -> None:
     """The control tokens of a conversation are those of the same turns without markers, and its text is what was typed."""
     tokenizer = chat_tokenizer(ALL[name])
     system, user, answer, last_user, last_answer = typed
     history = canonical_json([["user", user], ["assistant", answer]])
     subject = row(system=system, history=history, input=last_user, output=last_answer)
     unmarked = row(system="x", history=canonical_json([["user", "x"], ["assistant", "x"]]))
-    examples, expected = rendered(tokenizer, subject, every), rendered(tokenizer, unmarked, every)
+    examples, expected = rendered(tokenizer, subject, all_turns), rendered(tokenizer, unmarked, all_turns)
     assert len(examples) == len(expected)
     for example, other in zip(examples, expected, strict=True):
         assert controls_in(tokenizer, example.ids) == controls_in(tokenizer, other.ids)
@@ -165,7 +164,7 @@ def test_ordinary_conversations_never_need_a_second_tokenizer() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(typed=TYPED)
-def test_a_mask_stands_for_what_was_typed_and_nothing_else(typed: str) -> None:
+def test_a_mask_replaces_the_typed_token_and_nothing_else(typed: str) -> None:
     tokenizer = chat_tokenizer(CHATML)
     markers = TypedMarkers(tokenizer, control_tokens(tokenizer))
     masked = markers.masked({"a": [typed], typed: 1})
@@ -193,9 +192,9 @@ def test_markers_are_text_in_preferences_and_prompts(project: Path, objective: s
     subject = dict.fromkeys(COLUMNS, "") | row(
         input="a<|im_end|>b", output="No </s>.", rejected="<s>Yes</s>", desirable="true"
     )
-    with Gathering(project / "rows.parquet") as gathering:
+    with RowWriter(project / "rows.parquet") as gathering:
         gathering.add(pa.Table.from_pylist([{name: subject[name] for name in COLUMNS} | {"batch": "b"}]))
-    form = FORM_OF[objective]
+    form = config.finetune.spec.form
     material = Material(tokenizer, FAMILIES, config.render, Counter())
     writer_of(form).write(form, "train", Rows(project / "rows.parquet", 1), material)
     (made,) = pq.read_table(paths.RENDERED / form / "train.parquet").to_pylist()

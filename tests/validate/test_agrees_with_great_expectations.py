@@ -1,4 +1,4 @@
-"""Each built-in rule refuses the rows that Great Expectations' own expectation calls bad, on the same frame."""
+"""Each built-in rule refuses the rows that Great Expectations' own expectation fails, on the same frame."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.records.parse import RECORD_SCHEMA
 from tasks.records.row import NO_TEXT
 from tasks.records.segmentation import segment
 from tasks.validate.contract.contract import FamilyContract
-from tasks.validate.judge import find, fold
+from tasks.validate.judge import check_rules, merge_chunks
 from tasks.validate.measures.mojibake import mojibake_runs, replacement_characters
 from tasks.validate.measures.script import letters_in
-from tasks.validate.rules.rules import _TOLD, rules_of
+from tasks.validate.rules.rules import PROBLEMS_WITH_RULES, rules_of
 
 CONTRACT = FamilyContract.model_validate_json("""{
   "required_fields": ["system", "input"], "min_input_segments": 2, "max_input_segments": 5, "min_output_segments": 1,
@@ -76,7 +76,9 @@ def table_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def broken_by_ours(table: pa.Table) -> dict[str, set[str]]:
-    found = fold([find(table.slice(first, 3), CONTRACT) for first in range(0, table.num_rows, 3)], CONTRACT)
+    found = merge_chunks(
+        [check_rules(table.slice(first, 3), CONTRACT) for first in range(0, table.num_rows, 3)], CONTRACT
+    )
     ids = found.row_ids.to_pylist()
     rules = [rule.code for rule in rules_of(CONTRACT)]
     return {
@@ -155,12 +157,12 @@ def expectations() -> dict[str, list[Any]]:
 def expectations_of_problems() -> dict[str, list[Any]]:
     from great_expectations import expectations as gx
 
-    told = [code for code in _TOLD if code != "encoding_damage"]
+    codes = [code for code in PROBLEMS_WITH_RULES if code != "encoding_damage"]
     found = {
-        code: [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=[code])] for code in (*told, "damage")
+        code: [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=[code])] for code in (*codes, "damage")
     }
     found["damage"] = [gx.ExpectColumnValuesToNotBeInSet(column="problem", value_set=["encoding_damage"])]
-    return found | {"no_row": [gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["", *_TOLD])]}
+    return found | {"no_row": [gx.ExpectColumnValuesToBeInSet(column="problem", value_set=["", *PROBLEMS_WITH_RULES])]}
 
 
 @pytest.fixture(scope="module")

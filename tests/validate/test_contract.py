@@ -1,4 +1,4 @@
-"""The contract is read strictly: all mistakes at once, each with its line and the nearest right key."""
+"""The contract is parsed strictly: all errors at once, each with its line and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_rule_that_the_contract_can_set_is_explained_in_the_file() -> None
     assert [name for name in FamilyContract.model_fields if name not in text] == []
 
 
-def test_a_family_says_only_what_is_otherwise(tmp_path: Path) -> None:
+def test_a_family_overrides_only_what_it_sets(tmp_path: Path) -> None:
     path = write(tmp_path, "all: {max_output_segments: 10}\nfamilies:\n  qa: {max_input_segments: 5}\n  topic:\n")
     contract = load_contract(path)
     assert contract.of("qa").max_output_segments == 10
@@ -39,7 +39,7 @@ def test_a_family_says_only_what_is_otherwise(tmp_path: Path) -> None:
     assert contract.of("topic") == contract.all
 
 
-def test_all_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     text = """\
 all:
   max_output_segment: 5
@@ -55,20 +55,20 @@ families:
 """
     with pytest.raises(ConfigError) as caught:
         load_contract(write(tmp_path, text))
-    told = str(caught.value)
+    message = str(caught.value)
     for expected in (
-        "line 2: `all.max_output_segment` is no rule; did you mean `max_output_segments`?",
+        "line 2: `all.max_output_segment` is not a rule; did you mean `max_output_segments`?",
         "line 4: `all.scripts.en.script` is \"Latn\", but should be 'Latin', 'Han'",
         "line 4: `all.scripts.en.min_share` is 2, but should be less than or equal to 1",
-        "line 6: `familie` is no part of a contract; did you mean `families`?",
+        "line 6: `familie` is not a part of a contract; did you mean `families`?",
         "line 10: `families.topic.min_input_segments` is -1",
         "line 11: `families.qa` should be a mapping",
     ):
-        assert expected in told
-    assert "Traceback" not in told
+        assert expected in message
+    assert "Traceback" not in message
 
 
-def test_bounds_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+def test_bounds_that_contradict_each_other_are_reported(tmp_path: Path) -> None:
     text = "all: {min_input_segments: 9}\nfamilies:\n  qa:\n    max_input_segments: 5\n"
     with pytest.raises(
         ConfigError, match=r"`families\.qa`: min_input_segments \(9\) is above max_input_segments \(5\)"
@@ -78,10 +78,10 @@ def test_bounds_that_contradict_each_other_are_told(tmp_path: Path) -> None:
         load_contract(write(tmp_path, "families: {topic: {labels: []}}"))
 
 
-def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not found\. Bring it back: git checkout"):
+def test_a_missing_or_broken_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"not found\. Restore it: git checkout"):
         load_contract(tmp_path / "contract.yaml")
     with pytest.raises(ConfigError, match="not readable as YAML"):
         load_contract(write(tmp_path, "all: ["))
-    with pytest.raises(ConfigError, match="it should hold `all:` and `families:`"):
+    with pytest.raises(ConfigError, match="it should be a mapping with `all:` and `families:`"):
         load_contract(write(tmp_path, "- a"))

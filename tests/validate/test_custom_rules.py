@@ -1,4 +1,4 @@
-"""A contract's own rules: read from all files of the folder, mistakes with their line, and rows refused by their name."""
+"""Custom rules: read from all files of the folder, errors with their line, and rows refused by the rule's name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def mistakes_in(folder: Path, **files: str) -> str:
+def errors_in(folder: Path, **files: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load_contract(write(folder, **files))
     return str(caught.value)
@@ -59,7 +59,7 @@ def test_a_family_adds_rules_and_puts_its_own_in_the_place_of_one_of_the_same_na
     assert refuse(alpaca("Yes.", "Please do"), contract) == ("polite", "instruction", "Please do")
 
 
-def test_bounds_in_characters_and_languages_hold_beside_those_in_segments() -> None:
+def test_bounds_in_characters_and_languages_hold_together_with_those_in_segments() -> None:
     contract = FamilyContract(min_output_characters=2, max_input_characters=5, languages=("zh",))
     assert refuse(alpaca("好的", "你好吗"), contract) is None
     assert refuse(alpaca(" 好 ", "你好吗"), contract) == ("output_few_characters", "output", " 好 ")
@@ -71,18 +71,18 @@ def test_a_problem_that_no_rule_knows_is_refused_by_its_own_name() -> None:
     import pyarrow as pa
 
     from tasks.records.parse import to_rows
-    from tasks.validate.judge import decide, find, fold
+    from tasks.validate.judge import check_rules, decide, merge_chunks
 
     raw = raw_of([alpaca()])
     table = to_rows(raw, batch_of(raw))
     place = table.schema.get_field_index("problem")
     table = table.set_column(place, "problem", pa.array(["missing_image"]))
-    verdict = decide(fold([find(table, FamilyContract())], FamilyContract()), FamilyContract(), 1.0)
+    verdict = decide(merge_chunks([check_rules(table, FamilyContract())], FamilyContract()), FamilyContract(), 1.0)
     assert verdict.reasons == ["missing_image"]
     assert verdict.facts.broken["no_row"] == 1
 
 
-def test_rules_are_asked_in_chunks_as_of_the_whole() -> None:
+def test_rules_give_the_same_result_in_chunks_as_on_the_whole() -> None:
     contract = FamilyContract.model_validate_json('{"rules": [{"name": "short", "expression": "length(output) < 4"}]}')
     raw = raw_of([alpaca("a" * (number % 6), key=number % 4) for number in range(20)], columns={"id": "key"})
     whole = judge(raw, contract, 1.0, chunk=100)
@@ -93,7 +93,7 @@ def test_rules_are_asked_in_chunks_as_of_the_whole() -> None:
     assert {"short", "duplicate_id", "empty_output"} == {reason for reason, _, _ in reasons(whole)}
 
 
-def test_every_mistake_is_told_with_the_line_of_its_file(tmp_path: Path) -> None:
+def test_every_error_is_reported_with_the_line_of_its_file(tmp_path: Path) -> None:
     text = """\
 families:
   qa:
@@ -108,38 +108,38 @@ families:
       - {name: w, field: input, expression: "input == 'a'"}
   topic: {}
 """
-    told = mistakes_in(tmp_path, a=text, b="families:\n  topic:\n    languages: [fr]\n")
+    message = errors_in(tmp_path, a=text, b="families:\n  topic:\n    languages: [fr]\n")
     for expected in (
-        "a.yaml line 5: `families.qa.rules.0.expression`: `lenght` is no function",
-        "a.yaml line 6: rule `empty_output` is called like one of Strop's own",
-        "a.yaml line 7: `families.qa.rules.2.feld` is no rule; did you mean `field`?",
+        "a.yaml line 5: `families.qa.rules.0.expression`: `lenght` is not a function",
+        "a.yaml line 6: rule `empty_output` has the name of a built-in rule",
+        "a.yaml line 7: `families.qa.rules.2.feld` is not a rule; did you mean `field`?",
         "a.yaml line 8: `families.qa.rules.3.must_match`: not a regular expression: missing )",
-        "a.yaml line 9: `families.qa.rules.4`: it wants one of must_match, must_not_match and expression",
-        "a.yaml line 9: rule `y` stands here twice",
+        "a.yaml line 9: `families.qa.rules.4`: it needs one of must_match, must_not_match and expression",
+        "a.yaml line 9: rule `y` is defined twice",
         'a.yaml line 10: `families.qa.rules.5.name` is "Z"',
         'a.yaml line 10: `families.qa.rules.5.field` is "title"',
         "a.yaml line 11: `families.qa.rules.6`: an expression names its columns itself",
-        "b.yaml line 2: `families.topic` stands in a.yaml line 12 already; keep one of them",
+        "b.yaml line 2: `families.topic` is defined in a.yaml line 12 already; keep one of them",
         "b.yaml line 3: `families.topic.languages.0` is \"fr\", but should be 'en', 'zh' or 'mixed'",
     ):
-        assert expected in told
+        assert expected in message
 
 
-def test_a_rule_that_only_stands_in_all_is_told_of_once(tmp_path: Path) -> None:
-    told = mistakes_in(tmp_path, a="all:\n  rules:\n    - {name: x, field: output}\nfamilies: {qa: {}, topic: {}}\n")
-    assert "1 mistake:" in told
-    assert "line 3: `all.rules.0`: it wants one of" in told
+def test_an_error_in_all_is_reported_once(tmp_path: Path) -> None:
+    message = errors_in(tmp_path, a="all:\n  rules:\n    - {name: x, field: output}\nfamilies: {qa: {}, topic: {}}\n")
+    assert "1 error:" in message
+    assert "line 3: `all.rules.0`: it needs one of" in message
 
 
 def test_the_line_of_a_familys_rule_is_its_own_though_all_has_rules_too(tmp_path: Path) -> None:
     text = RULES + "      - {name: late, field: output}\n"
-    assert "line 10: `families.qa.rules.2`: it wants one of" in mistakes_in(tmp_path, a=text)
+    assert "line 10: `families.qa.rules.2`: it needs one of" in errors_in(tmp_path, a=text)
 
 
 def test_the_files_of_the_folder_are_one_contract(tmp_path: Path) -> None:
     contract = load_contract(write(tmp_path, a="all: {max_output_segments: 9}\n", b="families: {qa: {}}\n", c="\n"))
     assert contract.of("qa").max_output_segments == 9
-    assert "`all` stands in a.yaml line 1 already" in mistakes_in(tmp_path, d="all: {}\n")
+    assert "`all` is defined in a.yaml line 1 already" in errors_in(tmp_path, d="all: {}\n")
 
 
 def test_custom_rules_have_a_sentence_for_people(tmp_path: Path) -> None:

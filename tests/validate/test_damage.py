@@ -1,4 +1,4 @@
-"""Wrongly decoded text is found in English and Chinese, and sound text is left alone."""
+"""Wrongly decoded text is detected in English and Chinese, and sound text is not."""
 
 from __future__ import annotations
 

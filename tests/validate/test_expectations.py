@@ -1,4 +1,4 @@
-"""Data Docs and row verdicts cannot differ; a check that itself breaks is an error of ours, never bad data."""
+"""Data Docs and row verdicts cannot differ; an expectation that raises is a bug of Strop, never bad data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.records.parse import to_rows
 from tasks.validate.contract.contract import FamilyContract
-from tasks.validate.judge import find, fold
+from tasks.validate.judge import check_rules, merge_chunks
 from tasks.validate.rules import rules
 
 
@@ -34,7 +34,9 @@ def frame_of(records: list[Any], is_large: bool = False) -> Any:
     raw = raw_of(records)
     table = to_rows(raw, batch_of(raw))
     return (
-        recorded_frame(fold([find(table, CONTRACT.all)], CONTRACT.all), CONTRACT.all) if is_large else rows_frame(table)
+        recorded_frame(merge_chunks([check_rules(table, CONTRACT.all)], CONTRACT.all), CONTRACT.all)
+        if is_large
+        else rows_frame(table)
     )
 
 
@@ -60,17 +62,17 @@ def test_data_docs_show_the_same_counts_as_the_verdict(is_large: bool) -> None:
     assert int(failed.group(1)) == len(broken) + 1  # four of six rows are refused, and the bound is one half
 
 
-def test_a_verdict_that_differs_from_the_suite_is_a_bug_of_ours() -> None:
+def test_a_verdict_that_differs_from_the_suite_is_reported_as_a_bug() -> None:
     from tasks.validate.gx.expectations import check_batch
 
     frame = frame_of(RECORDS)
     facts = judge(raw_of(RECORDS), CONTRACT.all, 0.5).facts
     wrong = dataclasses.replace(facts, broken=facts.broken | {"empty_output": 0})
-    with pytest.raises(DataError, match="check `empty_output` found 1 rows where the verdict found 0; this is a bug"):
+    with pytest.raises(DataError, match="check `empty_output` counts 1 rows where the verdict has 0; this is a bug"):
         check_batch(frame, CONTRACT.all, wrong, "instruction", 0.5)
 
 
-def test_a_check_that_breaks_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.validate.gx import expectations
 
     def breaks(*_: Any) -> Any:
@@ -82,9 +84,7 @@ def test_a_check_that_breaks_is_not_bad_data(monkeypatch: pytest.MonkeyPatch) ->
         dataclasses.replace(r, is_good=breaks) if r.code == "empty_output" else r for r in rules.rules_of(CONTRACT.all)
     ]
     monkeypatch.setattr(expectations, "rules_of", lambda contract: broken)
-    with pytest.raises(
-        DataError, match=r"check `empty_output` itself broke \(.*a bug in the predicate.*\); this is a bug"
-    ):
+    with pytest.raises(DataError, match=r"check `empty_output` raised \(.*a bug in the predicate.*\); this is a bug"):
         expectations.check_batch(frame, CONTRACT.all, facts, "instruction", 0.5)
 
 
@@ -101,7 +101,11 @@ def test_a_contracts_own_rules_are_expectations_like_the_others(is_large: bool) 
     judged = judge(raw, contract, 1.0)
     assert judged.facts.reasons == {"no_urls": 1, "not_parsed": 1, "short_answer": 1}
     table = to_rows(raw, batch_of(raw))
-    frame = recorded_frame(fold([find(table, contract)], contract), contract) if is_large else rows_frame(table)
+    frame = (
+        recorded_frame(merge_chunks([check_rules(table, contract)], contract), contract)
+        if is_large
+        else rows_frame(table)
+    )
     check_batch(frame, contract, judged.facts, "instruction", 1.0)
     assert build_docs() is None
     (page,) = paths.DATA_DOCS.glob("validations/**/*.html")
@@ -120,7 +124,11 @@ def test_data_docs_show_html_of_rows_and_rules_as_text(is_large: bool) -> None:
     contract = FamilyContract.model_validate_json(json.dumps({"rules": [rule, pattern]}))
     raw = raw_of([alpaca(html, html), alpaca("好", "说")])
     table = to_rows(raw, batch_of(raw))
-    frame = recorded_frame(fold([find(table, contract)], contract), contract) if is_large else rows_frame(table)
+    frame = (
+        recorded_frame(merge_chunks([check_rules(table, contract)], contract), contract)
+        if is_large
+        else rows_frame(table)
+    )
     check_batch(frame, contract, judge(raw, contract, 1.0).facts, "instruction", 1.0)
     assert build_docs() is None
     pages = [page.read_text(encoding="utf-8") for page in paths.DATA_DOCS.rglob("*.html")]

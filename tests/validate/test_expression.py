@@ -1,4 +1,4 @@
-"""A contract's expressions: what they mean, in English and Chinese, and which mistakes are told when they are read."""
+"""Expressions of a contract: their meaning, in English and Chinese, and the errors that are reported when they are parsed."""
 
 from __future__ import annotations
 
@@ -51,47 +51,47 @@ def holds(text: str) -> list[bool]:
         ("True and input == ''", [True, False, False]),
     ],
 )
-def test_an_expression_means_what_it_says(text: str, expected: list[bool]) -> None:
+def test_an_expression_is_evaluated_as_written(text: str, expected: list[bool]) -> None:
     assert holds(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "not an expression"),
         ("length(output) <=", "not an expression"),
         ("length(output)", "should be true or false"),
-        ("lenght(output) < 3", "`lenght` is no function; there are length, segments, lower, contains, matches"),
-        ("answer == 'a'", "`answer` is no column; there are system, history"),
+        ("lenght(output) < 3", "`lenght` is not a function; there are length, segments, lower, contains, matches"),
+        ("answer == 'a'", "`answer` is not a column; there are system, history"),
         ("output < 3", "`output` is a text, `3` a number: they cannot be compared"),
         ("length(output) + output == 3", "`output` is a text, but should be a number"),
         ("length(output) and True", "`length(output)` is a number, but should be a truth"),
-        ("contains(output, input)", "`contains` wants a text in quotes"),
+        ("contains(output, input)", "`contains` needs a text in quotes"),
         ("matches(output, '(')", "not a regular expression"),
         ("length(output, input) < 3", "`length` takes 1 argument"),
         ("length(3) < 3", "`3` is a number, but should be a text"),
-        ("language in []", "`in` wants a list"),
-        ("language in source", "`in` wants a list, such as in ['a', 'b'], not `source`"),
+        ("language in []", "`in` needs a list"),
+        ("language in source", "`in` needs a list, such as in ['a', 'b'], not `source`"),
         ("language in [1]", "`1` is a number, but should be a text"),
         ("language in [source]", "may hold only texts or numbers"),
-        ("1 < 2", "it looks at no column"),
+        ("1 < 2", "it names no column"),
         ("length(output) < 1e400", "a number should be below 1e+15"),
-        ("output is None", "is not of this language"),
-        ("output.upper() == 'A'", "is no function"),
-        ("__import__('os').system('true') == output", "is no function"),
-        ("(lambda: output == 'a')()", "is no function"),
-        ("[output for output in 'ab'] == output", "is not of this language"),
-        ("f'{output}' == 'a'", "is not of this language"),
-        ("output[0] == 'a'", "is not of this language"),
-        ("length(output) ** 9 > 3", "is not of this language"),
+        ("output is None", "is not part of this language"),
+        ("output.upper() == 'A'", "is not a function"),
+        ("__import__('os').system('true') == output", "is not a function"),
+        ("(lambda: output == 'a')()", "is not a function"),
+        ("[output for output in 'ab'] == output", "is not part of this language"),
+        ("f'{output}' == 'a'", "is not part of this language"),
+        ("output[0] == 'a'", "is not part of this language"),
+        ("length(output) ** 9 > 3", "is not part of this language"),
         (" and ".join(["output == 'a'"] * 90), "more than 200 parts"),
         ("(" * 500 + "output" + ")" * 500, "not an expression"),
     ],
 )
-def test_a_mistake_is_told_when_the_expression_is_read(text: str, told: str) -> None:
+def test_an_error_is_reported_when_the_expression_is_parsed(text: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         parse_expression(text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @settings(deadline=None, max_examples=300)

@@ -1,4 +1,4 @@
-"""Each rule refuses what it is for and nothing else; a batch over the bound is set aside whole."""
+"""Each rule refuses the rows that it is for and no others; a batch over the bound is set aside as a whole."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tasks.records.row import QUARANTINE_SCHEMA, VERDICT_SCHEMA
 from tasks.runtime.files import canonical_json
 from tasks.state.manifest import Batch
 from tasks.validate.contract.contract import FamilyContract
-from tasks.validate.judge import Facts, decide, find, fold
+from tasks.validate.judge import Facts, check_rules, decide, merge_chunks
 from tasks.validate.load_contract import load_contract
-from tasks.validate.quarantine_rows import refused_lines
+from tasks.validate.quarantine_rows import quarantine_rows
 from tasks.validate.rules.rules import RULES, UNIQUE_ID, rules_of, sentence_of
 
 CONTRACT = load_contract(REPOSITORY / "data/contract/contract.yaml")
@@ -63,11 +63,11 @@ def judge(
     """Judges a batch as the stage does, in chunks of so many records."""
     batch = batch_of(raw)
     chunks = [(first, raw.slice(first, chunk)) for first in range(0, raw.num_rows, chunk)]
-    found = [find(to_rows(part, batch, range(first, first + part.num_rows)), contract) for first, part in chunks]
-    whole = fold(found, contract)
+    found = [check_rules(to_rows(part, batch, range(first, first + part.num_rows)), contract) for first, part in chunks]
+    whole = merge_chunks(found, contract)
     verdict = decide(whole, contract, max_refused_share, released, dropped, batch.batch, batch.source)
     lines = [
-        refused_lines(
+        quarantine_rows(
             part, whole.row_ids.slice(first, chunk), verdict.reasons[first : first + chunk], batch, first, contract
         )
         for first, part in chunks
@@ -165,7 +165,7 @@ def test_a_field_that_the_family_requires_may_not_be_blank() -> None:
     assert refuse(alpaca(input="a", system="b"), contract) is None
 
 
-def test_an_own_id_stands_once_in_a_batch() -> None:
+def test_a_source_id_is_unique_in_a_batch() -> None:
     records = [alpaca(str(number), key=key) for number, key in enumerate(["a", "b", "a", None, None])]
     judged = judge(raw_of(records, columns={"id": "key"}), CONTRACT.all, 1.0)
     assert reasons(judged) == [("duplicate_id", "id", '"a"')]

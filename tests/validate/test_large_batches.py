@@ -1,4 +1,4 @@
-"""A batch of any size is judged in chunks: one process or two, the same bytes; and in the memory of a chunk."""
+"""A batch of any size is judged in chunks: the same bytes with one process or two, in the memory of a chunk."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_one_process_and_two_write_the_same_bytes(monkeypatch: pytest.MonkeyPatc
     assert (report["rows"], report["accepted"], report["refused"]) == (62, 47, 15)
 
 
-def test_an_id_that_stands_in_another_chunk_is_found_with_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_that_is_repeated_in_another_chunk_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     collect(RECORDS, {"id": "key"})
     whole = validate()[0]
     before = quarantined()
@@ -92,7 +92,7 @@ def test_an_id_that_stands_in_another_chunk_is_found_with_its_record(monkeypatch
 def test_a_large_batch_that_is_set_aside_is_in_quarantine_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "RECORDS", 7)
     batch = collect([*qa_records(20), *({"instruction": "A?", "output": 3} for _ in range(5))])
-    with pytest.raises(DataError, match="not one of 25 rows was accepted"):
+    with pytest.raises(DataError, match="none of 25 rows was accepted"):
         validate(max_refused_share=0.1)
     rows = quarantined()
     assert [row["index"] for row in rows] == list(range(batch.rows))
@@ -121,21 +121,23 @@ def test_chunks_are_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(part.num_rows == 1 or len(pickle.dumps(part)) <= 3 * 10_000 for _, part in read)  # as it is sent
 
 
-def test_work_comes_back_in_order_and_an_error_comes_through() -> None:
+def test_results_are_in_order_and_an_error_of_a_worker_is_raised() -> None:
     workers = Workers(2)
     try:
         assert list(workers.map(pow, ((number, 2) for number in range(20)))) == [number**2 for number in range(20)]
         with pytest.raises(ZeroDivisionError):
             list(workers.map(divmod, [(1, 1), (1, 0), (2, 1)]))
-        with pytest.raises(ConfigError, match=r"no/b: not found\. Bring it back: git checkout"):
+        with pytest.raises(ConfigError, match=r"no/b: not found\. Restore it: git checkout"):
             list(workers.map(load_contract, [(Path("data/contract"),), (Path("no/b"),)]))
     finally:
         workers.close()
 
 
-def test_a_process_that_is_killed_is_told_of_in_one_line() -> None:
+def test_a_killed_worker_process_is_reported_in_one_line() -> None:
     workers = Workers(2)
-    with pytest.raises(DataError, match=r"was ended from outside.*Set validate\.processes: 1 in params\.yaml"):
+    with pytest.raises(
+        DataError, match=r"a worker process of validate was killed.*Set validate\.processes: 1 in params\.yaml"
+    ):
         list(workers.map(os._exit, [(9,), (9,)]))
     workers.close()
 
@@ -145,11 +147,11 @@ import sys
 from tasks.state.manifest import Batch
 from tasks.validate import chunks
 from tasks.validate.contract.contract import FamilyContract
-from tasks.validate.judge import fold
-from tasks.validate.stage import look_at
+from tasks.validate.judge import merge_chunks
+from tasks.validate.stage import check_chunk
 chunks.BYTES = 4 << 20
 batch = Batch(1, sys.argv[1], "s", 0, "")
-fold([look_at(chunk, batch, first, FamilyContract()) for first, chunk in chunks.read_chunks(batch)], FamilyContract())
+merge_chunks([check_chunk(chunk, batch, first, FamilyContract()) for first, chunk in chunks.read_chunks(batch)], FamilyContract())
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
@@ -162,10 +164,10 @@ def test_memory_does_not_grow_with_the_batch() -> None:
         batch = Batch(1, name, "s", rows, "")
         write_parquet(batch.path, raw)
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", MEASURE, name], env=environment, capture_output=True, text=True, check=True
         )
-        peaks[name] = int(told.stdout) / 1024
+        peaks[name] = int(result.stdout) / 1024
         size = raw.nbytes / 2**20
         del raw
     assert size > 90, "the large batch is much larger than a chunk"

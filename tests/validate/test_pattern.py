@@ -1,4 +1,4 @@
-"""A pattern means what it means in Python, whichever engine answers; one that takes too long ends the run, and no row."""
+"""A pattern has Python's meaning, whichever engine matches it; one that takes too long ends the run, and refuses no row."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PATTERNS = {
     r"\p{Han}{3}": "re2_for_ascii", r"b$": "re2_for_ascii", r"(?<=好)a": "regex", r"(a)\1": "regex", "b{,2}c": "regex",
     r"[[:alpha:]]": "regex", r"[\w--a]": "regex", r"\N": "regex", r"\R": "regex", r"\x{41}|(?s).": None,
 }  # fmt: skip
-CHOSEN = [text for text, reader in PATTERNS.items() if reader]
+CHOSEN = [text for text, engine in PATTERNS.items() if engine]
 
 
 @pytest.mark.parametrize("text", CHOSEN)
 def test_the_fast_engine_reads_what_it_reads_the_same(text: str) -> None:
-    assert Pattern.compile(text).reader == PATTERNS[text]
+    assert Pattern.compile(text).engine == PATTERNS[text]
 
 
 @settings(deadline=None, max_examples=400)
@@ -33,17 +33,17 @@ def test_the_fast_engine_reads_what_it_reads_the_same(text: str) -> None:
 )
 def test_both_engines_find_the_same(text: str, texts: list[str]) -> None:
     expected = [regex.search(text, each) is not None for each in texts]
-    assert Pattern.compile(text).is_found_in(pa.array(texts, pa.string())).tolist() == expected
+    assert Pattern.compile(text).matches(pa.array(texts, pa.string())).tolist() == expected
 
 
 def test_a_pattern_that_takes_too_long_names_itself_and_refuses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_regex, "TIMEOUT_SECONDS", 0.05)
     slow = Pattern.compile(r"(?<!q)^(?:\w|\w\w)+(?<!x)$")
     with pytest.raises(ConfigError, match=r"takes more than 0\.05 s on a text of 4,000 characters\. Write the"):
-        slow.is_found_in(pa.array(["字" * 3999 + "x"]))
+        slow.matches(pa.array(["字" * 3999 + "x"]))
 
 
-def test_what_is_no_pattern_is_told() -> None:
+def test_an_invalid_pattern_is_reported() -> None:
     with pytest.raises(ValueError, match=r"not a regular expression: missing \)"):
         Pattern.compile("(")
 

@@ -1,4 +1,4 @@
-"""The stage: bad batches do not stop the line, decisions count, and an old batch costs nothing."""
+"""The stage: bad batches do not stop the run, decisions are applied, and an old batch costs nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def quarantined() -> list[dict[str, Any]]:
     return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
 
-def test_a_bad_batch_is_set_aside_loudly_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_batch_is_set_aside_with_a_warning_and_the_run_continues(capsys: pytest.CaptureFixture[str]) -> None:
     report = validate()
     first, second, third = read_manifest()
     assert [line["state"] for line in report["batches"]] == ["accepted", "set_aside", "accepted"]
@@ -81,25 +81,25 @@ def test_a_bad_batch_is_set_aside_loudly_and_the_run_goes_on(capsys: pytest.Capt
     ]
     assert sorted(path.name for path in paths.VALIDATED.iterdir()) == [first.part, third.part]
     assert {row["batch"] for row in quarantined()} == {first.batch, second.batch}
-    told = capsys.readouterr().out
+    message = capsys.readouterr().err
     assert (
         f"BATCH SET ASIDE: {second.batch} of source news: 42.9% of its 7 rows are refused, and the bound is 20.0%"
-        in told
+        in message
     )
-    assert "empty_field 1, empty_output 1, wrong_type 1" in told
+    assert "empty_field 1, empty_output 1, wrong_type 1" in message
 
 
-def test_a_batch_that_is_set_aside_for_too_few_rows_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_that_is_set_aside_for_too_few_rows_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     text = paths.CONTRACT.read_text(encoding="utf-8")
     paths.CONTRACT.write_text(text.replace("min_batch_rows: 1 ", "min_batch_rows: 11 "), encoding="utf-8")
     validate()
-    bad, small = [line for line in capsys.readouterr().out.splitlines() if "SET ASIDE" in line]
+    bad, small = [line for line in capsys.readouterr().err.splitlines() if "SET ASIDE" in line]
     assert "of source qa: it has 10 rows, fewer than `min_batch_rows` of the contract. Most frequent: too_few" in small
     assert "bound" not in small
     assert "it has 7 rows, fewer than `min_batch_rows` of the contract; 42.9% of its 7 rows are refused" in bad
 
 
-def test_what_was_kept_of_batches_that_are_gone_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_entries_of_removed_batches_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     def kept() -> set[str]:
         return {path.name for path in (paths.VALIDATE_CACHE / "batches").iterdir()}
 
@@ -111,7 +111,7 @@ def test_what_was_kept_of_batches_that_are_gone_is_removed(monkeypatch: pytest.M
     write_manifest(rest)
     validate()
     assert kept() == before, "a few are kept for when they come back"
-    monkeypatch.setattr(cache, "KEPT_BESIDE_THOSE_IN_USE", 0)
+    monkeypatch.setattr(cache, "MAX_UNUSED", 0)
     record_decision("exclude", rest[0].batch, "doubtful")
     validate()
     assert len(kept()) == 4, "an excluded batch may be included again"
@@ -153,13 +153,13 @@ def test_released_and_dropped_rows_follow_the_decision() -> None:
 
 def test_old_batches_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[str] = []
-    real = stage.look_at
+    real = stage.check_chunk
 
     def watch(chunk: Any, batch: Any, *more: Any) -> Any:
         judged.append(batch.source)
         return real(chunk, batch, *more)
 
-    monkeypatch.setattr(stage, "look_at", watch)
+    monkeypatch.setattr(stage, "check_chunk", watch)
     validate()
     before = folder_digest(paths.VALIDATED)
     assert judged == ["news", "news", "qa"]
@@ -220,17 +220,17 @@ def test_an_output_that_was_edited_in_place_does_not_come_back_from_the_cache() 
         assert folder_digest(folder) == before
 
 
-def test_nothing_accepted_at_all_is_an_error_that_says_why() -> None:
+def test_no_accepted_row_is_an_error_with_its_reasons() -> None:
     for batch in read_manifest()[::2]:
         record_decision("exclude", batch.batch, "test")
     with pytest.raises(
-        DataError, match=r"not one of 38 rows was accepted \(empty_field 1, empty_output 1, wrong_type 1\)"
+        DataError, match=r"none of 38 rows was accepted \(empty_field 1, empty_output 1, wrong_type 1\)"
     ):
         validate()
     assert quarantined()
 
 
-def test_nothing_collected_says_what_to_do() -> None:
+def test_no_batch_is_an_error_with_a_fix() -> None:
     shutil.rmtree(paths.RAW)
-    with pytest.raises(DataError, match=r"no batch was collected\. Collect some: python -m tasks ingest"):
+    with pytest.raises(DataError, match=r"there is no batch\. Ingest one: python -m tasks ingest"):
         validate()

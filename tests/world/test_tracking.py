@@ -387,7 +387,7 @@ def test_an_unreachable_registry_never_fails_a_training(
         paths.EVENTS.mkdir(parents=True, exist_ok=True)
         EVENTS_FILE.write_text(json.dumps({"step": 0, "loss": 1.0}) + "\n")
         time.sleep(0.5)
-    assert "live curves stop here" in capsys.readouterr().out
+    assert "live curves stop here" in capsys.readouterr().err
 
 
 def test_a_training_that_fails_stays_a_failure(world: Path) -> None:

@@ -1,1 +1,1 @@
-"""A row by itself: what is taken out of its texts, and what it is dropped for."""
+"""Cleaning of single rows, and statistics of their text."""

@@ -1,8 +1,8 @@
-"""Cleaning of a row: unseen characters, end-of-text markers of a dump, markup of a page, white space around. Pure.
+"""Cleaning of a row: invisible characters, end-of-text markers of a dump, markup of a web page, surrounding white space. Pure.
 
 All texts of a row are cleaned by the same rules: system, every turn of the history and thought, instruction, input, output,
-rejected. Nothing is taken out but by an `Edit`, which names the reason and what went. A second cleaning changes nothing. In a text
-that is JSON, such as a tool's answer or a list of entities, the strings are cleaned, and the JSON stays as it was written.
+rejected. Every change is an `Edit` with a reason and the removed piece. Cleaning is idempotent. In a text that is JSON, such as a
+tool's answer or a list of entities, the strings are cleaned, and the JSON syntax is not changed.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from tasks.curate.cleaning.row_texts import TEXT_FIELDS, Texts, texts_of, with_t
 from tasks.curate.cleaning.subject import Subject
 
 _ANSWERS = ("output", "rejected")
-_DIRT_IN_HISTORY = (
+_NOISE_IN_HISTORY = (
     *("<", "&", "[EOS]", "[eos]", r"\r", r"\u", r"\f", r"\b"),
     *(f'{space}"]' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
     *(f'","{space}' for space in (" ", r"\n", r"\t", "\u3000", "\xa0")),
 )
-"""In a history's JSON: what may be dirt within a turn, or white space at its ends."""
+"""Substrings of a history's JSON that may be noise within a turn, or white space at its ends."""
 
 Edits = Callable[[str], list[Edit]]
-"""A text → what becomes of it."""
+"""A text → its edits."""
 
 
 @dataclass
 class Cleaned:
     row: dict[str, Any]
-    found: Counter[str] = field(default_factory=Counter)
-    """Reason → 1 where anything went for it (`control_characters`, `line_ends`, `markup`, `end_markers`, `white_space`); and reason
-    and piece, `markup <b>` → how often that went."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Reason → 1 where anything was removed for it (`control_characters`, `line_ends`, `markup`, `end_markers`, `white_space`); and
+    reason and piece, `markup <b>` → how often it was removed."""
     rounds: dict[str, list[list[Edit]]] = field(default_factory=dict)
-    """The edits of each text that changed, in rounds: those of one are made in the text that the one before it left."""
+    """The edits of each changed text, in rounds: the edits of a round apply to the result of the round before."""
 
 
-def clean_row(row: Mapping[str, Any], takes_markup: bool = True) -> Cleaned:
-    """The row with its texts cleaned, and what was taken out."""
+def clean_row(row: Mapping[str, Any], removes_markup: bool = True) -> Cleaned:
+    """The row with its texts cleaned, and the counts of what was removed."""
     if not _may_need_cleaning(row):
         return Cleaned(dict(row))
-    came = texts_of(row)
-    cleaner = _Cleaner(row, came)
-    texts = cleaner.run(takes_markup)
-    if cleaner.is_doubtful:
-        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(takes_markup)
-        if again != texts:  # what is left looks like markup: it was markup that the row spoke of
-            cleaner = _Cleaner(row, came)
-            texts = cleaner.run(takes_markup=False)
-    found: Counter[str] = Counter()
-    for edit in cleaner.made():
-        found[edit.reason] = 1
-        found[f"{edit.reason} {edit.piece}"] += edit.count
-    return Cleaned(with_texts(row, texts, cleaner.rounds), found, cleaner.rounds)
+    original = texts_of(row)
+    cleaner = _Cleaner(row, original)
+    texts = cleaner.run(removes_markup)
+    if cleaner.may_change_again:
+        again = _Cleaner(with_texts(row, texts, cleaner.rounds), texts).run(removes_markup)
+        if again != texts:  # what remains looks like markup: the row is about markup
+            cleaner = _Cleaner(row, original)
+            texts = cleaner.run(removes_markup=False)
+    counts: Counter[str] = Counter()
+    for edit in cleaner.edits_made():
+        counts[edit.reason] = 1
+        counts[f"{edit.reason} {edit.piece}"] += edit.count
+    return Cleaned(with_texts(row, texts, cleaner.rounds), counts, cleaner.rounds)
 
 
 def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
@@ -76,7 +76,7 @@ def _may_need_cleaning(row: Mapping[str, Any]) -> bool:
     if row.get("thoughts"):
         return True
     history = row["history"]
-    return history != "[]" and (any(dirt in history for dirt in _DIRT_IN_HISTORY) or characters.may_hold(history))
+    return history != "[]" and (any(noise in history for noise in _NOISE_IN_HISTORY) or characters.may_hold(history))
 
 
 class _Cleaner:
@@ -87,61 +87,62 @@ class _Cleaner:
         self._texts = dict(texts)
         self.rounds: dict[str, list[list[Edit]]] = {}
         self._in_strings: list[Edit] = []
-        self.is_doubtful = False
-        """Might a second cleaning change more?"""
+        self.may_change_again = False
+        """May a second cleaning change more?"""
 
-    def made(self) -> list[Edit]:
-        """All edits that took something out; of those within JSON, the ones in its strings."""
+    def edits_made(self) -> list[Edit]:
+        """All edits that removed something; for JSON, those within its strings."""
         outer = [edit for rounds in self.rounds.values() for edits in rounds for edit in edits if edit.reason]
         return [*outer, *self._in_strings]
 
-    def run(self, takes_markup: bool) -> Texts:
-        self._take_characters()
-        if self._cut_end_markers():  # one may have stood behind JSON
-            self._take_characters_in_json()
-        if takes_markup and any(map(markup.may_hold, self._texts.values())):
-            self._take_markup()
+    def run(self, removes_markup: bool) -> Texts:
+        self._remove_characters()
+        if self._cut_end_markers():  # one may have followed JSON
+            self._remove_characters_in_json()
+        if removes_markup and any(map(markup.may_hold, self._texts.values())):
+            self._remove_markup()
         if any(text and (text[0].isspace() or text[-1].isspace()) for text in self._texts.values()):
             self._strip()
         return self._texts
 
     @cached_property
     def _subject(self) -> Subject:
-        """Of the row without unseen characters, and once those are gone, without end markers: as a second cleaning would see it."""
+        """The subject of the row as cleaned so far (without invisible characters, then without end markers), so that a second
+        cleaning decides the same."""
         return Subject(self._texts.values())
 
     @cached_property
     def _is_code(self) -> bool:
-        """Is there code in the row, JSON left aside?"""
+        """Is there code in the row, JSON excluded?"""
         if not any(text.lstrip()[:1] in ("[", "{") for text in self._texts.values() if text):
             return Subject([self._row["family"]]).is_code or self._subject.is_code
         prose = [text for text in self._texts.values() if not json_strings.is_json(text)]
         return Subject([self._row["family"], *prose]).is_code
 
     def _round(self, edits_of: Edits, may_hold: Callable[[str], object]) -> bool:
-        """Cleans each text that may need it; whether any did."""
-        has_made = False
+        """Cleans each text that may need it; returns whether any changed."""
+        has_edited = False
         for name, text in self._texts.items():
             if text and may_hold(text) and (edits := edits_of(text)):
-                self._make(name, edits)
-                has_made = True
-        return has_made
+                self._apply(name, edits)
+                has_edited = True
+        return has_edited
 
-    def _make(self, name: str, edits: list[Edit]) -> None:
+    def _apply(self, name: str, edits: list[Edit]) -> None:
         self._texts[name] = apply(self._texts[name], edits)
         self.rounds.setdefault(name, []).append(edits)
 
-    def _take_characters(self) -> None:
-        """Takes unseen characters out of the texts, and of the strings of those that are JSON."""
+    def _remove_characters(self) -> None:
+        """Removes invisible characters from the texts, and from the strings of those that are JSON."""
         texts = self._texts.values()
         if not any(map(characters.may_hold, texts)) and not any(map(json_strings.may_hold_escapes, texts)):
             return
         if not self._subject.is_characters:
             self._round(_outside_json(characters.edits_of), characters.may_hold)
-            self._take_characters_in_json()
+            self._remove_characters_in_json()
             del self._subject
 
-    def _take_characters_in_json(self) -> None:
+    def _remove_characters_in_json(self) -> None:
         self._round(self._inside_json(characters.edits_of), json_strings.may_hold_escapes)
 
     def _inside_json(self, edits_of: Edits) -> Edits:
@@ -150,14 +151,14 @@ class _Cleaner:
                 return []
             outer, inner = json_strings.edit_strings(text, edits_of)
             self._in_strings += inner
-            self.is_doubtful |= bool(outer)
+            self.may_change_again |= bool(outer)
             return outer
 
         return edits
 
     def _cut_end_markers(self) -> bool:
         texts = [text for text in self._texts.values() if end_markers.may_hold(text)]
-        if not texts or end_markers.are_spoken_of(texts) or self._subject.is_tokenizer:
+        if not texts or end_markers.are_mentioned(texts) or self._subject.is_tokenizer:
             return False
         if self._subject.is_tokens and not all(map(end_markers.are_glued_to_text, texts)):
             return False
@@ -165,10 +166,15 @@ class _Cleaner:
         del self._subject
         return self._round(_outside_json(lambda text: end_markers.edits_of(text, are_tags)), end_markers.may_hold)
 
-    def _take_markup(self) -> None:
+    def _remove_markup(self) -> None:
         if _calls_tools(self._row) or not markup.is_all_markup(self._texts.values()):
             return
-        if self._subject.is_markup or self._subject.is_tokens or self._is_code or markup.is_worked_with(self._texts):
+        if (
+            self._subject.is_markup
+            or self._subject.is_tokens
+            or self._is_code
+            or markup.is_used_by_the_row(self._texts)
+        ):
             return
         planned: dict[str, list[Edit]] = {}
         for name, text in self._texts.items():
@@ -179,22 +185,22 @@ class _Cleaner:
                 planned[name] = edits
         for name, edits in planned.items():
             if edits:
-                self._make(name, edits)
-                self.is_doubtful = True
+                self._apply(name, edits)
+                self.may_change_again = True
         self._round(self._inside_json(lambda text: markup.edits_of(text) or []), markup.may_hold)
 
     def _strip(self) -> None:
-        """Takes white space from around the texts, unless it says something; from the better and the worse answer alike."""
+        """Strips the texts unless their white space is meaningful; the preferred and the rejected answer are treated alike."""
         row = {**self._row, **{name: self._texts[name] for name in TEXT_FIELDS}}
-        is_spoken_of = self._subject.is_layout
-        stays = is_spoken_of or layout.is_laid_out(row) or self._is_code
-        are_labels = stays and not is_spoken_of and layout.are_labels(row)
+        is_about_layout = self._subject.is_layout
+        keeps_space = is_about_layout or layout.is_laid_out(row) or self._is_code
+        are_labels = keeps_space and not is_about_layout and layout.are_labels(row)
         for name, text in self._texts.items():
-            if not stays or (are_labels and name in _ANSWERS):
+            if not keeps_space or (are_labels and name in _ANSWERS):
                 first = len(text) - len(text.lstrip())
                 last = max(len(text.rstrip()), first)
                 if first or last < len(text):
-                    self._make(name, [*white_space(text, 0, first), *white_space(text, last, len(text))])
+                    self._apply(name, [*white_space(text, 0, first), *white_space(text, last, len(text))])
 
 
 def _outside_json(edits_of: Edits) -> Edits:
@@ -202,5 +208,5 @@ def _outside_json(edits_of: Edits) -> Edits:
 
 
 def _calls_tools(row: Mapping[str, Any]) -> bool:
-    """Does the row call tools? What their arguments and answers hold is data for a program, markup included."""
+    """Does the row call tools? Arguments and answers of tools are data for a program, markup included."""
     return bool(row["tools"]) or '["tool' in row["history"] or row["output"].startswith('[{"arguments":')

@@ -1,6 +1,6 @@
-"""End-of-text markers that a dump left in its texts: taken from the end of a text, and from between two texts. Pure.
+"""End-of-text markers that a dump left in its texts: removed at the end of a text, and between two texts. Pure.
 
-A marker within a line is what the line speaks of, and stays.
+A marker within a line is mentioned by the line, and kept.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ MARKERS = (
     "<eos>", "<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "[eos]", "<|eot|>", "<|return|>", "<|end_of_turn_token|>",
     "<eod>",
 )  # fmt: skip
-"""In small letters."""
+"""In lower case."""
 _LONGEST = max(map(len, MARKERS))
-_ONE = "(?:{})".format("|".join(f"{re.escape(marker[0])}(?i:{re.escape(marker[1:])})" for marker in MARKERS))
-_ANY = re.compile(_ONE)
-_RUN = re.compile(f"{_ONE}+")
+_MARKER = "(?:{})".format("|".join(f"{re.escape(marker[0])}(?i:{re.escape(marker[1:])})" for marker in MARKERS))
+_ANY = re.compile(_MARKER)
+_RUN = re.compile(f"{_MARKER}+")
 _BEFORE_ANOTHER_TEXT = ".!?。！？…\n"
-"""A marker behind one of these ends a text, and what follows is another."""
+"""A marker after one of these ends a text; another text follows."""
 
 
 def may_hold(text: str) -> bool:
     return ("<" in text or "[" in text) and _ANY.search(text) is not None
 
 
-def are_spoken_of(texts: Iterable[str]) -> bool:
-    """Does a marker stand within a line, as a word that is spoken of?"""
-    return any(not _is_between(text, run) for text in texts for run in _RUN.finditer(text, 0, _end_without(text)))
+def are_mentioned(texts: Iterable[str]) -> bool:
+    """Is a marker within a line, as a word that the text mentions?"""
+    return any(not _is_between(text, run) for text in texts for run in _RUN.finditer(text, 0, _end_of_text(text)))
 
 
 def are_glued_to_text(text: str) -> bool:
-    """Do the markers at the end follow a text at once, as no writer puts a word that is spoken of?"""
-    end = _end_without(text)
+    """Do the markers at the end follow the text without a space or quote, unlike a mentioned word?"""
+    end = _end_of_text(text)
     before = text[:end][-1:]
     return bool(before) and end < len(text) and not before.isspace() and before not in "\"'`“‘「『:："
 
@@ -44,8 +44,8 @@ def _is_between(text: str, run: re.Match[str]) -> bool:
     return text[run.start() - 1 : run.start()] in tuple(_BEFORE_ANOTHER_TEXT)
 
 
-def _end_without(text: str) -> int:
-    """Where the text ends without markers, and the white space between them, at its end."""
+def _end_of_text(text: str) -> int:
+    """The end of the text without the markers, and the white space between them, at its end."""
     end = len(text)
     while True:
         last = end
@@ -58,14 +58,14 @@ def _end_without(text: str) -> int:
 
 
 def edits_of(text: str, are_tags: bool) -> list[Edit]:
-    """Markers at the end go, with the white space behind; those between two texts become a line end.
+    """Removes markers at the end with the white space after them; those between two texts become a line end.
 
     Args:
-        are_tags: is `</s>` a tag of what the row speaks of?
+        are_tags: is `</s>` a tag of markup that the row is about?
     """
     if are_tags or "<s>" in text.lower():
         text = text.replace("</s>", "\0" * len("</s>"))
-    end = _end_without(text)
+    end = _end_of_text(text)
     edits = []
     for run in _RUN.finditer(text, 0, end):
         if _is_between(text, run):
@@ -73,11 +73,11 @@ def edits_of(text: str, are_tags: bool) -> list[Edit]:
             for match in _ANY.finditer(text, *run.span()):
                 edits.append(_edit(match, new))
                 new = ""
-    place = end
+    position = end
     for match in _ANY.finditer(text, end):
-        edits += [*white_space(text, place, match.start()), _edit(match, "")]
-        place = match.end()
-    return [*edits, *white_space(text, place, len(text))] if place > end else edits
+        edits += [*white_space(text, position, match.start()), _edit(match, "")]
+        position = match.end()
+    return [*edits, *white_space(text, position, len(text))] if position > end else edits
 
 
 def _edit(match: re.Match[str], new: str) -> Edit:

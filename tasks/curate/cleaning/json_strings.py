@@ -1,4 +1,4 @@
-"""The strings of a text that is JSON, changed where they stand: all else stays as it was written. Pure."""
+"""Edits the strings of a text that is JSON, in place: everything else is unchanged. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def may_hold_escapes(text: str) -> bool:
-    """May it be JSON in whose strings there are characters that nobody sees, as they are or escaped?"""
+    """May it be JSON with invisible characters in its strings, literal or escaped?"""
     return text.lstrip()[:1] in ("[", "{") and ("\\" in text or characters.may_hold(text))
 
 
 def is_json(text: str) -> bool:
-    """Is the text a JSON object or list, white space around it left aside?"""
+    """Is the text a JSON object or list, apart from surrounding white space?"""
     if text.lstrip(" \t\r\n")[:1] not in ("{", "["):
         return False
     stripped = text.strip(" \t\r\n")
@@ -33,17 +33,17 @@ def is_json(text: str) -> bool:
 
 
 def edit_strings(text: str, edits_of: Callable[[str], list[Edit]]) -> tuple[list[Edit], list[Edit]]:
-    """What becomes of JSON when each of its strings (values and keys) is edited: edits of the whole, and those within strings."""
+    """Edits each string (value or key) of JSON: returns the edits of the whole text, and those within the strings."""
     outer: list[Edit] = []
     inner: list[Edit] = []
     for match in STRING.finditer(text):
         value = json.loads(match[0], strict=False)
         if edits := edits_of(value):
             inner += edits
-            outer.append(Edit(*match.span(), written(apply(value, edits)), ""))
+            outer.append(Edit(*match.span(), as_json(apply(value, edits)), ""))
     return outer, inner
 
 
-def written(value: str) -> str:
-    """A string as JSON; half of a character, which no file of ours can hold, as an escape."""
+def as_json(value: str) -> str:
+    """A string as JSON; a lone surrogate, which UTF-8 cannot encode, is escaped."""
     return json.dumps(value, ensure_ascii=bool(_HALF_SURROGATE.search(value)))

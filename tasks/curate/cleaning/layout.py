@@ -1,6 +1,6 @@
-"""Where white space around a text says something: in raw text, verse, a change of lines, and an answer that goes on. Pure.
+"""Where surrounding white space is meaningful: in raw text, verse, diffs, and an answer that continues its prompt. Pure.
 
-Code is looked for in `subject`; what is decided holds for all texts of a row, so that a pair's two answers are treated alike.
+`subject` detects code. The result applies to all texts of a row, so that a pair's two answers are treated alike.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tasks.curate.cleaning.subject import Subject
 
 _UNFINISHED = re.compile(r"[\w,，、]\Z")
-_GOES_ON = re.compile(r"\s+[a-z\u3400-\u9fff]\S*(?:\s+\S+){3}|\s+[\u3400-\u9fff]{4}")
+_CONTINUES = re.compile(r"\s+[a-z\u3400-\u9fff]\S*(?:\s+\S+){3}|\s+[\u3400-\u9fff]{4}")
 _INDENT = re.compile(r"(?: {2}|\t)[ \t]*+(?=\S)")
 _OPENING = (":", "{", "[", "(", "：")
 _CHANGED_LINE = re.compile(r"[+-]\S")
@@ -23,25 +23,25 @@ def is_laid_out(row: Mapping[str, str]) -> bool:
         return True
     prompt = row["input"] or row["instruction"]
     answers = [answer for answer in (row["output"], row["rejected"]) if answer[:1].isspace()]
-    return any(_goes_on(prompt, answer) or _is_indented(answer) or _is_below(prompt, answer) for answer in answers)
+    return any(_continues(prompt, answer) or _is_indented(answer) or _is_below(prompt, answer) for answer in answers)
 
 
 def _is_raw(row: Mapping[str, str]) -> bool:
-    """Is the row a text that answers nothing?"""
+    """Is the row a text without a prompt?"""
     return not (row["input"] or row["instruction"] or row["system"]) and row["history"] == "[]"
 
 
 def are_labels(row: Mapping[str, str]) -> bool:
-    """Are the row's answers a label or a few words, whatever they are about? White space around those says nothing."""
+    """Are the row's answers labels or a few words? White space around those is not meaningful."""
     if _is_raw(row) or (row["input"] or row["instruction"])[-1:].isspace():
         return False
     answers = [answer for answer in (row["output"], row["rejected"]) if answer]
     return all(_LABEL.fullmatch(answer) for answer in answers) and not Subject(answers).is_code
 
 
-def _goes_on(prompt: str, answer: str) -> bool:
-    """Is the answer the rest of the prompt's own sentence?"""
-    return bool(_UNFINISHED.search(prompt[-1:]) and _GOES_ON.match(answer))
+def _continues(prompt: str, answer: str) -> bool:
+    """Does the answer continue the prompt's last sentence?"""
+    return bool(_UNFINISHED.search(prompt[-1:]) and _CONTINUES.match(answer))
 
 
 def _is_below(prompt: str, answer: str) -> bool:
@@ -54,7 +54,7 @@ def _is_below(prompt: str, answer: str) -> bool:
 
 
 def _is_indented(text: str) -> bool:
-    """Are the first line and another one indented, or is it a change of lines (`-old`, `+new`)?"""
+    """Are the first line and another one indented, or is it a diff (`-old`, `+new`)?"""
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines or lines[0][0] not in " \t":
         return False

@@ -1,8 +1,8 @@
-"""What a row's text is like, as numbers: repetition, symbols, length, script, refusals, toxic words. Pure.
+"""Statistics of a row's text: repetition, symbols, length, script, refusals, toxic words. Pure.
 
     measure({"instruction": "Say it.", "input": "", "output": "As an AI language model, I cannot."}).is_refusal  # True
 
-Tokens are those of tasks/records/segmentation.py, counted faster: without NFKC, and Chinese by character.
+Tokens approximate those of tasks/records/segmentation.py, counted faster: without NFKC, and Chinese by character.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from tasks.curate.cleaning.word_lists import REFUSAL, REFUSAL_HINTS, REFUSAL_MARKS, REFUSAL_ZH, TOXIC_PARTS, TOXIC_WORDS
 
 RUN_TOKENS = 4
-"""Tokens of a run whose return counts as repetition: shorter ones return in any good text."""
+"""Tokens of a run that counts as repetition when it recurs: shorter ones recur in any text."""
 
 REFUSAL_CHARACTERS = 400
-"""A refusal stands at the start of an answer."""
+"""A refusal is at the start of an answer."""
 Tokens = tuple[list[str], str]
 
 _CJK = "\u4e00-\u9fff\u3041-\u30ff\u3400-\u4dbf\uac00-\ud7af\uf900-\ufaff"
-"""The most frequent range first: that is the order in which they are tried."""
+"""The most frequent range is first, since the regular expression tries them in order."""
 _CJK_RUN = re.compile(f"([{_CJK}]+)")
 _WORD = re.compile(r"[^\W_]+")
 _KANA = re.compile("[\u3041-\u30ff]")
@@ -35,7 +35,7 @@ _NOT_HAN = re.compile("[\u3041-\u30ff\uac00-\ud7af]")
 _LATIN = re.compile("[A-Za-zÀ-ɏ]")
 _PUNCTUATION = {code: " " for code in range(128) if not chr(code).isalnum()} | {ord("'"): None}
 _DIGITS = b"0123456789"
-_NO_SYMBOL = bytes(code for code in range(128) if chr(code).isalnum() or chr(code).isspace())
+_NOT_A_SYMBOL = bytes(code for code in range(128) if chr(code).isalnum() or chr(code).isspace())
 _PAGES = {
     "Cyrillic": (0x04,),
     "Greek": (0x03,),
@@ -45,44 +45,44 @@ _PAGES = {
     "Thai": (0x0E,),
 }
 _SCRIPT_OF_PAGE = {page: script for script, pages in _PAGES.items() for page in pages}
-"""The script that most letters of a page of 256 code points belong to."""
+"""Page of 256 code points → the script of most of its letters."""
 
 
 @dataclass(frozen=True)
 class Measures:
     repetition: float
-    """Share of the output's runs of four tokens that stood in it before, from 0 to 1."""
+    """Share, 0 to 1, of the output's runs of four tokens that occurred in it before."""
     repeated_lines: float
-    """Share of the output's lines (blank ones aside) that stood in it before."""
+    """Share of the output's non-blank lines that occurred in it before."""
     symbol_share: float
     """Share of the output's characters that are neither letters, digits nor white space."""
     length_ratio: float
-    """Tokens of the output for each of instruction and input; an empty prompt counts as one."""
+    """Tokens of the output per token of instruction and input; an empty prompt counts as one token."""
     script: str
     """The script of most of the output's letters: `Latin`, `Han`, `Kana`, `Hangul`, ...; empty where there are no letters."""
     script_share: float
-    """The share of the letters counted that are in it; kana make Chinese characters Japanese, and count with them."""
+    """The share of the counted letters in that script; with kana, Chinese characters count as Japanese."""
     is_refusal: bool
-    """The output declines as models do, or presents itself as one, in English or Chinese."""
+    """The output is a model's refusal, or presents itself as a model, in English or Chinese."""
     is_toxic: bool
-    """A word of the list in tasks/curate/cleaning/word_lists.py stands in prompt or output."""
+    """Prompt or output holds a word of the list in tasks/curate/cleaning/word_lists.py."""
 
 
 def measure(row: Mapping[str, str]) -> Measures:
-    """What the texts of a row (its `instruction`, `input` and `output`) are like."""
+    """The statistics of a row's `instruction`, `input` and `output`."""
     prompt, output = f"{row['instruction']}\n{row['input']}", row["output"]
-    asked, asked_characters = _tokens(prompt)
+    prompt_words, prompt_characters = _tokens(prompt)
     words, characters = _tokens(output)
     script, script_share = _script(output, words, characters)
     return Measures(
         repetition=_repetition(words, characters),
         repeated_lines=_repeated_lines(output),
         symbol_share=_symbols(output, words, characters) / max(len(output), 1),
-        length_ratio=(len(words) + len(characters)) / max(len(asked) + len(asked_characters), 1),
+        length_ratio=(len(words) + len(characters)) / max(len(prompt_words) + len(prompt_characters), 1),
         script=script,
         script_share=script_share,
         is_refusal=_is_refusal(output, words, characters),
-        is_toxic=_is_toxic(asked, "") or _is_toxic(words, f"{asked_characters} {characters}"),
+        is_toxic=_is_toxic(prompt_words, "") or _is_toxic(words, f"{prompt_characters} {characters}"),
     )
 
 
@@ -90,7 +90,7 @@ def _tokens(text: str) -> Tokens:
     """The text's words in lower case, and its Chinese, Japanese and Korean characters, joined."""
     if text.isascii():
         return text.lower().translate(_PUNCTUATION).split(), ""
-    parts = _CJK_RUN.split(text)  # the pattern is one group: what is between the runs, and the runs, take turns
+    parts = _CJK_RUN.split(text)  # the pattern is one group: texts between runs and runs alternate
     rest = " ".join(parts[::2]).lower().replace("'", "").replace("’", "")
     return _WORD.findall(rest), "".join(parts[1::2])
 
@@ -107,7 +107,7 @@ def _repetition(words: list[str], characters: str) -> float:
 
 
 def _distinct_runs(characters: str) -> int:
-    """How many different runs of four characters there are: four of 16 bits, looked at as one number of 64."""
+    """How many different runs of four characters there are: four 16-bit units are viewed as one 64-bit number."""
     stored = characters.encode("utf-16-le")
     runs = np.ndarray((len(characters) - RUN_TOKENS + 1,), "<u8", stored, strides=(2,)).copy()
     runs.sort()
@@ -123,31 +123,31 @@ def _repeated_lines(text: str) -> float:
 
 def _symbols(text: str, words: list[str], characters: str) -> int:
     if text.isascii():
-        return len(text.encode().translate(None, _NO_SYMBOL))
+        return len(text.encode().translate(None, _NOT_A_SYMBOL))
     spaces = sum(text.count(space) for space in _SPACES)
     return max(len(text) - len(characters) - len("".join(words)) - spaces, 0)
 
 
 def _script(text: str, words: list[str], characters: str) -> tuple[str, float]:
-    """The script of most letters, by pages of 256 code points: enough to tell scripts, not languages of one script."""
+    """The script of most letters, by pages of 256 code points: enough to distinguish scripts."""
     if text.isascii():
         return ("Latin", 1.0) if _LATIN.search(text) else ("", 0.0)
-    strange = "".join(word for word in words if not word.isascii())
-    plain = "".join(word for word in words if word.isascii()).encode().translate(None, _DIGITS)
-    letters = {"Latin": len(plain) + len(_LATIN.findall(strange))}
+    non_ascii = "".join(word for word in words if not word.isascii())
+    ascii_letters = "".join(word for word in words if word.isascii()).encode().translate(None, _DIGITS)
+    letters = {"Latin": len(ascii_letters) + len(_LATIN.findall(non_ascii))}
     if characters:
         letters["Han"] = len(characters)
         if _NOT_HAN.search(characters):
             if hangul := len(_HANGUL.findall(characters)):
                 letters |= {"Hangul": hangul, "Han": len(characters) - hangul}
-            if _KANA.search(characters):  # kana make the Chinese characters beside them Japanese
+            if _KANA.search(characters):  # with kana, Chinese characters count as Japanese
                 letters["Kana"] = letters.pop("Han")
-    pages = strange.encode("utf-16-le", "surrogatepass")[1::2]
+    pages = non_ascii.encode("utf-16-le", "surrogatepass")[1::2]
     for page in set(pages):
         if script := _SCRIPT_OF_PAGE.get(page):
             letters[script] = letters.get(script, 0) + pages.count(page)
-    most = max(letters, key=lambda name: (letters[name], name))
-    return (most, letters[most] / sum(letters.values())) if letters[most] else ("", 0.0)
+    script_of_most = max(letters, key=lambda name: (letters[name], name))
+    return (script_of_most, letters[script_of_most] / sum(letters.values())) if letters[script_of_most] else ("", 0.0)
 
 
 def _is_refusal(text: str, words: list[str], characters: str) -> bool:

@@ -1,9 +1,9 @@
-"""Offsets in an answer, such as those of entities, follow the text that they point into. Pure.
+"""Updates offsets in an answer, such as those of entities, when the text that they refer to changes. Pure.
 
-An answer is looked at where it is JSON. A pair of numbers is a span only where the text between the two is what the answer
-quotes beside or around them: {"text": "Bob", "start": 6, "end": 9}, {"head": "Bob", "head_span": [6, 9]}, ["PER", "Bob", 6, 9],
-{"PER": {"Bob": [[6, 8]]}}. So is a start alone, or with a length: {"text": "Bob", "offset": 6, "length": 3}. What it pointed at is
-then quoted anew from the text as it is now. Where an entity is masked, or a part of it, it is the placeholder.
+Only answers that are JSON are processed. A pair of numbers is a span only if the answer quotes the text between the two next to or
+around them: {"text": "Bob", "start": 6, "end": 9}, {"head": "Bob", "head_span": [6, 9]}, ["PER", "Bob", 6, 9],
+{"PER": {"Bob": [[6, 8]]}}. So is a start alone, or with a length: {"text": "Bob", "offset": 6, "length": 3}. The quoted text is
+replaced by the changed text; where an entity is masked, or a part of it, that is the placeholder.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.curate.cleaning.edits import Edit, Offsets, apply
-from tasks.curate.cleaning.json_strings import STRING, is_json, written
+from tasks.curate.cleaning.json_strings import STRING, as_json, is_json
 
 Texts = Mapping[str, str]
 _SCALAR = re.compile(rf"{STRING.pattern}|-?[0-9][0-9.eE+\-]*|true|false|null|NaN|-?Infinity", re.DOTALL)
 _ENDS = (("start", "end"), ("start", "stop"), ("begin", "end"), ("from", "to"))
-"""What the two keys of a span are called, or what is in their names."""
+"""The names of a span's two keys, or parts of these names."""
 MOST_AROUND = 16
-"""Texts beside a list or an object that its spans may quote."""
+"""Sibling texts of a list or an object that its spans may quote."""
 _STARTS, _LENGTH = ("start", "offset", "begin", "pos"), "len"
-"""What is in the name of a start without an end, and of its length."""
+"""Parts of the name of a start without an end, and of its length."""
 
 
 def may_hold(row: Mapping[str, Any]) -> bool:
-    """A cheap first look at a row: may one of its answers be JSON?"""
+    """A cheap check of a row: may one of its answers be JSON?"""
     if any(row[name].lstrip()[:1] in ("[", "{") for name in ("output", "rejected")):
         return True
     return '","[' in row["history"] or '","{' in row["history"]
 
 
-def follow(came: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edit]]]) -> dict[str, str]:
-    """The answers whose spans have moved.
+def follow(original: Texts, texts: Texts, rounds: Mapping[str, Sequence[Sequence[Edit]]]) -> dict[str, str]:
+    """The answers with moved spans, with their new text.
 
     Args:
-        came, texts: the row's texts (row_texts.Texts) before and after.
+        original, texts: the row's texts (row_texts.Texts) before and after.
         rounds: the edits of those that changed.
     """
     moved = {}
-    for answer, sources in _answers(came):
+    for answer, sources in _answers(original):
         has_changed = any(name in rounds for name in (answer, *sources))
-        if has_changed and _may_hold_spans(came[answer]) and is_json(came[answer]) and is_json(texts[answer]):
-            before = json.loads(came[answer], strict=False)
+        if has_changed and _may_hold_spans(original[answer]) and is_json(original[answer]) and is_json(texts[answer]):
+            before = json.loads(original[answer], strict=False)
             after = json.loads(texts[answer], strict=False)
-            spans = [_Source(came[name], texts[name], Offsets(rounds.get(name, ()))) for name in sources]
+            spans = [_Source(original[name], texts[name], Offsets(rounds.get(name, ()))) for name in sources]
             if _walk(before, after, spans):
-                moved[answer] = _written_into(texts[answer], after)
+                moved[answer] = _with_values(texts[answer], after)
     return moved
 
 
 def _answers(texts: Texts) -> Iterator[tuple[str, list[str]]]:
-    """Each answer, and the texts that it may point into."""
+    """Each answer, and the texts that its spans may refer to."""
     for name in ("output", "rejected"):
         if texts[name]:
             yield name, [source for source in ("input", "instruction") if texts[source]]
-    for place in range(1, sum(name.startswith("history.") for name in texts)):
-        yield f"history.{place}", [f"history.{place - 1}"]
+    for index in range(1, sum(name.startswith("history.") for name in texts)):
+        yield f"history.{index}", [f"history.{index - 1}"]
 
 
 def _may_hold_spans(text: str) -> bool:
@@ -66,21 +66,21 @@ def _may_hold_spans(text: str) -> bool:
 
 
 class _Source:
-    def __init__(self, came: str, text: str, offsets: Offsets) -> None:
-        self._came, self._text, self._offsets = came, text, offsets
+    def __init__(self, original: str, text: str, offsets: Offsets) -> None:
+        self._original, self._text, self._offsets = original, text, offsets
 
     def quotes(self, start: Any, end: Any, quoted: Sequence[str]) -> tuple[str, int] | None:
-        """Which of the quoted texts stands between the two, and by how much the end lies before the place after it."""
-        if type(start) is not int or type(end) is not int or not 0 <= start <= end <= len(self._came):
+        """The quoted text between the two offsets, and 1 if `end` is inclusive, else 0; None where no quoted text is there."""
+        if type(start) is not int or type(end) is not int or not 0 <= start <= end <= len(self._original):
             return None
         for last in (end, end + 1):
-            if start < last and self._came[start:last] in quoted:
-                return self._came[start:last], last - end
+            if start < last and self._original[start:last] in quoted:
+                return self._original[start:last], last - end
         return None
 
     def moved(self, start: int, end: int) -> tuple[int, int, str]:
-        """Start, place after the end, and the text between them, as they are now."""
-        old = self._came[start:end]
+        """The new start, exclusive end, and the text between them."""
+        old = self._original[start:end]
         start, end = self._offsets.start(start), self._offsets.end(end)
         while start < end and self._text[start].isspace() and not old[0].isspace():
             start += 1
@@ -89,11 +89,11 @@ class _Source:
         return start, end, self._text[start:end]
 
 
-def _walk(before: Any, after: Any, sources: Sequence[_Source], above: Sequence[str] = ()) -> bool:
-    """Moves the spans of `after`, which is as `before` but for its texts; whether there were any.
+def _walk(before: Any, after: Any, sources: Sequence[_Source], outer: Sequence[str] = ()) -> bool:
+    """Moves the spans of `after`, which equals `before` except for its texts; returns whether there were any.
 
     Args:
-        above: texts and keys that stand around: {"PER": {"Bob": [[6, 9]]}}.
+        outer: texts and keys of enclosing objects: {"PER": {"Bob": [[6, 9]]}}.
     """
     if type(before) is not type(after) or not isinstance(before, (dict, list)) or len(before) != len(after):
         return False
@@ -104,50 +104,52 @@ def _walk(before: Any, after: Any, sources: Sequence[_Source], above: Sequence[s
     has_moved = False
     pairs = _pairs_of(before)
     strings = {key: before[key] for key, _ in keys if isinstance(before[key], str)}
-    now = dict(keys)
+    new_keys = dict(keys)
     for start_at, end_at in pairs:
         start, end = _at(before, start_at), _at(before, end_at)
         for source in sources:
-            if found := source.quotes(start, end, [*strings.values(), *above, *start_at[:1]]):
-                quoted, inclusive = found
+            if match := source.quotes(start, end, [*strings.values(), *outer, *start_at[:1]]):
+                quoted, inclusive = match
                 new_start, new_end, text = source.moved(start, end + inclusive)
-                _put(after, start_at, new_start, now)
-                _put(after, end_at, new_end - inclusive, now)
+                _put(after, start_at, new_start, new_keys)
+                _put(after, end_at, new_end - inclusive, new_keys)
                 if quoted in strings.values():
-                    after[now[_key_of(quoted, strings, start_at)]] = text
+                    after[new_keys[_key_of(quoted, strings, start_at)]] = text
                 has_moved = True
                 break
     if isinstance(before, dict) and not pairs:
-        has_moved = _move_starts(before, after, now, strings, sources)
+        has_moved = _move_starts(before, after, new_keys, strings, sources)
     for key, new_key in keys:
-        around = [*[*strings.values()][:MOST_AROUND], *([key] if is_dict else above)]
-        has_moved |= (not is_dict or not _is_pair(before[key])) and _walk(before[key], after[new_key], sources, around)
+        outer_of_item = [*[*strings.values()][:MOST_AROUND], *([key] if is_dict else outer)]
+        has_moved |= (not is_dict or not _is_pair(before[key])) and _walk(
+            before[key], after[new_key], sources, outer_of_item
+        )
     return has_moved
 
 
 def _move_starts(
     before: dict[str, Any],
     after: dict[str, Any],
-    now: Mapping[Any, Any],
+    new_keys: Mapping[Any, Any],
     strings: Mapping[Any, str],
     sources: Sequence[_Source],
 ) -> bool:
-    """Moves what is a start without an end; whether there was one."""
+    """Moves a start without an end; returns whether there was one."""
     for key in (key for key in before if type(before[key]) is int and any(name in key.lower() for name in _STARTS)):
         for source, text in ((source, text) for source in sources for text in strings.values() if text):
             if source.quotes(before[key], before[key] + len(text), [text]):
                 start, end, new = source.moved(before[key], before[key] + len(text))
-                after[now[key]], after[now[_key_of(text, strings, (key,))]] = start, new
+                after[new_keys[key]], after[new_keys[_key_of(text, strings, (key,))]] = start, new
                 for length in (other for other in before if _LENGTH in other.lower() and before[other] == len(text)):
-                    after[now[length]] = end - start
+                    after[new_keys[length]] = end - start
                 return True
     return False
 
 
 def _pairs_of(value: dict[str, Any] | list[Any]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """The places of two numbers that may be a span's."""
+    """The paths of two numbers that may be a span's."""
     if isinstance(value, list):
-        return [((place,), (place + 1,)) for place in range(len(value) - 1) if _is_pair(value[place : place + 2])]
+        return [((index,), (index + 1,)) for index in range(len(value) - 1) if _is_pair(value[index : index + 2])]
     pairs: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
     for key, item in value.items():
         if _is_pair(item):
@@ -169,27 +171,27 @@ def _at(value: Any, path: tuple[Any, ...]) -> Any:
     return value
 
 
-def _put(value: Any, path: tuple[Any, ...], number: int, now: Mapping[Any, Any]) -> None:
+def _put(value: Any, path: tuple[Any, ...], number: int, new_keys: Mapping[Any, Any]) -> None:
     if len(path) == 1:
-        value[now[path[0]]] = number
+        value[new_keys[path[0]]] = number
     else:
-        value[now[path[0]]][path[1]] = number
+        value[new_keys[path[0]]][path[1]] = number
 
 
 def _key_of(quoted: str, strings: Mapping[Any, str], start_at: tuple[Any, ...]) -> Any:
-    """Which of the texts that are the same is the span's: `head` is that of `head_start`."""
+    """The key of the span's text among equal texts: `head` for `head_start`."""
     keys = [key for key, text in strings.items() if text == quoted]
     return next((key for key in keys if isinstance(key, str) and str(start_at[0]).startswith(key)), keys[0])
 
 
-def _written_into(text: str, value: Any) -> str:
-    """JSON with the texts and numbers of `value`, which is of the same form; all else as it is written there."""
+def _with_values(text: str, value: Any) -> str:
+    """JSON with the texts and numbers of `value`, which has the same structure; the formatting is kept."""
     scalars = list(_SCALAR.finditer(text))
     pairs = list(zip(_leaves(json.loads(text, strict=False)), _leaves(value), strict=True))
-    if len(pairs) != len(scalars):  # a key that stands twice
+    if len(pairs) != len(scalars):  # a repeated key
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     edits = [
-        Edit(*scalar.span(), written(new) if isinstance(new, str) else json.dumps(new), "")
+        Edit(*scalar.span(), as_json(new) if isinstance(new, str) else json.dumps(new), "")
         for scalar, (old, new) in zip(scalars, pairs, strict=True)
         if old != new
     ]
@@ -197,7 +199,7 @@ def _written_into(text: str, value: Any) -> str:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """Keys and scalars, in the order in which JSON writes them."""
+    """Keys and scalars in the order of the JSON text."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield key

@@ -1,7 +1,7 @@
-"""What a row speaks of, as far as cleaning must know: markup, tokens of a tokenizer, white space, unseen characters, code. Pure.
+"""The subject of a row, where it affects cleaning: markup, tokenizer tokens, white space, invisible characters, code. Pure.
 
-In doubt a row speaks of it: then something stays that could have gone, and nothing is lost. Words are looked up in sets and symbols
-by plain search, since every dirty row is looked at: one pattern of all of them takes twenty times as long.
+In doubt the answer is yes: then noise may remain, but nothing is lost. Words are looked up in sets, and symbols by plain search,
+since this runs for every row with noise: one pattern of all of them takes twenty times as long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _WORD = re.compile(r"[a-z][a-z0-9+#]*")
 
 
 def _listed(text: str) -> tuple[str, ...]:
-    """Words and parts of words, as they are listed between bars."""
+    """Words and parts of words from a list separated by bars."""
     return tuple(part.strip() for part in text.strip("\n ").split("|"))
 
 
@@ -44,13 +44,13 @@ _MARKUP_CHINESE = _listed(
 )
 _QUOTED_TAG = re.compile(r"[\"'`“‘「]</?[a-z][^<>]{0,40}>[\"'`”’」]")
 _ENTITY = r"&(?:[a-z]{2,8}[0-9]{0,2}|#x?[0-9a-f]{2,6});"
-_ENTITY_SPOKEN_OF = re.compile(
+_ENTITY_AS_SUBJECT = re.compile(
     rf"[\"'`“‘「]{_ENTITY}[\"'`”’」]|(?<!\w){_ENTITY} (?:means?|stands?|represents?|displays?|shows?|does)\b"
     rf"|\b(?:what (?:is|does|are)|character|symbol|sequence|entity|entities|type|write) {_ENTITY}(?=[ ,.?!]|$)"
     rf"|(?:什么是|符号|字符|实体|写成|输入|使用|代表) ?{_ENTITY}(?=[ ，。？！,.?!就即来]|$)"
     rf"|{_ENTITY} ?(?:是什么|表示|代表|的(?:意思|含义|作用)|什么意思|有什么)"
 )
-"""An entity that is itself the matter: `What does &nbsp; mean?`."""
+"""An entity that the text is about: `What does &nbsp; mean?`."""
 
 _TOKEN_WORDS = frozenset(
     _listed(
@@ -115,13 +115,13 @@ _FIRST_OF_A_LINE = (
 )  # fmt: skip
 _LAST_OF_A_LINE = ("{", "}", "):")
 _STATEMENT = re.compile(r"[=(\[{]|\+\+|--|^\w+;$")
-"""In a line that ends in `;`: an English list ends its lines so too, and an entity does."""
+"""In a line that ends in `;`: lines of an English list, and entities, end in one as well."""
 _SURELY_CODE = re.compile(r"import \w|from [\w.]+ import |class \w+[(:]|@\w+\s*$|return\b")
-_NEEDS_A_SECOND_LOOK = ("import ", "from ", "class ", "@", "return ")
+_AMBIGUOUS_START = ("import ", "from ", "class ", "@", "return ")
 
 
 class Subject:
-    """What some texts speak of together."""
+    """The subject of some texts together."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._text = "\n".join(texts).lower()
@@ -141,7 +141,7 @@ class Subject:
             return True
         if "<" in self._text and _QUOTED_TAG.search(self._text):
             return True
-        return "&" in self._text and _ENTITY_SPOKEN_OF.search(self._text) is not None
+        return "&" in self._text and _ENTITY_AS_SUBJECT.search(self._text) is not None
 
     @cached_property
     def is_tokens(self) -> bool:
@@ -149,19 +149,19 @@ class Subject:
 
     @cached_property
     def is_tokenizer(self) -> bool:
-        """Is it surely of tokens of a tokenizer? A token, a template or a llama may be another."""
+        """Is it surely about tokens of a tokenizer? The words token, template and llama are ambiguous."""
         if self._names(frozenset(), (*_TOKENIZER_PARTS, *_ROLES), _TOKENIZER_CHINESE):
             return True
         return _EOS.search(self._text) is not None if ("os" in self._text or "<" in self._text) else False
 
     @cached_property
     def is_layout(self) -> bool:
-        """Is it of white space, such as how far a line is indented?"""
+        """Is it about white space, such as indentation?"""
         return self._names(_LAYOUT_WORDS, _LAYOUT_PARTS, _LAYOUT_CHINESE)
 
     @cached_property
     def is_characters(self) -> bool:
-        """Is it of characters that nobody sees?"""
+        """Is it about invisible characters?"""
         return self._names(_CHARACTER_WORDS, _CHARACTER_PARTS, _CHARACTER_CHINESE)
 
     @cached_property
@@ -177,4 +177,4 @@ def _is_line_of_code(line: str) -> bool:
         return True
     if not line.startswith(_FIRST_OF_A_LINE):
         return False
-    return not line.startswith(_NEEDS_A_SECOND_LOOK) or _SURELY_CODE.match(line) is not None
+    return not line.startswith(_AMBIGUOUS_START) or _SURELY_CODE.match(line) is not None

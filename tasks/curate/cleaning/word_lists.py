@@ -1,8 +1,8 @@
-"""The words that `quality` knows: refusals, and a small list of toxic words of ours, English and Chinese.
+"""The words of `quality`: phrases of refusals, and a small list of toxic words, English and Chinese.
 
-The toxic list holds what is an insult or a slur in nearly every context, and leaves out what has an honest meaning besides
-(杂种 is also a hybrid, 智障 a disability, "chink" a gap): a filter that drops good rows teaches nothing. Those who need more
-should add a rule to the contract. English words match as whole words, Chinese ones anywhere among the characters.
+The toxic list holds words that are an insult or a slur in nearly every context, and excludes words with another meaning (杂种 is
+also a hybrid, 智障 a disability, "chink" a gap), since a filter should not drop good rows. For more words, add a rule to the
+contract. English words match as whole words, Chinese ones anywhere in the text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Text that links too many rows to be a passage: the fixed parts of their prompts, which then count no more. Pure.
+"""Fixed parts of prompts: text that links too many rows to be a passage, and is then excluded. Pure.
 
-One template with a short slot links its rows by what stands on its border: `... the booking. Customer Ann`. What a large share of
-all rows hold does not count in the first place. If a group still holds a large share of them, or the training rows that share text
-with golden ones are a large share, then what many rows of the group have in common is left out, too.
+One template with a short slot links its rows by the text at the border of the slot: `... the booking. Customer Ann`. Text in a
+large share of all rows is excluded from the start. If a group of linked rows is still a large share of all rows, or a large share
+of the training rows overlaps golden rows, then text that many rows of the group have in common is excluded as well.
 """
 
 from __future__ import annotations
@@ -14,79 +14,81 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tasks.curate.dedup.candidates import Candidates, FixedParts, Marks
 from tasks.curate.dedup.index import is_first
-from tasks.curate.dedup.minhash import GRAM_TOKENS, grams_of, prints_of
+from tasks.curate.dedup.minhash import GRAM_TOKENS, grams_of, to_fingerprints
 from tasks.curate.dedup.shared_text import RowTexts, share_text
 from tasks.curate.dedup.sketch_file import Indices
-from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS, Candidates, FixedParts, Marks
+from tasks.curate.dedup.text_groups import LARGE_SHARE, LEAST_ROWS
 from tasks.curate.dedup.tokens import Hashes, tokenise
 
 TextsOf = Callable[[Indices], Sequence[RowTexts]]
 
-GUARDED_SHARE = 0.25
-"""What links more of the training rows with golden ones is looked at again."""
+PROTECTED_SHARE = 0.25
+"""If more of the training rows than this overlap golden or benchmark rows, the groups of these are checked again."""
 EMPTYING_SHARE = 0.5
-"""What links more of them is a template of both, however long it is, and however few rows hold it ..."""
+"""If more of them do, the overlap is a template of both, however long it is, and however few rows hold it ..."""
 LEAST_TRAINED, LEAST_OF_TEMPLATE = 10, 3
-"""... if there are so many training rows, and so many of the group hold it."""
+"""... given so many training rows, and so many rows of the group that hold it."""
 COMMON_SHARE = 0.1
-"""What fewer of a group's rows hold is no fixed part."""
+"""The share of a group's rows from which common text is a fixed part."""
 MOST_ROWS = 20_000
-"""Rows of a group in which the fixed parts are looked for."""
+"""Rows of a group that are searched for fixed parts."""
 PAIRS_AT_ONCE = 20_000
 
 
-def share_more(found: Candidates, total: int, guarded: Marks, trained: Marks, texts: TextsOf) -> Marks:
-    """(pairs,): do the two rows, which share text, share more than a fixed part of many prompts?
+def share_more(candidates: Candidates, total: int, protected: Marks, trained: Marks, texts: TextsOf) -> Marks:
+    """(pairs,): do the two rows share more than a fixed part of many prompts?
 
     Args:
+        candidates: pairs of rows that share text.
         total: how many rows there are.
-        guarded: (pairs,) one of the two is a golden or benchmark row.
+        protected: (pairs,) one of the two is a golden or benchmark row.
         trained: (rows,) of all rows: is it a training row?
-        texts: of some rows.
+        texts: reads the text of some rows.
     """
-    marks = np.ones(len(found.pairs), np.bool_)
-    if len(found.pairs) < LEAST_OF_TEMPLATE:
+    marks = np.ones(len(candidates.pairs), np.bool_)
+    if len(candidates.pairs) < LEAST_OF_TEMPLATE:
         return marks
-    groups, sizes = _groups(found.pairs)
-    hit, trained_rows = np.unique(found.pairs[guarded]), int(trained.sum())
-    emptied = int(trained[hit].sum()) > EMPTYING_SHARE * trained_rows and trained_rows >= LEAST_TRAINED
-    are_large = (sizes > LARGE_SHARE * total) & (sizes >= LEAST_ROWS)
-    if len(hit) > GUARDED_SHARE * trained_rows:
-        are_large[groups[guarded]] |= sizes[groups[guarded]] >= (LEAST_OF_TEMPLATE + 1 if emptied else LEAST_ROWS)
-    for group in np.flatnonzero(are_large):
-        places = np.flatnonzero(groups == group)
-        some = np.unique(found.pairs[places])[:MOST_ROWS]
-        is_emptied = emptied and bool(guarded[places].any())
-        least = max(LEAST_OF_TEMPLATE if is_emptied else LEAST_ROWS, int(COMMON_SHARE * len(some)))
-        prints = _fixed_parts(texts(some), least)
-        fixed = FixedParts(prints, prints) if is_emptied else FixedParts(prints)
-        for start in range(0, len(places), PAIRS_AT_ONCE):
-            part = places[start : start + PAIRS_AT_ONCE]
-            chosen = Candidates(found.pairs[part], found.is_rare[part])
-            rows = np.unique(chosen.pairs)
-            marks[part] = share_text(chosen, np.zeros(len(part), np.bool_), rows, texts(rows), fixed)
+    groups, sizes = _groups(candidates.pairs)
+    overlapping, trained_rows = np.unique(candidates.pairs[protected]), int(trained.sum())
+    is_emptied = int(trained[overlapping].sum()) > EMPTYING_SHARE * trained_rows and trained_rows >= LEAST_TRAINED
+    is_large = (sizes > LARGE_SHARE * total) & (sizes >= LEAST_ROWS)
+    if len(overlapping) > PROTECTED_SHARE * trained_rows:
+        is_large[groups[protected]] |= sizes[groups[protected]] >= (LEAST_OF_TEMPLATE + 1 if is_emptied else LEAST_ROWS)
+    for group in np.flatnonzero(is_large):
+        group_pairs = np.flatnonzero(groups == group)
+        group_rows = np.unique(candidates.pairs[group_pairs])[:MOST_ROWS]
+        group_is_emptied = is_emptied and bool(protected[group_pairs].any())
+        minimum = max(LEAST_OF_TEMPLATE if group_is_emptied else LEAST_ROWS, int(COMMON_SHARE * len(group_rows)))
+        fingerprints = _fixed_parts(texts(group_rows), minimum)
+        fixed = FixedParts(fingerprints, fingerprints) if group_is_emptied else FixedParts(fingerprints)
+        for start in range(0, len(group_pairs), PAIRS_AT_ONCE):
+            portion_pairs = group_pairs[start : start + PAIRS_AT_ONCE]
+            portion = Candidates(candidates.pairs[portion_pairs], candidates.is_rare[portion_pairs])
+            rows = np.unique(portion.pairs)
+            marks[portion_pairs] = share_text(portion, np.zeros(len(portion_pairs), np.bool_), rows, texts(rows), fixed)
     return marks
 
 
 def _groups(pairs: Indices) -> tuple[Indices, Indices]:
-    """(pairs,) the number of the group of rows that a pair belongs to, from 0; and (groups,) how many rows each has."""
-    rows, places = np.unique(pairs, return_inverse=True)
-    places = places.reshape(-1, 2)
-    ones = np.ones(len(places), np.bool_)
-    graph = coo_array((ones, (places[:, 0], places[:, 1])), shape=(len(rows), len(rows)))
+    """(pairs,) the number, from 0, of each pair's group of connected rows; and (groups,) the rows of each group."""
+    rows, nodes = np.unique(pairs, return_inverse=True)
+    nodes = nodes.reshape(-1, 2)
+    edges = np.ones(len(nodes), np.bool_)
+    graph = coo_array((edges, (nodes[:, 0], nodes[:, 1])), shape=(len(rows), len(rows)))
     of_row: Indices = connected_components(graph, directed=False)[1].astype(np.int64)
-    return of_row[places[:, 0]], np.bincount(of_row)
+    return of_row[nodes[:, 0]], np.bincount(of_row)
 
 
-def _fixed_parts(texts: Sequence[RowTexts], least: int) -> Hashes:
-    """The fingerprints, ascending, that at least so many of the texts hold: runs, and exchanges such as a greeting."""
-    runs, owners = grams_of(tokenise([f"{each.prompt}\n{each.answer}" for each in texts]), GRAM_TOKENS)
+def _fixed_parts(texts: Sequence[RowTexts], minimum: int) -> Hashes:
+    """The fingerprints, ascending, that at least `minimum` of the texts hold: runs, and exchanges such as a greeting."""
+    runs, owners = grams_of(tokenise([f"{text.prompt}\n{text.answer}" for text in texts]), GRAM_TOKENS)
     order = np.lexsort((owners, runs))
     runs, owners = runs[order], owners[order]
     runs = runs[is_first(runs) | is_first(owners)]
     starts = np.flatnonzero(is_first(runs))
-    common = prints_of(runs[starts][np.diff(np.append(starts, len(runs))) >= least])
-    counts = Counter(one for each in texts for one in each.exchanges)
-    exchanges = [one for one, count in counts.items() if count >= least]
+    common = to_fingerprints(runs[starts][np.diff(np.append(starts, len(runs))) >= minimum])
+    counts = Counter(exchange for text in texts for exchange in text.exchanges)
+    exchanges = [exchange for exchange, count in counts.items() if count >= minimum]
     return np.unique(np.concatenate([common.astype(np.uint64), np.array(exchanges, np.uint64)]))

@@ -1,8 +1,8 @@
-"""Which rows hold a hash: runs of sorted entries that are merged as they grow, so that each of ten thousand small batches costs
-what it costs. Pure.
+"""Index from hashes to the rows that hold them: runs of sorted entries, merged as they grow, so that the cost of each of ten
+thousand small batches does not grow with the number of batches. Pure.
 
-An entry is a hash (36 bits) above a row (28 bits). A small run is sorted when it comes; a large one is gone through by a table of
-bits, since sorting millions for one small batch would cost as much as the whole; it is sorted once it was gone through a few times.
+An entry is a hash (upper 36 bits) and a row (lower 28 bits). A small run is sorted when it is added. A large one is scanned with a
+bit table, since sorting millions of entries for one small batch would cost as much as the whole; it is sorted after a few scans.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _ROW = np.uint64(MOST_ROWS - 1)
 _SHIFT = np.uint64(ROW_BITS)
 TABLE_BITS = 22
 SORTED_AT_ONCE = 1 << 16
-"""A run of at most so many entries is sorted when it comes."""
+"""A run of at most so many entries is sorted when it is added."""
 SCANS_WORTH_A_SORT = 4
 SHORT_RUN = 1 << 13
-"""Runs are merged up to here whenever one comes: fewer runs to look into."""
+"""Runs up to this length are merged whenever one is added, so that there are fewer runs to search."""
 AT_ONCE = 1 << 20
 
 
 def entries_of(hashes: npt.NDArray[np.unsignedinteger], rows: Indices) -> Entries:
-    """Entries, unsorted."""
-    found: Entries = hashes.astype(np.uint64) << _SHIFT | rows.astype(np.uint64)
-    return found
+    """Unsorted entries."""
+    entries: Entries = hashes.astype(np.uint64) << _SHIFT | rows.astype(np.uint64)
+    return entries
 
 
 def rows_of(entries: Entries) -> Indices:
@@ -43,27 +43,27 @@ def rows_of(entries: Entries) -> Indices:
 
 
 def hashes_of(entries: Entries) -> Hashes:
-    found: Hashes = entries >> _SHIFT
-    return found
+    hashes: Hashes = entries >> _SHIFT
+    return hashes
 
 
 def sorted_once(entries: Entries) -> Entries:
-    """The entries in order, each once."""
-    entries = np.sort(entries)  # np.unique would hash first, and take ten times as long
+    """The distinct entries in order."""
+    entries = np.sort(entries)  # np.unique hashes first, and takes ten times as long
     return entries[is_first(entries)]
 
 
 def is_first(values: npt.NDArray[np.generic]) -> Marks:
-    """For each of sorted values: is it another than the one before it?"""
+    """(values,) of sorted values: does it differ from the previous one?"""
     marks = np.ones(len(values), np.bool_)
     marks[1:] = values[1:] != values[:-1]
     return marks
 
 
-def are_among(values: Hashes, wanted: Hashes) -> Marks:
-    """Which of the values are wanted (ascending, at least one)?"""
-    found: Marks = wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)] == values
-    return found
+def is_in_sorted(values: Hashes, reference: Hashes) -> Marks:
+    """(values,) is it in `reference` (ascending, at least one)?"""
+    marks: Marks = reference[np.minimum(np.searchsorted(reference, values), len(reference) - 1)] == values
+    return marks
 
 
 @dataclass
@@ -73,27 +73,26 @@ class _Unsorted:
     entries_at: Callable[[Indices], Entries]
     scans: int = 0
 
-    def everything(self) -> Entries:
+    def all_entries(self) -> Entries:
         return self.entries_at(np.arange(len(self.hashes)))
 
-    def those_of(self, wanted: Hashes) -> Entries:
-        """The entries whose hash is wanted (ascending)."""
+    def matching(self, queried: Hashes) -> Entries:
+        """The entries with one of these hashes (ascending)."""
         table = np.zeros(1 << TABLE_BITS, np.bool_)
-        table[wanted.astype(np.uint32) >> np.uint32(32 - TABLE_BITS)] = True
-        places = [
+        table[queried.astype(np.uint32) >> np.uint32(32 - TABLE_BITS)] = True
+        positions = [
             first + np.flatnonzero(table[self.hashes[first : first + AT_ONCE] >> np.uint32(32 - TABLE_BITS)])
             for first in range(0, len(self.hashes), AT_ONCE)
         ]
-        entries = self.entries_at(np.concatenate(places))
-        hashes = hashes_of(entries)
-        return entries[are_among(hashes, wanted)]
+        entries = self.entries_at(np.concatenate(positions))
+        return entries[is_in_sorted(hashes_of(entries), queried)]
 
 
 class Index:
-    """Args: is_there: which of some rows still count; rows that once do not never do again."""
+    """Args: is_live: which of some rows still count; a row that does not never counts again."""
 
-    def __init__(self, is_there: Callable[[Indices], Marks]) -> None:
-        self._is_there = is_there
+    def __init__(self, is_live: Callable[[Indices], Marks]) -> None:
+        self._is_live = is_live
         self._runs: list[Entries] = []
         """Sorted, the longest first."""
         self._unsorted: list[_Unsorted] = []
@@ -103,74 +102,74 @@ class Index:
 
         Args:
             hashes: the lower 32 bits of each entry's hash.
-            entries_at: places among these → their entries.
+            entries_at: positions in `hashes` → their entries.
         """
         run = _Unsorted(hashes, entries_at)
         if len(hashes) <= SORTED_AT_ONCE:
-            self._add_sorted(run.everything())
+            self._add_sorted(run.all_entries())
         else:
             self._unsorted.append(run)
 
-    def ends(self, wanted: Hashes) -> tuple[Indices, Indices]:
-        """For each hash (ascending, each once) the first row and the last that hold it; MOST_ROWS and -1 where none does."""
-        first = np.full(len(wanted), MOST_ROWS, np.int64)
-        last = np.full(len(wanted), -1, np.int64)
-        for run, low, high in self._ranges(wanted):
-            held = np.flatnonzero(high > low)
-            lowest, highest = rows_of(run[low[held]]), rows_of(run[high[held] - 1])
-            is_sure = self._is_there(lowest) & self._is_there(highest)
-            sure, others = held[is_sure], held[~is_sure]
-            first[sure] = np.minimum(first[sure], lowest[is_sure])
-            last[sure] = np.maximum(last[sure], highest[is_sure])
-            rows = rows_of(run[_expand(low[others], high[others])])
+    def ends(self, hashes: Hashes) -> tuple[Indices, Indices]:
+        """(hashes,) the first and the last row that hold each (ascending, distinct); MOST_ROWS and -1 where none does."""
+        first = np.full(len(hashes), MOST_ROWS, np.int64)
+        last = np.full(len(hashes), -1, np.int64)
+        for run, low, high in self._ranges(hashes):
+            nonempty = np.flatnonzero(high > low)
+            lowest, highest = rows_of(run[low[nonempty]]), rows_of(run[high[nonempty] - 1])
+            are_live = self._is_live(lowest) & self._is_live(highest)
+            certain, others = nonempty[are_live], nonempty[~are_live]
+            first[certain] = np.minimum(first[certain], lowest[are_live])
+            last[certain] = np.maximum(last[certain], highest[are_live])
+            rows = rows_of(run[_concatenated_ranges(low[others], high[others])])
             owners = np.repeat(others, high[others] - low[others])
-            remains = self._is_there(rows)
-            np.minimum.at(first, owners[remains], rows[remains])
-            np.maximum.at(last, owners[remains], rows[remains])
+            live = self._is_live(rows)
+            np.minimum.at(first, owners[live], rows[live])
+            np.maximum.at(last, owners[live], rows[live])
         return first, last
 
-    def all_of(self, wanted: Hashes, most: int) -> tuple[Entries, Hashes]:
-        """The entries of these hashes (ascending, each once), and those hashes that have more than `most`, which are left out."""
-        ranges = list(self._ranges(wanted))
-        counts = np.sum([high - low for _, low, high in ranges], axis=0) if ranges else np.zeros(len(wanted), np.int64)
+    def all_of(self, hashes: Hashes, most: int) -> tuple[Entries, Hashes]:
+        """The entries of these hashes (ascending, distinct), without those that have more than `most`; and the latter hashes."""
+        ranges = list(self._ranges(hashes))
+        counts = np.sum([high - low for _, low, high in ranges], axis=0) if ranges else np.zeros(len(hashes), np.int64)
         is_few = counts <= most
-        found = [run[_expand(low[is_few], high[is_few])] for run, low, high in ranges]
-        entries = np.concatenate(found) if found else np.empty(0, np.uint64)
-        return entries[self._is_there(rows_of(entries))], wanted[~is_few]
+        parts = [run[_concatenated_ranges(low[is_few], high[is_few])] for run, low, high in ranges]
+        entries = np.concatenate(parts) if parts else np.empty(0, np.uint64)
+        return entries[self._is_live(rows_of(entries))], hashes[~is_few]
 
-    def some_of(self, wanted: Hashes, most: int, gone: int) -> Indices:
-        """The first rows, up to `most`, that hold each of these hashes (ascending, each once); all of them, ascending.
+    def first_rows(self, hashes: Hashes, most: int, removed: int) -> Indices:
+        """The first rows, up to `most` per hash, that hold these hashes (ascending, distinct); merged, ascending.
 
         Args:
-            gone: how many rows that were added may be there no more.
+            removed: how many added rows may not be live any more.
         """
-        ranges = self._ranges(wanted)
-        found = [run[_expand(low, np.minimum(high, low + most + gone))] for run, low, high in ranges]
-        entries = sorted_once(np.concatenate([np.empty(0, np.uint64), *found]))
-        entries = entries[self._is_there(rows_of(entries))]
+        ranges = self._ranges(hashes)
+        parts = [run[_concatenated_ranges(low, np.minimum(high, low + most + removed))] for run, low, high in ranges]
+        entries = sorted_once(np.concatenate([np.empty(0, np.uint64), *parts]))
+        entries = entries[self._is_live(rows_of(entries))]
         starts = is_first(hashes_of(entries))
-        places = np.arange(len(entries))
-        rank = places - np.maximum.accumulate(np.where(starts, places, 0)) if len(entries) else places
+        positions = np.arange(len(entries))
+        rank = positions - np.maximum.accumulate(np.where(starts, positions, 0)) if len(entries) else positions
         rows = np.sort(rows_of(entries[rank < most]))
         return rows[is_first(rows)]
 
-    def _ranges(self, wanted: Hashes) -> Iterator[tuple[Entries, Indices, Indices]]:
-        """Sorted entries, and from where up to where each wanted hash stands in them."""
-        if not len(wanted):
+    def _ranges(self, hashes: Hashes) -> Iterator[tuple[Entries, Indices, Indices]]:
+        """Sorted runs, each with the start and end of every hash in it."""
+        if not len(hashes):
             return
-        low, high = wanted << _SHIFT, wanted << _SHIFT | _ROW
-        for run in self._looked_into(wanted):
+        low, high = hashes << _SHIFT, hashes << _SHIFT | _ROW
+        for run in self._runs_for(hashes):
             yield run, np.searchsorted(run, low), np.searchsorted(run, high, side="right")
 
-    def _looked_into(self, wanted: Hashes) -> Iterator[Entries]:
+    def _runs_for(self, hashes: Hashes) -> Iterator[Entries]:
         worth_a_sort = [run for run in self._unsorted if run.scans >= SCANS_WORTH_A_SORT]
         self._unsorted = [run for run in self._unsorted if run.scans < SCANS_WORTH_A_SORT]
         for run in worth_a_sort:
-            self._add_sorted(run.everything())
+            self._add_sorted(run.all_entries())
         yield from self._runs
         for run in self._unsorted:
             run.scans += 1
-            yield sorted_once(run.those_of(wanted))
+            yield sorted_once(run.matching(hashes))
 
     def _add_sorted(self, entries: Entries) -> None:
         run = self._sorted(entries)
@@ -179,12 +178,12 @@ class Index:
         self._runs.append(run)
 
     def _sorted(self, entries: Entries) -> Entries:
-        return sorted_once(entries[self._is_there(rows_of(entries))])
+        return sorted_once(entries[self._is_live(rows_of(entries))])
 
 
-def _expand(low: Indices, high: Indices) -> Indices:
-    """The places of all ranges, one range after another."""
+def _concatenated_ranges(low: Indices, high: Indices) -> Indices:
+    """The indices of all ranges, concatenated."""
     counts = high - low
     ends = np.cumsum(counts)
-    found: Indices = np.repeat(low - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
-    return found
+    indices: Indices = np.repeat(low - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+    return indices

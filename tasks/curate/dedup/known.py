@@ -1,7 +1,7 @@
-"""The rows that a new one is compared with: those of earlier batches, then those of the batch at hand. Pure.
+"""The table of all rows that a new row is compared with: those of earlier batches, then those of the current batch. Pure.
 
-Rows are numbered in the order in which they came. What a row is found by (its content, its bands, its passages) is indexed once
-its batch is decided; what is dropped then is never looked for again.
+Rows are numbered in the order of ingestion. Content keys, MinHash bands and passage fingerprints of a batch are indexed once it is
+decided; a dropped row is never looked up again.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import pyarrow as pa
 
 from tasks.curate.dedup.index import MOST_ROWS, Entries, Index, entries_of
 from tasks.curate.dedup.minhash import BANDS
-from tasks.curate.dedup.sketch_file import Indices, Sketch
+from tasks.curate.dedup.sketch_file import Indices, Signatures
 
-SIDES = ("train", "valid", "test", "golden", "benchmark", "")
-"""Where a row stands; the last: nowhere, it was dropped. A side is stored as its place here."""
-TRAIN, VALID, TEST, GOLDEN, BENCHMARK, NOWHERE = range(6)
+SPLITS = ("train", "valid", "test", "golden", "benchmark", "")
+"""The split of a row, stored as its index here; the last one: none, the row was dropped."""
+TRAIN, VALID, TEST, GOLDEN, BENCHMARK, NO_SPLIT = range(6)
 HELD_OUT = (TEST, GOLDEN, BENCHMARK)
-"""Sides that nothing in training may overlap."""
+"""Splits that no training row may overlap."""
 PROTECTED = (GOLDEN, BENCHMARK)
-"""Sides that no collected row joins."""
+"""Splits that follow from a source's `use`: no other row joins them."""
 
 ROW = np.dtype(
     [
-        ("batch", np.int32),  # place of its batch in the order of batches
-        ("index", np.int64),  # its place in the batch
+        ("batch", np.int32),  # index of its batch in the order of batches
+        ("index", np.int64),  # its index in the batch
         ("key", np.uint64),  # equal for duplicates ...
         ("key2", np.uint64),  # ... together with this
         ("prompt", np.uint64),  # equal for rows of one source with the same prompt; 0 for none
-        ("side", np.int8),
-        ("is_ghost", np.bool_),
+        ("split", np.int8),
+        ("is_tombstone", np.bool_),
     ]
 )
 
 
-class Known:
-    """All rows so far."""
+class RowTable:
+    """All rows so far, with their indexes."""
 
     def __init__(self) -> None:
         self._space = np.empty(0, ROW)
@@ -49,12 +49,12 @@ class Known:
         self._sources: list[int] = []
         self._numbers: dict[str, int] = {}
         self._indexed = 0
-        self.by_content = Index(self.is_held)
-        self.by_band = Index(self.is_somewhere)
-        self.by_passage = Index(self.is_somewhere)
-        self.by_prompt = Index(self.is_held)
-        self.taken_out = 0
-        """Rows that were indexed, and left since."""
+        self.by_content = Index(self.is_active)
+        self.by_band = Index(self.has_split)
+        self.by_passage = Index(self.has_split)
+        self.by_prompt = Index(self.is_active)
+        self.removed = 0
+        """Indexed rows that were removed since."""
 
     def __len__(self) -> int:
         return self._size
@@ -65,80 +65,81 @@ class Known:
         return self._space[: self._size]
 
     @property
-    def side(self) -> npt.NDArray[np.int8]:
-        """(rows,); may be written to."""
-        found: npt.NDArray[np.int8] = self.rows["side"]
-        return found
+    def split(self) -> npt.NDArray[np.int8]:
+        """(rows,) an index into SPLITS; may be written to."""
+        splits: npt.NDArray[np.int8] = self.rows["split"]
+        return splits
 
     @property
-    def is_ghost(self) -> npt.NDArray[np.bool_]:
-        """(rows,): not in the dataset any more (forgotten, or of an excluded batch), but others keep the side that they took from
-        it."""
-        found: npt.NDArray[np.bool_] = self.rows["is_ghost"]
-        return found
+    def is_tombstone(self) -> npt.NDArray[np.bool_]:
+        """(rows,): not in the dataset any more (forgotten, or of an excluded batch), but it still pins its duplicates' split."""
+        flags: npt.NDArray[np.bool_] = self.rows["is_tombstone"]
+        return flags
 
-    def append(self, sketch: Sketch, source: str, side: Any, is_ghost: Any) -> int:
-        """Adds the rows of the next batch, which no index knows yet; the number of the first."""
+    def append(self, signatures: Signatures, source: str, split: Any, is_tombstone: Any) -> int:
+        """Adds the rows of the next batch, not yet indexed; returns the number of the first."""
         first = self._size
-        self._reserve(len(sketch))
-        self._size += len(sketch)
+        self._reserve(len(signatures))
+        self._size += len(signatures)
         new = self.rows[first:]
         new["batch"] = len(self._starts)
         for name in ("index", "key", "key2", "prompt"):
-            new[name] = sketch.lines[name].to_numpy()
-        new["side"], new["is_ghost"] = side, is_ghost
-        self._ids.append(sketch.lines["row_id"])
+            new[name] = signatures.facts[name].to_numpy()
+        new["split"], new["is_tombstone"] = split, is_tombstone
+        self._ids.append(signatures.facts["row_id"])
         self._starts.append(first)
         self._sources.append(self._numbers.setdefault(source, len(self._numbers)))
         return first
 
     def sources(self, rows: Indices) -> Indices:
         """(rows,) the number of each row's source."""
-        found: Indices = np.asarray(self._sources, np.int64)[self.rows["batch"][rows]]
-        return found
+        numbers: Indices = np.asarray(self._sources, np.int64)[self.rows["batch"][rows]]
+        return numbers
 
     def _reserve(self, count: int) -> None:
-        """Room for more rows; twice as much whenever there is none, so that a row is moved a few times, not once a batch."""
+        """Space for more rows; doubled when it is full, so that rows are copied a few times, not once per batch."""
         needed = self._size + count
-        assert needed < MOST_ROWS, "an entry of an index has room for so many rows"
+        assert needed < MOST_ROWS, "an index entry holds a row number below MOST_ROWS"
         if needed > len(self._space):
             space = np.empty(max(needed, 2 * len(self._space)), ROW)
             space[: self._size] = self.rows
             self._space = space
 
-    def index_rows(self, sketches: Sequence[Sketch]) -> None:
-        """Lets the rows that were appended last be found, as far as they still count.
+    def index_rows(self, signatures: Sequence[Signatures]) -> None:
+        """Indexes the rows that were appended since the last call.
 
         Args:
-            sketches: of the batches that they came in.
+            signatures: of the batches of these rows.
         """
         first, self._indexed = self._indexed, self._size
         keys = self.rows["key"][first:]
         self.by_content.add(high_bits(keys), lambda at: entries_of(high_bits(keys[at]), first + at))
         prompts = self.rows["prompt"][first:]
-        have_one = np.flatnonzero(prompts)
+        has_prompt = np.flatnonzero(prompts)
         self.by_prompt.add(
-            high_bits(prompts[have_one]),
-            lambda at: entries_of(high_bits(prompts[have_one[at]]), first + have_one[at]),
+            high_bits(prompts[has_prompt]),
+            lambda at: entries_of(high_bits(prompts[has_prompt[at]]), first + has_prompt[at]),
         )
-        bands = _joined([sketch.bands for sketch in sketches])
+        bands = _concatenated([batch.bands for batch in signatures])
         self.by_band.add(bands.reshape(-1), lambda at: band_entries(bands, at // BANDS, at % BANDS, first))
-        prints = _joined([sketch.prints for sketch in sketches])
-        ends = np.cumsum(_joined([sketch.lines["prints"].to_numpy() for sketch in sketches]), dtype=np.int64)
-        self.by_passage.add(prints, lambda at: entries_of(prints[at], first + np.searchsorted(ends, at, side="right")))
+        fingerprints = _concatenated([batch.fingerprints for batch in signatures])
+        ends = np.cumsum(_concatenated([batch.facts["prints"].to_numpy() for batch in signatures]), dtype=np.int64)
+        self.by_passage.add(
+            fingerprints, lambda at: entries_of(fingerprints[at], first + np.searchsorted(ends, at, side="right"))
+        )
 
-    def is_somewhere(self, rows: Indices) -> npt.NDArray[np.bool_]:
-        found: npt.NDArray[np.bool_] = self.side[rows] != NOWHERE
-        return found
+    def has_split(self, rows: Indices) -> npt.NDArray[np.bool_]:
+        flags: npt.NDArray[np.bool_] = self.split[rows] != NO_SPLIT
+        return flags
 
-    def is_held(self, rows: Indices) -> npt.NDArray[np.bool_]:
-        """Are they on a side, and still in the dataset?"""
-        found: npt.NDArray[np.bool_] = self.is_somewhere(rows) & ~self.is_ghost[rows]
-        return found
+    def is_active(self, rows: Indices) -> npt.NDArray[np.bool_]:
+        """Do they have a split, and are they still in the dataset?"""
+        flags: npt.NDArray[np.bool_] = self.has_split(rows) & ~self.is_tombstone[rows]
+        return flags
 
-    def take_out(self, row: int) -> None:
-        self.side[row] = NOWHERE
-        self.taken_out += row < self._indexed
+    def remove(self, row: int) -> None:
+        self.split[row] = NO_SPLIT
+        self.removed += row < self._indexed
 
     def row_id(self, row: int) -> str:
         batch = int(self.rows["batch"][row])
@@ -149,28 +150,28 @@ class Known:
         return self._starts[batch]
 
     def row_at(self, batch: int, index: int) -> int:
-        """The number of the row at a place in a raw batch."""
+        """The number of the row at an index in a raw batch."""
         first = self._starts[batch]
         last = self._starts[batch + 1] if batch + 1 < len(self._starts) else self._size
         return first + int(np.searchsorted(self.rows["index"][first:last], index))
 
 
 def high_bits(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
-    """The hash by which a row's content is looked up; that two rows are equal, the whole keys say."""
+    """The hash by which a key is looked up; whether two rows are equal is decided by the whole keys."""
     return (keys >> np.uint64(32)).astype(np.uint32)
 
 
 def band_entries(bands: npt.NDArray[np.uint32], rows: Indices, band: Any, first: int) -> Entries:
-    """Entries of bands' hashes; the hash of one band is none of another.
+    """Index entries of bands; hashes of different bands never collide.
 
     Args:
         bands: (rows, BANDS).
-        rows, band: which of these.
+        rows, band: which of these, as indices.
         first: the number of the first row.
     """
     hashes = np.asarray(band).astype(np.uint64) << np.uint64(32) | bands[rows, band].astype(np.uint64)
     return entries_of(hashes, first + rows)
 
 
-def _joined(arrays: Sequence[Any]) -> Any:
+def _concatenated(arrays: Sequence[Any]) -> Any:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,12 +1,13 @@
-"""What is compared of a row instead of its text: MinHash bands for near-duplicates, fingerprints for shared text. Pure.
+"""MinHash signatures for near-duplicates, and fingerprints for shared text. Pure.
 
-Near-duplicates: Jaccard similarity of the texts' sets of three-token shingles, found by MinHash with banding (Broder 1997;
-Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, ch. 3). Passages: winnowing (Schleimer, Wilkerson, Aiken 2003),
-which finds every run of 13 tokens that two texts share, by about one fingerprint in four tokens.
+Near-duplicates: Jaccard similarity of the texts' sets of three-token shingles, by MinHash with banding (Broder 1997; Leskovec,
+Rajaraman, Ullman, Mining of Massive Datasets, ch. 3). Passages: winnowing (Schleimer, Wilkerson, Aiken 2003), which detects every
+run of 13 tokens that two texts share, with about one fingerprint per four tokens.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -19,9 +20,9 @@ SHINGLE_TOKENS = 3
 BANDS = 16
 RECALL_AT_THRESHOLD = 0.95
 PASSAGE_TOKENS = 13
-"""Length of the shortest shared run that is looked for (the GPT-3 paper, appendix C)."""
+"""Length of the shortest shared run that is detected (the GPT-3 paper, appendix C)."""
 LONG_PASSAGE_TOKENS = 24
-"""Length of a shared run that counts though many rows hold it. A formula of courtesy is shorter."""
+"""Length from which a shared run counts although many rows hold it. Formulas of courtesy are shorter."""
 GRAM_TOKENS = 8
 WINDOW_GRAMS = PASSAGE_TOKENS - GRAM_TOKENS + 1
 
@@ -30,7 +31,7 @@ Fingerprints = npt.NDArray[np.uint32]
 
 
 def shingles_of(tokens: Tokens) -> tuple[Hashes, Offsets]:
-    """Each text's shingles, as (hashes, offsets), as often as they stand there; a text shorter than a shingle is one itself."""
+    """Each text's shingles with repetitions, as (hashes, offsets); a text shorter than a shingle is one shingle."""
     hashes, texts = grams_of(tokens, SHINGLE_TOKENS)
     counts = tokens.counts()
     short = np.flatnonzero((counts < SHINGLE_TOKENS) & (counts > 0))
@@ -45,7 +46,7 @@ def shingles_of(tokens: Tokens) -> tuple[Hashes, Offsets]:
 
 
 def distinct(hashes: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
-    """Each text's hashes sorted, each once."""
+    """Each text's distinct hashes, sorted."""
     texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     order = np.lexsort((hashes, texts))
     hashes, texts = hashes[order], texts[order]
@@ -55,23 +56,23 @@ def distinct(hashes: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
 
 
 def rows_in_band(threshold: float) -> int:
-    """Hashes a band: the most with which a pair at the threshold is still found with RECALL_AT_THRESHOLD."""
+    """MinHash values per band: the most with which a pair at the threshold is still detected with RECALL_AT_THRESHOLD."""
     chance = 1 - (1 - RECALL_AT_THRESHOLD) ** (1 / BANDS)
     return max(int(math.log(chance) / math.log(threshold)), 1)
 
 
 def bands_of(hashes: Hashes, offsets: Offsets, rows: int) -> Bands:
-    """(texts, BANDS): texts that share one of them may be near-duplicates; a text without shingles shares none.
+    """(texts, BANDS) a hash per band: texts with an equal one may be near-duplicates; 0 for a text without shingles.
 
     Args:
         hashes, offsets: shingles of each text.
-        rows: MinHash values a band.
+        rows: MinHash values per band.
     """
     counts = np.diff(offsets)
     full = np.flatnonzero(counts)
-    found = np.zeros((len(counts), BANDS), np.uint32)
+    bands = np.zeros((len(counts), BANDS), np.uint32)
     if not len(full):
-        return found
+        return bands
     shingles = (hashes >> np.uint64(32)).astype(np.uint32)
     starts = offsets[:-1][full]
     multipliers, addends = _permutations(BANDS * rows)
@@ -79,13 +80,13 @@ def bands_of(hashes: Hashes, offsets: Offsets, rows: int) -> Bands:
         for band in range(BANDS):
             key = np.full(len(full), band + 1, np.uint64)
             for row in range(rows):
-                place = band * rows + row
-                permuted = shingles * multipliers[place] + addends[place]
+                permutation = band * rows + row
+                permuted = shingles * multipliers[permutation] + addends[permutation]
                 permuted ^= permuted >> np.uint32(15)
                 permuted *= np.uint32(0x2C1B3C6D)
                 key = mix(key * np.uint64(31) + np.minimum.reduceat(permuted, starts))
-            found[full, band] = (key >> np.uint64(32)).astype(np.uint32) | np.uint32(1)  # 0 says: none
-    return found
+            bands[full, band] = (key >> np.uint64(32)).astype(np.uint32) | np.uint32(1)  # 0 means none
+    return bands
 
 
 def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
@@ -101,27 +102,35 @@ def fingerprints_of(tokens: Tokens) -> tuple[Fingerprints, Offsets]:
     least, owners = least[is_whole], texts[:windows][is_whole]
     is_new = np.ones(len(least), np.bool_)
     is_new[1:] = (least[1:] != least[:-1]) | (owners[1:] != owners[:-1])
-    return prints_of(least[is_new]), np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
+    return to_fingerprints(least[is_new]), np.searchsorted(owners[is_new], np.arange(len(tokens.offsets)))
 
 
-def prints_of(grams: Hashes) -> Fingerprints:
-    """32 bits of each hash: not the upper ones, which the least hashes have in common."""
+def to_fingerprints(grams: Hashes) -> Fingerprints:
+    """32 bits of each hash: not the upper ones, which the smallest hashes have in common."""
     return (grams >> np.uint64(16)).astype(np.uint32)
 
 
-def with_more(prints: Fingerprints, offsets: Offsets, more: list[list[int]]) -> tuple[Fingerprints, Offsets]:
-    """Each text's fingerprints, followed by those that it has besides."""
-    counts = np.array([len(each) for each in more], np.int64)
-    added = np.fromiter((one for each in more for one in each), np.uint32, int(counts.sum()))
-    return np.insert(prints, np.repeat(offsets[1:], counts), added), offsets + np.concatenate([[0], np.cumsum(counts)])
+def append_fingerprints(
+    fingerprints: Fingerprints, offsets: Offsets, more: list[list[int]]
+) -> tuple[Fingerprints, Offsets]:
+    """Each text's fingerprints, followed by its further ones.
+
+    Args:
+        more: the further fingerprints of each text.
+    """
+    counts = np.array(list(map(len, more)), np.int64)
+    added = np.fromiter(itertools.chain.from_iterable(more), np.uint32, int(counts.sum()))
+    return np.insert(fingerprints, np.repeat(offsets[1:], counts), added), offsets + np.concatenate(
+        [[0], np.cumsum(counts)]
+    )
 
 
 def runs_of(tokens: Tokens, text: int, length: int) -> list[int]:
     """The hash of every run of `length` tokens in one text, in order."""
     first, last = int(tokens.offsets[text]), int(tokens.offsets[text + 1])
-    one = Tokens(tokens.hashes[first:last], np.array([0, last - first]))
-    found: list[int] = grams_of(one, length)[0].tolist()
-    return found
+    of_text = Tokens(tokens.hashes[first:last], np.array([0, last - first]))
+    runs: list[int] = grams_of(of_text, length)[0].tolist()
+    return runs
 
 
 def grams_of(tokens: Tokens, size: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
@@ -132,15 +141,15 @@ def grams_of(tokens: Tokens, size: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
     texts = np.repeat(np.arange(len(tokens.offsets) - 1), tokens.counts())
     is_within = texts[:count] == texts[size - 1 :]
     with np.errstate(over="ignore"):
-        found = np.zeros(count, np.uint64)
+        hashes = np.zeros(count, np.uint64)
         for shift in range(size):
-            found *= np.uint64(0x9E3779B97F4A7C15)
-            found += tokens.hashes[shift : shift + count]
-        return mix(found[is_within]), texts[:count][is_within]
+            hashes *= np.uint64(0x9E3779B97F4A7C15)
+            hashes += tokens.hashes[shift : shift + count]
+        return mix(hashes[is_within]), texts[:count][is_within]
 
 
 def _permutations(count: int) -> tuple[Any, Any]:
-    """Multipliers (odd) and addends of `count` hash functions; the same on every machine and for ever."""
+    """Multipliers (odd) and addends of `count` hash functions; the same on every machine."""
     numbers = mix(np.arange(1, 2 * count + 1, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03))
     drawn = (numbers >> np.uint64(32)).astype(np.uint32)
     return drawn[:count] | np.uint32(1), drawn[count:]

@@ -1,4 +1,4 @@
-"""A batch's sketch on the disk: what compresses as parquet, what does not as plain arrays that are mapped, not read."""
+"""A batch's signatures on disk: facts about its rows as Parquet, hashes (which do not compress) as plain arrays, memory-mapped."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.curate.cache import read_whole
+from tasks.curate.cache import read_parquet
 from tasks.curate.dedup.minhash import BANDS
 
 Indices = npt.NDArray[np.int64]
-LINES, BAND_FILE, PRINT_FILE = "lines.parquet", "bands.u32", "prints.u32"
+FACTS_FILE, BAND_FILE, FINGERPRINT_FILE = "lines.parquet", "bands.u32", "prints.u32"
 LEAST_MAPPED_BYTES = 1 << 20
 
-LINE_SCHEMA = pa.schema(
+FACT_SCHEMA = pa.schema(
     [
-        ("index", pa.int64()),  # place in the raw batch
+        ("index", pa.int64()),  # in the raw batch
         ("row_id", pa.string()),
         ("use", pa.string()),
         ("is_synthetic", pa.bool_()),
-        ("reason", pa.string()),  # why the row alone is dropped, or ""
+        ("reason", pa.string()),  # why the row is dropped by its own filters, or ""
         ("field", pa.string()),
         ("value", pa.string()),
-        ("split", pa.string()),  # by the hash of its input, where no other row says otherwise
+        ("split", pa.string()),  # by the hash of its input, unless another row determines it
         ("key", pa.uint64()),  # equal for duplicates ...
         ("key2", pa.uint64()),  # ... together with this
         ("prompt", pa.uint64()),  # equal for rows of one source with the same prompt; 0 for none
@@ -37,32 +37,32 @@ LINE_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """What the fold needs to know of rows."""
+class Signatures:
+    """MinHash signatures, fingerprints and facts of rows: everything that deduplication needs, without the text."""
 
-    lines: pa.Table
-    """LINE_SCHEMA, a line a row."""
+    facts: pa.Table
+    """(rows,) FACT_SCHEMA."""
     bands: npt.NDArray[np.uint32]
     """(rows, BANDS)."""
-    prints: npt.NDArray[np.uint32]
-    """The fingerprints of passages and exchanges of all rows, one row after another."""
+    fingerprints: npt.NDArray[np.uint32]
+    """Fingerprints of passages and exchanges, all rows concatenated."""
 
     def __len__(self) -> int:
-        return int(self.lines.num_rows)
+        return int(self.facts.num_rows)
 
     def offsets(self) -> Indices:
-        """(rows + 1,): row i has prints[offsets[i]:offsets[i + 1]]."""
-        return np.concatenate([[0], np.cumsum(self.lines["prints"].to_numpy(), dtype=np.int64)])
+        """(rows + 1,): row i has fingerprints[offsets[i]:offsets[i + 1]]."""
+        return np.concatenate([[0], np.cumsum(self.facts["prints"].to_numpy(), dtype=np.int64)])
 
 
-class SketchWriter:
-    """Writes the sketch of a batch into a folder, some rows at a time."""
+class SignatureWriter:
+    """Writes the signatures of a batch into a folder, in portions of rows."""
 
     def __init__(self, folder: Path) -> None:
-        self._lines = pq.ParquetWriter(folder / LINES, LINE_SCHEMA, compression="zstd", store_schema=False)
-        self._files: list[BinaryIO] = [(folder / name).open("wb") for name in (BAND_FILE, PRINT_FILE)]
+        self._lines = pq.ParquetWriter(folder / FACTS_FILE, FACT_SCHEMA, compression="zstd", store_schema=False)
+        self._files: list[BinaryIO] = [(folder / name).open("wb") for name in (BAND_FILE, FINGERPRINT_FILE)]
 
-    def __enter__(self) -> SketchWriter:
+    def __enter__(self) -> SignatureWriter:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -70,27 +70,28 @@ class SketchWriter:
         for file in self._files:
             file.close()
 
-    def add(self, sketch: Sketch) -> None:
-        self._lines.write_table(sketch.lines)
-        for file, array in zip(self._files, (sketch.bands, sketch.prints), strict=True):
+    def add(self, signatures: Signatures) -> None:
+        self._lines.write_table(signatures.facts)
+        for file, array in zip(self._files, (signatures.bands, signatures.fingerprints), strict=True):
             file.write(np.ascontiguousarray(array, dtype="<u4").tobytes())
 
 
-def read_sketch(folder: Path) -> Sketch:
-    """The sketch that a writer left; its arrays, where they are large, are mapped."""
-    lines = read_whole(folder / LINES)
-    return Sketch(lines, _mapped(folder / BAND_FILE).reshape(-1, BANDS), _mapped(folder / PRINT_FILE))
+def read_signatures(folder: Path) -> Signatures:
+    """The signatures in a folder; large arrays are memory-mapped."""
+    facts = read_parquet(folder / FACTS_FILE)
+    return Signatures(
+        facts, _memory_mapped(folder / BAND_FILE).reshape(-1, BANDS), _memory_mapped(folder / FINGERPRINT_FILE)
+    )
 
 
 def read_ids(folder: Path) -> list[str]:
     """The rows' ids."""
-    ids: list[str] = read_whole(folder / LINES, ["row_id"])["row_id"].to_pylist()
+    ids: list[str] = read_parquet(folder / FACTS_FILE, ["row_id"])["row_id"].to_pylist()
     return ids
 
 
-def _mapped(path: Path) -> Any:
-    if (
-        path.stat().st_size < LEAST_MAPPED_BYTES
-    ):  # a system lends some ten thousand maps; an empty file cannot be mapped
+def _memory_mapped(path: Path) -> Any:
+    # a process may have some ten thousand mappings, and an empty file cannot be mapped
+    if path.stat().st_size < LEAST_MAPPED_BYTES:
         return np.fromfile(path, dtype="<u4")
     return np.memmap(path, dtype="<u4", mode="r")

@@ -1,6 +1,7 @@
 """The shared segmentation (tasks/records/segmentation.py) of many texts at once, as hashes in one array.
 
-Word by word through Python it would be most of what curation costs; over the code points of ten thousand rows it is a few passes.
+Word by word in Python it would be most of the cost of curation; vectorised over the code points of ten thousand rows it is a few
+passes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Offsets = npt.NDArray[np.int64]
 
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}"
 CHARACTERS_AT_ONCE = 250_000
-"""So that the arrays stay in the processor's cache: six times as fast as millions at once."""
+"""Small enough for the processor's cache: six times as fast as millions at once."""
 
 _BREAK, _WORD, _DIGIT, _CHARACTER, _APOSTROPHE, _SYMBOL, _MINUS, _POINT = range(8)
 
@@ -31,7 +32,7 @@ _K1, _K2, _K3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of many texts, one after another."""
+    """Tokens of many texts, concatenated."""
 
     hashes: Hashes
     """(tokens,): equal tokens have equal hashes, on any machine."""
@@ -40,27 +41,29 @@ class Tokens:
 
     def counts(self) -> Offsets:
         """(texts,): tokens of each text."""
-        found: Offsets = np.diff(self.offsets)
-        return found
+        counts: Offsets = np.diff(self.offsets)
+        return counts
 
 
 def tokenise(texts: Sequence[str], with_symbols: bool = False) -> Tokens:
-    """The texts' tokens, as `tasks.records.segmentation.segment` finds them, or `segment_with_symbols`."""
+    """The texts' tokens, those of `tasks.records.segmentation.segment`, or of `segment_with_symbols`."""
     folded = [t.lower() if t.isascii() else nfkc(t).lower() for t in texts]
     ends = np.cumsum([0, *map(len, folded)])
     hashes, counts = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
     first = 0
     while first < len(folded):
         last = max(int(np.searchsorted(ends, ends[first] + CHARACTERS_AT_ONCE)), first + 1)
-        found, starts, bounds = _tokens_of(folded[first:last], ends[first : last + 1] - ends[first], with_symbols)
-        hashes.append(found)
+        token_hashes, starts, bounds = _tokens_of(
+            folded[first:last], ends[first : last + 1] - ends[first], with_symbols
+        )
+        hashes.append(token_hashes)
         counts.append(np.diff(np.concatenate([[0], np.cumsum(starts)])[bounds]))
         first = last
     return Tokens(np.concatenate(hashes), np.cumsum(np.concatenate(counts)))
 
 
 def _tokens_of(texts: list[str], bounds: Offsets, with_symbols: bool) -> tuple[Hashes, Any, Offsets]:
-    """The hashes, where tokens begin among the code points, and where texts do."""
+    """The hashes, (code points,) does a token start there, and the offsets of the texts."""
     points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     inside, starts = _bounds_of_tokens(points, bounds, with_symbols)
     return _hash_tokens(points, inside, starts), starts, bounds
@@ -71,14 +74,14 @@ def mix(values: Any) -> Hashes:
     with np.errstate(over="ignore"):
         values = (values ^ (values >> np.uint64(30))) * _K2
         values = (values ^ (values >> np.uint64(27))) * _K3
-        found: Hashes = values ^ (values >> np.uint64(31))
-    return found
+        mixed: Hashes = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def _bounds_of_tokens(
     points: npt.NDArray[np.uint32], bounds: Offsets, with_symbols: bool
 ) -> tuple[npt.NDArray[np.bool_], ...]:
-    """For each code point: does it belong to a token, and does it begin one?"""
+    """(code points,) does it belong to a token, and does it start one?"""
     kinds = _kinds()[points]
     begins_text = np.zeros(len(points) + 1, np.bool_)
     begins_text[bounds] = True
@@ -97,7 +100,7 @@ def _bounds_of_tokens(
 
 
 def _shifted(marks: npt.NDArray[np.bool_], begins_text: Any) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """For each code point: is the one before it in its text marked, and is the one after it?"""
+    """(code points,) is the previous one in its text marked, and is the next one?"""
     before, after = np.zeros_like(marks), np.zeros_like(marks)
     before[1:] = marks[:-1]
     after[:-1] = marks[1:]
@@ -105,25 +108,25 @@ def _shifted(marks: npt.NDArray[np.bool_], begins_text: Any) -> tuple[npt.NDArra
 
 
 def _hash_tokens(points: npt.NDArray[np.uint32], inside: Any, starts: Any) -> Hashes:
-    """A hash a token: the sum of its characters' hashes, each mixed with its place in the token."""
+    """A hash per token: the sum of its characters' hashes, each mixed with its position in the token."""
     letters = points[inside].astype(np.uint64)
     first = np.flatnonzero(starts[inside])
     if not len(first):
         return np.empty(0, np.uint64)
     lengths = np.diff(np.concatenate([first, [len(letters)]]))
-    places = (np.arange(len(letters), dtype=np.int64) - np.repeat(first, lengths)).astype(np.uint64)
+    positions = (np.arange(len(letters), dtype=np.int64) - np.repeat(first, lengths)).astype(np.uint64)
     with np.errstate(over="ignore"):
-        mixed = mix(letters * _K1 + (places + np.uint64(1)) * _K3)
+        mixed = mix(letters * _K1 + (positions + np.uint64(1)) * _K3)
         return mix(np.add.reduceat(mixed, first))
 
 
 @cache
 def _kinds() -> npt.NDArray[np.uint8]:
-    """(0x110000,): what each code point is to the segmentation."""
+    """(0x110000,) the kind of each code point."""
     kinds = np.zeros(0x110000, np.uint8)
     numbers = np.concatenate([np.arange(0xD800), np.arange(0xE000, 0x110000)]).astype("<u4")
-    everything = numbers.tobytes().decode("utf-32-le")
-    patterns = (  # a later one counts where two match: radicals are symbols, and Chinese
+    all_characters = numbers.tobytes().decode("utf-32-le")
+    patterns = (  # a later one overrides an earlier one: radicals are symbols, and Chinese
         (_SYMBOL, rf"[{SYMBOLS}]"),
         (_WORD, rf"[^\W{_CJK}_]"),
         (_DIGIT, r"\p{Nd}"),
@@ -133,6 +136,6 @@ def _kinds() -> npt.NDArray[np.uint8]:
         (_POINT, r"\."),
     )
     for kind, pattern in patterns:
-        found = "".join(regex.findall(pattern, everything, regex.VERSION1))
-        kinds[np.frombuffer(found.encode("utf-32-le"), dtype=np.uint32)] = kind
+        characters = "".join(regex.findall(pattern, all_characters, regex.VERSION1))
+        kinds[np.frombuffer(characters.encode("utf-32-le"), dtype=np.uint32)] = kind
     return kinds

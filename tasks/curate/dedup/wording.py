@@ -1,7 +1,7 @@
-"""Whether two nearly equal texts differ in what they say, or in wording alone. Pure.
+"""Do two nearly equal texts differ in meaning, or in wording only? Pure.
 
-Of two prompts with one long fixed part, what differs is all that counts: another name, number or symbol is another question. What
-makes no difference: punctuation, words of courtesy, spelling, and up to three plain words that only one of the texts has.
+Of two prompts with a long fixed part, only the difference counts: another name, number or symbol makes another question. Ignored
+are punctuation, words of courtesy, spelling, and up to three plain words that only one of the texts has.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FILLERS = frozenset([*_ENGLISH.split(), *_CHINESE])
 NEGATIONS = frozenset("no not never none nor neither cannot without except only non un unless false".split())  # noqa: SIM905
 MOST_WORDS = 3
 MOST_OTHER_TOKENS = 16
-"""Texts that have more tokens of their own are not compared any further."""
+"""Texts with more unshared tokens are not compared further."""
 LEAST_LETTERS = 5
 SIMILAR_SPELLING = 0.8
 _NAME = regex.compile(r"(?<!^|[.!?\n]\s*)\p{Lu}[\w'’]*")
-"""A word with a capital, unless a sentence begins with it."""
+"""A capitalised word that does not start a sentence."""
 
 
 def have_the_same_words(first: str, second: str) -> bool:
-    """Do the texts differ in punctuation, particles and words of courtesy at most?"""
+    """Do the texts differ at most in punctuation, particles and words of courtesy?"""
     return _words(first) == _words(second)
 
 
 def differ_in_wording_alone(first: str, second: str) -> bool:
-    """Do the texts say the same?"""
+    """Do the texts have the same meaning?"""
     tokens = _words(first), _words(second)
     if tokens[0] == tokens[1]:
         return True
@@ -46,7 +46,7 @@ def differ_in_wording_alone(first: str, second: str) -> bool:
     names = {name.lower() for text in (first, second) for name in _NAME.findall(nfkc(text))}
     if not names.isdisjoint([*only[0], *only[1]]):
         return False
-    unmatched = [w for side in (0, 1) for w in only[side] if not any(_are_spellings(w, o) for o in only[1 - side])]
+    unmatched = [w for text in (0, 1) for w in only[text] if not any(_are_spellings(w, o) for o in only[1 - text])]
     if len(unmatched) > MOST_WORDS:
         return False
     added = []
@@ -65,7 +65,7 @@ def _words(text: str) -> list[str]:
 
 
 def _is_plain(token: str) -> bool:
-    """A word of an alphabet, without digits: the one kind of token that may be there or not. A Chinese character may not."""
+    """Is it an alphabetic word without digits? Only such a token may be missing; a Chinese character may not."""
     return token.replace("'", "").replace("’", "").isalpha() and all(map(_is_alphabetic, token))
 
 
@@ -74,7 +74,7 @@ def _is_alphabetic(letter: str) -> bool:
 
 
 def _are_spellings(first: str, second: str) -> bool:
-    """Are they one word, spelt in two ways?"""
+    """Are they spellings of one word?"""
     if min(len(first), len(second)) < LEAST_LETTERS or first[0] != second[0] or {first, second} & NEGATIONS:
         return False
     return SequenceMatcher(None, first, second).ratio() >= SIMILAR_SPELLING

@@ -1,6 +1,6 @@
-"""Confirms what a pattern of `pii_patterns` proposes: by check digits, by a number plan, or by what stands around it.
+"""Confirms the candidates of a pattern (patterns.py): by check digits, by a number plan, or by their context.
 
-Each pattern's group `x` is the value itself. A check returns the place after its last character, or 0 to refuse it.
+A pattern's group `x` is the value. A check returns the exclusive end of the confirmed value, or 0 to reject it.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any
 from tasks.curate.pii.context import is_mailbox, is_number_of_a_person
 
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "html", "py", "json", "txt", "pdf", "zip"}
-"""`logo@2x.png` is no address."""
+"""`logo@2x.png` is not an address."""
 _ISSUED = re.compile(
     "4(?:[0-9]{15}|[0-9]{18})|5[1-5][0-9]{14}|2(?:2[2-9]|[3-6][0-9]|7[01])[0-9]{13}|3[47][0-9]{13}"
     "|3(?:0[0-5]|[689][0-9])[0-9]{11}|35[0-9]{14}|6(?:011|4[4-9][0-9]|5[0-9]{2})[0-9]{12}|62[0-9]{14,17}"
 )
-"""Numbers that a card network issues: Visa, Mastercard, American Express, Diners, JCB, Discover, UnionPay."""
+"""Numbers of card networks: Visa, Mastercard, American Express, Diners, JCB, Discover, UnionPay."""
 _VERSION = re.compile(
     r"(?:(?:\bv|\bver|version|release|build|section|chapter|clause|§|版本|版|章节|小节|第|升级[到至]?|更新[到至]?)[\s.:：]*"
     r"|(?:upgrad|updat|downgrad|releas|install)[a-z]*(?: to| from)?\s*|[=~><!]=\s*|[A-Za-z]/)$",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"(?<![A-Za-z])[A-Z][A-Za-z]+[ ]$")
-"""A name right before small numbers is a program's: `OpenSSL 1.1.1.25`."""
+"""A name right before small numbers is the name of a program: `OpenSSL 1.1.1.25`."""
 _NETWORK = re.compile(
     r"\bips?\b|\bipv4\b|address|server|host|dns|ping|subnet|gateway|router|network|://|地址|服务器|主机|网关|路由|网络",
     re.IGNORECASE,
 )
 _NETWORK_WORD = re.compile(r"\bips?\b|\bipv4\b")
 _NETWORK_PARTS = ("address", "server", "host", "dns", "ping", "subnet", "gateway", "router", "network", "://")
-"""As in _NETWORK: for ASCII texts, at a fraction of the time."""
+"""The words of _NETWORK for ASCII texts, at a fraction of the time."""
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+\]")
 _DATE = re.compile(r"[12][0-9]{3}[ .\-/](?:0?[1-9]|1[0-2])[ .\-/](?:0?[1-9]|[12][0-9]|3[01])(?![0-9])")
 
 Check = Callable[[str, re.Match[str]], int]
-"""Text and match → the end of what is confirmed, 0 where nothing is."""
+"""Text and match → the end of the confirmed value, or 0."""
 
 
 def accept(text: str, match: re.Match[str]) -> int:
@@ -52,12 +52,12 @@ def is_address(text: str, match: re.Match[str]) -> int:
 
 
 def is_number(text: str, match: re.Match[str]) -> int:
-    """A number with nothing to check but what stands around it."""
+    """A number that only its context can confirm."""
     return match.end("x") if is_number_of_a_person(text, *match.span("x")) else 0
 
 
 def is_american(text: str, match: re.Match[str]) -> int:
-    """A North American number; `900-250-1000`, all of it in fifties, is a subtraction."""
+    """A North American number; `900-250-1000`, all multiples of fifty, is a subtraction."""
     parts = re.findall("[0-9]+", match["x"])[-3:]
     return 0 if all(int(part) % 50 == 0 for part in parts) else is_number(text, match)
 
@@ -71,7 +71,7 @@ def is_card(text: str, match: re.Match[str]) -> int:
 
 def is_iban(text: str, match: re.Match[str]) -> int:
     start = match.start("x")
-    # the longest first: capitals that follow the number look like a part of it
+    # the longest first: capitals after the number look like a part of it
     ends = reversed(_ends_with_check_digits(match["x"]))
     return next((start + end for end in ends if _is_iban(text[start : start + end])), 0)
 
@@ -84,17 +84,17 @@ def _is_iban(text: str) -> bool:
 
 
 def _ends_with_check_digits(number: str) -> list[int]:
-    """Where an IBAN that begins with `number` may end: its remainder by 97 is 1 there (ISO 13616). Letters count from 10."""
+    """The ends of valid prefixes of `number`: the remainder by 97 is 1 there (ISO 13616). Letters count from 10."""
     country = int("".join(str(int(character, 36)) for character in number[:4]))
-    found, remainder = [], 0
-    for place, character in enumerate(number[4:], start=5):
+    ends, remainder = [], 0
+    for position, character in enumerate(number[4:], start=5):
         if character == " ":
             continue
         value = int(character, 36)
         remainder = (remainder * (10 if value < 10 else 100) + value) % 97
-        if place >= 15 and (remainder * 1_000_000 + country) % 97 == 1:  # two letters and two digits: six digits
-            found.append(place)
-    return found
+        if position >= 15 and (remainder * 1_000_000 + country) % 97 == 1:  # two letters and two digits: six digits
+            ends.append(position)
+    return ends
 
 
 def is_resident(text: str, match: re.Match[str]) -> int:
@@ -124,15 +124,15 @@ def is_ip4(text: str, match: re.Match[str]) -> int:
         or octets[0] in (0, 127, 255)
         or _VERSION.search(text[max(match.start() - 24, 0) : match.start()])
     ):
-        return 0  # this machine, a network mask or a version names nobody
+        return 0  # a loopback address, a network mask or a version is not personal
     is_named = max(octets[:3]) < 20 and _NAME.search(text[max(match.start() - 24, 0) : match.start()])
     if max(octets) >= 20 and not is_named:
         return match.end("x")
     around = text[max(match.start() - 40, 0) : match.end() + 20]
-    return match.end("x") if _speaks_of_networks(_PLACEHOLDER.sub("", around) if "[" in around else around) else 0
+    return match.end("x") if _is_about_networks(_PLACEHOLDER.sub("", around) if "[" in around else around) else 0
 
 
-def _speaks_of_networks(text: str) -> bool:
+def _is_about_networks(text: str) -> bool:
     if not text.isascii():
         return _NETWORK.search(text) is not None
     low = text.lower()
@@ -154,10 +154,10 @@ def is_international(text: str, match: re.Match[str]) -> int:
     start, end = match.span("x")
     if not is_number_of_a_person(text, start, end):
         return 0
-    ends = [end, *(start + found.start() for found in reversed(list(re.finditer(r"(?<=[0-9])[ .()\-]", match["x"]))))]
-    for each in ends:  # another number may follow
-        if _is_phone_number(_NOT_DIGIT.sub("", text[start:each]).lstrip("0")):
-            return each
+    separators = reversed(list(re.finditer(r"(?<=[0-9])[ .()\-]", match["x"])))
+    for end_of_number in (end, *(start + separator.start() for separator in separators)):  # another number may follow
+        if _is_phone_number(_NOT_DIGIT.sub("", text[start:end_of_number]).lstrip("0")):
+            return end_of_number
     return 0
 
 
@@ -166,7 +166,7 @@ _NOT_DIGIT = re.compile("[^0-9]+")
 
 @lru_cache(maxsize=4096)
 def _is_phone_number(digits: str) -> bool:
-    """Is it a valid number, the country's code first?"""
+    """Is it a valid number with its country code?"""
     import phonenumbers
 
     if not _may_be_phone_number(digits):
@@ -178,7 +178,7 @@ def _is_phone_number(digits: str) -> bool:
 
 
 def _may_be_phone_number(digits: str) -> bool:
-    """A cheap look before `phonenumbers` parses it: is it as long as a number of its country, with a national prefix or without?"""
+    """A cheap check before `phonenumbers` parses it: does it have the length of a number of its country, with or without prefix?"""
     code = next((digits[:size] for size in (1, 2, 3) if digits[:size] in _country_codes()), "")
     if not code:
         return False
@@ -199,7 +199,7 @@ def _country_codes() -> frozenset[str]:
 
 @cache
 def _number_plan(code: str) -> tuple[frozenset[int], re.Pattern[str] | None, bool]:
-    """The lengths that a country's numbers may have (none: not known), its national prefix, and whether that changes the digits."""
+    """The lengths of a country's numbers (empty if unknown), its national prefix, and whether the prefix rewrites the digits."""
     import phonenumbers
     from phonenumbers import PhoneMetadata
 
@@ -214,5 +214,5 @@ def _number_plan(code: str) -> tuple[frozenset[int], re.Pattern[str] | None, boo
     return frozenset(lengths), re.compile(prefix) if prefix else None, bool(plans[0].national_prefix_transform_rule)
 
 
-def is_no_date(text: str, match: re.Match[str]) -> int:
+def is_not_a_date(text: str, match: re.Match[str]) -> int:
     return 0 if _DATE.match(match["x"]) else match.end("x")

@@ -1,6 +1,6 @@
-"""What stands around a value and makes it nobody's: a calculation, a transport over a network, an expression of a program. Pure.
+"""Context that makes a value impersonal: a calculation, a network command, an expression of a program. Pure.
 
-Each question looks at a bounded stretch of the text, so that its cost does not grow with the text.
+Each check reads a bounded part of the text, so that its cost does not grow with the text.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from tasks.curate.pii.domains import COMMON, TOP_LEVEL
 
 BEFORE, AFTER = 48, 32
-"""Characters before and after a value that are looked at."""
+"""Characters before and after a value that are read."""
 LINE = 160
-"""Characters of its own line before an address, in which a command may stand."""
+"""Characters of the line before an address that are searched for a command."""
 
 _PERSONAL = re.compile(
     r"phone|\btel\b|telefon|mobile|\bcell\b|\bfax|contact|\bcall|\bdial|\bring\b|\btext(?:ed|ing)? |whatsapp|wechat|\bssn\b"
@@ -20,7 +20,7 @@ _PERSONAL = re.compile(
     r"|卡号|银行卡|信用卡|账[户号]|证件|身份证",
     re.IGNORECASE,
 )
-"""Words that call a number a person's, whatever it is used for."""
+"""Words that mark a number as personal, whatever else is around it."""
 _OPERATOR_BEFORE = re.compile(
     r"(?:[0-9a-z)\]][ \t]*[+*×÷−]|[*×÷−/+=][ \t]*\(|(?<![A-Za-z])[a-z]\(|\(\("
     r"|\b(?:abs|eval|float|int|max|min|print|range|round|sqrt|str|sum|Number|parseInt|BigInt)\(|[0-9][ \t]*=|[¥￥$€£])[ \t]*$"
@@ -51,7 +51,7 @@ _UNIT_AFTER = re.compile(
     r"|met(?:er|re)s|kilomet(?:er|re)s|miles|bytes|bits|seconds|years|times|units|items|tons|tonnes)\b)",
     re.IGNORECASE,
 )
-"""What is counted or measured, and not called."""
+"""Units: the number is a quantity."""
 _KIND_BEFORE = re.compile(r"(?:数字|整数|自然数|质数|素数|奇数|偶数|合数|因数|倍数)[ \t]*[:：是为]?[ \t]*$")
 _LABEL = re.compile(
     r"(?:\b(?:order|invoice|part|model|serial|sku|isbn|issn|ref(?:erence)?|case|ticket|tracking|item|catalog(?:ue)?|patent|batch"
@@ -64,12 +64,12 @@ _COMMAND = re.compile(r"(?:^|[\s$#`'\"“(（|;&>])(?:ssh|scp|sftp|rsync|mosh|ss
 _FETCH = re.compile(r"(?:^|[\s$#`'\"“(（|;&>])(?:git|hg|svn|docker|podman|helm|mount|pip|npm|go)\s[^\n]*$")
 _USER_INFO = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,15}://[^\s/@]{0,64}$")
 _METHODS = frozenset("at eq ge gt id is it le lt mm mv ne to".split())  # noqa: SIM905
-"""Countries that methods of matrices are called like."""
+"""Country domains that are also names of matrix methods."""
 _PATH = re.compile(r":(?:[~/.]|[^\s:/~]{0,64}[/~])")
 
 
 def is_number_of_a_person(text: str, start: int, end: int) -> bool:
-    """Is it neither a term of a calculation nor the number of an order, a part or a version?"""
+    """Is the number neither part of a calculation nor that of an order, a part or a version?"""
     before = text[max(start - BEFORE, 0) : start]
     if before.rfind("\n") >= 0:
         before = before[before.rfind("\n") + 1 :]
@@ -90,7 +90,7 @@ def is_calculated(before: str, after: str) -> bool:
 
 
 def is_mailbox(text: str, start: int, end: int) -> bool:
-    """Is user@host a person's address, rather than where a command connects to, or a product of two matrices?"""
+    """Is user@host an e-mail address, rather than the target of a command or a matrix product?"""
     local, _, domain = text[start:end].rpartition("@")
     labels = domain.split(".")
     top = labels[-1].lower()

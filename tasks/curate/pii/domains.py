@@ -1,4 +1,4 @@
-"""Top-level domains that exist (IANA's root zone, names in ASCII letters), and those kept for examples and private networks."""
+"""Top-level domains of IANA's root zone (ASCII names), and those reserved for examples and private networks."""
 
 _COUNTRIES = """
 ac ad ae af ag ai al am ao aq ar as at au aw ax az ba bb bd be bf bg bh bi bj bm bn bo br bs bt bv bw by bz ca cc cd cf cg ch
@@ -70,4 +70,4 @@ _RESERVED = "corp example home internal invalid lan local localdomain onion test
 
 TOP_LEVEL = frozenset(f"{_COUNTRIES} {_GENERIC} {_RESERVED}".split())
 COMMON = frozenset(f"{_COUNTRIES} biz com edu example gov info int mil net org test".split())
-"""Those that no attribute or method of a program is likely to be called by."""
+"""Domains that are unlikely names of an attribute or method."""

@@ -1,9 +1,9 @@
-"""Personal data and secrets in a text, English or Chinese: found, and masked with typed placeholders. Pure.
+"""Detects personal data and secrets in a text, English or Chinese, and masks them with typed placeholders. Pure.
 
     mask("写信给 li@example.org", find("写信给 li@example.org"))  # "写信给 [EMAIL]"
 
-A pattern proposes, and a check confirms where there is one: check digits by python-stdnum, international numbers by
-phonenumbers, the rest by what surrounds them. Boundaries look at ASCII alone, since Chinese sets no spaces.
+A pattern proposes, and a check confirms where there is one: check digits by python-stdnum, international numbers by phonenumbers,
+others by their context. Boundaries consider ASCII only, since Chinese has no spaces.
 """
 
 from __future__ import annotations
@@ -17,134 +17,134 @@ from tasks.curate.pii.patterns import DETECTORS, GATES, KINDS, Kind
 
 
 @dataclass(frozen=True, order=True)
-class Found:
+class PiiSpan:
     start: int
     end: int
-    """The place after the last character."""
+    """Exclusive."""
     kind: Kind
 
 
 def may_hold(text: str) -> bool:
-    """A cheap first look: False means that `find` would find nothing; True, that it is worth asking."""
+    """A cheap check: False means that `find` would return nothing."""
     text = _narrow(text)
     return any(gate.is_open(text) for gate in GATES)
 
 
-MOST_PASSES = 8
-"""Looks at a whole text: ordinary texts need two or three. What is still set free then is followed from place to place."""
+MAX_PASSES = 8
+"""Scans of a whole text: ordinary texts need two or three. Further adjacent spans are then followed one by one."""
 NEAR = 512
-"""Characters behind a find in which the next one is looked for; more where it goes on."""
+"""Characters after a span in which the next one is searched; more where that reaches their end."""
 
 
-def find(text: str) -> list[Found]:
-    """What the text holds, in order, without overlaps.
+def find(text: str) -> list[PiiSpan]:
+    """The spans of personal data, in order, without overlaps.
 
-    The search goes on in the masked text until nothing more is found, so that masking once is enough: taking out a find
-    may set another one free. It takes time in proportion to the text, also where each find frees the next.
+    The masked text is scanned again until nothing more is detected, since masking one span may expose another: so masking is
+    idempotent. The time is linear in the text, also where each span exposes the next.
     """
     if not may_hold(text):
         return []
     text = _narrow(text)
-    found, is_done = _looked_through(text, [])
-    if not is_done:
-        chained = _freed(text, found)
-        found, _ = _looked_through(text, without_overlaps([*found, *chained]))
-    return found
+    spans, is_complete = _search(text, [])
+    if not is_complete:
+        adjacent = _adjacent(text, spans)
+        spans, _ = _search(text, without_overlaps([*spans, *adjacent]))
+    return spans
 
 
-def _looked_through(text: str, found: list[Found]) -> tuple[list[Found], bool]:
-    """More finds, by looks at the whole text; and whether the last look found nothing."""
-    for _ in range(MOST_PASSES):
-        fresh = list(_scan(mask(text, found)))
-        if not fresh:
-            return found, True
-        found = without_overlaps([*found, *_in_original(fresh, found)])
-    return found, False
+def _search(text: str, spans: list[PiiSpan]) -> tuple[list[PiiSpan], bool]:
+    """The spans with further ones, by scans of the whole masked text; and whether the last scan detected nothing."""
+    for _ in range(MAX_PASSES):
+        new_spans = list(_scan(mask(text, spans)))
+        if not new_spans:
+            return spans, True
+        spans = without_overlaps([*spans, *_unmask_offsets(new_spans, spans)])
+    return spans, False
 
 
-def _freed(text: str, found: Sequence[Found]) -> list[Found]:
-    """What begins right behind a find once that is masked, and what begins right behind this, and so on."""
-    freed: list[Found] = []
+def _adjacent(text: str, spans: Sequence[PiiSpan]) -> list[PiiSpan]:
+    """The spans that start right after a masked span, those right after these, and so on."""
+    adjacent: list[PiiSpan] = []
     seen: set[int] = set()
-    for one in found:
-        last: Found | None = one
+    for span in spans:
+        last: PiiSpan | None = span
         while last is not None and last.end not in seen:
             seen.add(last.end)
-            last = _found_at(text, last.end)
+            last = _span_at(text, last.end)
             if last is not None:
-                freed.append(last)
-    return freed
+                adjacent.append(last)
+    return adjacent
 
 
-def _found_at(text: str, place: int, near: int = NEAR) -> Found | None:
-    """What begins at a place, as if a placeholder stood before it."""
-    rest = "]" + text[place : place + near]
+def _span_at(text: str, position: int, near: int = NEAR) -> PiiSpan | None:
+    """The span that starts at a position, as if a placeholder preceded it."""
+    rest = "]" + text[position : position + near]
     for detector in DETECTORS:
         match = detector.pattern.match(rest, 1)
-        if match is None or match.start("x") != 1 or not (until := detector.check(rest, match)):
+        if match is None or match.start("x") != 1 or not (end := detector.check(rest, match)):
             continue
-        if until == len(rest) and place + near < len(text):
-            return _found_at(text, place, 4 * near)
-        return Found(place, place + until - 1, detector.kind)
+        if end == len(rest) and position + near < len(text):
+            return _span_at(text, position, 4 * near)
+        return PiiSpan(position, position + end - 1, detector.kind)
     return None
 
 
-def mask(text: str, found: Sequence[Found]) -> str:
-    """The text with each find (in order, without overlaps) replaced by its placeholder, such as `[EMAIL]`."""
-    pieces, place = [], 0
-    for each in found:
-        pieces += [text[place : each.start], placeholder(each.kind)]
-        place = each.end
-    return "".join([*pieces, text[place:]])
+def mask(text: str, spans: Sequence[PiiSpan]) -> str:
+    """The text with each span (in order, without overlaps) replaced by its placeholder, such as `[EMAIL]`."""
+    pieces, position = [], 0
+    for span in spans:
+        pieces += [text[position : span.start], placeholder(span.kind)]
+        position = span.end
+    return "".join([*pieces, text[position:]])
 
 
 def placeholder(kind: Kind) -> str:
-    """What stands in the place of personal data of a kind."""
+    """The placeholder for personal data of a kind."""
     return f"[{kind.upper()}]"
 
 
-def _in_original(fresh: Sequence[Found], masked: Sequence[Found]) -> list[Found]:
-    """Finds in the masked text at their places in the text before masking."""
-    starts, grown = [], [0]
-    for one in masked:
-        starts.append(one.start + grown[-1])
-        grown.append(grown[-1] + len(placeholder(one.kind)) - (one.end - one.start))
+def _unmask_offsets(new_spans: Sequence[PiiSpan], masked: Sequence[PiiSpan]) -> list[PiiSpan]:
+    """Spans of the masked text with their offsets in the text before masking."""
+    starts, growth = [], [0]
+    for span in masked:
+        starts.append(span.start + growth[-1])
+        growth.append(growth[-1] + len(placeholder(span.kind)) - (span.end - span.start))
 
-    def place(offset: int) -> int:
-        return offset - grown[bisect_left(starts, offset)]
+    def to_original(offset: int) -> int:
+        return offset - growth[bisect_left(starts, offset)]
 
-    return [Found(place(each.start), place(each.end), each.kind) for each in fresh]
-
-
-def without_overlaps(found: Sequence[Found]) -> list[Found]:
-    """The finds in order, those that overlap as one."""
-    kept: list[Found] = []
-    for each in sorted(found):
-        if kept and each.start < kept[-1].end:
-            last = kept.pop()
-            # both are covered: the rest of an e-mail address whose half was a phone number is still personal
-            each = Found(last.start, max(last.end, each.end), min(last.kind, each.kind, key=KINDS.index))
-        kept.append(each)
-    return kept
+    return [PiiSpan(to_original(span.start), to_original(span.end), span.kind) for span in new_spans]
 
 
-_BEHIND = {gate: [detector for detector in DETECTORS if detector.gate is gate] for gate in GATES}
+def without_overlaps(spans: Sequence[PiiSpan]) -> list[PiiSpan]:
+    """The spans in order; overlapping ones are merged."""
+    merged: list[PiiSpan] = []
+    for span in sorted(spans):
+        if merged and span.start < merged[-1].end:
+            last = merged.pop()
+            # the union: the rest of an e-mail address, half of which was taken for a phone number, is still personal
+            span = PiiSpan(last.start, max(last.end, span.end), min(last.kind, span.kind, key=KINDS.index))
+        merged.append(span)
+    return merged
+
+
+_DETECTORS_OF = {gate: [detector for detector in DETECTORS if detector.gate is gate] for gate in GATES}
 _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ＠．＋－]")
 _NARROWED = {code: code - 0xFEE0 for code in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
 _NARROWED |= {ord(wide): ord(narrow) for wide, narrow in zip("＠．＋－", "@.+-", strict=True)}
 
 
 def _narrow(text: str) -> str:
-    """Full-width letters and digits as ASCII, at the same places."""
+    """Full-width letters and digits as ASCII, with the same offsets."""
     return text if text.isascii() or not _WIDE.search(text) else text.translate(_NARROWED)
 
 
-def _scan(text: str) -> Iterator[Found]:
+def _scan(text: str) -> Iterator[PiiSpan]:
     for gate in GATES:
         if not gate.is_open(text):
             continue
         for start, end in gate.windows(text):
-            for detector in _BEHIND[gate]:
+            for detector in _DETECTORS_OF[gate]:
                 for match in detector.pattern.finditer(text, start, end):
-                    if until := detector.check(text, match):
-                        yield Found(match.start("x"), until, detector.kind)
+                    if value_end := detector.check(text, match):
+                        yield PiiSpan(match.start("x"), value_end, detector.kind)

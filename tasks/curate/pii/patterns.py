@@ -1,6 +1,6 @@
-"""The patterns of personal data and secrets: a kind each, what proposes it, and what confirms it.
+"""Detectors of personal data and secrets: a kind, a pattern that proposes, and a check that confirms.
 
-The patterns behind a gate are asked only where it opens.
+A gate is a cheap test; the patterns of a gate are matched only where it passes.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from tasks.curate.pii import checks, secrets
 
 Kind = Literal["secret", "email", "iban", "national_id", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("secret", "email", "iban", "national_id", "card", "ip", "phone")
-"""In order of precedence: of two finds that overlap, the earlier kind takes the place of both."""
+"""In order of precedence: of two overlapping spans, the merged one has the earlier kind."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A cheap look that most texts do not pass, and the places around which the patterns behind it look."""
+    """A cheap test that most texts do not pass, and the windows in which its patterns are matched."""
 
     is_open: Callable[[str], object]
     spot: re.Pattern[str] | None = None
-    """What is looked around; None for the whole text."""
+    """A window surrounds each match; None: the window is the whole text."""
     before: int = 0
-    """Characters before a spot that a pattern may need."""
+    """Characters of a window before the spot."""
     after: int = 0
 
     def windows(self, text: str) -> Iterator[tuple[int, int]]:
-        """(start, end) of each part of the text that is worth a search, in order, without overlaps."""
+        """(start, end) of each window, in order, without overlaps."""
         if self.spot is None:
             yield 0, len(text)
             return
@@ -49,7 +49,7 @@ class Detector:
     kind: Kind
     gate: Gate
     pattern: re.Pattern[str]
-    """Its group `x` is the value itself."""
+    """Its group `x` is the value."""
     check: checks.Check
 
 
@@ -98,13 +98,13 @@ def _detector(kind: Kind, gate: Gate, pattern: str, check: checks.Check = checks
 DETECTORS: tuple[Detector, ...] = (
     _detector(
         "email", _AT,
-        r"(?:(?<![A-Za-z0-9._%+\-À-ɏ])(?<!\\(?=[nrt]))|(?<=\\[nrt]))"  # the `n` of a written \n is none of the address
+        r"(?:(?<![A-Za-z0-9._%+\-À-ɏ])(?<!\\(?=[nrt]))|(?<=\\[nrt]))"  # the `n` of an escaped \n is not part of the address
         r"(?P<x>[A-Za-z0-9_%+\-À-ɏ][A-Za-z0-9._%+\-À-ɏ]{0,63}"
         r"@(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9]|_[A-Za-z0-9])",
         checks.is_address,
     ),
     _detector("secret", _AT, r"://[^\s/:@\"'<>]{0,20}:(?P<x>[^\s/:@\"'<>\[\]]{3,40})(?=@)", secrets.is_password),
-    # phones: abroad, Chinese mobile, Chinese landline, North American, and any that is called one
+    # phones: international, Chinese mobile, Chinese landline, North American, and any number labelled as one
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z+])(?P<x>(?:\+|00 ?)[1-9](?:[ .()\-]{0,2}[0-9]){6,14})(?![0-9])",
               checks.is_international),
     _detector("phone", _DIGITS, rf"(?<![0-9A-Za-z._\-/=])(?P<x>(?:(?:\+|00)?86[ \-]?)?{_MOBILE_CN}"
@@ -114,7 +114,7 @@ DETECTORS: tuple[Detector, ...] = (
     _detector("phone", _DIGITS, r"(?<![0-9A-Za-z.\-/])(?P<x>(?:\+?1[ .\-]?)?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[ .\-]"
               r"|[2-9][0-9]{2}-[2-9][0-9]{2}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4})(?![0-9]|[.\-][0-9])", checks.is_american),
     _detector("phone", _DIGITS, rf"{_CALLED}(?P<x>[(+]?[0-9](?:[ .()\-]{{0,2}}[0-9]){{6,11}})(?![0-9])",
-              checks.is_no_date, re.IGNORECASE),
+              checks.is_not_a_date, re.IGNORECASE),
     _detector("card", _DIGITS, r"(?<![0-9.\-])(?P<x>[0-9]{13,19}|[0-9]{4}([ \-])[0-9]{4}\2[0-9]{4}\2[0-9]{1,4}(?:\2[0-9]{3})?"
               r"|3[0-9]{3}([ \-])[0-9]{6}\3[0-9]{4,5})(?![0-9]|[.\-][0-9])", checks.is_card),
     _detector("iban", _DIGITS, r"(?<![A-Za-z0-9])(?P<x>[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30})(?![a-z])", checks.is_iban),

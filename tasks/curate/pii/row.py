@@ -1,4 +1,4 @@
-"""Personal data in the texts of one row: masked by policy, JSON left as JSON, the same value in each of the texts. Pure."""
+"""Personal data in the texts of one row: masked by policy, in all texts alike; JSON stays valid JSON. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tasks.curate.cleaning.edits import Edit, apply
-from tasks.curate.cleaning.json_strings import STRING, is_json, written
+from tasks.curate.cleaning.json_strings import STRING, as_json, is_json
 from tasks.curate.pii import mask
-from tasks.curate.pii.mask import Found
+from tasks.curate.pii.mask import PiiSpan
 from tasks.curate.settings import PiiSettings
 
 SHORTEST_REPEATED = 7
-"""Characters of a value that is masked where it stands again without what made it known."""
+"""Least characters of a value that is also masked where it is repeated without its context."""
 
 
 class PiiRefused(Exception):
@@ -21,58 +21,58 @@ class PiiRefused(Exception):
 
 
 def mask_texts(texts: Mapping[str, str], policy: PiiSettings) -> dict[str, list[Edit]]:
-    """Text's name → what is masked in it, for those in which anything is.
+    """Name of a text → its edits, for texts with personal data.
 
     Raises:
-        PiiRefused: the policy refuses what a text holds.
+        PiiRefused: the policy refuses personal data of this kind.
     """
-    finds = {name: _found(name, text, policy) for name, text in texts.items() if text and mask.may_hold(text)}
-    values = {texts[name][each.start : each.end]: each.kind for name, found in finds.items() for each in found}
+    spans_of = {name: _spans_in(name, text, policy) for name, text in texts.items() if text and mask.may_hold(text)}
+    values = {texts[name][span.start : span.end]: span.kind for name, spans in spans_of.items() for span in spans}
     if values:
-        again = sorted((value for value in values if len(value) >= SHORTEST_REPEATED), key=len, reverse=True)
-        pattern = re.compile("|".join(map(_whole, again)))
+        repeated = sorted((value for value in values if len(value) >= SHORTEST_REPEATED), key=len, reverse=True)
+        pattern = re.compile("|".join(map(_whole, repeated)))
         for name, text in texts.items():
-            if again and text:
-                more = [Found(*match.span(), values[match[0]]) for match in pattern.finditer(text)]
-                finds[name] = mask.without_overlaps([*finds.get(name, ()), *more])
-    return {name: _edits(texts[name], found) for name, found in finds.items() if found}
+            if repeated and text:
+                more = [PiiSpan(*match.span(), values[match[0]]) for match in pattern.finditer(text)]
+                spans_of[name] = mask.without_overlaps([*spans_of.get(name, ()), *more])
+    return {name: _edits(texts[name], spans) for name, spans in spans_of.items() if spans}
 
 
 def _whole(value: str) -> str:
-    """A value's pattern: no digit goes on with its number, no letter or digit with its word."""
+    """The pattern of a value that is not part of a longer number or word."""
     digits, word = "0-9", "0-9A-Za-z"
     before, after = (digits if end.isdigit() else word for end in (value[0], value[-1]))
     return f"(?<![{before}]){re.escape(value)}(?![{after}])"
 
 
-def _found(name: str, text: str, policy: PiiSettings) -> list[Found]:
-    """What is to be masked."""
-    found = mask.find(text)
-    for each in found:
-        if getattr(policy, each.kind) == "refuse":
-            raise PiiRefused(f"pii_{each.kind}", name.partition(".")[0], f"{each.kind} at character {each.start + 1}")
-    return [each for each in found if getattr(policy, each.kind) == "mask"]
+def _spans_in(name: str, text: str, policy: PiiSettings) -> list[PiiSpan]:
+    """The spans to mask."""
+    spans = mask.find(text)
+    for span in spans:
+        if getattr(policy, span.kind) == "refuse":
+            raise PiiRefused(f"pii_{span.kind}", name.partition(".")[0], f"{span.kind} at character {span.start + 1}")
+    return [span for span in spans if getattr(policy, span.kind) == "mask"]
 
 
-def _edits(text: str, found: Sequence[Found]) -> list[Edit]:
-    edits = [Edit(each.start, each.end, mask.placeholder(each.kind), f"pii_{each.kind}", each.kind) for each in found]
+def _edits(text: str, spans: Sequence[PiiSpan]) -> list[Edit]:
+    edits = [Edit(span.start, span.end, mask.placeholder(span.kind), f"pii_{span.kind}", span.kind) for span in spans]
     if text.lstrip()[:1] in ("[", "{") and is_json(text) and not is_json(apply(text, edits)):
-        return _edits_of_json(text, found)
+        return _edits_of_json(text, spans)
     return edits
 
 
-def _edits_of_json(text: str, found: Sequence[Found]) -> list[Edit]:
-    """The same where masking would leave no JSON: a number becomes a string, and strings are masked as what they stand for."""
+def _edits_of_json(text: str, spans: Sequence[PiiSpan]) -> list[Edit]:
+    """The same where plain masking would break the JSON: a number becomes a string, and strings are masked after decoding."""
     edits: list[Edit] = []
     strings = [match.span() for match in STRING.finditer(text)]
-    for each in found:
-        if not any(start < each.end and each.start < end for start, end in strings):
-            edits.append(Edit(each.start, each.end, f'"{mask.placeholder(each.kind)}"', f"pii_{each.kind}", each.kind))
+    for span in spans:
+        if not any(start < span.end and span.start < end for start, end in strings):
+            edits.append(Edit(span.start, span.end, f'"{mask.placeholder(span.kind)}"', f"pii_{span.kind}", span.kind))
     for start, end in strings:
-        kinds = [each.kind for each in found if start < each.end and each.start < end]
+        kinds = [span.kind for span in spans if start < span.end and span.start < end]
         if kinds:
             value = json.loads(text[start:end], strict=False)
             inner = mask.find(value)
             masked = mask.mask(value, inner) if inner else mask.placeholder(kinds[0])
-            edits.append(Edit(start, end, written(masked), f"pii_{kinds[0]}", kinds[0]))
+            edits.append(Edit(start, end, as_json(masked), f"pii_{kinds[0]}", kinds[0]))
     return sorted(edits, key=lambda edit: edit.start)

@@ -1,4 +1,4 @@
-"""Confirms what a pattern of `pii_patterns` takes for a secret: drawn at random, and no name or placeholder of a program. Pure."""
+"""Confirms candidates for secrets (patterns.py): random strings, not names or placeholders of a program. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from collections import Counter
 
 _BITS_OF_A_TOKEN = 3.4
-"""Shannon entropy a character: words and repeated characters are below it, 20 random ones above."""
+"""Shannon entropy per character: words and repeated characters are below it, 20 random characters above."""
 _BITS_OF_A_MARKED_TOKEN = 2.5
 
 
 def is_random(text: str, match: re.Match[str]) -> int:
-    """Letters and digits as if drawn at random; neither words with numbers, nor a name that a program calls or indexes."""
+    """Random letters and digits: neither words with numbers, nor a name that is called or indexed."""
     token = match["x"]
     if _bits(token) < _BITS_OF_A_TOKEN or not (re.search("[0-9]", token) and re.search("[A-Za-z]", token)):
         return 0
@@ -23,21 +23,21 @@ def is_random(text: str, match: re.Match[str]) -> int:
 
 _JOINT = re.compile(r"[._\-/+=]+")
 _WORD = re.compile("(?:(?:[A-Z]?[a-z]{2,}|[A-Z]{1,4})+[0-9]{0,3}|[a-z]?[0-9]*[A-Za-z]{0,2})")
-"""A part of a name: `getSecretKey2`, `v2`, `8b`, or nothing."""
+"""A part of a name: `getSecretKey2`, `v2`, `8b`, or empty."""
 
 
 def is_varied(text: str, match: re.Match[str]) -> int:
-    """What carries a token's own mark needs no more than not to be one character written over and over."""
+    """A string with a token's prefix: it must only not be a repeated character."""
     return match.end("x") if _bits(match["x"]) >= _BITS_OF_A_MARKED_TOKEN else 0
 
 
 def _bits(token: str) -> float:
-    """Shannon entropy a character."""
+    """Shannon entropy per character, in bits."""
     return -sum(count / len(token) * math.log2(count / len(token)) for count in Counter(token).values())
 
 
 def is_password(text: str, match: re.Match[str]) -> int:
-    """The password of an address, `://user:password@`; neither a placeholder nor a variable."""
+    """The password of a URL, `://user:password@`, unless it is a placeholder or a variable."""
     return 0 if match["x"].lower() in _NO_PASSWORDS or match["x"][0] in "$%{<*" else match.end("x")
 
 

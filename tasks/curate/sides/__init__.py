@@ -1,1 +1,1 @@
-"""Training, validation or test: on which side a row is."""
+"""The split of rows: training, validation or test."""

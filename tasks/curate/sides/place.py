@@ -1,7 +1,7 @@
-"""Rows that belong together, on one side: which side, and which rows cannot be kept. Pure.
+"""The split of linked rows, and which of them are cross-split duplicates. Pure.
 
-A group of new rows takes the side of the earlier rows that it is linked with; without any, that of its first row. No earlier row
-ever moves: a new row that would join two sides is dropped.
+A group of new rows takes the split of the earlier rows that it is linked with; without any, that of its first row. No earlier row
+ever moves: a new row that would join two splits is dropped.
 """
 
 from __future__ import annotations
@@ -13,54 +13,54 @@ from dataclasses import dataclass, field
 from tasks.curate.dedup.known import GOLDEN, TEST, TRAIN, VALID
 
 LEAST_ROWS = 10
-"""With fewer, a side may be empty: more rows are still to come."""
+"""With fewer rows in all, a split may stay empty: more rows are expected."""
 
 
 @dataclass
-class Placed:
-    """What becomes of the new rows that are linked."""
+class Assignment:
+    """The splits of the new rows that are linked."""
 
-    sides: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Row → side, and the row whose side it took (itself, where it leads its group)."""
-    bridges: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Row that is dropped → rows of two sides that it is linked with."""
+    splits: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Row → split, and its cluster representative: the row whose split it took (itself, for the first of a group)."""
+    cross_split: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Cross-split duplicate, to be dropped → two rows in different splits that it is linked with."""
 
 
 @dataclass
 class _Group:
-    side: int
+    split: int
     anchor: int
-    """The earlier row that it took its side from; the first row, where there is none."""
+    """The earlier row that it took its split from; the first row, where there is none."""
 
 
-def place(
-    links: Iterable[tuple[int, int]], first_new: int, side_of: Callable[[int], int], anchors: dict[int, int]
-) -> Placed:
+def assign_splits(
+    links: Iterable[tuple[int, int]], first_new: int, split_of: Callable[[int], int], pins: dict[int, int]
+) -> Assignment:
     """Groups the new rows.
 
     Args:
-        links: an earlier row and a new one, ascending; neither protected.
+        links: an earlier row and a new one, ascending; neither is golden nor benchmark.
         first_new: rows from here on are new.
-        side_of: of an earlier row, or of a new one by itself.
-        anchors: new rows whose side is given, → that side.
+        split_of: the split of an earlier row, or of a new one on its own.
+        pins: new rows with a fixed split, → that split.
     """
     links = sorted(set(links))
-    placed = Placed()
+    assignment = Assignment()
     groups: dict[int, _Group] = {}
     parents: dict[int, int] = {}
-    neighbours: dict[int, dict[int, int]] = {row: {side: row} for row, side in anchors.items()}
+    neighbours: dict[int, dict[int, int]] = {row: {split: row} for row, split in pins.items()}
     for first, second in links:
         if first < first_new:
-            neighbours.setdefault(second, {}).setdefault(side_of(first), first)
+            neighbours.setdefault(second, {}).setdefault(split_of(first), first)
     for row, anchor_of in neighbours.items():
-        if row in anchors:
-            groups[row] = _Group(anchors[row], row)
+        if row in pins:
+            groups[row] = _Group(pins[row], row)
         elif len(anchor_of) > 1:
             first, second = sorted(anchor_of.values())[:2]
-            placed.bridges[row] = (first, second)
+            assignment.cross_split[row] = (first, second)
         else:
-            ((side, anchor),) = anchor_of.items()
-            groups[row] = _Group(side, anchor)
+            ((split, anchor),) = anchor_of.items()
+            groups[row] = _Group(split, anchor)
 
     def root(row: int) -> int:
         parents.setdefault(row, row)
@@ -70,72 +70,73 @@ def place(
         return row
 
     for first, second in links:
-        if first < first_new or first in placed.bridges or second in placed.bridges:
+        if first < first_new or first in assignment.cross_split or second in assignment.cross_split:
             continue
         one, other = sorted((root(first), root(second)))
         if one == other:
             continue
-        if one in groups and other in groups and groups[one].side != groups[other].side:
-            loser = _loser(first, second, root, groups)
-            if loser not in anchors:
-                placed.bridges[loser] = (first, second)
+        if one in groups and other in groups and groups[one].split != groups[other].split:
+            dropped = _row_to_drop(first, second, root, groups)
+            if dropped not in pins:
+                assignment.cross_split[dropped] = (first, second)
             continue
         parents[other] = one
         group = groups.pop(other, None)
         if one not in groups and group is not None:
             groups[one] = group
-    for row in sorted({*parents, *neighbours} - placed.bridges.keys()):
+    for row in sorted({*parents, *neighbours} - assignment.cross_split.keys()):
         first = root(row)
         if first not in groups:
-            groups[first] = _Group(side_of(row), row)
-        placed.sides[row] = (groups[first].side, groups[first].anchor)
-    return placed
+            groups[first] = _Group(split_of(row), row)
+        assignment.splits[row] = (groups[first].split, groups[first].anchor)
+    return assignment
 
 
-def fill_empty_sides(
-    placed: Placed, rows_on: Counter[int], is_free: Callable[[int], bool], rank: Callable[[int], int]
+def fill_empty_splits(
+    assignment: Assignment, rows_in: Counter[int], is_movable: Callable[[int], bool], rank: Callable[[int], int]
 ) -> None:
-    """Puts whole groups on the test or training side where that would be left without a row; no group is parted.
+    """Moves whole groups to the test or training split where that would be empty; no group is divided.
 
-    A few large groups may all come to one side by the hashes of their first rows, and nothing could be trained, or tested.
+    The hashes of their first rows may assign all of a few large groups to one split, with nothing to train on, or to test on.
 
     Args:
-        placed: of the new rows; changed.
-        rows_on: side → rows, of all, with the new ones as they are placed.
-        is_free: may the group that a row leads be moved? One that took the side of an earlier row may not.
+        assignment: of the new rows; changed.
+        rows_in: split → rows, of all batches, with the new ones as assigned.
+        is_movable: by a group's first row; a group that took the split of an earlier row is not.
         rank: of a group's first row: the order in which groups are moved.
     """
-    total = sum(rows_on[side] for side in (TRAIN, VALID, TEST, GOLDEN))
+    total = sum(rows_in[split] for split in (TRAIN, VALID, TEST, GOLDEN))
     if total < LEAST_ROWS:
         return
-    sizes = Counter(anchor for _, anchor in placed.sides.values())
-    side_of = {anchor: placed.sides[anchor][0] for anchor in sizes if anchor in placed.sides and is_free(anchor)}
-    ranked = sorted(side_of, key=rank)
+    splits = assignment.splits
+    sizes = Counter(anchor for _, anchor in splits.values())
+    split_of = {anchor: splits[anchor][0] for anchor in sizes if anchor in splits and is_movable(anchor)}
+    ranked = sorted(split_of, key=rank)
 
-    def move(group: int, side: int) -> None:
-        rows_on[side_of[group]] -= sizes[group]
-        rows_on[side] += sizes[group]
-        side_of[group] = side
-        for row, (_, anchor) in placed.sides.items():
+    def move(group: int, split: int) -> None:
+        rows_in[split_of[group]] -= sizes[group]
+        rows_in[split] += sizes[group]
+        split_of[group] = split
+        for row, (_, anchor) in splits.items():
             if anchor == group:
-                placed.sides[row] = side, anchor
+                splits[row] = split, anchor
 
-    if not rows_on[TRAIN]:
+    if not rows_in[TRAIN]:
         for group in ranked:
-            leaves_test = side_of[group] != TEST or rows_on[TEST] + rows_on[GOLDEN] > sizes[group]
-            if leaves_test and 2 * rows_on[TRAIN] < total:
+            leaves_test = split_of[group] != TEST or rows_in[TEST] + rows_in[GOLDEN] > sizes[group]
+            if leaves_test and 2 * rows_in[TRAIN] < total:
                 move(group, TRAIN)
-    if not rows_on[TEST] + rows_on[GOLDEN]:
-        fitting = [group for group in ranked if 2 * sizes[group] <= total and rows_on[side_of[group]] > 0]
-        keeps = [group for group in fitting if side_of[group] != TRAIN or rows_on[TRAIN] > sizes[group]]
-        if keeps:
-            move(keeps[0], TEST)
+    if not rows_in[TEST] + rows_in[GOLDEN]:
+        fitting = [group for group in ranked if 2 * sizes[group] <= total and rows_in[split_of[group]] > 0]
+        movable = [group for group in fitting if split_of[group] != TRAIN or rows_in[TRAIN] > sizes[group]]
+        if movable:
+            move(movable[0], TEST)
 
 
-def _loser(first: int, second: int, root: Callable[[int], int], groups: dict[int, _Group]) -> int:
-    """Of two new rows whose groups stand on two sides, the one that can be spared: what is held out is worth more."""
-    for side in (TRAIN, VALID):
+def _row_to_drop(first: int, second: int, root: Callable[[int], int], groups: dict[int, _Group]) -> int:
+    """Of two new rows whose groups are in two splits, the one to drop: a held-out row is worth more."""
+    for split in (TRAIN, VALID):
         for row in (second, first):
-            if groups[root(row)].side == side:
+            if groups[root(row)].split == split:
                 return row
     return second

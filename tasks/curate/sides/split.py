@@ -1,7 +1,7 @@
-"""The side of a row by itself, and what it is compared by. Pure: all of it follows from the row's content alone.
+"""The split of a row on its own, and the texts and keys by which it is compared. Pure: they depend on the row's content alone.
 
-The split looks at the input, not the answer, so that all answers to one prompt stand on one side; and at its joined text,
-so that a prompt stands on the same side whichever shape it came in.
+The split is a hash of the input, not of the answer, so that all answers to one prompt are in one split; and of its joined text, so
+that a prompt is in the same split whatever the shape of its source.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from tasks.records.row import MORE_FIELDS, in_canonical_spelling
 from tasks.records.segmentation import normalise
 
 _MARKS = re.compile("[\\s,;:!?、。…·「」『』《》〈〉【】\"'“”‘’«»]+|\\.(?![0-9])")
-"""White space and marks of a sentence; the point of 3.14 is none."""
+"""White space and punctuation; the point of 3.14 is not punctuation."""
 
 
 def input_text(row: dict[str, Any]) -> str:
-    """What the model is shown, as one text; the output, where it is shown nothing (raw text)."""
+    """The prompt as one text; the output, where there is no prompt (raw text)."""
     turns = _turns(row)
     return " ".join([row["system"], *turns, row["instruction"], row["input"]]).strip() or row["output"]
 
 
 def passage_text(row: dict[str, Any]) -> str:
-    """What must not stand on two sides: the row without its instruction, which many rows share, unless it is all there is."""
+    """The text that two splits may not share: the row without its instruction, which many rows share, unless there is no input."""
     return "\n".join([*_turns(row), row["input"] or row["instruction"], row["output"]])
 
 
 def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
-    """The text of `passage_text`, apart: what the model is given, and what is an answer of its own."""
+    """The text of `passage_text` in two parts: the user's turns and the model's turns."""
     turns = [] if row["history"] == "[]" else json.loads(row["history"])
     prompt = [turn[1] for turn in turns if turn[0] != "assistant"]
     answer = [turn[1] for turn in turns if turn[0] == "assistant"]
@@ -39,9 +39,9 @@ def prompt_and_answer(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: str) -> list[int]:
-    """A 32-bit hash of each user turn with the answer that follows it, whether it stands in the history or is the row's last.
+    """A 32-bit hash of each user turn with its answer, both in the history and of the row's last turn.
 
-    White space and the marks of a sentence make no difference: `秘鲁的首都是哪里？` asks what `秘鲁的首都是哪里` does.
+    White space and punctuation are ignored: `秘鲁的首都是哪里？` equals `秘鲁的首都是哪里`.
 
     Args:
         normalised_prompt: of the last turn: instruction and input.
@@ -59,7 +59,7 @@ def exchanges(row: dict[str, Any], normalised_prompt: str, normalised_answer: st
 
 
 def content_key(row: dict[str, Any], normalised_input: str, normalised_answer: str) -> bytes:
-    """16 bytes that equal rows share: family, normalised input and normalised answer, and what else is content."""
+    """16 bytes, equal for duplicates: a digest of family, normalised input, normalised answer and further content fields."""
     spelled = in_canonical_spelling(row)
     answer = normalised_answer if spelled is row else normalise(spelled["output"])
     row, parts = spelled, [row["family"], normalised_input, answer]
@@ -69,14 +69,14 @@ def content_key(row: dict[str, Any], normalised_input: str, normalised_answer: s
 
 def split_of(normalised_input: str, salt: str, valid_share: float, test_share: float) -> str:
     """ "train", "valid" or "test", by the salted hash of the normalised input."""
-    place = int.from_bytes(_digest(f"{salt}\x1f{normalised_input}")[:8], "big") / 2**64
-    if place < test_share:
+    position = int.from_bytes(_digest(f"{salt}\x1f{normalised_input}")[:8], "big") / 2**64
+    if position < test_share:
         return "test"
-    return "valid" if place < test_share + valid_share else "train"
+    return "valid" if position < test_share + valid_share else "train"
 
 
 def last_prompt(row: dict[str, Any]) -> str:
-    """What the last turn asks."""
+    """The prompt of the last turn."""
     return f"{row['instruction']} {row['input']}".strip()
 
 

@@ -1,15 +1,29 @@
 """Settings of room `finetune` that belong to one objective."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tasks.finetune.objective_table import OBJECTIVES
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_regex import compile_pattern
 
-Objective = Literal["sft", "pretrain", "classify", "dpo", "orpo", "kto", "reward", "grpo", "distill"]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _known(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise ValueError(OBJECTIVES.unknown(name))
+    return name
+
+
+def _list_names(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(OBJECTIVES)
+
+
+Objective = Annotated[str, AfterValidator(_known), Field(json_schema_extra=_list_names)]
+"""A name in the table of objectives."""
 
 
 class ClassifySettings(Settings):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from tasks.finetune.objective_table import OBJECTIVES
 from tasks.runtime.base_settings import Seed, Settings
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ Count = Annotated[int, Field(ge=1)]
 Fields = typing.TypeVar("Fields", bound="TrainingFields")
 
 NOT_SEARCHABLE = (
-    *("objective", "loss_on", "evaluations_per_epoch", "classify", "preference", "kto", "grpo", "distill"),
+    *("objective", "loss_on", "evaluations_per_epoch", "options"),
     *("before", "continue_from", "replay_share", "search", "launch"),
 )
-"""Settings whose values cannot be compared by validation loss, or that do not belong to one training."""
+"""Settings whose values cannot be compared by validation loss, or that do not belong to one training; with the sections of
+objectives."""
 
 
 class Range(Settings):
@@ -81,13 +83,13 @@ class SearchSettings(Settings):
 
 def require_searchable(search: SearchSettings, settings: TrainingFields) -> None:
     """Raises ValueError if a parameter is not a setting of the training, or a value is invalid for it."""
-    if settings.objective == "grpo":
-        raise ValueError("`search` compares validation losses, and objective: grpo has none")
+    if not settings.spec.has_valid_loss:
+        raise ValueError(f"`search` compares validation losses, and objective: {settings.objective} has none")
     if not settings.evaluations_per_epoch:
         raise ValueError("`search` compares validation losses: set evaluations_per_epoch")
+    fixed = {*NOT_SEARCHABLE, *(spec.section for spec in OBJECTIVES.values())}
     for name, values in search.parameters.items():
-        changes = name.split(".")[0] in NOT_SEARCHABLE
-        if changes or (settings.objective == "dpo" and name == "label_smoothing"):
+        if name.split(".")[0] in fixed or name in settings.spec.loss_settings:
             raise ValueError(f"search.parameters.{name} cannot be searched: it changes what the validation loss means")
         kind = number_type(type(settings), name, values)
         if values.choices is None and kind is None:

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -15,20 +15,12 @@ from transformers import TrainingArguments
 from tasks.base.load import device_name
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.config.lr_schedules import TRANSFORMERS_NAMES, require_schedule
+from tasks.finetune.objective_table import OBJECTIVES
 from tasks.finetune.process_group import world_size
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.work import Work
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is one of TRL's experiments
-
-ARGUMENT_CLASSES = {
-    "dpo": ("trl", "DPOConfig"),
-    "orpo": ("trl.experimental.orpo", "ORPOConfig"),
-    "kto": ("trl", "KTOConfig"),
-    "reward": ("trl", "RewardConfig"),
-    "grpo": ("trl", "GRPOConfig"),
-}
-"""Objective → module and class of its training arguments, where it is not transformers.TrainingArguments."""
 
 OPTIMIZERS = {"adamw": "adamw_torch", "sgd": "sgd"}
 
@@ -74,24 +66,6 @@ RESERVED = (
 UNSAFE = ("trust_remote_code", "model_init_kwargs", "ref_model_init_kwargs", "hub_token")
 """Fields that would run a model's unpinned code, or put a secret into params.yaml."""
 
-_TRL = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "max_length")
-_GENERATION = ("num_generations", "num_generations_eval", "max_completion_length", "generation_batch_size")
-SET_BY_OBJECTIVE = {
-    "dpo": (*_TRL, "beta", "loss_type", "label_smoothing", "precompute_ref_log_probs"),
-    "orpo": (*_TRL, "beta", "disable_dropout"),
-    "kto": (
-        *(*_TRL, "beta", "desirable_weight", "undesirable_weight", "precompute_ref_log_probs"),
-        "train_sampling_strategy",
-    ),
-    "reward": (*_TRL, "disable_dropout"),
-    "grpo": (
-        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "beta", "temperature", *_GENERATION),
-        *("reward_weights", "per_device_train_batch_size", "per_device_eval_batch_size", "steps_per_generation"),
-        *("num_iterations", "disable_dropout", "generation_kwargs", "log_completions"),
-    ),
-}
-"""Objective → fields that it sets itself; listed here so that a user's value is rejected before any training."""
-
 
 def training_arguments(
     work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
@@ -105,10 +79,19 @@ def training_arguments(
     Raises:
         TrainingError: `trainer` names an unknown field or one that Strop sets, or a value is invalid.
     """
+    arguments = parsed_arguments(work, train_rows, valid_rows, kind, **more)
+    steps = total_steps(work.settings, train_rows)
+    require_schedule(work.settings, steps, arguments.lr_scheduler_kwargs)
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
+    return arguments
+
+
+def parsed_arguments(
+    work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
+) -> Any:
+    """As `training_arguments`, without a check of the schedule, which depends on the number of rows."""
     settings = work.settings
-    assert more.keys() <= set(SET_BY_OBJECTIVE.get(settings.objective, ())), (
-        "fields that an objective sets must be in SET_BY_OBJECTIVE"
-    )
+    assert more.keys() <= set(settings.spec.sets), "fields that an objective sets must be in `sets` of its spec"
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
     keeps_best = bool(settings.early_stopping_patience and evaluates)
@@ -147,31 +130,40 @@ def training_arguments(
         **more,
     }
     try:
-        arguments = kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
+        return kind(**{**defaults, **_check_fields(settings.trainer, kind, settings.objective)})
     except (TypeError, ValueError) as error:
         raise TrainingError(f"finetune.trainer: {one_line(error)}", where="params.yaml", fix="Fix it") from error
-    require_schedule(settings, total_steps(settings, train_rows), arguments.lr_scheduler_kwargs)
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
-    return arguments
 
 
 def arguments_class(objective: str) -> type[Any]:
     """The class of the training arguments of an objective."""
-    module, name = ARGUMENT_CLASSES.get(objective, ("transformers", "TrainingArguments"))
+    module, name = OBJECTIVES[objective].arguments
     kind: type[Any] = getattr(importlib.import_module(module), name)
     return kind
 
 
 def require_fields(objective: str, names: Iterable[str]) -> None:
     """Raises TrainingError where one of the names may not be set under `finetune.trainer`."""
-    _check_fields(dict.fromkeys(names), arguments_class(objective), objective)
+    for _, error in invalid_fields(objective, names):
+        raise error
+
+
+def invalid_fields(objective: str, names: Iterable[str]) -> Iterator[tuple[str, TrainingError]]:
+    """(name, error) of each name that may not be set under `finetune.trainer`."""
+    return _invalid_fields(names, arguments_class(objective), objective)
 
 
 def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
     """The user's fields, after checks; fields for which Strop has only a default are allowed."""
+    for _, error in _invalid_fields(extra, kind, objective):
+        raise error
+    return extra
+
+
+def _invalid_fields(names: Iterable[str], kind: type[Any], objective: str) -> Iterator[tuple[str, TrainingError]]:
     field_names = {field.name for field in fields(kind) if field.init}
-    for name in extra:
-        if name in SET_BY_OBJECTIVE.get(objective, ()):
+    for name in names:
+        if name in OBJECTIVES[objective].sets:
             what, fix = "is set by the objective's own settings", "See docs/settings.md, section finetune"
         elif name in SETTING_OF_FIELD:
             what, fix = f"is set by finetune.{SETTING_OF_FIELD[name]}", f"Set finetune.{SETTING_OF_FIELD[name]} instead"
@@ -184,8 +176,7 @@ def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objectiv
             what, fix = f"is not a field of {kind.__name__}", f"Nearest: {', '.join(near) or 'none'}"
         else:
             continue
-        raise TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
-    return extra
+        yield name, TrainingError(f"finetune.trainer.{name} {what}", where="params.yaml", fix=fix)
 
 
 def steps_per_epoch(settings: TrainingSettings, train_rows: int) -> int:

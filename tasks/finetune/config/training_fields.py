@@ -12,6 +12,7 @@ from tasks.finetune.config.objective_settings import (
     Objective,
     PreferenceSettings,
 )
+from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
 from tasks.runtime.base_settings import Processes, Seed, Settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -140,3 +141,10 @@ class TrainingFields(Settings):
     """For `objective: grpo`."""
     distill: DistillSettings = DistillSettings()
     """For `objective: distill`."""
+    options: dict[str, Any] = {}
+    """For an objective of a plugin: its own settings."""
+
+    @property
+    def spec(self) -> ObjectiveSpec:
+        """The objective's entry in the table."""
+        return OBJECTIVES[self.objective]

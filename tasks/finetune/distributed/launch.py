@@ -120,7 +120,7 @@ def _start(job: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "tasks.finetune.distributed.worker", str(job)],
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=None if number == 0 else log,
+            stdout=2 if number == 0 else log,  # the log lines of rank 0 are shown: worker.py
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once
         )

@@ -25,10 +25,14 @@ from tasks.runtime.plugins import load_plugins, plugin_names
 
 
 def main() -> int:
+    from tasks.runtime.logs.setup import set_up_logs
     from tasks.runtime.parent_watchdog import SECONDS_TO_SAVE, end_with_parent
     from tasks.runtime.terminal_text import prepare_streams
 
     prepare_streams()
+    set_up_logs(
+        "finetune", stream="stdout"
+    )  # launch.py connects it to its own standard error; libraries write to a file
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.simplefilter("ignore", FutureWarning)
     end_with_parent(SECONDS_TO_SAVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,9 +17,10 @@ from tasks.errors import TrainingError
 from tasks.finetune.process_group import barrier, is_rank_zero
 from tasks.runtime.files import content_digest, file_digest, folder_digest, read_json
 from tasks.runtime.import_closure import code_digest
-from tasks.runtime.progress import print_line
 from tasks.runtime.sealed_folder import SEAL, damage_of, seal
 from tasks.state.training_start import read_start
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -66,7 +68,7 @@ def last_checkpoint(folder: Path, step: int | None = None) -> Path | None:
         if (damage := damage_of(path) or _damage_of_best(path, damaged)) != "":
             damaged.add(path.name)
             if (path / SEAL).is_file():  # without a seal, a kill interrupted its saving, which is no error
-                print_line(f"finetune: the checkpoint of step {steps[path]} is damaged ({damage}); it is not used")
+                logger.warning(f"finetune: the checkpoint of step {steps[path]} is damaged ({damage}); it is not used")
             shutil.rmtree(path)
         elif step is None or steps[path] <= step:
             newest = path

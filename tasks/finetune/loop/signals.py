@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import signal
 import threading
 import time
@@ -14,7 +14,10 @@ from transformers import TrainerCallback
 
 from tasks.errors import StropError
 from tasks.finetune.process_group import max_over_ranks
+from tasks.runtime.logs.handlers import write_from_signal_handler
 from tasks.runtime.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 SAME_SECONDS = 3.0
 """Repeated signals within this time count as one request: a terminal sends Ctrl-C to all processes, and the command that ends them
@@ -80,7 +83,6 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         if self.number is not None:
             return
         self.number = number
-        with contextlib.suppress(OSError):  # print is not safe in a signal handler
-            os.write(
-                2, "finetune: stopping after this step, with a checkpoint … (signal again: immediately)\n".encode()
-            )
+        write_from_signal_handler(
+            logger, "finetune: stopping after this step, with a checkpoint … (signal again: immediately)"
+        )

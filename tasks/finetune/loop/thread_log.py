@@ -7,6 +7,7 @@ resumed, or repeated by `strop audit --rebuild`, replays the log and gets the sa
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from transformers import TrainerCallback
 from tasks.finetune.process_group import world_size
 from tasks.finetune.work import Work
 from tasks.runtime.files import read_json, write_json
-from tasks.runtime.progress import print_line
 from tasks.runtime.threads import Threads, explicit_threads
+
+logger = logging.getLogger(__name__)
 
 REPLAYED_LOG = "STROP_THREADS"
 """Environment variable with a log, as JSON, that the trainings replay to the end."""
@@ -117,5 +119,5 @@ class AdjustThreads(TrainerCallback):  # type: ignore[misc]
         is_new = step > self.log.last_step(self.name) and not self.log.is_replayed
         if is_new and (choice := self.threads.proposed()) is not None:
             self.log.set(self.name, step, choice.threads)
-            print_line(f"finetune: {choice} from step {step + 1}")
+            logger.info(f"finetune: {choice} from step {step + 1}")
         self.threads.use(self.log.at(self.name, step) or self.first)

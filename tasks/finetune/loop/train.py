@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from tasks.finetune.loop.progress_callback import CountingCollator, ProgressCall
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.loop.thread_log import AdjustThreads
 from tasks.finetune.model.gather_model import sharding_strategy
-from tasks.finetune.objectives.table import prepare
 from tasks.finetune.process_group import (
     broadcast_from_rank_zero,
     is_rank_zero,
@@ -31,7 +32,21 @@ from tasks.finetune.process_group import (
 from tasks.finetune.search.trial import Trial
 from tasks.finetune.step.mfu import matmul_flops
 from tasks.finetune.work import PreparedTraining, Work
-from tasks.runtime.progress import Progress, print_line, track
+from tasks.runtime.progress import Progress, track
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(work: Work) -> PreparedTraining:
+    """Prepares the training of `work`, by the module of its objective.
+
+    Raises:
+        DataError: no rows for this objective.
+        TrainingError: a setting does not fit the model.
+    """
+    module: Any = importlib.import_module(work.settings.spec.module)
+    prepared: PreparedTraining = module.prepare(work)
+    return prepared
 
 
 def train(work: Work, trial: Trial | None = None, threads: AdjustThreads | None = None) -> tuple[Any, PreparedTraining]:
@@ -79,7 +94,7 @@ def train(work: Work, trial: Trial | None = None, threads: AdjustThreads | None 
         trainer.add_callback(reporter)
         last = broadcast_from_rank_zero(_last_checkpoint(work))
         if last is not None:
-            print_line(f"finetune: resumes from step {last.name.split('-')[1]}")
+            logger.info(f"finetune: resumes from step {last.name.split('-')[1]}")
         if not is_rank_zero():
             set_seed(settings.seed + process_rank())  # or all processes would have the same dropout masks
         if is_sharded():
@@ -151,7 +166,7 @@ def _report_utilisation(progress: Progress, step: int, speed: float, flops: floa
     share = flops / matmul_flops(DTYPES[precision], device_name())
     progress.event(step=step, model_flops_per_second=flops, model_flops_utilisation=share)
     text = f"{speed:,.0f} tokens/s, {flops / 1e9:,.0f} GFLOP/s: {share:.0%} of a {precision} matrix product here"
-    print_line(f"finetune: {text}")
+    logger.info(f"finetune: {text}")
 
 
 def _base_error(work: Work) -> BaseModelError | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from tasks.base.precision import Precision
 from tasks.errors import TrainingError
-from tasks.finetune.config.preflight import require_reward_models
 from tasks.finetune.model.initial_weights import LORA_METHODS, continues_adapter, copy_adapter, load_start_weights
 from tasks.finetune.process_group import is_sharded
 from tasks.finetune.settings import TrainingSettings
@@ -25,22 +26,20 @@ def require_method(settings: TrainingSettings) -> None:
     """Checks, before any work, that this machine and the objective support the method.
 
     Raises:
-        TrainingError: `qlora` without a GPU or bitsandbytes; a setting that `classify` does not support; or a named reward model is
-            another kind of model.
+        TrainingError: `qlora` without a GPU or bitsandbytes, or a setting that `classify` does not support.
     """
     import importlib.util
 
-    if settings.objective == "classify":
+    if settings.spec.head == "labels":
         if settings.method == "prompt":
-            what = "finetune.method: prompt cannot be combined with objective: classify, which also trains a head"
+            what = f"finetune.method: prompt cannot be combined with objective: {settings.objective}, which also trains a head"
             raise TrainingError(what, where="params.yaml", fix="Set finetune.method: lora, freeze or full")
         if settings.loss_on == "all":
-            what = "finetune.loss_on: all cannot be combined with objective: classify, which has no token loss"
+            what = f"finetune.loss_on: all cannot be combined with objective: {settings.objective}, which has no token loss"
             raise TrainingError(what, where="params.yaml", fix="Leave it out")
 
     if settings.method == "qlora" and not (torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes")):
         raise TrainingError(f"finetune.method: qlora {NEEDS_GPU}", where="params.yaml", fix="Set finetune.method: lora")
-    require_reward_models(settings)
 
 
 def build_model(work: Work, labels: tuple[str, ...] | None = None, is_packed: bool = False) -> Any:
@@ -121,14 +120,32 @@ def _with_adapters(model: Any, settings: TrainingSettings, task: str) -> Any:
             use_fast_lora(adapted)
         return adapted
     except ValueError as error:
-        leaves = sorted(
-            {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())}
-        )
+        names = [targets] if isinstance(targets, str) else targets
+        leaves = _leaf_names(model)
         raise TrainingError(
             f"lora.target_modules {targets} match no module of this model; it has {', '.join(leaves)}",
             where="params.yaml",
-            fix="Name some of these, or set all-linear",
+            fix=f"Name some of these{_nearest(names, leaves)}, or set all-linear",
         ) from error
+
+
+def unmatched_targets(model: Any, targets: str | tuple[str, ...]) -> list[str]:
+    """The names in `lora.target_modules` that no module of the model has, each with the nearest one that exists."""
+    if isinstance(targets, str):
+        return []
+    names = [name for name, _ in model.named_modules()]
+    leaves = _leaf_names(model)
+    unmatched = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in names)]
+    return [f"`{target}`{_nearest([target], leaves)}" for target in unmatched]
+
+
+def _leaf_names(model: Any) -> list[str]:
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if not list(module.children())})
+
+
+def _nearest(names: Sequence[str], known: list[str]) -> str:
+    near = [match for name in names for match in difflib.get_close_matches(name, known, n=1)]
+    return f" (nearest: {', '.join(near)})" if near else ""
 
 
 def _with_prompt(model: Any, settings: TrainingSettings, task: str) -> Any:

@@ -29,7 +29,7 @@ def continues_adapter(work: Work) -> bool:
     if work.start is None or not is_adapter(work.start):
         return False
     labels = labels_of(work.start)
-    if (settings.objective in ("classify", "reward")) != (labels is not None):
+    if (settings.spec.head != "none") != (labels is not None):
         return False
     config = read_json(work.start / ADAPTER)
     if settings.method == "prompt":
@@ -75,11 +75,11 @@ def load_start_weights(work: Work, precision: Precision, **more: Any) -> Any:
 
 
 def _require_compatible_head(work: Work) -> None:
-    labels, objective = labels_of(work.start) if work.start is not None else None, work.settings.objective
-    if labels is not None and (
-        objective not in ("classify", "reward") or (objective == "reward") != (labels == REWARD)
-    ):
-        what = f"a model that classifies {', '.join(labels)} cannot be the start of objective: {objective}"
+    labels, head = labels_of(work.start) if work.start is not None else None, work.settings.spec.head
+    if labels is not None and (head == "none" or (head == "reward") != (labels == REWARD)):
+        what = (
+            f"a model that classifies {', '.join(labels)} cannot be the start of objective: {work.settings.objective}"
+        )
         raise TrainingError(what, where="finetune", fix="Train the base: finetune.continue_from: base")
 
 

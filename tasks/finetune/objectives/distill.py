@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from tasks.finetune.objectives.soft_targets import (
 from tasks.finetune.settings import TrainingSettings
 from tasks.finetune.step.packed_attention import PackedRows
 from tasks.finetune.work import PreparedTraining, Work
-from tasks.runtime.progress import print_line, track
+from tasks.runtime.progress import track
 from tasks.state.training_start import version_folder
+
+logger = logging.getLogger(__name__)
 
 TEACHER_FIX = "Name one in finetune.distill.teacher: champion, a version's number, or a folder"
 
@@ -46,7 +49,7 @@ def prepare(work: Work) -> PreparedTraining:
         raise DataError(what, where=str(folder), fix="Name the teacher itself, or compute its targets again")
     if count < plain.facts["train_examples"]:
         missing = plain.facts["train_examples"] - count
-        print_line(f"finetune: {missing} examples have no soft targets; they are trained on their own answers only")
+        logger.warning(f"finetune: {missing} examples have no soft targets; they are trained on their own answers only")
 
     def make_trainer(callbacks: list[Any]) -> Any:
         trainer = plain.make_trainer(callbacks)
@@ -63,7 +66,11 @@ def require_teacher(settings: TrainingSettings, record: BaseRecord) -> None:
         DataError: there is no such teacher, or it is neither a model nor soft targets.
         TrainingError: its vocabulary differs or cannot be read, or it is a classifier.
     """
-    folder = _teacher_of(settings)
+    require_teacher_in(_teacher_of(settings), record)
+
+
+def require_teacher_in(folder: Path, record: BaseRecord) -> None:
+    """As `require_teacher`, for the folder of the teacher."""
     if _is_model(folder):
         _require_same_vocabulary(folder, record)
     elif not any(folder.glob("*.parquet")):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tasks.dataset.rendered import FORM_OF, read_rows
+from tasks.dataset.rendered import read_rows
 from tasks.errors import TrainingError
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, max_row_tokens, require_fits_context
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
 """No truncation, and no cache of reference log-probabilities in TRL."""
-EXTRA_PASSES = {"dpo": 1, "orpo": 0, "kto": 3}
-"""Additional forward passes: of the reference model, and for `kto` of both models for answers to other prompts."""
 
 
 def prepare(work: Work) -> PreparedTraining:
@@ -48,7 +46,7 @@ def prepare(work: Work) -> PreparedTraining:
     if settings.objective == "kto" and settings.micro_batch_rows < 2:  # halved after running out of memory
         fix = "Set finetune.gradient_checkpointing: true, or lower render.max_length_tokens"
         raise TrainingError("kto needs two answers in a forward pass, which do not fit", where="finetune", fix=fix)
-    form = FORM_OF[settings.objective]
+    form = settings.spec.form
     train, valid = read_rows("train", form), read_rows("valid", form)
     require_rows(work, len(train), len(valid))
     require_fits_context(work, longest_row(train, valid))
@@ -74,7 +72,7 @@ def prepare(work: Work) -> PreparedTraining:
         )
 
     def flops(model: Any, _: float) -> float:
-        return epoch_flops(model, lengths, learned, extra_passes=EXTRA_PASSES[settings.objective])
+        return epoch_flops(model, lengths, learned, extra_passes=settings.spec.extra_passes)
 
     return prepared_training(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 

@@ -15,8 +15,9 @@ from tasks.finetune.config.objective_settings import RewardFunction
 from tasks.finetune.objectives.trl_dataset import padded
 from tasks.finetune.work import Work
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, matches_all, too_slow
-from tasks.scoring.score import Judged, judge_answer
-from tasks.scoring.targets import THOUGHT_BEGINS, Frame
+from tasks.scoring.score import ScoredAnswer, score_answer
+from tasks.scoring.targets import Frame
+from tasks.scoring.thoughts import THOUGHT_BEGINS
 from tasks.state.training_start import version_folder
 
 Function = Callable[..., list[float]]
@@ -46,24 +47,24 @@ def reward_model_folder(reward: RewardFunction, work: Work) -> Path:
 
 def _exact_match(reward: RewardFunction, work: Work) -> Function:
     def rewards(completions: Sequence[str], **row: Any) -> list[float]:
-        return [float(judged.exact) for judged in _judged(completions, row)]
+        return [float(scored.exact) for scored in _scored(completions, row)]
 
     return rewards
 
 
 def _score(reward: RewardFunction, work: Work) -> Function:
     def rewards(completions: Sequence[str], **row: Any) -> list[float]:
-        return [judged.score for judged in _judged(completions, row)]
+        return [scored.score for scored in _scored(completions, row)]
 
     return rewards
 
 
-def _judged(completions: Sequence[str], row: dict[str, Any]) -> list[Judged]:
+def _scored(completions: Sequence[str], row: dict[str, Any]) -> list[ScoredAnswer]:
     answers = zip(
         completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True
     )
     return [
-        judge_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
+        score_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
         for answer, opens_thought, kind, target, before, after in answers
     ]
 

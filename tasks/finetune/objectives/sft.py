@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
-from tasks.dataset.rendered import FORM_OF, Rendered, read_rendered
+from tasks.dataset.rendered import Rendered, read_rendered
 from tasks.errors import DataError
 from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps, training_arguments
 from tasks.finetune.model.build import build_model
@@ -18,7 +19,8 @@ from tasks.finetune.step.samplers import SingleExamples
 from tasks.finetune.step.shared_prefix import may_share
 from tasks.finetune.step.trainer import AnswerTrainer
 from tasks.finetune.work import PreparedTraining, Work
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(work: Work) -> PreparedTraining:
@@ -29,7 +31,7 @@ def prepare(work: Work) -> PreparedTraining:
         TrainingError: an example exceeds the context length.
     """
     settings = work.settings
-    form = FORM_OF[settings.objective]
+    form = settings.spec.form
     train, valid = read_rendered("train", form), read_rendered("valid", form)
     require_rows(work, len(train), len(valid))
     longest = longest_example(train, valid)
@@ -44,7 +46,7 @@ def prepare(work: Work) -> PreparedTraining:
     def make_trainer(callbacks: list[Any]) -> AnswerTrainer:
         model = build_model(work, is_packed=is_packed)
         if is_packed and not model.supports_packed_rows:
-            print_line("finetune: this model does not support packed rows: it is trained unpacked, with padding")
+            logger.warning("finetune: this model does not support packed rows: it is trained unpacked, with padding")
         return AnswerTrainer(
             model=model,
             args=training_arguments(work, len(rows), len(valid_rows)),

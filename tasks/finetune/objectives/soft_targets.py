@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from tasks.finetune.model.context_length import longest_example, sliding_window_
 from tasks.finetune.step.gpu_kernels import boundaries
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
 from tasks.runtime.files import write_parquet
-from tasks.runtime.progress import Progress, print_line
+from tasks.runtime.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [
@@ -84,7 +87,7 @@ def _intact_files(folder: Path) -> Iterator[Path]:
                 for _ in file.iter_batches(64):
                     pass
         except (OSError, pa.ArrowException):
-            print_line(f"finetune: {path} is damaged; it is not used")
+            logger.warning(f"finetune: {path} is damaged; it is not used")
         else:
             yield path
 

@@ -6,6 +6,7 @@ is run again, finished trials are kept, and the current one resumes from its che
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,8 @@ from tasks.finetune.model.build import require_method
 from tasks.finetune.search.optuna_study import propose, study_of, trial_count, typed_values
 from tasks.finetune.search.trial_results import OUTCOME, Outcome, best_of, read_outcomes, write_outcome
 from tasks.runtime.files import folder_digest
-from tasks.runtime.progress import print_line
+
+logger = logging.getLogger(__name__)
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
 """Below this number of finished trials, importances are not meaningful."""
@@ -49,7 +51,7 @@ def search(job: Job, settings: SearchSettings, run: Callable[[Job], None]) -> di
             _, values = propose(settings, kind, folder, number)
             _run_trial(job, settings, number, values, count, run)
             outcome = read_outcomes(folder, number + 1)[-1]
-            print_line(f"finetune: trial {number + 1} of {count} {_describe(outcome)}")
+            logger.info(f"finetune: trial {number + 1} of {count} {_describe(outcome)}")
         _keep_best(folder, number + 1)
     outcomes = read_outcomes(folder, count)
     best = best_of(outcomes)
@@ -77,7 +79,7 @@ def _run_trial(
     shown = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-    print_line(f"finetune: trial {number + 1} of {count}: {shown}")
+    logger.info(f"finetune: trial {number + 1} of {count}: {shown}")
     trial_folder = folder / f"trial-{number}"
     try:
         settings = with_values(job.work.settings, typed_values(search, type(job.work.settings), values))

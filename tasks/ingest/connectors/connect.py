@@ -28,3 +28,15 @@ def list_items(source: Source) -> Listing:
         return connect(source).list_items()
     except SourceError as error:
         raise without_secrets(error, source.model_dump()) from error
+
+
+def require_source(source: Source) -> None:
+    """Checks that the source exists and can be opened, without reading a record.
+
+    Raises:
+        SourceError: it does not exist, or cannot be reached; its message has no secrets.
+    """
+    try:
+        connect(source).require()
+    except SourceError as error:
+        raise without_secrets(error, source.model_dump()) from error

@@ -44,6 +44,14 @@ class Connector(ABC):
             SourceError: the source cannot be reached, or is empty.
         """
 
+    def require(self) -> None:
+        """Checks that the source exists and can be opened. No record is read, nothing is downloaded.
+
+        Raises:
+            SourceError: it does not exist, or cannot be reached.
+        """
+        self.list_items()
+
     @abstractmethod
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         """An item that `list_items` returned, open while the block runs.

@@ -20,12 +20,18 @@ from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
 from tasks.runtime.files import content_digest
 
+HUB_SECONDS = 10.0
+"""The time limit of a request to the hub."""
+
 
 class HubDataset(Connector):
     """The items are splits."""
 
     def list_items(self) -> Listing:
         return list_splits(self.source)
+
+    def require(self) -> None:
+        require_dataset(self.source)
 
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_split(self.source, name))
@@ -54,6 +60,30 @@ def list_splits(source: Source) -> Listing:
         what = f"has no split `{source.split}`; it has {', '.join(all_splits)}"
         raise SourceError(what, where=_where(source), fix="Name one of these")
     return Listing({folder.as_posix(): _state_of(folder) for folder in splits.values()})
+
+
+def require_dataset(source: Source) -> None:
+    """Checks that the hub has the dataset and its revision; a hub that cannot be reached is no error: the rows may be cached.
+
+    Raises:
+        SourceError: there is no such folder, split, dataset or revision.
+    """
+    list_splits(source)
+    assert source.path is not None
+    if Path(os.path.expanduser(source.path)).exists():
+        return
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(source.path, revision=source.revision, timeout=HUB_SECONDS)
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        what = f"the hub has no such dataset or revision, or does not permit access ({type(error).__name__})"
+        raise SourceError(what, where=_where(source), fix="Fix path and revision, or log in: hf auth login") from error
+    except Exception:  # noqa: BLE001  hub, network and HTTP library have no common class
+        return
 
 
 def read_split(source: Source, name: str) -> Iterator[RawRecord]:

@@ -34,6 +34,10 @@ class LocalFiles(Connector):
     def list_items(self) -> Listing:
         return list_files(self.source)
 
+    def require(self) -> None:
+        for name in self.list_items().items:
+            require_readable(self.source, name)
+
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         """With `before`, only what was appended, where the file can be read from the middle."""
         source, size = self.source, Path(name).stat().st_size

@@ -36,6 +36,9 @@ class Database(Connector):
     def list_items(self) -> Listing:
         return list_table(self.source)
 
+    def require(self) -> None:
+        require_table(self.source)
+
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_table(self.source, before), is_whole=before is None)
 
@@ -53,6 +56,16 @@ def list_table(source: Source) -> Listing:
         (ties,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} >= :at", at=_start(source, highest)).one()
         (nulls,) = run(f"SELECT count(*) FROM {rows} WHERE {mark} IS NULL").one()
     return Listing({_name(source): ItemState(stamp=canonical_json([to_json(highest), ties, nulls]))})
+
+
+def require_table(source: Source) -> None:
+    """Connects, and prepares the query without reading a row.
+
+    Raises:
+        SourceError: the database cannot be reached, or has no such table, column or query.
+    """
+    with _connected(source) as (run, _, rows):
+        run(f"SELECT * FROM {rows} WHERE 1 = 0")
 
 
 def read_table(source: Source, before: ItemState | None) -> Iterator[RawRecord]:

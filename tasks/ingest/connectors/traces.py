@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -28,6 +29,9 @@ class Traces(Connector):
     def list_items(self) -> Listing:
         return list_traces(self.source)
 
+    def require(self) -> None:
+        require_traces(self.source)
+
     def open_item(self, name: str, before: ItemState | None) -> AbstractContextManager[OpenItem]:
         return self.open_records(read_traces(self.source), is_whole=False)
 
@@ -46,6 +50,20 @@ def list_traces(source: Source) -> Listing:
             listing.withdrawn.add(trace["trace_id"])
     listing.items[f"{source.name}: {source.experiment}"] = ItemState(stamp=content_digest(judgements))
     return listing
+
+
+def require_traces(source: Source) -> None:
+    """Checks that MLflow has the experiment.
+
+    Raises:
+        SourceError: MLflow cannot be reached, or has no such experiment.
+    """
+    from tasks.tracking.traces import require_experiment
+
+    assert source.tracking_uri is not None
+    assert source.experiment is not None
+    with _source_errors(source):
+        require_experiment(filled_in(source.tracking_uri, source.name), source.experiment)
 
 
 def read_traces(source: Source) -> Iterator[RawRecord]:
@@ -73,8 +91,14 @@ def _judged(source: Source, with_content: bool) -> Iterator[dict[str, Any]]:
 
     assert source.tracking_uri is not None
     assert source.experiment is not None
-    try:
+    with _source_errors(source):
         yield from judged_traces(filled_in(source.tracking_uri, source.name), source.experiment, with_content)
+
+
+@contextlib.contextmanager
+def _source_errors(source: Source) -> Iterator[None]:
+    try:
+        yield
     except RegistryError as error:
         raise SourceError(error.what, where=f"source `{source.name}`, {error.where}", fix=error.fix) from error
 

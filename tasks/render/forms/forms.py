@@ -1,4 +1,4 @@
-"""The forms that rows are rendered in (tasks/dataset/rendered.py): the rows, the material and the writer of each."""
+"""The forms of rendered rows (tasks/dataset/rendered.py): their rows, their inputs and their writers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tasks.chat.writing import has_thought
 from tasks.render.row_store import Rows
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.conversation import TOOLS_SAID
+from tasks.render.templates.conversation import TOOL_INSTRUCTIONS
 from tasks.render.templates.templates import FamilyTemplates, InstructionTemplate
 from tasks.render.tokens.tokens import Dropped, Example, Renderer
 from tasks.runtime import process_pool
@@ -24,7 +24,7 @@ from tasks.runtime.files import write_tables
 
 Row = dict[str, Any]
 Job = TypeVar("Job")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 TEST_SCHEMA = pa.schema(
     [
@@ -47,7 +47,7 @@ TEST_SCHEMA = pa.schema(
 )
 
 FIXED = ("row_id", "batch", "family", "language")
-"""What a test row takes over from its row."""
+"""The fields that a test row copies from its row."""
 
 MODULES = {
     "answers": "answers",
@@ -58,17 +58,17 @@ MODULES = {
     "judged": "pairs",
     "prompts": "prompts",
 }
-"""Form → the module of this folder that writes it."""
+"""Form → the module in this folder that writes it."""
 
 
 class Writer(Protocol):
-    """What such a module has."""
+    """The functions of such a module."""
 
     def write(self, form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
         """Writes data/rendered/<form> for "train" or "valid"; returns counts, `examples` and `tokens` among them."""
 
     def write_test(self, rows: Rows, material: Material) -> int:
-        """Writes data/rendered/test.parquet, a row a question; returns how many."""
+        """Writes data/rendered/test.parquet, one row per question; returns their number."""
 
 
 def writer_of(form: str) -> Writer:
@@ -77,64 +77,64 @@ def writer_of(form: str) -> Writer:
     return writer
 
 
-def shared_out(settings: RenderSettings, work: Callable[[Job], Made], jobs: Iterator[Job]) -> Iterator[Made]:
-    """`work` of each job, in order, by as many processes as the settings say."""
+def map_jobs(settings: RenderSettings, work: Callable[[Job], Result], jobs: Iterator[Job]) -> Iterator[Result]:
+    """`work` of each job, in order, in `render.processes` processes."""
     return process_pool.map_in_processes(work, jobs, settings.processes, "render.processes")
 
 
 @dataclass(frozen=True)
 class Material:
-    """What every form is written with."""
+    """The inputs of every writer, and its counts."""
 
     tokenizer: Any
     families: dict[str, FamilyTemplates]
     settings: RenderSettings
     counts: Counter[str]
-    """Examples that were cut ("cut"), those that think more than others (THINKING), and rows that were dropped, by reason."""
+    """Truncated examples ("cut"), examples with a thought minus those without (THINKING), and reason → dropped rows."""
     dropped: list[tuple[str, str]] = field(default_factory=list)
-    """Of those since the last look: row id and reason."""
+    """Row id and reason of the rows dropped since the last `take_dropped`."""
 
     @cached_property
     def renderer(self) -> Renderer:
         settings = self.settings
-        return Renderer(self.tokenizer, settings.max_length_tokens, every=settings.train_on == "every")
+        return Renderer(self.tokenizer, settings.max_length_tokens, all_turns=settings.train_on == "every")
 
     def choose(self, row: Mapping[str, Any]) -> InstructionTemplate:
-        """The template by which the row is said."""
+        """The row's template."""
         return self.families[row["family"]].choose(row)
 
     def drop(self, row_id: str, reason: str) -> None:
-        """Counts a row of which no example is made."""
+        """Counts a row without an example."""
         self.counts[reason] += 1
         self.dropped.append((row_id, reason))
 
     def take_dropped(self) -> list[tuple[str, str]]:
-        """Those since the last look."""
+        """The rows dropped since the last call."""
         dropped = self.dropped.copy()
         self.dropped.clear()
         return dropped
 
-    def made_of(self, rows: Rows, make: Callable[[list[Row]], Made]) -> Iterator[Made]:
-        """`make` of the rows, a portion at a time, in order: by several processes where there are many."""
+    def map_rows(self, rows: Rows, make: Callable[[list[Row]], Result]) -> Iterator[Result]:
+        """`make` of the rows in portions, in order; in several processes where there are many rows."""
 
-        def work(portion: pa.Table) -> tuple[Made, Counter[str], list[tuple[str, str]]]:
-            counts, before = self.counts.copy(), self.take_dropped()
+        def work(portion: pa.Table) -> tuple[Result, Counter[str], list[tuple[str, str]]]:
+            counts, earlier = self.counts.copy(), self.take_dropped()
             self.counts.clear()
-            made, found, dropped = make(portion.to_pylist()), self.counts.copy(), self.take_dropped()
+            result, counted, dropped = make(portion.to_pylist()), self.counts.copy(), self.take_dropped()
             self.counts.clear()
             self.counts.update(counts)
-            self.dropped.extend(before)
-            return made, found, dropped
+            self.dropped.extend(earlier)
+            return result, counted, dropped
 
-        for made, found, dropped in shared_out(self.settings, work, rows.portions()):
-            self.counts.update(found)
+        for result, counted, dropped in map_jobs(self.settings, work, rows.portions()):
+            self.counts.update(counted)
             self.dropped.extend(dropped)
-            yield made
+            yield result
 
-    def rendered(self, rows: list[Row], every: bool | None = None) -> list[Example]:
-        """The rows as conversations; what is dropped is counted."""
+    def render(self, rows: list[Row], all_turns: bool | None = None) -> list[Example]:
+        """The rows as examples; dropped rows are counted."""
         kept = []
-        for result in self.renderer.render(rows, self.choose, every):
+        for result in self.renderer.render(rows, self.choose, all_turns):
             if isinstance(result, Dropped):
                 self.drop(result.row_id, result.reason)
             else:
@@ -146,23 +146,23 @@ class Material:
         self.counts["cut"] += example.was_cut
         self.counts[THINKING] += 1 if has_thought(example.conversation.messages[-1]) else -1
 
-    def told(self) -> dict[str, Any]:
-        """How conversations are written around what the instruction templates say; it travels with the model."""
-        longest = {"max_length_tokens": self.settings.max_length_tokens}
+    def as_dict(self) -> dict[str, Any]:
+        """The settings of prompts, as stored with the model."""
+        settings = {"max_length_tokens": self.settings.max_length_tokens}
         if not self.tokenizer.chat_template:
-            return longest
+            return settings
         chat = self.renderer.chat
-        return longest | {
+        return settings | {
             "chat_template": self.tokenizer.chat_template,
             "system": "its own turn" if chat.has_system else "in the first user turn",
-            "tools": "by the chat template" if chat.has_tools else TOOLS_SAID,
+            "tools": "by the chat template" if chat.has_tools else TOOL_INSTRUCTIONS,
             "train_on": self.settings.train_on,
             "thinking": chat.has_thinking_mode and self.counts[THINKING] > 0,
         }
 
 
 def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> dict[str, Any]:
-    """Writes a form that is kept as a table; returns how many examples and tokens (in its lists) it holds."""
+    """Writes a form that is a table; returns the counts of its examples and tokens (in its lists)."""
     tokens = 0
 
     def counted() -> Iterator[pa.Table]:
@@ -177,22 +177,22 @@ def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
 
 THINKING = "thinking"
 
-SPEAKING = ("pairs", "judged", "prompts")
-"""Forms that teach a model to answer: it is tested by what it answers, on every test row."""
+ANSWERING = ("pairs", "judged", "prompts")
+"""Forms for models that generate answers: they are tested by their answers, on every test row."""
 
 
 def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.Table:
-    """The rows of `split` that are rendered in `form`, where all of `forms` are.
+    """The rows of `split` that are rendered in `form`, where `forms` are the forms of all trainings.
 
-    An answer that was judged bad is none to learn or to be scored by: only `judged` shows it. Raw text is learned as an answer to
-    nothing only where no training learns it as text.
+    An answer that was rated bad is neither trained nor a test target: only the form `judged` uses it. Raw text is trained as an
+    answer without a prompt only where no training uses the form `texts`.
     """
     return rows.filter(is_of_form(form, rows, forms, split))
 
 
 def is_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.ChunkedArray:
-    """Whether each row is one of them: boolean."""
-    if split == "test" and form in SPEAKING:
+    """(rows,) is the row one of them?"""
+    if split == "test" and form in ANSWERING:
         form = "answers"
     if form in ("pairs", "ranked"):
         return pc.not_equal(rows["rejected"], "")

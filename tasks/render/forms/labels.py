@@ -1,9 +1,9 @@
-"""Form `labels`: texts with a label each, as a head of labels learns them. A row is an example, whatever its length.
+"""Form `labels`: texts with one label each, for a classification head. Every row is an example, whatever its length.
 
-The text is the row's own: what was said before, its instruction and its input, without templates. data/rendered/labels holds
-labels.json, the labels in the head's order: those of the training rows, and those that the champion knows that is trained on; and
-commonest.json, the commonest label of the training rows a family. Labels that evaluation takes for one (`Positive`, `positive `)
-are one, spelled as the champion does, else as most training rows do.
+The text is the row's history, instruction and input, without templates. data/rendered/labels holds labels.json, the labels in the
+head's order: those of the training rows, and those of the champion that the training starts from; and commonest.json, the commonest
+label of the training rows per family. Labels that are equal in evaluation (`Positive`, `positive `) are one label, in the spelling
+of the champion, else in that of most training rows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tasks.base.heads import text_ids
 from tasks.base.load import labels_of
 from tasks.dataset.rendered import TEST
 from tasks.render.forms.forms import FIXED, TEST_SCHEMA, Material, Row
-from tasks.render.packing.arrays import Flat, Gathered, Piece, flat
+from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatten
 from tasks.render.row_store import Rows
 from tasks.runtime.files import read_json, write_json, write_tables
-from tasks.scoring.answer_text import plain
+from tasks.scoring.answer_text import normalise_answer
 from tasks.state.training_start import start_folder
 
 KIND = "classification"
@@ -43,45 +43,46 @@ class Labelled:
 
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
-    """Writes the arrays of a split; returns their counts. A label that no training row has is left out of the others, and
-    counted as `unknown_label`."""
-    numbers: dict[str, int] = {}
-    found = array("i")
+    """Writes the arrays of a split; returns their counts. Validation rows with a label that no training row has are dropped as
+    `unknown_label`."""
+    number_of: dict[str, int] = {}
+    numbers = array("i")
     by_family: Counter[tuple[str, str]] = Counter()
-    known = None if split == "train" else set(map(plain, read_json(LABELS)))
+    known_labels = None if split == "train" else set(map(normalise_answer, read_json(LABELS)))
 
-    def make(portion: list[Row]) -> tuple[Flat, list[tuple[str, str]]]:
+    def make(portion: list[Row]) -> tuple[FlatExamples, list[tuple[str, str]]]:
         labelled = _labelled(portion, material)
-        kept = [each for each in labelled if known is None or plain(each.label) in known]
-        for each in labelled if len(kept) < len(labelled) else ():
-            if known is not None and plain(each.label) not in known:
-                material.drop(each.row["row_id"], "unknown_label")
+        kept = [row for row in labelled if known_labels is None or normalise_answer(row.label) in known_labels]
+        for row in labelled if len(kept) < len(labelled) else ():
+            if known_labels is not None and normalise_answer(row.label) not in known_labels:
+                material.drop(row.row["row_id"], "unknown_label")
         pieces = [Piece(e.row["row_id"], np.array(e.ids, np.int32), np.zeros(len(e.ids), np.uint8)) for e in kept]
-        return flat(pieces), [(each.row["family"], each.label) for each in kept]
+        return flatten(pieces), [(row.row["family"], row.label) for row in kept]
 
-    with Gathered(FOLDER / split) as gathered:
-        for examples, labels in material.made_of(rows, make):
+    with ArrayWriter(FOLDER / split) as gathered:
+        for examples, labels in material.map_rows(rows, make):
             gathered.add(examples)
-            found.extend(numbers.setdefault(label, len(numbers)) for _, label in labels)
+            numbers.extend(number_of.setdefault(label, len(number_of)) for _, label in labels)
             by_family.update(labels)
         counts = gathered.write(None)
-    if known is None:
+    if known_labels is None:
         write_json(LABELS, _classes(by_family))
-    places = _Places(read_json(LABELS))
-    if known is None:
-        write_json(COMMONEST, _commonest(by_family, places))
-    place_of = np.array([places.of(label) for label in numbers], np.int32)
-    np.save(FOLDER / split / "labels.npy", place_of[np.frombuffer(found, np.int32)])
+    label_indices = _LabelIndices(read_json(LABELS))
+    if known_labels is None:
+        write_json(COMMONEST, _commonest(by_family, label_indices))
+    index_of = np.array([label_indices.of(label) for label in number_of], np.int32)
+    np.save(FOLDER / split / "labels.npy", index_of[np.frombuffer(numbers, np.int32)])
     return counts
 
 
 def write_test(rows: Rows, material: Material) -> int:
-    """Writes test.parquet, a row a text. One whose label no training row has stays: every model gets it wrong, as in use."""
+    """Writes test.parquet, one row per text. A row whose label no training row has is kept: every model gets it wrong, as in
+    use."""
 
     def make(portion: list[Row]) -> pa.Table:
-        return pa.Table.from_pylist([_test_row(each) for each in _labelled(portion, material)], TEST_SCHEMA)
+        return pa.Table.from_pylist([_test_row(row) for row in _labelled(portion, material)], TEST_SCHEMA)
 
-    return write_tables(TEST, TEST_SCHEMA, material.made_of(rows, make))
+    return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
 
 
 def _test_row(labelled: Labelled) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _test_row(labelled: Labelled) -> dict[str, Any]:
 
 
 def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
-    """The rows that have a text and a label; what is dropped is counted."""
+    """The rows with a text and a label; dropped rows are counted."""
     kept = []
     for row in rows:
         text, label = _text(row), row["output"].strip()
@@ -112,40 +113,40 @@ def _text(row: Row) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _labels_known_before() -> tuple[str, ...]:
-    """Those of the champion that is trained on: it may not forget one of which there is no new row."""
+def _champion_labels() -> tuple[str, ...]:
+    """The labels of the champion that the training starts from: its head keeps labels without new rows."""
     folder = start_folder()
     return (labels_of(folder) if folder is not None else None) or ()
 
 
 def _classes(by_family: Counter[tuple[str, str]]) -> list[str]:
-    """The labels of the head, sorted: one a class, however its rows spell it."""
-    before = _labels_known_before()
-    classes = {plain(label): label for label in before}
+    """The labels of the head, sorted: one per class, whatever the spelling of its rows."""
+    before = _champion_labels()
+    classes = {normalise_answer(label): label for label in before}
     spellings: Counter[str] = Counter()
     for (_, label), count in by_family.items():
         spellings[label] += count
-    for label, _ in sorted(spellings.items(), key=lambda each: (-each[1], each[0])):
-        classes.setdefault(plain(label), label)
+    for label, _ in sorted(spellings.items(), key=lambda item: (-item[1], item[0])):
+        classes.setdefault(normalise_answer(label), label)
     return sorted({*before, *classes.values()})
 
 
-class _Places:
-    """Where a label stands among the head's: under its own spelling, else under another one of the same class."""
+class _LabelIndices:
+    """The index of a label in the head: by its own spelling, else by another spelling of the same class."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self._exact = {name: place for place, name in enumerate(names)}
-        self._of_class = {plain(name): place for place, name in reversed(list(enumerate(names)))}
+        self._exact = {name: index for index, name in enumerate(names)}
+        self._of_class = {normalise_answer(name): index for index, name in reversed(list(enumerate(names)))}
 
     def of(self, label: str) -> int:
-        place = self._exact.get(label)
-        return self._of_class[plain(label)] if place is None else place
+        index = self._exact.get(label)
+        return self._of_class[normalise_answer(label)] if index is None else index
 
 
-def _commonest(by_family: Counter[tuple[str, str]], places: _Places) -> dict[str, str]:
-    """Family → its commonest label; of equals, the first by name."""
+def _commonest(by_family: Counter[tuple[str, str]], label_indices: _LabelIndices) -> dict[str, str]:
+    """Family → its commonest label; of equally common ones, the first by name."""
     counts: dict[str, Counter[str]] = {}
     for (family, label), count in by_family.items():
-        counts.setdefault(family, Counter())[places.names[places.of(label)]] += count
+        counts.setdefault(family, Counter())[label_indices.names[label_indices.of(label)]] += count
     return {family: min(labels, key=lambda label: (-labels[label], label)) for family, labels in counts.items()}

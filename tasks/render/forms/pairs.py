@@ -1,6 +1,6 @@
-"""Forms `pairs` (a prompt, a better and a worse answer) and `judged` (a prompt, an answer that is good or bad): a row each.
+"""Forms `pairs` (a prompt, a chosen and a rejected answer) and `judged` (a prompt, an answer rated good or bad); one row each.
 
-Prompts and answers are the tokens that form `answers` would give, end tokens too. Both answers of a pair follow the same prompt.
+Prompts and answers have the tokens of form `answers`, end tokens included. Both answers of a pair have the same prompt.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ SCHEMAS = {
     "judged": pa.schema([("row_id", pa.string()), ("prompt_ids", IDS), ("answer_ids", IDS), ("desirable", pa.bool_())]),
 }
 SAME = "same_answers"
-"""Why a pair is dropped whose answers are the same tokens: it prefers nothing."""
+"""The reason of a dropped pair whose answers have the same tokens."""
 
 Pair = tuple[Example, Row]
-"""The better answer, and the row of the pair."""
+"""The chosen answer, and the row of the pair."""
 
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
-    """Writes data/rendered/<form>/<split>.parquet; returns how many examples and tokens it holds."""
+    """Writes data/rendered/<form>/<split>.parquet; returns the counts of its examples and tokens."""
     schema = SCHEMAS["judged" if form == "judged" else "pairs"]
 
     def make(portion: list[Row]) -> pa.Table:
-        made = _judged(portion, material) if form == "judged" else [row for _, row in pairs(portion, material)]
-        return pa.Table.from_pylist(made, schema)
+        examples = _judged(portion, material) if form == "judged" else [row for _, row in pairs(portion, material)]
+        return pa.Table.from_pylist(examples, schema)
 
-    return write_counted(paths.RENDERED / form / f"{split}.parquet", schema, material.made_of(rows, make))
+    return write_counted(paths.RENDERED / form / f"{split}.parquet", schema, material.map_rows(rows, make))
 
 
-def pairs(better: list[Row], material: Material) -> list[Pair]:
-    """The pairs of the rows; what is dropped is counted once, whichever of its answers is to blame."""
-    worse = [_worse(row) for row in better]
-    rendered = material.renderer.render([*better, *worse], material.choose, every=False)
+def pairs(rows: list[Row], material: Material) -> list[Pair]:
+    """The pairs of the rows; a dropped pair is counted once, whichever of its answers is the cause."""
+    rejected_rows = [_with_rejected(row) for row in rows]
+    render = material.renderer.render([*rows, *rejected_rows], material.choose, all_turns=False)
     kept = []
-    for chosen, rejected in zip(rendered[: len(better)], rendered[len(better) :], strict=True):
+    for chosen, rejected in zip(render[: len(rows)], render[len(rows) :], strict=True):
         if isinstance(chosen, Dropped) or isinstance(rejected, Dropped):
-            first = next(one for one in (chosen, rejected) if isinstance(one, Dropped))
+            first = next(answer for answer in (chosen, rejected) if isinstance(answer, Dropped))
             material.drop(first.row_id, first.reason)
         elif chosen.answer_ids == rejected.answer_ids:
             material.drop(chosen.row_id, SAME)
@@ -57,22 +57,24 @@ def pairs(better: list[Row], material: Material) -> list[Pair]:
     return kept
 
 
-def _worse(row: Row) -> Row:
-    """The row with the worse answer as its output, and that answer's thought as its last."""
+def _with_rejected(row: Row) -> Row:
+    """The row with the rejected answer as its output, and that answer's thought as its last one."""
     thoughts = row.get("thoughts")
     if thoughts:
-        kept = [[-1 if place == 0 else place, text] for place, text in json.loads(thoughts) if place != -1]
+        # index -1 is the thought of the chosen answer, 0 that of the rejected one
+        kept = [[-1 if index == 0 else index, text] for index, text in json.loads(thoughts) if index != -1]
         thoughts = json.dumps(kept, ensure_ascii=False)
     return {**row, "output": row["rejected"], "thoughts": thoughts or ""}
 
 
 def _pair(chosen: Example, rejected: Example) -> Row:
-    """The longer answer may have left less room for its prompt: that prompt is then both answers'. Where one answer thinks, that is
-    all that its prompt lacks of the other's: an empty thought, which then belongs to the answer that does not think."""
+    """The row of a pair. If a longer answer truncated its prompt, both answers get this prompt. If only one answer has a thought,
+    its prompt lacks the empty thought of the other prompt, which then becomes part of the other answer."""
     prompt = min(chosen.prompt_ids, rejected.prompt_ids, key=len)
     answers = {
-        name: (each.prompt_ids[len(prompt) :] if each.prompt_ids[: len(prompt)] == prompt else []) + each.answer_ids
-        for name, each in (("chosen_ids", chosen), ("rejected_ids", rejected))
+        name: (answer.prompt_ids[len(prompt) :] if answer.prompt_ids[: len(prompt)] == prompt else [])
+        + answer.answer_ids
+        for name, answer in (("chosen_ids", chosen), ("rejected_ids", rejected))
     }
     return {"row_id": chosen.row_id, "prompt_ids": prompt, **answers}
 
@@ -85,5 +87,5 @@ def _judged(rows: list[Row], material: Material) -> list[Row]:
             "answer_ids": example.answer_ids,
             "desirable": example.row["desirable"] == "true",
         }
-        for example in material.rendered(rows, every=False)
+        for example in material.render(rows, all_turns=False)
     ]

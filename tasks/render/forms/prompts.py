@@ -1,4 +1,4 @@
-"""Form `prompts`: what a model is asked, and what its own answer to it is scored against; a row each."""
+"""Form `prompts`: prompts and the targets that a model's own answers are scored against; one row each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tasks.render.forms.answers import test_row
 from tasks.render.forms.answers import write_test as write_test
 from tasks.render.forms.forms import TEST_SCHEMA, Material, Row, write_counted
 from tasks.render.row_store import Rows
+from tasks.runtime.files import write_json
+from tasks.runtime.plugins import loaded_plugins
 
 SCHEMA = pa.schema(
     [
@@ -22,15 +24,17 @@ SCHEMA = pa.schema(
 
 
 def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, Any]:
-    """Writes data/rendered/prompts/<split>.parquet; returns how many examples and tokens it holds.
+    """Writes data/rendered/prompts/<split>.parquet; returns the counts of its examples and tokens.
 
-    A dialogue is asked for its last answer alone.
+    Of a dialogue, only the last answer is generated.
     """
 
-    read = answer_reader(material.tokenizer)
+    if plugins := loaded_plugins("render"):  # a plugin's metric may be the reward: `finetune` runs again after a change
+        write_json(paths.RENDERED / form / "plugins.json", {plugin.name: plugin.digest for plugin in plugins})
+    decode = answer_reader(material.tokenizer)
 
     def make(portion: list[Row]) -> pa.Table:
-        examples = material.rendered(portion, every=False)
-        return pa.Table.from_pylist([test_row(each, material.families, read) for each in examples], SCHEMA)
+        examples = material.render(portion, all_turns=False)
+        return pa.Table.from_pylist([test_row(example, material.families, decode) for example in examples], SCHEMA)
 
-    return write_counted(paths.RENDERED / form / f"{split}.parquet", SCHEMA, material.made_of(rows, make))
+    return write_counted(paths.RENDERED / form / f"{split}.parquet", SCHEMA, material.map_rows(rows, make))

@@ -1,4 +1,4 @@
-"""Form `ranked`: pairs as in form `pairs`, for a model that scores answers; it is tested by pairs, too."""
+"""Form `ranked`: pairs as in form `pairs`, for a reward model, which is also tested on pairs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tasks.runtime.files import write_tables
 
 KIND = "preference"
 PREFERENCE_SCHEMA = pa.schema([*TEST_SCHEMA, ("chosen_ids", IDS), ("rejected_ids", IDS)])
-"""Whole sequences, the prompt in front of either answer; `target` is the better one."""
+"""Whole sequences, prompt and answer; `target` is the chosen answer."""
 
 
 def write_test(rows: Rows, material: Material) -> int:
-    """Writes test.parquet, a row a pair; returns how many."""
-    read = answer_reader(material.tokenizer)
+    """Writes test.parquet, one row per pair; returns their number."""
+    decode = answer_reader(material.tokenizer)
 
     def make(portion: list[Row]) -> pa.Table:
         table = []
         for example, pair in pairs(portion, material):
-            shown = test_row(example, material.families, read)
+            shown = test_row(example, material.families, decode)
             prompt = pair["prompt_ids"]
             whole = {name: prompt + pair[name] for name in ("chosen_ids", "rejected_ids")}
             table.append({**shown, "kind": KIND, "prompt_ids": prompt, **whole})
         return pa.Table.from_pylist(table, PREFERENCE_SCHEMA)
 
-    return write_tables(TEST, PREFERENCE_SCHEMA, material.made_of(rows, make))
+    return write_tables(TEST, PREFERENCE_SCHEMA, material.map_rows(rows, make))

@@ -1,1 +1,1 @@
-"""Examples in rows of a fixed length."""
+"""Packing: examples in rows of a fixed length."""

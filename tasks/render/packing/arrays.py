@@ -1,6 +1,7 @@
-"""The arrays that `render` hands on (tasks/dataset/rendered.py), gathered a portion at a time and laid out row by packed row.
+"""Writes the arrays of rendered examples (tasks/dataset/rendered.py): collected in portions, then written in the order of packed
+rows.
 
-Tokens wait on disk until all lengths are known and rows can be packed: an example takes some twelve bytes of memory.
+Tokens are in temporary files until all lengths are known and rows are packed: an example takes some twelve bytes of memory.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from tasks.render.tokens.word_cache import Ids
 from tasks.runtime.free_memory import give_memory_back
 
 EXAMPLES_AT_ONCE = 8192
-WAITING = ("input_ids", "loss_mask", "ids", "lengths", "trained", "ranks")
-_BETWEEN = 16
+TEMPORARY = ("input_ids", "loss_mask", "ids", "lengths", "trained", "ranks")
+_STRIDE = 16
 Offsets = npt.NDArray[np.int64]
 
 
 class Tokens(Protocol):
-    """Some tokens of a row, and which of them are trained: an Example (tokens.py), or a Piece."""
+    """Tokens of a row with their loss mask: an Example (tokens.py) or a Piece."""
 
     @property
     def row_id(self) -> str: ...
@@ -49,8 +50,8 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Flat:
-    """Several of them, one after the other."""
+class FlatExamples:
+    """Several of them, concatenated."""
 
     row_ids: npt.NDArray[np.bytes_]
     lengths: npt.NDArray[np.int32]
@@ -58,8 +59,8 @@ class Flat:
     mask: npt.NDArray[np.uint8]
 
 
-def flat(examples: Sequence[Tokens]) -> Flat:
-    return Flat(
+def flatten(examples: Sequence[Tokens]) -> FlatExamples:
+    return FlatExamples(
         np.array([example.row_id for example in examples], "S32"),
         np.array([len(example.ids) for example in examples], np.int32),
         np.concatenate([np.zeros(0, np.int32), *(example.ids for example in examples)], dtype=np.int32),
@@ -67,23 +68,23 @@ def flat(examples: Sequence[Tokens]) -> Flat:
     )
 
 
-class Gathered:
-    """Examples of one split on their way into `folder`.
+class ArrayWriter:
+    """Writes the examples of one split into `folder`.
 
-    with Gathered(folder) as gathered:
-        gathered.add(flat(examples))
-        counts = gathered.write(pack_length_tokens)
+    with ArrayWriter(folder) as writer:
+        writer.add(flatten(examples))
+        counts = writer.write(pack_length_tokens)
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.examples = 0
         self._trained = self._tokens = self._longest = self._most_trained = 0
-        self._waiting = folder / ".waiting"
+        self._temporary = folder / ".waiting"
 
-    def __enter__(self) -> Gathered:
-        self._waiting.mkdir(parents=True)
-        self._files = {name: (self._waiting / name).open("wb") for name in WAITING}
+    def __enter__(self) -> ArrayWriter:
+        self._temporary.mkdir(parents=True)
+        self._files = {name: (self._temporary / name).open("wb") for name in TEMPORARY}
         return self
 
     def __exit__(
@@ -91,9 +92,9 @@ class Gathered:
     ) -> None:
         for file in self._files.values():
             file.close()
-        shutil.rmtree(self._waiting)
+        shutil.rmtree(self._temporary)
 
-    def add(self, examples: Flat) -> None:
+    def add(self, examples: FlatExamples) -> None:
         self._files["input_ids"].write(examples.ids.data)
         self._files["loss_mask"].write(examples.mask.data)
         self._files["ids"].write(examples.row_ids.tobytes())
@@ -108,19 +109,19 @@ class Gathered:
         self.examples += len(examples.lengths)
 
     def write(self, pack_length_tokens: int | None) -> dict[str, Any]:
-        """Packs the examples and writes the arrays; returns their counts. None: each is a packed row of its own, in order."""
+        """Packs the examples and writes the arrays; returns their counts. None: every example is a row of its own, in order."""
         for file in self._files.values():
             file.flush()
         give_memory_back()
-        lengths = self._numbers("lengths", self._longest)
+        lengths = self._read_lengths("lengths", self._longest)
         if pack_length_tokens:
-            trained = self._numbers("trained", self._most_trained)
-            ranks = np.fromfile(self._waiting / "ranks", np.uint16)
+            trained = self._read_lengths("trained", self._most_trained)
+            ranks = np.fromfile(self._temporary / "ranks", np.uint16)
             packed = pack(lengths, trained, ranks, pack_length_tokens)
             del trained, ranks
         else:
             packed = Packed(np.arange(len(lengths), dtype=np.int32), np.ones(len(lengths), np.int32))
-        self._lay_out(packed, Places(lengths))
+        self._write_arrays(packed, Starts(lengths))
         rows, tokens = len(packed.counts), self._tokens
         room = rows * pack_length_tokens if pack_length_tokens else tokens
         return {
@@ -131,18 +132,18 @@ class Gathered:
             "padding_share": round(1 - tokens / room, 4) if rows else 0.0,
         }
 
-    def _numbers(self, name: str, most: int) -> Lengths:
-        """A number of each example (int32 in the file `name`), as few bytes as `most` takes."""
-        numbers = np.empty(self.examples, np.min_scalar_type(most))
-        with (self._waiting / name).open("rb") as file:
+    def _read_lengths(self, name: str, largest: int) -> Lengths:
+        """(examples,) the int32 values of the file `name`, in the smallest type that holds `largest`."""
+        numbers = np.empty(self.examples, np.min_scalar_type(largest))
+        with (self._temporary / name).open("rb") as file:
             for first in range(0, self.examples, EXAMPLES_AT_ONCE):
                 numbers[first : first + EXAMPLES_AT_ONCE] = np.fromfile(file, np.int32, EXAMPLES_AT_ONCE)
         return numbers
 
-    def _lay_out(self, packed: Packed, places: Places) -> None:
+    def _write_arrays(self, packed: Packed, starts: Starts) -> None:
         """Writes the arrays in the order of the packed rows.
 
-        Files are read and written piece by piece, not mapped: what is mapped counts as memory, though it can be had back.
+        Files are read and written in pieces, not memory-mapped: mapped pages count as memory of the process.
         """
         count, total = len(packed.order), self._tokens
         kinds = {"input_ids": ("<i4", total), "loss_mask": ("|u1", total), "ids": ("|S32", count)}
@@ -152,49 +153,49 @@ class Gathered:
             def new(name: str, kind: str, length: int) -> BinaryIO:
                 return stack.enter_context(_new_array(self.folder / f"{name}.npy", kind, length))
 
-            starts, packs = new("examples", "<i8", count + 1), new("packs", "<i8", count)
+            offsets_file, packs = new("examples", "<i8", count + 1), new("packs", "<i8", count)
             arrays = {name: new(name, kind, length) for name, (kind, length) in kinds.items()}
-            waiting = {name: stack.enter_context((self._waiting / name).open("rb")).fileno() for name in kinds}
+            inputs = {name: stack.enter_context((self._temporary / name).open("rb")).fileno() for name in kinds}
             end = 0
-            starts.write(np.zeros(1, np.int64).tobytes())
+            offsets_file.write(np.zeros(1, np.int64).tobytes())
             for first in range(0, count, EXAMPLES_AT_ONCE):
-                chosen = packed.order[first : first + EXAMPLES_AT_ONCE]
-                starts_at, lengths = places.of(chosen)
-                tokens = list(zip(starts_at.tolist(), lengths.tolist(), strict=True))
-                row_ids = [(place, 1) for place in chosen.tolist()]
+                portion = packed.order[first : first + EXAMPLES_AT_ONCE]
+                first_tokens, lengths = starts.of(portion)
+                tokens = list(zip(first_tokens.tolist(), lengths.tolist(), strict=True))
+                row_ids = [(place, 1) for place in portion.tolist()]
                 for name, (kind, _) in kinds.items():
                     size = np.dtype(kind).itemsize
                     arrays[name].writelines(
-                        os.pread(waiting[name], size * length, size * start)
+                        os.pread(inputs[name], size * length, size * start)
                         for start, length in (row_ids if name == "ids" else tokens)
                     )
                 lasts = end + np.cumsum(lengths)
-                starts.write(lasts.tobytes())
-                rows = np.searchsorted(ends, np.arange(first, first + len(chosen)), side="right")
+                offsets_file.write(lasts.tobytes())
+                rows = np.searchsorted(ends, np.arange(first, first + len(portion)), side="right")
                 packs.write(rows.astype(np.int64).tobytes())
                 end = int(lasts[-1])
 
 
-class Places:
-    """Where each of the waiting examples begins: kept for one in sixteen, and reckoned from their lengths for the others."""
+class Starts:
+    """The first token of each example: stored for one in sixteen, and computed from the lengths for the others."""
 
     def __init__(self, lengths: Lengths) -> None:
         self._lengths = lengths
-        first = np.arange(0, len(lengths), _BETWEEN)
+        first = np.arange(0, len(lengths), _STRIDE)
         self._starts = np.zeros(len(first) + 1, np.int64)
         if len(first):
             np.cumsum(np.add.reduceat(lengths, first, dtype=np.int64), out=self._starts[1:])
 
     def of(self, examples: Numbers) -> tuple[Offsets, Offsets]:
-        """The first token of each of them, and how many tokens each has."""
-        kept = examples // _BETWEEN
-        near = kept[:, None] * _BETWEEN + np.arange(_BETWEEN - 1)
-        before = np.where(near < examples[:, None], self._lengths[np.minimum(near, examples[:, None])], 0)
-        return self._starts[kept] + before.sum(axis=1, dtype=np.int64), self._lengths[examples].astype(np.int64)
+        """(examples,) the first token of each, and its number of tokens."""
+        strides = examples // _STRIDE
+        neighbours = strides[:, None] * _STRIDE + np.arange(_STRIDE - 1)
+        before = np.where(neighbours < examples[:, None], self._lengths[np.minimum(neighbours, examples[:, None])], 0)
+        return self._starts[strides] + before.sum(axis=1, dtype=np.int64), self._lengths[examples].astype(np.int64)
 
 
 def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """How many tokens of each example are trained."""
+    """(examples,) the number of trained tokens."""
     before = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     ends = np.cumsum(lengths, dtype=np.int64)
     found: npt.NDArray[np.int32] = (before[ends] - before[ends - lengths]).astype(np.int32)
@@ -203,7 +204,7 @@ def _sums(mask: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int32]) -> npt.ND
 
 @contextlib.contextmanager
 def _new_array(path: Path, kind: str, length: int) -> Iterator[BinaryIO]:
-    """A file as `np.save` writes it, for as many values as are then written to it."""
+    """A file in the format of `np.save`, to which `length` values are then written."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": (length,)})
         yield file

@@ -1,7 +1,7 @@
-"""A row and its template → the conversation, as chat templates take it: messages, and the tools that may be called. Pure.
+"""A row and its template → the conversation in the format of chat templates: messages and tools. Pure.
 
-Who spoke a row's `input` is seen from its history: a tool, where the last turns are calls and fewer answers than calls; the
-assistant, where it says something before a call; else the user, and then the instruction template says it.
+The role of a row's `input` follows from its history: a tool, where the last turns are calls with fewer results than calls; the
+assistant, where it writes text before a call; else the user, and then the instruction template writes the message.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from typing import Any
 
 from tasks.records.languages import MIXED, language_of_last_turn
 from tasks.records.ordered_json import for_templates
-from tasks.render.templates.templates import InstructionTemplate, write_answer, write_question
+from tasks.render.templates.fill_template import write_answer, write_question
+from tasks.render.templates.templates import InstructionTemplate
 from tasks.scoring.targets import tool_calls_of
 
 Message = dict[str, Any]
 Turn = tuple[str, str]
 THOUGHT = "reasoning_content"
-"""Key of a message, as chat templates know it: what the assistant thought before it answered."""
+"""Key of a message in chat templates: the assistant's reasoning before the answer."""
 UNTRAINED = "strop_untrained"
-"""Key of a message of ours: an answer that stands in the context alone. No chat template is shown it."""
+"""Key of a message: an answer that is context only, not trained. It is removed before a chat template is applied."""
 
 
 @dataclass(frozen=True)
 class Conversation:
     messages: list[Message]
-    """System turn, if any, and turns; the last is the answer."""
+    """The system turn, if any, and the other turns; the last is the answer."""
     tools: tuple[dict[str, Any], ...] = ()
     """In OpenAI's form: {"type": "function", "function": {...}}."""
     language: str = "en"
     target: str = ""
-    """What the last answer is scored against: the row's output as the template writes it, without what stands around it."""
+    """The expected last answer: the row's output as the template writes it, without the constant text around it."""
     ends_in_call: bool = False
 
     @property
@@ -44,50 +45,52 @@ def make_conversation(template: InstructionTemplate, row: Mapping[str, Any]) -> 
     """The row's conversation.
 
     Raises:
-        ConfigError: the template names a field that there is not, or does what the sandbox forbids.
+        ConfigError: the template names an unknown field, or does something that the sandbox forbids.
     """
     row = {**row, "language": language_of_last_turn(row)} if row["language"] == MIXED else row
-    history: list[Turn] = [] if row["history"] == "[]" else [(who, text) for who, text in json.loads(row["history"])]
+    history: list[Turn] = (
+        [] if row["history"] == "[]" else [(speaker, text) for speaker, text in json.loads(row["history"])]
+    )
     calls = tool_calls_of(row["output"])
-    asked_by = _who_asked(history, calls is not None) if history else "user"
-    asked = write_question(template, row) if asked_by == "user" else row["input"]
+    role = _role_of_input(history, calls is not None) if history else "user"
+    question = write_question(template, row) if role == "user" else row["input"]
     answer = write_answer(template, row) if calls is None else row["output"]
-    turns = [*history, (asked_by, asked), ("assistant" if calls is None else "tool_call", answer)]
+    turns = [*history, (role, question), ("assistant" if calls is None else "tool_call", answer)]
     system = row["system"] or template.system
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     untrained = json.loads(row.get("untrained") or "[]")
     thoughts = dict(json.loads(row.get("thoughts") or "[]"))
-    for place, (who, text) in enumerate(turns, start=-len(turns)):
-        _add(messages, who, text)
-        if place in untrained:
+    for index, (speaker, text) in enumerate(turns, start=-len(turns)):
+        _add(messages, speaker, text)
+        if index in untrained:
             messages[-1][UNTRAINED] = True
-        if place in thoughts:
-            messages[-1][THOUGHT] = thoughts[place]
-    target = row["output"] if calls is not None else template.frame.taken_off(answer)
+        if index in thoughts:
+            messages[-1][THOUGHT] = thoughts[index]
+    target = row["output"] if calls is not None else template.frame.remove_from(answer)
     return Conversation(messages, _tools(row.get("tools", "")), row["language"], target, calls is not None)
 
 
-def _who_asked(history: list[Turn], ends_in_call: bool) -> str:
-    roles = [who for who, _ in history]
+def _role_of_input(history: list[Turn], ends_in_call: bool) -> str:
+    roles = [role for role, _ in history]
     if roles[-1] == "tool_call":
         return "tool"
     if roles[-1] == "user":
         return "assistant"
     if roles[-1] == "tool":
-        place = len(roles) - 1 - roles[::-1].index("tool_call")
-        answers = len(roles) - 1 - place
-        calls = len(tool_calls_of(history[place][1]) or ()) or 1
+        index = len(roles) - 1 - roles[::-1].index("tool_call")
+        answers = len(roles) - 1 - index
+        calls = len(tool_calls_of(history[index][1]) or ()) or 1
         return "tool" if not ends_in_call or answers < calls else "assistant"
     return "user"
 
 
-def _add(messages: list[Message], who: str, text: str) -> None:
-    """Adds a turn; calls join the words that the assistant said before them."""
-    if who != "tool_call":
-        messages.append({"role": who, "content": text})
+def _add(messages: list[Message], role: str, text: str) -> None:
+    """Adds a turn; calls are merged into the assistant's message before them."""
+    if role != "tool_call":
+        messages.append({"role": role, "content": text})
         return
     calls = tool_calls_of(text)
-    if calls is None:  # a call in no form that we know stays text
+    if calls is None:  # a call in an unknown form stays text
         messages.append({"role": "assistant", "content": text})
         return
     if not messages or messages[-1]["role"] != "assistant":
@@ -103,22 +106,22 @@ def _tools(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def as_text(conversation: Conversation) -> Conversation:
-    """The same for a chat template that knows no tools: they stand in the system turn, calls and answers are text."""
+    """The same for a chat template without tools: they are listed in the system turn; calls and results are text."""
     system = next((m["content"] for m in conversation.messages if m["role"] == "system"), "")
     if conversation.tools:
         functions = [json.dumps(tool["function"], ensure_ascii=False) for tool in conversation.tools]
-        told = TOOLS_SAID.get(conversation.language, TOOLS_SAID["en"])
-        system = "\n\n".join([*([system] if system else []), "\n".join([told, *functions])])
+        instruction = TOOL_INSTRUCTIONS.get(conversation.language, TOOL_INSTRUCTIONS["en"])
+        system = "\n\n".join([*([system] if system else []), "\n".join([instruction, *functions])])
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     for message in conversation.messages:
         if message["role"] == "system":
             continue
         text = message["content"]
         if calls := message.get("tool_calls"):
-            said = json.dumps([call["function"] for call in calls], ensure_ascii=False)
-            text = f"{text}\n{said}" if text else said
+            calls_as_json = json.dumps([call["function"] for call in calls], ensure_ascii=False)
+            text = f"{text}\n{calls_as_json}" if text else calls_as_json
         role = "user" if message["role"] == "tool" else message["role"]
-        if messages and messages[-1]["role"] == role == "user":  # several tools answered
+        if messages and messages[-1]["role"] == role == "user":  # results of several tools
             messages[-1] = {"role": role, "content": f"{messages[-1]['content']}\n{text}"}
         else:
             kept = {key: message[key] for key in (UNTRAINED, THOUGHT) if key in message}
@@ -127,7 +130,7 @@ def as_text(conversation: Conversation) -> Conversation:
 
 
 def with_system_folded(conversation: Conversation) -> Conversation:
-    """The same for a chat template that knows no system turn: its text begins the first user turn."""
+    """The same for a chat template without a system turn: its text is put before the first user turn."""
     messages = conversation.messages
     if messages[0]["role"] != "system":
         return conversation
@@ -138,10 +141,10 @@ def with_system_folded(conversation: Conversation) -> Conversation:
     )  # fmt: skip
 
 
-TOOLS_SAID = {
+TOOL_INSTRUCTIONS = {
     "en": (
         'You may call these tools. To call them, answer with a JSON list and nothing else: [{"name": ..., "arguments": {...}}]'
     ),
     "zh": '你可以调用下列工具。需要调用时，只回答一个 JSON 列表：[{"name": ..., "arguments": {...}}]',
 }
-"""How tools are told where the chat template has no way of its own; a line a tool follows."""
+"""Language → the text that lists the tools where the chat template cannot; one line per tool follows."""

@@ -1,7 +1,7 @@
-"""What an expression of a chat template may hold of contents: every value followed from `messages` on. Pure.
+"""How an expression of a chat template depends on contents: the data-flow analysis of template_analysis.py. Pure.
 
-Only what is known to depend on no more of a content than whether it is empty, what white space it ends in, and whether it holds
-one of a few constant texts is let through; all else raises NotFollowedError, which never leaves template_analysis.py.
+An expression is accepted if it depends only on whether a content is empty, on its surrounding white space, and on whether it holds
+one of a few constant texts; anything else raises UntrackedError, which template_analysis.py catches.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ from typing import Any, Literal
 from jinja2 import nodes
 
 Kind = Literal["constant", "messages", "content", "mixed", "namespace"]
-"""Known from the shape; messages, or one of them; a content, trimmed or cut at a constant text; a text around contents; `ns`."""
+"""Determined by the shape; messages, or one of them; a content, trimmed or split at a constant text; a text with contents; a
+namespace."""
 
-_KEEPING = {"trim", "string", "safe", "default", "d"}
+_KEEPS_KIND = {"trim", "string", "safe", "default", "d"}
 _OF_MESSAGES: dict[str, Kind] = {
     "length": "constant", "count": "constant", "first": "messages", "last": "messages", "list": "messages",
     "reverse": "messages",
 }  # fmt: skip
 _TESTS = {"string", "defined", "undefined", "none", "mapping", "iterable", "sequence", "number", "boolean"}
 _STRIPS = {"strip", "lstrip", "rstrip"}
-_SEEKS = {"split", "startswith", "endswith", "replace"}
+_WITH_CONSTANT = {"split", "startswith", "endswith", "replace"}
 _FUNCTIONS = {"raise_exception", "strftime_now", "range"}
 
 
-class NotFollowedError(Exception):
-    """The template does something with contents that we do not follow."""
+class UntrackedError(Exception):
+    """The template uses contents in a way that the analysis does not track."""
 
 
 class Expressions:
-    """The expressions of one template, and what its names are known to hold."""
+    """The expressions of one template, and the kinds of its names."""
 
     def __init__(self, tree: nodes.Template) -> None:
         self.tree = tree
         self.kinds: dict[str, Kind] = {"messages": "messages"}
         self.macros = {macro.name for macro in tree.find_all(nodes.Macro)}
-        self.marks: set[str] = set()
+        self.compared: set[str] = set()
         self.assigned: dict[str, list[nodes.Node]] = {}
         for assign in tree.find_all(nodes.Assign):
             if isinstance(assign.target, nodes.Name):
@@ -45,8 +46,8 @@ class Expressions:
         bound += [name for macro in tree.find_all(nodes.Macro) for name in macro.args]
         self.varying = {name.name for name in bound}
 
-    def hold(self, name: str, kind: Kind) -> None:
-        self.kinds[name] = joined(self.kinds.get(name, "constant"), kind)
+    def add_kind(self, name: str, kind: Kind) -> None:
+        self.kinds[name] = merge(self.kinds.get(name, "constant"), kind)
 
     def kind(self, node: nodes.Node) -> Kind:
         match node:
@@ -55,177 +56,179 @@ class Expressions:
             case nodes.Name():
                 return self.kinds.get(node.name, "constant")
             case nodes.Getattr() | nodes.Getitem():
-                return self._part(node)
+                return self._access(node)
             case nodes.Filter():
-                return self._filtered(node)
+                return self._filter(node)
             case nodes.Call():
-                return self._called(node)
+                return self._call(node)
             case nodes.Compare():
-                return self._compared(node)
+                return self._comparison(node)
             case nodes.Test():
                 kind = self.kind(node.node)
                 self.constants([*node.args, *node.kwargs])
-                only(kind == "constant" or node.name in _TESTS)
+                require(kind == "constant" or node.name in _TESTS)
                 return "constant"
             case nodes.Not():
                 self.kind(node.node)
                 return "constant"
             case nodes.And() | nodes.Or():
-                return joined(self.kind(node.left), self.kind(node.right))
+                return merge(self.kind(node.left), self.kind(node.right))
             case nodes.CondExpr():
                 self.kind(node.test)
                 other: Kind = self.kind(node.expr2) if node.expr2 else "constant"
-                return joined(self.kind(node.expr1), other)
+                return merge(self.kind(node.expr1), other)
             case nodes.Add():
-                return self._concatenated([node.left, node.right])
+                return self._concatenation([node.left, node.right])
             case nodes.Concat():
-                return self._concatenated(node.nodes)
+                return self._concatenation(node.nodes)
         self.constants(list(node.iter_child_nodes()))
         return "constant"
 
-    def _concatenated(self, parts: list[Any]) -> Kind:
-        are_mixed = [mixed(self.kind(part)) for part in parts]  # each is asked, whatever the first is
-        return "mixed" if any(are_mixed) else "constant"
+    def _concatenation(self, parts: list[Any]) -> Kind:
+        have_contents = [
+            has_contents(self.kind(part)) for part in parts
+        ]  # every part is checked, whatever the first is
+        return "mixed" if any(have_contents) else "constant"
 
     def constants(self, parts: list[Any]) -> None:
         for part in parts:
-            only(self.kind(part) == "constant")
+            require(self.kind(part) == "constant")
 
-    def _part(self, node: nodes.Getattr | nodes.Getitem) -> Kind:
+    def _access(self, node: nodes.Getattr | nodes.Getitem) -> Kind:
         whole = node.node
         key = node.attr if isinstance(node, nodes.Getattr) else _literal(node.arg)
         if isinstance(whole, nodes.Name) and whole.name == "loop" and key in ("previtem", "nextitem"):
             return "messages"
         if isinstance(node, nodes.Getitem) and isinstance(key, int) and self._is_split(whole):
-            return self._called(whole)
+            return self._call(whole)
         kind = self.kind(whole)
         if kind == "namespace":
-            only(isinstance(whole, nodes.Name) and isinstance(key, str))
+            require(isinstance(whole, nodes.Name) and isinstance(key, str))
             assert isinstance(whole, nodes.Name)
             return self.kinds.get(f"{whole.name}.{key}", "constant")
         if isinstance(node, nodes.Getitem):
             self.constants([node.arg])
         if kind == "constant":
             return kind
-        only(kind == "messages")
+        require(kind == "messages")
         if isinstance(key, str):
             return "content" if key == "content" else "constant"
         assert isinstance(node, nodes.Getitem)
-        only(isinstance(node.arg, nodes.Slice) or _is_number(node.arg))
+        require(isinstance(node.arg, nodes.Slice) or _is_number(node.arg))
         return "messages"
 
-    def _filtered(self, node: nodes.Filter) -> Kind:
-        only(node.node is not None)
+    def _filter(self, node: nodes.Filter) -> Kind:
+        require(node.node is not None)
         assert node.node is not None
         if node.name in ("first", "last") and self._is_split(node.node):
-            return self._called(node.node)
+            return self._call(node.node)
         kind = self.kind(node.node)
         self.constants([*node.args, *node.kwargs])
-        only(not (node.dyn_args or node.dyn_kwargs) and kind != "namespace")
+        require(not (node.dyn_args or node.dyn_kwargs) and kind != "namespace")
         if kind == "constant":
             return kind
         if kind == "messages":
             if node.name in ("selectattr", "rejectattr"):
-                only(bool(node.args) and getattr(node.args[0], "value", None) == "role")
+                require(bool(node.args) and getattr(node.args[0], "value", None) == "role")
                 return kind
-            only(node.name in _OF_MESSAGES)
+            require(node.name in _OF_MESSAGES)
             return _OF_MESSAGES[node.name]
-        only(node.name in _KEEPING and not (node.name == "trim" and (node.args or node.kwargs)))
+        require(node.name in _KEEPS_KIND and not (node.name == "trim" and (node.args or node.kwargs)))
         return kind
 
     def _is_split(self, node: nodes.Node) -> bool:
         return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr) and node.node.attr == "split"
 
-    def _called(self, node: Any) -> Kind:
+    def _call(self, node: Any) -> Kind:
         self.constants([*node.args, *(pair.value for pair in node.kwargs)])
-        only(not (node.dyn_args or node.dyn_kwargs))
+        require(not (node.dyn_args or node.dyn_kwargs))
         if isinstance(node.node, nodes.Name):
             name = node.node.name
-            only(name in self.macros or name in _FUNCTIONS)
+            require(name in self.macros or name in _FUNCTIONS)
             return "mixed" if name in self.macros else "constant"
-        only(isinstance(node.node, nodes.Getattr))
+        require(isinstance(node.node, nodes.Getattr))
         kind, method = self.kind(node.node.node), node.node.attr
         if kind == "constant":
             return kind
         texts = [self._texts(argument) for argument in node.args[:2]]
         if kind == "messages":
-            only(method == "get" and bool(texts) and len(texts[0]) == 1)
+            require(method == "get" and bool(texts) and len(texts[0]) == 1)
             return "content" if texts[0] == ["content"] else "constant"
         if method in _STRIPS:
-            only(not any(text.strip() for each in texts for text in each))
+            require(not any(text.strip() for argument_texts in texts for text in argument_texts))
             return kind
-        only(kind == "content" and method in _SEEKS and bool(texts) and bool(texts[0]) and all(texts[0]))
-        self.marks.update(texts[0])
+        require(kind == "content" and method in _WITH_CONSTANT and bool(texts) and bool(texts[0]) and all(texts[0]))
+        self.compared.update(texts[0])
         return "constant" if method in ("startswith", "endswith") else kind
 
-    def _compared(self, node: nodes.Compare) -> Kind:
-        sides = [node.expr, *(operand.expr for operand in node.ops)]
-        kinds = [self.kind(side) for side in sides]
+    def _comparison(self, node: nodes.Compare) -> Kind:
+        operands = [node.expr, *(operand.expr for operand in node.ops)]
+        kinds = [self.kind(operand) for operand in operands]
         if set(kinds) == {"constant"}:
             return "constant"
-        only(len(sides) == 2 and kinds.count("constant") == 1)
-        operator, constant = node.ops[0].op, sides[kinds.index("constant")]
+        require(len(operands) == 2 and kinds.count("constant") == 1)
+        operator, constant = node.ops[0].op, operands[kinds.index("constant")]
         if "messages" in kinds:  # is there such a key?
-            only(operator in ("in", "notin") and kinds[1] == "messages")
+            require(operator in ("in", "notin") and kinds[1] == "messages")
             return "constant"
-        only("content" in kinds and operator in ("in", "notin", "eq", "ne"))
-        # a content may be a part of a text without holding it
-        only(operator in ("eq", "ne") or kinds[1] == "content" or isinstance(constant, (nodes.List, nodes.Tuple)))
-        self.marks.update(self._texts(constant))
+        require("content" in kinds and operator in ("in", "notin", "eq", "ne"))
+        # a content may be contained in a text without holding it
+        require(operator in ("eq", "ne") or kinds[1] == "content" or isinstance(constant, (nodes.List, nodes.Tuple)))
+        self.compared.update(self._texts(constant))
         return "constant"
 
     def _texts(self, node: nodes.Node) -> list[str]:
-        """The texts that a constant may be: written there, or all that its name is ever set to."""
+        """The possible values of a constant: its literal, or all literals that its name is set to."""
         if isinstance(node, nodes.Const):
             return [node.value] if isinstance(node.value, str) else []
         if isinstance(node, (nodes.List, nodes.Tuple)):
             return [text for item in node.items for text in self._texts(item)]
-        only(isinstance(node, nodes.Name) and node.name in self.assigned and node.name not in self.varying)
+        require(isinstance(node, nodes.Name) and node.name in self.assigned and node.name not in self.varying)
         assert isinstance(node, nodes.Name)
         values = self.assigned[node.name]
-        only(all(isinstance(value, nodes.Const) for value in values))
+        require(all(isinstance(value, nodes.Const) for value in values))
         return [text for value in values for text in self._texts(value)]
 
     def is_content_a_string(self, test: nodes.Node) -> bool:
-        """`message.content is string`: ours always are, and what else it could be needs no following."""
+        """Is it `message.content is string`? Contents always are, so the other branch is not tracked."""
         if not isinstance(test, nodes.Test) or test.name != "string":
             return False
-        asked = test.node
-        if not isinstance(asked, (nodes.Getattr, nodes.Getitem)) or self.kind(asked.node) != "messages":
+        accessed = test.node
+        if not isinstance(accessed, (nodes.Getattr, nodes.Getitem)) or self.kind(accessed.node) != "messages":
             return False
-        return self.kind(asked) == "content"
+        return self.kind(accessed) == "content"
 
 
-def only(is_followed: bool) -> None:
-    if not is_followed:
-        raise NotFollowedError
+def require(condition: bool) -> None:
+    if not condition:
+        raise UntrackedError
 
 
-def mixed(kind: Kind) -> bool:
-    """Does this text hold contents? Messages as they are, in their braces, are no text that we follow."""
-    only(kind not in ("messages", "namespace"))
+def has_contents(kind: Kind) -> bool:
+    """Does this text hold contents? Messages printed as dictionaries are not tracked."""
+    require(kind not in ("messages", "namespace"))
     return kind != "constant"
 
 
-def joined(one: Kind, other: Kind) -> Kind:
+def merge(one: Kind, other: Kind) -> Kind:
     if one == other or other == "constant":
         return one
     if one == "constant":
         return other
-    only({one, other} == {"content", "mixed"})
+    require({one, other} == {"content", "mixed"})
     return "mixed"
 
 
 def name_of(node: nodes.Node) -> str:
     if isinstance(node, nodes.NSRef):
         return f"{node.name}.{node.attr}"
-    only(isinstance(node, nodes.Name))
+    require(isinstance(node, nodes.Name))
     assert isinstance(node, nodes.Name)
     return node.name
 
 
 def _is_number(node: nodes.Node) -> bool:
-    """Made of numbers and the loop's own count: no key of a message."""
+    """Is it made of numbers and the loop's index, so that it is not a key of a message?"""
     if isinstance(node, nodes.Const):
         return isinstance(node.value, int)
     if isinstance(node, nodes.Getattr):
@@ -236,6 +239,6 @@ def _is_number(node: nodes.Node) -> bool:
 
 
 def _literal(node: nodes.Expr) -> Any:
-    """The value of `'key'`, `0`, `-1`; None of what is no constant."""
+    """The value of `'key'`, `0`, `-1`; None for what is not a constant."""
     is_written = isinstance(node, nodes.Const) or (isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const))
     return node.as_const() if is_written else None

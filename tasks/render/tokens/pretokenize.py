@@ -1,8 +1,7 @@
-"""Texts cut at spaces, as arrays: the words of thousands of texts at once, each distinct one told once.
+"""Splits texts at spaces, as arrays: the words of thousands of texts at once, with their distinct words.
 
-Byte-level tokenizers (GPT-2's, and those of Llama 3, Qwen, SmolLM) cut the text by a pattern before they merge, and all these
-patterns end before a space that follows a character, or that another character follows: there a text may be cut, and its parts be
-tokenised apart.
+Byte-level tokenizers (GPT-2's, and those of Llama 3, Qwen, SmolLM) split a text by a pattern before they merge. All these patterns
+end before a space that follows or precedes a non-space character: there a text may be split, and its parts tokenised separately.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ _PATTERNS = {
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
-"""Those of Llama 3, Qwen 2 and 3, cl100k and GPT-2."""
+"""The patterns of Llama 3, Qwen 2 and 3, cl100k and GPT-2."""
 
 
 Flags = npt.NDArray[np.bool_]
-"""Of each byte."""
+"""(256,) per byte value."""
 
 _SPACE = 0x20
 _ASCII_WHITE = (*range(0x09, 0x0E), *range(0x1C, 0x21))
 _BEGINS_WHITE, _ENDS_WHITE = np.zeros(256, bool), np.zeros(256, bool)
-"""The bytes that white space may begin or end with, in UTF-8; some other characters do as well. Where they stand on both sides of a
-space a text is not cut, which is always right."""
+"""The bytes that white space may start or end with in UTF-8; some other characters do as well. Between two such bytes a text is not
+split at a space, which is always correct."""
 _BEGINS_WHITE[[*_ASCII_WHITE, 0xC2, 0xE1, 0xE2, 0xE3]] = True
 _ENDS_WHITE[[*_ASCII_WHITE, *range(0x80, 0x8B), 0x9F, 0xA0, 0xA8, 0xA9, 0xAF]] = True
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of texts, one text after the other: each with the space before it, but for the first of a text."""
+    """The words of texts, concatenated; each with the space before it, except the first of a text."""
 
     distinct: list[str]
     numbers: npt.NDArray[np.int32]
-    """Which of them each word is."""
+    """(words,) index into `distinct`."""
     bounds: npt.NDArray[np.int64]
     """The first word of each text, and the end."""
     _starts: npt.NDArray[np.int32]
@@ -51,16 +50,16 @@ class Words:
     _utf8: pa.Buffer
 
     def text(self, first: int, last: int) -> str:
-        """The words from `first` up to `last`, as they stand."""
+        """The text of the words from `first` up to before `last`."""
         start, end = int(self._starts[first]), int(self._starts[last])
         return bytes(self._utf8.slice(start, end - start)).decode()
 
 
 def split(texts: Sequence[str], ends_spaces: Flags) -> Words:
-    """Cuts texts at every space that a cut may be before.
+    """Splits texts before every space where this is allowed.
 
     Args:
-        ends_spaces: of `ends_of_spaces`.
+        ends_spaces: result of `ends_of_spaces`.
     """
     _, offsets, utf8 = pa.array(texts, pa.string()).buffers()
     edges = np.frombuffer(offsets, np.int32)[: len(texts) + 1]
@@ -69,8 +68,8 @@ def split(texts: Sequence[str], ends_spaces: Flags) -> Words:
     is_start = np.zeros(size + 1, bool)
     is_start[edges] = True
     spaces = np.flatnonzero(text == _SPACE)
-    following = spaces + 1
-    is_blank = ends_spaces[text[np.minimum(following, size - 1)]] | is_start[following]  # or the end of its text
+    next_byte = spaces + 1
+    is_blank = ends_spaces[text[np.minimum(next_byte, size - 1)]] | is_start[next_byte]  # or the end of its text
     is_blank &= _ENDS_WHITE[text[spaces - 1]]
     is_start[spaces[~is_blank]] = True
     starts = np.flatnonzero(is_start).astype(np.int32)
@@ -80,31 +79,30 @@ def split(texts: Sequence[str], ends_spaces: Flags) -> Words:
 
 
 def ends_of_spaces(tokenizer: Any) -> Flags | None:
-    """The bytes that may end a run of spaces as white space does, so that the run is not cut before its last one.
+    """(256,) the bytes after a run of spaces before whose last space a text may not be split.
 
-    None where texts may not be cut at spaces at all: not all that could reach over a cut is known not to (the normaliser, the
-    pattern, the added tokens).
+    None where texts may not be split at spaces at all, because normaliser, pattern or added tokens may span a split.
     """
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         return None
-    told = json.loads(fast.to_str())
-    if (told["normalizer"] or {"type": "NFC"})["type"] != "NFC" or told["model"]["type"] != "BPE":
+    config = json.loads(fast.to_str())
+    if (config["normalizer"] or {"type": "NFC"})["type"] != "NFC" or config["model"]["type"] != "BPE":
         return None
-    for token in told["added_tokens"]:
+    for token in config["added_tokens"]:
         if " " in token["content"] or token["lstrip"] or token["rstrip"] or token["single_word"]:
             return None
-    steps = told["pre_tokenizer"] or {}
+    steps = config["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", []) if steps.get("type") == "Sequence" else [steps]
     if not steps or steps[-1].get("type") != "ByteLevel" or not all(_is_local(step, len(steps)) for step in steps):
         return None
     if not any(step["type"] == "Split" or (step["type"] == "ByteLevel" and step["use_regex"]) for step in steps):
         return None
-    found = _BEGINS_WHITE.copy()
-    found[[token["content"].encode()[0] for token in told["added_tokens"]]] = True  # texts are cut there first
+    flags = _BEGINS_WHITE.copy()
+    flags[[token["content"].encode()[0] for token in config["added_tokens"]]] = True  # texts are split there first
     if any(step["type"] == "Digits" for step in steps):  # and at digits, of any script
-        found[ord("0") : ord("9") + 1] = found[0x80:] = True
-    return found
+        flags[ord("0") : ord("9") + 1] = flags[0x80:] = True
+    return flags
 
 
 def _is_local(step: dict[str, Any], steps: int) -> bool:

@@ -1,7 +1,7 @@
-"""Rows → examples: token ids, and a mask over what is trained: the assistant's answers and their end tokens.
+"""Rows → examples: token ids and a loss mask, which covers the assistant's answers and their end tokens.
 
-What is trained is what is served: a prompt is what the model's chat template writes up to where the assistant begins, an answer
-what the template adds when the assistant has spoken. Rows are rendered many at a time; a row's result depends on that row alone.
+Training and serving have the same prompt: the text of the chat template up to the assistant's turn; an answer is the text that the
+template adds for the assistant's message. Rows are rendered in batches; a row's result depends on that row alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tasks.chat.markers import TypedMarkers, control_tokens
 from tasks.render.templates.chat_template import ChatFormat, Texts, answers_of
-from tasks.render.templates.chat_template_cache import QuickFormat
+from tasks.render.templates.chat_template_cache import ChatTemplateCache
 from tasks.render.templates.conversation import Conversation, make_conversation
 from tasks.render.templates.templates import InstructionTemplate
 from tasks.render.tokens.encoding import Encoder, Pieces
@@ -28,10 +28,10 @@ Choose = Callable[[Mapping[str, Any]], InstructionTemplate]
 
 @dataclass(frozen=True)
 class Example:
-    """A row as tokens. A dialogue may become several, one an answer, where its chat template cannot say them in one."""
+    """A row as tokens. A dialogue may become several examples, one per answer, where its chat template cannot write it as one."""
 
     row: Mapping[str, Any]
-    """What it was rendered from."""
+    """The row that it was rendered from."""
     prompt: str
     """The text before the last answer."""
     ids: Ids
@@ -52,18 +52,18 @@ class Example:
 
     @property
     def prompt_ids(self) -> list[int]:
-        found: list[int] = self.ids[: self.prompt_tokens].tolist()
-        return found
+        ids: list[int] = self.ids[: self.prompt_tokens].tolist()
+        return ids
 
     @property
     def answer_ids(self) -> list[int]:
         """The last answer and its end token."""
-        found: list[int] = self.ids[self.prompt_tokens :].tolist()
-        return found
+        ids: list[int] = self.ids[self.prompt_tokens :].tolist()
+        return ids
 
     @property
     def spans(self) -> list[list[int]]:
-        """The trained tokens, answer by answer, as far as something stands between them."""
+        """The trained tokens, one list per contiguous span."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], self.mask, [0]]).astype(np.int8)))
         return [self.ids[first:last].tolist() for first, last in edges.reshape(-1, 2)]
 
@@ -79,81 +79,91 @@ class Renderer:
     """Renders rows with one tokenizer.
 
     Args:
-        every: train on every turn of the assistant, not the last alone.
-        is_quick: take the short ways of chat_template_cache.py and words.py; without, the same comes out, slowly.
+        all_turns: train on every turn of the assistant, not only on the last.
+        uses_caches: use chat_template_cache.py and word_cache.py; without them the result is the same, but slower.
     """
 
-    def __init__(self, tokenizer: Any, max_length_tokens: int, every: bool = False, is_quick: bool = True) -> None:
+    def __init__(
+        self, tokenizer: Any, max_length_tokens: int, all_turns: bool = False, uses_caches: bool = True
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length_tokens = max_length_tokens
-        self.every = every
+        self.all_turns = all_turns
         self.chat = ChatFormat(tokenizer)
-        self._quick = QuickFormat(self.chat) if is_quick else None
-        self._words = WordTable(tokenizer, by_word=is_quick)
+        self._chat_cache = ChatTemplateCache(self.chat) if uses_caches else None
+        self._words = WordTable(tokenizer, by_word=uses_caches)
         self._encoder = Encoder(self._words)
         self._end_ids = frozenset(tokenizer.all_special_ids)
         self._markers = TypedMarkers(tokenizer, control_tokens(tokenizer, self.chat.around_user))
-        self._typed_encoder = Encoder(self._markers)
+        self._marker_encoder = Encoder(self._markers)
 
-    def render(self, rows: list[dict[str, Any]], choose: Choose, every: bool | None = None) -> list[Example | Dropped]:
-        """Examples in the order of `rows`."""
-        every = self.every if every is None else every
+    def render(
+        self, rows: list[dict[str, Any]], choose: Choose, all_turns: bool | None = None
+    ) -> list[Example | Dropped]:
+        """The examples, in the order of `rows`."""
+        all_turns = self.all_turns if all_turns is None else all_turns
         templates = [choose(row) for row in rows]
         results: list[list[Example] | Dropped] = [[] for _ in rows]
-        waiting = [(place, self._within_reach(row)) for place, row in enumerate(rows)]
-        while waiting:
-            current, too_long = waiting, []
-            conversations = [self.chat.fitted(make_conversation(templates[place], row)) for place, row in current]
-            for (place, row), conversation, sequences in zip(
-                current, conversations, self._pieces(conversations, every), strict=True
+        pending = [(index, self._without_distant_turns(row)) for index, row in enumerate(rows)]
+        while pending:
+            batch, too_long = pending, []
+            conversations = [self.chat.adapt(make_conversation(templates[index], row)) for index, row in batch]
+            for (index, row), conversation, sequences in zip(
+                batch, conversations, self._pieces(conversations, all_turns), strict=True
             ):
-                was_cut = row is not rows[place]
-                blank = iter([self.chat.is_blank(conversation.messages[i]) for i in answers_of(conversation, every)])
+                was_cut = row is not rows[index]
+                is_blank = iter(
+                    [self.chat.is_blank(conversation.messages[i]) for i in answers_of(conversation, all_turns)]
+                )
                 examples = [
-                    self._example(rows[place], prompt, _trained(pieces, blank), conversation, templates[place], was_cut)
+                    self._example(
+                        rows[index], prompt, _trained(pieces, is_blank), conversation, templates[index], was_cut
+                    )
                     for prompt, pieces in sequences
                 ]
-                outcome = self._judge(examples)
-                if isinstance(outcome, int):
-                    too_long.append((place, row, outcome))
+                result = self._check_length(examples)
+                if isinstance(result, int):
+                    too_long.append((index, row, result))
                 else:
-                    results[place] = outcome
-            waiting = []
-            shorter = shorten([row for _, row, _ in too_long], [tokens for *_, tokens in too_long], self._words)
-            for (place, row, _), short in zip(too_long, shorter, strict=True):
-                if short is None:
-                    results[place] = Dropped(row["row_id"], "prompt_too_long")
+                    results[index] = result
+            pending = []
+            shortened = shorten([row for _, row, _ in too_long], [tokens for *_, tokens in too_long], self._words)
+            for (index, row, _), shortened_row in zip(too_long, shortened, strict=True):
+                if shortened_row is None:
+                    results[index] = Dropped(row["row_id"], "prompt_too_long")
                 else:
-                    waiting.append((place, short))
-        return [one for result in results for one in (result if isinstance(result, list) else [result])]
+                    pending.append((index, shortened_row))
+        return [item for result in results for item in (result if isinstance(result, list) else [result])]
 
-    def _pieces(self, conversations: list[Conversation], every: bool) -> list[list[tuple[str, Pieces]]]:
-        """Of each conversation: prompts, and token ids in turn of context and answer."""
-        typed = set(self._typed(conversations))
-        plain = [conversation for place, conversation in enumerate(conversations) if place not in typed]
-        if self._quick is not None:
-            sequences = self._quick.sequences(plain, every)
+    def _pieces(self, conversations: list[Conversation], all_turns: bool) -> list[list[tuple[str, Pieces]]]:
+        """For each conversation: prompts, and token ids, alternately of context and answer."""
+        with_control_tokens = set(self._with_control_tokens(conversations))
+        plain = [conversation for index, conversation in enumerate(conversations) if index not in with_control_tokens]
+        if self._chat_cache is not None:
+            sequences = self._chat_cache.sequences(plain, all_turns)
         else:
-            sequences = [self.chat.sequences(conversation, every) for conversation in plain]
+            sequences = [self.chat.sequences(conversation, all_turns) for conversation in plain]
         encoded = iter(_encoded(self._encoder, sequences))
         return [
-            self._pieces_of_typed(conversation, every) if place in typed else next(encoded)
-            for place, conversation in enumerate(conversations)
+            self._pieces_with_control_tokens(conversation, all_turns) if index in with_control_tokens else next(encoded)
+            for index, conversation in enumerate(conversations)
         ]
 
-    def _typed(self, conversations: list[Conversation]) -> list[int]:
-        """The places of those in which somebody typed a control token: few, and rendered apart."""
+    def _with_control_tokens(self, conversations: list[Conversation]) -> list[int]:
+        """The indices of the conversations with a control token in their texts: few, and rendered separately."""
         if not self._markers.are_in(text for conversation in conversations for text in _texts_of(conversation)):
             return []
-        return [place for place, each in enumerate(conversations) if self._markers.are_in(_texts_of(each))]
+        return [
+            index for index, conversation in enumerate(conversations) if self._markers.are_in(_texts_of(conversation))
+        ]
 
-    def _pieces_of_typed(self, conversation: Conversation, every: bool) -> list[tuple[str, Pieces]]:
+    def _pieces_with_control_tokens(self, conversation: Conversation, all_turns: bool) -> list[tuple[str, Pieces]]:
         masked = replace(
             conversation,
             messages=self._markers.masked(conversation.messages),
             tools=self._markers.masked(conversation.tools),
         )
-        (pairs,) = _encoded(self._typed_encoder, [self.chat.sequences(masked, every)])
+        (pairs,) = _encoded(self._marker_encoder, [self.chat.sequences(masked, all_turns)])
         return [(self._markers.restored(prompt), pieces) for prompt, pieces in pairs]
 
     def _example(
@@ -166,21 +176,21 @@ class Renderer:
         was_cut: bool,
     ) -> Example:
         pieces = [piece for piece, _ in trained]
-        # the end token is trained, or replies never stop
+        # the end token is trained, or generation never stops
         if len(pieces[-1]) and int(pieces[-1][-1]) not in self._end_ids:
             pieces[-1] = np.append(pieces[-1], np.int32(self.tokenizer.eos_token_id))
         lengths = [len(piece) for piece in pieces]
         mask = np.zeros(sum(lengths), np.uint8)
-        place = 0
+        position = 0
         for (_, is_trained), length in zip(trained, lengths, strict=True):
             if is_trained:
-                mask[place : place + length] = 1
-            place += length
+                mask[position : position + length] = 1
+            position += length
         ids = np.concatenate(pieces).astype(np.int32, copy=False)
-        return Example(row, prompt, ids, mask, place - lengths[-1], conversation, template, was_cut)
+        return Example(row, prompt, ids, mask, position - lengths[-1], conversation, template, was_cut)
 
-    def _judge(self, examples: list[Example]) -> list[Example] | Dropped | int:
-        """The examples as they are, the reason to drop the row, or how many tokens too long it is."""
+    def _check_length(self, examples: list[Example]) -> list[Example] | Dropped | int:
+        """The examples, the reason to drop the row, or the number of tokens by which it is too long."""
         last = examples[-1]
         answer_tokens = len(last) - last.prompt_tokens
         longest = max(len(example) for example in examples)
@@ -190,23 +200,23 @@ class Renderer:
             return Dropped(last.row_id, "answer_too_long")
         return examples if longest <= self.max_length_tokens else longest - self.max_length_tokens
 
-    def _within_reach(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row without the oldest turns that cannot fit, whatever the chat template writes around them."""
+    def _without_distant_turns(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row without the oldest turns that cannot fit, whatever text the chat template adds."""
         return row if row["history"].count("[") <= 32 else drop_old_turns(row, self.max_length_tokens, self._words)
 
 
-def _trained(pieces: Pieces, blank: Iterator[bool]) -> list[tuple[Ids, bool]]:
-    """Each piece, and whether it is trained: every second one, but for answers in which nothing is."""
-    return [(piece, bool(number % 2) and not next(blank)) for number, piece in enumerate(pieces)]
+def _trained(pieces: Pieces, is_blank: Iterator[bool]) -> list[tuple[Ids, bool]]:
+    """Each piece, and whether it is trained: every second one, except empty answers."""
+    return [(piece, bool(number % 2) and not next(is_blank)) for number, piece in enumerate(pieces)]
 
 
 def _encoded(encoder: Encoder, sequences: list[list[Texts]]) -> list[list[tuple[str, Pieces]]]:
-    encoded = iter(encoder.encode([texts for several in sequences for texts in several]))
-    return [[pair for _ in several for pair in next(encoded)] for several in sequences]
+    encoded = iter(encoder.encode([texts for texts_of_row in sequences for texts in texts_of_row]))
+    return [[pair for _ in texts_of_row for pair in next(encoded)] for texts_of_row in sequences]
 
 
 def _texts_of(conversation: Conversation) -> Iterator[str]:
-    """All that stands in a conversation and was not written by a chat template."""
+    """All texts of a conversation, before a chat template is applied."""
     for message in conversation.messages:
         yield message["content"]
         if len(message) > 2:

@@ -1,7 +1,7 @@
-"""Texts → token ids in bulk, the same as the tokenizer's own, each distinct word tokenised once.
+"""Texts → token ids in bulk, identical to the tokenizer's, with every distinct word tokenised once.
 
-Tokenisation is most of the work of rendering. Where the tokenizer allows it, texts are cut at spaces (pretokenize.py), their parts
-are looked up in a table, and only new ones given to the tokenizer. Other tokenizers are given the whole text.
+Tokenisation is most of the cost of rendering. Where the tokenizer allows it, texts are split at spaces (pretokenize.py), and only
+words that are not in the cache are tokenised. Other tokenizers get the whole text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tasks.render.tokens.pretokenize import Words, ends_of_spaces, split
 Ids = npt.NDArray[np.int32]
 
 MOST_TOKENS = 500_000
-"""Tokens in the table, past which it is begun anew: some 30 MB with its words."""
+"""Tokens in the cache above which it is cleared: some 30 MB with its words."""
 NEAR = 32
-"""Characters that a cut goes back to find a space."""
-_ASKED_AS_ONE = 256
-"""New words that the tokenizer is given as one text: a text a word takes it twice the time."""
+"""Characters before a cut that are searched for a space."""
+_WORDS_PER_TEXT = 256
+"""New words that are tokenised as one text: one text per word takes twice the time."""
 
-_NOBODY_KNOWS = 2**40
-"""Bytes that an unknown token stands for: no text has so many, so that where one comes up nothing is concluded."""
+_UNKNOWN_LENGTH = 2**40
+"""Assumed bytes of an unknown token: more than any text has, so that the lengths never match."""
 
 
 class WordTable:
@@ -36,10 +36,10 @@ class WordTable:
         self.tokenizer = tokenizer
         self._ends_spaces = ends_of_spaces(tokenizer) if by_word else None
         self.by_word = self._ends_spaces is not None
-        self._begin()
+        self._clear()
 
-    def _begin(self) -> None:
-        self._known: dict[str, int] = {}
+    def _clear(self) -> None:
+        self._number_of: dict[str, int] = {}
         self._tokens = np.zeros(0, np.int32)
         self._lengths = np.zeros(0, np.int64)
         self._starts = np.zeros(0, np.int64)
@@ -49,37 +49,39 @@ class WordTable:
         if not texts:
             return []
         if not self.by_word:
-            return [np.array(ids, np.int32) for ids in self._ask(list(texts))]
+            return [np.array(ids, np.int32) for ids in self._tokenize(list(texts))]
         words = self._split(texts)
         numbers = self._numbers(words)
         lengths = self._lengths[numbers]
         ends = np.cumsum(lengths)
-        # each word's tokens lie in one piece of the table: where each token of the texts stands in it
-        places = np.repeat(self._starts[numbers] - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)
-        flat = self._tokens[places]
+        # a word's tokens are contiguous in the cache: the position in it of each token of the texts
+        positions = np.repeat(self._starts[numbers] - (ends - lengths), lengths) + np.arange(
+            ends[-1] if len(ends) else 0
+        )
+        flatten = self._tokens[positions]
         cuts = np.concatenate([[0], ends])[words.bounds].tolist()
-        return [flat[cuts[i] : cuts[i + 1]] for i in range(len(texts))]
+        return [flatten[cuts[i] : cuts[i + 1]] for i in range(len(texts))]
 
     def cut(self, texts: Sequence[str], tokens: Sequence[int]) -> list[str]:
-        """The beginning of each text, without at least so many of its last tokens, cut at a space where one is near; "" where
-        nothing is left."""
+        """The start of each text, without at least `tokens` of its last tokens, cut at a space where one is near; "" where nothing
+        remains."""
         if not self.by_word or not texts:
             return [self._cut_one(text, count) for text, count in zip(texts, tokens, strict=True)]
         words = self._split(texts)
         numbers = self._numbers(words)
         lengths = self._lengths[numbers]
-        found = []
+        prefixes = []
         for i, (text, count) in enumerate(zip(texts, tokens, strict=True)):
             first, last = int(words.bounds[i]), int(words.bounds[i + 1])
             ends = np.cumsum(lengths[first:last])
             kept = int(ends[-1]) - count if len(ends) else 0
-            place = first + int(np.searchsorted(ends, kept, side="right"))
-            # the first dropped token is in this word, and the space before it is near
-            if kept > 0 and first < place < last and _is_plain(words.text(place, place + 1)):
-                found.append(words.text(first, place).rstrip())
+            first_dropped = first + int(np.searchsorted(ends, kept, side="right"))
+            # this word holds the first dropped token, and the space before it is near
+            if kept > 0 and first < first_dropped < last and _is_plain(words.text(first_dropped, first_dropped + 1)):
+                prefixes.append(words.text(first, first_dropped).rstrip())
             else:
-                found.append(self._cut_one(text, count))
-        return found
+                prefixes.append(self._cut_one(text, count))
+        return prefixes
 
     def _split(self, texts: Sequence[str]) -> Words:
         assert self._ends_spaces is not None
@@ -90,68 +92,69 @@ class WordTable:
         kept = len(encoded["input_ids"]) - tokens
         if kept <= 0:
             return ""
-        # where the first dropped token begins: a character may be several tokens, and goes as a whole
+        # the start of the first dropped token: a character may have several tokens, and is dropped as a whole
         end = min(encoded["offset_mapping"][kept][0], len(text) - 1)
         space = text.rfind(" ", max(0, end - NEAR), end + 1)
         return text[: space if space > 0 else end].rstrip()
 
     def _numbers(self, words: Words) -> npt.NDArray[np.int64]:
-        """The words as numbers in the table."""
+        """(words,) the number of each word in the cache."""
         if len(self._tokens) > MOST_TOKENS:
-            self._begin()
-        known = self._known
-        numbers = list(map(known.get, words.distinct))
+            self._clear()
+        number_of = self._number_of
+        numbers = list(map(number_of.get, words.distinct))
         if None in numbers:
             new = [word for word, number in zip(words.distinct, numbers, strict=True) if number is None]
-            self._learn_joined([word for word in new if _is_joinable(word) and (self._keeps_all or word.isascii())])
-            self._learn([word for word in new if word not in known])
+            self._add_joined([word for word in new if _is_joinable(word) and (self._keeps_bytes or word.isascii())])
+            self._add_one_by_one([word for word in new if word not in number_of])
             numbers = [
-                known[word] if number is None else number for word, number in zip(words.distinct, numbers, strict=True)
+                number_of[word] if number is None else number
+                for word, number in zip(words.distinct, numbers, strict=True)
             ]
         return np.array(numbers, np.int64)[words.numbers]
 
-    def _learn_joined(self, words: list[str]) -> None:
-        """Tokenises words that may follow one another, many as one text. Where each ends, is told by the bytes that each token
-        stands for; where it cannot be told, they stay unknown."""
-        asked = [words[first : first + _ASKED_AS_ONE] for first in range(0, len(words), _ASKED_AS_ONE)]
-        for some, ids in zip(asked, self._ask(["".join(some) for some in asked]), strict=True):
+    def _add_joined(self, words: list[str]) -> None:
+        """Tokenises many words as one text and splits the tokens by their byte lengths. If the lengths do not match the words, the
+        words are not added."""
+        groups = [words[first : first + _WORDS_PER_TEXT] for first in range(0, len(words), _WORDS_PER_TEXT)]
+        for group, ids in zip(groups, self._tokenize(["".join(group) for group in groups]), strict=True):
             tokens = np.array(ids, np.int32)
-            ends = np.cumsum([len(word.encode()) for word in some])
-            reached = np.cumsum(self._bytes_of[tokens])
-            last = np.flatnonzero(np.isin(reached, ends, assume_unique=True))
-            if np.array_equal(reached[last], ends) and reached[-1] == ends[-1]:
-                self._add(some, tokens, np.diff(last, prepend=-1))
+            ends = np.cumsum([len(word.encode()) for word in group])
+            byte_ends = np.cumsum(self._bytes_of[tokens])
+            last = np.flatnonzero(np.isin(byte_ends, ends, assume_unique=True))
+            if np.array_equal(byte_ends[last], ends) and byte_ends[-1] == ends[-1]:
+                self._add(group, tokens, np.diff(last, prepend=-1))
 
-    def _learn(self, words: list[str]) -> None:
-        found = self._ask(words)
-        tokens = np.fromiter(chain.from_iterable(found), np.int32)
-        self._add(words, tokens, np.array([len(ids) for ids in found], np.int64))
+    def _add_one_by_one(self, words: list[str]) -> None:
+        encoded = self._tokenize(words)
+        tokens = np.fromiter(chain.from_iterable(encoded), np.int32)
+        self._add(words, tokens, np.array([len(ids) for ids in encoded], np.int64))
 
     def _add(self, words: list[str], tokens: Ids, lengths: npt.NDArray[np.int64]) -> None:
-        self._known.update(zip(words, range(len(self._known), len(self._known) + len(words)), strict=True))
+        self._number_of.update(zip(words, range(len(self._number_of), len(self._number_of) + len(words)), strict=True))
         starts = len(self._tokens) + np.cumsum(lengths) - lengths
         self._tokens = np.concatenate([self._tokens, tokens])
         self._lengths, self._starts = np.append(self._lengths, lengths), np.append(self._starts, starts)
 
     @cached_property
-    def _keeps_all(self) -> bool:
-        """Are the tokens those of the very bytes of a text? A normaliser (NFC) may change what is not ASCII."""
+    def _keeps_bytes(self) -> bool:
+        """Do tokens encode the unchanged bytes of a text? A normaliser (NFC) may change non-ASCII text."""
         return self.tokenizer.backend_tokenizer.normalizer is None
 
     @cached_property
     def _bytes_of(self) -> npt.NDArray[np.int64]:
-        """How many bytes each token stands for: as many as the characters that a byte-level tokenizer writes it with."""
+        """(vocabulary,) the bytes of each token: a byte-level tokenizer writes one character per byte."""
         vocabulary = self.tokenizer.get_vocab()
-        found = np.zeros(max(vocabulary.values()) + 1, np.int64)
-        found[list(vocabulary.values())] = [len(token) for token in vocabulary]
+        lengths = np.zeros(max(vocabulary.values()) + 1, np.int64)
+        lengths[list(vocabulary.values())] = [len(token) for token in vocabulary]
         for number, token in self.tokenizer.added_tokens_decoder.items():
-            found[number] = len(token.content.encode())
+            lengths[number] = len(token.content.encode())
         unknown = vocabulary.get(self.tokenizer.backend_tokenizer.model.unk_token)
         if unknown is not None:
-            found[unknown] = _NOBODY_KNOWS
-        return found
+            lengths[unknown] = _UNKNOWN_LENGTH
+        return lengths
 
-    def _ask(self, texts: list[str]) -> list[list[int]]:
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
         fast = getattr(self.tokenizer, "backend_tokenizer", None)
         if fast is None:
             ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -162,7 +165,7 @@ class WordTable:
 
 
 def _is_joinable(word: str) -> bool:
-    """May the word follow, and be followed by, any other such?"""
+    """May the word be concatenated with any other such word?"""
     return word[0] == " " and not word[1:2].isspace() and not word[-1].isspace()
 
 

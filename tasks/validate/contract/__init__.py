@@ -1,1 +1,1 @@
-"""What a good row of each family is."""
+"""The rules for the rows of each family."""

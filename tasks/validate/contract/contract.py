@@ -1,4 +1,4 @@
-"""What a good row of each family is. The files that say so are read by load_contract.py."""
+"""The rules for the rows of each family. load_contract.py reads them from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Script(Settings):
 
 
 class FamilyContract(Settings):
-    """What a good row of one family is."""
+    """The rules for the rows of one family."""
 
     required_fields: tuple[Literal["system", "history", "instruction", "input", "tools", "rejected"], ...] = ()
     """Fields of the row that may not be blank. The output never may."""
@@ -33,7 +33,7 @@ class FamilyContract(Settings):
     max_output_segments: Count = 4_000
     """Longest output."""
     min_input_characters: Count | None = None
-    """Shortest instruction and input together, in characters: for what is no words, such as code."""
+    """Shortest instruction and input together, in characters: for texts that are not words, such as code."""
     max_input_characters: Count | None = None
     """Longest instruction and input together, in characters."""
     min_output_characters: Count | None = None
@@ -41,17 +41,17 @@ class FamilyContract(Settings):
     max_output_characters: Count | None = None
     """Longest output, in characters."""
     languages: tuple[Literal["en", "zh", "mixed"], ...] | None = None
-    """The languages that rows may be in (`mixed`: a dialogue whose people write in both); any, if left out."""
+    """The allowed languages (`mixed`: a dialogue whose users write in both); any, if left out."""
     labels: tuple[str, ...] | None = None
-    """The outputs that may be, and no others."""
+    """The allowed outputs."""
     max_label_characters: Annotated[int, Field(ge=1)] | None = None
-    """Longest output of a classification: a longer one is no label."""
+    """Longest output of a classification: a longer one is not a label."""
     scripts: dict[Literal["en", "zh"], Script] = {}
     """The script of each language."""
     min_letters_for_script: Count = 20
     """A row with fewer letters is not judged by its script: formulas, code, names."""
     max_replacement_characters: Count = 0
-    """How many U+FFFD a row may hold: characters lost when somebody decoded the text wrongly."""
+    """How many U+FFFD a row may hold: characters lost in a wrong decoding."""
     max_mojibake_runs: Count = 0
     """How many runs of wrongly decoded text a row may hold (`â€™`, `锟斤拷`)."""
     unique_id: bool = True
@@ -59,7 +59,7 @@ class FamilyContract(Settings):
     min_batch_rows: Annotated[int, Field(ge=1)] = 1
     """A batch with fewer rows is set aside whole."""
     rules: tuple[CustomRule, ...] = ()
-    """Rules of your own, after ours; a family's come after those of `all`, and one of the same name takes its place."""
+    """Custom rules, checked after the built-in ones; a family's come after those of `all`, and replace one of the same name."""
 
     @model_validator(mode="after")
     def bounds_are_in_order(self) -> FamilyContract:
@@ -75,13 +75,13 @@ class FamilyContract(Settings):
 
 
 class Contract(Settings):
-    """The files together: `all` holds for every family; a family may say otherwise."""
+    """All files together: `all` applies to every family, and a family may override it."""
 
     all: FamilyContract = FamilyContract()
-    """For every family."""
+    """The rules for every family."""
     families: dict[str, FamilyContract] = {}
-    """Family → what is otherwise there, already filled up with `all`."""
+    """Family → its rules, merged with `all`."""
 
     def of(self, family: str) -> FamilyContract:
-        """What holds for the family; `all` for one that the contract does not name."""
+        """The family's rules; `all` for a family that the contract does not name."""
         return self.families.get(family, self.all)

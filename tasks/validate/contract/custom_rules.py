@@ -1,4 +1,4 @@
-"""A rule that a contract writes itself: a regular expression on a field, or an expression over the columns."""
+"""A custom rule of a contract: a regular expression on a field, or an expression over the columns."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from tasks.validate.measures.pattern import Pattern
 
 class CustomRule(Settings):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
-    """The reason of a row that breaks it: small letters, digits and underscores."""
+    """The reason code of a row that breaks it: lower-case letters, digits and underscores."""
     field: Literal["system", "history", "instruction", "input", "output", "tools", "rejected"] | None = None
-    """What the pattern is sought in."""
+    """The field that the pattern is matched against."""
     must_match: str | None = None
-    """A regular expression that a good field holds; `^` and `$` make it the whole field."""
+    """A regular expression that a valid field contains; `^` and `$` anchor it to the whole field."""
     must_not_match: str | None = None
-    """A regular expression that a good field does not hold."""
+    """A regular expression that a valid field does not contain."""
     expression: str | None = None
-    """What is true of a good row, such as `length(output) <= 3 * length(input)`."""
+    """A condition that a valid row fulfils, such as `length(output) <= 3 * length(input)`."""
     said: str = ""
-    """The rule as a sentence, for people."""
+    """The rule as a sentence, shown in Data Docs."""
 
     @model_validator(mode="after")
-    def says_one_thing(self) -> CustomRule:
-        given = [name for name in ("must_match", "must_not_match", "expression") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("it wants one of must_match, must_not_match and expression")
+    def has_one_condition(self) -> CustomRule:
+        conditions = [
+            name for name in ("must_match", "must_not_match", "expression") if getattr(self, name) is not None
+        ]
+        if len(conditions) != 1:
+            raise ValueError("it needs one of must_match, must_not_match and expression")
         if (self.field is None) != (self.expression is not None):
-            raise ValueError("an expression names its columns itself" if self.field else "it wants a field to look at")
+            raise ValueError("an expression names its columns itself" if self.field else "it needs a field to match")
         return self
 
     @field_validator("must_match", "must_not_match")
@@ -52,7 +54,7 @@ class CustomRule(Settings):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What it looks at; the first is the field at fault."""
+        """The columns that it reads; the first is the field at fault."""
         return parse_expression(self.expression).columns if self.expression is not None else (self.field or "output",)
 
     @property
@@ -64,10 +66,10 @@ class CustomRule(Settings):
         does = f"matches {self.must_match}" if self.must_match is not None else f"does not match {self.must_not_match}"
         return f"The {self.field} {does}"
 
-    def is_kept(self, rows: pa.Table) -> Mask:
+    def is_good(self, rows: pa.Table) -> Mask:
         """The rule's predicate (rules.py)."""
         if self.expression is not None:
             return parse_expression(self.expression).holds(rows)
         pattern = Pattern.compile(self.must_match or self.must_not_match or "")
-        found = pattern.is_found_in(column(rows, self.field or "output"))
-        return found if self.must_match is not None else ~found
+        matches = pattern.matches(column(rows, self.field or "output"))
+        return matches if self.must_match is not None else ~matches

@@ -1,4 +1,4 @@
-"""A mistake in the contract as a person reads it: the line, what is wrong, and what may have been meant. Pure."""
+"""An error in the contract as text: the line, what is wrong, and the nearest valid name. Pure."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from tasks.runtime.base_settings import Settings
 from tasks.validate.contract.contract import FamilyContract, Script
 from tasks.validate.contract.custom_rules import CustomRule
 
-Mistake = tuple[Path, int, str]
+ContractError = tuple[Path, int, str]
+"""File, line (from 1) and message."""
 
 
-def describe(mistake: Any, document: Any, place: list[Any]) -> tuple[int, str]:
-    """One of pydantic's errors as (line, text).
+def describe(error: Any, document: Any, prefix: list[Any]) -> tuple[int, str]:
+    """A pydantic error as (line, message).
 
     Args:
-        mistake: of `ValidationError.errors()`.
-        place: where in the document its location begins.
+        error: of `ValidationError.errors()`.
+        prefix: the path in the document that the error's own location starts from.
     """
-    location = _as_written([*place, *mistake["loc"]], document)
+    location = _as_written([*prefix, *error["loc"]], document)
     key = ".".join(str(part) for part in location)
     line = line_of(document, location)
-    if mistake["type"] == "extra_forbidden":
-        return line, f"`{key}` is no rule; {nearest(str(location[-1]), list(_model_at(location).model_fields))}"
-    if mistake["type"] == "missing":
+    if error["type"] == "extra_forbidden":
+        return line, f"`{key}` is not a rule; {nearest(str(location[-1]), list(_model_at(location).model_fields))}"
+    if error["type"] == "missing":
         return line, f"`{key}` is missing; it is required"
-    allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if mistake["type"] == "value_error":
+    allowed = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
         return line, f"`{key}`: {allowed}"
-    value = json.dumps(mistake["input"], ensure_ascii=False, default=str)
+    value = json.dumps(error["input"], ensure_ascii=False, default=str)
     return line, f"`{key}` is {value[:80]}, but should be {allowed}"
 
 
 def _as_written(location: list[Any], document: Any) -> list[Any]:
-    """The place in the file: a family's rules stand behind those of `all` in the whole, but not in the file."""
+    """The location in the file: validation sees a family's rules after those of `all`, the file holds them apart."""
     if len(location) < 4 or location[0] != "families" or location[2] != "rules" or not isinstance(location[3], int):
         return location
     try:
@@ -57,7 +58,7 @@ def _model_at(location: list[Any]) -> type[Settings]:
 
 def nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+    return f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(known)}"
 
 
 def line_of(document: Any, location: list[Any]) -> int:

@@ -1,9 +1,8 @@
-"""The project's own Great Expectations: kept in our ignored folder, its site in data/docs, its chatter turned off."""
+"""The project's Great Expectations context: stored in a git-ignored folder, its site in data/docs, its log messages silenced."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import paths
+from tasks.runtime.logs.libraries import set_library_level
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
@@ -18,7 +18,7 @@ SITE = "strop"
 
 
 def open_context() -> Any:
-    """The project's Great Expectations context: in our own ignored folder, its site in data/docs."""
+    """The project's Great Expectations context: in a git-ignored folder, its site in data/docs."""
     import great_expectations as gx
 
     paths.GREAT_EXPECTATIONS.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def open_context() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the library's chatter, which says nothing about the user's data."""
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    """Silences the library's log messages and warnings, none of which concerns the user's data."""
+    set_library_level("great_expectations")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,12 +1,12 @@
-"""The contract as a Great Expectations suite, and its Data Docs. This is the only door to that library.
+"""The contract as a Great Expectations suite, and its Data Docs. Only this module and context.py import the library.
 
 Each expectation calls the predicate of its rule (`rules.py`), so that Data Docs and row verdicts cannot differ; `check_batch`
-compares their counts all the same. A check that itself breaks is an error of ours, never bad data.
+compares their counts all the same. An expectation that raises is a bug of Strop, never bad data.
 
-Great Expectations wants the whole batch as one pandas frame, which a large batch must not become, and a sample would show
-other numbers than the verdict. So a batch of one chunk is handed over as it is, and each expectation calls its predicate on
-it. Of a larger one it gets a frame without the text (`recorded_frame`): for every record and rule, what that same predicate
-answered when the verdict was made. The expectations are the same, and so is their count of rows.
+Great Expectations needs the whole batch as one pandas frame, which is too large for a large batch, and a sample would show other
+numbers than the verdict. So a batch of one chunk is passed as it is, and each expectation calls its predicate on it. For a larger
+batch the frame has no text (`recorded_frame`): for every record and rule, it holds the predicate's result from the verdict. The
+expectations and their row counts are the same.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tasks.runtime.files import write_json
 from tasks.runtime.visible_text import shown
 from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.gx.context import SITE, open_context, quiet
-from tasks.validate.judge import Facts, Findings
+from tasks.validate.judge import Facts, RuleResults
 from tasks.validate.rules.rules import Rule, rules_of, sentence_of
 
 RECORDED = "keeps_"
-"""Before a rule's code: the column that holds what its predicate answered."""
+"""Prefix of a rule's code: the column of its predicate's results."""
 
 
 def follows(frame: pd.DataFrame, code: str, contract: FamilyContract) -> pd.Series[bool]:
-    """For each record: does it keep the rule? By the rule's predicate, or as it answered when the verdict was made."""
+    """(records,) does it keep the rule? By the rule's predicate, or by its recorded result."""
     if RECORDED + code in frame.columns:
         return frame[RECORDED + code]
     rule = next(rule for rule in rules_of(contract) if rule.code == code)
@@ -48,7 +48,7 @@ def follows(frame: pd.DataFrame, code: str, contract: FamilyContract) -> pd.Seri
 
 
 class RowsFollowRule(MulticolumnMapMetricProvider):  # type: ignore[misc]
-    """Great Expectations' measurement of one of our rules."""
+    """The Great Expectations metric of a rule."""
 
     condition_metric_name = "multicolumn_values.follow_rule"
     condition_domain_keys = ("batch_id", "table", "column_list", "row_condition", "condition_parser", "ignore_row_if")
@@ -75,36 +75,40 @@ class ExpectRowsToFollowRule(MulticolumnMapExpectation):  # type: ignore[misc]
 def check_batch(
     frame: pd.DataFrame, contract: FamilyContract, facts: Facts, family: str, max_refused_share: float
 ) -> None:
-    """Runs the suite on a judged batch, and keeps the result for Data Docs.
+    """Runs the suite on a judged batch and stores the result for Data Docs.
 
     Raises:
-        DataError: a check itself broke, or found other rows than the verdict did: an error of ours.
+        DataError: an expectation raised, or counts other rows than the verdict: a bug of Strop.
     """
     with quiet():
         result = _validate(frame, contract, facts, family, max_refused_share)
-    for each in result["results"]:
-        raise_if_broken(each, facts)
-        rule = each["expectation_config"]["kwargs"].get("rule")
-        found = each["result"].get("unexpected_count")
-        if rule is not None and found != facts.broken[rule]:
-            what = f"check `{rule}` found {found} rows where the verdict found {facts.broken[rule]}; this is a bug of Strop"
+    for expectation in result["results"]:
+        raise_if_broken(expectation, facts)
+        rule = expectation["expectation_config"]["kwargs"].get("rule")
+        count = expectation["result"].get("unexpected_count")
+        if rule is not None and count != facts.broken[rule]:
+            what = (
+                f"check `{rule}` counts {count} rows where the verdict has {facts.broken[rule]}; this is a bug of Strop"
+            )
             raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
 
 
 def raise_if_broken(result: Any, facts: Facts) -> None:
-    """A check that raised says `success: false` too, as bad data does: tells the two apart."""
+    """Raises if the expectation itself raised: its result is `success: false` then, just as for bad data."""
     info = result["exception_info"] or {}
     raised = [info] if "raised_exception" in info else list(info.values())
-    for each in raised:
-        if each.get("raised_exception"):
+    for entry in raised:
+        if entry.get("raised_exception"):
             name = result["expectation_config"]["kwargs"].get("rule", result["expectation_config"]["type"])
-            told = str(each.get("exception_message", "")).strip().splitlines()
-            what = f"check `{name}` itself broke ({told[-1] if told else 'no message'}); this is a bug of Strop, not bad data"
+            lines = str(entry.get("exception_message", "")).strip().splitlines()
+            what = (
+                f"check `{name}` raised ({lines[-1] if lines else 'no message'}); this is a bug of Strop, not bad data"
+            )
             raise DataError(what, where=f"batch {facts.batch}", fix="Please report it with the batch")
 
 
 def build_docs() -> str | None:
-    """Builds data/docs/ from all results that are kept; returns what went wrong, if anything did."""
+    """Builds data/docs/ from all stored results; returns an error message, or None."""
     try:
         with quiet():
             open_context().build_data_docs(site_names=[SITE])
@@ -114,22 +118,22 @@ def build_docs() -> str | None:
 
 
 def rows_frame(table: pa.Table) -> pd.DataFrame:
-    """Records (RECORD_SCHEMA) as Great Expectations is given them, text and all."""
-    # as objects: pandas' own text type would turn every cell into one of arrow's and back
+    """Records (RECORD_SCHEMA) as a frame for Great Expectations, with their text."""
+    # dtype object: pandas' string type would convert every cell to arrow and back
     return pd.DataFrame(table.to_pydict(), dtype=object)
 
 
-def recorded_frame(found: Findings, contract: FamilyContract) -> pd.DataFrame:
-    """The records of a large batch without their text: the row's id, and for each rule whether it keeps it."""
-    kept = {RECORDED + rule.code: ~found.broken[place] for place, rule in enumerate(rules_of(contract))}
-    return pd.DataFrame({"row_id": found.row_ids.to_pandas(), **kept})
+def recorded_frame(results: RuleResults, contract: FamilyContract) -> pd.DataFrame:
+    """The records of a large batch without their text: row id, and for each rule whether the record keeps it."""
+    columns = {RECORDED + rule.code: ~results.broken[number] for number, rule in enumerate(rules_of(contract))}
+    return pd.DataFrame({"row_id": results.row_ids.to_pandas(), **columns})
 
 
 def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is_recorded: bool = False) -> Any:
-    """The family's suite: an expectation a rule, the least number of rows, and the bound on refused ones.
+    """The family's suite: one expectation per rule, the least number of rows, and the bound on refused ones.
 
     Args:
-        is_recorded: is it for a `recorded_frame`, whose columns are others?
+        is_recorded: is it for a `recorded_frame`, which has other columns?
     """
     import great_expectations as gx
 
@@ -139,7 +143,7 @@ def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is
             column_list=_domain_of(rule, is_recorded),
             rule=rule.code,
             bounds=bounds,
-            # the page takes a description for HTML; a suggested contract holds labels of rows
+            # the page renders a description as HTML, and a suggested contract holds labels of rows
             description=html.escape(shown(f"{rule.code}: {sentence_of(rule, contract)}"), quote=False),
         )
         for rule in rules_of(contract)
@@ -162,7 +166,7 @@ def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is
 
 
 def _domain_of(rule: Rule, is_recorded: bool) -> list[str]:
-    """Great Expectations wants two columns at least; the row's id names the rows in Data Docs."""
+    """The columns of a rule; Great Expectations needs at least two, and the row id identifies rows in Data Docs."""
     return [*([RECORDED + rule.code] if is_recorded else rule.columns), "row_id"]
 
 
@@ -188,16 +192,16 @@ def _validate(
         result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
         run_id=RunIdentifier(run_name=name),
     )
-    for kept in paths.GREAT_EXPECTATIONS.glob(f"**/validations/**/{name}/**/*.json"):
-        content = json.loads(kept.read_bytes())
-        for each in content["results"]:
-            each["result"] = _as_text(each["result"])
-        write_json(kept, content)
+    for path in paths.GREAT_EXPECTATIONS.glob(f"**/validations/**/{name}/**/*.json"):
+        content = json.loads(path.read_bytes())
+        for expectation in content["results"]:
+            expectation["result"] = _as_text(expectation["result"])
+        write_json(path, content)
     return result
 
 
 def _as_text(value: Any) -> Any:
-    """A result whose values of rows are text in a page: Data Docs would take them for HTML."""
+    """A result with its row values escaped: Data Docs would render them as HTML."""
     if isinstance(value, str):
         return html.escape(shown(value), quote=False)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Runs an expression that was checked (expression.py) over a table: arrow for texts, numpy for numbers and truths. Pure."""
+"""Evaluates a checked expression (expression.py) over a table: arrow for texts, numpy for numbers and booleans. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.validate.measures.pattern import Pattern
 
 
 def _divided(left: Any, right: Any) -> Any:
-    """What is divided by zero is no number, not an infinite one."""
+    """A division by zero gives NaN, not infinity."""
     return np.true_divide(left, np.where(np.equal(right, 0), np.nan, right))
 
 
@@ -31,8 +31,8 @@ CALCULATE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 @dataclass
-class Run:
-    """Evaluates a checked tree over a table. A text is an arrow array or a str, a number or truth numpy's or a scalar."""
+class Evaluator:
+    """Evaluates a checked tree over a table. Texts are arrow arrays or str, numbers and booleans numpy arrays or scalars."""
 
     table: pa.Table
 
@@ -41,8 +41,8 @@ class Run:
             case ast.BoolOp(op=op, values=values):
                 combine = np.logical_and if isinstance(op, ast.And) else np.logical_or
                 result = self.value(values[0])
-                for each in values[1:]:
-                    result = combine(result, self.value(each))
+                for operand in values[1:]:
+                    result = combine(result, self.value(operand))
                 return result
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return np.logical_not(self.value(operand))
@@ -66,12 +66,12 @@ class Run:
         for op, right in zip(node.ops, node.comparators, strict=True):
             if isinstance(op, ast.In | ast.NotIn):
                 assert isinstance(right, ast.List | ast.Tuple)
-                listed = [each.value for each in right.elts if isinstance(each, ast.Constant)]
-                each = _is_in(self.value(left), listed)
-                each = np.logical_not(each) if isinstance(op, ast.NotIn) else each
+                listed = [element.value for element in right.elts if isinstance(element, ast.Constant)]
+                outcome = _is_in(self.value(left), listed)
+                outcome = np.logical_not(outcome) if isinstance(op, ast.NotIn) else outcome
             else:
-                each = _compared(self.value(left), type(op), self.value(right))
-            result = np.logical_and(result, each)
+                outcome = _compare(self.value(left), type(op), self.value(right))
+            result = np.logical_and(result, outcome)
             left = right
         return result
 
@@ -84,13 +84,13 @@ class Run:
             return segments_of(texts)
         if name == "lower":
             return pc.utf8_lower(texts)
-        sought = self.value(args[1])
+        argument = self.value(args[1])
         if name == "contains":
-            return truths(pc.match_substring(texts, sought))
-        return Pattern.compile(sought).is_found_in(texts)
+            return truths(pc.match_substring(texts, argument))
+        return Pattern.compile(argument).matches(texts)
 
 
-def _compared(left: Any, op: type[ast.cmpop], right: Any) -> Any:
+def _compare(left: Any, op: type[ast.cmpop], right: Any) -> Any:
     if isinstance(left, str) and isinstance(right, str):
         return COMPARE[op](left, right)
     if not (isinstance(left, pa.Array) or isinstance(right, pa.Array)):

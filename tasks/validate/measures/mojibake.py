@@ -1,10 +1,10 @@
-"""Finds text that was once decoded in the wrong encoding: English and Chinese alike. Pure.
+"""Detects text that was decoded in the wrong encoding, English and Chinese. Pure.
 
     â€œquotedâ€   UTF-8 read as Latin-1 or cp1252
     浣犲ソ涓栫晫       UTF-8 read as GBK
     锟斤拷            U+FFFD written as UTF-8, then read as GBK
 
-A run counts only if, turned back into bytes, it is valid UTF-8: `São`, `Größe` and common Chinese are not.
+A run counts only if its bytes, encoded back, are valid UTF-8: those of `São`, `Größe` and common Chinese are not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TYPOGRAPHIC = "–—‘’‚“”„†‡•…‰‹›€™"
 
 
 def _begins_utf8(character: str) -> bool:
-    """May a run of UTF-8 read as GBK begin with it? Its first byte must begin a character, its second go on with it."""
+    """May UTF-8 read as GBK begin with it? Its first byte must be a UTF-8 lead byte, its second a continuation byte."""
     try:
         first, second = character.encode("gbk")
     except (UnicodeEncodeError, ValueError):
@@ -34,7 +34,7 @@ def _begins_utf8(character: str) -> bool:
 
 @cache
 def pattern_of_damage() -> str:
-    """A pattern of RE2 that every damaged text holds, and few sound ones: the others need not be looked at in Python."""
+    """An RE2 pattern that matches every damaged text and few sound ones: the others need no check in Python."""
     ranges = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xE000, 0xF8FF))
     han = "".join(f"\\x{{{begin:X}}}-\\x{{{end:X}}}" for begin, end in ranges)
     characters = (chr(code) for begin, end in ranges for code in range(begin, end + 1))
@@ -44,12 +44,12 @@ def pattern_of_damage() -> str:
 
 
 def replacement_characters(text: str) -> int:
-    """How many characters were already lost (U+FFFD)."""
+    """How many characters are lost (U+FFFD)."""
     return text.count("\ufffd")
 
 
 def mojibake_runs(text: str) -> int:
-    """How many runs of the text are UTF-8 that was read as something else."""
+    """How many runs of the text are UTF-8 decoded as another encoding."""
     if text.isascii():
         return 0
     runs = text.count(_TWICE_LOST)
@@ -57,32 +57,34 @@ def mojibake_runs(text: str) -> int:
     return runs + sum(_is_utf8_as_gbk(run) for run in _HAN_RUN.findall(text))
 
 
-def damaged_place(text: str) -> tuple[int, int] | None:
-    """Where the first damage begins and ends; None in a sound text."""
-    found = [(place, place + len(lost)) for lost in ("\ufffd", _TWICE_LOST) if (place := text.find(lost)) >= 0]
+def damaged_span(text: str) -> tuple[int, int] | None:
+    """Start and end of the first damage; None in a sound text."""
+    spans = [(start, start + len(lost)) for lost in ("\ufffd", _TWICE_LOST) if (start := text.find(lost)) >= 0]
     for runs, is_damage in ((_LATIN_RUN, _is_utf8_as_latin), (_HAN_RUN, _is_utf8_as_gbk)):
-        found += islice((run.span() for run in runs.finditer(text) if is_damage(run[0])), 1)
-    return min(found, default=None)
+        spans += islice((run.span() for run in runs.finditer(text) if is_damage(run[0])), 1)
+    return min(spans, default=None)
 
 
 def _is_utf8_as_latin(run: str) -> bool:
-    """`Ã©` and `â€™` alone are proof enough; of other scripts it takes two characters: `Spaß”` happens to be UTF-8."""
-    found = _utf8(bytes(_BYTE_OF[character] for character in run))
-    is_plain = any("\u00a0" <= character <= "\u00ff" or character in _TYPOGRAPHIC for character in found)
-    return is_plain or sum(character >= "\u0370" for character in found) >= 2
+    """One `Ã©` or `â€™` is enough; other scripts need two characters, since the bytes of `Spaß”` happen to be UTF-8."""
+    decoded = _utf8(bytes(_BYTE_OF[character] for character in run))
+    is_plain = any("\u00a0" <= character <= "\u00ff" or character in _TYPOGRAPHIC for character in decoded)
+    return is_plain or sum(character >= "\u0370" for character in decoded) >= 2
 
 
 def _is_utf8_as_gbk(run: str) -> bool:
-    """Valid UTF-8 of Chinese characters, but for the end of the run, where punctuation may have split a character."""
+    """Is it valid UTF-8 of Chinese characters? The end of the run may be cut, where punctuation split a character."""
     try:
-        found = _utf8(run.encode("gbk"))
+        decoded = _utf8(run.encode("gbk"))
     except UnicodeEncodeError:
         return False
-    return len(found) >= 2 and all("\u3000" <= character <= "\u9fff" or character >= "\uff00" for character in found)
+    return len(decoded) >= 2 and all(
+        "\u3000" <= character <= "\u9fff" or character >= "\uff00" for character in decoded
+    )
 
 
 def _utf8(content: bytes) -> str:
-    """The bytes as UTF-8, up to two bytes of a cut character at the end left out; empty where they are not UTF-8."""
+    """The bytes as UTF-8, without an incomplete character at the end; empty where they are not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from tasks.validate.measures.measure import Mask, characters_of, is_ascii, truth
 
 _LETTER = regex.compile(r"\p{L}")
 COMMON_HAN = "[\u4e00-\u9fff]"
-"""Letters of the script Han, all of them, and nearly all that are used."""
+"""Letters of the script Han only, and nearly all that are in use."""
 
 
 @cache
@@ -26,8 +26,8 @@ def letters_in(text: str, script: str) -> tuple[int, int]:
     return len(_LETTER.findall(text)), len(_letters_of(script).findall(text))
 
 
-def is_plainly_in(texts: pa.Array, script: str, min_share: float) -> Mask:
-    """Is at least that share of the letters surely in the script, and is there one? Cheap; no for one may be yes."""
+def is_surely_in(texts: pa.Array, script: str, min_share: float) -> Mask:
+    """Is at least that share of the letters in the script, and is there a letter? A cheap bound: false may be true."""
     if script == "Latin":
         return is_ascii(texts) & truths(pc.match_substring_regex(texts, "[A-Za-z]"))
     if script == "Han":

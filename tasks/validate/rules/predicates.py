@@ -1,4 +1,4 @@
-"""What each rule asks of the rows: records (RECORD_SCHEMA) × the family's contract → for each, does it keep the rule? Pure."""
+"""The predicates of the rules: records (RECORD_SCHEMA) × the family's contract → (records,) does each keep the rule? Pure."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ from tasks.validate.measures.measure import (
     truths,
 )
 from tasks.validate.measures.mojibake import mojibake_runs, pattern_of_damage, replacement_characters
-from tasks.validate.measures.script import is_plainly_in, letters_in
+from tasks.validate.measures.script import is_surely_in, letters_in
 
 WITH_TEXT = ("output", "rejected", "input", "instruction", "history", "system", "tools", "thoughts")
-"""The fields in which a text may be damaged; the first that is, is named."""
+"""The fields that are checked for damaged text; the first damaged one is reported."""
 
 Predicate = Callable[[pa.Table, FamilyContract], Mask]
 
 
 def prompt_of(table: pa.Table) -> pa.Array:
-    """Instruction and input together, as the model is shown them."""
-    instruction, given = column(table, "instruction"), column(table, "input")
-    return pc.binary_join_element_wise(instruction, given, "\n")
+    """Instruction and input, joined as in the prompt."""
+    return pc.binary_join_element_wise(column(table, "instruction"), column(table, "input"), "\n")
 
 
 def has_no_problem(table: pa.Table, contract: FamilyContract, *, code: str) -> Mask:
@@ -41,12 +40,12 @@ def has_no_problem(table: pa.Table, contract: FamilyContract, *, code: str) -> M
 
 
 def has_no_problem_but(table: pa.Table, contract: FamilyContract, *, known: tuple[str, ...]) -> Mask:
-    """No problem, or one that has a rule of its own."""
+    """Has the record no problem, or one that is a rule of its own?"""
     return truths(pc.is_in(column(table, "problem"), pa.array(["", *known])))
 
 
 def of_rows(measure: Predicate) -> Predicate:
-    """The predicate on records that became rows; the others were told of already."""
+    """The predicate on records that became rows; the others break a rule of their own already."""
 
     def is_good(table: pa.Table, contract: FamilyContract) -> Mask:
         is_row = truths(pc.equal(column(table, "problem"), ""))
@@ -73,9 +72,9 @@ def has_fields(rows: pa.Table, contract: FamilyContract) -> Mask:
 def is_undamaged(rows: pa.Table, contract: FamilyContract) -> Mask:
     texts = [column(rows, name) for name in WITH_TEXT]
     may_be_damaged = np.zeros(rows.num_rows, dtype=np.bool_)
-    for each in texts:
-        if not truths(pc.string_is_ascii(each)).all():
-            may_be_damaged |= truths(pc.match_substring_regex(each, pattern_of_damage()))
+    for field in texts:
+        if not truths(pc.string_is_ascii(field)).all():
+            may_be_damaged |= truths(pc.match_substring_regex(field, pattern_of_damage()))
 
     def is_whole(text: str) -> bool:
         return (
@@ -90,7 +89,7 @@ def is_undamaged(rows: pa.Table, contract: FamilyContract) -> Mask:
 
 
 def is_undamaged_record(table: pa.Table, contract: FamilyContract) -> Mask:
-    """Neither damaged as a row, nor so damaged that it could not become one."""
+    """Is the record undamaged, both as a row and where it could not be parsed?"""
     is_sound = has_no_problem(table, contract, code="encoding_damage")
     return is_sound & of_rows(is_undamaged)(table, contract)
 
@@ -134,12 +133,12 @@ def is_in_script(rows: pa.Table, contract: FamilyContract) -> Mask:
 
 
 def _are_in(prompts: pa.Array, outputs: pa.Array, script: Script, contract: FamilyContract) -> Mask:
-    """Is the prompt or the output in the script, or has the row too few letters to say?"""
-    good = is_plainly_in(outputs, script.script, script.min_share)
-    for place in np.flatnonzero(~good):
-        there = [letters_in(texts[place].as_py(), script.script) for texts in (prompts, outputs)]
-        is_short = sum(letters for letters, _ in there) < contract.min_letters_for_script
-        good[place] = is_short or any(n and inside >= script.min_share * n for n, inside in there)
+    """Is the prompt or the output in the script, or has the row too few letters to decide?"""
+    good = is_surely_in(outputs, script.script, script.min_share)
+    for row in np.flatnonzero(~good):
+        counts = [letters_in(texts[row].as_py(), script.script) for texts in (prompts, outputs)]
+        is_short = sum(letters for letters, _ in counts) < contract.min_letters_for_script
+        good[row] = is_short or any(n and inside >= script.min_share * n for n, inside in counts)
     return good
 
 
@@ -158,5 +157,5 @@ def is_label_known(rows: pa.Table, contract: FamilyContract) -> Mask:
 
 
 def is_id_unique(rows: pa.Table, contract: FamilyContract) -> Mask:
-    found = rows.column("own_id")
-    return is_first(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
+    ids = rows.column("own_id")
+    return is_first(ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids)

@@ -1,6 +1,6 @@
-"""The rules of a row: one vectorised predicate each. Row verdicts and Great Expectations both call it, so that they agree.
+"""The rules for rows: one vectorised predicate each. Row verdicts and Great Expectations both call it, so that they agree.
 
-A row's reason is the first rule, in this order, that it breaks. A contract's own rules come after ours.
+A row's reason is the first rule, in this order, that it breaks. A contract's custom rules come after the built-in ones.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 from tasks.records.raw_batch import ERASED
 from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.contract.custom_rules import CustomRule
-from tasks.validate.rules import predicates as ask
+from tasks.validate.rules import predicates as predicates
 from tasks.validate.rules.predicates import Predicate, of_rows
 
 
 @dataclass(frozen=True)
 class Rule:
     code: str
-    """The reason of a row that breaks it. Stable: people and dashboards count on it."""
-    said: str
-    """What a good row is like, as a sentence for Data Docs; `{bounds}` of the contract are filled in."""
+    """The reason code of a row that breaks it. Stable: users and dashboards rely on it."""
+    sentence: str
+    """The rule as a sentence for Data Docs; `{bounds}` of the contract are filled in."""
     columns: tuple[str, ...]
-    """What the predicate looks at; the first is the field at fault."""
+    """The columns that the predicate reads; the first is the field at fault."""
     is_good: Predicate
-    """Records × contract → for each, does it keep the rule? One that is broken in an earlier way keeps it."""
+    """Records × contract → (records,) does it keep the rule? A record that was not parsed keeps every rule for rows."""
     applies: Callable[[FamilyContract], bool] = lambda contract: True
     is_of_batch: bool = False
-    """Does it look at the batch as a whole? A verdict folds it over the chunks."""
+    """Is it a rule over the whole batch? It is evaluated when the chunks are merged."""
 
 
-def _problem(code: str, said: str) -> Rule:
-    return Rule(code, said, ("problem",), partial(ask.has_no_problem, code=code))
+def _problem(code: str, sentence: str) -> Rule:
+    return Rule(code, sentence, ("problem",), partial(predicates.has_no_problem, code=code))
 
 
 _PROBLEMS = (
@@ -44,112 +44,120 @@ _PROBLEMS = (
     _problem("unknown_role", "Every role is one that we know"),
     _problem("role_order", "User and assistant take turns, from the user's first to the assistant's last"),
 )
-_TOLD = (*(rule.code for rule in _PROBLEMS), "encoding_damage")
-"""Problems with a rule of their own."""
+PROBLEMS_WITH_RULES = (*(rule.code for rule in _PROBLEMS), "encoding_damage")
+"""Problem codes that are rules of their own."""
 OTHER_PROBLEM = "no_row"
-"""The rule that is broken by all other problems; the reason is the problem's own code."""
+"""The rule that all other problems break; the reason is the problem's code."""
 
 _INPUT = ("input", "instruction", "problem")
 _OUTPUT = ("output", "problem")
-_WHOLE = (*ask.WITH_TEXT, "problem")
+_WHOLE = (*predicates.WITH_TEXT, "problem")
 
 
-def _segments(code: str, said: str, predicate: Any, part: str) -> Rule:
-    return Rule(code, said, _INPUT if part == "input" else _OUTPUT, of_rows(partial(predicate, part=part)))
+def _segments(code: str, sentence: str, predicate: Any, part: str) -> Rule:
+    return Rule(code, sentence, _INPUT if part == "input" else _OUTPUT, of_rows(partial(predicate, part=part)))
 
 
-def _characters(code: str, said: str, predicate: Any, bound: str) -> Rule:
-    """A bound in characters, which holds only where the contract sets it."""
+def _characters(code: str, sentence: str, predicate: Any, bound: str) -> Rule:
+    """A bound in characters, which applies only where the contract sets it."""
     part = bound.split("_")[1]
-    rule = _segments(code, said, predicate, part)
-    return Rule(code, said, rule.columns, rule.is_good, lambda contract: getattr(contract, bound) is not None)
+    rule = _segments(code, sentence, predicate, part)
+    return Rule(code, sentence, rule.columns, rule.is_good, lambda contract: getattr(contract, bound) is not None)
 
 
 RULES: tuple[Rule, ...] = (
     *_PROBLEMS,
-    Rule(OTHER_PROBLEM, "The record is a row", ("problem",), partial(ask.has_no_problem_but, known=(*_TOLD, ERASED))),
-    Rule("empty_output", "The output is not empty", _OUTPUT, of_rows(ask.has_output)),
+    Rule(
+        OTHER_PROBLEM,
+        "The record is a row",
+        ("problem",),
+        partial(predicates.has_no_problem_but, known=(*PROBLEMS_WITH_RULES, ERASED)),
+    ),
+    Rule("empty_output", "The output is not empty", _OUTPUT, of_rows(predicates.has_output)),
     Rule(
         "encoding_damage",
         "At most {max_replacement_characters} characters are lost (U+FFFD), at most {max_mojibake_runs} runs misread",
         _WHOLE,
-        ask.is_undamaged_record,
+        predicates.is_undamaged_record,
     ),
     Rule(
         "empty_field",
         "Not blank: {required_fields}",
         ("input", "instruction", "system", "history", "tools", "rejected", "problem"),
-        of_rows(ask.has_fields),
+        of_rows(predicates.has_fields),
         lambda contract: bool(contract.required_fields),
     ),
     _segments(
         "input_too_short",
         "Instruction and input together have at least {min_input_segments} segments",
-        ask.is_long_enough,
+        predicates.is_long_enough,
         "input",
     ),
     _segments(
         "input_too_long",
         "Instruction and input together have at most {max_input_segments} segments",
-        ask.is_short_enough,
+        predicates.is_short_enough,
         "input",
     ),
     _segments(
-        "output_too_short", "The output has at least {min_output_segments} segments", ask.is_long_enough, "output"
+        "output_too_short",
+        "The output has at least {min_output_segments} segments",
+        predicates.is_long_enough,
+        "output",
     ),
     _segments(
-        "output_too_long", "The output has at most {max_output_segments} segments", ask.is_short_enough, "output"
+        "output_too_long", "The output has at most {max_output_segments} segments", predicates.is_short_enough, "output"
     ),
     _characters(
         "input_few_characters",
         "Instruction and input together have at least {min_input_characters} characters",
-        ask.has_enough_characters,
+        predicates.has_enough_characters,
         "min_input_characters",
     ),
     _characters(
         "input_many_characters",
         "Instruction and input together have at most {max_input_characters} characters",
-        ask.has_few_characters,
+        predicates.has_few_characters,
         "max_input_characters",
     ),
     _characters(
         "output_few_characters",
         "The output has at least {min_output_characters} characters",
-        ask.has_enough_characters,
+        predicates.has_enough_characters,
         "min_output_characters",
     ),
     _characters(
         "output_many_characters",
         "The output has at most {max_output_characters} characters",
-        ask.has_few_characters,
+        predicates.has_few_characters,
         "max_output_characters",
     ),
     Rule(
         "language_not_allowed",
         "The row's language is one of {languages}",
         ("language", "problem"),
-        of_rows(ask.is_language_known),
+        of_rows(predicates.is_language_known),
         lambda contract: contract.languages is not None,
     ),
     Rule(
         "language_script",
         "The input or the output is in the script of the row's language: {scripts}",
         ("input", "instruction", "output", "language", "problem"),
-        of_rows(ask.is_in_script),
+        of_rows(predicates.is_in_script),
         lambda contract: bool(contract.scripts),
     ),
     Rule(
         "label_too_long",
         "A label has at most {max_label_characters} characters",
         _OUTPUT,
-        of_rows(ask.is_label_short),
+        of_rows(predicates.is_label_short),
         lambda contract: contract.max_label_characters is not None,
     ),
     Rule(
         "label_not_allowed",
         "The label is one of {labels}",
         _OUTPUT,
-        of_rows(ask.is_label_known),
+        of_rows(predicates.is_label_known),
         lambda contract: contract.labels is not None,
     ),
 )
@@ -157,16 +165,16 @@ UNIQUE_ID = Rule(
     "duplicate_id",
     "The source's own id is unique within the batch",
     ("own_id", "problem"),
-    of_rows(ask.is_id_unique),
+    of_rows(predicates.is_id_unique),
     lambda contract: contract.unique_id,
     is_of_batch=True,
 )
 CODES = frozenset(rule.code for rule in (*RULES, UNIQUE_ID))
-"""Reasons that a custom rule may not take the name of."""
+"""Reason codes that may not be names of custom rules."""
 
 
 def rules_of(contract: FamilyContract) -> list[Rule]:
-    """The rules that the contract asks for, its own among them; those of the batch as a whole come last."""
+    """The rules that the contract sets, custom ones included; the rule over the whole batch comes last."""
     custom = [_custom(rule) for rule in contract.rules]
     return [rule for rule in (*RULES, *custom, UNIQUE_ID) if rule.applies(contract)]
 
@@ -177,19 +185,19 @@ def _custom(rule: CustomRule) -> Rule:
         rule.name,
         rule.sentence.replace("{", "{{").replace("}", "}}"),
         columns,
-        of_rows(lambda rows, _: rule.is_kept(rows)),
+        of_rows(lambda rows, _: rule.is_good(rows)),
     )
 
 
 def sentence_of(rule: Rule, contract: FamilyContract) -> str:
-    """The rule as a person reads it, with its bounds."""
+    """The rule as a sentence, with its bounds filled in."""
     bounds: dict[str, Any] = {}
     for name in FamilyContract.model_fields:
         value = getattr(contract, name)
         if isinstance(value, tuple):
-            value = ", ".join(str(each) for each in value)
+            value = ", ".join(map(str, value))
         bounds[name] = value
     scripts = [
-        f"{language} {each.script} (at least {each.min_share:.0%})" for language, each in contract.scripts.items()
+        f"{language} {script.script} (at least {script.min_share:.0%})" for language, script in contract.scripts.items()
     ]
-    return rule.said.format(**bounds | {"scripts": ", ".join(scripts)})
+    return rule.sentence.format(**bounds | {"scripts": ", ".join(scripts)})

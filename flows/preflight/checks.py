@@ -1,0 +1,149 @@
+"""The checks that read files of the project: quick, and without torch. One function a check; the table is in table.py."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+
+from flows.preflight.problem import Problem, error, problems_of, warning
+from flows.preflight.project import Location, Project
+from tasks import paths
+
+SOURCE_ADDRESSES = ("path", "storage_options", "url", "tracking_uri")
+"""Settings of a source in which `${NAME}` is replaced by an environment variable."""
+SHAPES_OF_FORM = {
+    "pairs": {"preference", "row"},
+    "ranked": {"preference", "row"},
+    "judged": {"kto", "row"},
+    "texts": {"text", "row", "alpaca", "messages", "sharegpt", "prompt_completion"},
+}
+"""Data format → the shapes whose records can have it; a format that is not listed can come from any shape."""
+
+
+def params(project: Project) -> Iterator[Problem]:
+    """params.yaml: unknown settings, invalid values and combinations, plugins, secrets."""
+    if project.invalid is not None:
+        yield from problems_of(project.invalid)
+
+
+def git(project: Project) -> None:
+    """The repository, in which every version is recorded."""
+    from tasks.vcs.git import require_repository
+
+    require_repository()
+
+
+def dvc(project: Project) -> None:
+    """DVC's own files, and secrets in its configuration."""
+    from tasks.vcs.dvc_outputs import output_hashes
+    from tasks.vcs.dvc_pipeline import require_private_secrets
+
+    require_private_secrets()
+    output_hashes()
+
+
+def ledger(project: Project) -> None:
+    """The promotion ledger of the model."""
+    from tasks.model_store.ledger import read_ledger
+
+    read_ledger(project.config.register_.model_name)
+
+
+def raw_data(project: Project) -> None:
+    """The rows that were collected earlier are unchanged."""
+    from tasks.ingest.changes.intact import require_intact
+    from tasks.ingest.sources import require_raw
+
+    require_raw()
+    require_intact()
+
+
+def contract(project: Project) -> Iterator[Problem]:
+    """data/contract: rules and bounds; a family without templates is probably misspelled."""
+    from tasks.validate.load_contract import load_contract
+
+    families = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
+    for family in load_contract().families:
+        if family not in families:
+            near = difflib.get_close_matches(family, families, n=1)
+            fix = f"Did you mean `{near[0]}`?" if near else f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
+            what = f"family `{family}` has no templates, so no source can have it"
+            yield warning(what, f"{paths.CONTRACT.parent}, families.{family}", fix)
+
+
+def templates(project: Project) -> None:
+    """data/templates: one file a family."""
+    from tasks.render.templates.templates import read_templates
+
+    read_templates()
+
+
+def environment(project: Project) -> Iterator[Problem]:
+    """Every environment variable that a setting names is set."""
+    for location, name in _missing_variables(project):
+        fix = f"Set it before the run: export {name}=…"
+        yield error(f"the environment variable {name} is not set", project.where(*location), fix)
+
+
+def missing_variables_of(project: Project, location: Location) -> bool:
+    """Whether a setting below the location names a variable that is not set."""
+    return any(found[: len(location)] == location for found, _ in _missing_variables(project))
+
+
+def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
+    from tasks.runtime.redaction.settings import variables_in
+
+    settings: list[tuple[Location, object]] = []
+    if "ingest" in project.valid_sections:
+        for location, source in project.sources():
+            settings += [((*location, field), getattr(source, field)) for field in SOURCE_ADDRESSES]
+    if "register" in project.valid_sections and not os.environ.get("MLFLOW_TRACKING_URI"):
+        settings.append((("register", "tracking_uri"), project.config.register_.tracking_uri))
+    for location, value in settings:
+        for name in variables_in(value):
+            if name not in os.environ:
+                yield location, name
+
+
+def formats(project: Project) -> Iterator[Problem]:
+    """Each objective has a source that can have its data format; for `classify`, one with a classification family."""
+    from tasks.state.manifest import read_manifest
+
+    sources = [(location, source) for location, source in project.sources() if source.use == "train"]
+    if not sources or not project.has_all_sources:
+        return
+    report = warning if read_manifest() else error  # rows that were collected earlier may have it
+    for form in project.config.finetune.forms():
+        shapes = SHAPES_OF_FORM.get(form)
+        if shapes is not None and not any(source.shape in shapes for _, source in sources):
+            what = f"an objective needs rows of the data format `{form}`, and no source has a shape with it"
+            fix = f"Add a source of shape {' or '.join(sorted(shapes - {'row'}))}, or choose another finetune.objective"
+            yield report(what, project.where("ingest", "sources"), fix)
+        if form == "labels":
+            yield from _without_labels(project)
+
+
+def _without_labels(project: Project) -> Iterator[Problem]:
+    from tasks.render.templates.templates import read_templates
+
+    families = read_templates()
+    trained = [(location, source) for location, source in project.sources() if source.use == "train"]
+    others = [
+        (location, families[source.family].kind)
+        for location, source in trained
+        if source.family in families and families[source.family].kind != "classification"
+    ]
+    for location, kind in others:
+        what = f"objective: classify trains on families of kind classification, and this one is of kind {kind}"
+        report = error if len(others) == len(trained) else warning
+        yield report(what, project.where(*location, "family"), "Choose another family, or finetune.objective: sft")
+
+
+def disk(project: Project) -> Iterator[Problem]:
+    """Some free space; what the training itself needs is in `model`."""
+    from flows.doctor.finding import disk as examine_disk
+
+    finding = examine_disk()
+    if finding.state == "wrong":
+        yield warning(finding.text, None, finding.fix)

@@ -1,0 +1,153 @@
+"""Runs the checks: all of them for `strop check`; before a run, those that need torch only if their inputs have changed.
+
+    report = check_project()
+    with ready_to_run():      # raises NotReady where a check finds an error
+        ...
+
+docs/decisions/0021-preflight.md
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from flows.preflight.problem import Problem, skipped, warning
+from flows.preflight.process import run_in_process
+from flows.preflight.project import Project, read_project
+from flows.preflight.table import CHECKS, Check, run_check
+from flows.preflight.time_limit import TIME_LIMIT_SECONDS, run_at_once
+from tasks.config import PipelineConfig, load_config
+from tasks.errors import ConfigError, StropError
+from tasks.runtime.plurals import count_of
+
+logger = logging.getLogger(__name__)
+_is_ready: ContextVar[bool] = ContextVar("_is_ready", default=False)
+
+
+@dataclass(frozen=True)
+class Report:
+    problems: tuple[Problem, ...]
+    """In the order of the table."""
+    checks: int = len(CHECKS)
+
+    @property
+    def is_ready(self) -> bool:
+        return not any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        counts = {name: sum(p.severity == name for p in self.problems) for name in ("error", "warning", "skipped")}
+        parts = [count_of(counts["error"], "error"), count_of(counts["warning"], "warning")]
+        parts += [f"{counts['skipped']} not checked"] if counts["skipped"] else []
+        verdict = "The project is ready to run" if self.is_ready else "The project cannot run"
+        return f"{verdict}: {count_of(self.checks, 'check')}, {', '.join(parts)}."
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"ok": self.is_ready, "problems": [problem.as_dict() for problem in self.problems]}
+
+
+class NotReady(StropError):
+    """A run cannot succeed; nothing was collected or changed."""
+
+
+def not_ready(report: Report) -> NotReady:
+    """The error with all problems; a single one in its own words."""
+    if len(report.problems) == 1:
+        (problem,) = report.problems
+        return NotReady(problem.what, where=problem.where, fix=problem.fix)
+    lines = "".join(f"\n  {problem}" for problem in report.problems)
+    return NotReady(f"{report.summary}{lines}\n", fix="Fix them, then check again: strop check")
+
+
+def check_project() -> Report:
+    """Runs every check on the project in the working directory."""
+    return _report(uses_cache=False)
+
+
+def load_ready_config() -> PipelineConfig:
+    """The settings.
+
+    Raises:
+        NotReady: params.yaml is invalid; the report has the errors of all other checks as well.
+    """
+    try:
+        return load_config()
+    except ConfigError as error:
+        raise not_ready(_report(uses_cache=True)) from error
+
+
+@contextmanager
+def ready_to_run() -> Iterator[None]:
+    """Checks the project, and logs warnings; within the block it is not checked again.
+
+    Raises:
+        NotReady: a check found an error.
+    """
+    require_ready()
+    token = _is_ready.set(True)
+    try:
+        yield
+    finally:
+        _is_ready.reset(token)
+
+
+def require_ready() -> None:
+    """As `ready_to_run`, for a flow, which the command calls within that block."""
+    if _is_ready.get():
+        return
+    report = _report(uses_cache=True)
+    if not report.is_ready:
+        raise not_ready(report)
+    for problem in report.problems:
+        if problem.severity == "warning":
+            logger.warning("check: %s", problem)
+
+
+def _report(uses_cache: bool) -> Report:
+    project = read_project()
+    results: dict[str, list[Problem]] = {}
+    for check in _of("here"):
+        results[check.name] = _blocked(check, project, results) or run_check(check, project)
+    waiting = {check: _blocked(check, project, results) for check in _of("thread")}
+    calls = [check for check, blocked in waiting.items() if not blocked]
+    found = run_at_once([partial(run_check, check, project) for check in calls], TIME_LIMIT_SECONDS + 5)
+    results |= {check.name: blocked for check, blocked in waiting.items() if blocked}
+    results |= {check.name: _timed(result) for check, result in zip(calls, found, strict=True)}
+    heavy = {check: _blocked(check, project, results) for check in _of("process")}
+    results |= {check.name: blocked for check, blocked in heavy.items() if blocked}
+    names = [check.name for check, blocked in heavy.items() if not blocked]
+    results |= run_in_process(names, project, uses_cache) if names else {}
+    return Report(
+        tuple(replace(problem, check=check.name) for check in CHECKS for problem in results.get(check.name, ()))
+    )
+
+
+def _of(runs: str) -> list[Check]:
+    return [check for check in CHECKS if check.runs == runs]
+
+
+def _timed(result: Any) -> list[Problem]:
+    if isinstance(result, TimeoutError):
+        return [warning(f"no answer within {TIME_LIMIT_SECONDS + 5:.0f} s", fix="Check the network")]
+    problems: list[Problem] = result
+    return problems
+
+
+def _blocked(check: Check, project: Project, results: dict[str, list[Problem]]) -> list[Problem]:
+    """Why the check cannot run: it needs a section of params.yaml that is invalid, or a check that failed."""
+    missing = [f"section `{name}`" for name in check.needs if name in project.invalid_sections]
+    failed = [
+        f"check `{name}`"
+        for name in check.needs
+        if any(problem.severity != "warning" for problem in results.get(name, ()))
+    ]
+    if not missing and not failed:
+        return []
+    return [skipped(f"not checked: it needs {' and '.join([*missing, *failed])}")]

@@ -1,0 +1,108 @@
+"""The logging configuration of a process."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tasks.runtime.logs.formats import DETAILED, MESSAGE, WITH_TIME, JsonFormatter, TextFormatter
+from tasks.runtime.logs.handlers import SharedFileHandler, StreamHandler, TerminalHandler
+from tasks.runtime.logs.libraries import OURS, is_shown
+from tasks.runtime.redaction.errors_and_logs import install as install_redaction
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LEVEL, FORMAT, FILE = "STROP_LOG_LEVEL", "STROP_LOG_FORMAT", "STROP_LOG_FILE"
+"""Environment variables, which child processes inherit. `strop -v`, `-q` and `--log-format` set them."""
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+FORMATS = ("text", "json")
+
+logger = logging.getLogger(__name__)
+
+
+def set_up_logs(stage: str | None = None, stream: Literal["stderr", "stdout"] = "stderr") -> None:
+    """Configures the loggers of this process from the environment. May be called again: the configuration is replaced.
+
+    Args:
+        stage: the stage that this process runs.
+        stream: `stdout` in a process whose standard output is the log of the process that started it.
+    """
+    install_redaction()
+    handlers: list[logging.Handler] = [_stream_handler(stage, stream)]
+    if name := os.environ.get(FILE):
+        handlers.append(SharedFileHandler(Path(name)))
+        handlers[-1].setFormatter(JsonFormatter(stage) if is_json() else TextFormatter(DETAILED))
+    for handler in handlers:
+        handler.addFilter(is_shown)
+    for package in OURS:
+        _use(logging.getLogger(package), handlers)
+        logging.getLogger(package).setLevel(_level())
+        logging.getLogger(package).propagate = False
+    if not _is_prefects(logging.getLogger()):
+        _use(logging.getLogger(), handlers)
+    logging.captureWarnings(is_json())
+    for variable, values in ((LEVEL, tuple(LEVELS)), (FORMAT, FORMATS)):
+        if (value := os.environ.get(variable, "").lower()) and value not in values:
+            logger.warning(
+                f"{variable} is {value!r}: it is ignored. Set it to {', '.join(values[:-1])} or {values[-1]}"
+            )
+
+
+def is_json() -> bool:
+    return os.environ.get(FORMAT, "").lower() == "json"
+
+
+def bar_console() -> Console | None:
+    """The console for progress bars; None if log lines do not go to a terminal as text, or are quiet."""
+    ours = logging.getLogger(OURS[0])
+    if not ours.isEnabledFor(logging.INFO):
+        return None
+    return next((handler.console for handler in ours.handlers if isinstance(handler, TerminalHandler)), None)
+
+
+def _level() -> int:
+    return LEVELS.get(os.environ.get(LEVEL, "").lower(), logging.INFO)
+
+
+def _stream_handler(stage: str | None, name: Literal["stderr", "stdout"]) -> logging.Handler:
+    stream = getattr(sys, name)
+    is_terminal = stream is not None and stream.isatty()
+    handler = TerminalHandler(name) if is_terminal and not is_json() else StreamHandler(name)
+    if is_json():
+        handler.setFormatter(JsonFormatter(stage, is_ascii=not _is_utf8(getattr(stream, "encoding", None))))
+    else:
+        handler.setFormatter(TextFormatter(_text_format()))
+    return handler
+
+
+def _text_format() -> str:
+    """A process with a log file is one of a schedule or a service, whose lines need a time."""
+    if _level() <= logging.DEBUG:
+        return DETAILED
+    return WITH_TIME if os.environ.get(FILE) else MESSAGE
+
+
+def _is_prefects(root: logging.Logger) -> bool:
+    """Has Prefect configured the root logger? It stays so: in a process that Prefect started, the user's work pool decides."""
+    return any(type(handler).__module__.startswith("prefect.") for handler in root.handlers)
+
+
+def _use(target: logging.Logger, handlers: list[logging.Handler]) -> None:
+    """Replaces our handlers of a logger; others stay."""
+    for handler in list(target.handlers):
+        if isinstance(handler, StreamHandler | TerminalHandler | SharedFileHandler):
+            target.removeHandler(handler)
+    for handler in handlers:
+        target.addHandler(handler)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    try:
+        return codecs.lookup(encoding or "utf-8").name == "utf-8"
+    except LookupError:
+        return False

@@ -1,0 +1,98 @@
+"""Whether the registry can be used, before a run needs it: no MLflow is imported and no database is created."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tasks.errors import RegistryError
+from tasks.tracking.connection import refusal, require_reachable, without_password
+from tasks.tracking.glance import request
+from tasks.tracking.login import has_login
+from tasks.tracking.registry import deleted_experiment, tracking_login, tracking_uri
+from tasks.tracking.sqlite_paths import file_error, path_of
+
+if TYPE_CHECKING:
+    from tasks.config import PipelineConfig
+
+MARK = "strop.model"
+"""The tag of a server's experiment that is written to find out whether this login may write."""
+
+
+def require_registry(config: PipelineConfig) -> None:
+    """Checks that the registry can be reached, and as far as can be seen, that a run may write to it.
+
+    Of a database, only that its host answers.
+
+    Raises:
+        RegistryError: it cannot be reached, needs a login, or permits too little.
+        DiskError: its file or folder cannot be written.
+    """
+    uri = tracking_uri(config)
+    path = path_of(uri)
+    if path is not None:
+        _require_file(path)
+        return
+    require_reachable(uri)
+    if uri.startswith("http"):
+        _require_rights(uri, config.register_.model_name, tracking_login(config))
+
+
+def _require_file(path: Path) -> None:
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(existing, os.W_OK):
+        fix = "Change its permissions, or register.tracking_uri in params.yaml"
+        raise RegistryError(f"the registry cannot be written ({existing} is read-only)", where=str(path), fix=fix)
+    if existing != path:
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=2)) as database:
+            database.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        message = str(error)
+        if "locked" in message:  # a run waits for the other process
+            return
+        problem = file_error(path, message)
+        raise problem or RegistryError(f"the registry cannot be read ({message})", where=str(path)) from error
+
+
+def _require_rights(uri: str, model: str, login: dict[str, str]) -> None:
+    """A server: may this login read the experiment, and write to it? An experiment that does not exist yet is no error."""
+    found = _answer(uri, "GET", "experiments/get-by-name", login, {"experiment_name": model})
+    if found is None:
+        return
+    experiment = found["experiment"]
+    if experiment.get("lifecycle_stage", "active") != "active":
+        raise deleted_experiment(model, str(experiment["experiment_id"]), without_password(uri))
+    if login or has_login():
+        tag = {"experiment_id": experiment["experiment_id"], "key": MARK, "value": model}
+        _answer(uri, "POST", "experiments/set-experiment-tag", login, tag)
+
+
+def _answer(uri: str, method: str, endpoint: str, login: dict[str, str], fields: dict[str, str]) -> Any:
+    """The server's JSON; None where it has no such entity.
+
+    Raises:
+        RegistryError: it does not answer, or refuses.
+    """
+    address = without_password(uri)
+    try:
+        response = request(uri, endpoint, login, fields, method=method)
+    except OSError as error:
+        fix = "Start it, or fix register.tracking_uri in params.yaml (or MLFLOW_TRACKING_URI)"
+        reason = type(error).__name__
+        raise RegistryError(f"the registry cannot be reached ({reason})", where=address, fix=fix) from error
+    try:
+        content = response.json()
+    except ValueError:
+        content = {}
+    if response.ok and isinstance(content, dict):
+        return content
+    if response.status_code == 404 and content.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        return None
+    message = str(content.get("message") or f"HTTP {response.status_code}")
+    raise refusal(response.status_code, message, address, has_login=bool(login) or has_login())

@@ -59,7 +59,9 @@ def main(runs: int = 5) -> None:
 
 def make_project(root: Path) -> None:
     """A small project with a tiny base, committed."""
-    from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
+    from support.project import params, write_params
+    from support.tiny_models import make_tiny_gpt2
+    from support.toy_rows import qa_records, topic_records, write_jsonl
 
     from flows.demo.project import make_project as copy_code
 

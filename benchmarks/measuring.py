@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import psutil
 
@@ -48,14 +48,11 @@ def quieten() -> None:
     warnings.simplefilter("ignore")
 
 
-def toy_tools() -> ModuleType:
-    """The functions of tests/conftest.py that make a project, without the environment that it sets: one thread, for toys."""
-    before = dict(os.environ)
+def toy_tools() -> SimpleNamespace:
+    """The functions of tests/support that make a project."""
     sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    tools = importlib.import_module("conftest")
-    os.environ.clear()
-    os.environ.update(before)
-    return tools
+    modules = [importlib.import_module(f"support.{name}") for name in ("project", "tiny_models", "toy_rows")]
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
 
 
 def data_folder() -> Path:

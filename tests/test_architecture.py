@@ -5,22 +5,21 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from ruamel.yaml import YAML
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from support.code_graph import MODULES, STAGES, imports
+from support.project import REPOSITORY
 
 from flows.dvc_dependencies import with_dependencies
 from tasks import paths
 from tasks.runtime.import_closure import module_of
 
-STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
 ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
@@ -28,7 +27,6 @@ PACKAGES = (
     *("chat", "base", "model_store", "tracking"),
 )
 """What rooms share."""
-MODULES = sorted(p.relative_to(REPOSITORY) for f in ("tasks", "flows") for p in (REPOSITORY / f).rglob("*.py"))
 
 DOORS = {
     "prefect": ("flows/",),
@@ -38,27 +36,6 @@ DOORS = {
     "great_expectations": ("tasks/validate/",),
 }
 """Who may import a tool."""
-
-
-@cache
-def imports(module: Path) -> frozenset[str]:
-    """Dotted names that a module imports when it runs, as a parser reads it; what only type checkers read is left out."""
-    names: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child)
-            return
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse((REPOSITORY / module).read_text(encoding="utf-8")))
-    return frozenset(names)
 
 
 def test_the_code_in_dvc_yaml_is_what_the_stages_import() -> None:

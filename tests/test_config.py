@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, params, write_params
 from pydantic import BaseModel, ValidationError
+from support.project import REPOSITORY, params, write_params
 
 from tasks.config import PipelineConfig, load_config, settings_within
 from tasks.errors import ConfigError

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_architecture import MODULES, STAGES, imports
+from support.code_graph import MODULES, STAGES, imports
+from support.project import REPOSITORY
 
 from tasks.runtime import import_closure as closures
 from tasks.runtime.import_closure import (

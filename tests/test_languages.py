@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from support.project import REPOSITORY
 
 from tasks.records.languages import human_turns, language_of_last_turn, row_language, without_data
 from tasks.render.templates.conversation import make_conversation

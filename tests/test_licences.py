@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import Distribution, distributions, version
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/licences.md").read_text(encoding="utf-8")
 COPYLEFT = re.compile(

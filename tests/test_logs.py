@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 from tasks.errors import ConfigError
 from tasks.runtime.logs import handlers

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import params, write_params
+from support.project import params, write_params
 
 from tasks.config import load_config
 from tasks.errors import ConfigError

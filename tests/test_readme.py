@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, commands_of
+from support.pages import commands_of
+from support.project import REPOSITORY
 
 from flows.cli import main
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, begin_round, toy_rows, write_params, write_part
-from rawtext import text_rows
 from ruamel.yaml import YAML
+from support.project import REPOSITORY, begin_round, write_params
+from support.rawtext import text_rows
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.load import load_trained

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from realdata import real
+from support.realdata import real
 
 from tasks.records.row import NO_TEXT
 from tasks.records.shapes import Problem, own_id, to_fields

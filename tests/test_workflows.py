@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 SCHEMAS = {
     "workflows/*.yml": "vendor.github-workflows",

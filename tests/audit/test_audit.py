@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import toyworld
-from toyworld import git as user
-from toyworld import run_stages, set_params, set_verdicts
+from support import toyworld
+from support.toyworld import git as user
+from support.toyworld import run_stages, set_params, set_verdicts
 
 from tasks import paths
 from tasks.audit.links import LINKS

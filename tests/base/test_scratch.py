@@ -11,8 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, toy_rows, write_part
-from rawtext import text_rows
+from support.project import REPOSITORY
+from support.rawtext import text_rows
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.audit.links import check_base

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 from tasks import paths
 from tasks.base import convert

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
 from safetensors.torch import load_file, save_file
-from toychat import CHATML, chat_tokenizer, save_llama
+from support.project import params, write_params
+from support.toychat import CHATML, chat_tokenizer, save_llama
 
 from tasks import paths
 from tasks.base.finite import first_not_finite

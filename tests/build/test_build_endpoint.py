@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from toyendpoint import Reply
+from support.toyendpoint import Reply
 
 from tasks.build.endpoint import Endpoint
 from tasks.build.generator import CutOff

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_part
+from support.toy_rows import write_part
 
 from tasks.build import parent_rows
 from tasks.build.parent_rows import choose_parents, read_dataset_rows

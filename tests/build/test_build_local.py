@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
+from support.project import params, write_params
 
 from tasks.build.generator import CutOff
 from tasks.build.local import LocalModel

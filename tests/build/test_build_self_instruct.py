@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_jsonl, write_params
-from realdata import real
-from toyendpoint import Reply
+from support.project import params, write_params
+from support.realdata import real
+from support.toy_rows import write_jsonl
+from support.toyendpoint import Reply
 
 from tasks.build.row_collector import digest_of
 from tasks.build.self_instruct import read_seeds

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
+from support.project import params, write_params
 
 from tasks.config import load_config
 from tasks.errors import ConfigError

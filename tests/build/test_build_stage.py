@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import params, write_jsonl, write_params, write_part
-from toyendpoint import Reply
+from support.project import params, write_params
+from support.toy_rows import write_jsonl, write_part
+from support.toyendpoint import Reply
 
 from tasks.build.row_collector import digest_of
 from tasks.build.stage import RecipeResult, build

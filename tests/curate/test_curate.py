@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import params, toy_rows, write_params, write_part
 from hypothesis import given
 from hypothesis import strategies as st
+from support.project import params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.config import load_config

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_part
-from test_near_and_overlap import curate, make, sentence, splits
+from support.toy_curation import curate, make, sentence, splits
+from support.toy_rows import write_part
 
 from tasks.records.row import row_id_of
 

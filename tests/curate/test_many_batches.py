@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_near_and_overlap import batch_of, check_no_pair_is_in_two_splits, curate, sentence, some_rows
+from support.toy_curation import batch_of, check_no_pair_is_in_two_splits, curate, sentence, some_rows
 
 from tasks import paths
 from tasks.curate.dedup import index as index_module

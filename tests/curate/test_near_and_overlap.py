@@ -9,84 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from conftest import params, write_params, write_part
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.toy_curation import (
+    WORDS,
+    batch_of,
+    check_no_pair_is_in_two_splits,
+    curate,
+    dropped,
+    sentence,
+    some_rows,
+    split_of_text,
+    splits,
+    texts_in,
+)
 
 from tasks import paths
-from tasks.config import load_config
-from tasks.curate.dedup.candidates import Candidates
 from tasks.curate.dedup.minhash import bands_of, fingerprints_of, rows_in_band, runs_of, shingles_of
-from tasks.curate.dedup.shared_text import share_text
 from tasks.curate.dedup.tokens import tokenise
-from tasks.curate.raw_rows import texts_of
-from tasks.curate.sides.split import split_of
-from tasks.curate.stage import run
 from tasks.dataset.read import read_dataset
-from tasks.records.row import NO_TEXT, row_id_of
-from tasks.records.segmentation import normalise, segment, segment_with_symbols
-from tasks.runtime.files import file_digest, read_json
+from tasks.records.segmentation import segment, segment_with_symbols
+from tasks.runtime.files import file_digest
 from tasks.state.decisions import record_decision
-
-ENGLISH = "the river stone light window paper garden market silver morning travel music number letter yellow simple"
-WORDS = ENGLISH.split()
-CHINESE = "春天来了山河大地花开鸟语城市里面人们工作学习生活快乐朋友老师学生书本电脑音乐"
-
-
-def sentence(draw: random.Random, words: int = 40, language: str = "en") -> str:
-    if language == "zh":
-        return "".join(draw.choices(CHINESE, k=words)) + str(draw.random())
-    return " ".join([*(f"{w}{draw.randrange(200)}" for w in draw.choices(WORDS, k=words)), str(draw.random())])
-
-
-def make(text: str, answer: str = "yes", batch: str = "b1", index: int = 0, **more: Any) -> dict[str, Any]:
-    row = {**NO_TEXT, "family": "qa", "language": "en", "input": text, "output": answer, "use": "train", **more}
-    origin = {"batch": batch, "index": index, "source": batch, "file": "f.jsonl", "line": index + 1}
-    return {**row, **origin, "row_id": row_id_of(row)}
-
-
-def batch_of(number: int, texts: list[tuple[str, str]], **more: Any) -> list[dict[str, Any]]:
-    rows = [make(text, answer, f"b{number}", index, **more) for index, (text, answer) in enumerate(texts)]
-    write_part(rows, f"{number:06d}-b{number}.parquet")
-    return rows
-
-
-def curate(root: Path, **sections: Any) -> dict[str, Any]:
-    write_params(root, params("base", [], curate=sections))
-    run(load_config())
-    report: dict[str, Any] = read_json(paths.CURATE_REPORT)
-    return report
-
-
-def dropped(batch: int) -> list[tuple[str, str, str]]:
-    path = paths.QUARANTINE / "curate" / f"{batch:06d}-b{batch}.parquet"
-    return [(r["row_id"], r["reason"], r["value"]) for r in pq.read_table(path).to_pylist()] if path.exists() else []
-
-
-def splits() -> dict[str, str]:
-    dataset = read_dataset()
-    return dict(zip(dataset["row_id"].to_pylist(), dataset["split"].to_pylist(), strict=True))
-
-
-def split_of_text(text: str) -> str:
-    return split_of(normalise(text), "strop", 0.1, 0.2)
-
-
-def texts_in(split: str, count: int, seed: int = 0, language: str = "en") -> list[str]:
-    draw = random.Random(f"{split}{seed}")
-    found: list[str] = []
-    while len(found) < count:
-        text = sentence(draw, language=language)
-        if split_of_text(text) == split:
-            found.append(text)
-    return found
-
-
-def some_rows(seed: int = 9) -> list[tuple[str, str]]:
-    """Rows on every side, so that a dataset is never without one."""
-    return [(text, "yes") for split in ("train", "valid", "test") for text in texts_in(split, 3, seed)]
 
 
 @given(st.lists(st.text(), max_size=5))
@@ -334,18 +279,6 @@ def test_batches_one_by_one_give_the_bytes_of_one_run_over_all(tmp_path_factory:
         shutil.rmtree(".strop")
         curate(root)
         assert {path.name: file_digest(path) for path in paths.CURATED.glob("*")} == step_by_step
-
-
-def check_no_pair_is_in_two_splits() -> None:
-    dataset = [row for row in read_dataset().to_pylist() if row["split"] != "valid"]
-    texts = [texts_of(row) for row in dataset]
-    train, test = (
-        np.array([n for n, row in enumerate(dataset) if row["split"] == split]) for split in ("train", "test")
-    )
-    pairs = np.sort(np.stack([np.repeat(train, len(test)), np.tile(test, len(train))], 1), axis=1)
-    nowhere = np.zeros(len(pairs), np.bool_)
-    shared = share_text(Candidates(pairs, nowhere), nowhere, np.arange(len(dataset)), texts)
-    assert not shared.any(), [dataset[n]["input"] for n in pairs[shared][0]]
 
 
 def test_the_result_does_not_depend_on_the_number_of_processes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

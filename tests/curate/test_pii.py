@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realdata import real
+from support.realdata import real
 
 from tasks.curate.cleaning.edits import apply
 from tasks.curate.pii.mask import PiiSpan, find, mask, may_hold

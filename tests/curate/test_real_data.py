@@ -7,9 +7,10 @@ import itertools
 import json
 from pathlib import Path
 
-from conftest import params, write_params, write_part
-from realdata import real
-from test_near_and_overlap import check_no_pair_is_in_two_splits, make
+from support.project import params, write_params
+from support.realdata import real
+from support.toy_curation import check_no_pair_is_in_two_splits, make
+from support.toy_rows import write_part
 
 from tasks import paths
 from tasks.config import load_config

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_part
 from hypothesis import given
 from hypothesis import strategies as st
-from test_near_and_overlap import (
+from support.toy_curation import (
     CHINESE,
     batch_of,
     curate,
@@ -23,6 +22,7 @@ from test_near_and_overlap import (
     splits,
     texts_in,
 )
+from support.toy_rows import write_part
 
 from tasks import paths
 from tasks.curate.dedup.wording import differ_in_wording_alone

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import params, write_params
-from extendpage import code_of
+from support.extendpage import code_of
+from support.project import params, write_params
 
 from tasks import paths
 from tasks.base import precision

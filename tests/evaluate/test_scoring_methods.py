@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import begin_round, params, toy_rows, write_params, write_part
+from support.project import begin_round, params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.heads import head_logits
@@ -136,7 +137,7 @@ def test_test_rows_with_a_label_without_training_rows_are_wrong_and_reported(
 @pytest.fixture
 def texts(project: Path, tiny_gpt2: Path) -> PipelineConfig:
     """Texts learned by heart, and some to be judged by."""
-    from rawtext import text_rows
+    from support.rawtext import text_rows
 
     return teach(
         project, tiny_gpt2, text_rows(90), objective="pretrain", method="full", epochs=4.0, learning_rate=3e-3,

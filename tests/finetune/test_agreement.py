@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import make_tiny_tokenizer
-from test_finetune import prepare
+from support.tiny_models import make_tiny_tokenizer
+from support.toy_training import prepare
 
 from tasks import paths
 from tasks.errors import TrainingError

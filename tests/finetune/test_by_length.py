@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_finetune import prepare, trained_digest
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.dataset.rendered import read_rendered

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toypreferences import prepare
+from support.toypreferences import prepare
 
 from tasks import paths
 from tasks.finetune.loop import checkpoints

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import begin_round, params, toy_rows, write_params, write_part
+from support.toy_classes import prepare
 
 from tasks import paths
 from tasks.base.heads import head_logits, padded
 from tasks.base.load import load_base, load_tokenizer, load_trained
 from tasks.base.pin import read_base
 from tasks.base.weights_digest import weights_digest
-from tasks.config import PipelineConfig, load_config
-from tasks.curate.stage import run as curate
+from tasks.config import load_config
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import ConfigError, DataError, TrainingError
 from tasks.finetune import job, stage
@@ -37,18 +36,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora"},
     "dora": {"method": "dora"},
 }
-
-
-def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
-    finetune = {"objective": "classify", "precision": "fp32", "micro_batch_rows": 4, **settings}
-    write_params(project, params(base, [], finetune=finetune))
-    config = load_config()
-    if not paths.RENDERED.exists():
-        begin_round(config)
-        write_part(toy_rows(questions=0))
-        curate(config)
-        render(config)
-    return config
 
 
 def curves() -> list[dict[str, float]]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import params, qa_records, write_params, write_part
 from safetensors.torch import load_file
-from test_finetune import prepare, trained_digest
+from support.project import params, write_params
+from support.toy_rows import qa_records, write_part
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import is_adapter, load_base, load_trained

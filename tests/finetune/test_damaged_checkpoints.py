@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import toypreferences
-from test_finetune import prepare, trained_digest
-from test_resumed import EARLY, kill_at
+from support import toypreferences
+from support.killed_training import EARLY, kill_at
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.config import PipelineConfig

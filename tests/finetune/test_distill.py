@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_tiny_llama
-from test_finetune import prepare, trained_digest
+from support.tiny_models import make_tiny_llama
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained

@@ -11,37 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import begin_round, params, toy_rows, write_params, write_part
 from safetensors.torch import load_file, save_file
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained
 from tasks.base.pin import read_base
-from tasks.base.weights_digest import weights_digest
-from tasks.config import PipelineConfig, load_config
-from tasks.curate.stage import run as curate
 from tasks.dataset.rendered import read_rendered
 from tasks.errors import BaseModelError, TrainingError
 from tasks.finetune import stage
 from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.step.packed_attention import PackedRows, collate, use_packed_attention
-from tasks.render.stage import run as render
 from tasks.runtime.files import read_json
-
-
-def prepare(project: Path, base: Path, **settings: Any) -> PipelineConfig:
-    write_params(project, params(base, [], finetune={"precision": "fp32", **settings}))
-    config = load_config()
-    if not paths.RENDERED.exists():
-        begin_round(config)
-        write_part(toy_rows())
-        curate(config)
-        render(config)
-    return config
-
-
-def trained_digest() -> str:
-    return weights_digest(paths.MODEL)
 
 
 @pytest.mark.parametrize("base", ["tiny_gpt2", "tiny_llama"])

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from ruamel.yaml import YAML
-from test_finetune import prepare, trained_digest
+from support.project import REPOSITORY
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained

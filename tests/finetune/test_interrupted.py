@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from test_finetune import prepare, trained_digest
+from support.toy_training import prepare, trained_digest
 from transformers import TrainerCallback
 
 from tasks import paths

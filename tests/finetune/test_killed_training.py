@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toypreferences
-from test_finetune import prepare, trained_digest
+from support import toypreferences
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.config import PipelineConfig

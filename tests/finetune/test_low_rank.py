@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from test_finetune import prepare
+from support.toy_training import prepare
 
 from tasks import paths
 from tasks.finetune import stage

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_finetune import prepare, trained_digest
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, params, write_params
 from ruamel.yaml import YAML
-from test_finetune import prepare, trained_digest
+from support.project import REPOSITORY, params, write_params
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
 from tasks.config import PipelineConfig, load_config

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toypreferences import prepare
+from support.toypreferences import prepare
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from tasks import paths

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_resumed import kill_at
-from toypreferences import curves, prepare
+from support.killed_training import kill_at
+from support.toypreferences import curves, prepare
 
 from tasks import paths
 from tasks.base.load import load_base, load_trained

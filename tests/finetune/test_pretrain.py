@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import begin_round, params, write_params
-from rawtext import write_texts_and_answers
 from safetensors.torch import load_file
+from support.project import begin_round, params, write_params
+from support.rawtext import write_texts_and_answers
 
 from tasks import paths
 from tasks.base.load import load_base, load_tokenizer, load_trained
@@ -141,7 +141,7 @@ def test_examples_longer_than_the_context_are_reported_before_any_work(project: 
 
 
 def test_pretraining_without_raw_text_is_an_error(project: Path, tiny_llama: Path) -> None:
-    from conftest import toy_rows, write_part
+    from support.toy_rows import toy_rows, write_part
 
     write_params(project, params(tiny_llama, [], finetune={"before": [PRETRAIN]}))
     config = load_config()

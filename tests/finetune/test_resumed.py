@@ -11,38 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import set_up_project
-from test_finetune import prepare, trained_digest
+from support.killed_training import EARLY, kill_at
+from support.project import set_up_project
+from support.toy_training import prepare, trained_digest
 
 from tasks import paths
-from tasks.config import PipelineConfig
 from tasks.errors import TrainingError
 from tasks.finetune import stage
 from tasks.finetune.failures import train_with_oom_retries
 from tasks.finetune.loop import train
-from tasks.finetune.loop.progress_callback import ProgressCallback
 from tasks.finetune.loop.signals import StopOnSignal
 from tasks.finetune.settings import FinetuneSettings
 from tasks.runtime.files import read_json
 from tasks.runtime.progress import Progress, track
-
-EARLY = {"method": "full", "max_steps": None, "epochs": 30.0, "learning_rate": 0.05, "early_stopping_patience": 3}
-"""Settings that overfit at once."""
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, step: int, name: str, config: PipelineConfig) -> None:
-    """Trains, and dies when `name` of that step is logged."""
-    plain = ProgressCallback.on_log
-
-    def on_log(self: ProgressCallback, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
-        if state.global_step == step and name in logs:
-            raise KeyboardInterrupt
-        plain(self, args, state, control, logs, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProgressCallback, "on_log", on_log)
-        with pytest.raises(KeyboardInterrupt):
-            stage.run(config)
 
 
 @dataclass(frozen=True)

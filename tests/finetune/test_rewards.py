@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_tiny_llama
-from test_resumed import kill_at
-from toypreferences import curves, prepare
+from support.killed_training import kill_at
+from support.tiny_models import make_tiny_llama
+from support.toypreferences import curves, prepare
 from transformers import AutoTokenizer
 
 from tasks import paths

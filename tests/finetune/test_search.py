@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import params, write_params
-from test_finetune import prepare, trained_digest
+from support.project import params, write_params
+from support.toy_training import prepare, trained_digest
 from transformers import PreTrainedModel
 
 from tasks import paths
@@ -198,7 +198,8 @@ def test_repeated_values_are_not_trained_again(project: Path, tiny_gpt2: Path) -
 
 
 def test_a_search_without_validation_rows_fails_before_training(project: Path, tiny_gpt2: Path) -> None:
-    from conftest import begin_round, toy_rows, write_part
+    from support.project import begin_round
+    from support.toy_rows import toy_rows, write_part
 
     from tasks.curate.stage import run as curate
     from tasks.render.stage import run as render

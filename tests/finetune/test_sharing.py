@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_finetune import prepare
+from support.toy_training import prepare
 
 from tasks import paths
 from tasks.base.load import load_base

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_finetune import prepare, trained_digest
-from test_resumed import kill_at
+from support.killed_training import kill_at
+from support.toy_training import prepare, trained_digest
 from transformers import TrainerControl
 
 from tasks import paths

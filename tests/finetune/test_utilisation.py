@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_classify
 import torch
-import toypreferences
-from test_finetune import prepare
+from support import toy_classes, toypreferences
+from support.toy_training import prepare
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tasks import paths
@@ -110,6 +109,6 @@ def test_a_classification_head_counts_once_per_sequence_and_an_extra_pass_has_no
 def test_every_objective_with_given_tokens_reports_its_utilisation(
     objective: str, project: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepares = test_classify.prepare if objective == "classify" else toypreferences.prepare
+    prepares = toy_classes.prepare if objective == "classify" else toypreferences.prepare
     stage.run(prepares(project, tiny_llama, objective=objective, max_steps=2, micro_batch_rows=2))
     assert re.search(r"GFLOP/s: \d+% of a fp32 matrix product here", capsys.readouterr().err)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECTIONS, params, set_up_project, write_params, write_part
+from support.project import params, set_up_project, write_params
+from support.toy_rows import SECTIONS, write_part
 
 from flows.demo.rounds import spoil
 from tasks import paths

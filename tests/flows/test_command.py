@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import REPOSITORY, params, topic_records, toy_rows, write_jsonl, write_params, write_part
+from support.project import REPOSITORY, params, write_params
+from support.toy_rows import topic_records, toy_rows, write_jsonl, write_part
 
 from tasks import paths
 from tasks.records.row import CURATED_SCHEMA, QUARANTINE_SCHEMA

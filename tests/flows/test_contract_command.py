@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import qa_records, topic_records, write_jsonl
-from realdata import real
+from support.realdata import real
+from support.toy_rows import qa_records, topic_records, write_jsonl
 
 from flows.cli import contract
 from tasks.errors import ConfigError, DataError

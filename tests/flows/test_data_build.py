@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import params, qa_records, write_jsonl, write_params
+from support.project import params, write_params
+from support.toy_rows import qa_records, write_jsonl
 
 FAQ = {
     "name": "faq",

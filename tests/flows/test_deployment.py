@@ -7,8 +7,8 @@ import re
 import subprocess
 from typing import Any
 
-from conftest import REPOSITORY
 from ruamel.yaml import YAML
+from support.project import REPOSITORY
 
 
 def _yaml(name: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import write_jsonl
-from toyflow import facts, make_toy_flow, output_and_log
+from support.toy_rows import write_jsonl
+from support.toyflow import facts, make_toy_flow, output_and_log
 
 CURATE = '''
 def curate():

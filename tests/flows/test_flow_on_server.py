@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mlflowserver import PASSWORD, USER, server
-from processes import wait_for
-from toyflow import collect, command, environment, make_toy_flow, without_prefect
-from warm import WARM_COMMAND
+from support.mlflowserver import PASSWORD, USER, server
+from support.processes import wait_for
+from support.toyflow import collect, command, environment, make_toy_flow, without_prefect
+from support.warm import WARM_COMMAND
 
 pytestmark = pytest.mark.usefixtures("warm")
 

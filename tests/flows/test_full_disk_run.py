@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import wait_for
-from toyflow import command, facts, make_toy_flow, without_prefect
+from support.processes import wait_for
+from support.toyflow import command, facts, make_toy_flow, without_prefect
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import command_line, wait_for
-from toyflow import command, environment, facts, make_toy_flow
+from support.processes import command_line, wait_for
+from support.toyflow import command, environment, facts, make_toy_flow
 
 
 @pytest.mark.parametrize("kind", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT, signal.SIGKILL])

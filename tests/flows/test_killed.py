@@ -9,9 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import make_tiny_gpt2, params, qa_records, topic_records, write_jsonl, write_params
-from processes import command_line, wait_for
-from toyflow import command, without_prefect
+from support.processes import command_line, wait_for
+from support.project import params, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, topic_records, write_jsonl
+from support.toyflow import command, without_prefect
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, params, write_params
+from support.project import REPOSITORY, params, write_params
 
 from flows.doctor.memory_estimate import GB, Memory, count_parameters, estimate_memory, shape_of
 from tasks.base.pin import pin_base

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, params, write_params
 from rich.console import Console
+from support.project import REPOSITORY, params, write_params
 
 from flows.cli import quarantine
 from flows.doctor import examine

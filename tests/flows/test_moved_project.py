@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import toyworld
+from support import toyworld
 
 pytestmark = pytest.mark.usefixtures("warm")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, qa_records, topic_records, write_jsonl, write_params
-from toyworld import git, users_view
+from support.project import params, write_params
+from support.toy_rows import qa_records, topic_records, write_jsonl
+from support.toyworld import git, users_view
 
 from flows.preflight import process, remote_checks, time_limit
 from flows.preflight.problem import Problem, error, warning
@@ -408,7 +409,7 @@ def test_a_login_that_may_not_write_to_the_registry_is_an_error(
 
 
 def test_a_remote_that_cannot_be_used_is_a_warning(project: Path, tiny_gpt2: Path) -> None:
-    from toyworld import set_remote
+    from support.toyworld import set_remote
 
     write_project(project, tiny_gpt2)
     remote = next(check for check in CHECKS if check.name == "remote")

@@ -13,8 +13,8 @@ from threading import Thread
 import httpx
 import pytest
 import requests
-from conftest import REPOSITORY
-from toyflow import SECRET, prefect_api, without_prefect
+from support.project import REPOSITORY
+from support.toyflow import SECRET, prefect_api, without_prefect
 
 from tasks.runtime.loopback import exempt_loopback_from_proxies, is_loopback, open_url
 

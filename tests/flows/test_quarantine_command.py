@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import params, qa_records, topic_records, write_jsonl, write_params
+from support.project import params, write_params
+from support.toy_rows import qa_records, topic_records, write_jsonl
 
 from tasks import paths
 from tasks.config import load_config

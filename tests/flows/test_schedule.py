@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import wait_for
-from toyflow import collect, command, facts, flow_runs, make_toy_flow, strop, without_prefect
+from support.processes import wait_for
+from support.toyflow import collect, command, facts, flow_runs, make_toy_flow, strop, without_prefect
 
 from flows.schedule import parse_schedule
 from tasks.errors import StropError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, params, write_params
+from support.project import REPOSITORY, params, write_params
 
 from tasks import errors
 from tasks.config import load_config

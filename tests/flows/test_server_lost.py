@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import command_line, wait_for
-from toyflow import command, facts, make_toy_flow, without_prefect
+from support.processes import command_line, wait_for
+from support.toyflow import command, facts, make_toy_flow, without_prefect
 
 from flows.runtime import prefect_server as server_module
 from flows.runtime.prefect_server import Server, reporting_lost_server

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import REPOSITORY
-from toyflow import without_prefect
+from support.project import REPOSITORY
+from support.toyflow import without_prefect
 
 from flows.runtime.private_files import make_private_folder, read_private, write_private
 from flows.runtime.schedule_address import publish_address, running_schedule

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
-from processes import wait_for
-from toyflow import command, environment, facts, make_toy_flow, strop
-from toyworld import git
+from support.processes import wait_for
+from support.project import REPOSITORY
+from support.toyflow import command, environment, facts, make_toy_flow, strop
+from support.toyworld import git
 
 from tasks.runtime.import_closure import import_closure
 

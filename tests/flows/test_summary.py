@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import params, write_params
 from rich.console import Console
+from support.project import params, write_params
 
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown, score_rows

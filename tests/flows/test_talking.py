@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import begin_round, params, write_params
+from support.project import begin_round, params, write_params
 
 from flows import inference
 from tasks import paths

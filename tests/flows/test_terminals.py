@@ -13,8 +13,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from conftest import make_tiny_gpt2, params, qa_records, set_up_project, write_jsonl, write_params
-from dataworld import SOURCES
+from support.dataworld import SOURCES
+from support.project import params, set_up_project, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, write_jsonl
 
 from flows import inference
 from flows.cli import main

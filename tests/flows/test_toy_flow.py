@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planting import SECRETS, leaks, planted, searched, web  # noqa: F401  (fixtures)
-from processes import wait_for
-from toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, prefect_home, strop
+from support.planting import SECRETS, leaks, planted, searched, web  # noqa: F401  (fixtures)
+from support.processes import wait_for
+from support.toyflow import collect, command, environment, facts, flow_runs, make_toy_flow, prefect_home, strop
 
 pytestmark = pytest.mark.usefixtures("warm")
 

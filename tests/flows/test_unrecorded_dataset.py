@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import toyworld
+from support import toyworld
 
 from tasks.vcs import dvc_outputs, dvc_pipeline
 from tasks.vcs.dvc_repo import with_repo

@@ -18,19 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import (
-    REPOSITORY,
-    commands_of,
-    make_project,
-    make_tiny_gpt2,
-    params,
-    qa_records,
-    topic_records,
-    write_jsonl,
-    write_params,
-)
-from toyflow import command, without_prefect
-from warm import WARM_COMMAND
+from support.pages import commands_of
+from support.project import REPOSITORY, params, set_up_project, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, topic_records, write_jsonl
+from support.toyflow import command, without_prefect
+from support.warm import WARM_COMMAND
 
 BAD = [{"text": "", "label": "sport"}, {"text": "half a sign \ufffd\ufffd", "label": "tech"}]
 
@@ -68,7 +61,8 @@ def _run(root: Path, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 def _make_project(top: Path) -> Path:
-    root: Path = make_project.__wrapped__(top)()  # type: ignore[attr-defined]
+    root = top / "project"
+    set_up_project(root)
     sources = [
         {"name": "news", "path": "inbox/news*.jsonl", "shape": "text_label", "family": "topic"},
         {"name": "faq", "path": "inbox/faq*.jsonl", "shape": "alpaca", "family": "qa"},
@@ -160,7 +154,8 @@ def test_a_second_clone_by_plain_dvc_reaches_the_same_weights(trained: Trained, 
     """Another clone with an empty cache, no Prefect and no run cache: both train, and the weights are the same bits."""
     from tasks.base.weights_digest import weights_digest
 
-    root: Path = make_project.__wrapped__(tmp_path)()  # type: ignore[attr-defined]
+    root = tmp_path / "project"
+    set_up_project(root)
     shutil.copytree(trained.root / "inbox", root / "inbox")
     shutil.copyfile(trained.root / "params.yaml", root / "params.yaml")
     environment = without_prefect(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="2")

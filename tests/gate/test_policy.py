@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from extendpage import code_of
+from support.extendpage import code_of
 
 from tasks.errors import ConfigError
 from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import topic_records, write_jsonl
-from ingesting import ingest, raw_rows
+from support.ingesting import ingest, raw_rows
+from support.toy_rows import topic_records, write_jsonl
 
 from tasks import paths
 from tasks.ingest.readers import jsonl

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import topic_records
-from ingesting import errors, ingest, raw_rows, records
-from realdata import real
+from support.ingesting import errors, ingest, raw_rows, records
+from support.realdata import real
+from support.toy_rows import topic_records
 
 if sys.version_info >= (3, 14):
     from compression import zstd

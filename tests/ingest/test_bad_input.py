@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import topic_records, write_jsonl
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from ingesting import errors, ingest, raw_rows, records
+from support.ingesting import errors, ingest, raw_rows, records
+from support.toy_rows import topic_records, write_jsonl
 
 from tasks.ingest import batches
 from tasks.ingest.readers import json_document, json_text, lines

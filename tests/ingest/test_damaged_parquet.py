@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 from tasks.ingest.readers.parquet_pages import chunks_of, page_ranges
 

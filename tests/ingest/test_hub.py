@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import topic_records
-from ingesting import ingest, records, settings
+from support.ingesting import ingest, records, settings
+from support.toy_rows import topic_records
 
 from tasks.ingest.sources import anything_new
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_jsonl
-from ingesting import ingest, records
-from realdata import real
+from support.ingesting import ingest, records
+from support.realdata import real
+from support.toy_rows import write_jsonl
 
 from tasks.ingest.readers import images
 from tasks.records.shapes import Problem, to_fields

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import topic_records, write_jsonl
-from ingesting import ingest, raw_rows, settings
+from support.ingesting import ingest, raw_rows, settings
+from support.toy_rows import topic_records, write_jsonl
 
 from tasks.ingest.sources import anything_new
 

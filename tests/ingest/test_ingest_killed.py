@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, write_jsonl
-from ingesting import ingest, raw_rows
+from support.ingesting import ingest, raw_rows
+from support.project import REPOSITORY
+from support.toy_rows import write_jsonl
 
 from tasks import paths
 from tasks.runtime.files import file_digest

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from conftest import params, write_params
 from pydantic import ValidationError
+from support.project import params, write_params
 
 from tasks.config import load_config
 from tasks.errors import ConfigError

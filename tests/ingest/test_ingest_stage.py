@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, topic_records, write_jsonl, write_params
+from support.project import params, write_params
+from support.toy_rows import topic_records, write_jsonl
 
 from tasks import paths
 from tasks.config import load_config

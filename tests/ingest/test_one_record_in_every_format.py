@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingesting import errors, ingest, records
+from support.ingesting import errors, ingest, records
 
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields

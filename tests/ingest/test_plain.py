@@ -6,8 +6,8 @@ import gzip
 from pathlib import Path
 
 import pytest
-from ingesting import errors, ingest, raw_rows, records
-from realdata import real
+from support.ingesting import errors, ingest, raw_rows, records
+from support.realdata import real
 
 from tasks.ingest.readers import lines
 from tasks.ingest.readers.dispatch import read_records

@@ -14,8 +14,8 @@ from typing import Any
 
 import fsspec
 import pytest
-from conftest import topic_records
-from ingesting import ingest, raw_rows, records, settings
+from support.ingesting import ingest, raw_rows, records, settings
+from support.toy_rows import topic_records
 
 from tasks.ingest.sources import anything_new
 

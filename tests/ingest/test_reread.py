@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import ingest, raw_rows, settings
+from support.ingesting import ingest, raw_rows, settings
 
 from tasks.errors import SourceError
 from tasks.ingest.changes.reread import reread_alone

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import ingest, records
+from support.ingesting import ingest, records
 
 NEWS = {"name": "news", "path": "in/*.jsonl", "shape": "text_label", "family": "topic", "max_rows": 100}
 

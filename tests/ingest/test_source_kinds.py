@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
-from extendpage import code_of
-from ingesting import records
+from support.extendpage import code_of
+from support.ingesting import records
+from support.project import params, write_params
 
 from tasks import paths
 from tasks.config import PipelineConfig, load_config

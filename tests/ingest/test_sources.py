@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import topic_records, write_jsonl
+from support.toy_rows import topic_records, write_jsonl
 
 from tasks import paths
 from tasks.errors import DataError, SourceError

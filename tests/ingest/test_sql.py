@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import ingest, raw_rows, records, settings
+from support.ingesting import ingest, raw_rows, records, settings
 
 from tasks.ingest.connectors import sql
 from tasks.ingest.connectors.watermark import from_json, lowered, to_json

@@ -6,22 +6,16 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ingesting import errors, ingest, raw_rows, records, settings
+from support.ingesting import errors, ingest, raw_rows, records, settings
+from support.toy_traces import CHAT, asked, judge
 
 from tasks.ingest.sources import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields
 from tasks.state.decisions import decided_rows, read_decisions, record_decision
 from tasks.state.manifest import read_manifest
-
-URI = "sqlite:///traces.db"
-CHAT = {
-    "name": "chat", "kind": "traces", "tracking_uri": URI, "experiment": "chat", "shape": "messages", "family": "dialogue",
-    "rating": "user_rating", "answer": "better",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +46,6 @@ def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     leave_no_address(monkeypatch)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/traces.db")
     mlflow.set_experiment("chat")
-
-
-def asked(request: Any, response: Any) -> str:
-    """A trace of one exchange; returns its id."""
-    import mlflow
-
-    @mlflow.trace
-    def answer(messages: Any) -> Any:
-        return response
-
-    answer(request)
-    found = mlflow.get_last_active_trace_id()
-    assert found is not None
-    mlflow.flush_trace_async_logging()
-    return str(found)
-
-
-def judge(trace: str, name: str, value: Any, who: str = "HUMAN") -> None:
-    from mlflow.entities import AssessmentSource
-
-    import mlflow
-
-    mlflow.log_feedback(trace_id=trace, name=name, value=value, source=AssessmentSource(source_type=who, source_id="x"))
 
 
 def test_good_and_edited_answers_are_collected_once_and_no_others() -> None:

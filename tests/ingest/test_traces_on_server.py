@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from ingesting import errors, ingest, records
-from mlflowserver import PASSWORD, USER, log_in, server
-from test_traces import CHAT, asked, judge
+from support.ingesting import errors, ingest, records
+from support.mlflowserver import PASSWORD, USER, log_in, server
+from support.toy_traces import CHAT, asked, judge
 
 
 def test_judged_traces_come_from_a_server_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

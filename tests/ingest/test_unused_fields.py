@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import ingest
+from support.ingesting import ingest
 
 from tasks.records.raw_notes import notes_of
 from tasks.state.manifest import read_manifest

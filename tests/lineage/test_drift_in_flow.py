@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import toyworld
-from conftest import make_tiny_gpt2, params, set_up_project, write_jsonl, write_params
 from rich.console import Console
+from support import toyworld
+from support.project import params, set_up_project, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import write_jsonl
 
 from flows.cli import main
 from flows.outcome import Outcome

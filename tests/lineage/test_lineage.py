@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from conftest import make_tiny_gpt2, params, qa_records, set_up_project, topic_records, write_jsonl, write_params
-from dataworld import SOURCES, collect
+from support.dataworld import SOURCES, collect
+from support.project import params, set_up_project, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, topic_records, write_jsonl
 
 from flows.cli import inspect, main
 from tasks import paths

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
-from conftest import REPOSITORY
-from warm import WARM_COMMAND
+from support import toyworld
+from support.project import REPOSITORY
+from support.warm import WARM_COMMAND
 
 from flows.return_to_champion import follow_ledger
 from tasks.config import load_config

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
-from toyworld import git as user
-from toyworld import register, run_stages, set_params, set_verdicts
+from support import toyworld
+from support.toyworld import git as user
+from support.toyworld import register, run_stages, set_params, set_verdicts
 
 from tasks import paths
 from tasks.config import PipelineConfig, load_config

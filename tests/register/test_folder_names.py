@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import toyworld
+from support import toyworld
 
 from tasks.config import load_config
 from tasks.tracking.artifact_paths import ARTIFACTS, local_folder, location_for

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import begin_round, params, toy_rows, write_params, write_part
+from support.project import begin_round, params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.heads import head_logits, text_ids

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
-from extendpage import code_of
-from mlflowserver import log_in, server
-from toyworld import git, run_stages, set_params, set_verdicts
+from support import toyworld
+from support.extendpage import code_of
+from support.mlflowserver import log_in, server
+from support.toyworld import git, run_stages, set_params, set_verdicts
 
 from tasks import paths
 from tasks.audit.stage import audit

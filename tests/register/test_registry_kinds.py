@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import toyworld
-from mlflowserver import PASSWORD, USER, log_in, server
-from toyworld import run_stages, set_params
+from support import toyworld
+from support.mlflowserver import PASSWORD, USER, log_in, server
+from support.toyworld import run_stages, set_params
 
 from tasks import paths
 from tasks.audit.stage import audit

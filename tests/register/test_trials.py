@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
+from support import toyworld
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest

@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, begin_round, params, toy_rows, write_params
-from rawtext import write_texts_and_answers
-from toychat import CHATML, chat_tokenizer, save_llama
+from support.project import REPOSITORY, begin_round, params, write_params
+from support.rawtext import write_texts_and_answers
+from support.toy_rows import toy_rows
+from support.toychat import CHATML, chat_tokenizer, save_llama
 
 from tasks import paths
 from tasks.base.load import load_tokenizer

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import begin_round, params, toy_rows, write_params, write_part
+from support.project import begin_round, params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from flows.report.row_table import lines_of, read_data
 from tasks import paths

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
+from support.toychat import spaced
 
 from tasks.base.load import load_tokenizer
 from tasks.errors import ConfigError
@@ -60,32 +61,6 @@ def rows_of(family: str, language: str) -> list[dict[str, Any]]:
 @pytest.fixture(params=NAMED)
 def tokenizer(request: Any, tiny_gpt2: Path, project: Path) -> Any:
     return load_tokenizer(tiny_gpt2, request.param)
-
-
-def spaced(kind: str) -> Any:
-    """A tokenizer that sets a space before a text, as SentencePiece does; what it has no token for is encoded as bytes."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted({*"▁\n", *map(chr, range(33, 127)), *"你好很它叫城市巴黎。"})
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
-    merges = [("\n", "C"), ("\n", "它"), ("▁", "A"), ("n", "n"), ("▁A", "nn"), ("C", "i"), ("▁", "Ci"), ("它", "叫")]
-    words = [first + second for first, second in merges]
-    if kind == "unigram":
-        scores = [(token, 0.0 if place < 3 else -9.0) for place, token in enumerate(tokens)]
-        model: Any = models.Unigram([*scores, *((word, -5.0) for word in words)], unk_id=0, byte_fallback=True)
-    else:
-        numbers = {token: number for number, token in enumerate([*tokens, *words])}
-        model = models.BPE(numbers, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    made = Tokenizer(model)
-    if kind == "llama 2":
-        made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    else:
-        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=kind == "unigram")
-    made.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe", "llama 2"])

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import begin_round, params, toy_rows, write_params, write_part
-from rawtext import text_rows
+from support.project import begin_round, params, write_params
+from support.rawtext import text_rows
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.load import load_tokenizer

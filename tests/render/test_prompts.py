@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toychat import CALLING, MARKERS, NO_GENERATION_PROMPT, OPEN_THOUGHT, PARTS, QWEN3, TEMPLATES, chat_tokenizer
+from support.project import REPOSITORY
+from support.toychat import (
+    CALLING,
+    MARKERS,
+    NO_GENERATION_PROMPT,
+    OPEN_THOUGHT,
+    PARTS,
+    QWEN3,
+    TEMPLATES,
+    chat_tokenizer,
+)
 
 from tasks.base.generation import answer_reader
 from tasks.base.prompts import Prompts

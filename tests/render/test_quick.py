@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, make_tiny_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.project import REPOSITORY
+from support.tiny_models import make_tiny_tokenizer
 from tokenizers import normalizers
 
 from tasks.render.templates.chat_template import ChatFormat

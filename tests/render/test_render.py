@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, params, toy_rows, write_params, write_part
+from support.project import REPOSITORY, params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.load import load_tokenizer

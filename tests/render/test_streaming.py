@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import params, toy_rows, write_params, write_part
 from hypothesis import given
 from hypothesis import strategies as st
+from support.project import params, write_params
+from support.toy_rows import toy_rows, write_part
 
 from tasks import paths
 from tasks.base.pin import pin_base

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import begin_round, make_tiny_tokenizer, params, toy_rows, write_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rawtext import text_rows, write_texts_and_answers
+from support.project import begin_round, params, write_params
+from support.rawtext import text_rows, write_texts_and_answers
+from support.tiny_models import make_tiny_tokenizer
+from support.toy_rows import toy_rows
 
 from tasks import paths
 from tasks.config import PipelineConfig, load_config

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 from tasks.base.load import load_tokenizer
 from tasks.render.forms.forms import Material

@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, begin_round, params, write_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_masks import spaced
-from toychat import CHATML, MARKERS, TEMPLATES, TRIMMING, chat_tokenizer, save_llama
+from support.project import REPOSITORY, begin_round, params, write_params
+from support.toychat import CHATML, MARKERS, TEMPLATES, TRIMMING, chat_tokenizer, save_llama, spaced
 
 from tasks import paths
 from tasks.base.heads import text_ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 from tasks.errors import ConfigError
 from tasks.validate.contract.contract import FamilyContract

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_judge import alpaca, batch_of, judge, raw_of, reasons, refuse
+from support.toy_contract import alpaca, batch_of, judge, raw_of, reasons, refuse
 
 from tasks.errors import ConfigError
 from tasks.validate.contract.contract import FamilyContract

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_judge import CONTRACT, alpaca, batch_of, judge, raw_of
+from support.toy_contract import CONTRACT, alpaca, batch_of, judge, raw_of
 
 from tasks import paths
 from tasks.errors import DataError

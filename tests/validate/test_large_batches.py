@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, qa_records, write_jsonl
-from test_judge import alpaca, raw_of
+from support.project import REPOSITORY
+from support.toy_contract import alpaca, raw_of
+from support.toy_rows import qa_records, write_jsonl
 
 from tasks import paths
 from tasks.errors import ConfigError, DataError

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY, qa_records, topic_records, write_jsonl
+from support.project import REPOSITORY
+from support.toy_rows import qa_records, topic_records, write_jsonl
 
 from tasks import paths
 from tasks.errors import DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import params, write_params
+from support.project import params, write_params
 
 from tasks import paths
 from tasks.base.pin import read_base

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
+from support import toyworld
 
 from flows.runtime import server_guard
 from tasks.errors import DiskError, StropError, VersioningError, disk_error

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from toyworld import git as user
-from toyworld import users_view
+from support.toyworld import git as user
+from support.toyworld import users_view
 
 from tasks import paths
 from tasks.errors import GitError

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from toyworld import git as user
+from support.toyworld import git as user
 
 from tasks.errors import GitError
 from tasks.vcs import git, git_locks

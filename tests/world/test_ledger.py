@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
-from toyworld import git as user
+from support.project import REPOSITORY
+from support.toyworld import git as user
 
 from tasks.errors import GitError
 from tasks.model_store.ledger import (

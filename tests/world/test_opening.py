@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import toyworld
-from toyworld import git as user
-from toyworld import set_params
+from support import toyworld
+from support.toyworld import git as user
+from support.toyworld import set_params
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import params, write_params
-from toyworld import git
+from support.project import params, write_params
+from support.toyworld import git
 
 from flows.dvc_dependencies import with_dependencies
 from tasks.config import load_config

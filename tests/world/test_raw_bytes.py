@@ -13,7 +13,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import make_tiny_gpt2, params, qa_records, write_jsonl, write_params
+from support.project import params, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, write_jsonl
 
 from tasks import paths
 from tasks.config import load_config

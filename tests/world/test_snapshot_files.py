@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import make_tiny_gpt2, own_code, params, qa_records, write_jsonl, write_params
-from toyworld import git
+from support.project import own_code, params, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, write_jsonl
+from support.toyworld import git
 
 from tasks import paths
 from tasks.runtime.run_origin import current_snapshot, project, written_path

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
-from conftest import qa_records, write_jsonl
-from toyworld import set_params
+from support import toyworld
+from support.toy_rows import qa_records, write_jsonl
+from support.toyworld import set_params
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest

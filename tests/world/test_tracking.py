@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toyworld
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.store.entities import PagedList
 from sqlalchemy.engine.default import DefaultDialect
+from support import toyworld
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest

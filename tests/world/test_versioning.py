@@ -13,9 +13,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from processes import wait_for
-from toyworld import git as user
-from toyworld import set_remote
+from support.processes import wait_for
+from support.toyworld import git as user
+from support.toyworld import set_remote
 
 from tasks import paths
 from tasks.errors import VersioningError

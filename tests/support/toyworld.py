@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import REPOSITORY, make_tiny_gpt2, params, qa_records, write_jsonl, write_params
-from once import once
+
+from support.once import once
+from support.project import REPOSITORY, params, write_params
+from support.tiny_models import make_tiny_gpt2
+from support.toy_rows import qa_records, write_jsonl
 
 if TYPE_CHECKING:
     from tasks.register.stage import Registration

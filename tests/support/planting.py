@@ -15,10 +15,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import qa_records, write_jsonl
-from toyflow import SECRET as SERVER_SECRET
-from toyflow import make_toy_flow, prefect_api, without_prefect
-from toyworld import git
+
+from support.toy_rows import qa_records, write_jsonl
+from support.toyflow import SECRET as SERVER_SECRET
+from support.toyflow import make_toy_flow, prefect_api, without_prefect
+from support.toyworld import git
 
 SECRETS = {
     "remote": "rem0te-folder-secret",

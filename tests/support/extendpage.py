@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from conftest import REPOSITORY
+from support.project import REPOSITORY
 
 
 def code_of(section: str) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from once import keep_running, once
+
+from support.once import keep_running, once
 
 USER, PASSWORD = "admin", "correct-horse-battery"
 START_SECONDS = 180

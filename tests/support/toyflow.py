@@ -14,13 +14,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from conftest import REPOSITORY, qa_records, write_jsonl
-from once import keep_running, once
-from processes import wait_for
-from toyworld import TOY, git, template
-from warm import WARM_COMMAND
-
 from flows.runtime.server_access import is_healthy
+from support.once import keep_running, once
+from support.processes import wait_for
+from support.project import REPOSITORY
+from support.toy_rows import qa_records, write_jsonl
+from support.toyworld import TOY, git, template
+from support.warm import WARM_COMMAND
 
 SECRET = "test:of the session's Prefect server"
 

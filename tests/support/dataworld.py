@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toyworld import git
+from support.toyworld import git
 
 SOURCES = [
     {"name": "topic", "path": "inbox/topic*", "shape": "text_label", "family": "topic"},

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conftest import begin_round, params, toy_rows, write_params, write_part
-
+from support.project import begin_round, params, write_params
+from support.toy_rows import toy_rows, write_part
 from tasks import paths
 from tasks.config import PipelineConfig, load_config
 from tasks.curate.stage import run as curate

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from once import keep_running, once
+from support.once import keep_running, once
 
 LIBRARIES = (
     "torch",
@@ -72,7 +72,7 @@ def warm_python() -> Path:
 
 def _start(top: Path) -> None:
     server = subprocess.Popen(
-        [sys.executable, __file__, str(top / "socket")],
+        [sys.executable, "-m", "support.warm", str(top / "socket")], cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     keep_running(server, top)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import toy_rows, write_part
-
+from support.toy_rows import toy_rows, write_part
 from tasks.records.row import row_id_of
 
 WEATHER = ["rain", "snow", "wind", "fog", "sun", "hail", "frost"]

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+
+from support.project import REPOSITORY
 
 
 def real(name: str) -> Path:

@@ -1,0 +1,1 @@
+"""What tests share: toy projects, rows and models, servers, and processes."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.common import Json, console, enter_project, print_json
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     from tasks.build.stage import RecipeResult
@@ -49,12 +49,12 @@ def _lines(built: RecipeResult, dry_run: bool) -> list[str]:
     if built.not_asked:
         lines.append(f"  at least {built.not_asked:,} answers would be generated")
     if built.file:
-        lines.append(f"  → {escape(shown(built.file))}")
+        lines.append(f"  → {escape(printable(built.file))}")
         if built.collected_by is None:
             pattern = built.file.rpartition("/")[0] + "/*.jsonl"
             lines.append(
                 f"  [yellow]no source collects it.[/] Add to ingest.sources: "
-                f"{{name: {built.recipe}, path: {escape(shown(pattern))}, shape: row, family: …}}"
+                f"{{name: {built.recipe}, path: {escape(printable(pattern))}, shape: row, family: …}}"
             )
         else:
             lines.append(f"  source {built.collected_by} collects it: [bold]strop run[/]")

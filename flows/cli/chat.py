@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.common import Json, as_text, console, enter_project, print_json
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     from flows.inference import LoadedModel
@@ -54,7 +54,7 @@ def generate(
     for piece in stream_answer(loaded, messages, Sampling(max_tokens, temperature, top_p, seed)):
         pieces.append(piece)
         if not as_json:
-            print(shown(piece), end="", flush=True)
+            print(printable(piece), end="", flush=True)
     if as_json:
         print_json({"model": loaded.name, "prompt": prompt_text, "answer": "".join(pieces).strip()})
     else:
@@ -94,7 +94,7 @@ def chat(
                 Sampling(max_tokens, temperature, top_p, seed + turn),
             ):
                 pieces.append(piece)
-                print(shown(piece), end="", flush=True)
+                print(printable(piece), end="", flush=True)
         except KeyboardInterrupt:
             pass
         print("\n")
@@ -116,7 +116,7 @@ def _label(loaded: LoadedModel, text: str, max_length_tokens: int, as_json: bool
             {"model": loaded.name, "prompt": text, "label": label, "probability": probability, "labels": probabilities}
         )
     else:
-        print(f"{shown(label)}  {probability:.1%}")
+        print(f"{printable(label)}  {probability:.1%}")
     return 0
 
 

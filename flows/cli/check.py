@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.cli.common import Json, console, enter_root, print_json, stdout_to_stderr
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     from flows.preflight.run import Report
@@ -34,9 +34,9 @@ def _print(report: Report) -> None:
 
     target, table = console(), Table.grid(padding=(0, 2))
     for problem in report.problems:
-        text = Text(shown(f"{problem.where}: {problem.what}" if problem.where else problem.what), overflow="fold")
+        text = Text(printable(f"{problem.where}: {problem.what}" if problem.where else problem.what), overflow="fold")
         if problem.fix:
-            text.append(f"\n→ {shown(problem.fix)}", style="bold")
+            text.append(f"\n→ {printable(problem.fix)}", style="bold")
         table.add_row(Text(problem.severity, style=STYLES[problem.severity]), problem.check, text)
     if report.problems:
         target.print(table)

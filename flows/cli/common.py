@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tasks.runtime.terminal_text import can_encode
-from tasks.runtime.visible_text import shown_in_json
+from tasks.runtime.visible_text import printable_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,7 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
     if not can_encode(text, sys.stdout.encoding):
         text = json.dumps(value, indent=2, default=str)
-    print(shown_in_json(text))
+    print(printable_json(text))
 
 
 def console() -> Console:

@@ -10,7 +10,7 @@ import typer
 
 from flows.cli.common import Json, enter_root, print_json
 from tasks.errors import ConfigError, DataError
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     from tasks.state.manifest import Batch
@@ -51,7 +51,7 @@ def suggest(
         print_json({"families": facts, "contract": text, "refused": refused, "file": str(write) if write else None})
         return 0
     if write is None:
-        print(shown(text), end="")
+        print(printable(text), end="")
     _report(refused, write)
     return 0
 

@@ -60,7 +60,7 @@ def batches(as_json: Json = False) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from tasks.runtime.visible_text import shown
+    from tasks.runtime.visible_text import printable
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in (
@@ -77,7 +77,7 @@ def batches(as_json: Json = False) -> int:
         state = batch["state"]
         refused = "" if batch["refused"] is None else f"{batch['refused']:,}"
         styled = f"[{styles.get(state, 'green')}]{state.replace('_', ' ')}[/]"
-        unused = [escape(shown(", ".join(batch["unused"])))] if batch["unused"] else []
+        unused = [escape(printable(", ".join(batch["unused"])))] if batch["unused"] else []
         table.add_row(batch["batch"], batch["source"], f"{batch['rows']:,}", refused, styled, *unused)
     console().print(table)
     return 0

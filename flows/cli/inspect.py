@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.common import Json, console, enter_project, enter_root, print_json, stdout_to_stderr
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
         when = entry.when.replace("T", " ")[:16]
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
         cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8])
-        table.add_row(*cells, Text(shown(entry.who)), Text(shown(entry.why)))
+        table.add_row(*cells, Text(printable(entry.who)), Text(printable(entry.why)))
     return table
 
 
@@ -125,7 +125,7 @@ def audit(
     table = Table.grid(padding=(0, 2))
     for link in links:
         mark = MARKS[link.state]
-        table.add_row(Text(mark[0], style=mark[1]), link.name, Text(shown(link.detail), overflow="fold"))
+        table.add_row(Text(mark[0], style=mark[1]), link.name, Text(printable(link.detail), overflow="fold"))
     console().print(table)
     result = "matches its receipt" if is_whole else "does not match its receipt"
     console().print(f"\n[bold]Version {version} {result}.[/]")
@@ -178,9 +178,9 @@ def doctor(as_json: Json = False) -> int:
     }
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        text = Text(shown(finding.text))
+        text = Text(printable(finding.text))
         if finding.fix:
-            text.append(f"\n→ {shown(finding.fix)}", style="bold")
+            text.append(f"\n→ {printable(finding.fix)}", style="bold")
         table.add_row(marks[finding.state], finding.name, text)
     console().print(table)
     return 0 if is_ok else 1

@@ -15,7 +15,7 @@ from flows.cli.common import Json, Why, as_text, console, enter_root, print_json
 from flows.cli.quarantine_query import RowQuery, export, read_refused, why_not_releasable
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,12 +81,12 @@ def show(row: Row, as_json: Json = False) -> int:
 
     table = Table.grid(padding=(0, 2))
     for name in ("row_id", "room", "batch", "source", "file", "line", "reason", "field", "value"):
-        table.add_row(f"[dim]{name}[/]", Text(shown(str(refused[name] if refused[name] is not None else ""))))
+        table.add_row(f"[dim]{name}[/]", Text(printable(str(refused[name] if refused[name] is not None else ""))))
     if obstacle:
         table.add_row("[dim]release[/]", Text(f"not possible: {obstacle}"))
     console().print(table)
     console().print("\n[dim]record[/]")
-    console().print(Text(shown(_pretty(refused["record"]))))
+    console().print(Text(printable(_pretty(refused["record"]))))
     return 0
 
 
@@ -186,7 +186,7 @@ def _show_counts(rows: pa.Table) -> None:
 
     table = Table.grid(padding=(0, 2))
     for room, reason, count in _counts(rows):
-        table.add_row(f"{count:,}", Text(shown(reason), "bold"), f"[dim]{room}[/]")
+        table.add_row(f"{count:,}", Text(printable(reason), "bold"), f"[dim]{room}[/]")
     console().print(table)
 
 
@@ -195,14 +195,14 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    widest = max(len(shown(row["reason"])) for row in rows)
+    widest = max(len(printable(row["reason"])) for row in rows)
     rest = max(console().width - ROW_WIDTH - widest - 6, 16)  # for the other columns, without padding
     for name, width in (("row", ROW_WIDTH), ("reason", widest), ("where", rest // 2), ("value", rest - rest // 2)):
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=width)
     for row in rows:
         location = f"{row['file']}:{row['line']}"
-        value = " ".join(shown(_value_of(row)).split())[:60]
-        table.add_row(row["row_id"][:ROW_WIDTH], Text(shown(row["reason"])), Text(shown(location)), Text(value))
+        value = " ".join(printable(_value_of(row)).split())[:60]
+        table.add_row(row["row_id"][:ROW_WIDTH], Text(printable(row["reason"])), Text(printable(location)), Text(value))
     console().print()
     console().print(table)
 

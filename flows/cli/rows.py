@@ -10,7 +10,7 @@ import typer
 from flows.cli.common import Json, Why, as_text, console, enter_project, print_json
 from tasks.errors import DataError
 from tasks.runtime.plurals import count_of
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 app = typer.Typer(help="Single rows: the history of a row; forget rows.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def why(row: Row, as_json: Json = False) -> int:
         out.print("  was erased: its text no longer exists")
     for name in ("family", "language", "system", "instruction", "input", "output"):
         if text := history.content.get(name):
-            out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(shown(str(text)).split())[:300]))
+            out.print(Text.assemble((f"  {name:<12}", "dim"), " ".join(printable(str(text)).split())[:300]))
     for copy in history.copies:
         out.print(Text(f"\nfrom {copy.file} line {copy.line}, source {copy.source}, batch {copy.batch}"))
         out.print(Text(f"  {_describe(copy)}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 
 from flows.preflight.checks import missing_variables_of
@@ -33,12 +34,9 @@ def sources(project: Project) -> Iterator[Problem]:
 
 
 def _require(source: Source) -> None:
-    from tasks.ingest.connectors.connect import require_source
+    from tasks.ingest.connectors.connect import connect, require_source
 
-    if source.kind == "traces":
-        with MLFLOW:
-            require_source(source)
-    else:
+    with MLFLOW if connect(source).uses_mlflow else nullcontext():
         require_source(source)
 
 

@@ -10,7 +10,7 @@ from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_tit
 from flows.report.row_table import lines_of
 from flows.report.summary import Score, Summary
 from flows.report.terminal import MARKS, role_name, set_aside_line, shortened, verdict_line
-from tasks.runtime.visible_text import shown, shown_in_markdown
+from tasks.runtime.visible_text import printable, printable_markdown
 
 
 def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
@@ -58,9 +58,9 @@ def _data(summary: Summary) -> str:
 def _drift(drift: Drift) -> str:
     parts = [f"## {drift_title(drift)}"]
     if drift.moved:
-        rows = [[shown_in_markdown(cell) for cell in row] for row in drift_rows(drift)]
+        rows = [[printable_markdown(cell) for cell in row] for row in drift_rows(drift)]
         parts.append(_table(["", "family", "measure", "PSI", "JS", "largest changes"], rows))
-    parts.append("\n".join(f"- {shown_in_markdown(note)}" for note in drift_notes(drift)))
+    parts.append("\n".join(f"- {printable_markdown(note)}" for note in drift_notes(drift)))
     if drift.picture:
         parts.append(f"Plot: [{drift.picture}]({Path(drift.picture).name})")  # in the same folder as the summary
     return "\n\n".join(parts)
@@ -74,7 +74,9 @@ def _scores(summary: Summary) -> str:
 
 def _checks(summary: Summary) -> str:
     assert summary.verdict is not None
-    rows = [[MARKS[check["passed"]][0], shown(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
+    rows = [
+        [MARKS[check["passed"]][0], printable(check["name"]), check["detail"]] for check in summary.verdict["checks"]
+    ]
     return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'result'], rows)}"
 
 
@@ -82,7 +84,7 @@ def _answers(summary: Summary) -> str:
     roles = list(summary.answers[0].predictions)
     head = ["prompt", "expected", *(role_name(summary, role) for role in roles)]
     rows = [
-        [shown_in_markdown(shortened(text)) for text in (a.prompt, a.target, *(a.predictions[role] for role in roles))]
+        [printable_markdown(shortened(text)) for text in (a.prompt, a.target, *(a.predictions[role] for role in roles))]
         for a in summary.answers
     ]
     return f"## Answers side by side, chosen by row id\n\n{_table(head, rows)}"
@@ -99,5 +101,5 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A cell with a number or a sentence of Strop; texts of rows are escaped by `shown_in_markdown` before."""
-    return shown(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """A cell with a number or a sentence of Strop; texts of rows are escaped by `printable_markdown` before."""
+    return printable(str(value)).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -13,7 +13,7 @@ from tasks.config import PipelineConfig
 from tasks.model_store.ledger import Entry
 from tasks.model_store.serving import read_serving
 from tasks.runtime.plurals import count_of
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 from tasks.state.decisions import excluded_batches, read_decisions
 from tasks.state.manifest import read_manifest
 
@@ -56,7 +56,7 @@ class ProjectStatus:
         if self.alias_problem:
             lines.append(f"[yellow]{escape(self.alias_problem)}[/]")
         if self.excluded:
-            excluded = ", ".join(escape(shown(batch)) for batch in self.excluded)
+            excluded = ", ".join(escape(printable(batch)) for batch in self.excluded)
             lines.append(f"Excluded: {excluded}. Include one again: [bold]strop data include BATCH[/]")
         if self.is_running:
             lines.append("A run is in progress.")

@@ -15,7 +15,7 @@ from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
 from flows.report.row_table import Data, lines_of
 from flows.report.summary import FamilyScores, Score, Summary
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 MAX_TEXT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
@@ -191,7 +191,7 @@ def _answers(summary: Summary) -> RenderableType:
 
 def shortened(text: str, limit: int = MAX_TEXT) -> str:
     """The text on one line; the middle of a long text is omitted."""
-    line = " ".join(shown(text).split())
+    line = " ".join(printable(text).split())
     if len(line) <= limit:
         return line
     half = (limit - 3) // 2

@@ -21,7 +21,7 @@ from tasks.evaluate.curves import draw_curves, read_curves
 from tasks.evaluate.predictions import Row
 from tasks.evaluate.report import group
 from tasks.runtime.plot_style import FONTS
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 from tasks.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def draw_confusion(family: str, classes: ClassReport) -> Figure:
 
 def shorten(label: str) -> str:
     """The label on one line, in at most LABEL_WIDTH columns, with `$` escaped for matplotlib."""
-    label = " ".join(shown(label).split())
+    label = " ".join(printable(label).split())
     if _columns(label) > LABEL_WIDTH:
         while _columns(label) > LABEL_WIDTH - 1:
             label = label[:-1]

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tasks.ingest.sources import ingest_sources
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 from tasks.state.decisions import begin_decisions
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def collect(config: PipelineConfig) -> None:
     require_intact()
     result = ingest_sources(config.ingest)
     for source in result.sources:
-        logger.info(f"ingest: {shown(source.summary())}")
+        logger.info(f"ingest: {printable(source.summary())}")
     for problem in result.problems:
         text = problem.encode("utf-8", "backslashreplace").decode("utf-8")  # a file's name may not be UTF-8
-        logger.warning(f"ingest: note: {shown(text)}")
+        logger.warning(f"ingest: note: {printable(text)}")
     if result.changed or not is_known_to_dvc():
         add_raw()
     result.raise_errors()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tasks.lineage.drift import Drift
 from tasks.runtime.files import replacing
 from tasks.runtime.plot_style import FONTS
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def _bins(drift: Drift) -> list[str]:
 
 def _short(text: str) -> str:
     """The text on one line, in at most LABEL_WIDTH columns, with `$` escaped for matplotlib."""
-    text = " ".join(shown(text).split())
+    text = " ".join(printable(text).split())
     if _columns(text) > LABEL_WIDTH:
         while _columns(text) > LABEL_WIDTH - 1:
             text = text[:-1]

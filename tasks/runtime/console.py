@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 
 class VisibleConsole(Console):
@@ -22,4 +22,4 @@ class VisibleConsole(Console):
             style = segment.style
             if style is not None and style.link:
                 style = style.update_link(None)
-            yield Segment(shown(segment.text), style)
+            yield Segment(printable(segment.text), style)

@@ -22,7 +22,7 @@ from typing import Any
 from tasks.runtime.redaction.errors_and_logs import install as install_redaction
 from tasks.runtime.redaction.known import without_known
 from tasks.runtime.redaction.text import redact
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class Stream:
 
     def _escape(self, text: str) -> str:
         if text.startswith("\r") and self._inner.isatty():  # a library's progress bar
-            return "\r" + shown(text[1:])
-        return shown(text)
+            return "\r" + printable(text[1:])
+        return printable(text)
 
     @contextlib.contextmanager
     def _ignoring_closed_pipe(self) -> Iterator[None]:

@@ -13,19 +13,19 @@ _UNSAFE = re.compile(
 U+200D) are kept: Persian, Hindi and emoji need them."""
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """The text with control characters escaped (`\\x1b`); line feeds, tabs and the letters of all languages stay."""
     return _UNSAFE.sub(_escape_match, text) if _UNSAFE.search(text) else text
 
 
-def shown_in_json(text: str) -> str:
-    """As `shown`, for JSON text, by JSON escapes: its value is the same."""
+def printable_json(text: str) -> str:
+    """As `printable`, for JSON text, by JSON escapes: its value is the same."""
     return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
-def shown_in_markdown(text: str) -> str:
-    """As `shown`, on one line, with the characters of HTML, links and tables escaped."""
-    line = " ".join(shown(text).split())
+def printable_markdown(text: str) -> str:
+    """As `printable`, on one line, with the characters of HTML, links and tables escaped."""
+    line = " ".join(printable(text).split())
     return "".join(f"&#{ord(c)};" if c in "&<>[]|`*_\\~!#" else c for c in line)
 
 

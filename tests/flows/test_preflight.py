@@ -155,7 +155,7 @@ def test_the_command_prints_a_table_or_json(
             "severity": "error",
             "what": "no such file",
             "where": "params.yaml line 9, ingest.sources.0.path (source `qa`, path inbox/none.jsonl)",
-            "fix": "Put the file there, or mend the path in params.yaml (section `ingest`)",
+            "fix": "Put the file there, or fix the path in params.yaml (section `ingest`)",
             "check": "sources",
         }
     ]
@@ -321,11 +321,14 @@ def test_teacher_and_reward_model_are_checked_before_anything_is_collected(proje
     distill = {"objective": "distill", "distill": {"teacher": "老师"}}
     write_project(project, tiny_gpt2, finetune={**grpo, "before": [distill]})
     found = {p.check: f"{p.where}: {p.what}" for p in problems() if p.check == "teacher"}
-    assert "finetune.before.0.distill.teacher: there is no folder 老师, and no version of tiny" in found["teacher"]
+    assert (
+        "finetune.before.0.distill.teacher: there is neither a folder 老师 nor a version 老师 of tiny"
+        in found["teacher"]
+    )
     rewards = [f"{p.where}: {p.what}" for p in problems("reward_model")]
     assert len(rewards) == 2
     assert f"finetune.grpo.rewards.0: {tiny_gpt2} holds no reward model" in rewards[0]
-    assert "finetune.grpo.rewards.1: there is no folder 7" in rewards[1]
+    assert "finetune.grpo.rewards.1: there is neither a folder 7" in rewards[1]
 
 
 def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) -> None:
@@ -357,7 +360,9 @@ def test_a_champion_of_another_base_or_kind_is_an_error_by_its_receipt_alone(
     monkeypatch.setattr(start, "commit_of", lambda model, version: "abc")
     monkeypatch.setattr(start, "receipt_at", lambda commit: receipt)
     start.require_comparable_version(3, current.base_digest, current.config)
-    with pytest.raises(StropError, match=r"champion \(version 3\) was made from another base: old"):
+    with pytest.raises(
+        StropError, match=r"champion \(version 3\) was trained from another base, a former state of old"
+    ):
         start.require_comparable_version(3, "another", current.config)
     receipt["training"]["objective"] = "classify"
     with pytest.raises(StropError, match=r"champion \(version 3\) classifies, and the candidate generates"):

@@ -33,7 +33,7 @@ from tasks.model_store.ledger import Entry
 from tasks.model_store.ledger_chain import ChainNode
 from tasks.runtime.console import VisibleConsole
 from tasks.runtime.terminal_text import prepare_streams
-from tasks.runtime.visible_text import shown, shown_in_json, shown_in_markdown
+from tasks.runtime.visible_text import printable, printable_json, printable_markdown
 from tasks.tracking.glance import RegistryState
 from tasks.validate import stage as validate
 
@@ -212,18 +212,18 @@ def test_a_picture_of_hostile_words_is_one(tmp_path: Path) -> None:
     ],
 )
 def test_what_acts_is_visible_and_what_is_text_stays(text: str, expected: str) -> None:
-    assert shown(text) == expected
-    assert json.loads(shown_in_json(json.dumps(text, ensure_ascii=False))) == text
-    assert shown(shown(text)) == shown(text)
+    assert printable(text) == expected
+    assert json.loads(printable_json(json.dumps(text, ensure_ascii=False))) == text
+    assert printable(printable(text)) == printable(text)
 
 
 def test_what_nobody_would_see_is_visible() -> None:
     for unseen in "\xad\u115f\u1160\u180e\u200b\u2060\u206a\u206f\u3164\ufeff\uffa0\ufff9\U000e0041":
-        assert shown(f"a{unseen}b").isascii()
+        assert printable(f"a{unseen}b").isascii()
 
 
 def test_markdown_of_a_text_is_its_text() -> None:
-    assert shown_in_markdown("[a](b) <i>*c*</i> | d\n城") == (
+    assert printable_markdown("[a](b) <i>*c*</i> | d\n城") == (
         "&#91;a&#93;(b) &#60;i&#62;&#42;c&#42;&#60;/i&#62; &#124; d 城"
     )
 

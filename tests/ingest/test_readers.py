@@ -221,7 +221,7 @@ def test_csv_uses_the_separator_of_its_header(tmp_path: Path, separator: str) ->
 
 @pytest.mark.parametrize("header", ["text,text,", "a, text ,text", "a\ttext\ttext"])
 def test_a_repeated_column_is_refused(tmp_path: Path, header: str) -> None:
-    with pytest.raises(SourceError, match=r"has the column `text` more than once\. Rename or leave out"):
+    with pytest.raises(SourceError, match=r"has the column `text` more than once\. Rename or remove"):
         read(tmp_path / "a.csv", header.encode() + b"\n1,2,3\n")
     column = pa.array(["x"])
     pq.write_table(pa.Table.from_arrays([column, column], ["text", "text"]), tmp_path / "a.parquet")

@@ -143,7 +143,7 @@ def test_an_edited_manifest_is_detected(is_forged: bool, collected: Path) -> Non
     paths.MANIFEST.unlink()
     paths.MANIFEST.write_text(json.dumps(entries))
     for stage in (validate, collect):
-        with pytest.raises(DataError, match="changed by hand"):
+        with pytest.raises(DataError, match="it was edited"):
             stage(load_config())
 
 

@@ -110,7 +110,7 @@ def test_a_teacher_that_is_a_version_is_fixed_and_fetched(name: str, world: Path
 
 
 def test_a_teacher_that_there_is_not_is_named(world: Path) -> None:
-    with pytest.raises(DataError, match="no folder 7, and no version of tiny"):
+    with pytest.raises(DataError, match="neither a folder 7 nor a version 7 of tiny"):
         begin(objective="distill", distill={"teacher": "7"})
 
 

@@ -30,6 +30,8 @@ class Connector(ABC):
 
     are_local_files = False
     """Whether item names are paths on this machine: unchanged files are recognised by digest, and grown ones are read on."""
+    uses_mlflow = False
+    """Whether it uses MLflow, whose address is global: two threads may not use it at the same time."""
     record_key: str | None = None
     """A field that identifies a record: a later record with the same value replaces the earlier one (corrections.py)."""
 

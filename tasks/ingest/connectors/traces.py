@@ -24,6 +24,7 @@ _RESPONSE_KEYS = ("content", "answer", "response", "output", "text", "completion
 class Traces(Connector):
     """The experiment is the only item."""
 
+    uses_mlflow = True
     record_key = TRACE
 
     def list_items(self) -> Listing:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.errors import StropError
 from tasks.runtime.redaction.text import redact
-from tasks.runtime.visible_text import shown, shown_in_json
+from tasks.runtime.visible_text import printable, printable_json
 
 RUN = "STROP_RUN"
 """The variable with the id of the run in progress, for child processes."""
@@ -37,7 +37,7 @@ class TextFormatter(logging.Formatter):
     """A line of text, and the traceback if there is one; control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+        return printable(super().format(record))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         return time_of(record)
@@ -71,4 +71,4 @@ class JsonFormatter(logging.Formatter):
             record.exc_text = self.formatException(record.exc_info)
         entry["exception"] = record.exc_text
         known = {key: value for key, value in entry.items() if value is not None}
-        return shown_in_json(json.dumps(known, ensure_ascii=self.is_ascii, default=str))
+        return printable_json(json.dumps(known, ensure_ascii=self.is_ascii, default=str))

@@ -28,7 +28,7 @@ from great_expectations.expectations.metrics.map_metric_provider.multicolumn_con
 from tasks import paths
 from tasks.errors import DataError, one_line
 from tasks.runtime.files import write_json
-from tasks.runtime.visible_text import shown
+from tasks.runtime.visible_text import printable
 from tasks.validate.contract.contract import FamilyContract
 from tasks.validate.gx.context import SITE, open_context, quiet
 from tasks.validate.judge import Facts, RuleResults
@@ -144,7 +144,7 @@ def suite_of(contract: FamilyContract, family: str, max_refused_share: float, is
             rule=rule.code,
             bounds=bounds,
             # the page renders a description as HTML, and a suggested contract holds labels of rows
-            description=html.escape(shown(f"{rule.code}: {sentence_of(rule, contract)}"), quote=False),
+            description=html.escape(printable(f"{rule.code}: {sentence_of(rule, contract)}"), quote=False),
         )
         for rule in rules_of(contract)
     ]
@@ -203,7 +203,7 @@ def _validate(
 def _as_text(value: Any) -> Any:
     """A result with its row values escaped: Data Docs would render them as HTML."""
     if isinstance(value, str):
-        return html.escape(shown(value), quote=False)
+        return html.escape(printable(value), quote=False)
     if isinstance(value, dict):
         return {key: _as_text(inner) for key, inner in value.items()}
     return [_as_text(inner) for inner in value] if isinstance(value, list) else value

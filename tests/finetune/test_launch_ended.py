@@ -28,15 +28,18 @@ def test_a_signal_to_the_stage_saves_one_checkpoint_of_all_processes_and_the_nex
     process.send_signal(signal.SIGTERM)
     _, output = process.communicate(timeout=60)
     assert process.returncode == 143, output
-    assert "interrupted at step" in output
-    assert len(output.strip().splitlines()) == 1
+    *_, stopping, last = output.strip().splitlines()
+    assert stopping.startswith("finetune: stopping after this step, with a checkpoint")
+    assert last.startswith("strop: finetune: interrupted at step")
+    assert output.count("finetune: stopping") == output.count("strop: ") == 1
+    assert "Traceback" not in output
     assert len(workers) == 2
     assert not any(worker.is_running() for worker in workers)
     (kept,) = paths.CHECKPOINTS.glob("*/checkpoint-*")
     assert {"complete", "rng_state_0.pth", "rng_state_1.pth"} <= {path.name for path in kept.iterdir()}
     again = start()
-    output, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
+    _, output = again.communicate(timeout=120)
+    assert again.returncode == 0, output
     assert "resumes from step" in output
     assert trained_digest() == digest
 
@@ -61,8 +64,9 @@ def test_a_killed_process_ends_the_others_and_is_reported_in_one_line(project: P
     workers[1].kill()
     _, output = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "process 1 was killed by signal 9" in output
-    assert len(output.strip().splitlines()) == 1
+    *progress, last = output.strip().splitlines()
+    assert last.startswith("strop: finetune: process 1 was killed by signal 9")
+    assert all(line.startswith("finetune: ") for line in progress)
     assert not any(worker.is_running() for worker in workers)
 
 

@@ -106,7 +106,7 @@ def test_a_kill_leaves_no_process_behind_and_the_next_run_completes(long_trainin
     last = start(*command("run"))
     out, err = last.communicate(timeout=280)
     assert last.returncode in (0, 3), (out, err)
-    assert "resumes from step" in out
+    assert "resumes from step" in err
     wait_for(lambda: not ours(long_training), 20, "the end of every process")
     digest = weights_digest(paths.MODEL)
     assert start(sys.executable, "-m", "tasks", "finetune").wait(120) == 0

@@ -21,6 +21,8 @@ LEVEL, FORMAT, FILE = "STROP_LOG_LEVEL", "STROP_LOG_FORMAT", "STROP_LOG_FILE"
 """Environment variables, which child processes inherit. `strop -v`, `-q` and `--log-format` set them."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 FORMATS = ("text", "json")
+TRACEBACKS = "tasks.runtime.terminal_text"
+"""The logger of uncaught exceptions."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,27 +32,26 @@ def set_up_logs(stage: str | None = None, stream: Literal["stderr", "stdout"] = 
 
     Args:
         stage: the stage that this process runs.
-        stream: `stdout` in a process whose standard output is the log of the process that started it.
+        stream: `stdout` in a worker whose standard output is the log of the process that started it. What its libraries log, and
+            its tracebacks, go to its standard error: the other process reports a crash in one line.
     """
     install_redaction()
-    handlers: list[logging.Handler] = [_stream_handler(stage, stream)]
-    if name := os.environ.get(FILE):
-        handlers.append(SharedFileHandler(Path(name)))
-        handlers[-1].setFormatter(JsonFormatter(stage) if is_json() else TextFormatter(DETAILED))
-    for handler in handlers:
-        handler.addFilter(is_shown)
+    handlers = [_stream_handler(stage, stream), *_file_handlers(stage)]
+    others = handlers if stream == "stderr" else [_stream_handler(stage, "stderr"), *handlers[1:]]
     for package in OURS:
         _use(logging.getLogger(package), handlers)
         logging.getLogger(package).setLevel(_level())
-        logging.getLogger(package).propagate = False
+    _use(logging.getLogger(TRACEBACKS), others)
     if not _is_prefects(logging.getLogger()):
-        _use(logging.getLogger(), handlers)
+        _use(logging.getLogger(), others)
     logging.captureWarnings(is_json())
-    for variable, values in ((LEVEL, tuple(LEVELS)), (FORMAT, FORMATS)):
-        if (value := os.environ.get(variable, "").lower()) and value not in values:
-            logger.warning(
-                f"{variable} is {value!r}: it is ignored. Set it to {', '.join(values[:-1])} or {values[-1]}"
-            )
+    _report_unknown(LEVEL, tuple(LEVELS))
+    _report_unknown(FORMAT, FORMATS)
+
+
+def _report_unknown(variable: str, values: tuple[str, ...]) -> None:
+    if (value := os.environ.get(variable, "").lower()) and value not in values:
+        logger.warning(f"{variable} is {value!r}: it is ignored. Set it to {', '.join(values[:-1])} or {values[-1]}")
 
 
 def is_json() -> bool:
@@ -77,7 +78,18 @@ def _stream_handler(stage: str | None, name: Literal["stderr", "stdout"]) -> log
         handler.setFormatter(JsonFormatter(stage, is_ascii=not _is_utf8(getattr(stream, "encoding", None))))
     else:
         handler.setFormatter(TextFormatter(_text_format()))
+    handler.addFilter(is_shown)
     return handler
+
+
+def _file_handlers(stage: str | None) -> list[logging.Handler]:
+    """The handler of the file that STROP_LOG_FILE names."""
+    if not (name := os.environ.get(FILE)):
+        return []
+    handler = SharedFileHandler(Path(name))
+    handler.setFormatter(JsonFormatter(stage) if is_json() else TextFormatter(DETAILED))
+    handler.addFilter(is_shown)
+    return [handler]
 
 
 def _text_format() -> str:
@@ -93,7 +105,8 @@ def _is_prefects(root: logging.Logger) -> bool:
 
 
 def _use(target: logging.Logger, handlers: list[logging.Handler]) -> None:
-    """Replaces our handlers of a logger; others stay."""
+    """Replaces our handlers of a logger; others stay. Its records go to no other logger's handlers."""
+    target.propagate = False
     for handler in list(target.handlers):
         if isinstance(handler, StreamHandler | TerminalHandler | SharedFileHandler):
             target.removeHandler(handler)

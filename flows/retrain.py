@@ -26,7 +26,7 @@ from flows.steps import (
     return_to_champion,
     working_in,
 )
-from tasks.vcs.dvc_plugins import record_plugins
+from tasks.vcs.dvc_plugins import are_plugins_recorded, record_plugins
 
 
 @flow(name="retrain", description="Retrains on new data, and promotes only a significantly better model.")
@@ -34,11 +34,11 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
     """Ends in a state of type Completed with a name from flows/outcome.py: NothingNew, Promoted, Refused, ..."""
     with working_in(project):
         config = load_ready_config()
-        record_plugins()
         follow_ledger(config)
-        if not rejudge and is_nothing_new(config):
+        if not rejudge and are_plugins_recorded() and is_nothing_new(config):
             return end_state(nothing_new(config))
         require_ready()
+        record_plugins()
         with on_a_snapshot() as config:
             ingest(config, rejudge)
             reproduce("validate")

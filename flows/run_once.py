@@ -19,7 +19,7 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import StropError
 from tasks.runtime.fast_imports import importing
-from tasks.vcs.dvc_plugins import record_plugins
+from tasks.vcs.dvc_plugins import are_plugins_recorded
 
 if TYPE_CHECKING:
     from flows.report.summary import Summary
@@ -37,9 +37,8 @@ def run_once(rejudge: bool = False) -> Outcome:
     config = load_ready_config()
     with one_run_at_a_time():
         finish_erasing()
-        record_plugins()
         follow_ledger(config)
-        if not rejudge and is_nothing_new(config):
+        if not rejudge and are_plugins_recorded() and is_nothing_new(config):
             return nothing_new(config)
         silence_libraries()
         from flows.runtime.prefect_server import ensure_server, reporting_lost_server

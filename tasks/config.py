@@ -30,6 +30,7 @@ from tasks.render.settings import RenderSettings
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_yaml import load_yaml
 from tasks.runtime.files import why_unreadable
+from tasks.runtime.plugin_table import UnknownName
 from tasks.runtime.plugins import PluginError, load_plugins
 from tasks.runtime.plurals import count_of
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secrets_in_addresses
@@ -80,17 +81,23 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
             Every error is listed with its line, the value, what is allowed, and the nearest valid key.
     """
     document = read_document(path)
-    _load_plugins(document, path)
+    plugin_error = _load_plugins(document, path)
     try:
         # as JSON, because there a strict model accepts a list for a tuple
         config = PipelineConfig.model_validate_json(json.dumps(document, default=str))
         refused: list[Any] = []
     except ValidationError as error:
         refused = error.errors()
+    fix = "Every setting is explained in docs/settings.md"
+    if plugin_error is not None:  # an unknown name may be the plugin's
+        refused = [error for error in refused if not _is_unknown_name(error)]
     errors = [(line, redact(what)) for line, what in _all_errors(refused, document, path.parent)]
+    if plugin_error is not None:
+        fix = fix if errors else str(plugin_error.fix)
+        line = line_of(document, ["plugins", document["plugins"].index(plugin_error.name)])
+        errors.append((line, f"`plugins`: {redact(plugin_error.what)}"))
     if errors:
-        errors = sorted({*errors, *_literal_secrets(document)})
-        raise _listed(path, "error", errors, "Every setting is explained in docs/settings.md")
+        raise _listed(path, "error", sorted({*errors, *_literal_secrets(document)}), fix)
     if secrets := _literal_secrets(document):
         fix = "params.yaml is in git, and in every version's commit; see docs/security.md"
         raise _listed(path, "secret", sorted(secrets), fix)
@@ -125,17 +132,15 @@ def _listed(path: Path, noun: str, errors: list[tuple[int, str]], fix: str) -> C
     return ConfigError(f"{count_of(len(errors), noun)}:{lines}\n", where=str(path), fix=fix, parts=parts)
 
 
-def _load_plugins(document: Any, path: Path) -> None:
+def _load_plugins(document: Any, path: Path) -> PluginError | None:
     """Imports the plugins, which make names valid in the settings; names that are no module's are left to the model."""
     names = document.get("plugins", [])
     is_valid = isinstance(names, list) and all(isinstance(name, str) and re.match(MODULE_NAME, name) for name in names)
     try:
         load_plugins(names if is_valid else [], path.parent)
     except PluginError as error:
-        line = line_of(document, ["plugins", names.index(error.name)])
-        raise ConfigError(
-            f"1 error:\n  line {line}: `plugins`: {redact(error.what)}\n", where=str(path), fix=error.fix
-        ) from error
+        return error
+    return None
 
 
 def _all_errors(refused: list[Any], document: Any, root: Path) -> list[tuple[int, str]]:
@@ -145,6 +150,10 @@ def _all_errors(refused: list[Any], document: Any, root: Path) -> list[tuple[int
     return [_describe(error, document) for error in refused] + [
         (line_of(document, location), f"`{'.'.join(map(str, location))}` {what}") for location, what in others
     ]
+
+
+def _is_unknown_name(error: Any) -> bool:
+    return error["type"] == "unknown_name" or isinstance(error.get("ctx", {}).get("error"), UnknownName)
 
 
 def _location(error: Any) -> tuple[Any, ...]:

@@ -84,15 +84,25 @@ def test_two_projects_in_one_process_have_their_own_plugins(tmp_path: Path) -> N
 
 
 def test_a_missing_module_is_reported_with_the_line_of_the_setting(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("base: {model: x}\nplugins:\n  - json\n  - my_package.stop\n")
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "params.yaml")
-    assert str(caught.value) == (
+    message = refusal(tmp_path, "json", "my_package.stop")
+    line = 1 + (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines().index('    "my_package.stop"')
+    assert message == (
         f"{tmp_path}/params.yaml: 1 error:\n"
-        "  line 4: `plugins`: my_package.stop is not found: there is no my_package/stop.py in the project, and no such module in"
-        " the environment\n"
+        f"  line {line}: `plugins`: my_package.stop is not found: there is no my_package/stop.py in the project, and no such"
+        " module in the environment\n"
         "Fix the module, or remove it from `plugins`"
     )
+
+
+def test_other_errors_are_reported_with_that_of_a_plugin_except_names_that_it_may_define(tmp_path: Path) -> None:
+    finetune = params("x", [])["finetune"] | {"objective": "anchored", "epochs": -1}
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, "my_package.stop", finetune=finetune)
+    message = str(caught.value)
+    assert "2 errors:" in message
+    assert "my_package.stop is not found" in message
+    assert "`finetune.epochs` is -1" in message
+    assert "objective" not in message
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ STAGES = ("validate", "curate", "render", "finetune", "evaluate", "gate")
 """The stages in dvc.yaml, in order."""
 
 
+class UnknownName(ValueError):
+    """A setting names an entry that is not in its table; it may be that of a plugin which could not be loaded."""
+
+
 class PluginTable(Mapping[str, T], Generic[T]):
     """A mapping of names that plugins extend.
 

@@ -43,6 +43,16 @@ def record_plugins() -> None:
         logger.info(f"{paths.DVC_YAML}: the plugins are now inputs of the stages that they can change")
 
 
+def are_plugins_recorded() -> bool:
+    """Whether data/plugins and dvc.yaml match the loaded plugins."""
+    if any(_is_used(stage) and _recorded(stage) != _state(stage) for stage in STAGES):
+        return False
+    if not paths.DVC_YAML.is_file():
+        return True
+    text = paths.DVC_YAML.read_text(encoding="utf-8")
+    return _with_plugins(text) == text
+
+
 def require_recorded(stage: str) -> None:
     """Checks that DVC compares every loaded plugin that can change the stage.
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tasks.finetune.objective_table import OBJECTIVES
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.bounded_regex import compile_pattern
+from tasks.runtime.plugin_table import UnknownName
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -14,7 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 def _known(name: str) -> str:
     if name not in OBJECTIVES:
-        raise ValueError(OBJECTIVES.unknown(name))
+        raise UnknownName(OBJECTIVES.unknown(name))
     return name
 
 

@@ -27,11 +27,6 @@ def is_rank_zero() -> bool:
     return process_rank() == 0
 
 
-def local_world_size() -> int:
-    """Processes on this node."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 def barrier() -> None:
     """Returns when every process has called it."""
     if _is_group_initialized():

@@ -36,14 +36,6 @@ ERASED = "erased"
 batch keeps its name, and the record is not collected again from a source that still has it."""
 
 
-def record_text(record: Any) -> str:
-    """A parsed record as it is stored: JSON without spaces that is always valid UTF-8.
-
-    Its columns are sorted, as no format orders them; keys of objects in a column keep their order.
-    """
-    return identified(record)[0]
-
-
 def digest_of(record: Any) -> str:
     """A parsed record's identity, 32 hex characters: the same for equal values, whatever the order of their keys."""
     return identified(record)[1]

@@ -19,7 +19,7 @@ from tasks.ingest.readers import json_document, json_text, lines
 from tasks.ingest.readers.dispatch import read_records
 from tasks.ingest.readers.raw_record import RawRecord
 from tasks.ingest.settings import Source
-from tasks.records.raw_batch import record_text
+from tasks.records.raw_batch import identified
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -287,7 +287,7 @@ def test_no_bytes_whatever_make_a_reader_fail_or_lose_a_word(
         return
     assert all(found.raw is not None or found.error is None for found in records)
     for found in records:
-        record_text(found.record)  # what parsed can be stored
+        identified(found.record)  # what parsed can be stored
     if name == "a.jsonl" and content[:1] not in (b"\xff", b"\xfe", b"\xef", b"\x00"):
         assert len(records) == sum(1 for line in content.split(b"\n") if line.strip(ASCII_SPACE) != b"")
 

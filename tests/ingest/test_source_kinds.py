@@ -79,10 +79,10 @@ def test_a_kind_of_a_plugin_is_collected_by_the_whole_stage(
     write_mail("1", "sport", "We won.")
     config = load(MAILBOX, MAILS, base=tiny_gpt2)
     stage.collect(config)
-    assert "ingest: mails: 1 new rows in 1 batch (1 rows in total)" in capsys.readouterr().out
+    assert "ingest: mails: 1 new rows in 1 batch (1 rows in total)" in capsys.readouterr().err
     stored = paths.RAW_DVC.read_bytes()
     stage.collect(config)
-    assert "ingest: mails: nothing new (1 rows in total)" in capsys.readouterr().out
+    assert "ingest: mails: nothing new (1 rows in total)" in capsys.readouterr().err
     assert paths.RAW_DVC.read_bytes() == stored
 
 

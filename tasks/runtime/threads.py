@@ -65,7 +65,7 @@ class Threads:
         self.is_explicit = explicit_threads() is not None
         self.current = 0
         self._meter = LoadMeter(self.limits)
-        self._last_check, self._more_wanted = time.monotonic(), 0
+        self._last_check, self._more_useful = time.monotonic(), 0
 
     def choose(self) -> Choice:
         """The number for this machine and its load; does not set it."""
@@ -119,11 +119,11 @@ class Threads:
             return None
         self._last_check = time.monotonic()
         choice = self.choose()
-        if choice.threads > self.current and not self._more_wanted:
-            self._more_wanted = choice.threads
+        if choice.threads > self.current and not self._more_useful:
+            self._more_useful = choice.threads
             return None
-        chosen = min(choice.threads, self._more_wanted) if self._more_wanted else choice.threads
-        self._more_wanted = 0
+        chosen = min(choice.threads, self._more_useful) if self._more_useful else choice.threads
+        self._more_useful = 0
         return Choice(chosen, choice.why) if chosen != self.current else None
 
     def use(self, count: int) -> None:

@@ -69,7 +69,7 @@ def assert_best_fit(lengths: list[int], capacity: int) -> None:
     for length, of_length in shares.items():
         for share in of_length:
             for row in share.rows.tolist()[:-1]:
-                rows[row] += [length] * share.each
+                rows[row] += [length] * share.per_row
             rows[int(share.rows[-1])] += [length] * share.in_last
     assert rows == one_by_one(lengths, capacity)
 

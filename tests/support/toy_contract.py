@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from support.project import REPOSITORY
 from tasks.records.parse import to_rows
-from tasks.records.raw_batch import RAW_SCHEMA, record_digest, record_text
+from tasks.records.raw_batch import RAW_SCHEMA, identified, record_digest
 from tasks.runtime.files import canonical_json
 from tasks.state.manifest import Batch
 from tasks.validate.contract.contract import FamilyContract
@@ -33,7 +33,7 @@ def raw_of(records: list[Any], shape: str = "alpaca", family: str = "instruction
     rows = []
     for line, record in enumerate(records, start=1):
         raw = record if isinstance(record, bytes) else None
-        text = None if raw is not None else record_text(record)
+        text = None if raw is not None else identified(record)[0]
         rows.append({
             "digest": record_digest(text, raw), "record": text, "raw": raw, "error": "not_json: torn" if raw else None,
             "file": "inbox/a.jsonl", "line": line, "shape": shape, "family": family, "language": language,

@@ -30,7 +30,7 @@ setup: .venv/ready ## .venv with everything in it
 demo: .venv/ready ## the whole retraining once, on an embedded model and real data (6 to 10 minutes)
 	@$(BIN)/strop demo
 
-check: lint ## lint, types and the fast tests: some three minutes, before each commit
+check: lint ## lint, types and the fast tests: a minute, before each commit
 	@$(BIN)/python -m pytest --fast -n 2 --dist loadfile
 
 test: .venv/ready ## the tests, with those that kill processes

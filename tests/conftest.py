@@ -48,25 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 WHOLE = {"make_project", "project", "strop", "tiny_bert", "tiny_gpt2", "tiny_llama", "tmp_path_factory", "warm"}
 """Fixtures of tests that make a project, a model or a server: `make check` leaves them out."""
+OF_PROJECTS = {"audit", "base", "build", "erase", "finetune", "flows", "promote", "register", "world"}
+"""Folders with hardly a test that makes none of these. `make check` does not import them, which takes seconds."""
 THOROUGH = {
-    *(
-        "test_agrees_with_great_expectations",
-        "test_benchmarks",
-        "test_bounded_jinja",
-        "test_gate_statistics",
-        "test_linear",
-    ),
-    *(
-        "test_masks",
-        "test_memory",
-        "test_packing",
-        "test_policy",
-        "test_quick",
-        "test_server_security",
-        "test_typed_markers",
-    ),
+    *("test_agrees_with_great_expectations", "test_benchmarks", "test_bounded_jinja", "test_gate_statistics"),
+    *("test_helpers", "test_import_closure", "test_linear", "test_logs", "test_masks", "test_memory", "test_packing"),
+    *("test_policy", "test_prompts", "test_quick", "test_scoring_methods", "test_secrets", "test_server_security"),
+    "test_typed_markers",
 }
-"""Files whose tests take seconds each: statistics over many trials, texts made to be slow, every chat template. The same."""
+"""Files whose tests take seconds: statistics over many trials, texts made to be slow, every chat template. The same."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,7 +64,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def is_fast(item: pytest.Item) -> bool:
-    return WHOLE.isdisjoint(getattr(item, "fixturenames", ())) and item.path.stem not in THOROUGH
+    return WHOLE.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_left_out = collection_path.name in OF_PROJECTS or collection_path.stem in THOROUGH
+    return True if config.getoption("--fast") and is_left_out else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.runtime.import_closure import ROOT, import_closure
+from tasks.vcs.dvc_files import replace_dependencies
 
 FILE = Path("dvc.yaml")
 _CODE = "      - tasks/"
@@ -15,18 +16,11 @@ _CODE = "      - tasks/"
 
 def with_dependencies(text: str) -> str:
     """dvc.yaml with the code dependencies of each stage after its data dependencies."""
-    lines: list[str] = []
-    stage, is_among_deps = "", False
-    for line in text.splitlines():
-        if line.startswith("    cmd: python -m tasks "):
-            stage = line.rpartition(" ")[2]
-        if is_among_deps and not line.startswith("      - "):
-            lines += [f"      - {path}" for path in code_of(stage)]
-            is_among_deps = False
-        is_among_deps = is_among_deps or line == "    deps:"
-        if not line.startswith(_CODE) or line.endswith(" # plugin"):
-            lines.append(line)
-    return "\n".join(lines) + "\n"
+    return replace_dependencies(
+        text,
+        lambda stage: (f"      - {path}" for path in code_of(stage)),
+        lambda line: line.startswith(_CODE) and not line.endswith(" # plugin"),
+    )
 
 
 def code_of(stage: str) -> list[str]:

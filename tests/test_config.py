@@ -40,9 +40,9 @@ def mistakes(tmp_path: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_all_mistakes_are_told_at_once_with_line_value_and_what_is_allowed(tmp_path: Path) -> None:
-    told = mistakes(tmp_path, WRONG)
-    assert "7 errors" in told
+def test_all_errors_are_reported_at_once_with_line_value_and_what_is_allowed(tmp_path: Path) -> None:
+    message = mistakes(tmp_path, WRONG)
+    assert "7 errors" in message
     for line in (
         "line 1: `promote` is missing",
         'line 4: `ingest.sources.0.name` is "A b"',
@@ -52,15 +52,15 @@ def test_all_mistakes_are_told_at_once_with_line_value_and_what_is_allowed(tmp_p
         'line 9: `finetune.learning_rate` is "fast", but should be a valid number',
         "line 10: `finetune.epohcs` is not a setting; did you mean `epochs`?",
     ):
-        assert line in told, told
+        assert line in message, message
 
 
-def test_a_file_that_is_no_yaml_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_file_that_is_no_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
     assert "not readable as YAML" in mistakes(tmp_path, "base: [1, 2\nx")
     assert "has no sections" in mistakes(tmp_path, "")
 
 
-def test_a_missing_file_is_told_with_the_command_that_makes_one(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not found\. Copy a recipe: cp recipes/"):
         load_config(tmp_path / "params.yaml")
 
@@ -167,9 +167,9 @@ def project_with(tmp_path: Path, **sections: Any) -> str:
 )
 def test_a_name_that_mlflow_or_git_refuses_is_refused_at_once(tmp_path: Path, name: str) -> None:
     """Case 19: it was refused after the whole training, and the fix blamed the registry."""
-    told = project_with(tmp_path, register={"model_name": name})
-    assert "`register.model_name`" in told
-    assert ("no dot" in told) == ("." in name)
+    message = project_with(tmp_path, register={"model_name": name})
+    assert "`register.model_name`" in message
+    assert ("no dot" in message) == ("." in name)
 
 
 def test_what_mlflow_and_git_say_of_a_name_that_may_be(tmp_path: Path) -> None:
@@ -185,24 +185,24 @@ def test_what_mlflow_and_git_say_of_a_name_that_may_be(tmp_path: Path) -> None:
         subprocess.run(["git", "check-ref-format", f"refs/tags/{name}@v1"], check=True)
 
 
-def test_a_family_or_chat_template_that_is_nowhere_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_family_or_chat_template_that_is_nowhere_is_reported_before_any_work(tmp_path: Path) -> None:
     """Case 20: it passed config, doctor, ingest, validate and curate, and failed at render."""
     source = {"name": "a", "path": "inbox/a.jsonl", "shape": "text_label", "family": "sentimant"}
-    told = project_with(
+    message = project_with(
         tmp_path,
         ingest={"sources": [source]},
         gate={"families": {"topics": {"floor": 0.5}}},
         render={"balance": [{"family": "zzz", "weight": 2}]},
         base={"chat_template": "qwn"},
     )
-    assert "4 errors" in told
+    assert "4 errors" in message
     for what in (
         '`ingest.sources.0.family` is "sentimant", which is not a family: did you mean `sentiment`? Or write data/templates/',
         '`gate.families.topics` is "topics", which is not a family: did you mean `topic`?',
         '`render.balance.0.family` is "zzz", which is not a family: there are code, dialogue,',
         '`base.chat_template` is "qwn", which is not a chat template: did you mean `qwen`?',
     ):
-        assert what in told
+        assert what in message
     (tmp_path / "data/templates/sentimant.yaml").write_text("")
     assert "sentimant" not in project_with(tmp_path, ingest={"sources": [source]})
 
@@ -227,19 +227,19 @@ def test_a_family_or_chat_template_that_is_nowhere_is_told_before_any_work(tmp_p
         ("validate", {"processes": 10**9}, "validate.processes"),
     ],
 )  # fmt: skip
-def test_other_values_that_a_library_would_refuse_are_told_at_once(
+def test_other_values_that_a_library_would_refuse_are_reported_at_once(
     tmp_path: Path, section: str, values: dict[str, Any], place: str
 ) -> None:
     """Case 19's kind."""
-    told = project_with(tmp_path, **{section: values, "gate": {"alpha": 7}})
-    assert f"`{place}" in told
-    assert "`gate.alpha`" in told, "all at once"
+    message = project_with(tmp_path, **{section: values, "gate": {"alpha": 7}})
+    assert f"`{place}" in message
+    assert "`gate.alpha`" in message, "all at once"
 
 
 def test_all_invalid_combinations_of_a_training_are_reported_at_once(tmp_path: Path) -> None:
     before = [{"objective": "sft", "early_stopping_patience": 2, "evaluations_per_epoch": 0}]
-    told = project_with(tmp_path, finetune={"before": before})
-    assert "`finetune.before.0`: early_stopping_patience counts" in told
+    message = project_with(tmp_path, finetune={"before": before})
+    assert "`finetune.before.0`: early_stopping_patience counts" in message
     pairs = {
         "objective": "dpo",
         "loss_on": "all",
@@ -247,17 +247,17 @@ def test_all_invalid_combinations_of_a_training_are_reported_at_once(tmp_path: P
         "method": "prompt",
         "before": [{"objective": "classify"}],
     }
-    told = project_with(tmp_path, finetune=pairs)
+    message = project_with(tmp_path, finetune=pairs)
     for what in (
         "batches: by_length is for objective: sft and pretrain, not dpo; ",
         "method: prompt cannot be combined with objective: dpo; ",
         "loss_on: all cannot be combined with objective: dpo; ",
         "objective: dpo cannot start from objective: classify",
     ):
-        assert what in told
+        assert what in message
 
 
-def test_a_number_is_told_of_once(tmp_path: Path) -> None:
+def test_a_number_is_reported_once(tmp_path: Path) -> None:
     assert "1 error:" in project_with(tmp_path, finetune={"learning_rate": float("inf")})
 
 
@@ -275,13 +275,15 @@ def test_the_reference_names_every_value_of_a_setting_that_has_a_list_of_them() 
 def test_what_no_library_takes_as_a_text_is_refused_with_its_place(tmp_path: Path) -> None:
     """Case 19's kind: each of these came to a traceback, at once or in a later stage."""
     source = {"name": "a", "path": "inbox/\0.jsonl", "shape": "text_label", "family": "sentiment", "encoding": "idna"}
-    told = project_with(tmp_path, ingest={"sources": [source]}, base={"model": "x" * 3000}, curate={"split_salt": "\0"})
-    assert "4 errors" in told
+    message = project_with(
+        tmp_path, ingest={"sources": [source]}, base={"model": "x" * 3000}, curate={"split_salt": "\0"}
+    )
+    assert "4 errors" in message
     for what in (
         "`ingest.sources.0.path` contains a NUL character",
         "`idna` is not a text encoding",
         "`base.model`",
         "`curate.split_salt` contains a NUL character",
     ):
-        assert what in told
-    assert max(map(len, told.splitlines())) < 400
+        assert what in message
+    assert max(map(len, message.splitlines())) < 400

@@ -20,7 +20,7 @@ from tasks.runtime.files import read_json, write_json, write_text
 from tasks.runtime.import_closure import import_closure, module_of
 from tasks.runtime.plugin_table import STAGES
 from tasks.runtime.plugins import loaded_plugins
-from tasks.vcs.dvc_files import parse_yaml
+from tasks.vcs.dvc_files import parse_yaml, replace_dependencies
 
 logger = logging.getLogger(__name__)
 
@@ -99,15 +99,8 @@ def _recorded(stage: str) -> object:
 
 def _with_plugins(text: str) -> str:
     """dvc.yaml with the marked lines of the loaded plugins at the end of each stage's dependencies."""
-    lines: list[str] = []
-    stage, is_among_deps = "", False
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("    cmd: python -m tasks "):
-            stage = line.rpartition(" ")[2]
-        if is_among_deps and not line.startswith("      - "):
-            lines += [f"      - {json.dumps(path) if ' ' in path else path}{_MARK}" for path in dependencies(stage)]
-            is_among_deps = False
-        is_among_deps = is_among_deps or line == "    deps:"
-        if not _IS_MARKED.fullmatch(line):
-            lines.append(line)
-    return "\n".join(lines[:-1]) + "\n"
+    return replace_dependencies(
+        text,
+        lambda stage: (f"      - {json.dumps(path) if ' ' in path else path}{_MARK}" for path in dependencies(stage)),
+        lambda line: _IS_MARKED.fullmatch(line) is not None,
+    )

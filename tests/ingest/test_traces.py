@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.ingesting import errors, ingest, raw_rows, records, settings
-from support.toy_traces import CHAT, asked, judge
+from support.toy_traces import CHAT, judge, log_chat
 
 from tasks.ingest.sources import anything_new
 from tasks.records.parse import read_raw, to_rows
@@ -51,10 +51,10 @@ def here(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_good_and_edited_answers_are_collected_once_and_no_others() -> None:
     import mlflow
 
-    good = asked([{"role": "user", "content": "你好"}], {"role": "assistant", "content": "您好！"})
-    bad = asked("What is 2+2?", "5")
-    asked("Nobody judged this", "x")
-    robot = asked("A model judged this", "x")
+    good = log_chat([{"role": "user", "content": "你好"}], {"role": "assistant", "content": "您好！"})
+    bad = log_chat("What is 2+2?", "5")
+    log_chat("Nobody judged this", "x")
+    robot = log_chat("A model judged this", "x")
     judge(good, "user_rating", True)
     judge(bad, "user_rating", False)
     judge(robot, "user_rating", True, who="LLM_JUDGE")
@@ -91,7 +91,7 @@ def correct(trace: str, answer: str) -> None:
 
 
 def test_an_answer_that_is_corrected_after_it_was_collected_takes_the_older_one_out() -> None:
-    trace, other = asked("What is 2+2?", "5"), asked("What is 3+3?", "6")
+    trace, other = log_chat("What is 2+2?", "5"), log_chat("What is 3+3?", "6")
     judge(trace, "user_rating", True)
     judge(other, "user_rating", True)
     ingest(CHAT)
@@ -111,7 +111,7 @@ def test_an_answer_that_is_corrected_after_it_was_collected_takes_the_older_one_
 
 
 def test_a_crash_before_the_decision_leaves_it_to_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = asked("What is 2+2?", "5")
+    trace = log_chat("What is 2+2?", "5")
     judge(trace, "user_rating", True)
     ingest(CHAT)
     correct(trace, "4")
@@ -124,7 +124,7 @@ def test_a_crash_before_the_decision_leaves_it_to_the_next_run(monkeypatch: pyte
 
 
 def test_a_trace_that_is_rated_down_later_takes_its_row_out() -> None:
-    trace = asked("What is 2+2?", "5")
+    trace = log_chat("What is 2+2?", "5")
     judge(trace, "user_rating", True)
     ingest(CHAT)
     judge(trace, "user_rating", False)
@@ -133,7 +133,7 @@ def test_a_trace_that_is_rated_down_later_takes_its_row_out() -> None:
 
 
 def test_a_row_of_another_trace_or_one_that_a_user_restored_is_not_dropped() -> None:
-    first, second = asked("What is 2+2?", "four"), asked("What is 2+2?", "four")
+    first, second = log_chat("What is 2+2?", "four"), log_chat("What is 2+2?", "four")
     judge(first, "user_rating", True)
     judge(second, "user_rating", True)
     ingest(CHAT)
@@ -151,15 +151,15 @@ def test_a_row_of_another_trace_or_one_that_a_user_restored_is_not_dropped() -> 
 
 def test_a_rating_may_be_a_number_with_a_bound() -> None:
     for stars in (2, 4, 5):
-        judge(asked(f"question {stars}", f"answer {stars}"), "stars", stars)
+        judge(log_chat(f"question {stars}", f"answer {stars}"), "stars", stars)
     numbers = {key: value for key, value in CHAT.items() if key != "answer"} | {"rating": "stars", "rating_min": 4}
     ingest(numbers)
     assert [each["messages"][-1]["content"] for each in records("chat")] == ["answer 4", "answer 5"]
 
 
 def test_a_trace_of_no_known_form_is_kept_and_refused_later() -> None:
-    judge(asked("plain", "good"), "user_rating", True)
-    judge(asked({"a": 1, "b": 2}, {"choices": [{"message": {"content": "c"}}]}), "user_rating", True)
+    judge(log_chat("plain", "good"), "user_rating", True)
+    judge(log_chat({"a": 1, "b": 2}, {"choices": [{"message": {"content": "c"}}]}), "user_rating", True)
     ingest(CHAT)
     first, second = records("chat")
     assert first["messages"][-1]["content"] == "good"
@@ -178,7 +178,7 @@ def test_a_file_of_another_project_is_read_and_left_as_it_is() -> None:
 
 
 def test_a_file_of_an_older_mlflow_is_neither_upgraded_nor_read() -> None:
-    judge(asked("plain", "good"), "user_rating", True)
+    judge(log_chat("plain", "good"), "user_rating", True)
     for path, revision, message in [
         ("older.db", "27a6a02d2cf1", "schema 27a6a02d2cf1"),
         ("empty.db", None, "is no MLflow file"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.ingesting import errors, ingest, records
 from support.mlflowserver import PASSWORD, USER, log_in, server
-from support.toy_traces import CHAT, asked, judge
+from support.toy_traces import CHAT, judge, log_chat
 
 
 def test_judged_traces_come_from_a_server_with_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_judged_traces_come_from_a_server_with_a_login(tmp_path: Path, monkeypat
         log_in(patch)
         mlflow.set_tracking_uri(address)
         mlflow.set_experiment("chat")
-        good = asked([{"role": "user", "content": "你好"}], {"role": "assistant", "content": "您好！"})
+        good = log_chat([{"role": "user", "content": "你好"}], {"role": "assistant", "content": "您好！"})
         judge(good, "user_rating", True)
     assert USER not in os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     refused = ingest({**CHAT, "tracking_uri": address}).errors

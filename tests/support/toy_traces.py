@@ -11,7 +11,7 @@ CHAT = {
 }  # fmt: skip
 
 
-def asked(request: Any, response: Any) -> str:
+def log_chat(request: Any, response: Any) -> str:
     """A trace of one exchange; returns its id."""
     import mlflow
 

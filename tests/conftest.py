@@ -82,16 +82,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def logs_on_stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_environment() -> Iterator[None]:
+    """The variables that a command sets in this process end with the test: processes of later tests would inherit them."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def logs_on_stderr(own_environment: None) -> None:
     """Each test has the log of a process of ours, on standard error, at the usual level: also after a command with -v."""
     from tasks.runtime.logs.setup import FILE, FORMAT, LEVEL, set_up_logs
 
     for name in (FILE, FORMAT, LEVEL):
-        monkeypatch.delenv(name, raising=False)
-    set_up_logs()
-    yield
-    for name in (FILE, FORMAT, LEVEL):
         os.environ.pop(name, None)
+    set_up_logs()
 
 
 @pytest.fixture(autouse=True, scope="module")

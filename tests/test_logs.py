@@ -262,7 +262,7 @@ logging.getLogger("great_expectations.core").warning("a warning of Great Expecta
 
 def test_warnings_of_libraries_are_objects_too_and_are_in_the_file(tmp_path: Path) -> None:
     code = f"{START}\nimport warnings\nwarnings.warn('renamed')\nlogging.getLogger('somebody').warning('slow')"
-    _, log = run(code, **{FORMAT: "json", FILE: str(tmp_path / "strop.log")})
+    _, log = run(code, **{FORMAT: "json", FILE: str(tmp_path / "strop.log"), "PYTHONWARNINGS": ""})
     for text in (log, (tmp_path / "strop.log").read_text(encoding="utf-8")):
         renamed, slow = entries(text)
         assert "UserWarning: renamed" in renamed["message"]

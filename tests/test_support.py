@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 
+import pytest
 from support.project import REPOSITORY
 
 
@@ -14,3 +16,9 @@ def test_nothing_is_imported_from_a_conftest_or_another_test() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 assert not name.startswith(("conftest", "test_")), f"{path}: move what it imports to tests/support"
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_variable_that_a_test_sets_is_gone_in_the_next(order: str) -> None:
+    assert "STROP_OF_A_TEST" not in os.environ
+    os.environ["STROP_OF_A_TEST"] = order

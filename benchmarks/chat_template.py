@@ -1,4 +1,4 @@
-"""What the cached chat template buys `render`. Run: .venv/bin/python benchmarks/chat_template.py [--pairs 3] [--count 20000]
+"""Speed-up of `render` by the cached chat template. Run: .venv/bin/python benchmarks/chat_template.py [--pairs 3] [--count 20000]
 
     --rows FOLDER   the folder with t0/t0.jsonl.gz (default: STROP_SHARED_DATA, or ../shared/data)
     --base MODEL    its tokenizer and chat template are used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
@@ -6,8 +6,8 @@
 Two variants of the room `render` on the same rows, each in a process of its own, alternating; imports and loading of the tokenizer
 are not counted:
 
-    cached   as it is: the text around the contents is computed once per shape of conversation (tasks/render/templates/
-             chat_template_cache.py), for templates that the data-flow analysis accepts (template_analysis.py)
+    cached   the default: the text around the contents is computed once per structure of conversation (tasks/render/
+             templates/chat_template_cache.py), for templates that the data-flow analysis accepts (template_analysis.py)
     exact    without the analysis: the chat template is applied to every turn of every row
 
 Both must write the same arrays. Printed: medians of wall and CPU seconds, peak memory, and their ratios.
@@ -33,7 +33,7 @@ ARRAYS = "data/rendered/answers/train"
 
 def main() -> None:
     quieten()
-    parser = argparse.ArgumentParser(description="What the cached chat template buys render.")
+    parser = argparse.ArgumentParser(description="Speed-up of render by the cached chat template.")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--count", type=int, default=20_000, help="rows")
     parser.add_argument("--rows", type=Path, default=data_folder())

@@ -1,14 +1,14 @@
-"""The data rooms: how fast, in how much memory, and what one new batch costs. Run: .venv/bin/python benchmarks/data.py [ROWS]
+"""Time and memory of the data rooms, and the cost of one new batch. Run: .venv/bin/python benchmarks/data.py [ROWS]
 
     whole        ingest + validate + curate of ROWS rows (a million): seconds, peak memory of the process tree
-    increment    one new batch of 1,000 rows on top: share of the whole's time, bytes stored over the batch's
-    small        10,000 new batches of 10 rows in one run, and one more on top
-    nothing new  10,000 batches known: seconds until that is said
-    near         near-duplicates of 100,000 rows against datasketch's MinHashLSH, same threshold; recall and precision
+    increment    one more batch of 1,000 rows: its time relative to the whole's, bytes stored relative to the batch's
+    small        10,000 new batches of 10 rows in one run, then one more
+    nothing new  10,000 known batches: seconds until the run reports that nothing is new
+    near         near-duplicates of 100,000 rows, against datasketch's MinHashLSH at the same threshold; recall and precision
 
-The rows are made: words by Zipf's law, a tenth of them Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail address.
-Each step runs in a process of its own, as the pipeline's stages do. `near` needs datasketch (pip install
-datasketch); name the others where it is not there: data.py whole small nothing
+The rows are synthetic: words by Zipf's law, a tenth of them Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail
+address. Each room runs in a process of its own, as in the pipeline. `near` needs datasketch (pip install datasketch); without
+it, name the other parts: data.py whole small nothing
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BATCHES = 10_000
 
 
 def in_process(code: str, root: Path) -> tuple[float, float]:
-    """Runs Python in the project; seconds, and the peak memory of it and its children together, in MB."""
+    """Runs Python in the project; returns seconds, and the peak memory of the process and its children together, in MB."""
     script = root / ".bench.py"  # a file: worker processes import it again
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
     return run_measured([sys.executable, str(script)], root, os.environ | {"PYTHONPATH": str(REPOSITORY)})
@@ -70,7 +70,7 @@ def run_rooms(root: Path) -> float:
 
 
 def stored_bytes(root: Path) -> int:
-    """Bytes of data/ and .strop, a hard-linked file once."""
+    """Bytes of data/ and .strop; a hard-linked file is counted once."""
     seen = {
         (s.st_dev, s.st_ino): s.st_size
         for p in (root / "data", root / ".strop")
@@ -88,14 +88,14 @@ def whole_and_increment(rows: int) -> None:
         size = Writer(1).write(root / "inbox/a.jsonl", rows)
         print(f"whole: {rows:,} rows, {size / 1e6:.0f} MB")
         whole = run_rooms(root)
-        print(f"  together {whole:8.1f} s   (bound for a million: 300 s, 3,000 MB)")
+        print(f"  together {whole:8.1f} s   (target for a million: 300 s, 3,000 MB)")
         before = stored_bytes(root)
         print(f"  stored {before / size:.2f} x the file")
         batch = Writer(2).write(root / "inbox/b.jsonl", 1_000)
-        print("increment: 1,000 rows on top")
-        again = run_rooms(root)
+        print("increment: 1,000 more rows")
+        increment = run_rooms(root)
         stored = (stored_bytes(root) - before) / batch
-        print(f"  time {again / whole:.1%} of the whole (bound 5 %), stored {stored:.2f} x the batch (1.2)")
+        print(f"  time {increment / whole:.1%} of the whole (target 5 %), stored {stored:.2f} x the batch (target 1.2)")
 
 
 def small_batches() -> None:
@@ -109,7 +109,7 @@ def small_batches() -> None:
         print(f"small: {BATCHES:,} new batches of 10 rows")
         run_rooms(root)
         writer.write(root / "inbox/more.jsonl", 10)
-        print("  one more on top")
+        print("  one more")
         run_rooms(root)
 
 
@@ -121,7 +121,7 @@ def make_project(root: Path) -> None:
 
 
 def nothing_new() -> None:
-    """A project with 10,000 batches, all of them known: toy stages copy files, so that DVC has as much to look at."""
+    """A project with 10,000 batches, all of them known. Toy stages copy files, so that DVC has as many files to check."""
     stages = {
         "validate": ("data/raw", "data/validated"),
         "curate": ("data/validated", "data/curated"),
@@ -152,12 +152,12 @@ def nothing_new() -> None:
         shutil.copytree(REPOSITORY / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
         for command in (["git", "init", "-q"], ["dvc", "add", "-q", "data/raw"], ["dvc", "repro", "-q"]):
             subprocess.run(command, cwd=root, check=True, env=environment)
-        for name in ("first look", "second look"):
+        for name in ("first run", "second run"):
             start = time.perf_counter()
             done = subprocess.run(["strop", "run"], cwd=root, env=environment, capture_output=True, text=True)
             seconds = time.perf_counter() - start
             print(
-                f"  {name:<12}{seconds:6.1f} s (bound 5): {(done.stdout + done.stderr).strip().splitlines()[-1][:100]}"
+                f"  {name:<12}{seconds:6.1f} s (target 5): {(done.stdout + done.stderr).strip().splitlines()[-1][:100]}"
             )
 
 
@@ -176,8 +176,8 @@ def main(rows: int, parts: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
+    numbers = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
     main(
         numbers[0] if numbers else 1_000_000,
-        [each for each in sys.argv[1:] if not each.isdigit()] or ["whole", "small", "near", "nothing"],
+        [argument for argument in sys.argv[1:] if not argument.isdigit()] or ["whole", "small", "near", "nothing"],
     )

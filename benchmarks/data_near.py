@@ -1,4 +1,4 @@
-"""Near-duplicates of 100,000 rows: ours against datasketch's MinHashLSH at the same threshold. For data.py."""
+"""Near-duplicates of 100,000 rows: Strop against datasketch's MinHashLSH at the same threshold. A part of data.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEAR_ROWS = 100_000
 
 
 def near() -> None:
-    """Finds planted near-duplicates: our bands and proof, and datasketch's index with its estimate."""
+    """Detects planted near-duplicates: Strop by bands and exact comparison, datasketch by its index and estimate."""
     from tasks.curate.dedup.minhash import SHINGLE_TOKENS
     from tasks.records.segmentation import segment_with_symbols
 
@@ -19,47 +19,48 @@ def near() -> None:
         f"{row['instruction']} {row['input']}" for row in writer.rows(NEAR_ROWS - 5_000) if "indeed" not in row["input"]
     ]
     texts = list(dict.fromkeys(texts))
-    planted = [(place, len(texts) + n) for n, place in enumerate(range(0, 5_000 * 10, 10))]
-    texts += [_changed(texts[place]) for place, _ in planted]
+    planted = [(index, len(texts) + n) for n, index in enumerate(range(0, 5_000 * 10, 10))]
+    texts += [_changed(texts[index]) for index, _ in planted]
 
     start = time.perf_counter()
-    found = _ours(texts)
+    pairs = _strop_pairs(texts)
     ours = time.perf_counter() - start
     print(f"near: {len(texts):,} rows, {len(planted):,} planted")
-    wanted = {pair for pair, similarity in _exact_of(planted, texts).items() if similarity >= 0.8}
-    _tell_found("strop", ours, found, wanted, texts)
+    expected = {pair for pair, similarity in _exact_of(planted, texts).items() if similarity >= 0.8}
+    _print_result("strop", ours, pairs, expected, texts)
 
     from datasketch import MinHash, MinHashLSH
 
     start = time.perf_counter()
     index = MinHashLSH(threshold=0.8, num_perm=112)
-    theirs = set()
+    their_pairs = set()
     for number, text in enumerate(texts):
         tokens = segment_with_symbols(text)
         signature = MinHash(num_perm=112)
         signature.update_batch(
             [" ".join(tokens[i : i + SHINGLE_TOKENS]).encode() for i in range(max(len(tokens) - SHINGLE_TOKENS + 1, 1))]
         )
-        theirs.update((other, number) for other in index.query(signature))
+        their_pairs.update((other, number) for other in index.query(signature))
         index.insert(number, signature)
     seconds = time.perf_counter() - start
-    _tell_found("datasketch", seconds, theirs, wanted, texts)
-    print(f"  ratio {seconds / ours:.1f} (must reach 10), one process each")
+    _print_result("datasketch", seconds, their_pairs, expected, texts)
+    print(f"  ratio {seconds / ours:.1f} (target 10), one process each")
 
 
-def _tell_found(
-    name: str, seconds: float, found: set[tuple[int, int]], wanted: set[tuple[int, int]], texts: list[str]
+def _print_result(
+    name: str, seconds: float, pairs: set[tuple[int, int]], expected: set[tuple[int, int]], texts: list[str]
 ) -> None:
-    similar = list(_exact_of(sorted(found)[:20_000], texts).values())
-    precision = sum(each >= 0.8 for each in similar) / max(len(similar), 1)
-    print(f"  {name:<11}{seconds:8.1f} s   recall {len(wanted & found) / len(wanted):.3f}   precision {precision:.3f}")
+    similarities = list(_exact_of(sorted(pairs)[:20_000], texts).values())
+    precision = sum(similarity >= 0.8 for similarity in similarities) / max(len(similarities), 1)
+    recall = len(expected & pairs) / len(expected)
+    print(f"  {name:<11}{seconds:8.1f} s   recall {recall:.3f}   precision {precision:.3f}")
 
 
 def _changed(text: str) -> str:
     return text + " indeed" if text.isascii() else text + "啊"
 
 
-def _ours(texts: list[str]) -> set[tuple[int, int]]:
+def _strop_pairs(texts: list[str]) -> set[tuple[int, int]]:
     import numpy as np
     import pyarrow as pa
 
@@ -69,11 +70,11 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
     from tasks.curate.dedup.sketch_file import FACT_SCHEMA, Signatures
     from tasks.curate.dedup.tokens import tokenise
 
-    found = []
+    portions = []
     for start in range(0, len(texts), 10_000):
         tokens = tokenise(texts[start : start + 10_000], with_symbols=True)
-        found.append(bands_of(*shingles_of(tokens), rows_in_band(0.8)))
-    bands = np.concatenate(found)
+        portions.append(bands_of(*shingles_of(tokens), rows_in_band(0.8)))
+    bands = np.concatenate(portions)
     numbers = np.arange(len(texts))
     facts = {f.name: numbers if pa.types.is_integer(f.type) else pa.nulls(len(texts), f.type) for f in FACT_SCHEMA}
     table = RowTable()
@@ -85,7 +86,7 @@ def _ours(texts: list[str]) -> set[tuple[int, int]]:
 
 
 def _exact_of(pairs: list[tuple[int, int]], texts: list[str]) -> dict[tuple[int, int], float]:
-    """The true similarity of pairs, over sets of strings: none of our hashes."""
+    """The exact similarity of pairs, computed on sets of strings, without Strop's hashes."""
     from tasks.curate.dedup.minhash import SHINGLE_TOKENS
     from tasks.records.segmentation import segment_with_symbols
 
@@ -93,8 +94,8 @@ def _exact_of(pairs: list[tuple[int, int]], texts: list[str]) -> dict[tuple[int,
         tokens = segment_with_symbols(text)
         return {tuple(tokens[i : i + SHINGLE_TOKENS]) for i in range(len(tokens) - SHINGLE_TOKENS + 1)}
 
-    found = {}
+    similarities = {}
     for pair in pairs:
         first, second = shingles(texts[pair[0]]), shingles(texts[pair[1]])
-        found[pair] = len(first & second) / len(first | second)
-    return found
+        similarities[pair] = len(first & second) / len(first | second)
+    return similarities

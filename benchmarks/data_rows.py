@@ -1,4 +1,4 @@
-"""Made rows: words by Zipf's law, a tenth Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail address."""
+"""Synthetic rows: words by Zipf's law, a tenth Chinese, 2 % duplicates, 2 % near-duplicates, 1 % with an e-mail address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Writer:
-    """Makes rows."""
+    """Generates rows."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -19,8 +19,8 @@ class Writer:
         ]
         characters = [chr(self.draw.randint(0x4E00, 0x8FFF)) for _ in range(3_000)]
         self.words, self.characters = words, characters
-        self.word_weights = list(itertools.accumulate(1 / (place + 5) for place in range(len(words))))
-        self.character_weights = list(itertools.accumulate(1 / (place + 5) for place in range(len(characters))))
+        self.word_weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(words))))
+        self.character_weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(characters))))
 
     def english(self, count: int) -> str:
         return " ".join(self.draw.choices(self.words, cum_weights=self.word_weights, k=count))
@@ -29,7 +29,7 @@ class Writer:
         return "".join(self.draw.choices(self.characters, cum_weights=self.character_weights, k=count))
 
     def rows(self, count: int) -> Iterator[dict[str, str]]:
-        """About 600 bytes a row."""
+        """About 600 bytes per row."""
         earlier: list[dict[str, str]] = []
         for _ in range(count):
             chance = self.draw.random()
@@ -48,7 +48,7 @@ class Writer:
             yield row
 
     def write(self, path: Path, count: int) -> int:
-        """Writes a file of rows and returns its size."""
+        """Writes a file of rows, and returns its size."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8") as file:
             for row in self.rows(count):

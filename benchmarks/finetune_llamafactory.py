@@ -1,12 +1,12 @@
-"""The side of LLaMA-Factory of benchmarks/finetune.py, in a virtual environment of its own, since it needs older libraries.
+"""LLaMA-Factory's part of benchmarks/finetune.py, in a virtual environment of its own, since it needs older libraries.
 
     python3 -m venv FOLDER && FOLDER/bin/pip install llamafactory torch==2.13.0   # torchaudio fits no newer torch
     .venv/bin/python benchmarks/finetune.py --llamafactory FOLDER
 
-It trains on the same rows (as messages: it tokenises them itself, by its template for the base), the same base, LoRA r=16 on all
-linear layers, rows packed to 1,024 tokens, bf16. PyPI's torchvision and torchaudio do not load beside a CPU build of torch; for
-text it needs neither: uninstall both, and put an empty torchaudio.py into FOLDER's site-packages. This file is run by FOLDER's
-Python, in the project's folder, and imports nothing of Strop's but in `write_rows`, which Strop's own Python calls.
+It trains the same base on the same rows (as messages, which it tokenises itself by its template for the base): LoRA r=16 on all
+linear layers, rows packed to 1,024 tokens, bf16. PyPI's torchvision and torchaudio do not load with a CPU build of torch. They are
+not needed for text: uninstall both, and put an empty torchaudio.py into FOLDER's site-packages. FOLDER's Python runs this file in
+the project's folder. Only `write_rows`, which Strop's own Python calls, imports modules of Strop.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEMPLATE = "smollm2"
 
 
 def write_rows() -> None:
-    """The rows that Strop trains on, for LLaMA-Factory, in the project that it stands in."""
+    """Writes Strop's training rows for LLaMA-Factory, in the current folder's project."""
     from tasks.base.convert import base_folder
     from tasks.base.pin import read_base
     from tasks.dataset.read import read_dataset
@@ -44,13 +44,15 @@ def write_rows() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "rows.json").write_text(json.dumps(rows))
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-    told = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}}
-    (FOLDER / "dataset_info.json").write_text(json.dumps({"rows": {**told, "tags": {**tags, "system_tag": "system"}}}))
+    dataset = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}}
+    (FOLDER / "dataset_info.json").write_text(
+        json.dumps({"rows": {**dataset, "tags": {**tags, "system_tag": "system"}}})
+    )
     (FOLDER / "base.txt").write_text(str(base_folder(read_base()).resolve()))
 
 
 def train(steps: int) -> dict[str, float]:
-    """Trains for some steps; tokens a second (median over the steps, the first left out), and peak memory in MB."""
+    """Trains for some steps; returns tokens per second (median over the steps without the first), and peak memory in MB."""
     import torch
     from llamafactory.train.tuner import run_exp
     from transformers import TrainerCallback
@@ -88,7 +90,9 @@ def train(steps: int) -> dict[str, float]:
         "disable_gradient_checkpointing": True,
         "seed": 17,
     }
-    shutil.rmtree(OUTPUT, ignore_errors=True)  # the model of the side before: it refuses a folder that is not empty
+    shutil.rmtree(
+        OUTPUT, ignore_errors=True
+    )  # another contender's model; LLaMA-Factory refuses a folder that is not empty
     run_exp(args=arguments, callbacks=[Mark()])
     speeds = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(marks)]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -97,6 +101,6 @@ def train(steps: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        print("finetune_llamafactory.py: is run by finetune.py --llamafactory FOLDER", file=sys.stderr)
+        print("finetune_llamafactory.py: run finetune.py --llamafactory FOLDER, which runs this file", file=sys.stderr)
         raise SystemExit(2)
     print("RESULT " + json.dumps(train(int(sys.argv[1]))), flush=True)

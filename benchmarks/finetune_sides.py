@@ -1,4 +1,4 @@
-"""The contenders of benchmarks/finetune.py: each trains in the project that it stands in, and says how it went."""
+"""The contenders of benchmarks/finetune.py: each trains in the current folder's project, and returns its measurements."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ HELD_OUT = 40
 
 
 def train(side: str, steps: int, on_gpu: bool, is_full: bool, threads: int | None = None) -> dict[str, float]:
-    """Trains for some steps; tokens a second, peak memory in MB, and the loss on held-out rows in nats.
+    """Trains for some steps; returns tokens per second, peak memory in MB, and the loss on held-out rows in nats.
 
     Args:
-        threads: TRL's; None leaves it those that torch takes by itself. Strop chooses its own.
+        threads: TRL's number of threads; None is torch's default. Strop chooses its own.
     """
     import torch
 
     if on_gpu and not torch.cuda.is_available():
         raise SystemExit("--gpu: there is no GPU here")
-    found = (
+    result = (
         _trl(steps, on_gpu, is_full, threads, **TRL[side])
         if side in TRL
         else _strop(steps, is_exact=side == "strop-exact")
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    found["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak
-    found["loss"] = held_out_loss(Path("data/model"))
-    return found
+    result["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if on_gpu else peak
+    result["loss"] = held_out_loss(Path("data/model"))
+    return result
 
 
 def _strop(steps: int, is_exact: bool) -> dict[str, float]:
@@ -106,7 +106,7 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, threads: int | None, bf16: boo
     )
     adapter = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
     model = load_base(record, "fp32")
-    if on_gpu and bf16 and attention_on_gpu("bf16") == FLASH:  # what TRL says to take with packing
+    if on_gpu and bf16 and attention_on_gpu("bf16") == FLASH:  # as TRL recommends with packing
         model.set_attn_implementation(FLASH)
     trainer = SFTTrainer(
         model=model,
@@ -123,7 +123,7 @@ def _trl(steps: int, on_gpu: bool, is_full: bool, threads: int | None, bf16: boo
 
 
 def _examples(rendered: Any) -> list[dict[str, list[int]]]:
-    """The examples one by one, as TRL takes rows that are tokenised already."""
+    """The unpacked examples, in TRL's layout for tokenised rows."""
     edges = rendered.examples.tolist()
     return [
         {
@@ -135,7 +135,7 @@ def _examples(rendered: Any) -> list[dict[str, list[int]]]:
 
 
 def keep_packed_rows(count: int) -> None:
-    """Leaves so many packed rows of the training side, drawn by chance, in the project that it stands in."""
+    """Keeps `count` random packed rows of the training split in the current folder's project, and removes the others."""
     import shutil
 
     from tasks import paths
@@ -144,7 +144,7 @@ def keep_packed_rows(count: int) -> None:
 
     rendered = read_rendered("train")
     folder = paths.RENDERED / "answers"
-    with ArrayWriter(folder / "kept") as gathered:
+    with ArrayWriter(folder / "kept") as writer:
         for pack in np.random.default_rng(0).permutation(len(rendered))[:count].tolist():
             edges, ids = rendered.bounds(pack).tolist(), rendered.row_ids(pack)
             spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
@@ -152,14 +152,14 @@ def keep_packed_rows(count: int) -> None:
                 Piece(row_id, np.array(rendered.input_ids[span]), np.array(rendered.loss_mask[span]))
                 for row_id, span in zip(ids, spans, strict=True)
             ]
-            gathered.add(flatten(pieces))
-        gathered.write(1024)
+            writer.add(flatten(pieces))
+        writer.write(1024)
     shutil.rmtree(folder / "train")
     (folder / "kept").rename(folder / "train")
 
 
 def held_out_loss(folder: Path) -> float:
-    """Mean cross-entropy of an answer token over the first validation examples, by transformers alone, in fp32."""
+    """Mean cross-entropy per answer token of the first validation examples, by transformers in fp32, without Strop's step."""
     import torch
 
     from tasks.base.load import load_trained

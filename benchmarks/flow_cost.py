@@ -1,13 +1,13 @@
-"""What the Prefect flow costs over the same rooms without it. Run: .venv/bin/python benchmarks/flow_cost.py [RUNS]
+"""How many seconds the Prefect flow adds to the same rooms run without it. Run: .venv/bin/python benchmarks/flow_cost.py [RUNS]
 
-Three ways of doing the same round on a tiny GPT-2 and 60 rows, in turn, each time with another seed so that training,
-evaluation, verdict and registration are done anew:
+Three variants of the same round on a tiny GPT-2 and 60 rows, run alternately, each time with another seed so that training,
+evaluation, verdict and registration run again:
 
     plain    python -m tasks ingest, dvc repro, then register in a process of its own
     server   strop run, with a Prefect server running (PREFECT_API_URL)
-    alone    strop run, without one
+    alone    strop run, without a running server
 
-Prints seconds a run, medians, and the differences to `plain`.
+Prints seconds per run, medians, and the differences from `plain`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 BIN = Path(sys.executable).parent
 REGISTER = "from tasks.config import load_config; from tasks.register.stage import run; run(load_config())"
-WAYS = ("plain", "server", "alone")
+VARIANTS = ("plain", "server", "alone")
 
 
 def main(runs: int = 5) -> None:
@@ -39,26 +39,28 @@ def main(runs: int = 5) -> None:
         environment.pop("PREFECT_API_URL", None)
         make_project(root)
         url, server = start_server(root, environment)
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         try:
-            for run in range(-1, runs):  # the first, -1, warms up
-                for place, way in enumerate(WAYS):
-                    set_seed(root, 100 + 10 * run + place)
-                    taken = run_once(way, root, environment, url)
-                    print(f"run {run}: {way:<7}{taken:6.1f} s", flush=True)
+            for run in range(-1, runs):  # -1 is the warm-up run
+                for number, variant in enumerate(VARIANTS):
+                    set_seed(root, 100 + 10 * run + number)
+                    elapsed = run_once(variant, root, environment, url)
+                    print(f"run {run}: {variant:<7}{elapsed:6.1f} s", flush=True)
                     if run >= 0:
-                        seconds[way].append(taken)
+                        seconds[variant].append(elapsed)
         finally:
             server.terminate()
             server.wait()
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    medians = {variant: statistics.median(times) for variant, times in seconds.items()}
     print("\nmedian of", runs)
-    for way in WAYS:
-        print(f"  {way:<7}{medians[way]:6.1f} s   over plain {medians[way] - medians['plain']:+6.1f} s")
+    for variant in VARIANTS:
+        print(
+            f"  {variant:<7}{medians[variant]:6.1f} s   more than plain {medians[variant] - medians['plain']:+6.1f} s"
+        )
 
 
 def make_project(root: Path) -> None:
-    """A small project with a tiny base, committed."""
+    """Makes a small project with a tiny base, and commits it."""
     from support.project import params, write_params
     from support.tiny_models import make_tiny_gpt2
     from support.toy_rows import qa_records, topic_records, write_jsonl
@@ -81,7 +83,7 @@ def set_seed(root: Path, seed: int) -> None:
     path.write_text(json.dumps(config, indent=2))
 
 
-def run_once(way: str, root: Path, environment: dict[str, str], url: str) -> float:
+def run_once(variant: str, root: Path, environment: dict[str, str], url: str) -> float:
     """Seconds of one round."""
     commands = {
         "plain": [
@@ -89,8 +91,8 @@ def run_once(way: str, root: Path, environment: dict[str, str], url: str) -> flo
             [str(BIN / "dvc"), "repro", "-q"],
             [sys.executable, "-c", REGISTER],
         ],
-    }.get(way, [[str(BIN / "strop"), "run"]])
-    environment = environment | ({"PREFECT_API_URL": url} if way == "server" else {})
+    }.get(variant, [[str(BIN / "strop"), "run"]])
+    environment = environment | ({"PREFECT_API_URL": url} if variant == "server" else {})
     start = time.perf_counter()
     for command in commands:
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)

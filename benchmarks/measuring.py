@@ -1,4 +1,4 @@
-"""What the benchmarks share: where their data are, and what is missing in one line; quiet libraries; seconds and peak memory."""
+"""What the benchmarks share: the data folder, one-line errors if something is missing, quiet libraries, seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ QUIET = {
 
 
 def quieten() -> None:
-    """Lets libraries print no warnings and bars, in this process and in those that it starts; before any is imported."""
+    """Disables warnings and progress bars of libraries, here and in child processes. Call it before they are imported."""
     os.environ.update(QUIET)
     warnings.simplefilter("ignore")
 
@@ -56,20 +56,20 @@ def toy_tools() -> SimpleNamespace:
 
 
 def data_folder() -> Path:
-    """Where the rows are, unless `--rows` says otherwise: the folder that STROP_SHARED_DATA names, or ../shared/data."""
+    """The default of `--rows`: the folder in STROP_SHARED_DATA, else ../shared/data."""
     return Path(os.environ.get("STROP_SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
 
 
 def require_rows(folder: Path, *names: str) -> None:
-    """Ends with one line that says how to get a file, where one of these (HOW_TO_GET) is not in the folder."""
+    """Exits with one line that says how to get the file (HOW_TO_GET), if one of these is not in the folder."""
     for name in names:
         path = folder / name
         if not path.is_file():
-            missing(f"{path} is not there", f"mkdir -p {path.parent} && {HOW_TO_GET[name].format(path=path)}")
+            missing(f"{path} does not exist", f"mkdir -p {path.parent} && {HOW_TO_GET[name].format(path=path)}")
 
 
 def require_base(model: str) -> None:
-    """The same for a base model inside a package, or in a folder or file."""
+    """The same for a base model in a package, folder or file."""
     module = model.removeprefix("package:").partition("/")[0]
     if model.startswith("package:") and importlib.util.find_spec(module) is None:
         missing(f"the package {module} of --base is not installed", "make setup, or name a model folder with --base")
@@ -86,7 +86,7 @@ def require_library(name: str) -> None:
 
 
 def missing(what: str, fix: str) -> None:
-    """One line, and exit code 2."""
+    """Prints one line, and exits with code 2."""
     print(f"{Path(sys.argv[0]).name}: {what}. Get it: {fix}", file=sys.stderr)
     raise SystemExit(2)
 
@@ -94,8 +94,8 @@ def missing(what: str, fix: str) -> None:
 def run_measured(
     command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None, every_seconds: float = 0.1
 ) -> tuple[float, float]:
-    """Runs a command; its seconds, and the peak memory of it and its children together, in MB, as sampled."""
-    began = time.perf_counter()
+    """Runs a command; returns its seconds, and the sampled peak memory of the process and its children together, in MB."""
+    start = time.perf_counter()
     child = subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL)
     process, peak = psutil.Process(child.pid), 0
     while True:
@@ -105,7 +105,7 @@ def run_measured(
             break
         except subprocess.TimeoutExpired:
             continue
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     if code:
         raise SystemExit(f"failed: {' '.join(command)}")
     return seconds, peak / 1e6
@@ -114,12 +114,12 @@ def run_measured(
 def _bytes_of(process: psutil.Process) -> int:
     total = 0
     try:
-        family = [process, *process.children(recursive=True)]
+        processes = [process, *process.children(recursive=True)]
     except psutil.Error:
         return 0
-    for each in family:
+    for running in processes:
         try:
-            total += each.memory_info().rss
-        except psutil.Error:  # it has ended meanwhile
+            total += running.memory_info().rss
+        except psutil.Error:  # it has ended in the meantime
             continue
     return total

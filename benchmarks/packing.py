@@ -1,16 +1,16 @@
-"""Held-out loss a family, after training on mixed packed rows and on rows of best-fit decreasing.
+"""Held-out loss per family, after training on mixed packed rows and on rows packed by best-fit decreasing.
 
 Run: .venv/bin/python benchmarks/packing.py [--each 64] [--epochs 1]
 
-    --rows FOLDER   where t0/t0.jsonl.gz lies (default: STROP_SHARED_DATA, or ../shared/data)
+    --rows FOLDER   the folder with t0/t0.jsonl.gz (default: STROP_SHARED_DATA, or ../shared/data)
     --base MODEL    default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
     --each N        rows of each of the five families (default 64)
     --epochs N      default 1
 
-Both see the same examples, the same tokens, in as many packed rows or one fewer; only which examples share a row differs
-(docs/decisions/0015-packing.md). Printed, for each way: packed rows, trained tokens a row (5 %, mean, 95 %), the ratio of the mean
-weights of the families' trained tokens (one over the trained tokens of their row; largest over smallest), the mean and the scatter
-of the training loss, and the loss on held-out rows in nats a trained token, by family and over all.
+Both see the same examples and tokens, in the same number of packed rows or one fewer; they differ only in which examples share a
+row (docs/decisions/0015-packing.md). Printed for each variant: packed rows; trained tokens per row (5 %, mean, 95 %); the mean
+weights of the families' trained tokens (one over the trained tokens of their row), largest over smallest; the mean and the standard
+deviation of the training loss; and the loss on held-out rows in nats per trained token, by family and over all.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ FAMILIES = {
     "qa": ("adversarial_qa", "ropes", "quoref"),
     "instruction": ("common_gen", "paws", "glue_mrpc"),
 }
-"""Family → how the names of its tasks begin."""
+"""Family → prefixes of the names of its tasks."""
 LONGEST = 1500
-"""Characters of a prompt at most."""
+"""Maximal number of characters of a prompt."""
 WAYS = ("best-fit", "mixed")
 
 
 def main() -> None:
-    given = parse()
-    if given.way:
-        print("RESULT " + json.dumps(measure(given.way)), flush=True)
+    options = parse()
+    if options.way:
+        print("RESULT " + json.dumps(measure(options.way)), flush=True)
         return
-    require_rows(given.rows, ROWS)
-    require_base(given.base)
+    require_rows(options.rows, ROWS)
+    require_base(options.base)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "project"
-        prepare(root, given)
+        prepare(root, options)
         results = {}
         for way in WAYS:
             copy = Path(shutil.copytree(root, Path(folder) / way, symlinks=True))
@@ -72,7 +72,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Mixed packed rows against best-fit decreasing: held-out loss a family."
+        description="Mixed packed rows against best-fit decreasing: held-out loss per family."
     )
     parser.add_argument("--rows", type=Path, default=data_folder())
     parser.add_argument("--base", default=BASE)
@@ -82,39 +82,39 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(root: Path, given: argparse.Namespace) -> None:
-    """A project whose rows are curated."""
+def prepare(root: Path, options: argparse.Namespace) -> None:
+    """Makes a project with curated rows."""
     tools = toy_tools()
 
     tools.set_up_project(root)
     sources = []
-    for family, rows in read_families(given.rows / ROWS, given.each).items():
+    for family, rows in read_families(options.rows / ROWS, options.each).items():
         path = tools.write_jsonl(root / f"inbox/{family}.jsonl", rows)
         sources.append({"name": family, "path": str(path), "shape": "prompt_completion", "family": family})
-    config = tools.params(given.base, sources)
+    config = tools.params(options.base, sources)
     config["validate"]["max_refused_share"] = 1.0
     config["curate"] = {"valid_share": 0.3, "test_share": 0.02}
     config["render"] = {"max_length_tokens": 512, "pack_length_tokens": 512}
-    config["finetune"] = {"epochs": given.epochs, "learning_rate": 2e-4, "threads": None, "lora": {"rank": 16}}
+    config["finetune"] = {"epochs": options.epochs, "learning_rate": 2e-4, "threads": None, "lora": {"rank": 16}}
     config["finetune"]["evaluations_per_epoch"] = 0
     tools.write_params(root, config)
     for room in ("ingest", "validate", "curate"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
 
 
-def read_families(path: Path, each: int) -> dict[str, list[dict[str, str]]]:
-    """So many rows of each family, drawn by chance."""
+def read_families(path: Path, count: int) -> dict[str, list[dict[str, str]]]:
+    """A random sample of `count` rows of each family."""
     rows: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for row in map(json.loads, file):
             for family, tasks in FAMILIES.items():
                 if row["task"].startswith(tasks) and len(row["prompt"]) <= LONGEST:
                     rows[family].append({"prompt": row["prompt"], "completion": row["completion"]})
-    return {family: random.Random(0).sample(of_family, each) for family, of_family in sorted(rows.items())}
+    return {family: random.Random(0).sample(of_family, count) for family, of_family in sorted(rows.items())}
 
 
 def measure(way: str) -> dict[str, Any]:
-    """Renders, trains and measures in the project that it stands in."""
+    """Renders, trains and measures in the current folder's project."""
     from tasks import paths
     from tasks.config import load_config
     from tasks.dataset.rendered import read_rendered
@@ -137,7 +137,7 @@ def measure(way: str) -> dict[str, Any]:
         "tokens": len(train.input_ids),
         "steps": len(losses),
         "loss of later steps": round(statistics.mean(later), 3),
-        "its scatter": round(statistics.pstdev(later), 3),
+        "its standard deviation": round(statistics.pstdev(later), 3),
         **{f"held-out {family}": round(loss, 3) for family, loss in held_out_losses().items()},
     }
 
@@ -163,7 +163,7 @@ def describe_rows(train: Any) -> dict[str, Any]:
 
 
 def held_out_losses() -> dict[str, float]:
-    """Mean cross-entropy of an answer token of the validation rows, by family and over all, by transformers alone, in fp32."""
+    """Mean cross-entropy per answer token of the validation rows, by family and over all, by transformers in fp32."""
     import pyarrow.parquet as pq
     import torch
 

@@ -1,4 +1,4 @@
-"""A labelled sample of made texts with personal data and secrets, and of texts that only look alike; nobody's data are in it."""
+"""A labelled sample of synthetic texts with personal data and secrets, and of lookalikes. It contains no real person's data."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 class Sample:
     text: str
     kind: str
-    """The kind that the text holds, or that it looks like."""
+    """The kind that the text contains, or resembles."""
     start: int = -1
-    """Where the value begins; -1 where there is none."""
+    """Start of the value; -1 if there is none."""
     end: int = -1
 
 
 def make_sample(count: int, seed: int) -> list[Sample]:
-    """Half of the texts hold one value, half hold none; the kinds in turn, each through all its sentences."""
+    """Half of the texts contain one value, half contain none. Kinds alternate, and each uses all its sentences in turn."""
     draw = random.Random(seed)
     values = {kind: itertools.cycle(makers) for kind, makers in VALUES.items()}
     sentences = {kind: itertools.cycle(lines) for kind, lines in HOLDING.items()}
     likes = {kind: itertools.cycle(lines) for kind, lines in ALIKE.items()}
     kinds = itertools.cycle(KINDS)
-    made = []
-    for place in range(count // 2):
+    samples = []
+    for number in range(count // 2):
         kind = next(kinds)
-        maker, wanted_in = next(values[kind])
-        before, _, after = (wanted_in or next(sentences[kind])).partition("{x}")
+        maker, sentence = next(values[kind])
+        before, _, after = (sentence or next(sentences[kind])).partition("{x}")
         value = maker(draw)
-        made.append(Sample(before + value + after, kind, len(before), len(before) + len(value)))
-        line = next(likes[KINDS[place % len(KINDS)]])
-        made.append(Sample(_filled(line, draw), kind))
-    return made
+        samples.append(Sample(before + value + after, kind, len(before), len(before) + len(value)))
+        line = next(likes[KINDS[number % len(KINDS)]])
+        samples.append(Sample(_filled(line, draw), kind))
+    return samples
 
 
 def _filled(line: str, draw: random.Random) -> str:
-    """{#3} becomes three digits, none of them 0; {h40} forty hexadecimal ones."""
+    """{#3} becomes three digits, none of them 0; {h40} becomes forty hexadecimal digits."""
     parts = line.split("{")
     text = parts[0]
     for part in parts[1:]:
@@ -111,8 +111,8 @@ def _card(form: str) -> Callable[[random.Random], str]:
         prefix, length = draw.choice([("4", 16), ("52", 16), ("6225", 16), ("55", 16)]) if form else ("37", 15)
         number = prefix + _digits(draw, length - len(prefix) - 1)
         total = sum(
-            sum(divmod(2 * int(digit), 10)) if place % 2 == 0 else int(digit)
-            for place, digit in enumerate(reversed(number))
+            sum(divmod(2 * int(digit), 10)) if index % 2 == 0 else int(digit)
+            for index, digit in enumerate(reversed(number))
         )
         number += str(-total % 10)
         return form.join(number[i : i + 4] for i in range(0, length, 4)) if form else number
@@ -220,4 +220,4 @@ VALUES: dict[str, list[tuple[Callable[[random.Random], str], str]]] = {
         (_KEY, "ACCESS_TOKEN: '{x}'"), (_KEY, "curl https://bob:{x}@example.com/feed"),
     ],
 }  # fmt: skip
-"""Kind → makers of its values; and for some, the one sentence that such a value must stand in."""
+"""Kind → functions that generate its values, and for some the only sentence in which such a value is used."""

@@ -1,4 +1,4 @@
-"""The sentences of the sample (pii_sample.py): those that hold a value at `{x}`, and those that only look as if they did."""
+"""The sentences of the sample (pii_sample.py): those with a value at `{x}`, and lookalikes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOLDING: dict[str, list[str]] = {
         "login with `{x}`", '{"key": "{x}"}', "revoke {x}!", "{x}",
     ],
 }  # fmt: skip
-"""Kind → sentences that hold one of its values."""
+"""Kind → sentences with one of its values."""
 ALIKE: dict[str, list[str]] = {
     "email": [
         "git clone git@github.com:acme/tool{#2}.git", "scp out{#2}.txt deploy@build.example:/srv/app",
@@ -92,4 +92,4 @@ ALIKE: dict[str, list[str]] = {
         "postgres://app:${DB_PASSWORD}@db.example.com/x",
     ],
 }  # fmt: skip
-"""Kind → texts without any, made to be taken for it; {#3} is three digits, {h40} forty hexadecimal ones."""
+"""Kind → texts with lookalikes only; {#3} is three digits, {h40} forty hexadecimal digits."""

@@ -1,19 +1,19 @@
 """Strop's data preparation against TRL's, on the same rows. Run: .venv/bin/python benchmarks/prepare.py [--pairs 3] [--count 40000]
 
-    --rows FOLDER   where t0/t0.jsonl.gz lies (default: STROP_SHARED_DATA, or ../shared/data)
-    --base MODEL    whose tokenizer and chat template are used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
+    --rows FOLDER   the folder with t0/t0.jsonl.gz (default: STROP_SHARED_DATA, or ../shared/data)
+    --base MODEL    its tokenizer and chat template are used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
 
-Both make of rows with a prompt and an answer what a training step takes: chat template, tokens, which of them are trained,
-rows packed to 1,024 tokens. Each works alone, in a process of its own, imports and loading of the tokenizer not counted:
+Both turn rows with a prompt and an answer into the input of a training step: chat template, tokens, loss mask, rows packed to
+1,024 tokens. Each runs alone, in a process of its own; imports and loading of the tokenizer are not counted:
 
-    strop    the room `render` as it comes, with a process a core; it also reads the dataset, applies the instruction templates and
-             writes its arrays
-    trl-1    SFTTrainer's preparation of a prompt-completion dataset that lies ready as arrow, packing on, in one process
-    trl-2    ... in two (dataset_num_proc=2); one is its default
+    strop    the room `render` with its defaults (one process per core); it also reads the dataset, applies the instruction
+             templates and writes its arrays
+    trl-1    SFTTrainer's preparation of a prompt-completion dataset in Arrow files, with packing, in one process (the default)
+    trl-2    ... in two processes (dataset_num_proc=2)
 
-TRL is given the conversations as Strop's instruction templates wrote them. It trains a token more a row (what the chat template
-writes after the end token), and of a row that is too long it cuts off the end, which is the answer; Strop cuts the input. Printed:
-medians of wall and CPU seconds, peak memory, rows a second.
+TRL's input are the conversations that Strop's instruction templates wrote. TRL trains one more token per row (the one that the chat
+template writes after the end token), and truncates a row that is too long at its end, so that it loses the answer; Strop truncates
+the input. Printed: medians of wall and CPU seconds, peak memory, rows per second.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ ROWS = "t0/t0.jsonl.gz"
 SIDES = ("strop", "trl-1", "trl-2")
 LENGTH_TOKENS = 1024
 READY, RESULT = Path("ready"), Path("result.json")
-MUST_REACH = 10.0
+TARGET = 10.0
 
 
 def main() -> None:
     quieten()
-    given = parse()
-    if given.side:
-        RESULT.write_text(json.dumps(strop() if given.side == "strop" else trl(int(given.side[-1]))))
+    options = parse()
+    if options.side:
+        RESULT.write_text(json.dumps(strop() if options.side == "strop" else trl(int(options.side[-1]))))
         return
-    require_rows(given.rows, ROWS)
-    require_base(given.base)
+    require_rows(options.rows, ROWS)
+    require_base(options.base)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "project"
-        make_ready(root, given)
+        make_ready(root, options)
         results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for number in range(given.pairs):
+        for number in range(options.pairs):
             for side in SIDES if number % 2 == 0 else reversed(SIDES):
                 results[side].append(run(side, root))
         report(results)
@@ -68,33 +68,33 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_ready(root: Path, given: argparse.Namespace) -> None:
-    """A project with the rows curated, and the same rows for TRL: done once, not measured."""
-    make_rendered(root, given)
+def make_ready(root: Path, options: argparse.Namespace) -> None:
+    """Makes a project with curated rows, and the same rows for TRL; once, and not measured."""
+    make_rendered(root, options)
     os.chdir(root)
     write_for_trl()
 
 
-def make_rendered(root: Path, given: argparse.Namespace) -> None:
-    """A project with the rows rendered."""
+def make_rendered(root: Path, options: argparse.Namespace) -> None:
+    """Makes a project with rendered rows."""
     tools = toy_tools()
 
     tools.set_up_project(root)
-    rows = str((given.rows / ROWS).resolve())
+    rows = str((options.rows / ROWS).resolve())
     source: dict[str, Any] = {"name": "t0", "path": rows, "shape": "prompt_completion", "family": "instruction"}
-    source["max_rows"] = given.count * 11 // 10  # some are duplicates, or held out
-    config = tools.params(given.base, [source])
+    source["max_rows"] = options.count * 11 // 10  # some are duplicates, or held out
+    config = tools.params(options.base, [source])
     config["validate"]["max_refused_share"] = 1.0
     config["curate"] = {"near_duplicates": "off", "decontaminate": False, "valid_share": 0.001, "test_share": 0.001}
     lengths = {"max_length_tokens": LENGTH_TOKENS, "pack_length_tokens": LENGTH_TOKENS}
-    config["render"] = {**lengths, "balance": [{"max_rows": given.count}]}
+    config["render"] = {**lengths, "balance": [{"max_rows": options.count}]}
     tools.write_params(root, config)
     for room in ("ingest", "validate", "curate", "render"):
         subprocess.run([sys.executable, "-m", "tasks", room], cwd=root, check=True, stdout=subprocess.DEVNULL)
 
 
 def write_for_trl() -> None:
-    """The rows that were rendered, as conversations, in an arrow folder."""
+    """Writes the rendered rows as conversations into a folder of Arrow files."""
     from datasets import Dataset
 
     from tasks.dataset.read import read_dataset
@@ -106,8 +106,8 @@ def write_for_trl() -> None:
     rendered = {row_id.decode() for row_id in read_rendered("train").ids}
     conversations: list[dict[str, Any]] = []
     for row in read_dataset(rendered).to_pylist():
-        said = make_conversation(families[row["family"]].choose(row), row)
-        messages = [{"role": message["role"], "content": message["content"]} for message in said.messages]
+        conversation = make_conversation(families[row["family"]].choose(row), row)
+        messages = [{"role": message["role"], "content": message["content"]} for message in conversation.messages]
         conversations.append({"prompt": messages[:-1], "completion": messages[-1:]})
     Dataset.from_list(conversations).save_to_disk(str(READY))
 
@@ -115,14 +115,14 @@ def write_for_trl() -> None:
 def run(side: str, root: Path) -> dict[str, float]:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     _, peak_mb = run_measured([sys.executable, str(Path(__file__)), "--side", side], cwd=root, env=environment)
-    found: dict[str, float] = json.loads((root / RESULT).read_text()) | {"peak_mb": peak_mb}
-    told = f"{found['rows'] / found['seconds']:9,.0f} rows/s {found['seconds']:7.1f} s"
-    print(f"{side:<7}{told} {found['cpu_seconds']:7.1f} CPU s {peak_mb:7,.0f} MB", flush=True)
-    return found
+    result: dict[str, float] = json.loads((root / RESULT).read_text()) | {"peak_mb": peak_mb}
+    speed = f"{result['rows'] / result['seconds']:9,.0f} rows/s {result['seconds']:7.1f} s"
+    print(f"{side:<7}{speed} {result['cpu_seconds']:7.1f} CPU s {peak_mb:7,.0f} MB", flush=True)
+    return result
 
 
 def strop() -> dict[str, float]:
-    """The room `render` on the project that it stands in."""
+    """Runs the room `render` in the current folder's project."""
     from tasks.base import load
     from tasks.base.convert import base_folder
     from tasks.base.pin import read_base
@@ -140,24 +140,26 @@ def strop() -> dict[str, float]:
         return rows
 
     stage._collect_rows = measured_collect
-    importlib.import_module("pandas")  # pyarrow imports it at first use; the libraries are imported, as TRL's are
+    importlib.import_module(
+        "pandas"
+    )  # pyarrow imports it at first use; imports are not measured, neither here nor for TRL
     tokenizer = load.load_tokenizer(base_folder(read_base()))
     load.load_tokenizer = lambda *_, **__: tokenizer
     config = load_config()
     began, cpu = time.perf_counter(), cpu_seconds()
     stage.run(config)
-    found = {**reading, "seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
-    made = read_rendered("train")
+    times = {**reading, "seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - cpu}
+    rendered = read_rendered("train")
     return {
-        **found,
-        "rows": len(set(made.ids.tolist())),
-        "tokens": len(made.input_ids),
-        "trained": int(made.loss_mask.sum()),
+        **times,
+        "rows": len(set(rendered.ids.tolist())),
+        "tokens": len(rendered.input_ids),
+        "trained": int(rendered.loss_mask.sum()),
     }
 
 
 def trl(processes: int) -> dict[str, float]:
-    """What SFTTrainer does to its rows before it trains; the model is a tiny one, and not trained."""
+    """Measures SFTTrainer's preparation of its rows. The model is tiny, and is not trained."""
     import datasets
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTConfig, SFTTrainer
@@ -166,7 +168,7 @@ def trl(processes: int) -> dict[str, float]:
     from tasks.base.load import load_tokenizer
     from tasks.base.pin import read_base
 
-    datasets.disable_caching()  # or the second run would read what the first has made
+    datasets.disable_caching()  # else the second run would read the output of the first
     datasets.disable_progress_bars()
     tokenizer = load_tokenizer(base_folder(read_base()))
     sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -175,9 +177,9 @@ def trl(processes: int) -> dict[str, float]:
     spent: dict[str, float] = {}
 
     class Measured(SFTTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, *given: Any, **named: Any) -> Any:
+        def _prepare_dataset(self, *arguments: Any, **options: Any) -> Any:
             began, cpu = time.perf_counter(), cpu_seconds()
-            prepared = super()._prepare_dataset(*given, **named)
+            prepared = super()._prepare_dataset(*arguments, **options)
             spent.update(seconds=time.perf_counter() - began, cpu_seconds=cpu_seconds() - cpu)
             return prepared
 
@@ -199,28 +201,27 @@ def trl(processes: int) -> dict[str, float]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and the children that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def report(results: dict[str, list[dict[str, float]]]) -> None:
     medians = {
-        side: {name: statistics.median(each[name] for each in runs) for name in runs[0]}
-        for side, runs in results.items()
+        side: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for side, runs in results.items()
     }
     print(f"\nmedian of {len(results['strop'])} runs of each")
-    for side, found in medians.items():
-        told = "".join(f"  {name} {value:,.1f}" for name, value in found.items())
-        print(f"  {side:<7}{told}")
+    for side, values in medians.items():
+        line = "".join(f"  {name} {value:,.1f}" for name, value in values.items())
+        print(f"  {side:<7}{line}")
     for side in SIDES[1:]:
-        for what, left_out in (("in all", 0), ("from rows that lie ready, as TRL's do", 1)):
+        for what, left_out in (("in total", 0), ("without reading the dataset", 1)):
             ratios = [
                 theirs["seconds"] / (ours["seconds"] - left_out * ours["reading_seconds"])
                 for ours, theirs in zip(results["strop"], results[side], strict=True)
             ]
-            told = f"{statistics.median(ratios):5.1f} x {side} ({min(ratios):.1f}-{max(ratios):.1f})"
-            print(f"  wall   {told} {what}; must reach {MUST_REACH:g}")
+            ratio = f"{statistics.median(ratios):5.1f} x {side} ({min(ratios):.1f}-{max(ratios):.1f})"
+            print(f"  wall   {ratio} {what}; target {TARGET:g}")
         for name in ("cpu_seconds", "peak_mb"):
             print(f"  {name} {medians['strop'][name] / medians[side][name]:.2f} of {side}")
 

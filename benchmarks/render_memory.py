@@ -1,10 +1,10 @@
-"""What `render` takes of memory, few rows against many. Run: .venv/bin/python benchmarks/render_memory.py [--rows 10000000]
+"""Peak memory of `render` for few and for many rows. Run: .venv/bin/python benchmarks/render_memory.py [--rows ROWS]
 
-    --base MODEL    whose tokenizer is used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
+    --base MODEL    its tokenizer is used; default: SmolLM2-135M-Instruct of the demo (`make demo` installs it)
 
-Made rows of some 30 tokens, each with words that no other has, lie curated in one batch, without ingestion: the room `render` alone
-is run and measured, in a process of its own. Printed: seconds and peak memory of 10,000 rows and of many, and the difference.
-Ten million take an hour and 15 GB of disk.
+Synthetic rows of about 30 tokens, each with words that no other row has, are written as one curated batch. Only the room `render`
+is run and measured, in a process of its own. Printed: seconds and peak memory for 10,000 rows and for ROWS rows, and the
+difference. Ten million rows take an hour and 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow as pa
 from measuring import BASE, quieten, require_base, run_measured, toy_tools
 
 FEW = 10_000
-MOST_MORE_MB = 200
+TARGET_MB = 200
 AT_ONCE = 2_000
 WORDS = [
     "the",
@@ -43,25 +43,25 @@ WORDS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What render takes of memory.")
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser = argparse.ArgumentParser(description="Peak memory of render for few and for many rows.")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="the many rows (default: 10,000,000)")
     parser.add_argument("--base", default=BASE)
-    given = parser.parse_args()
+    options = parser.parse_args()
     quieten()
-    require_base(given.base)
+    require_base(options.base)
     peaks = {}
-    for count in (FEW, given.rows):
+    for count in (FEW, options.rows):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder) / "project"
-            make_ready(root, count, given.base)
+            make_ready(root, count, options.base)
             seconds, peaks[count] = run_measured([sys.executable, "-m", "tasks", "render"], cwd=root)
             print(f"{count:12,} rows {seconds:8,.1f} s {peaks[count]:8,.0f} MB", flush=True)
-    more = peaks[given.rows] - peaks[FEW]
-    print(f"{more:+,.0f} MB for {given.rows:,} rows over {FEW:,}; must stay below {MOST_MORE_MB}")
+    more = peaks[options.rows] - peaks[FEW]
+    print(f"{more:+,.0f} MB for {options.rows:,} rows compared with {FEW:,}; target: at most {TARGET_MB}")
 
 
 def make_ready(root: Path, count: int, base: str) -> None:
-    """A project that holds so many curated rows, and nothing else."""
+    """Makes a project with `count` curated rows, and nothing else."""
     tools = toy_tools()
 
     from tasks.base.convert import base_folder
@@ -84,14 +84,14 @@ def make_ready(root: Path, count: int, base: str) -> None:
             ParquetStream(batch.path, RAW_SCHEMA) as raw,
             ParquetStream(Path("data/curated") / batch.part, CURATED_SCHEMA) as part,
         ):
-            for records, kept in made(count):
+            for records, kept in synthetic_rows(count):
                 raw.write(records)
                 part.write(kept)
         write_manifest([replace(batch, sha256=file_digest(batch.path))])
 
 
-def made(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Raw records, and what `curate` says of them, some at a time."""
+def synthetic_rows(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yields portions of raw records, each with the decisions of `curate` on them."""
     from tasks.records.raw_batch import RAW_SCHEMA
     from tasks.records.row import CURATED_SCHEMA, NO_TEXT, row_id_of
     from tasks.runtime.files import canonical_json
@@ -100,18 +100,18 @@ def made(count: int) -> Iterator[tuple[pa.Table, pa.Table]]:
     reading = {"shape": "row", "family": "instruction", "language": "en", "columns": "{}", "use": "train", "file": "f"}
     for first in range(0, count, AT_ONCE):
         records, kept = [], []
-        for place in range(first, min(count, first + AT_ONCE)):
-            said = " ".join(draw.choices(WORDS, k=draw.randint(4, 30)))
+        for index in range(first, min(count, first + AT_ONCE)):
+            words = " ".join(draw.choices(WORDS, k=draw.randint(4, 30)))
             text = {
                 **NO_TEXT,
-                "instruction": f"Say {place:x} and {draw.getrandbits(32):x}",
-                "input": said,
-                "output": f"It is {said[:20]}",
+                "instruction": f"Say {index:x} and {draw.getrandbits(32):x}",
+                "input": words,
+                "output": f"It is {words[:20]}",
             }
             row_id = row_id_of({**text, "family": "instruction"})
-            split = "test" if place % 1000 == 0 else "valid" if place % 1000 == 1 else "train"
-            records.append({"digest": row_id, "record": canonical_json(text), "line": place + 1, **reading})
-            kept.append({"index": place, "row_id": row_id, "split": split, "group": ""})
+            split = "test" if index % 1000 == 0 else "valid" if index % 1000 == 1 else "train"
+            records.append({"digest": row_id, "record": canonical_json(text), "line": index + 1, **reading})
+            kept.append({"index": index, "row_id": row_id, "split": split, "group": ""})
         yield pa.Table.from_pylist(records, RAW_SCHEMA), pa.Table.from_pylist(kept, CURATED_SCHEMA)
 
 

@@ -1,14 +1,13 @@
-"""What the split lets through: text that training and test rows share. Run: .venv/bin/python benchmarks/shared_text.py [--every 4]
+"""Text that training and test rows share after the split. Run: .venv/bin/python benchmarks/shared_text.py [--every 4]
 
-    --rows FOLDER   where t0/t0.jsonl.gz is (default: STROP_SHARED_DATA, or ../shared/data)
+    --rows FOLDER   the folder with t0/t0.jsonl.gz (default: STROP_SHARED_DATA, or ../shared/data)
     --every N       every Nth row of the file
     --first N       only the first N rows of it
-    --batches N     as so many files, ingested one after another; default: one
-    --tokens N      length of a shared run; default: 30
+    --batches N     split into N files that are ingested in sequence; default: one
+    --tokens N      length of a shared run of tokens; default: 30
 
-The rows go through `ingest`, `validate` and `curate` with the default settings. Then every run of N tokens is counted in the
-dataset, by code that has nothing in common with `curate`: how many training rows share one with a test row, unless more than one
-row in a hundred holds that run.
+The rows go through `ingest`, `validate` and `curate` with the default settings. Then code that is independent of `curate` counts
+the training rows that share a run of N tokens with a test row. Runs that occur in more than one row in a hundred are not counted.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ ROOMS = ("ingest", "validate", "curate")
 
 def main() -> None:
     quieten()
-    given = parse()
-    require_rows(given.rows, ROWS)
-    with gzip.open(given.rows / ROWS, "rt", encoding="utf-8") as file:
-        lines = list(itertools.islice(file, 0, given.first, given.every))
+    options = parse()
+    require_rows(options.rows, ROWS)
+    with gzip.open(options.rows / ROWS, "rt", encoding="utf-8") as file:
+        lines = list(itertools.islice(file, 0, options.first, options.every))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "project"
         toy_tools().set_up_project(root)
         os.chdir(root)
-        curate(lines, given.batches)
-        report(len(lines), given.tokens)
+        curate(lines, options.batches)
+        report(len(lines), options.tokens)
 
 
 def parse() -> argparse.Namespace:
@@ -56,7 +55,7 @@ def parse() -> argparse.Namespace:
 
 
 def curate(lines: list[str], batches: int) -> None:
-    """A project in this folder, with the rows curated."""
+    """Makes a project with curated rows in the current folder."""
     tools = toy_tools()
     tools.make_tiny_gpt2(Path("base"))
     source = {"name": "t0", "path": "inbox/*.jsonl", "shape": "prompt_completion", "family": "instruction"}
@@ -73,27 +72,30 @@ def curate(lines: list[str], batches: int) -> None:
             subprocess.run([sys.executable, "-m", "tasks", room], check=True, stdout=subprocess.DEVNULL)
 
 
-def report(given: int, length: int) -> None:
-    """Prints the rows kept, and the training rows that share a run of so many tokens with a test row."""
+def report(total: int, length: int) -> None:
+    """Prints the kept rows, and the training rows that share a run of `length` tokens with a test row."""
     from tasks.dataset.read import read_dataset
     from tasks.records.segmentation import segment
 
     numbers: dict[str, int] = defaultdict(itertools.count().__next__)
     rows = read_dataset().select(["input", "output", "split", "group"]).to_pylist()
     tokens = [array("I", (numbers[token] for token in segment(f"{row['input']}\n{row['output']}"))) for row in rows]
-    runs = [
-        {hash(each[start : start + length].tobytes()) for start in range(len(each) - length + 1)} for each in tokens
-    ]
-    counts = Counter(run for own in runs for run in own)
+    runs = [{hash(row[start : start + length].tobytes()) for start in range(len(row) - length + 1)} for row in tokens]
+    counts = Counter(run for row_runs in runs for run in row_runs)
     is_rare = {run for run, count in counts.items() if count <= COMMON_SHARE * len(rows)}
-    tested = {run for row, own in zip(rows, runs, strict=True) if row["split"] == "test" for run in own & is_rare}
-    leaked = sum(row["split"] == "train" and not own.isdisjoint(tested) for row, own in zip(rows, runs, strict=True))
-    sides = Counter(row["split"] for row in rows)
+    tested = {
+        run for row, row_runs in zip(rows, runs, strict=True) if row["split"] == "test" for run in row_runs & is_rare
+    }
+    leaked = sum(
+        row["split"] == "train" and not row_runs.isdisjoint(tested) for row, row_runs in zip(rows, runs, strict=True)
+    )
+    splits = Counter(row["split"] for row in rows)
     (largest,) = Counter(row["group"] for row in rows if row["group"]).most_common(1) or [("", 0)]
-    print(f"{given:,} rows: {len(rows):,} kept ({len(rows) / given:.1%}), {dict(sides)}")
+    print(f"{total:,} rows: {len(rows):,} kept ({len(rows) / total:.1%}), {dict(splits)}")
     print(f"largest group: {largest[1] / len(rows):.1%} of the rows")
     print(
-        f"{leaked:,} training rows share {length} tokens with a test row, not held by more than {COMMON_SHARE:.0%} of all rows"
+        f"{leaked:,} training rows share {length} tokens with a test row "
+        f"(runs in more than {COMMON_SHARE:.0%} of all rows are not counted)"
     )
 
 

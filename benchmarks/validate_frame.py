@@ -1,4 +1,4 @@
-"""The frame that is judged: rows of six texts, one in five Chinese, bad ones planted. For validate.py."""
+"""The frame that is validated: rows of six texts, one in five Chinese, some bad. A part of validate.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POOL_CHARACTERS = 8_000_000
 
 
 def text_pools() -> tuple[str, str]:
-    """English and Chinese to cut texts from: words and characters drawn by a fixed seed, the frequent ones often."""
+    """English and Chinese text from which cells are cut: words and characters by Zipf's law, with a fixed seed."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -22,22 +22,22 @@ def text_pools() -> tuple[str, str]:
     words = ["".join(row[: 2 + number % 8]) for number, row in enumerate(letters)]
     english = " ".join(draw.choice(words, POOL_CHARACTERS // 5, p=rank / rank.sum()))
     bytes_ = [(first, second) for first in range(0xB0, 0xD7) for second in range(0xA1, 0xFF)]
-    common = [bytes(pair).decode("gb2312") for pair in bytes_]  # the 3,666 that Chinese standards call common
+    common = [bytes(pair).decode("gb2312") for pair in bytes_]  # 3,666 of those that GB 2312 calls common
     rank = np.append(rank[: len(common)], [0.4, 0.3])
     return english, "".join(draw.choice([*common, "，", "。"], POOL_CHARACTERS // 2, p=rank / rank.sum()))
 
 
-def text_of(row: int, place: int, pools: tuple[str, str]) -> str | None:
-    """A cell: now and then none, one with an address, or one that is too long."""
-    trouble = (row * 7 + place * 1009) % 5003
-    if trouble == 1:
+def text_of(row: int, column: int, pools: tuple[str, str]) -> str | None:
+    """A cell; some are empty, contain an address, or are too long."""
+    defect = (row * 7 + column * 1009) % 5003
+    if defect == 1:
         return None
     pool = pools[row % 5 == 0]
-    begin = (row * 6 + place) * 2654435761 % (len(pool) - 2 * LENGTH)
+    begin = (row * 6 + column) * 2654435761 % (len(pool) - 2 * LENGTH)
     text = pool[begin : begin + LENGTH - 40 + row % 80]
-    if trouble == 2:
+    if defect == 2:
         return f"{text} see https://example.org/"
-    return text * 2 if trouble == 3 else text
+    return text * 2 if defect == 3 else text
 
 
 def write_frame(path: Path, rows: int) -> None:
@@ -57,6 +57,6 @@ def write_frame(path: Path, rows: int) -> None:
                 "problem": [""] * len(numbers),
             }
             columns |= {
-                name: [text_of(number, place, pools) for number in numbers] for place, name in enumerate(COLUMNS)
+                name: [text_of(number, column, pools) for number in numbers] for column, name in enumerate(COLUMNS)
             }
             writer.write_table(pa.table(columns, schema=schema))

@@ -1,4 +1,4 @@
-"""The two ways of judging the frame by the same rules, to failing row ids a rule. For validate.py."""
+"""The two validators, with the same rules; each returns the failing row ids per rule. A part of validate.py."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ def judge_with_great_expectations(path: Path) -> dict[str, list[str]]:
 
     frame = pd.read_parquet(path)
     expect = gx.expectations
-    named = {f"{name} is there": expect.ExpectColumnValuesToNotBeNull(column=name) for name in COLUMNS}
-    named |= {
+    expectations = {f"{name} is there": expect.ExpectColumnValuesToNotBeNull(column=name) for name in COLUMNS}
+    expectations |= {
         f"{name} is short": expect.ExpectColumnValueLengthsToBeBetween(column=name, max_value=LONGEST)
         for name in COLUMNS
     }
-    named |= {
+    expectations |= {
         f"{name} has no address": expect.ExpectColumnValuesToNotMatchRegex(column=name, regex="https?://")
         for name in COLUMNS
     }
-    named["language"] = expect.ExpectColumnValuesToBeInSet(column="language", value_set=["en", "zh"])
-    named["own_id"] = expect.ExpectColumnValuesToBeUnique(column="own_id")
+    expectations["language"] = expect.ExpectColumnValuesToBeInSet(column="language", value_set=["en", "zh"])
+    expectations["own_id"] = expect.ExpectColumnValuesToBeUnique(column="own_id")
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("frame").add_dataframe_asset(name="frame")
     batch = asset.add_batch_definition_whole_dataframe("whole").get_batch(batch_parameters={"dataframe": frame})
-    suite = gx.ExpectationSuite(name="suite", expectations=list(named.values()))
+    suite = gx.ExpectationSuite(name="suite", expectations=list(expectations.values()))
     complete = {"result_format": "COMPLETE", "unexpected_index_column_names": ["row_id"]}
     failed: dict[str, list[str]] = {}
     for result in batch.validate(suite, result_format=complete).results:
         column, kind = result.expectation_config.kwargs["column"], result.expectation_config.type
         rows = result.result.get("unexpected_index_list") or []
         assert not any(info.get("raised_exception") for info in [result.exception_info] if isinstance(info, dict))
-        failed[_called(column, kind)] = [row["row_id"] for row in rows]
+        failed[_rule_name(column, kind)] = [row["row_id"] for row in rows]
     return failed
 
 
-def _called(column: str, kind: str) -> str:
+def _rule_name(column: str, kind: str) -> str:
     if column not in COLUMNS:
         return column
     return f"{column} {'is there' if 'null' in kind else 'is short' if 'length' in kind else 'has no address'}"
 
 
 def contract() -> Any:
-    """The same rules, as a contract says them. That a field is there is a rule a column too, to compare them one by one."""
+    """The same rules as a contract. Presence of a field is one rule per column, too, so that rules can be compared one by one."""
     from tasks.validate.contract.contract import FamilyContract
 
     rules = []
@@ -63,8 +63,8 @@ def contract() -> Any:
     return FamilyContract.model_validate_json(json.dumps({"languages": ["en", "zh"], "rules": rules}))
 
 
-def look_at(path: Path, group: int) -> Any:
-    """What is found in a chunk of the frame: the room's own function on a record batch."""
+def check_chunk(path: Path, group: int) -> Any:
+    """Checks a chunk of the frame with the function of `validate`, on a record batch."""
     import pyarrow.parquet as pq
 
     from tasks.validate.judge import check_rules
@@ -74,18 +74,18 @@ def look_at(path: Path, group: int) -> Any:
 
 
 def refused_rows(path: Path, group: int, reasons: list[str]) -> Any:
-    """The refused rows of a chunk, whole, each with its reason."""
+    """The refused rows of a chunk with all columns, each with its reason."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    chosen = pa.array([place for place, reason in enumerate(reasons) if reason], pa.int64())
+    chosen = pa.array([index for index, reason in enumerate(reasons) if reason], pa.int64())
     with pq.ParquetFile(path) as file:
         rows = file.read_row_group(group, use_threads=False).take(chosen)
     return rows.append_column("reason", pa.array(reasons, pa.string()).take(chosen))
 
 
 def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
-    """The verdict and its files; rule → failing row ids."""
+    """Writes the accepted and the quarantined rows; returns rule → failing row ids."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,8 +99,8 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
         groups = range(file.num_row_groups)
         schema = file.schema_arrow.append(pa.field("reason", pa.string()))
     workers = Workers(processes)
-    found = merge_chunks(list(workers.map(look_at, ((path, group) for group in groups))), contract())
-    verdict = decide(found, contract(), 1.0)
+    results = merge_chunks(list(workers.map(check_chunk, ((path, group) for group in groups))), contract())
+    verdict = decide(results, contract(), 1.0)
     write_parquet(path.with_name("accepted.parquet"), verdict.accepted)
 
     def refused() -> Iterator[tuple[Path, int, list[str]]]:
@@ -113,7 +113,7 @@ def judge_with_strop(path: Path, processes: int) -> dict[str, list[str]]:
     workers.close()
     codes = [rule.code for rule in rules_of(contract())]
     return {
-        code: found.row_ids.filter(pa.array(found.broken[place])).to_pylist()
-        for place, code in enumerate(codes)
-        if found.broken[place].any()
+        code: results.row_ids.filter(pa.array(results.broken[index])).to_pylist()
+        for index, code in enumerate(codes)
+        if results.broken[index].any()
     }

@@ -34,7 +34,7 @@ check: lint ## lint, types and the fast tests: a minute, before each commit
 	@$(BIN)/python -m pytest --fast -n 2 --dist loadfile
 
 test: .venv/ready ## the tests, with those that kill processes
-	@$(BIN)/python -m pytest -m "not slow and not gpu and not peer" -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not peer" -n 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/ready ## the tests that take many minutes, such as the demo
 	@$(BIN)/python -m pytest -m slow

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from flows.settings_docs import field_docs
 from tasks.config import PipelineConfig, settings_within
 from tasks.runtime.plugin_name import NameIn
 
@@ -29,7 +30,7 @@ def reference() -> str:
     for name, field in PipelineConfig.model_fields.items():
         section = field.alias or name
         model = settings_within(field.annotation)
-        text = " ".join((field.description or "").split())
+        text = " ".join(field_docs(PipelineConfig).get(name, "").split())
         parts.append(f"## `{section}`\n\n{text}\n\n{_table(model) if model else ''}".rstrip("\n") + "\n")
     return "\n".join(parts)
 
@@ -46,7 +47,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
         inner = settings_within(field.annotation)
-        text = " ".join((field.description or "").split())
+        text = " ".join(field_docs(model).get(name, "").split())
         choices = _choices(field.annotation) + _names(field.metadata)
         if unnamed := [value for value in choices if f"`{value}`" not in text]:
             text += f" {'One of' if unnamed == choices else 'Also:'} {', '.join(f'`{value}`' for value in unnamed)}."

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from support.project import REPOSITORY, params, write_params
 
+from flows.settings_docs import field_docs, settings_classes
 from tasks.config import PipelineConfig, load_config, settings_within
 from tasks.errors import ConfigError
 
@@ -86,12 +87,10 @@ def test_every_recipe_parses(recipe: Path) -> None:
 
 
 def fields(model: type, prefix: str = "") -> list[tuple[str, str | None]]:
-    from tasks.config import settings_within
-
     found: list[tuple[str, str | None]] = []
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
         path = f"{prefix}{field.alias or name}"
-        found.append((path, field.description))
+        found.append((path, field_docs(model).get(name)))
         if inner := settings_within(field.annotation):
             found += fields(inner, f"{path}.")
     return found
@@ -107,15 +106,9 @@ def test_the_reference_page_is_the_one_that_the_docstrings_give() -> None:
     assert (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8") == reference(), "run: make docs"
 
 
-def classes(model: type[BaseModel] = PipelineConfig) -> set[type[BaseModel]]:
-    """The settings of every section, and of those within it."""
-    inner = (settings_within(field.annotation) for field in model.model_fields.values())
-    return {model}.union(*(classes(each) for each in inner if each is not None))
-
-
 NUMBERS = [
     (model, field.alias or name)
-    for model in sorted(classes(), key=lambda each: each.__name__)
+    for model in sorted(settings_classes(), key=lambda each: each.__name__)
     for name, field in model.model_fields.items()
     if "float" in str(field.annotation) or "int" in str(field.annotation).replace("Hint", "")
 ]
@@ -132,7 +125,7 @@ def test_no_number_may_be_infinite_or_none_at_all(model: type[BaseModel], name: 
 
 def test_every_seed_is_one_that_numpy_torch_and_optuna_take() -> None:
     """Case 19's kind: `seed: -1` came to nothing at the end of a training's first step."""
-    seeded = [model for model in classes() if "seed" in model.model_fields]
+    seeded = [model for model in settings_classes() if "seed" in model.model_fields]
     assert len(seeded) >= 6
     for model in seeded:
         for value, is_refused in ((-1, True), (2**32, True), (2**32 - 2, False), (0, False)):

@@ -140,9 +140,9 @@ def config(
 ) -> int:
     """Check params.yaml, and print all settings."""
     if schema:
-        from tasks.config import PipelineConfig
+        from flows.settings_docs import json_schema
 
-        print_json(PipelineConfig.model_json_schema(by_alias=True))
+        print_json(json_schema())
         return 0
     settings = enter_project().model_dump(mode="json", by_alias=True)
     if as_json:

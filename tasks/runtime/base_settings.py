@@ -12,6 +12,4 @@ Processes = Annotated[int, Field(ge=1, le=1024)]
 class Settings(BaseModel):
     """A section of params.yaml. An unknown key is an error; values do not change after parsing, and numbers are finite."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -217,7 +217,11 @@ def test_config_prints_every_setting_and_the_schema(strop: Any, configured: Path
     assert code == 0
     assert json.loads(out)["validate"]["data_docs"] is False
     code, out, _ = strop("config", "--schema")
-    assert {"base", "validate", "register"} <= set(json.loads(out)["properties"])
+    schema = json.loads(out)
+    assert {"base", "validate", "register"} <= set(schema["properties"])
+    for part in [schema, *schema["$defs"].values()]:
+        for name, field in part.get("properties", {}).items():
+            assert field.get("description"), f"{part['title']}.{name}"
     code, out, _ = strop("config")
     assert "model_name: tiny" in out
 

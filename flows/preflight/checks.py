@@ -107,7 +107,7 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
 
 
 def formats(project: Project) -> Iterator[Problem]:
-    """Each objective has a source that can have its data format; for `classify`, one with a classification family."""
+    """Each objective has a source that can have its data format; for `classify`, one with a family of classes."""
     from tasks.state.manifest import read_manifest
 
     sources = [(location, source) for location, source in project.sources() if source.use == "train"]
@@ -126,16 +126,17 @@ def formats(project: Project) -> Iterator[Problem]:
 
 def _without_labels(project: Project) -> Iterator[Problem]:
     from tasks.render.templates.templates import read_templates
+    from tasks.scoring.metrics import class_kinds
 
-    families = read_templates()
+    families, kinds = read_templates(), class_kinds()
     trained = [(location, source) for location, source in project.sources() if source.use == "train"]
     others = [
         (location, families[source.family].kind)
         for location, source in trained
-        if source.family in families and families[source.family].kind != "classification"
+        if source.family in families and families[source.family].kind not in kinds
     ]
     for location, kind in others:
-        what = f"objective: classify trains on families of kind classification, and this one is of kind {kind}"
+        what = f"objective: classify trains on families of kind {' or '.join(kinds)}, and this one is of kind {kind}"
         report = error if len(others) == len(trained) else warning
         yield report(what, project.where(*location, "family"), "Choose another family, or finetune.objective: sft")
 

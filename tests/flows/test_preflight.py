@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.classes_plugin import classes_plugin
 from support.project import params, write_params
 from support.toy_rows import qa_records, topic_records, write_jsonl
 from support.toyworld import git, users_view
@@ -38,10 +39,13 @@ pytestmark = pytest.mark.usefixtures("warm")
 QA = {"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}
 
 
-def write_project(root: Path, base: Path, sources: list[dict[str, Any]] | None = None, **sections: Any) -> None:
+def write_project(
+    root: Path, base: Path, sources: list[dict[str, Any]] | None = None, plugins: tuple[str, ...] = (), **sections: Any
+) -> None:
     """A project with one source of questions, committed."""
     write_jsonl(root / "inbox/one.jsonl", qa_records(12))
-    write_params(root, params(base, [QA] if sources is None else sources, **sections))
+    settings = params(base, [QA] if sources is None else sources, **sections)
+    write_params(root, settings | {"plugins": list(plugins)} if plugins else settings)
     git("add", "-A", cwd=root)
     git("commit", "-q", "--allow-empty", "-m", "A project", cwd=root)
 
@@ -300,6 +304,18 @@ def test_a_classifier_of_classified_texts_has_what_it_needs(project: Path, tiny_
     source = {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"}
     write_project(project, tiny_gpt2, [source], finetune={"objective": "classify"})
     assert problems() == []
+
+
+def test_a_classifier_of_a_kind_that_a_plugin_adds_has_what_it_needs(project: Path, tiny_gpt2: Path) -> None:
+    write_jsonl(project / "inbox/news.jsonl", topic_records(9))
+    source = {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"}
+    with classes_plugin("topic") as plugin:
+        write_project(project, tiny_gpt2, [source, QA], (plugin,), finetune={"objective": "classify"})
+        (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
+    assert problem.severity == "warning"
+    assert problem.what == (
+        "objective: classify trains on families of kind classification or stars, and this one is of kind qa"
+    )
 
 
 def test_a_misspelled_family_in_the_contract_is_a_warning(project: Path, tiny_gpt2: Path) -> None:

@@ -9,16 +9,10 @@ from collections.abc import Iterator
 from flows.preflight.problem import Problem, error, problems_of, warning
 from flows.preflight.project import Location, Project
 from tasks import paths
+from tasks.dataset.forms import FORMS
 
 SOURCE_ADDRESSES = ("path", "storage_options", "url", "tracking_uri")
 """Settings of a source in which `${NAME}` is replaced by an environment variable."""
-SHAPES_OF_FORM = {
-    "pairs": {"preference", "row"},
-    "ranked": {"preference", "row"},
-    "judged": {"kto", "row"},
-    "texts": {"text", "row", "alpaca", "messages", "sharegpt", "prompt_completion"},
-}
-"""Data format → the shapes whose records can have it; a format that is not listed can come from any shape."""
 
 
 def params(project: Project) -> Iterator[Problem]:
@@ -115,7 +109,7 @@ def formats(project: Project) -> Iterator[Problem]:
         return
     report = warning if read_manifest() else error  # rows that were collected earlier may have it
     for form in project.config.finetune.forms():
-        shapes = SHAPES_OF_FORM.get(form)
+        shapes = FORMS[form].shapes
         if shapes is not None and not any(source.shape in shapes for _, source in sources):
             what = f"an objective needs rows of the data format `{form}`, and no source has a shape with it"
             fix = f"Add a source of shape {' or '.join(sorted(shapes - {'row'}))}, or choose another finetune.objective"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from tasks.dataset.forms import FORMS
 from tasks.errors import ConfigError
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.plugin_table import PluginTable
@@ -14,8 +15,6 @@ Head = Literal["none", "labels", "reward"]
 Rejected = Literal[
     "method: prompt", "loss_on: all", "neftune_alpha", "dropout", "label_smoothing", "early_stopping_patience"
 ]
-FORMS = ("answers", "texts", "labels", "pairs", "ranked", "judged", "prompts")
-"""The data formats that `render` writes (tasks/dataset/rendered.py)."""
 MODEL_KINDS: dict[Head, str] = {"none": "generates", "labels": "classifies", "reward": "scores answers"}
 """The kind of a model with this head, as `tasks.base.model_kind.kind_of_model` reads it from a folder."""
 
@@ -47,7 +46,7 @@ class ObjectiveSpec:
     module: str
     """The module with `prepare(work: Work) -> PreparedTraining` (work.py), imported when a training begins."""
     form: str
-    """The data format of its rows, one of FORMS."""
+    """The data format of its rows, one of FORMS (tasks/dataset/forms.py)."""
     head: Head = "none"
     """`labels`: a classification head; `reward`: a scalar one; `none`: that of the causal LM."""
     is_packed: bool = False
@@ -85,7 +84,7 @@ class ObjectiveSpec:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value that another part of Strop does not know; a plugin's typing is not checked."""
-        known = {"form": FORMS, "head": get_args(Head), "rejects": get_args(Rejected)}
+        known = {"form": tuple(FORMS), "head": get_args(Head), "rejects": get_args(Rejected)}
         for name, values in (("form", (self.form,)), ("head", (self.head,)), ("rejects", self.rejects)):
             if unknown := [value for value in values if value not in known[name]]:
                 raise ConfigError(f"`{name}` of the objective is {unknown[0]!r}; it may be {', '.join(known[name])}")

@@ -32,7 +32,11 @@ from flows.preflight.run import (
     require_ready,
 )
 from flows.preflight.table import CHECKS, Check, run_check
+from tasks.dataset.forms import FORMS, Form
 from tasks.errors import StropError
+from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
+from tasks.records.shapes import SHAPES
+from tasks.render.forms.forms import writer_of
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -297,6 +301,24 @@ def test_an_objective_that_no_source_has_rows_for_is_an_error(
     (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
     assert problem.severity == "error"
     assert text in problem.what
+
+
+def test_an_entry_in_the_table_of_forms_is_known_to_objectives_and_checks(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMS, "spoken", Form("spoken", frozenset({"sharegpt"})))
+    monkeypatch.setitem(OBJECTIVES._entries, "speak", ObjectiveSpec("speak", form="spoken"))
+    write_project(project, tiny_gpt2, finetune={"objective": "speak"})
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
+    assert problem.what == "an objective needs rows of the data format `spoken`, and no source has a shape with it"
+    assert str(problem.fix).startswith("Add a source of shape sharegpt")
+
+
+def test_every_form_has_a_writer_and_known_shapes() -> None:
+    for name, form in FORMS.items():
+        assert callable(writer_of(name).write)
+        assert callable(writer_of(name).write_test)
+        assert form.shapes is None or form.shapes <= set(SHAPES), name
 
 
 def test_a_classifier_of_classified_texts_has_what_it_needs(project: Path, tiny_gpt2: Path) -> None:

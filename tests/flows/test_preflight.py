@@ -32,6 +32,7 @@ from flows.preflight.run import (
     require_ready,
 )
 from flows.preflight.table import CHECKS, Check, run_check
+from tasks import config
 from tasks.dataset.forms import FORMS, Form
 from tasks.errors import StropError
 from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
@@ -213,6 +214,25 @@ def test_a_flow_that_the_command_calls_does_not_check_again(
         require_ready()
     with pytest.raises(NotReady, match="`ingest` is missing"):
         load_ready_config()
+
+
+def test_settings_are_read_once_for_all_checks(project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    load_yaml = config.load_yaml
+
+    def counted(text: str, *arguments: Any) -> Any:
+        reads.append(text)
+        return load_yaml(text, *arguments)
+
+    monkeypatch.setattr(config, "load_yaml", counted)
+    write_project(project, tiny_gpt2)
+    assert check_project().is_ready
+    assert len(reads) == 1
+    (project / "params.yaml").write_text("base: {}\n")
+    reads.clear()
+    with pytest.raises(NotReady, match="`ingest` is missing"):
+        load_ready_config()
+    assert len(reads) == 1
 
 
 def test_warnings_are_logged_and_do_not_stop_a_run(

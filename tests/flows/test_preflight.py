@@ -34,8 +34,9 @@ from flows.preflight.run import (
 from flows.preflight.table import CHECKS, Check, run_check
 from tasks import config
 from tasks.dataset.forms import FORMS, Form
-from tasks.errors import StropError
+from tasks.errors import StropError, TrainingError
 from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
+from tasks.finetune.work import Work
 from tasks.records.shapes import SHAPES
 from tasks.render.forms.forms import writer_of
 
@@ -358,6 +359,41 @@ def test_a_classifier_of_a_kind_that_a_plugin_adds_has_what_it_needs(project: Pa
     assert problem.what == (
         "objective: classify trains on families of kind classification or stars, and this one is of kind qa"
     )
+
+
+@pytest.mark.parametrize(
+    ("finetune", "text"),
+    [
+        ({"objective": "sft", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        ({"objective": "dpo", "trainer": {"loss_weights": [1.0, 2.0]}}, "`loss_weights` must have the same length"),
+        ({"objective": "orpo", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        (
+            {"objective": "kto", "micro_batch_rows": 2, "trainer": {"pad_to_multiple_of": "八"}},
+            "invalid literal for int() with base 10: '八'",
+        ),
+        ({"objective": "reward", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        (
+            {"objective": "grpo", "trainer": {"vllm_importance_sampling_clip_min": 9.0}},
+            "vllm_importance_sampling_clip_min (9.0) must be less than",
+        ),
+    ],
+    ids=lambda value: value["objective"] if isinstance(value, dict) else "",
+)
+def test_values_that_the_class_of_the_arguments_rejects_are_reported_as_by_the_training(
+    project: Path, tiny_gpt2: Path, finetune: dict[str, Any], text: str
+) -> None:
+    from tasks.finetune.config.trainer_arguments import training_arguments
+
+    write_project(project, tiny_gpt2, finetune=finetune)
+    current = read_project()
+    assert current.base is not None
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "trainer"), current)
+    assert problem.severity == "error"
+    assert text in problem.what
+    assert str(problem.where).endswith("finetune.trainer")
+    with pytest.raises(TrainingError) as caught:
+        training_arguments(Work(current.config.finetune, current.base, "fp32", Path("checkpoints")), 20, 5)
+    assert caught.value.what == problem.what
 
 
 def test_a_misspelled_family_in_the_contract_is_a_warning(project: Path, tiny_gpt2: Path) -> None:

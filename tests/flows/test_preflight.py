@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi, constants
 from support.classes_plugin import classes_plugin
 from support.project import params, write_params
 from support.toy_rows import qa_records, topic_records, write_jsonl
@@ -33,6 +35,7 @@ from flows.preflight.run import (
 )
 from flows.preflight.table import CHECKS, Check, run_check
 from tasks import config
+from tasks.base.pin import pin_base
 from tasks.dataset.forms import FORMS, Form
 from tasks.errors import StropError, TrainingError
 from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
@@ -434,6 +437,80 @@ def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) ->
         ("skipped", "model", "not checked: it needs check `base`"),
         ("skipped", "teacher", "not checked: it needs check `base`"),
     ]
+
+
+HUB_ID = "team/model"
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def hub_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Copies files into the local cache of the model hub, as of its only commit; returns their folder."""
+    repository = project.parent / "hub" / f"models--{HUB_ID.replace('/', '--')}"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repository.parent))
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(repository.parent))
+    repository.parent.mkdir()
+
+    def add(base: Path, *names: str) -> Path:
+        snapshot = repository / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for name in names or [path.name for path in base.iterdir()]:
+            shutil.copy2(base / name, snapshot / name)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs/main").write_text(COMMIT)
+        return snapshot
+
+    return add
+
+
+def base_problem() -> Problem:
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "base"), read_project())
+    return problem
+
+
+def error_of_run() -> StropError:
+    with pytest.raises(StropError) as caught:
+        pin_base(read_project().config.base)
+    return caught.value
+
+
+@pytest.mark.parametrize("names", [(), ("config.json",)], ids=["nothing", "configuration"])
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_base_of_the_hub_that_is_not_on_this_disk_is_an_error_where_nothing_is_downloaded(
+    project: Path, tiny_gpt2: Path, hub_cache: Callable[..., Path], is_pinned: bool, names: tuple[str, ...]
+) -> None:
+    write_project(project, Path(HUB_ID))
+    if is_pinned:
+        snapshot = hub_cache(tiny_gpt2)
+        pin_base(read_project().config.base)
+        shutil.rmtree(snapshot)
+    if names:
+        hub_cache(tiny_gpt2, *names)
+    problem, cause = base_problem(), error_of_run()
+    assert problem.severity == "error"
+    assert (problem.what, problem.where, problem.fix) == (cause.what, cause.where, cause.fix)
+
+
+def test_a_check_downloads_nothing(
+    project: Path, tiny_gpt2: Path, hub_cache: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(project, Path(HUB_ID))
+    snapshot = hub_cache(tiny_gpt2)
+    pin_base(read_project().config.base)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a request to the hub")
+
+    monkeypatch.setattr(HfApi, "list_repo_tree", refuse)
+    monkeypatch.setattr(HfApi, "repo_info", refuse)
+    assert problems("base") == []
+    (snapshot / "model.safetensors").unlink()
+    problem = base_problem()
+    assert (problem.severity, problem.what) == (
+        "skipped",
+        "not on this disk yet: it is created from the first rows, or downloaded by the run",
+    )
 
 
 def test_a_missing_base_is_reported_once_beside_the_fields_of_the_trainer(project: Path) -> None:

@@ -55,7 +55,8 @@ class Metric:
     removes_frame: bool = True
     """Remove the template's text around the target before parsing."""
     is_classification: bool = False
-    """Reports have precision, recall and F1 by label, and a confusion matrix."""
+    """The answers are classes: `objective: classify` trains on them, and reports have precision, recall and F1 by label, and a
+    confusion matrix."""
     score_key: str | None = None
     """A second key of a family's score in metrics.json."""
 
@@ -93,3 +94,8 @@ METRICS: PluginTable[Metric] = PluginTable(
 def answer_kinds() -> tuple[str, ...]:
     """The kinds whose answers are generated and parsed."""
     return tuple(kind for kind, metric in METRICS.items() if metric.parse is not None)
+
+
+def class_kinds() -> tuple[str, ...]:
+    """The kinds whose answers are classes."""
+    return tuple(kind for kind, metric in METRICS.items() if metric.is_classification)

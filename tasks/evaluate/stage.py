@@ -49,6 +49,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("target", pa.string()),
         ("prediction", pa.string()),
+        ("is_cut", pa.bool_()),  # it reached evaluate.max_new_tokens without an end token
         ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
         ("is_unparsed", pa.bool_()),
         ("is_looping", pa.bool_()),  # it ends in a loop and scores 0 (tasks/scoring/answer_loops.py)
@@ -174,7 +175,7 @@ def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[
     """Generates an answer to every prompt and scores it."""
     prompts = [row["prompt_ids"] for row in task.test]
     answers = answer_prompts(model, task.tokenizer, task.base_digest, prompts, task.settings, task.progress)
-    return "answers", score_rows(task.test, answers)
+    return "answers", score_rows(task.test, [answer.text for answer in answers], [answer.is_cut for answer in answers])
 
 
 PREDICTORS = {"labels": predict_labels, "texts": score_texts, "ranked": predict_preferences}

@@ -26,11 +26,12 @@ from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import TOO_LONG, EvaluationTask, Row, score_rows
-from tasks.evaluate.report import describe_model, losses_by_family, rounded
+from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
 from tasks.scoring.answer_text import normalise_answer
+from tasks.scoring.statistics import rounded
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:

@@ -208,3 +208,8 @@ def _portions(total: int, width: int, first: int | None = None) -> list[int]:
 
 def _z(confidence: float) -> float:
     return float(ndtri(0.5 + confidence / 2))
+
+
+def rounded(number: float) -> float:
+    """Six significant digits: enough to read, and equal on machines that differ in the last bit."""
+    return float(f"{number:.6g}")

@@ -69,7 +69,9 @@ def _drift(drift: Drift) -> str:
 def _scores(summary: Summary) -> str:
     rows = score_rows(summary)
     table = _table(list(rows[-1]), [list(row.values()) for row in rows])
-    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}"
+    lines = "\n".join(f"- {printable_markdown(note)}" for note in summary.answer_notes)
+    notes = f"\n\n{lines}" if lines else ""
+    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}{notes}"
 
 
 def _checks(summary: Summary) -> str:

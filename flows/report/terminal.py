@@ -130,7 +130,7 @@ def _scores(summary: Summary) -> RenderableType:
     for name, losses in summary.valid_losses.items():
         values = [f"{losses[role]:,.3f}" if role in losses else "" for role in roles]
         table.add_row(Text(name, style="dim"), "valid loss", "", *_dim(values))
-    return table
+    return Group(table, *(Text(note, style="dim") for note in summary.answer_notes))
 
 
 def _dim(values: list[str]) -> list[Text]:

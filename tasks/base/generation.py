@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.scoring.thoughts import THOUGHT_BEGINS, THOUGHT_ENDS
+
+
+class Answer(NamedTuple):
+    """A generated answer."""
+
+    text: str
+    is_cut: bool
+    """Whether it reached the token limit without an end token."""
 
 
 def generate_answers(
@@ -16,7 +24,7 @@ def generate_answers(
     max_new_tokens: int,
     batch_rows: int,
     on_batch: Callable[[int], None] | None = None,
-) -> list[str]:
+) -> list[Answer]:
     """Answers of `model` to `prompts` (token ids), greedily, without special tokens and outer white space.
 
     Prompts are sorted by length, so that a batch has little padding, and padded on the left. `on_batch` is called with the number
@@ -24,9 +32,9 @@ def generate_answers(
     """
     import torch
 
-    read = answer_reader(tokenizer)
+    read, ends = answer_reader(tokenizer), end_token_ids(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    answers = [""] * len(prompts)
+    answers = [Answer("", is_cut=False)] * len(prompts)
     for start in range(0, len(order), batch_rows):
         batch = order[start : start + batch_rows]
         width = max(len(prompts[i]) for i in batch)
@@ -45,10 +53,10 @@ def generate_answers(
                 top_p=None,
                 top_k=None,
                 pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=end_token_ids(model, tokenizer),
+                eos_token_id=ends,
             )
         for i, tokens in zip(batch, out[:, width:].tolist(), strict=True):
-            answers[i] = read(tokens)
+            answers[i] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
         if on_batch is not None:
             on_batch(len(batch))
     return answers

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from tasks.base.generation import generate_answers
+from tasks.base.generation import Answer, generate_answers
 from tasks.base.precision import precision_of
 from tasks.errors import BaseModelError, ConfigError
 from tasks.evaluate.models import ModelSpec
@@ -22,6 +22,7 @@ from tasks.runtime.threads import Threads
 
 BATCHES_A_PORTION = 4
 """Batches generated between two saves of the cache, at least."""
+ANSWER = pa.struct([("text", pa.string()), ("is_cut", pa.bool_())])
 LOSS = pa.struct([("loss", pa.float64()), ("tokens", pa.int64())])
 
 
@@ -71,12 +72,12 @@ def answer_prompts(
     prompts: list[list[int]],
     settings: EvaluateSettings,
     progress: Progress,
-) -> list[str]:
+) -> list[Answer]:
     """The model's answers, in the order of the prompts."""
     key = model_key(
         "answers", base_digest, model.spec.digest, precision_of(settings.precision), settings.max_new_tokens
     )
-    cache = PredictionCache(key, pa.string())
+    cache = PredictionCache(key, ANSWER)
     keys = [row_key(prompt) for prompt in prompts]
     # equal prompts are computed once; sorted by length, so that batches have little padding
     new = sorted({k: p for k, p in zip(keys, prompts, strict=True) if k not in cache.values}.items(), key=_by_length)
@@ -94,10 +95,10 @@ def answer_prompts(
             batch_rows=settings.batch_rows,
             on_batch=progress.advance,
         )
-        cache.add(dict(zip((k for k, _ in portion), answers, strict=True)))
+        cache.add(dict(zip((k for k, _ in portion), (answer._asdict() for answer in answers), strict=True)))
     if new:
         cache.save()
-    return [cache.values[k] for k in keys]
+    return [Answer(**cache.values[k]) for k in keys]
 
 
 def measure_losses(

@@ -101,3 +101,8 @@ def bootstrap_interval(
 
 def _z(confidence: float) -> float:
     return float(ndtri(0.5 + confidence / 2))
+
+
+def rounded(number: float) -> float:
+    """Six significant digits: enough to read, and equal on machines that differ in the last bit."""
+    return float(f"{number:.6g}")

@@ -19,6 +19,7 @@ from support.project import params, write_params
 
 from tasks import paths
 from tasks.base import precision
+from tasks.base.generation import Answer
 from tasks.base.pin import pin_base
 from tasks.base.settings import BaseSettings
 from tasks.base.weights_digest import weights_digest
@@ -135,9 +136,9 @@ def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of prompts of each call of `generate_answers`."""
     counts: list[int] = []
-    real: Callable[..., list[str]] = inference.generate_answers
+    real: Callable[..., list[Answer]] = inference.generate_answers
 
-    def counted(model: Any, tokenizer: Any, prompts: list[list[int]], **options: Any) -> list[str]:
+    def counted(model: Any, tokenizer: Any, prompts: list[list[int]], **options: Any) -> list[Answer]:
         counts.append(len(prompts))
         return real(model, tokenizer, prompts, **options)
 
@@ -183,6 +184,7 @@ def test_answers_do_not_depend_on_the_batch(world: Round, tiny_gpt2: Path) -> No
         ids = torch.tensor([tokenizer(row["prompt"])["input_ids"]])
         out = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
         assert row["prediction"] == tokenizer.decode(out, skip_special_tokens=True).strip()
+        assert row["is_cut"] == (tokenizer.eos_token_id not in out.tolist())
 
 
 def test_answers_are_cached_by_the_effective_precision(

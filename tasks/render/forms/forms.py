@@ -36,6 +36,7 @@ TEST_SCHEMA = pa.schema(
         ("language", pa.string()),
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
+        ("question", pa.string()),  # the last turn of the user; null where nothing is answered
         ("target", pa.string()),
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target

@@ -13,6 +13,7 @@ from tasks.gate.better import check_better
 from tasks.gate.check import Check as Check
 from tasks.gate.check import GateInput as GateInput
 from tasks.gate.comparisons import check_no_regression, check_not_worse
+from tasks.gate.degenerate import check_degenerate
 from tasks.gate.floors import check_floor
 from tasks.gate.slices import check_slices
 from tasks.runtime.plugin_table import PluginTable
@@ -26,6 +27,7 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "not_worse": check_not_worse,
         "no_regression": check_no_regression,
         "slices": check_slices,
+        "degenerate": check_degenerate,
         "better": check_better,
     },
     stages=("gate",),

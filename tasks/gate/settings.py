@@ -34,6 +34,9 @@ class GateSettings(Settings):
     floor: Score = 0.0
     """Minimum of the candidate's score in each family. There is no floor over all families: scores of unlike metrics have no
     common mean."""
+    max_degenerate: Score = 0.5
+    """Maximum share of degenerate answers (empty, in a loop, cut off, in the wrong script, with leaked control tokens) in a family.
+    At any share, the candidate must not be shown to have more of them than the champion."""
     least_gain: Score = 0.0
     """The gain worth a promotion, in score points in each family: `better` must be shown for more than this gain."""
     slices: tuple[SliceName, ...] = ("language",)

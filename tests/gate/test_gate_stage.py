@@ -28,6 +28,7 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
         "family": [family] * len(scores),
         "target": ["sport"] * len(scores),
         "kind": ["classification"] * len(scores),
+        "degenerate": [None] * len(scores),
         "language": ["en", "zh"] * (len(scores) // 2),
         "score": scores,
     }
@@ -38,6 +39,7 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
             ("family", pa.string()),
             ("target", pa.string()),
             ("kind", pa.string()),
+            ("degenerate", pa.string()),
             ("language", pa.string()),
             ("score", pa.float64()),
         ]

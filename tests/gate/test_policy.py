@@ -272,6 +272,38 @@ def test_slices_by_label_freshness_and_length() -> None:
     )
 
 
+def with_degenerate(scores: PairedScores, reference: int, candidate: int, reason: str = "loop") -> PairedScores:
+    """The first rows have degenerate answers."""
+    numbers = np.arange(len(scores))
+    columns = {"degenerate": np.where(numbers < candidate, reason, "")}
+    return replace(scores, columns={**columns, "reference_degenerate": np.where(numbers < reference, "empty", "")})
+
+
+DEGENERATE = [
+    (0, 0, "passed", None),
+    (0, 1, "passed", "1.7% of the answers are degenerate (1 loop), 0.0% of the reference's: not shown to be more"),
+    (20, 3, "passed", "5.0% of the answers are degenerate (3 loop), 33.3% of the reference's: not shown to be more"),
+    (0, 12, "refused", "20.0% of the answers are degenerate (12 loop), 0.0% of the reference's: shown to be more"),
+    (
+        40,
+        36,
+        "refused",
+        "60.0% of the answers are degenerate (36 loop), 66.7% of the reference's: at most 50.0% are allowed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reference", "candidate", "outcome", "detail"), DEGENERATE)
+def test_more_degenerate_answers_refuse_a_model_that_scores_higher(
+    reference: int, candidate: int, outcome: str, detail: str | None
+) -> None:
+    verdict = decide(with_degenerate(BETTER, reference, candidate), SETTINGS, FIRST)
+    assert verdict.outcome == outcome
+    assert [check.detail for check in verdict.checks if check.name == "degenerate/topic"] == (
+        [detail] if detail else []
+    )
+
+
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 

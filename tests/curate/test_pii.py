@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.realdata import real
 
 from tasks.curate.cleaning.edits import apply
-from tasks.curate.pii.mask import PiiSpan, find, mask, may_hold
-from tasks.curate.pii.row import mask_texts
+from tasks.curate.mask_personal_data import mask_texts
 from tasks.curate.settings import PiiSettings
+from tasks.pii.mask import PiiSpan, find, mask, may_hold
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"

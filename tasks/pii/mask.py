@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.curate.pii.patterns import DETECTORS, GATES, KINDS, Kind
+from tasks.pii.patterns import DETECTORS, GATES, KINDS, Kind
 
 
 @dataclass(frozen=True, order=True)

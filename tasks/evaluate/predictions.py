@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.pii.mask import kinds_in
 from tasks.runtime.progress import Progress
 from tasks.scoring.score import score_answer
 from tasks.scoring.targets import Frame
@@ -56,6 +57,7 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
             "read": scored.parsed,
             "is_unparsed": scored.is_unparsed,
             "degenerate": scored.degenerate,
+            "personal_data": ",".join(kinds_in(answer, row["prompt"], row["target"])) or None,
         }
         rows.append(score_row(row, answer, scored.score, exact=scored.exact) | parsed | counted)
     return rows
@@ -69,7 +71,7 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
         exact: whether it is entirely correct; None where this is undefined.
     """
     fixed = {name: row[name] for name in TEST_FIELDS}
-    flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None}
+    flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None, "personal_data": None}
     parsed = {"prediction": prediction, "read": prediction}
     counted = {"bits": None, "right": None, "said": None, "wanted": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,6 +49,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
         "degenerate": _degenerate(rows),
+        "personal_data": _personal_data(rows),
         "target_too_long": sum(row[TOO_LONG] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
@@ -72,6 +74,13 @@ def _degenerate(rows: list[Row]) -> dict[str, int]:
     """The number of degenerate answers, in all and by reason."""
     reasons = [row["degenerate"] for row in rows if row["degenerate"] is not None]
     return {"rows": len(reasons), **{reason: reasons.count(reason) for reason in REASONS}}
+
+
+def _personal_data(rows: list[Row]) -> dict[str, int]:
+    """The number of answers with personal data that neither prompt nor target has, in all and by kind."""
+    kinds = [row["personal_data"].split(",") for row in rows if row["personal_data"]]
+    counts = Counter(kind for each in kinds for kind in each)
+    return {"rows": len(kinds), **dict(sorted(counts.items()))}
 
 
 def _exact_match(rows: list[Row]) -> dict[str, float]:

@@ -54,10 +54,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         (TOO_LONG, pa.bool_()),  # its target does not fit in evaluate.max_new_tokens
         ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
         ("is_unparsed", pa.bool_()),
-        (
-            "degenerate",
-            pa.string(),
-        ),  # why it scores 0 without a comparison (tasks/scoring/degenerate_answers.py); else null
+        ("degenerate", pa.string()),  # why it scores 0 (tasks/scoring/degenerate_answers.py); else null
+        ("personal_data", pa.string()),  # kinds that neither prompt nor target has, such as `email,phone`; else null
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where undefined
         ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
@@ -130,6 +128,8 @@ def summarise(models: dict[str, Any]) -> list[str]:
             lines.append(
                 f"evaluate: {number} answers of the candidate to {family} are degenerate and score 0: {reasons}"
             )
+        if number := measured["personal_data"]["rows"]:
+            lines.append(f"evaluate: {number} answers of the candidate to {family} have personal data of their own")
     for family, measured in candidate.get("valid_losses", {}).items():
         scores = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {scores}")

@@ -13,7 +13,7 @@ from tasks.gate.better import check_better
 from tasks.gate.check import Check as Check
 from tasks.gate.check import GateInput as GateInput
 from tasks.gate.comparisons import check_no_regression, check_not_worse
-from tasks.gate.degenerate import check_degenerate
+from tasks.gate.flags import check_degenerate, check_personal_data
 from tasks.gate.floors import check_floor
 from tasks.gate.slices import check_slices
 from tasks.runtime.plugin_table import PluginTable
@@ -28,6 +28,7 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "no_regression": check_no_regression,
         "slices": check_slices,
         "degenerate": check_degenerate,
+        "personal_data": check_personal_data,
         "better": check_better,
     },
     stages=("gate",),

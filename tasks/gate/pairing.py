@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from tasks import paths
 from tasks.errors import DataError
 
-COLUMNS = ("target", "kind", "language", "degenerate")
-"""Further columns of the candidate's predictions."""
-REFERENCE_DEGENERATE = "reference_degenerate"
-"""The column `degenerate` of the reference's predictions."""
+FLAGS = ("degenerate", "personal_data")
+"""Columns with what is wrong with an answer, whatever its score; null for most. The reference's begin with REFERENCE."""
+REFERENCE = "reference_"
+COLUMNS = ("target", "kind", "language", *FLAGS)
+"""Further columns of the predictions."""
 SHOWN = 3
 """Row ids that an error lists."""
 
@@ -31,7 +32,7 @@ class PairedScores:
     batch: NDArray[np.str_]
     """The raw batch of each row."""
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
-    """Further columns of the predictions (COLUMNS, REFERENCE_DEGENERATE)."""
+    """Further columns of the predictions (COLUMNS, FLAGS)."""
 
     def of(self, families: set[str]) -> PairedScores:
         """The rows of these families."""
@@ -80,7 +81,7 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([ours[i][3] for i in ids], dtype=np.str_),
         {
             **{name: _column(candidate, name, ids) for name in COLUMNS},
-            REFERENCE_DEGENERATE: _column(reference, "degenerate", ids),
+            **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
         },
     )
 

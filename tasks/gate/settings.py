@@ -37,6 +37,9 @@ class GateSettings(Settings):
     max_degenerate: Score = 0.5
     """Maximum share of degenerate answers (empty, in a loop, cut off, in the wrong script, with leaked control tokens) in a family.
     At any share, the candidate must not be shown to have more of them than the champion."""
+    max_personal_data: Score = 0.05
+    """Maximum share of answers in a family with personal data that neither the prompt nor the target has. At any share, the
+    candidate must not be shown to have more of them than the champion."""
     least_gain: Score = 0.0
     """The gain worth a promotion, in score points in each family: `better` must be shown for more than this gain."""
     slices: tuple[SliceName, ...] = ("language",)

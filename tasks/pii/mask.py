@@ -52,6 +52,13 @@ def find(text: str) -> list[PiiSpan]:
     return spans
 
 
+def kinds_in(text: str, *known: str) -> list[Kind]:
+    """The kinds of personal data in a text, sorted, without values that one of the `known` texts has."""
+    text = _narrow(text)
+    spans = [span for span in find(text) if not any(text[span.start : span.end] in _narrow(other) for other in known)]
+    return sorted({span.kind for span in spans})
+
+
 def _search(text: str, spans: list[PiiSpan]) -> tuple[list[PiiSpan], bool]:
     """The spans with further ones, by scans of the whole masked text; and whether the last scan detected nothing."""
     for _ in range(MAX_PASSES):

@@ -29,6 +29,7 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
         "target": ["sport"] * len(scores),
         "kind": ["classification"] * len(scores),
         "degenerate": [None] * len(scores),
+        "personal_data": [None] * len(scores),
         "language": ["en", "zh"] * (len(scores) // 2),
         "score": scores,
     }
@@ -40,6 +41,7 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
             ("target", pa.string()),
             ("kind", pa.string()),
             ("degenerate", pa.string()),
+            ("personal_data", pa.string()),
             ("language", pa.string()),
             ("score", pa.float64()),
         ]

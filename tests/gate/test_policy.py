@@ -272,11 +272,11 @@ def test_slices_by_label_freshness_and_length() -> None:
     )
 
 
-def with_degenerate(scores: PairedScores, reference: int, candidate: int, reason: str = "loop") -> PairedScores:
-    """The first rows have degenerate answers."""
+def with_flags(scores: PairedScores, column: str, reference: int, candidate: int, reason: str) -> PairedScores:
+    """The first rows have answers with this fault."""
     numbers = np.arange(len(scores))
-    columns = {"degenerate": np.where(numbers < candidate, reason, "")}
-    return replace(scores, columns={**columns, "reference_degenerate": np.where(numbers < reference, "empty", "")})
+    columns = {column: np.where(numbers < candidate, reason, "")}
+    return replace(scores, columns={**columns, f"reference_{column}": np.where(numbers < reference, reason, "")})
 
 
 DEGENERATE = [
@@ -297,11 +297,19 @@ DEGENERATE = [
 def test_more_degenerate_answers_refuse_a_model_that_scores_higher(
     reference: int, candidate: int, outcome: str, detail: str | None
 ) -> None:
-    verdict = decide(with_degenerate(BETTER, reference, candidate), SETTINGS, FIRST)
+    verdict = decide(with_flags(BETTER, "degenerate", reference, candidate, "loop"), SETTINGS, FIRST)
     assert verdict.outcome == outcome
     assert [check.detail for check in verdict.checks if check.name == "degenerate/topic"] == (
         [detail] if detail else []
     )
+
+
+def test_a_model_that_recites_personal_data_is_refused() -> None:
+    verdict = decide(with_flags(BETTER, "personal_data", 0, 12, "email,phone"), SETTINGS, FIRST)
+    assert verdict.outcome == "refused"
+    detail = "20.0% of the answers have personal data (12 email, 12 phone), 0.0% of the reference's: shown to be more"
+    assert check_of(verdict, "personal_data/topic").detail == detail
+    assert decide(with_flags(BETTER, "personal_data", 4, 3, "email"), SETTINGS, FIRST).passed
 
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]

@@ -16,7 +16,7 @@ from tasks.scoring.thoughts import THOUGHT_BEGINS
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
 
-TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+TEST_FIELDS = ("row_id", "batch", "source", "use", "family", "kind", "language", "prompt", "target")
 TOO_LONG = "is_target_too_long"
 """Key of a row: its target does not fit in `evaluate.max_new_tokens`. Its answer is not degenerate because it is cut off."""
 

@@ -44,6 +44,8 @@ PREDICTIONS_SCHEMA = pa.schema(
     [
         ("row_id", pa.string()),
         ("batch", pa.string()),
+        ("source", pa.string()),
+        ("use", pa.string()),  # "golden" or "train"
         ("family", pa.string()),
         ("kind", pa.string()),
         ("language", pa.string()),

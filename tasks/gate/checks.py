@@ -15,6 +15,7 @@ from tasks.gate.check import GateInput as GateInput
 from tasks.gate.comparisons import check_no_regression, check_not_worse
 from tasks.gate.flags import check_degenerate, check_personal_data
 from tasks.gate.floors import check_floor
+from tasks.gate.golden import check_golden
 from tasks.gate.slices import check_slices
 from tasks.runtime.plugin_table import PluginTable
 
@@ -26,6 +27,7 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "floor": check_floor,
         "not_worse": check_not_worse,
         "no_regression": check_no_regression,
+        "golden": check_golden,
         "slices": check_slices,
         "degenerate": check_degenerate,
         "personal_data": check_personal_data,

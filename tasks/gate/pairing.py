@@ -16,7 +16,7 @@ from tasks.errors import DataError
 FLAGS = ("degenerate", "personal_data")
 """Columns with what is wrong with an answer, whatever its score; null for most. The reference's begin with REFERENCE."""
 REFERENCE = "reference_"
-COLUMNS = ("target", "kind", "language", *FLAGS)
+COLUMNS = ("target", "kind", "language", "source", "use", *FLAGS)
 """Further columns of the predictions."""
 SHOWN = 3
 """Row ids that an error lists."""
@@ -80,6 +80,7 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([ours[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][3] for i in ids], dtype=np.str_),
         {
+            "row_id": np.array(ids, dtype=np.str_),
             **{name: _column(candidate, name, ids) for name in COLUMNS},
             **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
         },

@@ -312,6 +312,30 @@ def test_a_model_that_recites_personal_data_is_refused() -> None:
     assert decide(with_flags(BETTER, "personal_data", 4, 3, "email"), SETTINGS, FIRST).passed
 
 
+def test_one_golden_row_below_its_score_refuses_a_better_model() -> None:
+    rows = len(BETTER)
+    columns = {
+        "use": np.where(np.arange(rows) < 3, "golden", "train"),
+        "row_id": np.array([f"r{n}" for n in range(rows)]),
+    }
+    scores = replace(BETTER, columns=columns)
+    settings = SETTINGS.model_copy(update={"golden_score": 0.5})
+    verdict = decide(scores, settings, FIRST)
+    assert verdict.passed
+    assert check_of(verdict, "golden").detail == "3 of 3 golden rows score at least 0.500"
+    scores.candidate[1] = 0.0
+    verdict = decide(scores, settings, FIRST)
+    assert verdict.outcome == "refused"
+    assert check_of(verdict, "golden").detail == "2 of 3 golden rows score at least 0.500; below it: r1"
+    assert decide(scores, SETTINGS, FIRST).passed, "without a golden score they are rows like others"
+    scores.candidate[1] = 1.0
+    none = decide(BETTER, settings, FIRST)
+    assert (none.outcome, check_of(none, "golden").detail) == (
+        "refused",
+        "no test row is from a source with `use: golden`",
+    )
+
+
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 

@@ -25,7 +25,7 @@ from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
@@ -39,33 +39,6 @@ if TYPE_CHECKING:
     from tasks.evaluate.settings import EvaluateSettings
 
 logger = logging.getLogger(__name__)
-
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("batch", pa.string()),
-        ("family", pa.string()),
-        ("kind", pa.string()),
-        ("language", pa.string()),
-        ("prompt", pa.string()),
-        ("target", pa.string()),
-        ("prediction", pa.string()),
-        ("is_cut", pa.bool_()),  # it reached evaluate.max_new_tokens without an end token
-        (TOO_LONG, pa.bool_()),  # its target does not fit in evaluate.max_new_tokens
-        ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
-        ("is_unparsed", pa.bool_()),
-        (
-            "degenerate",
-            pa.string(),
-        ),  # why it scores 0 without a comparison (tasks/scoring/degenerate_answers.py); else null
-        ("score", pa.float64()),
-        ("exact", pa.bool_()),  # null where undefined
-        ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
-        ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
-        ("said", pa.int64()),
-        ("wanted", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from tasks.config import load_config
 from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import inference, stage
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.render.templates.templates import read_templates
 from tasks.runtime import threads
@@ -158,7 +159,7 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     for role, measured in metrics["models"].items():
         table = pq.read_table(paths.PREDICTIONS / f"{role}.parquet")
         ids.append(table["row_id"].to_pylist())
-        assert table.schema.names == stage.PREDICTIONS_SCHEMA.names
+        assert table.schema.names == PREDICTIONS_SCHEMA.names
         assert measured["valid_perplexity"] > 1
         assert set(measured["families"]) == {"qa", "topic"}
         losses = measured["valid_losses"]

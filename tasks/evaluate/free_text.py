@@ -39,6 +39,7 @@ def describe_texts(rows: Sequence[Row], seed: str) -> dict[str, Any]:
             "answers": {
                 **_measures(answers, of_answers, sample),
                 "length_ratio": _rounded(sum(map(len, of_answers)) / target_tokens if target_tokens else None),
+                "similarity": _mean(row["similarity"] for row in rows if row["similarity"] is not None),
                 "in_target_language": _language_share(answers, map(_language, targets)),
                 "in_question_language": _language_share(answers, (row["language"] for row in rows)),
             },

@@ -39,6 +39,7 @@ PREDICTIONS_SCHEMA = pa.schema(
             "degenerate",
             pa.string(),
         ),  # why it scores 0 without a comparison (tasks/scoring/degenerate_answers.py); else null
+        ("similarity", pa.float64()),  # cosine with the target by evaluate.encoder; null without one, or if not text
         ("confidence", pa.float64()),  # the probability of a head's label; null for other predictions
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where undefined
@@ -101,7 +102,7 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
     fixed = {name: row[name] for name in TEST_FIELDS}
     flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None}
     parsed = {"prediction": prediction, "read": prediction}
-    counted = {"confidence": None, "bits": None, "right": None, "said": None, "wanted": None}
+    counted = {"similarity": None, "confidence": None, "bits": None, "right": None, "said": None, "wanted": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted
 
 

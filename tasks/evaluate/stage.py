@@ -19,6 +19,7 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
+from tasks.evaluate.encoder import find_encoder, with_similarity
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
 from tasks.evaluate.likelihood import score_texts
@@ -60,27 +61,36 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
+        ConfigError: `evaluate.encoder` is no encoder.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
+    encoder = None if config.evaluate.encoder is None else find_encoder(config.evaluate.encoder)
     record = read_base()
     form = _form()
     results = _evaluate_all(config.evaluate, record, form)
+    predictions = {role: result.rows for role, result in results.items()}
+    if encoder is not None:
+        predictions = with_similarity(predictions, encoder, config.evaluate.batch_rows)
     models = {
         role: {
             "weights_digest": result.digest,
             "way": result.method,
             "valid_perplexity": result.perplexity,
             "valid_losses": result.losses,
-            **describe_model(result.rows, config.evaluate),
+            **describe_model(predictions[role], config.evaluate),
         }
         for role, result in results.items()
     }
-    predictions = {role: result.rows for role, result in results.items()}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
-    facts = {"test_rows": len(predictions["candidate"]), "precision": precision_of(config.evaluate.precision)}
+    facts: dict[str, Any] = {
+        "test_rows": len(predictions["candidate"]),
+        "precision": precision_of(config.evaluate.precision),
+    }
+    if encoder is not None:
+        facts["encoder"] = encoder.entry()
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:

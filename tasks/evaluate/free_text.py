@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tasks.evaluate.predictions import Row
@@ -32,7 +33,7 @@ def describe_texts(rows: Sequence[Row], seed: str) -> dict[str, Any]:
         return {}
     answers, targets = [row["read"] for row in rows], [without_thought(row["target"]) for row in rows]
     sample = random.Random(seed).sample(range(len(rows)), min(len(rows), SELF_BLEU_TEXTS))
-    of_answers, of_targets = ([answer_tokens(text) for text in texts] for texts in (answers, targets))
+    of_answers, of_targets = ([_tokens(text) for text in texts] for texts in (answers, targets))
     target_tokens = sum(map(len, of_targets))
     return {
         "free_text": {
@@ -46,6 +47,11 @@ def describe_texts(rows: Sequence[Row], seed: str) -> dict[str, Any]:
             "targets": _measures(targets, of_targets, sample),
         }
     }
+
+
+@lru_cache(maxsize=20_000)  # the targets of all models are the same
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(answer_tokens(text))
 
 
 def _measures(texts: Sequence[str], tokens: Sequence[Sequence[str]], sample: Sequence[int]) -> dict[str, float | None]:

@@ -41,7 +41,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "champion": ("setting", "finetune.continue_from"),
     "candidate": ("setting", "promote.automatic"),
     "verdict": ("name", "tasks/gate/policy.py:Verdict"),
-    "challenger": ("name", "tasks/register/known.py:challenger"),
+    "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
     "round": ("path", "data/round.json"),
     "test epoch": ("name", "tasks/state/round.py:test_epoch"),
     "look": ("name", "tasks/state/round.py:looks"),

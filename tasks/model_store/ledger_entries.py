@@ -79,3 +79,15 @@ def spent_looks(entries: list[Entry]) -> tuple[int, int]:
             first_rows = entry.test_rows
         looks += 1
     return epoch, looks
+
+
+def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
+    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves."""
+    champion = challenger = None
+    for entry in entries:
+        if entry.kind == "judged":
+            challenger = entry.version
+        else:
+            champion = entry.version
+            challenger = None if challenger == champion else challenger
+    return {"champion": champion, "challenger": challenger}

@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
+from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import lines_of
 from flows.report.summary import Score, Summary
 from flows.report.terminal import MARKS, role_name, set_aside_line, shortened, verdict_line
@@ -77,7 +78,13 @@ def _checks(summary: Summary) -> str:
     rows = [
         [MARKS[check["passed"]][0], printable(check["name"]), check["detail"]] for check in summary.verdict["checks"]
     ]
-    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'result'], rows)}"
+    parts = [f"## Gate: {verdict_line(summary)}", _table(["", "check", "result"], rows)]
+    lines = [
+        f"- {printable(check['name'])}: `{printable(command).replace('`', '')}`"
+        for check in failed_checks(summary.verdict)
+        if (command := command_for(check, summary.verdict))
+    ]
+    return "\n\n".join([*parts, *(["The rows behind the failed checks:", "\n".join(lines)] if lines else [])])
 
 
 def _answers(summary: Summary) -> str:

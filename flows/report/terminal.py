@@ -13,6 +13,7 @@ from rich.text import Text
 
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
+from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import Data, lines_of
 from flows.report.summary import FamilyScores, Score, Summary
 from tasks.runtime.visible_text import printable
@@ -155,11 +156,14 @@ def _checks(verdict: dict[str, Any]) -> RenderableType:
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    failed = failed_checks(verdict)
     for check in verdict["checks"]:
         mark, style = MARKS[check["passed"]]
         table.add_row(
             f"[{style}]{mark}[/]", escape(check["name"]), Text(check["detail"], style="" if check["passed"] else style)
         )
+        if check in failed and (command := command_for(check, verdict)):
+            table.add_row("", "", Text.assemble("its rows: ", (printable(command), "bold")))
     return table
 
 

@@ -11,11 +11,16 @@ from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import lines_of
 from flows.report.summary import Score, Summary
 from flows.report.terminal import MARKS, role_name, set_aside_line, shortened, verdict_line
+from tasks import paths
 from tasks.runtime.visible_text import printable, printable_markdown
 
 
-def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
-    """The same content as on the terminal; answers contain text of test rows."""
+def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True, report: str = paths.REPORT.name) -> str:
+    """The same content as on the terminal; answers contain text of test rows.
+
+    Args:
+        report: the address of the HTML report, by default in the same folder as the summary.
+    """
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
         parts.append(_data(summary))
@@ -31,6 +36,8 @@ def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) 
         parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
     if summary.answers and shows_answers:
         parts.append(_answers(summary))
+    if summary.report:
+        parts.append(f"Report with all answers, slices and plots: [{summary.report}]({report})")
     parts.append("## Next commands\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
     return "\n\n".join(parts) + "\n"
 

@@ -30,6 +30,8 @@ def summary_page(summary: Summary, outcome: Outcome | None = None) -> Renderable
     page: list[RenderableType] = ["", Rule(title, align="left", style="cyan")]
     for title, part in _parts(summary):
         page += [f"\n[bold cyan]{title}[/]", Padding(part, (0, 0, 0, 2))]
+    if summary.report:
+        page.append(Text(f"\nReport with all answers, slices and plots: {summary.report}", style="dim"))
     if outcome is not None:
         page.append(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
     if summary.next_commands:

@@ -111,7 +111,7 @@ def compare(
     models = resolve(name, first), resolve(name, second)
     pairing = pair_rows(*read_pair(name, *models))
     rows = select(_common_rows(pairing, models), where, family)
-    parameters, data, problem = _recipe_and_data(name, *models)
+    parameters, data, problem = recipe_and_data(name, *models)
     return Comparison(
         *models,
         count_by_family(rows, config.gate.confidence, config.gate.bootstrap_samples, config.gate.seed),
@@ -217,7 +217,7 @@ def side_by_side(rows: pa.Table, show: Outcome | None, limit: int) -> list[SideB
     ]
 
 
-def _recipe_and_data(
+def recipe_and_data(
     name: str, first: Model, second: Model
 ) -> tuple[list[ParameterChange] | None, Difference | None, str]:
     """Parameters and data that differ. The answers are shown also where these are no longer stored."""

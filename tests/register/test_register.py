@@ -136,3 +136,15 @@ def test_a_champion_is_not_registered_anew(serving: Path) -> None:
     again = stage.run(load_config())
     assert (again.version, again.is_new) == (2, False)
     assert not pending(load_config())
+
+
+def test_the_report_of_this_verdict_is_logged_with_its_run_and_an_older_one_is_not(judged: Path) -> None:
+    digest = content_digest(json.loads(paths.VERDICT.read_text()))
+    paths.REPORT.write_text(f'<meta name="strop-verdict" content="{digest}">')
+    assert stage.run(load_config()).version == 1
+    registry = open_registry(load_config())
+    assert registry.has_file(registry.version(1).run_id, paths.REPORT.name)
+    set_verdicts(seed1=False)
+    run_stages(rejudge=True)
+    assert stage.run(load_config()).version == 2
+    assert not registry.has_file(registry.version(2).run_id, paths.REPORT.name)

@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from flows.report.run_report.verdict_words import result_of
+
 
 def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The checks that kept a candidate from passing; none if it passed."""
-    if verdict["passed"]:
+    if result_of(verdict) == "passed":
         return []
     return [
         check

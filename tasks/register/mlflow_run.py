@@ -6,9 +6,11 @@ The live run of the training is reused if there is one; missing values are added
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
+from tasks.register.model_card import CARD, model_card
 from tasks.register.trials import complete_trials
 from tasks.runtime.files import content_digest, read_json
 from tasks.tracking.live_metrics import read_points
@@ -49,10 +51,18 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
     registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
     for path, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
         registry.log_files(run_id, root / path, folder)
+    _log_card(registry, run_id, receipt)
     if is_report_of(root / paths.REPORT, receipt["verdict"]):
         registry.log_files(run_id, root / paths.REPORT)
     registry.end_run(run_id)
     return run_id
+
+
+def _log_card(registry: Registry, run_id: str, receipt: dict[str, Any]) -> None:
+    with TemporaryDirectory(prefix="strop-card-") as folder:
+        path = Path(folder) / CARD
+        path.write_text(model_card(receipt, registry.model), encoding="utf-8")
+        registry.log_files(run_id, path)
 
 
 def is_report_of(path: Path, verdict: dict[str, Any]) -> bool:

@@ -208,8 +208,8 @@ def side_by_side(rows: pa.Table, show: Outcome | None, limit: int) -> list[SideB
             outcomes[index],
             row["prompt"],
             row["target"],
-            row[f"{FIRST}prediction"],
-            row["prediction"],
+            row[f"{FIRST}prediction"] or "",
+            row["prediction"] or "",
             row[f"{FIRST}score"],
             row["score"],
         )

@@ -99,7 +99,7 @@ def _verdict(receipt: Receipt) -> str:
         "passed" if verdict.get("passed") else "refused",
     )
     return (
-        f"Registered by [Strop](#training). Verdict of its gate: **{printable_markdown(result)}**, compared with {against} on "
+        f"Registered by Strop. Verdict of its gate: **{printable_markdown(result)}**, compared with {against} on "
         f"{verdict['test_rows']:,} test rows (look {verdict['look']} of test epoch {verdict['test_epoch']})."
     )
 

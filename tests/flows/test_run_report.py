@@ -193,6 +193,10 @@ VERDICT: dict[str, Any] = {"passed": False, "champion_version": 3, "test_rows": 
         (_check("no_regression/qa", False, -0.1, -0.05, -0.2, -0.01), "So it became worse there."),
         (_check("better", False, 0.12, 0.025, -0.02, 0.09), "not shown to be better"),
         (_check("better", True, 0.00004, 0.025, 0.02, 0.09), "a probability of less than 0.1 %"),
+        (
+            _check("floor/qa", None, 0.2, 0.7, 0.1, 0.7),
+            "is required. It has too few test rows to count (40).",
+        ),
         (_check("of_a_plugin", False, None, 0.0), "of_a_plugin: the detail."),
     ],
 )

@@ -53,14 +53,19 @@ def sentences(verdict: Verdict) -> list[str]:
 
 
 def explain(check: Check, verdict: Verdict) -> str:
-    """One sentence about a check; the gate's own detail where the check is not one of Strop's."""
+    """One or two sentences about a check; the gate's own detail where the check is not one of Strop's."""
+    words = _explain(check, verdict)
+    return words if check["passed"] is not None else f"{words} It has too few test rows to count ({check['rows']:,})."
+
+
+def _explain(check: Check, verdict: Verdict) -> str:
     kind, reference = check["name"].split("/")[0], reference_name(verdict)
     where = f"In {check['family']}" if check["family"] else "Over all families"
     number, interval = check["number"], check["interval"]
     if number is None or (kind != "floor" and interval is None):
         return f"{check['name']}: {check['detail']}."
     if kind == "floor":
-        is_enough = "which is enough" if check["passed"] is not False else "which is not enough"
+        is_enough = "which is enough" if number >= check["bound"] else "which is not enough"
         return f"{where} the new model scores {_percent(number)}, {is_enough}: at least {_percent(check['bound'])} is required."
     if kind == "better":
         return _explain_better(check, reference)

@@ -23,11 +23,14 @@ def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
 def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
     """The command that lists the rows that counted against the candidate; None for a check without rows.
 
-    A floor is about the candidate alone, so its rows are all those that are not entirely right.
+    A candidate that passed may be the champion by then, so its reference is named by number. A floor is about the candidate
+    alone, so its rows are all those that are not entirely right.
     """
     if not check["rows"]:
         return None
-    reference = "champion" if verdict["champion_version"] else "base"
+    version = verdict["champion_version"]
+    champion = f"v{version}" if result_of(verdict) == "passed" else "champion"
+    reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
     shown = ["--slice", "score < 1"] if check["name"].split("/")[0] == "floor" else ["--show", "lost"]
     return shlex.join(["strop", "compare", reference, "candidate", *family, *shown])

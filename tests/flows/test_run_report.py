@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.toyrun import BIDI, HOSTILE, write_run
 
@@ -17,7 +19,7 @@ from flows.report.run_report.verdict_words import explain, result_of, sentences
 from tasks import paths
 from tasks.config import load_config
 from tasks.register.mlflow_run import is_report_of
-from tasks.runtime.files import read_json
+from tasks.runtime.files import read_json, write_parquet
 
 
 class Elements(HTMLParser):
@@ -141,6 +143,17 @@ def test_the_rows_that_changed_most_are_kept_and_the_others_counted(
     content = read_content(load_config())
     assert (len(content["answers"]), content["left_out"]) == (10, 110)
     assert {row["outcome"] for row in content["answers"]} <= {"won", "lost"}
+
+
+def test_why_an_answer_is_degenerate_is_shown_and_other_columns_are_no_obstacle(project: Path) -> None:
+    write_run()
+    path = paths.PREDICTIONS / "candidate.parquet"
+    rows = pq.read_table(path).drop_columns(["is_looping"])
+    reasons = pa.array(["template leaked", *[None] * (rows.num_rows - 1)], pa.string())
+    write_parquet(path, rows.append_column("degenerate", reasons))
+    by_id = {int(row["id"], 16): row["degenerate"] for row in read_content(load_config())["answers"]}
+    assert {number for number, reason in by_id.items() if reason} == {0}
+    assert by_id[0] == "template leaked"
 
 
 def test_without_predictions_and_without_a_champion_the_rest_is_shown(project: Path) -> None:

@@ -168,6 +168,11 @@ def test_without_a_champion_the_rows_are_compared_with_the_base_and_a_name_with_
     assert command_for(check, verdict) == "strop compare base candidate --family 'a b' --show lost"
 
 
+def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
+    verdict = {**_refused(("not_worse/qa", "qa", True, 40), champion=4), "passed": True}
+    assert command_for(verdict["checks"][0], verdict) == "strop compare v4 candidate --family qa --show lost"
+
+
 def test_a_candidate_that_passed_has_no_failed_checks() -> None:
     assert failed_checks({**VERDICT, "checks": [{"name": "better", "passed": None}]}) == []
 

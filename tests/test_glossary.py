@@ -44,7 +44,7 @@ USED_BY: dict[str, tuple[str, str]] = {
     "tier": ("setting", "gate.tiers"),
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
-    "challenger": ("name", "tasks/register/known.py:challenger"),
+    "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
     "round": ("path", "data/round.json"),
     "test epoch": ("name", "tasks/state/round.py:test_epoch"),
     "look": ("name", "tasks/state/round.py:looks"),

@@ -21,6 +21,9 @@ from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
+from tasks.evaluate.judge.report import summarise as summarise_judge
+from tasks.evaluate.judge.round import open_judging
+from tasks.evaluate.judge.rows import JUDGE_SCORE
 from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
@@ -64,6 +67,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
         ("said", pa.int64()),
         ("wanted", pa.int64()),
+        (JUDGE_SCORE, pa.float64()),  # 1 won, 0.5 a tie, 0 lost, by the judge (evaluate.judge); null where not judged
     ]
 )
 
@@ -87,9 +91,11 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
+        ConfigError: a rubric of the judge is missing or invalid, or an environment variable that it needs.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
+    judging = open_judging(config.evaluate)
     record = read_base()
     form = _form()
     results = _evaluate_all(config.evaluate, record, form)
@@ -104,13 +110,16 @@ def run(config: PipelineConfig) -> None:
         for role, result in results.items()
     }
     predictions = {role: result.rows for role, result in results.items()}
+    reference = "champion" if "champion" in predictions else "base"
+    judged = {"judge": judging.compare(predictions, reference, _questions(), record.id)} if judging else {}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
     facts = {"test_rows": len(predictions["candidate"]), "precision": precision_of(config.evaluate.precision)}
-    write_json(paths.METRICS, {**facts, "models": models})
+    write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
+    lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
+    for line in [*lines, *(summarise_judge(judged["judge"]) if judged else ())]:
         logger.info(line)
 
 
@@ -220,3 +229,8 @@ def _read_test() -> list[Row]:
     except FileNotFoundError as error:
         raise not_rendered(TEST) from error
     return rows
+
+
+def _questions() -> dict[str, str]:
+    """Row id → the last turn of the user, of the test rows that have one."""
+    return {row["row_id"]: row.get("question") or "" for row in _read_test()}

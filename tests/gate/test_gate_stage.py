@@ -85,6 +85,7 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
         "test_epoch": 2,
         "look": 2,
         "test_rows": 60,
+        "judged_families": [],
     }
     assert [check["name"] for check in checks] == [
         "not_worse/topic", "slices/topic/language=en", "slices/topic/language=zh", "better"

@@ -1,0 +1,27 @@
+"""The families that the pairwise judge decides: in them `judge_score` (1 won, 0.5 a tie, 0 lost) replaces the score. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+COLUMN = "judge_score"
+
+
+def judged_families(metrics: dict[str, Any], reference: str) -> list[str]:
+    """The families of metrics.json that the judge may decide, sorted; none if it compared with another model than the reference."""
+    judge = metrics.get("judge") or {}
+    if judge.get("reference") != reference:
+        return []
+    return sorted(name for name, family in judge["families"].items() if family["may_decide"] is True)
+
+
+def with_judged_scores(predictions: pa.Table, families: list[str]) -> pa.Table:
+    """The predictions, with the judge's scores as scores in these families."""
+    if not families:
+        return predictions
+    is_judged = pc.is_in(predictions["family"], value_set=pa.array(families, pa.string()))
+    score = pc.if_else(is_judged, predictions[COLUMN], predictions["score"])
+    return predictions.set_column(predictions.column_names.index("score"), "score", score)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.extendpage import code_of
 from support.project import params, write_params
-from support.toyjudge import copy_rubrics, judge_settings, verdict
+from support.toyjudge import copy_rubrics, judge_settings, texts_of, verdict
 
 from tasks import paths
 from tasks.base import precision
@@ -393,13 +393,23 @@ def test_the_judge_compares_the_free_form_answers_of_candidate_and_champion(
     world: Round, start_endpoint: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy_rubrics()
-    toy = start_endpoint(lambda prompt: verdict("A" if "answer_a" in prompt else "B"))
+    answers: list[dict[str, str]] = []
+
+    def prefer_the_greater(prompt: str) -> Any:
+        answers.append(texts_of(prompt))
+        return verdict("A" if answers[-1]["answer_a"] > answers[-1]["answer_b"] else "B")
+
+    toy = start_endpoint(prefer_the_greater)
     config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"judge": judge_settings(toy.base_url)}))
     stage.run(config)
     metrics = read_json(paths.METRICS)
     measured = metrics["judge"]["families"]["qa"]
     assert metrics["judge"]["reference"] == "champion"
     assert measured["win"] + measured["tie"] + measured["loss"] == measured["rows"] == 2
+    assert measured["judged"] > 0
+    assert measured["flips"] == 0
+    assert measured["calls"] == len(answers) == 2 * measured["judged"]
+    assert answers[0]["question"].startswith(("report", "第"))  # these rows have no question of their own: the prompt
     assert not measured["may_decide"]
     scores = {
         role: {

@@ -44,6 +44,8 @@ USED_BY: dict[str, tuple[str, str]] = {
     "tier": ("setting", "gate.tiers"),
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
+    "judge": ("setting", "evaluate.judge"),
+    "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),
     "challenger": ("name", "tasks/register/known.py:challenger"),
     "round": ("path", "data/round.json"),
     "test epoch": ("name", "tasks/state/round.py:test_epoch"),

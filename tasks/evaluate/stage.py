@@ -21,7 +21,7 @@ from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
-from tasks.evaluate.judge.report import summarise as summarise_judge
+from tasks.evaluate.judge.lines import judge_lines
 from tasks.evaluate.judge.round import open_judging
 from tasks.evaluate.judge.rows import JUDGE_SCORE
 from tasks.evaluate.likelihood import score_texts
@@ -119,7 +119,7 @@ def run(config: PipelineConfig) -> None:
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
-    for line in [*lines, *(summarise_judge(judged["judge"]) if judged else ())]:
+    for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
 
 

@@ -12,7 +12,7 @@ from support.toyjudge import compare, copy_rubrics, honest, judging, row, texts_
 
 from tasks import paths
 from tasks.errors import ConfigError
-from tasks.evaluate.judge.report import summarise
+from tasks.evaluate.judge.lines import judge_lines
 from tasks.evaluate.judge.round import open_judging
 from tasks.evaluate.settings import EvaluateSettings
 
@@ -48,8 +48,8 @@ def test_the_better_answer_wins_in_both_orders_and_the_reference_gets_the_rest(s
         "flips": 0, "flip_share": 0.0, "unparsed": 0, "calls": 12, "prompt_tokens": 1200, "completion_tokens": 120,
         "may_decide": True, "objection": None,
     }  # fmt: skip
-    assert summarise(result) == [
-        "evaluate: judge: qa: 4 won, 0 tied, 2 lost against the champion (0 position flips, 0 unparsed, 12 calls); decides"
+    assert judge_lines({"judge": result}) == [
+        "judge: qa: 4 won, 0 tied, 2 lost against the champion (0 position flips, 0 unparsed, 12 calls); decides"
     ]
 
 
@@ -197,12 +197,12 @@ def test_a_judge_that_fails_for_good_leaves_the_families_without_a_judged_verdic
     measured = result["families"]["qa"]
     assert not measured["may_decide"]
     assert {each["judge_score"] for each in [*candidate, *reference]} == {None}
-    line, _ = summarise(result)
+    line, _ = judge_lines({"judge": result})
     assert "\n" not in line
     assert (
         len(toy.prompts) <= 8
     )  # given up once, after two attempts of four requests at a time, and not for each family
-    assert re.search(rf"^evaluate: judge: qa has no judged verdict: http\S+ {problem}", line), line
+    assert re.search(rf"^judge: qa has no judged verdict: http\S+ {problem}", line), line
 
 
 def test_a_judge_that_fails_halfway_gives_no_half_judged_score_and_continues_in_the_next_run(
@@ -244,8 +244,8 @@ def test_a_family_that_needs_more_calls_than_are_left_is_not_begun(start_endpoin
     candidate, reference = sides()
     result = compare(judging(toy.base_url, budget={"max_calls": 11}), candidate, reference)
     assert toy.prompts == []
-    assert summarise(result) == [
-        "evaluate: judge: qa has no judged verdict: 12 calls are needed, 11 are left of evaluate.judge.budget.max_calls"
+    assert judge_lines({"judge": result}) == [
+        "judge: qa has no judged verdict: 12 calls are needed, 11 are left of evaluate.judge.budget.max_calls"
     ]
     assert candidate[0]["judge_score"] is None
 

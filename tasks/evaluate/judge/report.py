@@ -1,4 +1,4 @@
-"""The entry `judge` of metrics.json, and its lines in the log. Pure."""
+"""The entry `judge` of metrics.json. Pure."""
 
 from __future__ import annotations
 
@@ -52,19 +52,3 @@ def describe_verdicts(verdicts: Sequence[PairVerdict], cost: Cost) -> dict[str, 
         "prompt_tokens": cost.prompt_tokens,
         "completion_tokens": cost.completion_tokens,
     }
-
-
-def summarise(judge: dict[str, Any]) -> list[str]:
-    """A line for each family."""
-    lines = []
-    for family, measured in judge["families"].items():
-        if measured.get("problem"):
-            lines.append(f"evaluate: judge: {family} has no judged verdict: {measured['problem']}")
-            continue
-        numbers = (
-            f"{measured['win']} won, {measured['tie']} tied, {measured['loss']} lost against the {judge['reference']}"
-        )
-        quality = f"{measured['flips']} position flips, {measured['unparsed']} unparsed, {measured['calls']} calls"
-        role = "decides" if measured["may_decide"] else f"only reports: {measured['objection']}"
-        lines.append(f"evaluate: judge: {family}: {numbers} ({quality}); {role}")
-    return lines

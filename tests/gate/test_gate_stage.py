@@ -191,6 +191,16 @@ def test_a_judge_that_may_decide_decides_a_family_in_place_of_its_score(
     assert "gate: the judge's verdicts are the scores of topic" in capsys.readouterr().err
 
 
+def test_a_floor_holds_for_the_candidate_s_own_score_also_where_the_judge_decides(world: Path) -> None:
+    equal_scores()
+    judged()
+    config: Any = SimpleNamespace(gate=GateSettings(bootstrap_samples=500, floor=0.6))
+    stage.run(config)
+    verdict = read_json(paths.VERDICT)
+    (floor,) = [check for check in verdict["checks"] if check["name"] == "floor/topic"]
+    assert (verdict["outcome"], floor["passed"], floor["number"]) == ("refused", False, 0.5)
+
+
 @pytest.mark.parametrize(
     "options", [{"may_decide": False}, {"reference": "base"}, {"family": "qa"}], ids=["no vote", "reference", "family"]
 )

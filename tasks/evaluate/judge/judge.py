@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, Endpoint, api_key
 from tasks.runtime.files import content_digest
 
 logger = logging.getLogger(__name__)
+
+LINE_EVERY_SECONDS = 30.0
 
 
 class NotJudged(Exception):
@@ -94,12 +97,18 @@ class Judge:
             self._problem = "evaluate.judge.budget.max_tokens is spent"
 
     def _store(self, keys: Sequence[str]) -> Callable[[int, Completion], None]:
+        before, last_line = self.calls, time.monotonic()
+
         def store(index: int, completion: Completion) -> None:
+            nonlocal last_line
             winner = None if completion.is_cut else parse_winner(completion.text)
             judgement = Judgement(winner, completion.prompt_tokens, completion.completion_tokens)
             self._judgements.add(keys[index], judgement)
             self.calls += 1
             self.tokens += judgement.prompt_tokens + judgement.completion_tokens
+            if time.monotonic() - last_line >= LINE_EVERY_SECONDS:
+                last_line = time.monotonic()
+                logger.info(f"evaluate: judge {self.settings.model}: {self.calls - before} of {len(keys)} calls")
             if self.tokens > self.settings.budget.max_tokens:
                 raise _BudgetSpent
 

@@ -65,10 +65,12 @@ def main() -> int:
             stage = importlib.import_module(f"tasks.{room}.stage")
         began = time.monotonic()
         config = load_config()
+        from tasks.state.rubrics import begin_rubrics
         from tasks.vcs.dvc_plugins import record_plugins, require_recorded
 
         if room == "ingest":
             record_plugins()
+            begin_rubrics()
         else:
             require_recorded(room)
         stage.run(config)

@@ -19,6 +19,7 @@ DATA = Path("data")
 CONTRACT = DATA / "contract" / "contract.yaml"
 TEMPLATES = DATA / "templates"
 CHAT_TEMPLATES = TEMPLATES / "chat"
+JUDGES = DATA / "judges"
 
 # what the world looked like when the round began
 RAW = DATA / "raw"
@@ -66,6 +67,7 @@ MODELS = CACHE / "models"
 BASES = CACHE / "bases"
 SOFT_TARGETS = CACHE / "soft-targets"
 PREDICTION_CACHE = CACHE / "predictions"
+JUDGEMENTS = CACHE / "judgements"
 EVENTS = CACHE / "events"
 VALIDATE_CACHE = CACHE / "cache" / "validate"
 CURATE_CACHE = CACHE / "cache" / "curate"

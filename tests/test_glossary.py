@@ -45,6 +45,8 @@ USED_BY: dict[str, tuple[str, str]] = {
     "slice": ("setting", "gate.slices"),
     "degenerate answer": ("file", "tasks/scoring/degenerate_answers.py"),
     "challenger": ("name", "tasks/model_store/ledger_entries.py:challenger"),
+    "judge": ("setting", "evaluate.judge"),
+    "rubric": ("name", "tasks/evaluate/judge/rubric.py:Rubric"),
     "round": ("path", "data/round.json"),
     "test epoch": ("name", "tasks/state/round.py:test_epoch"),
     "look": ("name", "tasks/state/round.py:looks"),

@@ -94,6 +94,11 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
             settings += [((*location, field), getattr(source, field)) for field in SOURCE_ADDRESSES]
     if "register" in project.valid_sections and not os.environ.get("MLFLOW_TRACKING_URI"):
         settings.append((("register", "tracking_uri"), project.config.register_.tracking_uri))
+    judge = project.config.evaluate.judge if "evaluate" in project.valid_sections else None
+    if judge is not None:
+        settings.append((("evaluate", "judge", "base_url"), judge.base_url))
+        if judge.api_key_env is not None:
+            settings.append((("evaluate", "judge", "api_key_env"), f"${{{judge.api_key_env}}}"))
     for location, value in settings:
         for name in variables_in(value):
             if name not in os.environ:

@@ -1,13 +1,16 @@
-"""Notes below the scores: degenerate answers by reason, and targets that are longer than an answer may be."""
+"""Notes below the scores: degenerate answers by reason, targets that are longer than an answer may be, and the judge's verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.evaluate.judge.lines import judge_lines
+
 
 def answer_notes(metrics: Any, roles: Sequence[str]) -> list[str]:
-    """A line per model and family with degenerate answers, and a line per family with targets that are too long.
+    """A line per model and family with degenerate answers, and a line per family with targets that are too long, and one
+    per family that the judge compared.
 
     Args:
         metrics: the content of data/reports/metrics.json, or None.
@@ -26,4 +29,4 @@ def answer_notes(metrics: Any, roles: Sequence[str]) -> list[str]:
             notes.append(
                 f"{number:,} of {measured['rows']:,} targets of {family} are longer than evaluate.max_new_tokens: raise it"
             )
-    return notes
+    return notes + judge_lines(metrics or {})

@@ -58,7 +58,7 @@ class Summary:
     valid_losses: dict[str, dict[str, float]]
     """Family → role → loss of the validation answers' tokens, in nats."""
     answer_notes: list[str]
-    """Degenerate answers, and targets that are too long (answer_notes.py)."""
+    """Degenerate answers, targets that are too long, and the judge's verdicts (answer_notes.py)."""
     verdict: dict[str, Any] | None
     version: int | None
     """The candidate's version."""

@@ -48,6 +48,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
         ("said", pa.int64()),
         ("wanted", pa.int64()),
+        ("judge_score", pa.float64()),  # 1 won, 0.5 a tie, 0 lost, by the judge (evaluate.judge); null where not judged
     ]
 )
 

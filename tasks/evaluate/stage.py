@@ -22,6 +22,8 @@ from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered,
 from tasks.evaluate.encoder import find_encoder, with_similarity
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
+from tasks.evaluate.judge.lines import judge_lines
+from tasks.evaluate.judge.round import open_judging
 from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
@@ -61,11 +63,12 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
-        ConfigError: `evaluate.encoder` is no encoder.
+        ConfigError: `evaluate.encoder` is no encoder; a rubric of the judge is missing or invalid, or a variable that it needs.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
     encoder = None if config.evaluate.encoder is None else find_encoder(config.evaluate.encoder)
+    judging = open_judging(config.evaluate)
     record = read_base()
     form = _form()
     results = _evaluate_all(config.evaluate, record, form)
@@ -82,6 +85,8 @@ def run(config: PipelineConfig) -> None:
         }
         for role, result in results.items()
     }
+    reference = "champion" if "champion" in predictions else "base"
+    judged = {"judge": judging.compare(predictions, reference, _questions(), record.id)} if judging else {}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
@@ -91,9 +96,10 @@ def run(config: PipelineConfig) -> None:
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
-    write_json(paths.METRICS, {**facts, "models": models})
+    write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
+    lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
+    for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
 
 
@@ -203,3 +209,8 @@ def _read_test() -> list[Row]:
     except FileNotFoundError as error:
         raise not_rendered(TEST) from error
     return rows
+
+
+def _questions() -> dict[str, str]:
+    """Row id → the last turn of the user, of the test rows that have one."""
+    return {row["row_id"]: row.get("question") or "" for row in _read_test()}

@@ -25,9 +25,9 @@ def _floor(gate: GateInput, family: str, scores: PairedScores, bound: float) -> 
     name, counts = f"floor/{family}", family in gate.eligible
     if not len(scores):
         return Check(name, family, None, None, bound, None, 0, gate.too_few(0))
-    score = float(scores.candidate.mean())
+    score = float(scores.own.mean())
     interval = statistics.score_interval(
-        scores.candidate,
+        scores.own,
         confidence=gate.settings.confidence,
         samples=gate.settings.bootstrap_samples,
         seed=gate.seed(name),

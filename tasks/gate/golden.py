@@ -20,8 +20,8 @@ def check_golden(gate: GateInput) -> Iterator[Check]:
         detail = "no test row is from a source with `use: golden`"
         yield Check("golden", None, False, None, bound, None, 0, detail)
         return
-    failed = rows.column("row_id")[rows.candidate < bound].tolist()
+    failed = rows.column("row_id")[rows.own < bound].tolist()
     detail = f"{len(rows) - len(failed)} of {len(rows)} golden rows score at least {bound:.3f}"
     if failed:
         detail += f"; below it: {', '.join(failed[:SHOWN])}{', ...' if len(failed) > SHOWN else ''}"
-    yield Check("golden", None, not failed, float(rows.candidate.min()), bound, None, len(rows), detail)
+    yield Check("golden", None, not failed, float(rows.own.min()), bound, None, len(rows), detail)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.gate.judged_scores import OWN_SCORE
 
 FLAGS = ("degenerate", "personal_data")
 """Columns with what is wrong with an answer, whatever its score; null for most. The reference's begin with REFERENCE."""
@@ -33,6 +34,13 @@ class PairedScores:
     """The raw batch of each row."""
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     """Further columns of the predictions (COLUMNS, FLAGS)."""
+    measured: NDArray[np.float64] | None = None
+    """The candidate's own scores, if a judge's verdicts are the scores of some families."""
+
+    @property
+    def own(self) -> NDArray[np.float64]:
+        """The candidate's own scores: for a bound on the candidate alone. A judge's verdict only compares."""
+        return self.candidate if self.measured is None else self.measured
 
     def of(self, families: set[str]) -> PairedScores:
         """The rows of these families."""
@@ -44,8 +52,9 @@ class PairedScores:
 
     def where(self, chosen: NDArray[np.bool_]) -> PairedScores:
         columns = {name: values[chosen] for name, values in self.columns.items()}
+        measured = None if self.measured is None else self.measured[chosen]
         return PairedScores(
-            self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen], columns
+            self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen], columns, measured
         )
 
     def column(self, name: str) -> NDArray[np.str_]:
@@ -84,7 +93,15 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
             **{name: _column(candidate, name, ids) for name in COLUMNS},
             **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
         },
+        _measured(candidate, ids),
     )
+
+
+def _measured(table: pa.Table, ids: list[str]) -> NDArray[np.float64] | None:
+    if OWN_SCORE not in table.column_names:
+        return None
+    values = dict(zip(table["row_id"].to_pylist(), table[OWN_SCORE].to_pylist(), strict=True))
+    return np.array([values[row_id] for row_id in ids], dtype=np.float64)
 
 
 def _column(table: pa.Table, name: str, ids: list[str]) -> NDArray[np.str_]:

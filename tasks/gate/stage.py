@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.gate.judged_scores import COLUMN as JUDGE_SCORE
+from tasks.gate.judged_scores import judged_families, with_judged_scores
 from tasks.gate.pairing import COLUMNS as OTHER_COLUMNS
 from tasks.gate.pairing import pair_scores
 from tasks.gate.policy import Verdict, decide
@@ -38,15 +40,18 @@ def run(config: PipelineConfig) -> None:
     """
     round_ = read_round()
     reference = "champion" if round_.champion else "base"
-    candidate_digest = _read_candidate_digest(round_)
-    scores = pair_scores(_read_predictions(reference), _read_predictions("candidate"))
+    metrics, candidate_digest = _read_metrics(round_)
+    judged = judged_families(metrics, reference)
+    scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged))
     verdict = decide(scores, config.gate, round_)
-    write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores)))
-    for line in summarise(verdict, reference):
+    write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores), judged))
+    for line in summarise(verdict, reference, judged):
         logger.info(line)
 
 
-def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:
+def describe(
+    verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int, judged: list[str]
+) -> dict[str, Any]:
     """The content of data/reports/verdict.json."""
     return {
         "outcome": verdict.outcome,
@@ -60,6 +65,7 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: 
         "detectable_gain": _rounded(verdict.detectable_gain),
         "rows_needed": verdict.rows_needed,
         "test_rows": test_rows,
+        "judged_families": judged,
         "checks": [
             {
                 **asdict(check),
@@ -72,8 +78,13 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: 
     }
 
 
-def summarise(verdict: Verdict, reference: str) -> list[str]:
-    """The verdict as text: a line with the result, and a line per failed check."""
+def summarise(verdict: Verdict, reference: str, judged: list[str]) -> list[str]:
+    """The verdict as text: a line with the result, a line per failed check, and one with the families that the judge decides."""
+    by_judge = [f"gate: the judge's verdicts are the scores of {', '.join(judged)}"] if judged else []
+    return _result(verdict, reference) + by_judge
+
+
+def _result(verdict: Verdict, reference: str) -> list[str]:
     if verdict.passed:
         better = next(check for check in verdict.checks if check.name == "better")
         return [f"gate: passed, better than the {reference}: {better.detail}"]
@@ -81,20 +92,21 @@ def summarise(verdict: Verdict, reference: str) -> list[str]:
     return [f"gate: {verdict.outcome}{rows_needed_text(verdict.rows_needed)}", *lines]
 
 
-def _read_predictions(role: str) -> pa.Table:
+def _read_predictions(role: str, judged: list[str]) -> pa.Table:
     path = paths.PREDICTIONS / f"{role}.parquet"
     try:
-        return pq.read_table(path, columns=COLUMNS)
+        return with_judged_scores(pq.read_table(path, columns=[*COLUMNS, *([JUDGE_SCORE] if judged else ())]), judged)
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro evaluate") from error
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise _unreadable(path, error) from error
 
 
-def _read_candidate_digest(round_: Round) -> str:
-    """The candidate's weights digest in metrics.json, which must be about the round's champion."""
+def _read_metrics(round_: Round) -> tuple[dict[str, Any], str]:
+    """The content of metrics.json, which must be about the round's champion, and the candidate's weights digest."""
     try:
-        models = read_json(paths.METRICS)["models"]
+        metrics = read_json(paths.METRICS)
+        models = metrics["models"]
         candidate = str(models["candidate"]["weights_digest"])
         champion = str(models["champion"]["weights_digest"]) if round_.champion else ""
     except FileNotFoundError as error:
@@ -107,7 +119,7 @@ def _read_candidate_digest(round_: Round) -> str:
             where=str(paths.METRICS),
             fix="Make it again: dvc repro evaluate",
         )
-    return candidate
+    return metrics, candidate
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -1,5 +1,5 @@
-"""The inputs of a run: params.yaml, dvc.yaml, contract, templates, decisions, code, and all other files in git; as a git tree with
-an id.
+"""The inputs of a run: params.yaml, dvc.yaml, contract, templates, rubrics, decisions, code, and all other files in git; as a git
+tree with an id.
 
     names = list_inputs()
     tree = write_tree(names, Path.cwd())
@@ -25,7 +25,7 @@ from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.run_origin import project
 from tasks.vcs import git
 
-OUR_FOLDERS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES))
+OUR_FOLDERS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES), str(paths.JUDGES))
 """Folders whose untracked files are inputs too, unless git ignores them."""
 
 REQUIRED = (paths.DVC_YAML, paths.PARAMS, paths.CONSTRAINTS, paths.DECISIONS, paths.ERASURES,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.extendpage import code_of
 from support.project import params, write_params
+from support.toyjudge import copy_rubrics, judge_settings, texts_of, verdict
 
 from tasks import paths
 from tasks.base import precision
@@ -36,6 +37,8 @@ from tasks.runtime.cores import Limits, Load
 from tasks.runtime.files import folder_digest, read_json, write_json, write_parquet, write_text
 from tasks.runtime.plugins import unload_plugins
 from tasks.state.round import Champion, Round, read_round, write_round
+
+pytest_plugins = ["support.toyendpoint"]
 
 SETTINGS = EvaluateSettings(max_new_tokens=4, batch_rows=3, bootstrap_samples=200, precision="fp32")
 CONFIG: Any = SimpleNamespace(evaluate=SETTINGS)
@@ -403,3 +406,50 @@ def test_a_metric_of_a_plugin_with_an_invalid_score_ends_the_evaluation(plugin: 
     render(tiny_gpt2, rows=8, kinds={"qa": "length"})
     with pytest.raises(ConfigError, match=r"metric of the kind `length`: `partial_score` returned .*from 0 to 1"):
         stage.run(CONFIG)
+
+
+def test_the_judge_compares_the_free_form_answers_of_candidate_and_champion(
+    world: Round, start_endpoint: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_rubrics()
+    answers: list[dict[str, str]] = []
+
+    def prefer_the_greater(prompt: str) -> Any:
+        answers.append(texts_of(prompt))
+        return verdict("A" if answers[-1]["answer_a"] > answers[-1]["answer_b"] else "B")
+
+    toy = start_endpoint(prefer_the_greater)
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"judge": judge_settings(toy.base_url)}))
+    stage.run(config)
+    metrics = read_json(paths.METRICS)
+    measured = metrics["judge"]["families"]["qa"]
+    assert metrics["judge"]["reference"] == "champion"
+    assert measured["win"] + measured["tie"] + measured["loss"] == measured["rows"] == 2
+    assert measured["judged"] > 0
+    assert measured["flips"] == 0
+    assert measured["calls"] == len(answers) == 2 * measured["judged"]
+    assert answers[0]["question"].startswith(("report", "第"))  # these rows have no question of their own: the prompt
+    assert not measured["may_decide"]
+    scores = {
+        role: {
+            row["family"]: row["judge_score"]
+            for row in pq.read_table(paths.PREDICTIONS / f"{role}.parquet").to_pylist()
+        }
+        for role in ("base", "champion", "candidate")
+    }
+    assert scores["base"] == {"topic": None, "qa": None}
+    assert scores["candidate"]["topic"] is None
+    assert scores["candidate"]["qa"] + scores["champion"]["qa"] == 1
+    assert "evaluate: judge: qa: " in capsys.readouterr().err
+    before, calls = outputs(), len(toy.prompts)
+    stage.run(config)
+    assert (outputs(), len(toy.prompts)) == (before, calls)
+
+
+def test_a_missing_rubric_is_reported_before_any_model_is_loaded(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "read_base", lambda: pytest.fail("a model was about to be loaded"))
+    config: Any = SimpleNamespace(
+        evaluate=SETTINGS.model_copy(update={"judge": judge_settings("http://127.0.0.1:9/v1")})
+    )
+    with pytest.raises(ConfigError, match="family `qa` has no rubric"):
+        stage.run(config)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks import paths
@@ -85,6 +86,7 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
         "test_epoch": 2,
         "look": 2,
         "test_rows": 60,
+        "judged_families": [],
     }
     assert [check["name"] for check in checks] == [
         "not_worse/topic", "slices/topic/language=en", "slices/topic/language=zh", "better"
@@ -160,3 +162,64 @@ def test_a_missing_or_damaged_file_is_one_clear_line(world: Path, file: Path, co
         stage.run(CONFIG)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def judged(may_decide: bool = True, reference: str = "champion", family: str = "topic") -> None:
+    """The judge prefers the candidate's answers: in data/predictions as in metrics.json."""
+    families = {family: {"may_decide": may_decide, "objection": None}}
+    write_json(paths.METRICS, {**read_json(paths.METRICS), "judge": {"reference": reference, "families": families}})
+    for role, score in (("candidate", 1.0), ("champion", 0.0)):
+        path = paths.PREDICTIONS / f"{role}.parquet"
+        table = pq.read_table(path)
+        write_parquet(path, table.append_column("judge_score", pa.array([score] * len(table), pa.float64())))
+
+
+def equal_scores() -> None:
+    predict("champion", [0.5] * 60)
+    predict("candidate", [0.5] * 60)
+
+
+def test_a_judge_that_may_decide_decides_a_family_in_place_of_its_score(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    equal_scores()
+    judged()
+    stage.run(CONFIG)
+    verdict = read_json(paths.VERDICT)
+    assert (verdict["outcome"], verdict["judged_families"]) == ("passed", ["topic"])
+    assert verdict["checks"][0]["number"] == 1.0
+    assert "gate: the judge's verdicts are the scores of topic" in capsys.readouterr().err
+
+
+def test_a_floor_holds_for_the_candidate_s_own_score_also_where_the_judge_decides(world: Path) -> None:
+    equal_scores()
+    judged()
+    config: Any = SimpleNamespace(gate=GateSettings(bootstrap_samples=500, floor=0.6))
+    stage.run(config)
+    verdict = read_json(paths.VERDICT)
+    (floor,) = [check for check in verdict["checks"] if check["name"] == "floor/topic"]
+    assert (verdict["outcome"], floor["passed"], floor["number"]) == ("refused", False, 0.5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"may_decide": False}, {"reference": "base"}, {"family": "qa"}], ids=["no vote", "reference", "family"]
+)
+def test_a_judge_that_only_reports_changes_no_verdict(world: Path, options: dict[str, Any]) -> None:
+    equal_scores()
+    stage.run(CONFIG)
+    before = read_json(paths.VERDICT)
+    judged(**options)
+    stage.run(CONFIG)
+    after = read_json(paths.VERDICT)
+    assert after.pop("judged_families") == (["qa"] if "family" in options else [])
+    assert {**before, "judged_families": None} == {**after, "judged_families": None}
+
+
+def test_a_family_that_is_judged_in_part_is_refused_as_damaged(world: Path) -> None:
+    judged()
+    path = paths.PREDICTIONS / "candidate.parquet"
+    table = pq.read_table(path)
+    scores = pa.array([None, *[1.0] * 59], pa.float64())
+    write_parquet(path, table.set_column(table.column_names.index("judge_score"), "judge_score", scores))
+    with pytest.raises(DataError, match="1 scores of the candidate are not numbers from 0 to 1"):
+        stage.run(CONFIG)

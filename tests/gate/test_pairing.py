@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from tasks.errors import DataError
-from tasks.gate.pairing import pair_scores
+from tasks.gate.check import GateInput
+from tasks.gate.golden import check_golden
+from tasks.gate.pairing import PairedScores, pair_scores
+from tasks.gate.settings import GateSettings
+from tasks.state.round import Round
 
 
 def table(*rows: tuple[str, str, str, Any]) -> pa.Table:
@@ -66,3 +71,12 @@ def test_degenerate_answers_of_both_models_and_the_columns_of_slices_are_paired_
     assert scores.column("language").tolist() == ["zh", "en"]
     assert scores.of({"qa"}).column("reference_degenerate").tolist() == ["loop"]
     assert pair_scores(table(ONE), table(ONE)).column("degenerate").tolist() == [""]
+
+
+def test_golden_rows_are_bounded_by_the_candidate_s_own_score_where_the_judge_decides() -> None:
+    columns = {"use": np.array(["golden", ""]), "row_id": np.array(["r1", "r2"])}
+    wins, own = np.array([1.0, 1.0]), np.array([0.3, 0.9])
+    scores = PairedScores(np.array(["qa", "qa"]), 1 - wins, wins, np.array(["b", "b"]), columns, own)
+    (check,) = check_golden(GateInput(scores, GateSettings(golden_score=0.5), Round(None, 1, 0)))
+    assert (check.passed, check.number) == (False, 0.3)
+    assert scores.where(np.array([False, True])).own.tolist() == [0.9]

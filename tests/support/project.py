@@ -60,7 +60,7 @@ def _project_template() -> Path:
 
 
 def _make_project_template(root: Path) -> None:
-    for folder in ("flows", "tasks", "data/contract", "data/templates", "recipes"):
+    for folder in ("flows", "tasks", "data/contract", "data/judges", "data/templates", "recipes"):
         if (REPOSITORY / folder).exists():
             shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):

@@ -1,0 +1,38 @@
+"""The check of the pairwise judge: its rubrics, and people's preferences."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from flows.preflight.problem import Problem, warning
+from flows.preflight.project import Project
+from tasks import paths
+
+
+def judge(project: Project) -> Iterator[Problem]:
+    """evaluate.judge: each family has templates and a rubric; the preferences, and whether the judge can decide."""
+    settings = project.config.evaluate.judge
+    if settings is None:
+        return
+    from tasks.evaluate.judge.round import read_inputs
+    from tasks.evaluate.judge.vote import family_objection
+
+    known = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
+    for family in settings.families:
+        if family not in known:
+            near = difflib.get_close_matches(family, known, n=1)
+            fix = f"Did you mean `{near[0]}`?" if near else f"The families are {', '.join(known)}"
+            where = project.where("evaluate", "judge", "families")
+            yield warning(f"family `{family}` has no templates, so no row can have it", where, fix)
+    inputs = read_inputs(settings)
+    if inputs.preferences is None:
+        yield warning(
+            "the judge only reports: there are no preferences of people",
+            settings.preferences,
+            "Write them there, or correct evaluate.judge.preferences; docs/judge.md has the format",
+        )
+    if settings.allow_same_family or "base" not in project.valid_sections:
+        return
+    if against := family_objection(settings.model, project.config.base.model):
+        yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))

@@ -1,0 +1,1 @@
+"""The pairwise judge: which of two free-form answers is better, by a model behind an endpoint."""

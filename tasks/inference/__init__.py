@@ -1,0 +1,1 @@
+"""Access to models outside this process: OpenAI-compatible endpoints."""

@@ -1,0 +1,95 @@
+"""Before a run: what is missing for the pairwise judge, and that its folder is an input of every project."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.project import params, write_params
+from support.toyjudge import write_preferences
+
+from flows.preflight.problem import Problem
+from flows.preflight.project import read_project
+from flows.preflight.table import CHECKS, run_check
+from tasks import paths
+from tasks.state.rubrics import begin_rubrics
+from tasks.workspace.inputs import list_inputs
+
+QA = {"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}
+
+
+def problems(root: Path, base: Path | str, name: str = "judge", **settings: Any) -> list[Problem]:
+    """What the check finds in a project with this judge."""
+    judge = {"base_url": "https://judge.example/v1", "model": "qwen3-32b", "families": ["qa"], **settings}
+    write_params(root, params(base, [QA], evaluate={"judge": judge}))
+    current = read_project()
+    assert current.invalid is None
+    return run_check(next(check for check in CHECKS if check.name == name), current)
+
+
+def test_a_judge_with_rubrics_and_preferences_has_no_problem(project: Path, tiny_gpt2: Path) -> None:
+    write_preferences(4)
+    assert problems(project, tiny_gpt2) == []
+
+
+def test_without_a_judge_nothing_is_checked(project: Path, tiny_gpt2: Path) -> None:
+    shutil.rmtree(paths.JUDGES)
+    write_params(project, params(tiny_gpt2, [QA]))
+    assert run_check(next(check for check in CHECKS if check.name == "judge"), read_project()) == []
+
+
+def test_missing_preferences_are_a_warning(project: Path, tiny_gpt2: Path) -> None:
+    (problem,) = problems(project, tiny_gpt2)
+    assert (problem.severity, problem.where) == ("warning", "data/judges/preferences.jsonl")
+    assert problem.what == "the judge only reports: there are no preferences of people"
+
+
+def test_a_missing_rubric_is_an_error(project: Path, tiny_gpt2: Path) -> None:
+    (project / "data/judges/default.j2").unlink()
+    (project / "data/judges/default.zh.j2").unlink()
+    (problem,) = problems(project, tiny_gpt2)
+    assert (problem.severity, problem.what) == ("error", "family `qa` has no rubric")
+
+
+def test_a_damaged_preference_is_an_error_with_its_line(project: Path, tiny_gpt2: Path) -> None:
+    (project / "data/judges/preferences.jsonl").write_text('{"question": "你好"}\n', encoding="utf-8")
+    (problem,) = problems(project, tiny_gpt2)
+    assert (problem.severity, problem.where) == ("error", "data/judges/preferences.jsonl line 1")
+
+
+def test_a_variable_that_is_not_set_is_an_error_at_its_setting(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STROP_NO_SUCH_KEY", raising=False)
+    monkeypatch.delenv("STROP_NO_SUCH_PASSWORD", raising=False)
+    address = "https://me:${STROP_NO_SUCH_PASSWORD}@judge.example/v1"
+    found = problems(project, tiny_gpt2, "environment", api_key_env="STROP_NO_SUCH_KEY", base_url=address)
+    assert [problem.what for problem in found] == [
+        "the environment variable STROP_NO_SUCH_PASSWORD is not set",
+        "the environment variable STROP_NO_SUCH_KEY is not set",
+    ]
+    assert all(problem.where is not None and "evaluate.judge." in problem.where for problem in found)
+
+
+def test_a_misspelled_family_and_a_judge_like_the_base_are_warnings(project: Path) -> None:
+    write_preferences(4)
+    found = problems(project, "Qwen/Qwen3-0.6B", families=["qaa"])
+    assert [problem.severity for problem in found] == ["warning", "warning"]
+    assert found[0].what == "family `qaa` has no templates, so no row can have it"
+    assert found[1].what.startswith("the judge only reports: judge and base are of the family qwen")
+    assert problems(project, "Qwen/Qwen3-0.6B", allow_same_family=True) == []
+
+
+def test_the_folder_of_rubrics_is_an_input_of_each_run_also_in_a_project_that_has_none(project: Path) -> None:
+    (project / "data/judges/qa.j2").write_text("{{ question }}{{ answer_a }}{{ answer_b }}")
+    write_preferences(2)
+    assert {"data/judges/qa.j2", "data/judges/preferences.jsonl"} <= set(list_inputs().names)
+    shutil.rmtree(paths.JUDGES)
+    begin_rubrics()
+    assert [path.name for path in paths.JUDGES.iterdir()] == ["README.md"]
+    assert "data/judges/README.md" in list_inputs().names
+    (paths.JUDGES / "README.md").write_text("own")
+    begin_rubrics()
+    assert (paths.JUDGES / "README.md").read_text() == "own"

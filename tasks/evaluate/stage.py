@@ -27,6 +27,7 @@ from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family, rounded
+from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
@@ -102,7 +103,11 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
-    facts = {"test_rows": len(predictions["candidate"]), "precision": precision_of(config.evaluate.precision)}
+    facts = {
+        "test_rows": len(predictions["candidate"]),
+        "precision": precision_of(config.evaluate.precision),
+        "inference": describe_embedded(),
+    }
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:

@@ -16,7 +16,7 @@ from tasks.build.generator import CutOff
 from tasks.build.settings import Generator
 from tasks.errors import ConfigError, SourceError
 
-pytest_plugins = ["toyendpoint"]
+pytest_plugins = ["support.toyendpoint"]
 
 
 def endpoint(base_url: str, **settings: Any) -> Endpoint:

@@ -22,7 +22,7 @@ from tasks.errors import ConfigError, SourceError
 from tasks.records.segmentation import segment
 from tasks.scoring.text_metrics import rouge_l_of_tokens
 
-pytest_plugins = ["toyendpoint"]
+pytest_plugins = ["support.toyendpoint"]
 
 VERBS = [
     "Explain",

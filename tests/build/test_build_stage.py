@@ -23,7 +23,7 @@ from tasks.records.shapes import to_fields
 from tasks.runtime.files import write_parquet
 
 WriteDataset = Callable[[list[dict[str, Any]]], list[str]]
-pytest_plugins = ["toyendpoint"]
+pytest_plugins = ["support.toyendpoint"]
 
 TEMPLATES = [
     {"instruction": "What does {{ product }} cost?", "output": "{{ product }} costs {{ price }} euros."},

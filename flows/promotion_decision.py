@@ -1,12 +1,14 @@
-"""Decides the outcome for a registered candidate: promoted, waiting for approval, or refused."""
+"""Decides the outcome for a registered candidate: promoted, waiting for approval, refused, or inconclusive."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flows.outcome import Outcome
+from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.model_store.ledger import champion_of, read_ledger
+from tasks.runtime.files import read_json
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ def deliver(config: PipelineConfig, registered: Registration) -> Outcome:
     from tasks.promote.stage import promote, reconcile
 
     serving = serving_version(config)
-    if not registered.passed:
+    if registered.outcome == "inconclusive":
+        return Outcome("inconclusive", serving, registered.version, read_json(paths.VERDICT).get("rows_needed"))
+    if registered.outcome != "passed":
         return Outcome("refused", serving, registered.version)
     if serving == registered.version:
         reconcile(config)

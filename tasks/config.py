@@ -80,7 +80,11 @@ def load_config(path: Path = paths.PARAMS) -> PipelineConfig:
         ConfigError: the file is missing, is not valid YAML, names a plugin that cannot be imported, or has an invalid setting.
             Every error is listed with its line, the value, what is allowed, and the nearest valid key.
     """
-    document = read_document(path)
+    return parse_config(read_document(path), path)
+
+
+def parse_config(document: Any, path: Path = paths.PARAMS) -> PipelineConfig:
+    """As `load_config`, from the content of the file."""
     plugin_error = _load_plugins(document, path)
     try:
         # as JSON, because there a strict model accepts a list for a tuple

@@ -22,6 +22,7 @@ from tasks.scoring import answer_parsers
 from tasks.scoring.answer_loops import ends_in_loop
 from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.answer_tokens import answer_tokens
+from tasks.scoring.degenerate_answers import degenerate_reason
 from tasks.validate.measures import measure, mojibake
 
 SHORT, LONG = 3_000, 12_000
@@ -43,7 +44,7 @@ REPEATED = (
     *("+12025550100", "+1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 ", "4111 1111 1111 1111 ", "GB82WEST12345698765432"),
     *("GB82 WEST 1234 5698 ", "1.1.1.1 ", "10.1.1.1.", "a@b.co_", "13800138000 ", "１", "ａ＠", "锟斤拷", "Ã©"),
     *("浣犲ソ", "|", "a | b | c\n", "r(a, b)\n", "- ", "Task 1: ", "\nTask ", "\n1. ", "\nExample 1", "\nExample 1 "),
-    *("Example", "\nInput:", "Output: x\n", "任务1：", "{\"a\":", "[{", "[]"),
+    *("Example", "\nInput:", "Output: x\n", "\nuser\n", "a\n\n\t", "任务1：", "{\"a\":", "[{", "[]"),
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "tokens of an answer": answer_tokens,
     "a plain answer": normalise_answer,
     "loops": lambda given: ends_in_loop(given, given[:1000]),
+    "degenerate answers": lambda given: degenerate_reason(given, "The target.", "What is it? 这是什么？"),
     "code": answer_parsers.parse_code,
     "entities": answer_parsers.parse_entities,
     "triples": answer_parsers.parse_triples,

@@ -80,6 +80,9 @@ def _forgotten(model: str) -> dict[int, int]:
     )
 
 
+GATE_STYLES = {"passed": "green", "inconclusive": "yellow"}
+
+
 def _history_table(entries: list[Any], champion: int | None) -> Any:
     from rich.table import Table
     from rich.text import Text
@@ -90,7 +93,7 @@ def _history_table(entries: list[Any], champion: int | None) -> Any:
     styles = {"promoted": "green", "rolled_back": "yellow", "judged": ""}
     for entry in entries:
         serves = " ●" if entry.version == champion and entry.kind != "judged" else ""
-        gate = "[green]passed[/]" if entry.passed else "[red]refused[/]"
+        gate = f"[{GATE_STYLES.get(entry.gate, 'red')}]{entry.gate}[/]"
         when = entry.when.replace("T", " ")[:16]
         what = f"[{styles[entry.kind] or 'none'}]{entry.kind.replace('_', ' ')}[/]"
         cells = (f"v{entry.version}{serves}", what, when, gate, entry.dataset[:8], entry.weights_digest[:8])

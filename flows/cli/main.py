@@ -1,6 +1,7 @@
 """The command `strop`. Each command is a small function in a module of this folder; `--help` imports no heavy library.
 
-Exit codes: 0 done, 1 an error that the user can fix (one line with what, where and fix), 2 wrong usage, 3 the gate refused.
+Exit codes: 0 done, 1 an error that the user can fix (one line with what, where and fix), 2 wrong usage, 3 the gate
+refused or could not decide.
 """
 
 from __future__ import annotations

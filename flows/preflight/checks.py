@@ -9,16 +9,10 @@ from collections.abc import Iterator
 from flows.preflight.problem import Problem, error, problems_of, warning
 from flows.preflight.project import Location, Project
 from tasks import paths
+from tasks.dataset.forms import FORMS
 
 SOURCE_ADDRESSES = ("path", "storage_options", "url", "tracking_uri")
 """Settings of a source in which `${NAME}` is replaced by an environment variable."""
-SHAPES_OF_FORM = {
-    "pairs": {"preference", "row"},
-    "ranked": {"preference", "row"},
-    "judged": {"kto", "row"},
-    "texts": {"text", "row", "alpaca", "messages", "sharegpt", "prompt_completion"},
-}
-"""Data format → the shapes whose records can have it; a format that is not listed can come from any shape."""
 
 
 def params(project: Project) -> Iterator[Problem]:
@@ -107,7 +101,7 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
 
 
 def formats(project: Project) -> Iterator[Problem]:
-    """Each objective has a source that can have its data format; for `classify`, one with a classification family."""
+    """Each objective has a source that can have its data format; for `classify`, one with a family of classes."""
     from tasks.state.manifest import read_manifest
 
     sources = [(location, source) for location, source in project.sources() if source.use == "train"]
@@ -115,7 +109,7 @@ def formats(project: Project) -> Iterator[Problem]:
         return
     report = warning if read_manifest() else error  # rows that were collected earlier may have it
     for form in project.config.finetune.forms():
-        shapes = SHAPES_OF_FORM.get(form)
+        shapes = FORMS[form].shapes
         if shapes is not None and not any(source.shape in shapes for _, source in sources):
             what = f"an objective needs rows of the data format `{form}`, and no source has a shape with it"
             fix = f"Add a source of shape {' or '.join(sorted(shapes - {'row'}))}, or choose another finetune.objective"
@@ -126,16 +120,17 @@ def formats(project: Project) -> Iterator[Problem]:
 
 def _without_labels(project: Project) -> Iterator[Problem]:
     from tasks.render.templates.templates import read_templates
+    from tasks.scoring.metrics import class_kinds
 
-    families = read_templates()
+    families, kinds = read_templates(), class_kinds()
     trained = [(location, source) for location, source in project.sources() if source.use == "train"]
     others = [
         (location, families[source.family].kind)
         for location, source in trained
-        if source.family in families and families[source.family].kind != "classification"
+        if source.family in families and families[source.family].kind not in kinds
     ]
     for location, kind in others:
-        what = f"objective: classify trains on families of kind classification, and this one is of kind {kind}"
+        what = f"objective: classify trains on families of kind {' or '.join(kinds)}, and this one is of kind {kind}"
         report = error if len(others) == len(trained) else warning
         yield report(what, project.where(*location, "family"), "Choose another family, or finetune.objective: sft")
 
@@ -147,3 +142,11 @@ def disk(project: Project) -> Iterator[Problem]:
     finding = examine_disk()
     if finding.state == "wrong":
         yield warning(finding.text, None, finding.fix)
+
+
+def gate_tiers(project: Project) -> None:
+    """The names of checks in `gate.tiers`."""
+    if project.config.gate.tiers:
+        from tasks.gate.policy import require_known_tiers
+
+        require_known_tiers(project.config.gate)

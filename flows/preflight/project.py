@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from tasks import paths
-from tasks.config import PipelineConfig, line_of, load_config, read_document
+from tasks.config import PipelineConfig, line_of, parse_config, read_document
 from tasks.errors import ConfigError, StropError
 from tasks.ingest.settings import IngestSettings, Source
 
@@ -85,18 +85,17 @@ class Project:
 
 def read_project() -> Project:
     try:
-        config = load_config()
-        return Project(read_document(), config, SECTIONS)
-    except ConfigError as error:
-        return _partial(error)
-
-
-def _partial(invalid: ConfigError) -> Project:
-    """The project with the sections that are valid by themselves."""
-    try:
         document = read_document()
-    except ConfigError:
-        return Project(None, PipelineConfig.model_construct(), frozenset(), invalid)
+    except ConfigError as error:
+        return Project(None, PipelineConfig.model_construct(), frozenset(), error)
+    try:
+        return Project(document, parse_config(document), SECTIONS)
+    except ConfigError as error:
+        return _partial(document, error)
+
+
+def _partial(document: Any, invalid: ConfigError) -> Project:
+    """The project with the sections that are valid by themselves."""
     values: dict[str, Any] = {}
     for name, field in PipelineConfig.model_fields.items():
         annotation: Any = field.annotation

@@ -22,8 +22,8 @@ from flows.preflight.process import run_in_process
 from flows.preflight.project import Project, read_project
 from flows.preflight.table import CHECKS, Check, run_check
 from flows.preflight.time_limit import TIME_LIMIT_SECONDS, run_at_once
-from tasks.config import PipelineConfig, load_config
-from tasks.errors import ConfigError, StropError
+from tasks.config import PipelineConfig
+from tasks.errors import StropError
 from tasks.runtime.plurals import count_of
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def not_ready(report: Report) -> NotReady:
 
 def check_project() -> Report:
     """Runs every check on the project in the working directory."""
-    return _report(uses_cache=False)
+    return _report(read_project(), uses_cache=False)
 
 
 def load_ready_config() -> PipelineConfig:
@@ -77,10 +77,10 @@ def load_ready_config() -> PipelineConfig:
     Raises:
         NotReady: params.yaml is invalid; the report has the errors of all other checks as well.
     """
-    try:
-        return load_config()
-    except ConfigError as error:
-        raise not_ready(_report(uses_cache=True)) from error
+    project = read_project()
+    if project.invalid is not None:
+        raise not_ready(_report(project, uses_cache=True)) from project.invalid
+    return project.config
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def require_ready() -> None:
     """As `ready_to_run`, for a flow, which the command calls within that block."""
     if _is_ready.get():
         return
-    report = _report(uses_cache=True)
+    report = _report(read_project(), uses_cache=True)
     if not report.is_ready:
         raise not_ready(report)
     for problem in report.problems:
@@ -110,8 +110,7 @@ def require_ready() -> None:
             logger.warning("check: %s", problem)
 
 
-def _report(uses_cache: bool) -> Report:
-    project = read_project()
+def _report(project: Project, uses_cache: bool) -> Report:
     results: dict[str, list[Problem]] = {}
     for check in _of("here"):
         results[check.name] = _blocked(check, project, results) or run_check(check, project)

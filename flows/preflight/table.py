@@ -36,6 +36,7 @@ CHECKS = (
     Check(checks.contract),
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
+    Check(checks.gate_tiers, needs=("gate",)),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),

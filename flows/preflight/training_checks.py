@@ -60,12 +60,12 @@ def _invalid_trainer(project: Project, location: Location, training: TrainingSet
 
 
 def _invalid_values(project: Project, location: Location, training: TrainingSettings) -> Iterator[Problem]:
-    """Values that transformers rejects. TRL's classes also need fields that depend on the rows; they are created later."""
+    """Values that the class of the arguments rejects: it is created as by the training, for numbers of rows that are examples."""
     from tasks.base.pin import BaseRecord
     from tasks.finetune.config.trainer_arguments import parsed_arguments
     from tasks.finetune.work import Work
 
-    if training.spec.arguments[0] != "transformers":
+    if training.spec.sets and training.spec.field_values is None:  # of a plugin
         return
     no_base = BaseRecord(id="", kind="folder", revision=None, files={})
     try:

@@ -9,7 +9,7 @@ from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
 from flows.report.row_table import lines_of
 from flows.report.summary import Score, Summary
-from flows.report.terminal import MARKS, role_name, set_aside_line, shortened, verdict_line
+from flows.report.terminal import mark_of, role_name, set_aside_line, shortened, verdict_line
 from tasks.runtime.visible_text import printable, printable_markdown
 
 
@@ -69,14 +69,14 @@ def _drift(drift: Drift) -> str:
 def _scores(summary: Summary) -> str:
     rows = score_rows(summary)
     table = _table(list(rows[-1]), [list(row.values()) for row in rows])
-    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}"
+    lines = "\n".join(f"- {printable_markdown(note)}" for note in summary.answer_notes)
+    notes = f"\n\n{lines}" if lines else ""
+    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}{notes}"
 
 
 def _checks(summary: Summary) -> str:
     assert summary.verdict is not None
-    rows = [
-        [MARKS[check["passed"]][0], printable(check["name"]), check["detail"]] for check in summary.verdict["checks"]
-    ]
+    rows = [[mark_of(check)[0], printable(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
     return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'result'], rows)}"
 
 

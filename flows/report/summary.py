@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.report.answer_notes import answer_notes
 from flows.report.drift_summary import Drift, drift_of
 from flows.report.row_table import Data, read_data
 from flows.report.sample_answers import Answers, choose_answers
@@ -56,6 +57,8 @@ class Summary:
     """Role → perplexity of the validation answers."""
     valid_losses: dict[str, dict[str, float]]
     """Family → role → loss of the validation answers' tokens, in nats."""
+    answer_notes: list[str]
+    """Degenerate answers, and targets that are too long (answer_notes.py)."""
     verdict: dict[str, Any] | None
     version: int | None
     """The candidate's version."""
@@ -89,6 +92,7 @@ def read_summary(config: PipelineConfig) -> Summary:
         families=_families(metrics),
         perplexity=_perplexity(metrics),
         valid_losses=_valid_losses(metrics),
+        answer_notes=answer_notes(metrics, ROLES),
         verdict=verdict,
         version=version,
         champion=champion.version if champion else None,

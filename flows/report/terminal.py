@@ -16,11 +16,17 @@ from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_tit
 from flows.report.row_table import Data, lines_of
 from flows.report.summary import FamilyScores, Score, Summary
 from tasks.runtime.visible_text import printable
+from tasks.state.verdict import outcome_of, rows_needed_text
 
 MAX_TEXT = 220
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
 DRIFT_STYLES = {"minor": "yellow", "major": "red"}
-OUTCOME_STYLES = {"promoted": "bold green", "refused": "bold red", "waiting": "bold yellow"}
+OUTCOME_STYLES = {
+    "promoted": "bold green",
+    "refused": "bold red",
+    "waiting": "bold yellow",
+    "inconclusive": "bold yellow",
+}
 
 
 def summary_page(summary: Summary, outcome: Outcome | None = None) -> RenderableType:
@@ -65,12 +71,14 @@ def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:
 
 
 def verdict_line(summary: Summary) -> str:
-    """Version, passed or refused, and the model it was compared with."""
+    """Version, the gate's verdict, and the model it was compared with."""
     verdict = summary.verdict
     assert verdict is not None
     against = f"champion, version {verdict['champion_version']}" if verdict["champion_version"] else "base"
     version = f"version {summary.version}" if summary.version else "the candidate"
-    return f"{version} {'passed' if verdict['passed'] else 'refused'}, against the {against} (look {verdict['look']})"
+    result = {"passed": "passed", "refused": "was refused"}.get(outcome_of(verdict), "is not decided")
+    needed = rows_needed_text(verdict.get("rows_needed"))
+    return f"{version} {result}, against the {against} (look {verdict['look']}{needed})"
 
 
 def _data(data: Data) -> RenderableType:
@@ -122,7 +130,7 @@ def _scores(summary: Summary) -> RenderableType:
     for name, losses in summary.valid_losses.items():
         values = [f"{losses[role]:,.3f}" if role in losses else "" for role in roles]
         table.add_row(Text(name, style="dim"), "valid loss", "", *_dim(values))
-    return table
+    return Group(table, *(Text(note, style="dim") for note in summary.answer_notes))
 
 
 def _dim(values: list[str]) -> list[Text]:
@@ -150,13 +158,22 @@ def role_name(summary: Summary, role: str) -> str:
     return f"{role} v{number}" if number else role
 
 
+def mark_of(check: dict[str, Any]) -> tuple[str, str]:
+    """Mark and style of a check: a question mark if more rows would decide it, an exclamation mark if it is only reported."""
+    if check["passed"] is False and check.get("tier") == "advisory":
+        return "!", "yellow"
+    if check["passed"] is False and check.get("rows_needed"):
+        return "?", "yellow"
+    return MARKS[check["passed"]]
+
+
 def _checks(verdict: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for check in verdict["checks"]:
-        mark, style = MARKS[check["passed"]]
+        mark, style = mark_of(check)
         table.add_row(
             f"[{style}]{mark}[/]", escape(check["name"]), Text(check["detail"], style="" if check["passed"] else style)
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tasks.audit.subject import Link, Subject, link
 from tasks.model_store.ledger_check import findings
 from tasks.model_store.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
-from tasks.model_store.ledger_entries import Entry, champion_of, spent_looks
+from tasks.model_store.ledger_entries import Entry, budget_of, champion_of
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
@@ -62,7 +62,7 @@ def _receipt_checks(subject: Subject, claims: dict[int, Claim]) -> Iterator[Find
                 yield Finding(error.what)
                 continue
             round_ = receipt.get("round") or {}
-            epoch, looks = spent_looks(before)
+            epoch, looks, *_ = budget_of(before)
             if (round_.get("test_epoch"), round_.get("looks", 0)) > (epoch, looks):
                 yield Finding(
                     f"v{entry.version} was judged after look {round_['looks']} of test epoch {round_['test_epoch']}, "

@@ -20,6 +20,7 @@ from tasks.errors import BaseModelError, StropError
 from tasks.runtime.files import content_digest, file_digest
 from tasks.runtime.plugins import PRODUCT, keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
+from tasks.state.verdict import outcome_of
 from tasks.tracking.run_record import flat
 from tasks.tracking.tags import COMMIT_TAG, DATASET_TAG, RECEIPT_TAG
 from tasks.vcs.git_objects import LINK
@@ -206,7 +207,7 @@ def check_verdict(subject: Subject) -> Link:
         problems.append("the ledger has another verdict")
     if recorded["candidate_digest"] != subject.receipt["weights"]:
         problems.append("it is about other weights")
-    return link("verdict", problems, "passed" if recorded["passed"] else "refused")
+    return link("verdict", problems, outcome_of(recorded))
 
 
 LINKS = {

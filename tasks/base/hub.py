@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.errors import BaseModelError
+from tasks.runtime.files import read_json
 
 
 def newest_revision(model: str, revision: str | None) -> str:
@@ -39,8 +40,11 @@ def newest_revision(model: str, revision: str | None) -> str:
     )
 
 
-def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Path:
+def hub_folder(model: str, revision: str | None, suffixes: Iterable[str], *, downloads: bool = True) -> Path:
     """The local folder of the files with these suffixes; they are downloaded if they are missing.
+
+    Args:
+        downloads: False: no request is made, as if HF_HUB_OFFLINE were set.
 
     Raises:
         BaseModelError: they are missing and cannot be downloaded.
@@ -50,7 +54,9 @@ def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Pat
 
     patterns = [f"*{suffix}" for suffix in suffixes]
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        return Path(
+            snapshot_download(model, revision=revision, allow_patterns=patterns, local_files_only=not downloads)
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BaseModelError(
             f"could not be downloaded from the model hub ({type(error).__name__})",
@@ -59,8 +65,27 @@ def hub_folder(model: str, revision: str | None, suffixes: Iterable[str]) -> Pat
         ) from error
 
 
-def is_cached(model: str, revision: str | None) -> bool:
-    """Whether the local cache has the configuration of this commit, so also the files that were downloaded with it."""
-    from huggingface_hub import try_to_load_from_cache
+def would_download(model: str, revision: str | None, names: Iterable[str] = ()) -> bool:
+    """Whether files of this commit are not in the local cache, and may be downloaded.
 
-    return isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str)
+    Args:
+        names: all files of the model, if they are known; else its configuration and weights are looked for.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    configuration = try_to_load_from_cache(model, "config.json", revision=revision)
+    if not isinstance(configuration, str):
+        return True
+    folder = Path(configuration).parent
+    names = set(names) or _weight_files(folder)
+    return not names or not all((folder / name).is_file() for name in names)
+
+
+def _weight_files(folder: Path) -> set[str]:
+    """Names of the files of the weights, as far as the folder has or lists them."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return set(read_json(index)["weight_map"].values())
+    return {path.name for path in folder.glob("*.safetensors")}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tasks import paths
 from tasks.base.digests import cached_digests
 from tasks.base.foreign import require_no_pickles, require_own_code
-from tasks.base.hub import hub_folder, is_cached, newest_revision
+from tasks.base.hub import hub_folder, newest_revision, would_download
 from tasks.base.scratch import create_base, explain_difference, origin_of
 from tasks.base.settings import SCRATCH, BaseSettings, ScratchSettings
 from tasks.base.staging import staging_folder
@@ -24,6 +24,7 @@ from tasks.runtime.run_origin import written_path
 
 logger = logging.getLogger(__name__)
 
+Kind = Literal["folder", "gguf", "hub", "package", "scratch"]
 MORE_TEMPLATES = "additional_chat_templates"
 """Subfolder of a model from which transformers reads additional chat templates."""
 KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".gguf"}
@@ -34,7 +35,7 @@ KEPT_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".
 class BaseRecord:
     id: str
     """As set in params.yaml."""
-    kind: Literal["folder", "gguf", "hub", "package", "scratch"]
+    kind: Kind
     revision: str | None
     """The commit of a hub id."""
     files: dict[str, str]
@@ -90,18 +91,19 @@ def find_base(settings: BaseSettings) -> BaseRecord | None:
     """
     pinned = read_base() if paths.BASE.exists() else None
     if pinned is not None and _matches(pinned, settings):
-        is_here = pinned.kind != "scratch" or pinned.folder.exists()
-        if is_here and (pinned.kind != "hub" or is_cached(pinned.id, pinned.revision)):
-            verify_base(pinned)
-            return pinned
-        return None
+        if pinned.kind == "scratch" and not pinned.folder.exists():
+            return None
+        if pinned.kind == "hub" and would_download(pinned.id, pinned.revision, pinned.files):
+            return None
+        verify_base(pinned, downloads=False)
+        return pinned
     if settings.scratch_settings() is not None:
         return None
-    if _kind_of(settings.model) == "hub" and not is_cached(
-        settings.model, newest_revision(settings.model, settings.revision)
-    ):
+    kind = _kind_of(settings.model)
+    revision = newest_revision(settings.model, settings.revision) if kind == "hub" else None
+    if kind == "hub" and would_download(settings.model, revision):
         return None
-    return _resolve(settings)
+    return _record_of(settings, kind, revision, downloads=False)
 
 
 def _matches(pinned: BaseRecord, settings: BaseSettings) -> bool:
@@ -126,18 +128,19 @@ def read_base() -> BaseRecord:
         ) from error
 
 
-def verify_base(record: BaseRecord, *, trusts_times: bool = True) -> dict[str, Path]:
+def verify_base(record: BaseRecord, *, trusts_times: bool = True, downloads: bool = True) -> dict[str, Path]:
     """Checks that the files on this disk are exactly the pinned ones, and returns their paths. A missing base from scratch is
     created again.
 
     Args:
         trusts_times: do not read a file again whose size, times and inode are unchanged.
+        downloads: download the missing files of a base of the hub.
 
     Raises:
         BaseModelError: a file is missing, differs or was added; the line names it.
     """
     if record.origin is None:
-        files = locate_files(record.id, record.kind, record.revision, record.remote_code)
+        files = locate_files(record.id, record.kind, record.revision, record.remote_code, downloads=downloads)
     else:
         _require_scratch_base(record, record.origin)
         files = _files_in(record.folder)
@@ -163,11 +166,14 @@ def _difference(current: str | None, pinned: str | None) -> tuple[str, str]:
     return f"has changed (sha256 {current[:12]}…, pinned {pinned[:12]}…)", "Restore the pinned file"
 
 
-def locate_files(model: str, kind: str, revision: str | None, has_code: bool = False) -> dict[str, Path]:
+def locate_files(
+    model: str, kind: str, revision: str | None, has_code: bool = False, *, downloads: bool = True
+) -> dict[str, Path]:
     """Name → path of each file of the model.
 
     Args:
         has_code: include its code files.
+        downloads: download missing files from the hub.
 
     Raises:
         BaseModelError: there is no such model, its weights are pickles, or it needs code that may not run.
@@ -178,7 +184,7 @@ def locate_files(model: str, kind: str, revision: str | None, has_code: bool = F
     if kind == "gguf":
         return {Path(model).name: written_path(model)}
     suffixes = sorted(KEPT_SUFFIXES - {".gguf", ".bin"} | ({".py"} if has_code else set()))
-    folder = hub_folder(model, revision, suffixes) if kind == "hub" else written_path(model)
+    folder = hub_folder(model, revision, suffixes, downloads=downloads) if kind == "hub" else written_path(model)
     require_own_code(folder, has_code)
     if kind == "hub" and not any(folder.glob("*.safetensors")):
         what = "has no weights as safetensors; others are pickles, which may run code when they are read"
@@ -208,15 +214,19 @@ def _resolve(settings: BaseSettings) -> BaseRecord:
     if scratch is not None:
         return _create_scratch_base(origin_of(scratch))
     kind = _kind_of(model)
-    revision = newest_revision(model, settings.revision) if kind == "hub" else None
-    has_code = settings.trust_remote_code
-    files = locate_files(model, kind, revision, has_code)
+    return _record_of(settings, kind, newest_revision(model, settings.revision) if kind == "hub" else None)
+
+
+def _record_of(settings: BaseSettings, kind: Kind, revision: str | None, *, downloads: bool = True) -> BaseRecord:
+    """The base model, which is not from scratch."""
+    model, has_code = settings.model, settings.trust_remote_code
+    files = locate_files(model, kind, revision, has_code, downloads=downloads)
     if kind in ("folder", "hub"):
         require_embeddings(files["config.json"].parent, model)
     return BaseRecord(model, kind, revision, cached_digests(files), remote_code=has_code)
 
 
-def _kind_of(model: str) -> Literal["folder", "gguf", "hub", "package"]:
+def _kind_of(model: str) -> Kind:
     if model.startswith("package:"):
         return "package"
     if Path(model).is_dir():

@@ -1,4 +1,4 @@
-"""What `render` writes and `finetune` and `evaluate` read: data/rendered/<form>/<split>, a form for each way of being taught.
+"""What `render` writes and `finetune` and `evaluate` read: data/rendered/<form>/<split>, in the forms of forms.py.
 
 answers   conversations, their answers trained; texts: raw text, every token trained. Packed, as flat arrays, memory-mapped (below)
 labels    texts with a label each: the same arrays, an example a packed row, and labels.npy int32 [examples]; labels.json: the names

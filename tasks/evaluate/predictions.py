@@ -16,6 +16,8 @@ Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
 
 TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+TOO_LONG = "is_target_too_long"
+"""Key of a row: its target does not fit in `evaluate.max_new_tokens`. Its answer is not degenerate because it is cut off."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,23 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
     rows = []
     for row, answer, cut in zip(test, answers, is_cut or [False] * len(answers), strict=True):
         complete = THOUGHT_BEGINS + answer if row.get("opens_thought") else answer
-        scored = score_answer(row["kind"], complete, row["target"], Frame(row.get("before", ""), row.get("after", "")))
+        is_too_long = bool(row.get(TOO_LONG))
+        scored = score_answer(
+            row["kind"],
+            complete,
+            row["target"],
+            Frame(row.get("before", ""), row.get("after", "")),
+            question=row.get("question") or "",
+            is_cut=cut and not is_too_long,
+        )
         right, predicted, expected = scored.counts or (None, None, None)
         counted = {"right": right, "said": predicted, "wanted": expected}
         parsed = {
             "is_cut": cut,
+            TOO_LONG: is_too_long,
             "read": scored.parsed,
             "is_unparsed": scored.is_unparsed,
-            "is_looping": scored.is_looping,
+            "degenerate": scored.degenerate,
         }
         rows.append(score_row(row, answer, scored.score, exact=scored.exact) | parsed | counted)
     return rows
@@ -58,7 +69,7 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
         exact: whether it is entirely correct; None where this is undefined.
     """
     fixed = {name: row[name] for name in TEST_FIELDS}
-    flags = {"is_cut": False, "is_unparsed": False, "is_looping": False}
+    flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None}
     parsed = {"prediction": prediction, "read": prediction}
     counted = {"bits": None, "right": None, "said": None, "wanted": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted

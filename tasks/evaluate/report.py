@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from tasks.evaluate.class_report import report_classes
+from tasks.evaluate.free_text import describe_texts
 from tasks.evaluate.perplexity import Loss
-from tasks.evaluate.predictions import Row, bytes_of
+from tasks.evaluate.predictions import TOO_LONG, Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring import statistics
+from tasks.scoring.degenerate_answers import REASONS
 from tasks.scoring.metrics import METRICS
+from tasks.scoring.statistics import rounded
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
@@ -44,7 +47,8 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
-        "looping": sum(row["is_looping"] for row in rows),
+        "degenerate": _degenerate(rows),
+        "target_too_long": sum(row[TOO_LONG] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
             for language, members in group(rows, "language").items()
@@ -60,7 +64,14 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     if counted := [row for row in rows if row["wanted"] is not None]:
         right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
         described["micro_f1"] = rounded(2 * right / (predicted + expected) if predicted + expected else 1.0)
+    described |= describe_texts(rows, f"{settings.seed} {family}")
     return described | _classes(rows) if metric.is_classification else described
+
+
+def _degenerate(rows: list[Row]) -> dict[str, int]:
+    """The number of degenerate answers, in all and by reason."""
+    reasons = [row["degenerate"] for row in rows if row["degenerate"] is not None]
+    return {"rows": len(reasons), **{reason: reasons.count(reason) for reason in REASONS}}
 
 
 def _exact_match(rows: list[Row]) -> dict[str, float]:
@@ -117,8 +128,3 @@ def losses_by_family(losses: Sequence[Loss], families: Sequence[str]) -> dict[st
     return {
         name: {"loss": rounded(loss / count), "tokens": count} for name, (loss, count) in sorted(sums.items()) if count
     }
-
-
-def rounded(number: float) -> float:
-    """Six significant digits: enough to read, and equal on machines that differ in the last bit."""
-    return float(f"{number:.6g}")

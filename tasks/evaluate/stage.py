@@ -25,13 +25,14 @@ from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import EvaluationTask, Row, score_rows
-from tasks.evaluate.report import describe_model, losses_by_family, rounded
+from tasks.evaluate.predictions import TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
 from tasks.scoring.answer_text import normalise_answer
+from tasks.scoring.statistics import rounded
 from tasks.state.round import read_round
 
 if TYPE_CHECKING:
@@ -51,9 +52,13 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("target", pa.string()),
         ("prediction", pa.string()),
         ("is_cut", pa.bool_()),  # it reached evaluate.max_new_tokens without an end token
+        (TOO_LONG, pa.bool_()),  # its target does not fit in evaluate.max_new_tokens
         ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
         ("is_unparsed", pa.bool_()),
-        ("is_looping", pa.bool_()),  # it ends in a loop and scores 0 (tasks/scoring/answer_loops.py)
+        (
+            "degenerate",
+            pa.string(),
+        ),  # why it scores 0 without a comparison (tasks/scoring/degenerate_answers.py); else null
         ("score", pa.float64()),
         ("exact", pa.bool_()),  # null where undefined
         ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
@@ -125,6 +130,11 @@ def summarise(models: dict[str, Any]) -> list[str]:
     for family, measured in candidate["families"].items():
         scores = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: {family} ({measured['rows']} rows): {scores}")
+        if number := measured["degenerate"]["rows"]:
+            reasons = ", ".join(f"{r} {count}" for r, count in measured["degenerate"].items() if count and r != "rows")
+            lines.append(
+                f"evaluate: {number} answers of the candidate to {family} are degenerate and score 0: {reasons}"
+            )
     for family, measured in candidate.get("valid_losses", {}).items():
         scores = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {scores}")
@@ -180,7 +190,18 @@ def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[
     """Generates an answer to every prompt and scores it."""
     prompts = [row["prompt_ids"] for row in task.test]
     answers = answer_prompts(model, task.tokenizer, task.base_digest, prompts, task.settings, task.progress)
-    return "answers", score_rows(task.test, [answer.text for answer in answers], [answer.is_cut for answer in answers])
+    texts, cuts = [answer.text for answer in answers], [answer.is_cut for answer in answers]
+    return "answers", score_rows(_with_long_targets(task), texts, cuts)
+
+
+def _with_long_targets(task: EvaluationTask) -> list[Row]:
+    """The test rows, with the key TOO_LONG: whether the target, with an end token, has more tokens than an answer may have."""
+    targets = [row["target"] for row in task.test]
+    ids = task.tokenizer(targets, add_special_tokens=False)["input_ids"] if targets else []
+    return [
+        row | {TOO_LONG: len(target) >= task.settings.max_new_tokens}
+        for row, target in zip(task.test, ids, strict=True)
+    ]
 
 
 PREDICTORS = {"labels": predict_labels, "texts": score_texts, "ranked": predict_preferences}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from tasks.dataset.forms import FORMS
 from tasks.errors import ConfigError
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.plugin_table import PluginTable
@@ -14,8 +15,6 @@ Head = Literal["none", "labels", "reward"]
 Rejected = Literal[
     "method: prompt", "loss_on: all", "neftune_alpha", "dropout", "label_smoothing", "early_stopping_patience"
 ]
-FORMS = ("answers", "texts", "labels", "pairs", "ranked", "judged", "prompts")
-"""The data formats that `render` writes (tasks/dataset/rendered.py)."""
 MODEL_KINDS: dict[Head, str] = {"none": "generates", "labels": "classifies", "reward": "scores answers"}
 """The kind of a model with this head, as `tasks.base.model_kind.kind_of_model` reads it from a folder."""
 
@@ -47,7 +46,7 @@ class ObjectiveSpec:
     module: str
     """The module with `prepare(work: Work) -> PreparedTraining` (work.py), imported when a training begins."""
     form: str
-    """The data format of its rows, one of FORMS."""
+    """The data format of its rows, one of FORMS (tasks/dataset/forms.py)."""
     head: Head = "none"
     """`labels`: a classification head; `reward`: a scalar one; `none`: that of the causal LM."""
     is_packed: bool = False
@@ -74,6 +73,8 @@ class ObjectiveSpec:
     """Module and class of the trainer's arguments."""
     sets: tuple[str, ...] = ()
     """Fields of that class that it sets itself; a user's value under `finetune.trainer` is rejected."""
+    field_values: Callable[[Any], dict[str, Any]] | None = None
+    """The values of these fields. Without it, values under `finetune.trainer` are checked by the training, not before the run."""
     extra_passes: int = 0
     """Additional forward passes a step, for the count of FLOPs."""
     has_reference_model: Callable[[Any], bool] = _never
@@ -85,7 +86,7 @@ class ObjectiveSpec:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value that another part of Strop does not know; a plugin's typing is not checked."""
-        known = {"form": FORMS, "head": get_args(Head), "rejects": get_args(Rejected)}
+        known = {"form": tuple(FORMS), "head": get_args(Head), "rejects": get_args(Rejected)}
         for name, values in (("form", (self.form,)), ("head", (self.head,)), ("rejects", self.rejects)):
             if unknown := [value for value in values if value not in known[name]]:
                 raise ConfigError(f"`{name}` of the objective is {unknown[0]!r}; it may be {', '.join(known[name])}")
@@ -122,6 +123,72 @@ def _invalid_kto_batch(training: Any) -> str | None:
     return None
 
 
+def _checkpointing_fields(training: Any) -> dict[str, Any]:
+    checkpointing = training.gradient_checkpointing
+    return {
+        "gradient_checkpointing": checkpointing,  # TRL's default is True
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+    }
+
+
+def _dpo_fields(training: Any) -> dict[str, Any]:
+    return {
+        **_checkpointing_fields(training),
+        "max_length": None,  # no truncation
+        "beta": training.preference.beta,
+        "loss_type": training.preference.loss,
+        "label_smoothing": training.label_smoothing,
+        "precompute_ref_log_probs": False,
+    }
+
+
+def _orpo_fields(training: Any) -> dict[str, Any]:
+    return {
+        **_checkpointing_fields(training),
+        "max_length": 1 << 20,
+        "beta": training.preference.beta,
+        "disable_dropout": False,
+    }
+
+
+def _kto_fields(training: Any) -> dict[str, Any]:
+    return {
+        **_checkpointing_fields(training),
+        "max_length": None,
+        "beta": training.kto.beta,
+        "desirable_weight": training.kto.desirable_weight,
+        "undesirable_weight": training.kto.undesirable_weight,
+        "precompute_ref_log_probs": False,
+        "train_sampling_strategy": "sequential",
+    }
+
+
+def _reward_fields(training: Any) -> dict[str, Any]:
+    return {**_checkpointing_fields(training), "max_length": None, "disable_dropout": False}
+
+
+def _grpo_fields(training: Any) -> dict[str, Any]:
+    grpo = training.grpo
+    answers_at_once = training.micro_batch_rows * grpo.answers
+    return {
+        **_checkpointing_fields(training),
+        "beta": grpo.beta,
+        "temperature": grpo.temperature,
+        "num_generations": grpo.answers,
+        "num_generations_eval": 1,
+        "max_completion_length": grpo.max_answer_tokens,
+        "reward_weights": [reward.weight for reward in grpo.rewards],
+        "per_device_train_batch_size": answers_at_once,
+        "per_device_eval_batch_size": answers_at_once,
+        "steps_per_generation": None,  # generate once per step, so that no checkpoint separates answers from their update
+        "generation_batch_size": None,
+        "num_iterations": 1,
+        "disable_dropout": True,
+        "generation_kwargs": {"use_cache": True},
+        "log_completions": False,
+    }
+
+
 def _reward_models(training: Any) -> list[str]:
     return [reward.model for reward in training.grpo.rewards if reward.model]
 
@@ -141,6 +208,7 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             check=_invalid_dpo_smoothing,
             arguments=("trl", "DPOConfig"),
             sets=(*_TRL, "beta", "loss_type", "label_smoothing", "precompute_ref_log_probs"),
+            field_values=_dpo_fields,
             extra_passes=1,  # of the reference model
             has_reference_model=_always,
             sequences=_two,
@@ -152,6 +220,7 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             rejects=_PREFERENCE_REJECTS,
             arguments=("trl.experimental.orpo", "ORPOConfig"),
             sets=(*_TRL, "beta", "disable_dropout"),
+            field_values=_orpo_fields,
             sequences=_two,
         ),
         "kto": ObjectiveSpec(
@@ -165,6 +234,7 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
                 *(*_TRL, "beta", "desirable_weight", "undesirable_weight", "precompute_ref_log_probs"),
                 "train_sampling_strategy",
             ),
+            field_values=_kto_fields,
             extra_passes=3,  # of the reference model, and of both models for answers to other prompts
             has_reference_model=_always,
         ),
@@ -175,6 +245,7 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
             rejects=_PREFERENCE_REJECTS,
             arguments=("trl", "RewardConfig"),
             sets=(*_TRL, "disable_dropout"),
+            field_values=_reward_fields,
             sequences=_two,
         ),
         "grpo": ObjectiveSpec(
@@ -195,6 +266,7 @@ OBJECTIVES: PluginTable[ObjectiveSpec] = PluginTable(
                 ),
                 *("num_iterations", "disable_dropout", "generation_kwargs", "log_completions"),
             ),
+            field_values=_grpo_fields,
             has_reference_model=lambda training: training.grpo.beta > 0,
             sequences=lambda training: int(training.grpo.answers),
             sampled_tokens=lambda training: int(training.grpo.max_answer_tokens),

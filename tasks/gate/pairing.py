@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from tasks import paths
 from tasks.errors import DataError
 
+COLUMNS = ("target", "kind", "language")
+"""Further columns, for slices."""
 SHOWN = 3
 """Row ids that an error lists."""
 
@@ -25,17 +28,26 @@ class PairedScores:
     candidate: NDArray[np.float64]
     batch: NDArray[np.str_]
     """The raw batch of each row."""
+    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    """Further columns of the predictions (COLUMNS)."""
 
     def of(self, families: set[str]) -> PairedScores:
         """The rows of these families."""
-        return self._where(np.isin(self.family, sorted(families)))
+        return self.where(np.isin(self.family, sorted(families)))
 
     def of_batches(self, batches: tuple[str, ...]) -> PairedScores:
         """The rows of these batches."""
-        return self._where(np.isin(self.batch, list(batches)))
+        return self.where(np.isin(self.batch, list(batches)))
 
-    def _where(self, chosen: NDArray[np.bool_]) -> PairedScores:
-        return PairedScores(self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen])
+    def where(self, chosen: NDArray[np.bool_]) -> PairedScores:
+        columns = {name: values[chosen] for name, values in self.columns.items()}
+        return PairedScores(
+            self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen], columns
+        )
+
+    def column(self, name: str) -> NDArray[np.str_]:
+        """A further column; "" in every row without it."""
+        return self.columns[name] if name in self.columns else np.full(len(self), "")
 
     def __len__(self) -> int:
         return len(self.family)
@@ -64,7 +76,19 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([theirs[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][3] for i in ids], dtype=np.str_),
+        _columns(candidate, ids),
     )
+
+
+def _columns(candidate: pa.Table, ids: list[str]) -> dict[str, NDArray[np.str_]]:
+    """The further columns, in the order of the ids."""
+    position = {row_id: number for number, row_id in enumerate(candidate["row_id"].to_pylist())}
+    order = [position[row_id] for row_id in ids]
+    return {
+        name: np.array(candidate[name].take(pa.array(order, pa.int64())).to_pylist(), dtype=np.str_)
+        for name in COLUMNS
+        if name in candidate.column_names
+    }
 
 
 def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float, str]]:

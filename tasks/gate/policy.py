@@ -1,40 +1,97 @@
-"""The policy: a candidate passes if it is shown to be better and no check that counts failed. Pure."""
+"""The policy: which verdict follows from the checks. Pure.
+
+A candidate passes if it is shown to be better and no critical or supporting check failed. It is refused if a critical check shows
+harm, or if there is no gain. Otherwise the verdict is inconclusive: the champion stays, and more test rows may decide.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
 
 from tasks.errors import ConfigError
-from tasks.gate.checks import CHECKS, OWN_CHECKS, Check, GateInput
+from tasks.gate.better import paired_families
+from tasks.gate.check import Check, GateInput
+from tasks.gate.checks import CHECKS, OWN_CHECKS
 from tasks.gate.pairing import PairedScores
-from tasks.gate.settings import GateSettings
+from tasks.gate.settings import GateSettings, Tier
+from tasks.scoring.superiority import detectable_gain
 from tasks.state.round import Round
+
+Outcome = Literal["passed", "refused", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    passed: bool
+    outcome: Outcome
     look: int
-    """The number of this verdict among those on the test epoch's rows, from 1."""
+    """The number of this verdict in the test epoch, from 1."""
     alpha_spent: float
     """The level of `better` at this look."""
+    detectable_gain: float
+    """The gain, equal in all families and in score points, that `better` detects at this level with a probability of 80 %."""
+    rows_needed: int | None
+    """Of an inconclusive verdict: about how many further test rows would decide it; None if more rows would not."""
     checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "passed"
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that stand in the way of a promotion."""
+        return [check for check in self.checks if check.passed is False and check.tier != "advisory"]
 
 
 def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
     """Runs every check: first those of all families, then those by family, `better` last.
 
     Raises:
-        ConfigError: a plugin's check failed, or returned a result that is not its own.
+        ConfigError: a plugin's check failed, or returned a result that is not its own; a tier is set for no check.
     """
+    require_known_tiers(settings)
     gate = GateInput(scores, settings, round_)
     own = [check for name in CHECKS if name in OWN_CHECKS for check in CHECKS[name](gate)]
     added = [check for name in CHECKS if name not in OWN_CHECKS for check in _run_added(name, gate)]
-    checks = sorted([*own, *added], key=lambda check: (check.name == "better", check.family or ""))
-    better = next(check for check in own if check.name == "better")
-    passed = better.passed is True and all(check.passed is not False for check in checks)
-    return Verdict(passed, gate.look, gate.level, checks)
+    checks = [replace(check, tier=_tier(check.name, settings)) for check in (*own, *added)]
+    checks.sort(key=lambda check: (check.name == "better", check.family or ""))
+    outcome = _outcome(checks)
+    needed = [check.rows_needed for check in checks if check.passed is False and check.rows_needed]
+    return Verdict(
+        outcome,
+        gate.look,
+        gate.level,
+        detectable_gain(paired_families(gate), gate.level),
+        max(needed, default=None) if outcome == "inconclusive" else None,
+        checks,
+    )
+
+
+def require_known_tiers(settings: GateSettings) -> None:
+    """Raises ConfigError if `gate.tiers` names no check."""
+    for name in settings.tiers:
+        if name.partition("/")[0] not in CHECKS:
+            near = get_close_matches(name, CHECKS, 1)
+            fix = f"Did you mean `{near[0]}`?" if near else f"The checks are {', '.join(CHECKS)}"
+            raise ConfigError(f"`{name}` is no check", where="gate.tiers", fix=fix)
+
+
+def _outcome(checks: list[Check]) -> Outcome:
+    failed = [check for check in checks if check.passed is False]
+    if any(check.tier == "critical" and check.rows_needed is None for check in failed):
+        return "refused"
+    is_better = next(check for check in checks if check.name == "better").passed
+    return "inconclusive" if not is_better or any(check.tier != "advisory" for check in failed) else "passed"
+
+
+def _tier(name: str, settings: GateSettings) -> Tier:
+    """The tier of the longest name in the settings that the check's name begins with: `slices/qa` is for all slices of `qa`."""
+    parts = name.split("/")
+    names = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((settings.tiers[each] for each in names if each in settings.tiers), "critical")
 
 
 def _run_added(name: str, gate: GateInput) -> Iterator[Check]:

@@ -1,6 +1,6 @@
 """Decides whether the candidate passes: predictions and the round → data/reports/verdict.json. Run: `dvc repro gate`.
 
-A refusal is a result: the stage exits with 0 and writes `passed: false`.
+A verdict is a result: the stage exits with 0, also if it is `refused` or `inconclusive`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import pyarrow.parquet as pq
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.gate.pairing import COLUMNS as OTHER_COLUMNS
 from tasks.gate.pairing import pair_scores
 from tasks.gate.policy import Verdict, decide
 from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.round import Round, read_round
+from tasks.state.verdict import rows_needed_text
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ["row_id", "batch", "family", "target", "score"]
+COLUMNS = ["row_id", "batch", "family", "score", *OTHER_COLUMNS]
 
 
 def run(config: PipelineConfig) -> None:
@@ -47,6 +49,7 @@ def run(config: PipelineConfig) -> None:
 def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int) -> dict[str, Any]:
     """The content of data/reports/verdict.json."""
     return {
+        "outcome": verdict.outcome,
         "passed": verdict.passed,
         "reference": "champion" if round_.champion else "base",
         "champion_version": round_.champion.version if round_.champion else None,
@@ -54,6 +57,8 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: 
         "alpha_spent": _rounded(verdict.alpha_spent),
         "test_epoch": round_.test_epoch,
         "look": verdict.look,
+        "detectable_gain": _rounded(verdict.detectable_gain),
+        "rows_needed": verdict.rows_needed,
         "test_rows": test_rows,
         "checks": [
             {
@@ -69,11 +74,11 @@ def describe(verdict: Verdict, round_: Round, candidate_digest: str, test_rows: 
 
 def summarise(verdict: Verdict, reference: str) -> list[str]:
     """The verdict as text: a line with the result, and a line per failed check."""
-    failed = [check for check in verdict.checks if check.passed is False]
     if verdict.passed:
         better = next(check for check in verdict.checks if check.name == "better")
         return [f"gate: passed, better than the {reference}: {better.detail}"]
-    return ["gate: refused", *(f"gate:   {check.name}: {check.detail}" for check in failed)]
+    lines = [f"gate:   {check.name}: {check.detail}" for check in verdict.failed]
+    return [f"gate: {verdict.outcome}{rows_needed_text(verdict.rows_needed)}", *lines]
 
 
 def _read_predictions(role: str) -> pa.Table:

@@ -78,6 +78,8 @@ class EmbeddedEngine:
             on_answers({index: answers[index]})
 
         processes = self._processes(len(prompts))
+        if processes > 1:
+            logger.info(f"{self.stage}: generates in {processes} processes with one thread each")
         with self._one_thread(), self._decoding(prompts, max_new_tokens, ends) as decode:
             decode_rows(decode, order, processes, emit)
         return [answers[index] for index in range(len(prompts))]

@@ -23,7 +23,7 @@ def reported_faults(model: str, *, where: str, memory_fix: str, nan_fix: str) ->
         what = f"the GPU's memory is not enough for {model}"
         raise BaseModelError(what, where=where, fix=memory_fix) from error
     except (MemoryExhausted, MemoryError) as error:
-        what = f"a process that computed {model} was killed or failed, most likely because memory ran out"
+        what = f"a process that ran {model} was killed, most likely because memory ran out"
         raise BaseModelError(
             what, where=where, fix=f"{memory_fix}, then run again: finished answers are kept"
         ) from error

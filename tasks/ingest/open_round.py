@@ -17,7 +17,7 @@ from tasks.ingest.resolve_training_start import (
     new_start,
     require_comparable,
 )
-from tasks.model_store.ledger import champion_of, read_ledger, spent_looks
+from tasks.model_store.ledger import budget_of, champion_of, read_ledger
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
 from tasks.state.round import Champion, Round, read_round, write_round
 from tasks.state.training_start import write_start
@@ -69,11 +69,11 @@ def _present_round(model: str) -> Round | None:
 def _new_round(model: str) -> Round:
     entries = read_ledger(model)
     champion = champion_of(entries)
-    epoch, looks = spent_looks(entries)
+    budget = budget_of(entries)
     if champion is None:
-        return Round(None, epoch, looks)
+        return Round(None, *budget)
     batches = _batches_of(model, champion.version)
-    return Round(Champion(champion.version, champion.weights_digest, batches), epoch, looks)
+    return Round(Champion(champion.version, champion.weights_digest, batches), *budget)
 
 
 def _batches_of(model: str, version: int) -> tuple[str, ...]:

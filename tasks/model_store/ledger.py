@@ -23,10 +23,10 @@ from tasks.model_store.ledger_chain import read_chain, save_head
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import Entry as Entry
 from tasks.model_store.ledger_entries import Kind as Kind
+from tasks.model_store.ledger_entries import budget_of as budget_of
 from tasks.model_store.ledger_entries import champion_of as champion_of
 from tasks.model_store.ledger_entries import champions_of as champions_of
 from tasks.model_store.ledger_entries import judgement_of as judgement_of
-from tasks.model_store.ledger_entries import spent_looks as spent_looks
 from tasks.model_store.ledger_entries import version_named as version_named
 from tasks.runtime.files import canonical_json, read_json, write_json
 from tasks.vcs import git

@@ -1,9 +1,11 @@
-"""A ledger entry, and what a list of entries implies: the champion, earlier champions, and the looks already spent."""
+"""A ledger entry, and what a list of entries implies: the champion, earlier champions, and the use of the test set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from tasks.state.alpha_spending import next_share, restored
 
 Kind = Literal["judged", "promoted", "rolled_back"]
 
@@ -29,6 +31,13 @@ class Entry:
     why: str
     commit: str = ""
     """The version commit, which its tag or ref points at; "" in entries from before it was recorded."""
+    outcome: str = ""
+    """The gate's verdict: `passed`, `refused` or `inconclusive`; "" in entries from before it was recorded."""
+
+    @property
+    def gate(self) -> str:
+        """The gate's verdict, in one word."""
+        return self.outcome or ("passed" if self.passed else "refused")
 
 
 def champion_of(entries: list[Entry]) -> Entry | None:
@@ -63,13 +72,21 @@ def version_named(entries: list[Entry], name: str) -> Entry | None:
     return judgement_of(entries, int(number)) if number.isdecimal() else None
 
 
-def spent_looks(entries: list[Entry]) -> tuple[int, int]:
-    """The test epoch and the looks already spent on its rows.
+class Budget(NamedTuple):
+    """What earlier verdicts have used of the test set."""
 
-    A verdict on at least twice the rows of the epoch's first verdict is the first look of a new epoch: half of its rows were
-    never used for a verdict.
-    """
-    epoch, looks, first_rows = 1, 0, 0
+    epoch: int
+    """The test epoch, from 1. A verdict on at least twice the rows of an epoch's first verdict begins a new one."""
+    looks: int
+    """Verdicts in this epoch."""
+    alpha_spent: float = 0.0
+    """Share of the gate's alpha that is spent (tasks/state/alpha_spending.py)."""
+    most_rows: int = 0
+    """Rows of the largest test set that was judged."""
+
+
+def budget_of(entries: list[Entry]) -> Budget:
+    epoch, looks, first_rows, spent, most_rows = 1, 0, 0, 0.0, 0
     for entry in entries:
         if entry.kind != "judged":
             continue
@@ -78,4 +95,7 @@ def spent_looks(entries: list[Entry]) -> tuple[int, int]:
         if not looks:
             first_rows = entry.test_rows
         looks += 1
-    return epoch, looks
+        spent = restored(spent, entry.test_rows, most_rows)
+        spent += next_share(spent)
+        most_rows = max(most_rows, entry.test_rows)
+    return Budget(epoch, looks, spent, most_rows)

@@ -16,7 +16,17 @@ from tasks.model_store.ledger_entries import Entry, champions_of
 from tasks.runtime.files import content_digest
 from tasks.vcs.git_objects import Objects
 
-VERSION_FIELDS = ("weights_digest", "receipt", "verdict", "dataset", "passed", "test_epoch", "test_rows", "commit")
+VERSION_FIELDS = (
+    "weights_digest",
+    "receipt",
+    "verdict",
+    "dataset",
+    "passed",
+    "test_epoch",
+    "test_rows",
+    "commit",
+    "outcome",
+)
 """The fields that must be equal in every entry of a version."""
 
 
@@ -73,6 +83,7 @@ def receipt_findings(node: ChainNode, commit: str, objects: Objects) -> Iterator
         "weights_digest": receipt.get("weights"),
         "dataset": receipt.get("dataset"),
         "passed": verdict.get("passed"),
+        "outcome": verdict.get("outcome", ""),  # not in verdicts of earlier releases
         "test_epoch": verdict.get("test_epoch"),
         "test_rows": verdict.get("test_rows"),
     }

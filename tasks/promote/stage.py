@@ -185,7 +185,7 @@ def _require_fair(model: str, entry: Entry, serving: int | None) -> None:
     """Requires that the version passed the gate, against the model that serves now."""
     if not entry.passed:
         raise RegistryError(
-            f"the gate refused {model} v{entry.version} ({entry.why})",
+            f"{model} v{entry.version} did not pass the gate: {entry.gate} ({entry.why})",
             fix=f"See the reason: strop history. To promote it anyway: strop promote {entry.version} --force --why REASON",
         )
     commit = commit_of(model, entry.version)

@@ -59,7 +59,7 @@ def _version_record(
     if receipt is not None:
         facts = facts_of(receipt, receipt_digest(receipt))
     elif entry is not None:
-        facts = VersionFacts(entry.receipt, entry.weights_digest, entry.dataset, entry.passed, None)
+        facts = VersionFacts(entry.receipt, entry.weights_digest, entry.dataset, entry.gate, None)
     else:  # a tag with such a name that Strop did not create
         return None
     of_commit = {COMMIT_TAG: commit, **files_tag(commit)} if commit else {}

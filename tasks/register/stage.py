@@ -49,7 +49,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Registration:
     version: int
-    passed: bool
+    outcome: str
+    """The gate's verdict: `passed`, `refused` or `inconclusive`."""
     receipt: str
     """The receipt's digest."""
     is_new: bool
@@ -86,9 +87,9 @@ def _register(config: PipelineConfig) -> Registration:
     champion = champion_of(entries)
     if champion is not None and champion.weights_digest == weights:  # the verdict compares the champion with itself
         judgement = judgement_of(entries, champion.version)
-        return Registration(champion.version, judgement.passed if judgement else True, champion.receipt, is_new=False)
+        return Registration(champion.version, judgement.gate if judgement else "passed", champion.receipt, is_new=False)
     if entry := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
-        return Registration(entry.version, entry.passed, key, is_new=False)
+        return Registration(entry.version, entry.gate, key, is_new=False)
 
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
@@ -103,7 +104,7 @@ def _register(config: PipelineConfig) -> Registration:
     ledger_commit = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
     registry.set_version_tags(number, {JUDGED_TAG: ledger_commit})
     _report(name, number, receipt, pushed)
-    return Registration(number, verdict["passed"], key, is_new=True)
+    return Registration(number, verdict["outcome"], key, is_new=True)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
@@ -138,7 +139,7 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
 
 def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:
     """The snapshot commit of the version, at its tag (or, if refused, its ref)."""
-    model, passed = registry.model, receipt["verdict"]["passed"]
+    model, outcome = registry.model, receipt["verdict"]["outcome"]
     commit = commit_of(model, number)
     if commit is not None:
         existing = receipt_at(commit)
@@ -152,9 +153,9 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
     with TemporaryDirectory(prefix="strop-register-") as scratch:
         write_json(LOGGED, record_of(source, registry.model_files(source, Path(scratch))))
     head = receipt["ledger_head"] if "ledger_head" in receipt else head_of(model)
-    subject = f"{model} v{number}: {'passed' if passed else 'refused'}"
+    subject = f"{model} v{number}: {outcome}"
     snapshot = make_snapshot_commit(version_message(subject, key, head), [paths.RECEIPT, LOGGED])
-    if passed:
+    if outcome == "passed":
         git.create_tag(tag_name(model, number), snapshot.commit)
     else:
         git.make_ref(refused_ref(model, number), snapshot.commit)
@@ -163,7 +164,7 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
     verdict = receipt["verdict"]
-    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False]
+    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False and check["tier"] != "advisory"]
     return Entry(
         kind="judged",
         version=number,
@@ -176,13 +177,15 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
         test_rows=verdict["test_rows"],
         who=current_user(),
         when=now(),
-        why="passed every check" if verdict["passed"] else f"failed {', '.join(failed) or 'the gate'}",
+        why="passed every check" if verdict["passed"] else f"did not pass {', '.join(failed)}",
         commit=commit,
+        outcome=verdict["outcome"],
     )
 
 
 def _report(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
-    state = "passed the gate" if receipt["verdict"]["passed"] else "refused by the gate"
+    outcome = receipt["verdict"]["outcome"]
+    state = {"passed": "passed the gate", "refused": "refused by the gate"}.get(outcome, f"gate {outcome}")
     logger.info(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}")
     if left_out := receipt["left_out"]:
         shown = ", ".join(left_out[:3]) + (" …" if len(left_out) > 3 else "")

@@ -50,18 +50,27 @@ class Metric:
     """Whether a parsed answer is entirely correct (score 1); its arguments: parsed answer, parsed target."""
     partial_score: Callable[[Any, Any], float] | None = None
     """The score from 0 to 1 of an answer that is not entirely correct; without it: 0. Arguments as above."""
-    zero_if_looping: bool = False
-    """An answer that ends in a loop (answer_loops.py) scores 0. For parsed values that are text."""
+    zero_if_degenerate: bool = False
+    """A degenerate answer (degenerate_answers.py) scores 0. For parsed values that are text; in other kinds, only an empty answer
+    is degenerate."""
+    is_prose: bool = False
+    """An answer in another script than the target and the question is degenerate: not of translations and code."""
     removes_frame: bool = True
     """Remove the template's text around the target before parsing."""
     is_classification: bool = False
-    """Reports have precision, recall and F1 by label, and a confusion matrix."""
+    """The answers are classes: `objective: classify` trains on them, and reports have precision, recall and F1 by label, and a
+    confusion matrix."""
     score_key: str | None = None
     """A second key of a family's score in metrics.json."""
 
 
 _TOKEN_F1 = Metric(
-    "token F1", answer_parsers.parse_text, partial_score=token_f1, zero_if_looping=True, score_key="token_f1"
+    "token F1",
+    answer_parsers.parse_text,
+    partial_score=token_f1,
+    zero_if_degenerate=True,
+    is_prose=True,
+    score_key="token_f1",
 )
 
 METRICS: PluginTable[Metric] = PluginTable(
@@ -71,12 +80,12 @@ METRICS: PluginTable[Metric] = PluginTable(
         "entities": Metric("entity F1", answer_parsers.parse_entities, eq, set_f1),
         "relation": Metric("triple F1", answer_parsers.parse_triples, eq, set_f1),
         "qa": _TOKEN_F1,
-        "translation": Metric("chrF", answer_parsers.parse_text, partial_score=text_chrf, zero_if_looping=True),
+        "translation": Metric("chrF", answer_parsers.parse_text, partial_score=text_chrf, zero_if_degenerate=True),
         "summary": Metric(
-            "ROUGE-L", answer_parsers.parse_text, partial_score=text_metrics.rouge_l, zero_if_looping=True
+            "ROUGE-L", answer_parsers.parse_text, partial_score=text_metrics.rouge_l, zero_if_degenerate=True, is_prose=True
         ),
         "code": Metric(
-            "chrF", answer_parsers.parse_code, eq, code_chrf, zero_if_looping=True,
+            "chrF", answer_parsers.parse_code, eq, code_chrf, zero_if_degenerate=True,
             removes_frame=False,  # a frame may be the fence of a block, which names its language
         ),
         "json": Metric("equal JSON", answer_parsers.parse_json, answer_parsers.equal_json),
@@ -93,3 +102,8 @@ METRICS: PluginTable[Metric] = PluginTable(
 def answer_kinds() -> tuple[str, ...]:
     """The kinds whose answers are generated and parsed."""
     return tuple(kind for kind, metric in METRICS.items() if metric.parse is not None)
+
+
+def class_kinds() -> tuple[str, ...]:
+    """The kinds whose answers are classes."""
+    return tuple(kind for kind, metric in METRICS.items() if metric.is_classification)

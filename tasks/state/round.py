@@ -12,6 +12,7 @@ from pathlib import Path
 from tasks import paths
 from tasks.errors import DataError
 from tasks.runtime.files import damage_reason, read_json, write_json
+from tasks.state.alpha_spending import spent_after
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Round:
     test_epoch: int
     """Number of the test set's generation, from 1; a new one begins when the number of test rows has doubled."""
     looks: int
-    """Verdicts already made on this epoch's test rows. Each further verdict needs a higher confidence."""
+    """Verdicts already made in this epoch."""
+    alpha_spent: float = 0.0
+    """The share of the gate's alpha that verdicts have spent and fresh test rows have not restored (alpha_spending.py)."""
+    most_rows: int = 0
+    """Rows of the largest test set that was judged; 0 before the first verdict."""
 
 
 def read_round(path: Path = paths.ROUND) -> Round:
@@ -40,7 +45,9 @@ def read_round(path: Path = paths.ROUND) -> Round:
         entry = read_json(path)
         fields = entry["champion"]
         champion = Champion(fields["version"], fields["weights_digest"], tuple(fields["batches"])) if fields else None
-        return Round(champion, int(entry["test_epoch"]), int(entry["looks"]))
+        looks = int(entry["looks"])
+        spent = float(entry.get("alpha_spent", spent_after(looks)))  # not in rounds of earlier releases
+        return Round(champion, int(entry["test_epoch"]), looks, spent, int(entry.get("most_rows", 0)))
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Start a round: python -m tasks ingest") from error
     except (ValueError, TypeError, KeyError) as error:

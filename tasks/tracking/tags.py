@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.runtime.plugin_table import PluginTable
+from tasks.state.verdict import outcome_of
 
 RECEIPT_TAG = "strop.receipt"
 WEIGHTS_TAG = "strop.weights"
@@ -52,14 +53,14 @@ class VersionFacts:
     receipt_digest: str
     weights: str
     dataset: str
-    passed: bool
+    outcome: str
+    """The gate's verdict: `passed`, `refused` or `inconclusive`."""
     receipt: dict[str, Any] | None
     """None: the version's commit is lost, and the facts are those of the ledger."""
 
 
 def facts_of(receipt: dict[str, Any], receipt_digest: str) -> VersionFacts:
-    passed = receipt["verdict"]["passed"]
-    return VersionFacts(receipt_digest, receipt["weights"], receipt["dataset"], passed, receipt)
+    return VersionFacts(receipt_digest, receipt["weights"], receipt["dataset"], outcome_of(receipt["verdict"]), receipt)
 
 
 VERSION_TAGS: PluginTable[Callable[[VersionFacts], str | None]] = PluginTable(
@@ -68,7 +69,7 @@ VERSION_TAGS: PluginTable[Callable[[VersionFacts], str | None]] = PluginTable(
         RECEIPT_TAG: lambda version: version.receipt_digest,
         WEIGHTS_TAG: lambda version: version.weights,
         DATASET_TAG: lambda version: version.dataset,
-        VERDICT_TAG: lambda version: "passed" if version.passed else "refused",
+        VERDICT_TAG: lambda version: version.outcome,
     },
     stages=(),
 )

@@ -245,7 +245,7 @@ LOOPS = [
 def test_an_answer_that_loops_to_its_end_scores_nothing(kind: str, answer: str) -> None:
     """Case 15's sibling: loops share a token or two with most targets."""
     scored = score_answer(kind, answer, "我是系统, it is the answer of some words; function")
-    assert (scored.score, scored.is_looping) == (0.0, True)
+    assert (scored.score, scored.degenerate) == (0.0, "loop")
 
 
 NO_LOOPS = [
@@ -290,5 +290,5 @@ def test_an_answer_that_repeats_as_its_target_does_is_exact(phrase: str, times: 
 def test_loops_are_counted_in_the_report() -> None:
     fixed = {"batch": "b", "family": "qa", "kind": "qa", "language": "zh", "prompt": "p", "target": "系统"}
     rows = score_rows([{"row_id": str(i), **fixed} for i in range(2)], [LOOPS[0], "系统"])
-    assert [row["is_looping"] for row in rows] == [True, False]
-    assert describe_model(rows, EvaluateSettings(bootstrap_samples=100))["families"]["qa"]["looping"] == 1
+    assert [row["degenerate"] for row in rows] == ["loop", None]
+    assert describe_model(rows, EvaluateSettings(bootstrap_samples=100))["families"]["qa"]["degenerate"]["loop"] == 1

@@ -31,6 +31,7 @@ from tasks.runtime.files import read_json
 ROWS = {
     "kind": ["qa", "classification", "classification", "qa"],
     "target": ["City 4.", "sport", "体育", "它叫城市3。"],
+    "question": ["Which city is it?", "Which topic?", "什么主题？", "这是什么城市？"],
     "before": ["", "The topic is ", "", ""],
     "after": ["", ".", "", ""],
     "opens_thought": [False, False, False, True],

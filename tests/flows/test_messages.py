@@ -57,12 +57,12 @@ def test_the_quarantine_shows_row_and_reason_at_any_width_beside_chinese_values(
     assert width < 140 or "duplicate of an earlier row" in text
 
 
-def test_the_gate_reports_the_rows_that_its_overall_score_leaves_out() -> None:
+def test_the_gate_reports_the_rows_that_better_leaves_out() -> None:
     family = np.array(["qa"] * 40 + ["topic"] * 5)
     scores = PairedScores(family, np.zeros(45), np.ones(45), np.array(["b"] * 45))
     verdict = decide(scores, GateSettings(min_rows=20, bootstrap_samples=500), Round(None, 1, 0))
-    (floor,) = [check for check in verdict.checks if check.name == "floor"]
-    assert "scores 1.000 on 40 rows, without 5 of families with fewer than 20, the floor is" in floor.detail
+    (better,) = [check for check in verdict.checks if check.name == "better"]
+    assert "+1.000] (without 5 rows of families with fewer than 20), 40 rows gained" in better.detail
 
 
 def test_data_diff_compares_the_newest_version_with_now(

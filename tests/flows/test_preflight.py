@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi, constants
+from support.classes_plugin import classes_plugin
 from support.project import params, write_params
 from support.toy_rows import qa_records, topic_records, write_jsonl
 from support.toyworld import git, users_view
@@ -31,17 +34,27 @@ from flows.preflight.run import (
     require_ready,
 )
 from flows.preflight.table import CHECKS, Check, run_check
-from tasks.errors import StropError
+from tasks import config
+from tasks.base.pin import pin_base
+from tasks.dataset.forms import FORMS, Form
+from tasks.errors import StropError, TrainingError
+from tasks.finetune.objective_table import OBJECTIVES, ObjectiveSpec
+from tasks.finetune.work import Work
+from tasks.records.shapes import SHAPES
+from tasks.render.forms.forms import writer_of
 
 pytestmark = pytest.mark.usefixtures("warm")
 
 QA = {"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}
 
 
-def write_project(root: Path, base: Path, sources: list[dict[str, Any]] | None = None, **sections: Any) -> None:
+def write_project(
+    root: Path, base: Path, sources: list[dict[str, Any]] | None = None, plugins: tuple[str, ...] = (), **sections: Any
+) -> None:
     """A project with one source of questions, committed."""
     write_jsonl(root / "inbox/one.jsonl", qa_records(12))
-    write_params(root, params(base, [QA] if sources is None else sources, **sections))
+    settings = params(base, [QA] if sources is None else sources, **sections)
+    write_params(root, settings | {"plugins": list(plugins)} if plugins else settings)
     git("add", "-A", cwd=root)
     git("commit", "-q", "--allow-empty", "-m", "A project", cwd=root)
 
@@ -119,6 +132,7 @@ def test_ten_mistakes_in_ten_places_are_one_report(project: Path, tiny_gpt2: Pat
     assert skipped == {
         "raw_data": "not checked: it needs check `dvc`",
         "formats": "not checked: it needs check `templates`",
+        "gate_tiers": "not checked: it needs section `gate`",
         "remote": "not checked: it needs check `dvc`",
     }
 
@@ -130,7 +144,7 @@ def test_a_run_with_errors_reports_all_of_them_and_changes_nothing(
     before = users_view()
     code, out, err = strop("run")
     assert (code, out) == (1, "")
-    assert "The project cannot run: 23 checks, 10 errors, 0 warnings, 3 not checked." in err
+    assert "The project cannot run: 24 checks, 10 errors, 0 warnings, 4 not checked." in err
     for text in ("`alpha`", "客服", "问答.yaml", "tickts", "adam_beta2", "c_attn", "127.0.0.1:9", "dvc.lock"):
         assert text in err
     assert err.rstrip().endswith("Fix them, then check again: strop check")
@@ -145,7 +159,7 @@ def test_the_command_prints_a_table_or_json(
 ) -> None:
     write_project(project, tiny_gpt2)
     code, out, _ = strop("check")
-    assert (code, out.strip()) == (0, "The project is ready to run: 23 checks, 0 errors, 0 warnings.")
+    assert (code, out.strip()) == (0, "The project is ready to run: 24 checks, 0 errors, 0 warnings.")
     write_params(project, params(tiny_gpt2, [{**QA, "path": "inbox/none.jsonl"}]))
     code, out, _ = strop("check", "--json")
     content = json.loads(out)
@@ -205,6 +219,25 @@ def test_a_flow_that_the_command_calls_does_not_check_again(
         require_ready()
     with pytest.raises(NotReady, match="`ingest` is missing"):
         load_ready_config()
+
+
+def test_settings_are_read_once_for_all_checks(project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    load_yaml = config.load_yaml
+
+    def counted(text: str, *arguments: Any) -> Any:
+        reads.append(text)
+        return load_yaml(text, *arguments)
+
+    monkeypatch.setattr(config, "load_yaml", counted)
+    write_project(project, tiny_gpt2)
+    assert check_project().is_ready
+    assert len(reads) == 1
+    (project / "params.yaml").write_text("base: {}\n")
+    reads.clear()
+    with pytest.raises(NotReady, match="`ingest` is missing"):
+        load_ready_config()
+    assert len(reads) == 1
 
 
 def test_warnings_are_logged_and_do_not_stop_a_run(
@@ -295,11 +328,76 @@ def test_an_objective_that_no_source_has_rows_for_is_an_error(
     assert text in problem.what
 
 
+def test_an_entry_in_the_table_of_forms_is_known_to_objectives_and_checks(
+    project: Path, tiny_gpt2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMS, "spoken", Form("spoken", frozenset({"sharegpt"})))
+    monkeypatch.setitem(OBJECTIVES._entries, "speak", ObjectiveSpec("speak", form="spoken"))
+    write_project(project, tiny_gpt2, finetune={"objective": "speak"})
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
+    assert problem.what == "an objective needs rows of the data format `spoken`, and no source has a shape with it"
+    assert str(problem.fix).startswith("Add a source of shape sharegpt")
+
+
+def test_every_form_has_a_writer_and_known_shapes() -> None:
+    for name, form in FORMS.items():
+        assert callable(writer_of(name).write)
+        assert callable(writer_of(name).write_test)
+        assert form.shapes is None or form.shapes <= set(SHAPES), name
+
+
 def test_a_classifier_of_classified_texts_has_what_it_needs(project: Path, tiny_gpt2: Path) -> None:
     write_jsonl(project / "inbox/news.jsonl", topic_records(9))
     source = {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"}
     write_project(project, tiny_gpt2, [source], finetune={"objective": "classify"})
     assert problems() == []
+
+
+def test_a_classifier_of_a_kind_that_a_plugin_adds_has_what_it_needs(project: Path, tiny_gpt2: Path) -> None:
+    write_jsonl(project / "inbox/news.jsonl", topic_records(9))
+    source = {"name": "news", "path": "inbox/news.jsonl", "shape": "text_label", "family": "topic"}
+    with classes_plugin("topic") as plugin:
+        write_project(project, tiny_gpt2, [source, QA], (plugin,), finetune={"objective": "classify"})
+        (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
+    assert problem.severity == "warning"
+    assert problem.what == (
+        "objective: classify trains on families of kind classification or stars, and this one is of kind qa"
+    )
+
+
+@pytest.mark.parametrize(
+    ("finetune", "text"),
+    [
+        ({"objective": "sft", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        ({"objective": "dpo", "trainer": {"loss_weights": [1.0, 2.0]}}, "`loss_weights` must have the same length"),
+        ({"objective": "orpo", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        (
+            {"objective": "kto", "micro_batch_rows": 2, "trainer": {"pad_to_multiple_of": "八"}},
+            "invalid literal for int() with base 10: '八'",
+        ),
+        ({"objective": "reward", "trainer": {"optim": "adamwx"}}, "adamwx is not a valid OptimizerNames"),
+        (
+            {"objective": "grpo", "trainer": {"vllm_importance_sampling_clip_min": 9.0}},
+            "vllm_importance_sampling_clip_min (9.0) must be less than",
+        ),
+    ],
+    ids=lambda value: value["objective"] if isinstance(value, dict) else "",
+)
+def test_values_that_the_class_of_the_arguments_rejects_are_reported_as_by_the_training(
+    project: Path, tiny_gpt2: Path, finetune: dict[str, Any], text: str
+) -> None:
+    from tasks.finetune.config.trainer_arguments import training_arguments
+
+    write_project(project, tiny_gpt2, finetune=finetune)
+    current = read_project()
+    assert current.base is not None
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "trainer"), current)
+    assert problem.severity == "error"
+    assert text in problem.what
+    assert str(problem.where).endswith("finetune.trainer")
+    with pytest.raises(TrainingError) as caught:
+        training_arguments(Work(current.config.finetune, current.base, "fp32", Path("checkpoints")), 20, 5)
+    assert caught.value.what == problem.what
 
 
 def test_a_misspelled_family_in_the_contract_is_a_warning(project: Path, tiny_gpt2: Path) -> None:
@@ -340,6 +438,80 @@ def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) ->
         ("skipped", "model", "not checked: it needs check `base`"),
         ("skipped", "teacher", "not checked: it needs check `base`"),
     ]
+
+
+HUB_ID = "team/model"
+COMMIT = "a" * 40
+
+
+@pytest.fixture
+def hub_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Copies files into the local cache of the model hub, as of its only commit; returns their folder."""
+    repository = project.parent / "hub" / f"models--{HUB_ID.replace('/', '--')}"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(repository.parent))
+    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(repository.parent))
+    repository.parent.mkdir()
+
+    def add(base: Path, *names: str) -> Path:
+        snapshot = repository / "snapshots" / COMMIT
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for name in names or [path.name for path in base.iterdir()]:
+            shutil.copy2(base / name, snapshot / name)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs/main").write_text(COMMIT)
+        return snapshot
+
+    return add
+
+
+def base_problem() -> Problem:
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "base"), read_project())
+    return problem
+
+
+def error_of_run() -> StropError:
+    with pytest.raises(StropError) as caught:
+        pin_base(read_project().config.base)
+    return caught.value
+
+
+@pytest.mark.parametrize("names", [(), ("config.json",)], ids=["nothing", "configuration"])
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_a_base_of_the_hub_that_is_not_on_this_disk_is_an_error_where_nothing_is_downloaded(
+    project: Path, tiny_gpt2: Path, hub_cache: Callable[..., Path], is_pinned: bool, names: tuple[str, ...]
+) -> None:
+    write_project(project, Path(HUB_ID))
+    if is_pinned:
+        snapshot = hub_cache(tiny_gpt2)
+        pin_base(read_project().config.base)
+        shutil.rmtree(snapshot)
+    if names:
+        hub_cache(tiny_gpt2, *names)
+    problem, cause = base_problem(), error_of_run()
+    assert problem.severity == "error"
+    assert (problem.what, problem.where, problem.fix) == (cause.what, cause.where, cause.fix)
+
+
+def test_a_check_downloads_nothing(
+    project: Path, tiny_gpt2: Path, hub_cache: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_project(project, Path(HUB_ID))
+    snapshot = hub_cache(tiny_gpt2)
+    pin_base(read_project().config.base)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a request to the hub")
+
+    monkeypatch.setattr(HfApi, "list_repo_tree", refuse)
+    monkeypatch.setattr(HfApi, "repo_info", refuse)
+    assert problems("base") == []
+    (snapshot / "model.safetensors").unlink()
+    problem = base_problem()
+    assert (problem.severity, problem.what) == (
+        "skipped",
+        "not on this disk yet: it is created from the first rows, or downloaded by the run",
+    )
 
 
 def test_a_missing_base_is_reported_once_beside_the_fields_of_the_trainer(project: Path) -> None:
@@ -420,3 +592,11 @@ def test_a_remote_that_cannot_be_used_is_a_warning(project: Path, tiny_gpt2: Pat
     (problem,) = run_check(remote, read_project())
     assert problem.severity == "warning"
     assert "the DVC remote cannot be used" in problem.what
+
+
+def test_a_tier_for_no_check_of_the_gate_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    write_project(project, tiny_gpt2, gate={"tiers": {"not_worst/qa": "advisory"}})
+    (problem,) = problems("gate_tiers")
+    assert (problem.severity, problem.where) == ("error", "gate.tiers")
+    assert "`not_worst/qa` is no check" in problem.what
+    assert problem.fix == "Did you mean `not_worse`?"

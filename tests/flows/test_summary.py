@@ -16,6 +16,7 @@ from flows.report.summary import Summary, read_summary
 from flows.report.terminal import shortened, summary_page
 from tasks.config import load_config
 from tasks.runtime.files import write_json, write_parquet
+from tasks.runtime.visible_text import printable_markdown
 
 VALIDATE = {
     "rows": 600, "accepted": 588, "refused": 12, "released": 0, "excluded": [],
@@ -38,6 +39,9 @@ def _model(score: float, **families: float) -> dict[str, Any]:
         name: {"measure": measures[name], "rows": 50, "score": value, "interval": [value - 0.05, value + 0.05]}
         for name, value in families.items()
     }
+    if "qa" in measured:
+        counts = {"rows": 3, "empty": 0, "loop": 2, "template_leaked": 0, "wrong_script": 0, "cut_off": 1}
+        measured["qa"] |= {"degenerate": counts, "target_too_long": 4}
     overall = {"rows": 100, "score": score, "interval": [score - 0.03, score + 0.03]}
     return {
         "weights_digest": "d" * 64,
@@ -102,6 +106,19 @@ def test_each_family_has_a_line_with_every_model_and_the_whole_comes_last(summar
     assert topic.scores["base"].interval == pytest.approx((0.05, 0.15))
 
 
+NOTES = [
+    "base: 3 of 50 answers of qa score 0 (loop 2, cut_off 1)",
+    "candidate: 3 of 50 answers of qa score 0 (loop 2, cut_off 1)",
+    "4 of 50 targets of qa are longer than evaluate.max_new_tokens: raise it",
+]
+
+
+def test_degenerate_answers_and_long_targets_have_a_note(summary: Summary) -> None:
+    assert summary.answer_notes == NOTES
+    text = as_markdown(summary, Outcome("refused", 1, 2))
+    assert all(printable_markdown(note) in text for note in NOTES)
+
+
 def test_answers_alternate_between_families_and_do_not_depend_on_scores(summary: Summary) -> None:
     assert [answers.family for answers in summary.answers] == ["qa", "topic", "qa"]
     assert summary.answers[0].predictions == {"base": "", "candidate": "sport"}
@@ -114,7 +131,7 @@ def test_the_terminal_shows_everything_at_any_width(summary: Summary) -> None:
         text = console.export_text()
         for fact in (
             "600", "empty_output 8", "encoding_damage 4", "ab12", "60%", "90.0%", "[85.0, 95.0]", "12.50", "not_worse/qa",
-            "valid loss", "0.194",
+            "valid loss", "0.194", "3 of 50 answers of qa score 0 (loop",
             "第0题", "Version 1 passed the gate and is now champion.", "strop history",
         ):  # fmt: skip
             assert fact in text, (fact, width)

@@ -27,6 +27,8 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
         "batch": ["b1"] * len(scores),
         "family": [family] * len(scores),
         "target": ["sport"] * len(scores),
+        "kind": ["classification"] * len(scores),
+        "language": ["en", "zh"] * (len(scores) // 2),
         "score": scores,
     }
     schema = pa.schema(
@@ -35,6 +37,8 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
             ("batch", pa.string()),
             ("family", pa.string()),
             ("target", pa.string()),
+            ("kind", pa.string()),
+            ("language", pa.string()),
             ("score", pa.float64()),
         ]
     )
@@ -49,7 +53,7 @@ def measured(**digests: str) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A round with champion 3, and a candidate that is right on 50 of 60 rows where the champion is on 20."""
     monkeypatch.chdir(tmp_path)
-    write_round(Round(CHAMPION, 2, 1), paths.ROUND)
+    write_round(Round(CHAMPION, 2, 1, 0.5, 60), paths.ROUND)
     measured(base="b" * 64, champion="c" * 64, candidate="d" * 64)
     predict("base", [0.0] * 60)
     predict("champion", [1.0] * 20 + [0.0] * 40)
@@ -61,8 +65,11 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
     stage.run(CONFIG)
     verdict = read_json(paths.VERDICT)
     checks = verdict.pop("checks")
+    assert 0.05 < verdict.pop("detectable_gain") < 0.5
     assert verdict == {
+        "outcome": "passed",
         "passed": True,
+        "rows_needed": None,
         "reference": "champion",
         "champion_version": 3,
         "candidate_digest": "d" * 64,
@@ -71,10 +78,13 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
         "look": 2,
         "test_rows": 60,
     }
-    assert [check["name"] for check in checks] == ["floor", "not_worse/topic", "better"]
-    assert set(checks[0]) == {"name", "family", "passed", "number", "bound", "interval", "rows", "detail"}
-    assert checks[1]["number"] == 0.5
-    assert checks[1]["bound"] == -0.05
+    assert [check["name"] for check in checks] == [
+        "not_worse/topic", "slices/topic/language=en", "slices/topic/language=zh", "better"
+    ]  # fmt: skip
+    fields = {"name", "family", "passed", "number", "bound", "interval", "rows", "detail", "rows_needed", "tier"}
+    assert set(checks[0]) == fields
+    assert checks[0]["number"] == 0.5
+    assert checks[0]["bound"] == -0.05
     assert capsys.readouterr().err.startswith("gate: passed, better than the champion: +0.500")
 
 
@@ -91,10 +101,22 @@ def test_equal_inputs_give_equal_bytes(world: Path) -> None:
 def test_a_refusal_is_a_result_and_names_the_failed_check(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predict("candidate", [0.0] * 60)
     stage.run(CONFIG)
-    assert read_json(paths.VERDICT)["passed"] is False
+    assert (read_json(paths.VERDICT)["outcome"], read_json(paths.VERDICT)["passed"]) == ("refused", False)
     out = capsys.readouterr().err
     assert "gate: refused" in out
     assert "not_worse/topic: -0.333 [" in out
+
+
+def test_an_inconclusive_verdict_names_the_rows_that_would_decide(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("candidate", [1.0] * 22 + [0.0] * 38)
+    stage.run(CONFIG)
+    verdict = read_json(paths.VERDICT)
+    assert (verdict["outcome"], verdict["passed"]) == ("inconclusive", False)
+    out = capsys.readouterr().err
+    assert f"gate: inconclusive, about {verdict['rows_needed']} more test rows would decide\n" in out
+    assert "gate:   better: +0.033 [" in out
 
 
 def test_without_a_champion_the_base_is_the_reference(world: Path) -> None:
@@ -105,12 +127,12 @@ def test_without_a_champion_the_base_is_the_reference(world: Path) -> None:
     assert (verdict["passed"], verdict["reference"], verdict["champion_version"]) == (True, "base", None)
 
 
-def test_no_test_rows_refuse_with_a_clear_check(world: Path) -> None:
+def test_no_test_rows_decide_nothing_with_a_clear_check(world: Path) -> None:
     predict("champion", [])
     predict("candidate", [])
     stage.run(CONFIG)
     verdict = read_json(paths.VERDICT)
-    assert verdict["passed"] is False
+    assert (verdict["outcome"], verdict["rows_needed"]) == ("inconclusive", 20)
     assert "no family has the 20 test rows" in verdict["checks"][-1]["detail"]
 
 

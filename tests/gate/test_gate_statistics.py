@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,11 @@ from tasks.scoring.statistics import (
     bootstrap_interval,
     difference_interval,
     is_binary,
-    mcnemar_p,
-    paired_bootstrap_p,
     score_interval,
-    superiority_test,
     tango_interval,
     wilson_interval,
 )
+from tasks.scoring.superiority import PairedFamily, Superiority, mcnemar_p, superiority_test
 
 QUICK = {"confidence": 0.95, "samples": 1000, "seed": 1}
 
@@ -33,6 +32,14 @@ def pairs(gained: int, lost: int, both: int = 0, neither: int = 0) -> tuple[np.n
     return np.array(reference, dtype=float), np.array(candidate, dtype=float)
 
 
+def better(reference: np.ndarray, candidate: np.ndarray, **options: Any) -> Superiority:
+    return superiority_test([PairedFamily(reference, candidate)], **options)
+
+
+def better_p(differences: np.ndarray, **options: Any) -> float:
+    return better(np.zeros(len(differences)), differences, **options).p
+
+
 @pytest.mark.parametrize(("gained", "lost"), [(1, 0), (5, 0), (8, 2), (3, 3), (0, 4), (60, 40)])
 def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_rows(gained: int, lost: int) -> None:
     expected = binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue
@@ -41,7 +48,7 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_rows(gained: int, 
 
 def test_without_a_discordant_row_nothing_is_better() -> None:
     assert mcnemar_p(0, 0) == 1.0
-    assert superiority_test(*pairs(0, 0, 30, 30), level=0.025, samples=500, seed=1).p == 1.0
+    assert better(*pairs(0, 0, 30, 30), level=0.025, samples=500, seed=1).p == 1.0
 
 
 @pytest.mark.parametrize(("successes", "rows"), [(0, 10), (10, 10), (3, 17), (87, 120)])
@@ -108,22 +115,22 @@ def test_no_rows_give_no_evidence() -> None:
     assert score_interval(none, **QUICK) == (0, 1)
     assert difference_interval(none, none, **QUICK) == (-1, 1)
     assert bootstrap_interval(none, -1, 1, **QUICK) == (-1, 1)
-    assert superiority_test(none, none, level=0.025, samples=500, seed=1).p == 1.0
+    assert better(none, none, level=0.025, samples=500, seed=1).p == 1.0
 
 
 def test_binary_scores_take_the_exact_methods_and_others_the_bootstrap() -> None:
     reference, candidate = pairs(8, 1, 20, 20)
     assert is_binary(reference, candidate)
-    assert superiority_test(reference, candidate, level=0.025, samples=500, seed=1) == (
+    assert better(reference, candidate, level=0.025, samples=500, seed=1) == (
         mcnemar_p(8, 1),
         "exact McNemar",
     )
-    assert superiority_test(reference, candidate * 0.9, level=0.025, samples=500, seed=1).method == "paired bootstrap"
+    assert better(reference * 0.9, candidate, level=0.025, samples=500, seed=1).method == "sign flips and bootstrap"
 
 
 def test_equal_seeds_give_equal_numbers() -> None:
     differences = np.random.default_rng(0).normal(0.1, 0.3, 50).clip(-1, 1)
-    first, again = (paired_bootstrap_p(differences, level=0.025, samples=500, seed=[3, 4]) for _ in range(2))
+    first, again = (better_p(differences, level=0.025, samples=500, seed=[3, 4]) for _ in range(2))
     assert first == again
     assert bootstrap_interval(differences, -1, 1, **QUICK) == bootstrap_interval(differences, -1, 1, **QUICK)
 
@@ -131,12 +138,12 @@ def test_equal_seeds_give_equal_numbers() -> None:
 def test_a_sure_difference_reaches_the_level_of_a_late_look() -> None:
     """The hundredth look asks for p <= 5e-6: more resamples are drawn, or it could never be reached."""
     differences = np.full(60, 0.3)
-    assert paired_bootstrap_p(differences, level=0.05 / (100 * 101), samples=500, seed=1) <= 0.05 / (100 * 101)
+    assert better_p(differences, level=0.05 / (100 * 101), samples=500, seed=1) <= 0.05 / (100 * 101)
 
 
 def test_five_rows_cannot_show_what_no_five_rows_can() -> None:
     """Five coin tosses all fall on heads once in 32: a bootstrap alone would say p = 0."""
-    assert paired_bootstrap_p(np.full(5, 0.3), level=0.025, samples=500, seed=1) > 0.025
+    assert better_p(np.full(5, 0.3), level=0.025, samples=500, seed=1) > 0.025
 
 
 def token_f1_like(rng: np.random.Generator, rows: int, shift: float) -> np.ndarray:

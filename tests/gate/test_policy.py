@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from support.extendpage import code_of
 
 from tasks.errors import ConfigError
-from tasks.gate.checks import CHECKS, Check, GateInput, level_of_look
+from tasks.gate.checks import CHECKS, Check, GateInput
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide
 from tasks.gate.settings import FamilyPolicy, GateSettings
 from tasks.runtime.plugins import unload_plugins
+from tasks.state.alpha_spending import spent_after
 from tasks.state.round import Champion, Round
 
 SETTINGS = GateSettings(min_rows=20, bootstrap_samples=500)
 FIRST = Round(Champion(1, "c" * 64), test_epoch=1, looks=0)
+
+
+def after(looks: int, champion: Champion | None = None) -> Round:
+    """The round after this many verdicts on the same rows."""
+    return Round(champion, 1, looks, spent_after(looks))
 
 
 def paired(**families: tuple[list[float] | np.ndarray, list[float] | np.ndarray]) -> PairedScores:
@@ -45,24 +53,27 @@ def test_a_clearly_better_model_passes_every_check() -> None:
         paired(topic=(right(30, 60), right(52, 60)), qa=(np.full(60, 0.3), np.full(60, 0.5))), SETTINGS, FIRST
     )
     assert verdict.passed
-    names = ["floor", "not_worse/qa", "not_worse/topic", "better"]
+    names = ["not_worse/qa", "not_worse/topic", "better"]
     assert [check.name for check in verdict.checks] == names
     assert all(check.passed for check in verdict.checks)
 
 
 def test_a_higher_score_is_not_enough() -> None:
     verdict = decide(paired(topic=(right(30, 60), right(32, 60))), GateSettings(margin=0.5), FIRST)
-    assert not verdict.passed
+    assert verdict.outcome == "inconclusive"
     better = check_of(verdict, "better")
     assert (better.passed, better.number, better.bound) == (False, 0.25, 0.025)
     assert "2 rows gained, 0 lost; exact McNemar" in better.detail
+    assert verdict.rows_needed == better.rows_needed
+    assert 100 < better.rows_needed < 400, "60 rows gained 2: 12 gained and none lost would do"
 
 
 def test_the_same_answers_are_not_better() -> None:
     scores = np.linspace(0, 1, 60)
     verdict = decide(paired(qa=(scores, scores)), SETTINGS, FIRST)
     assert check_of(verdict, "better").number == 1.0
-    assert not verdict.passed
+    assert check_of(verdict, "better").detail.endswith("; no gain is observed")
+    assert (verdict.outcome, verdict.rows_needed) == ("refused", None)
 
 
 def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> None:
@@ -75,7 +86,7 @@ def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> N
     assert topic.interval is not None
     assert topic.interval.high < topic.bound == -0.05
     assert "worse: the whole interval lies below -0.050" in topic.detail
-    assert not verdict.passed
+    assert verdict.outcome == "refused"
 
 
 def test_a_difference_that_few_rows_cannot_show_is_not_reported_as_worse() -> None:
@@ -83,6 +94,8 @@ def test_a_difference_that_few_rows_cannot_show_is_not_reported_as_worse() -> No
     topic = check_of(verdict, "not_worse/topic")
     assert topic.passed is False
     assert "not shown" in topic.detail
+    assert (verdict.outcome, verdict.rows_needed) == ("inconclusive", topic.rows_needed)
+    assert 20 < topic.rows_needed < 80, "Tango's interval of equal answers is within 0.05 from 74 rows on"
 
 
 def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
@@ -96,10 +109,9 @@ def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
         assert tiny.passed is None
         assert tiny.interval is not None
         assert "19 test rows, 20 are needed to count" in tiny.detail
-        assert check_of(verdict, "better") == check_of(alone, "better")
-        floor = check_of(verdict, "floor")
-        assert replace(floor, detail="") == replace(check_of(alone, "floor"), detail="")
-        assert "on 60 rows, without 19 of families with fewer than 20" in floor.detail
+        better = check_of(verdict, "better")
+        assert replace(better, detail="") == replace(check_of(alone, "better"), detail="")
+        assert "(without 19 rows of families with fewer than 20)" in better.detail
 
 
 @pytest.mark.parametrize(
@@ -107,20 +119,21 @@ def test_a_family_under_min_rows_can_neither_pass_nor_block() -> None:
 )
 def test_without_rows_that_count_nothing_passes(scores: PairedScores) -> None:
     verdict = decide(scores, SETTINGS, FIRST)
-    assert not verdict.passed
+    assert verdict.outcome == "inconclusive"
     assert check_of(verdict, "better").passed is False
     assert "no family has the 20 test rows that count" in check_of(verdict, "better").detail
-    assert check_of(verdict, "floor").passed is None
+    assert verdict.rows_needed == 20 - max((int((scores.family == name).sum()) for name in "ab"), default=0)
 
 
-def test_floors_hold_overall_and_a_family() -> None:
+def test_every_family_has_the_general_floor_or_its_own() -> None:
     scores = paired(topic=(right(10, 60), right(40, 60)), qa=(np.full(60, 0.1), np.full(60, 0.9)))
-    low = GateSettings(bootstrap_samples=500, floor=0.5, families={"topic": FamilyPolicy(floor=0.5)})
+    low = GateSettings(bootstrap_samples=500, floor=0.5, families={"topic": FamilyPolicy(floor=0.6)})
     assert decide(scores, low, FIRST).passed
     high = GateSettings(bootstrap_samples=500, floor=0.8, families={"topic": FamilyPolicy(floor=0.7)})
     verdict = decide(scores, high, FIRST)
-    assert not verdict.passed
-    assert [c.name for c in verdict.checks if c.passed is False] == ["floor", "floor/topic"]
+    assert verdict.outcome == "refused"
+    assert [c.name for c in verdict.checks if c.name.startswith("floor")] == ["floor/qa", "floor/topic"]
+    assert [c.name for c in verdict.failed] == ["floor/topic"]
     assert "the candidate scores 0.667, the floor is 0.700" in check_of(verdict, "floor/topic").detail
 
 
@@ -150,13 +163,113 @@ def test_a_new_family_does_not_change_the_numbers_of_the_others() -> None:
 def test_each_look_at_the_same_rows_must_be_more_certain() -> None:
     scores = paired(topic=(right(30, 60), right(37, 60)))  # 7 gained, none lost: p = 1/128
     settings = SETTINGS.model_copy(update={"margin": 0.2})
-    first, third = (decide(scores, settings, Round(None, 1, looks)) for looks in (0, 2))
+    first, third = (decide(scores, settings, after(looks)) for looks in (0, 2))
     assert (first.look, first.alpha_spent, first.passed) == (1, pytest.approx(0.025), True)
     assert (third.look, third.alpha_spent, third.passed) == (3, pytest.approx(0.05 / 12), False)
 
 
-def test_the_looks_of_an_epoch_never_spend_more_than_alpha() -> None:
-    assert sum(level_of_look(0.05, look) for look in range(1, 100_000)) < 0.05
+def test_fresh_test_rows_buy_looks_back() -> None:
+    scores, settings = paired(topic=(right(30, 60), right(37, 60))), SETTINGS.model_copy(update={"margin": 0.2})
+    levels = [
+        decide(scores, settings, Round(None, 1, 2, spent_after(2), rows)).alpha_spent for rows in (60, 50, 40, 30, 90)
+    ]
+    assert levels[0] == pytest.approx(0.05 / 12)
+    assert levels[0] < levels[1] < levels[2] < levels[3] == pytest.approx(0.025), "twice the rows: as at the first look"
+    assert levels[4] == levels[0]
+    shrunk = decide(scores, settings, Round(None, 1, 2, spent_after(2), 90))
+    assert "the test set has 60 rows, 90 at an earlier verdict" in check_of(shrunk, "better").detail
+
+
+def test_unlike_metrics_are_never_averaged() -> None:
+    """The mean over all rows fell, since exact match is coarse; nearly every answer of the other family got better."""
+    qa = np.random.default_rng(1).uniform(0.4, 0.6, 200)
+    topic = right(52, 60), right(45, 60)
+    scores = paired(topic=topic, qa=(qa, qa + 0.03))
+    assert float((scores.candidate - scores.reference).mean()) < 0
+    settings = GateSettings(bootstrap_samples=500, margin=0.3)
+    verdict = decide(scores, settings, FIRST)
+    assert verdict.passed
+    better = check_of(verdict, "better")
+    assert better.detail.startswith("qa +0.030, topic -0.117, 200 rows gained, 7 lost; sign flips and bootstrap, p ")
+    assert better.interval is None
+    assert "a gain of" in better.detail
+    heavy = settings.model_copy(update={"families": {"topic": FamilyPolicy(weight=30)}})
+    assert decide(scores, heavy, FIRST).outcome == "refused"
+
+
+TIERS = [
+    ({}, "refused"),
+    ({"not_worse": "supporting"}, "inconclusive"),
+    ({"not_worse": "critical", "not_worse/topic": "supporting"}, "inconclusive"),
+    ({"not_worse/topic": "advisory"}, "passed"),
+    ({"not_worse/qa": "advisory"}, "refused"),
+]
+
+
+@pytest.mark.parametrize(("tiers", "outcome"), TIERS)
+def test_a_failed_check_refuses_withholds_or_reports_by_its_tier(tiers: dict[str, Any], outcome: str) -> None:
+    scores = paired(topic=(right(55, 60), right(25, 60)), qa=(np.full(200, 0.2), np.full(200, 0.7)))
+    verdict = decide(scores, SETTINGS.model_copy(update={"tiers": tiers}), FIRST)
+    assert verdict.outcome == outcome
+    assert verdict.rows_needed is None, "more rows do not help a family that is shown to be worse"
+
+
+def test_a_tier_for_no_check_is_an_error_and_better_is_always_critical() -> None:
+    with pytest.raises(ConfigError, match=r"`not_worst` is no check.*Did you mean `not_worse`"):
+        decide(BETTER, SETTINGS.model_copy(update={"tiers": {"not_worst": "advisory"}}), FIRST)
+    with pytest.raises(ValidationError, match="`better` is always critical"):
+        GateSettings(tiers={"better": "advisory"})
+
+
+def in_slices(**languages: tuple[np.ndarray, np.ndarray]) -> PairedScores:
+    scores = paired(**languages)
+    return replace(scores, family=np.full(len(scores), "qa"), columns={"language": scores.family})
+
+
+def test_a_slice_that_got_worse_refuses_although_its_family_did_not() -> None:
+    scores = in_slices(en=(right(100, 400), right(300, 400)), zh=(right(40, 50), right(15, 50)))
+    verdict = decide(scores, SETTINGS, FIRST)
+    assert check_of(verdict, "not_worse/qa").passed
+    zh = check_of(verdict, "slices/qa/language=zh")
+    assert (zh.passed, zh.rows, check_of(verdict, "slices/qa/language=en").passed) == (False, 50, True)
+    assert "-0.500" in zh.detail
+    assert "worse by more than 0.050 (p " in zh.detail
+    assert "adjusted for 2 slices)" in zh.detail
+    assert verdict.outcome == "refused"
+    assert decide(scores, SETTINGS.model_copy(update={"slices": ()}), FIRST).passed
+
+
+def test_slices_of_few_rows_or_of_one_value_have_no_check() -> None:
+    scores = in_slices(en=(right(100, 400), right(300, 400)), zh=(right(19, 19), right(0, 19)))
+    names = [check.name for check in decide(scores, SETTINGS, FIRST).checks]
+    assert [name for name in names if name.startswith("slices")] == ["slices/qa/language=en"]
+    alone = replace(scores, columns={"language": np.full(len(scores), "zh")})
+    assert not [check for check in decide(alone, SETTINGS, FIRST).checks if check.name.startswith("slices")]
+
+
+def test_slices_by_label_freshness_and_length() -> None:
+    rows = 100
+    scores = replace(
+        paired(topic=(right(30, rows), right(60, rows))),
+        batch=np.repeat(["old", "new"], rows // 2),
+        columns={
+            "kind": np.full(rows, "classification"),
+            "target": np.array(["sport", "世界"] * (rows // 2)),
+            "language": np.full(rows, "en"),
+        },
+    )
+    settings = SETTINGS.model_copy(update={"slices": ("label", "freshness", "length", "kind")})
+    verdict = decide(scores, settings, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
+    assert [check.name.removeprefix("slices/topic/") for check in verdict.checks if check.name.startswith("slices")] == [
+        "label=sport", "label=世界", "freshness=established", "freshness=new", "length=long", "length=short"
+    ]  # fmt: skip
+    free = replace(
+        scores, columns={**scores.columns, "target": np.array([f"answer {number}" for number in range(rows)])}
+    )
+    names = [check.name for check in decide(free, settings, Round(None, 1, 0)).checks]
+    assert not [name for name in names if "label" in name or "freshness" in name], (
+        "no labels, and no champion's batches"
+    )
 
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -199,7 +312,7 @@ def test_two_equal_models_are_promoted_in_at_most_5_percent_of_500_trials(draw: 
         champion = draw(rng, ease)
         settings = ANY_MARGIN.model_copy(update={"seed": trial})
         promoted += any(
-            decide(of_one_batch(families(rows), champion, draw(rng, ease)), settings, Round(None, 1, look)).passed
+            decide(of_one_batch(families(rows), champion, draw(rng, ease)), settings, after(look)).passed
             for look in range(looks)
         )
     assert promoted <= 0.05 * TRIALS
@@ -212,7 +325,7 @@ def test_a_clearly_better_model_is_promoted_in_at_least_90_percent(draw: Draw) -
     for trial in range(trials):
         ease = rng.beta(2, 4, rows)
         scores = of_one_batch(families(rows), draw(rng, ease), draw(rng, np.minimum(ease + 0.3, 1)))
-        promoted += decide(scores, SETTINGS.model_copy(update={"seed": trial}), Round(None, 1, 2)).passed
+        promoted += decide(scores, SETTINGS.model_copy(update={"seed": trial}), after(2)).passed
     assert promoted >= 0.9 * trials
 
 
@@ -224,7 +337,7 @@ def test_a_family_with_shuffled_labels_is_refused_and_named_worse() -> None:
         verdict = decide(
             paired(topic=(champion, shuffled), qa=(qa, qa)),
             SETTINGS.model_copy(update={"seed": trial}),
-            Round(None, 1, 2),
+            after(2),
         )
         topic = check_of(verdict, "not_worse/topic")
         assert topic.interval is not None
@@ -292,7 +405,7 @@ def test_a_check_of_a_plugin_can_refuse_a_better_candidate(refusal: object) -> N
     add_check("short", lambda gate: [result("short", refusal), result("short/topic", None, family="topic")])
     verdict = decide(BETTER, SETTINGS, FIRST)
     assert not verdict.passed
-    assert [check.name for check in verdict.checks] == ["floor", "short", "not_worse/topic", "short/topic", "better"]
+    assert [check.name for check in verdict.checks] == ["short", "not_worse/topic", "short/topic", "better"]
 
 
 @pytest.mark.usefixtures("added")

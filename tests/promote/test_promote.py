@@ -116,8 +116,8 @@ def test_a_refused_version_is_promoted_only_by_force_and_with_a_reason(world: Pa
     set_params(seed=3)
     set_verdicts(seed3=False)
     run_stages()
-    assert not register().passed
-    with pytest.raises(RegistryError, match="the gate refused tiny v3 \\(failed better\\)"):
+    assert register().outcome == "refused"
+    with pytest.raises(RegistryError, match="tiny v3 did not pass the gate: refused \\(did not pass better\\)"):
         promote(load_config(), 3, why="", expected_champion=1)
     with pytest.raises(RegistryError, match="needs a reason"):
         promote(load_config(), 3, why=" ", expected_champion=1, force=True)

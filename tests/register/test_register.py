@@ -123,7 +123,7 @@ def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
     set_verdicts(seed1=False)
     dvc_pipeline.reproduce("gate")
     registered = stage.run(load_config())
-    assert not registered.passed
+    assert registered.outcome == "refused"
     assert git("tag", "--list") == ""
     assert "refs/strop/refused/tiny/v1" in door.refs_below("refs/strop")
     assert read_ledger("tiny")[0].why == "failed better"

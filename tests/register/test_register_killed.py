@@ -61,7 +61,7 @@ def test_after_a_kill_at_any_step_a_second_run_leaves_one_version(
     again = stage.run(load_config())
 
     assert registered.is_new
-    assert registered.passed
+    assert registered.outcome == "passed"
     assert (again.version, again.receipt, again.is_new) == (registered.version, registered.receipt, False)
     assert len(receipts) == 1
     registry = open_registry(load_config())

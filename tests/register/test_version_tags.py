@@ -25,7 +25,7 @@ def test_a_lost_commit_leaves_the_tags_that_the_ledger_knows() -> None:
     assert version_tags(facts_of(RECEIPT, "r")) == own
     VERSION_TAGS.add("team.base", lambda version: version.receipt["base"]["id"] if version.receipt else None)
     assert version_tags(facts_of(RECEIPT, "r")) == {**own, "team.base": "org/base"}
-    assert version_tags(VersionFacts("r", "w", "d", False, None)) == own
+    assert version_tags(VersionFacts("r", "w", "d", "refused", None)) == own
 
 
 @pytest.mark.parametrize("name", ["strop.judged", "mlflow.parentRunId"])

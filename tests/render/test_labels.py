@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support.classes_plugin import classes_plugin
 from support.project import begin_round, params, write_params
 from support.toy_rows import toy_rows, write_part
 from transformers import AutoTokenizer
@@ -24,9 +25,12 @@ from tasks.runtime.files import read_json
 LABELS = paths.RENDERED / "labels"
 
 
-def rendered_rows(project: Path, base: Path, rows: list[dict[str, Any]], **settings: Any) -> dict[str, Any]:
+def rendered_rows(
+    project: Path, base: Path, rows: list[dict[str, Any]], plugins: tuple[str, ...] = (), **settings: Any
+) -> dict[str, Any]:
     """Renders rows for a head of labels; returns the report."""
-    write_params(project, params(base, [], finetune={"objective": "classify"}, render=settings))
+    sections = params(base, [], finetune={"objective": "classify"}, render=settings)
+    write_params(project, sections | {"plugins": list(plugins)})
     config = load_config()
     begin_round(config)
     write_part(rows)
@@ -83,6 +87,14 @@ def test_rows_that_are_no_classification_are_counted(project: Path, tiny_bert: P
     report = rendered_rows(project, tiny_bert, toy_rows(questions=20))
     assert report["dropped"]["not_a_classification"] >= 15
     assert set(pq.read_table(TEST)["family"].to_pylist()) == {"topic"}
+
+
+def test_a_family_whose_metric_a_plugin_adds_is_a_classification_too(project: Path, tiny_bert: Path) -> None:
+    with classes_plugin("topic") as plugin:
+        report = rendered_rows(project, tiny_bert, toy_rows(questions=20), plugins=(plugin,))
+    assert set(pq.read_table(TEST)["kind"].to_pylist()) == {plugin}
+    assert read_json(LABELS / "labels.json") == ["business", "sport", "tech"]
+    assert report["dropped"]["not_a_classification"] >= 15
 
 
 def test_instruction_and_history_are_part_of_the_text(project: Path, tiny_bert: Path) -> None:

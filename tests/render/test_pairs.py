@@ -18,12 +18,12 @@ from tasks.base.load import load_tokenizer
 from tasks.config import load_config
 from tasks.curate.stage import run as curate
 from tasks.dataset import read
+from tasks.dataset.forms import FORMS
 from tasks.dataset.rendered import TEST, read_rendered, read_rows
 from tasks.errors import DataError
 from tasks.records.row import row_id_of
 from tasks.render import row_store as rows
 from tasks.render import stage
-from tasks.render.forms.forms import MODULES
 from tasks.render.stage import run as render
 from tasks.runtime.files import file_digest, read_json
 from tasks.state.training_start import Start
@@ -101,7 +101,7 @@ def test_what_preferences_are_taught_with_is_what_answers_are_taught_with(
         assert row["prompt_ids"] == known[row["row_id"]][0]
 
 
-@pytest.mark.parametrize("form", list(MODULES))
+@pytest.mark.parametrize("form", list(FORMS))
 def test_several_processes_write_the_bytes_of_one(
     form: str, project: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,10 +84,10 @@ def gate():
     (reports / "plots").mkdir(parents=True, exist_ok=True)
     (reports / "plots" / "scores.svg").write_text("<svg/>")
     write(reports / "verdict.json", {
-        "passed": passed, "reference": "champion" if champion else "base",
+        "outcome": "passed" if passed else "refused", "passed": passed, "reference": "champion" if champion else "base",
         "champion_version": champion["version"] if champion else None, "candidate_digest": digest,
         "alpha_spent": 0.025, "test_epoch": round_["test_epoch"], "look": round_["looks"] + 1, "test_rows": 40,
-        "checks": [{"name": "better", "family": None, "passed": passed, "number": 0.01, "bound": 0.025,
+        "checks": [{"name": "better", "family": None, "passed": passed, "tier": "critical", "number": 0.01, "bound": 0.025,
                     "interval": None, "rows": 40, "detail": "toy"}],
     })
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from tasks.model_store.ledger import (
     Entry,
     LedgerMoved,
     append_entry,
+    budget_of,
     champion_of,
     champions_of,
     judgement_of,
     read_ledger,
-    spent_looks,
 )
+from tasks.state.alpha_spending import next_share, restored
 from tasks.vcs import git
 
 ENTRY = Entry(
@@ -136,10 +138,41 @@ def test_no_champion_before_the_first_promotion() -> None:
 
 
 def test_looks_are_counted_until_the_test_rows_have_doubled() -> None:
-    assert spent_looks([]) == (1, 0)
-    assert spent_looks([entry("judged", 1, 100), entry("promoted", 1, 100), entry("judged", 2, 150)]) == (1, 2)
-    assert spent_looks([entry("judged", 1, 100), entry("judged", 2, 200)]) == (2, 1)
-    assert spent_looks([entry("judged", 1, 100), entry("judged", 2, 200), entry("judged", 3, 399)]) == (2, 2)
+    assert budget_of([]) == (1, 0, 0, 0)
+    assert budget_of([entry("judged", 1, 100), entry("promoted", 1, 100), entry("judged", 2, 150)])[:2] == (1, 2)
+    assert budget_of([entry("judged", 1, 100), entry("judged", 2, 200)])[:2] == (2, 1)
+    assert budget_of([entry("judged", 1, 100), entry("judged", 2, 200), entry("judged", 3, 399)])[:2] == (2, 2)
+
+
+def test_verdicts_on_the_same_rows_spend_1_2_1_6_1_12_of_alpha() -> None:
+    for looks in range(1, 20):
+        spent = budget_of([entry("judged", number, 100) for number in range(looks)]).alpha_spent
+        assert (
+            spent
+            == pytest.approx(sum(1 / (k * (k + 1)) for k in range(1, looks + 1)))
+            == pytest.approx(1 - 1 / (looks + 1))
+        )
+
+
+def test_fresh_test_rows_restore_what_verdicts_have_spent() -> None:
+    def spent(*rows: int) -> float:
+        return budget_of([entry("judged", number, count) for number, count in enumerate(rows)]).alpha_spent
+
+    assert spent(100, 200) == spent(100) == 0.5, "a doubling restores all"
+    assert spent(100, 110) == pytest.approx(restored(0.5, 110, 100) + next_share(restored(0.5, 110, 100)))
+    assert spent(100, 110) < spent(100, 100) == pytest.approx(2 / 3)
+    assert spent(100, 50, 100) == spent(100, 100, 100), "rows that were removed and came back are not fresh"
+
+
+@given(st.lists(st.integers(min_value=1, max_value=10_000), min_size=1, max_size=40))
+def test_every_doubling_of_the_test_set_allows_at_most_one_more_alpha(rows: list[int]) -> None:
+    entries = [entry("judged", number, count) for number, count in enumerate(rows)]
+    levels, most = 0.0, 0
+    for number, count in enumerate(rows):
+        budget = budget_of(entries[:number])
+        levels += next_share(restored(budget.alpha_spent, count, budget.most_rows))
+        most = max(most, count)
+    assert levels <= 1 + math.log2(most / rows[0]) + 1e-9
 
 
 @given(st.lists(st.integers(min_value=0, max_value=500), max_size=30))
@@ -147,6 +180,6 @@ def test_an_epoch_never_goes_back_and_a_look_is_never_forgotten(rows: list[int])
     entries = [entry("judged", n, count) for n, count in enumerate(rows)]
     before = (1, 0)
     for end in range(1, len(entries) + 1):
-        epoch, looks = spent_looks(entries[:end])
+        epoch, looks, *_ = budget_of(entries[:end])
         assert (epoch, looks) in ((before[0], before[1] + 1), (before[0] + 1, 1))
         before = (epoch, looks)

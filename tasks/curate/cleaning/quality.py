@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.curate.cleaning.word_lists import REFUSAL, REFUSAL_HINTS, REFUSAL_MARKS, REFUSAL_ZH, TOXIC_PARTS, TOXIC_WORDS
+from tasks.curate.cleaning.word_lists import TOXIC_PARTS, TOXIC_WORDS
+from tasks.scoring.refusals import REFUSAL_HINTS, REFUSAL_MARKS, declines_in_chinese, declines_in_english
 
 RUN_TOKENS = 4
 """Tokens of a run that counts as repetition when it recurs: shorter ones recur in any text."""
 
-REFUSAL_CHARACTERS = 400
-"""A refusal is at the start of an answer."""
 Tokens = tuple[list[str], str]
 
 _CJK = "\u4e00-\u9fff\u3041-\u30ff\u3400-\u4dbf\uac00-\ud7af\uf900-\ufaff"
@@ -151,10 +150,9 @@ def _script(text: str, words: list[str], characters: str) -> tuple[str, float]:
 
 
 def _is_refusal(text: str, words: list[str], characters: str) -> bool:
-    start = text[:REFUSAL_CHARACTERS]
-    if not REFUSAL_HINTS.isdisjoint(words) and REFUSAL.search(start.replace("’", "'")):
+    if not REFUSAL_HINTS.isdisjoint(words) and declines_in_english(text):
         return True
-    return _REFUSAL_MARK.search(characters) is not None and REFUSAL_ZH.search(start) is not None
+    return _REFUSAL_MARK.search(characters) is not None and declines_in_chinese(text)
 
 
 def _is_toxic(words: list[str], characters: str) -> bool:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from transformers import TrainingArguments
-
 from tasks.base.load import device_name
 from tasks.errors import TrainingError, one_line
 from tasks.finetune.config.lr_schedules import TRANSFORMERS_NAMES, require_schedule
@@ -67,30 +65,28 @@ UNSAFE = ("trust_remote_code", "model_init_kwargs", "ref_model_init_kwargs", "hu
 """Fields that would run a model's unpinned code, or put a secret into params.yaml."""
 
 
-def training_arguments(
-    work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
-) -> Any:
-    """The Trainer's arguments for the numbers of rows (packed rows, pairs, ...) of both splits.
+def training_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
+    """The Trainer's arguments for the numbers of rows (packed rows, pairs, ...) of both splits, of the class of the objective.
 
     Args:
-        kind: the class of the arguments: TRL's trainers have classes of their own.
-        more: fields of that class that the objective sets.
+        more: fields that the objective sets, if its spec has no `field_values`.
 
     Raises:
         TrainingError: `trainer` names an unknown field or one that Strop sets, or a value is invalid.
     """
-    arguments = parsed_arguments(work, train_rows, valid_rows, kind, **more)
+    arguments = parsed_arguments(work, train_rows, valid_rows, **more)
     steps = total_steps(work.settings, train_rows)
     require_schedule(work.settings, steps, arguments.lr_scheduler_kwargs)
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one flat batch cannot be split over several GPUs
     return arguments
 
 
-def parsed_arguments(
-    work: Work, train_rows: int, valid_rows: int, kind: type[TrainingArguments] = TrainingArguments, **more: Any
-) -> Any:
+def parsed_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
     """As `training_arguments`, without a check of the schedule, which depends on the number of rows."""
     settings = work.settings
+    kind = arguments_class(settings.objective)
+    if settings.spec.field_values is not None:
+        more = {**settings.spec.field_values(settings), **more}
     assert more.keys() <= set(settings.spec.sets), "fields that an objective sets must be in `sets` of its spec"
     evaluates = bool(settings.evaluations_per_epoch and valid_rows)
     eval_steps = max(1, math.ceil(steps_per_epoch(settings, train_rows) / max(settings.evaluations_per_epoch, 1)))
@@ -153,7 +149,7 @@ def invalid_fields(objective: str, names: Iterable[str]) -> Iterator[tuple[str, 
     return _invalid_fields(names, arguments_class(objective), objective)
 
 
-def _check_fields(extra: dict[str, Any], kind: type[TrainingArguments], objective: str) -> dict[str, Any]:
+def _check_fields(extra: dict[str, Any], kind: type[Any], objective: str) -> dict[str, Any]:
     """The user's fields, after checks; fields for which Strop has only a default are allowed."""
     for _, error in _invalid_fields(extra, kind, objective):
         raise error

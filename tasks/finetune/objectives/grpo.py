@@ -11,13 +11,14 @@ from trl import GRPOTrainer
 from tasks.base.generation import answer_reader
 from tasks.dataset.rendered import read_rows
 from tasks.errors import TrainingError
+from tasks.finetune.config.trainer_arguments import training_arguments
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, max_row_tokens
 from tasks.finetune.objectives.grpo_sampler import PromptSampler
 from tasks.finetune.objectives.reward_functions import reward_functions
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, count_tokens
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of
 from tasks.finetune.work import PreparedTraining, Work
 
 
@@ -41,7 +42,7 @@ def prepare(work: Work) -> PreparedTraining:
         return TokenGrpoTrainer(
             model=build_model(work),
             tokenizer=tokenizer_of(work),
-            args=_arguments(work, len(train), len(valid)),
+            args=training_arguments(work, len(train), len(valid)),
             reward_funcs=reward_functions(work),
             train_dataset=TokenRows(_with_prompt_column(train)),
             eval_dataset=TokenRows(_with_prompt_column(valid)) if len(valid) else None,
@@ -56,28 +57,6 @@ def prepare(work: Work) -> PreparedTraining:
 def _with_prompt_column(rows: Any) -> Any:
     """Renames `prompt_ids` to `prompt`, as TRL expects."""
     return rows.rename_columns(["prompt" if name == "prompt_ids" else name for name in rows.column_names])
-
-
-def _arguments(work: Work, train_rows: int, valid_rows: int) -> Any:
-    settings, grpo = work.settings, work.settings.grpo
-    answers_at_once = settings.micro_batch_rows * grpo.answers
-    return trl_arguments(
-        work, train_rows, valid_rows,
-        beta=grpo.beta,
-        temperature=grpo.temperature,
-        num_generations=grpo.answers,
-        num_generations_eval=1,
-        max_completion_length=grpo.max_answer_tokens,
-        reward_weights=[reward.weight for reward in grpo.rewards],
-        per_device_train_batch_size=answers_at_once,
-        per_device_eval_batch_size=answers_at_once,
-        steps_per_generation=None,  # generate once per step, so that no checkpoint separates answers from their update
-        generation_batch_size=None,
-        num_iterations=1,
-        disable_dropout=True,
-        generation_kwargs={"use_cache": True},
-        log_completions=False,
-    )  # fmt: skip
 
 
 def _require_fits_context(work: Work, tokens: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.dataset.rendered import read_rows
 from tasks.errors import TrainingError
+from tasks.finetune.config.trainer_arguments import training_arguments
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, max_row_tokens, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
@@ -24,15 +25,12 @@ from tasks.finetune.objectives.trl_dataset import (
     count_tokens,
     sequence_lengths,
 )
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.work import PreparedTraining, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-AS_RENDERED = {"max_length": None, "precompute_ref_log_probs": False}
-"""No truncation, and no cache of reference log-probabilities in TRL."""
 
 
 def prepare(work: Work) -> PreparedTraining:
@@ -60,11 +58,11 @@ def prepare(work: Work) -> PreparedTraining:
 
     def make_trainer(callbacks: list[Any]) -> Any:
         tokenizer = tokenizer_of(work)
-        trainer_class, collate, arguments = TRAINERS[settings.objective](work, train, len(valid))
+        trainer_class, collate = TRAINERS[settings.objective](work, train)
         return trainer_class(
             model=build_model(work),
             tokenizer=tokenizer,
-            args=arguments,
+            args=training_arguments(work, len(train), len(valid)),
             data_collator=collate(tokenizer.pad_token_id),
             train_dataset=TokenRows(train),
             eval_dataset=TokenRows(valid) if len(valid) else None,
@@ -77,27 +75,20 @@ def prepare(work: Work) -> PreparedTraining:
     return prepared_training(work, len(train), int(lengths.sum()), make_trainer, facts, flops)
 
 
-TrainerParts = tuple[type[Any], Callable[[int], Collate], Any]
-"""The trainer's class, its collator for a padding token, and its arguments."""
+TrainerParts = tuple[type[Any], Callable[[int], Collate]]
+"""The trainer's class, and its collator for a padding token."""
 
 
-def _dpo(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
+def _dpo(work: Work, train: pa.Table) -> TrainerParts:
     from trl import DPOTrainer
 
     class Dpo(TokenTrainer, DPOTrainer):  # type: ignore[misc]
         pass
 
-    preference = work.settings.preference
-    more = {
-        "beta": preference.beta,
-        "loss_type": preference.loss,
-        "label_smoothing": work.settings.label_smoothing,
-        **AS_RENDERED,
-    }
-    return Dpo, collate_pairs, trl_arguments(work, len(train), valid_rows, **more)
+    return Dpo, collate_pairs
 
 
-def _orpo(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
+def _orpo(work: Work, train: pa.Table) -> TrainerParts:
     from trl.experimental.orpo import ORPOTrainer
 
     class Orpo(TokenTrainer, ORPOTrainer):  # type: ignore[misc]
@@ -105,11 +96,10 @@ def _orpo(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
             super().__init__(**arguments)
             self.use_dpo_data_collator = True  # its batches have the same fields as ours
 
-    more = {"beta": work.settings.preference.beta, "disable_dropout": False, "max_length": 1 << 20}
-    return Orpo, collate_odds, trl_arguments(work, len(train), valid_rows, **more)
+    return Orpo, collate_odds
 
 
-def _kto(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
+def _kto(work: Work, train: pa.Table) -> TrainerParts:
     from torch.utils.data import RandomSampler
     from trl import KTOTrainer
 
@@ -118,12 +108,8 @@ def _kto(work: Work, train: pa.Table, valid_rows: int) -> TrainerParts:
             """TRL keeps the row order because it pairs neighbours in advance; here the collator pairs rows of a batch."""
             return RandomSampler(self.train_dataset if train_dataset is None else train_dataset)
 
-    kto = work.settings.kto
-    weights = {"desirable_weight": kto.desirable_weight, "undesirable_weight": kto.undesirable_weight}
-    more = {"beta": kto.beta, "train_sampling_strategy": "sequential", **weights, **AS_RENDERED}
     spare_rows, limit = train.slice(0, 2).to_pylist(), max_row_tokens(work)
-    arguments = trl_arguments(work, len(train), valid_rows, **more)
-    return Kto, lambda pad_id: collate_judged(pad_id, spare_rows, limit), arguments
+    return Kto, lambda pad_id: collate_judged(pad_id, spare_rows, limit)
 
 
 TRAINERS = {"dpo": _dpo, "orpo": _orpo, "kto": _kto}

@@ -61,11 +61,19 @@ def _score(reward: RewardFunction, work: Work) -> Function:
 
 def _scored(completions: Sequence[str], row: dict[str, Any]) -> list[ScoredAnswer]:
     answers = zip(
-        completions, row["opens_thought"], row["kind"], row["target"], row["before"], row["after"], strict=True
+        completions,
+        *(row[name] for name in ("opens_thought", "kind", "target", "before", "after", "question")),
+        strict=True,
     )
     return [
-        score_answer(kind, THOUGHT_BEGINS + answer if opens_thought else answer, target, Frame(before, after))
-        for answer, opens_thought, kind, target, before, after in answers
+        score_answer(
+            kind,
+            THOUGHT_BEGINS + answer if opens_thought else answer,
+            target,
+            Frame(before, after),
+            question=question,
+        )
+        for answer, opens_thought, kind, target, before, after, question in answers
     ]
 
 

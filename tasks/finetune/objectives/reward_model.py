@@ -6,11 +6,12 @@ from typing import Any
 
 from tasks.base.heads import REWARD
 from tasks.dataset.rendered import read_rows
+from tasks.finetune.config.trainer_arguments import training_arguments
 from tasks.finetune.model.build import build_model
 from tasks.finetune.model.context_length import longest_row, require_fits_context
 from tasks.finetune.objectives.sft import require_rows
 from tasks.finetune.objectives.trl_dataset import TokenRows, collate_ranked, sequence_lengths
-from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of, trl_arguments
+from tasks.finetune.objectives.trl_trainer import TokenTrainer, prepared_training, tokenizer_of
 from tasks.finetune.step.mfu import epoch_flops
 from tasks.finetune.work import PreparedTraining, Work
 
@@ -35,11 +36,10 @@ def prepare(work: Work) -> PreparedTraining:
             pass
 
         model = build_model(work, labels=REWARD)
-        more = {"max_length": None, "disable_dropout": False}
         return Ranker(
             model=model,
             tokenizer=tokenizer_of(work),
-            args=trl_arguments(work, len(train), len(valid), **more),
+            args=training_arguments(work, len(train), len(valid)),
             data_collator=collate_ranked(model.config.get_text_config().pad_token_id),
             train_dataset=TokenRows(train),
             eval_dataset=TokenRows(valid) if len(valid) else None,

@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from tasks.base.convert import base_folder
 from tasks.base.load import load_tokenizer
-from tasks.finetune.config.trainer_arguments import arguments_class, steps_per_epoch, total_steps, training_arguments
+from tasks.finetune.config.trainer_arguments import steps_per_epoch, total_steps
 from tasks.finetune.process_group import gather_from_ranks
 from tasks.finetune.work import PreparedTraining, Work
 
@@ -91,18 +91,3 @@ def prepared_training(
         epoch_flops=epoch_flops,
         facts={"train_examples": train_rows, **facts},
     )
-
-
-def trl_arguments(work: Work, train_rows: int, valid_rows: int, **more: Any) -> Any:
-    """The arguments of the objective's trainer.
-
-    Args:
-        more: fields that the objective sets.
-    """
-    checkpointing = work.settings.gradient_checkpointing
-    more |= {
-        "gradient_checkpointing": checkpointing,  # TRL's default is True
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
-    }
-    kind = arguments_class(work.settings.objective)
-    return training_arguments(work, train_rows, valid_rows, kind=kind, **more)

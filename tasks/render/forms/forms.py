@@ -1,4 +1,4 @@
-"""The forms of rendered rows (tasks/dataset/rendered.py): their rows, their inputs and their writers."""
+"""The forms of rendered rows (tasks/dataset/forms.py): their rows, their inputs and their writers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.chat.writing import has_thought
+from tasks.dataset.forms import FORMS
 from tasks.render.row_store import Rows
 from tasks.render.settings import RenderSettings
 from tasks.render.templates.conversation import TOOL_INSTRUCTIONS
@@ -35,6 +36,7 @@ TEST_SCHEMA = pa.schema(
         ("language", pa.string()),
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
+        ("question", pa.string()),  # the last turn of the user; null where nothing is answered
         ("target", pa.string()),
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target
@@ -49,17 +51,6 @@ TEST_SCHEMA = pa.schema(
 FIXED = ("row_id", "batch", "family", "language")
 """The fields that a test row copies from its row."""
 
-MODULES = {
-    "answers": "answers",
-    "texts": "texts",
-    "labels": "labels",
-    "pairs": "pairs",
-    "ranked": "reward_pairs",
-    "judged": "pairs",
-    "prompts": "prompts",
-}
-"""Form → the module in this folder that writes it."""
-
 
 class Writer(Protocol):
     """The functions of such a module."""
@@ -72,7 +63,7 @@ class Writer(Protocol):
 
 
 def writer_of(form: str) -> Writer:
-    module: Any = importlib.import_module(f"tasks.render.forms.{MODULES[form]}")
+    module: Any = importlib.import_module(f"tasks.render.forms.{FORMS[form].module}")
     writer: Writer = module
     return writer
 
@@ -177,9 +168,6 @@ def write_counted(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> 
 
 THINKING = "thinking"
 
-ANSWERING = ("pairs", "judged", "prompts")
-"""Forms for models that generate answers: they are tested by their answers, on every test row."""
-
 
 def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.Table:
     """The rows of `split` that are rendered in `form`, where `forms` are the forms of all trainings.
@@ -192,7 +180,7 @@ def rows_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) 
 
 def is_of_form(form: str, rows: pa.Table, forms: tuple[str, ...], split: str) -> pa.ChunkedArray:
     """(rows,) is the row one of them?"""
-    if split == "test" and form in ANSWERING:
+    if split == "test" and FORMS[form].is_tested_by_answers:
         form = "answers"
     if form in ("pairs", "ranked"):
         return pc.not_equal(rows["rejected"], "")

@@ -26,9 +26,9 @@ from tasks.render.packing.arrays import ArrayWriter, FlatExamples, Piece, flatte
 from tasks.render.row_store import Rows
 from tasks.runtime.files import read_json, write_json, write_tables
 from tasks.scoring.answer_text import normalise_answer
+from tasks.scoring.metrics import METRICS
 from tasks.state.training_start import start_folder
 
-KIND = "classification"
 FOLDER = paths.RENDERED / "labels"
 LABELS = FOLDER / "labels.json"
 COMMONEST = FOLDER / "commonest.json"
@@ -80,15 +80,16 @@ def write_test(rows: Rows, material: Material) -> int:
     use."""
 
     def make(portion: list[Row]) -> pa.Table:
-        return pa.Table.from_pylist([_test_row(row) for row in _labelled(portion, material)], TEST_SCHEMA)
+        return pa.Table.from_pylist([_test_row(row, material) for row in _labelled(portion, material)], TEST_SCHEMA)
 
     return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
 
 
-def _test_row(labelled: Labelled) -> dict[str, Any]:
+def _test_row(labelled: Labelled, material: Material) -> dict[str, Any]:
     row = {name: labelled.row[name] for name in FIXED}
+    kind = material.families[labelled.row["family"]].kind
     shown = {"prompt": labelled.text, "prompt_ids": labelled.ids, "target": labelled.label}
-    return {**row, "kind": KIND, **shown, "template": "", "before": "", "after": ""}
+    return {**row, "kind": kind, **shown, "template": "", "before": "", "after": ""}
 
 
 def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
@@ -96,7 +97,7 @@ def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
     kept = []
     for row in rows:
         text, label = _text(row), row["output"].strip()
-        if material.families[row["family"]].kind != KIND:
+        if not METRICS[material.families[row["family"]].kind].is_classification:
             material.drop(row["row_id"], "not_a_classification")
         elif not text or not label:
             material.drop(row["row_id"], "empty_input" if label else "empty_answer")

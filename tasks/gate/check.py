@@ -1,0 +1,107 @@
+"""A check's result and its input."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from tasks.gate.pairing import PairedScores
+from tasks.gate.settings import FamilyPolicy, GateSettings, Tier
+from tasks.scoring import statistics
+from tasks.scoring.statistics import Interval
+from tasks.state.alpha_spending import next_share, restored
+from tasks.state.round import Round
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of a check, on all families or on one."""
+
+    name: str
+    """The name in CHECKS; for one family: `<name>/<family>`; for a slice: `<name>/<family>/<column>=<value>`."""
+    family: str | None
+    passed: bool | None
+    """None: too few rows, so the check can neither pass nor block."""
+    number: float | None
+    """The measured value: a score (floor), a difference (not_worse), a p-value (better)."""
+    bound: float
+    """The limit for the number; not_worse compares the lower end of its interval with it."""
+    interval: Interval | None
+    rows: int
+    detail: str
+    rows_needed: int | None = None
+    """Of a check that did not pass: how many further rows would decide it. None: more rows would not help."""
+    tier: Tier = "critical"
+    """Set by the policy."""
+
+
+@dataclass(frozen=True)
+class GateInput:
+    """What the checks compare."""
+
+    scores: PairedScores
+    settings: GateSettings
+    round_: Round
+
+    @cached_property
+    def families(self) -> list[str]:
+        """The families of the test rows and of the settings, sorted."""
+        return sorted(set(self.scores.family.tolist()) | set(self.settings.families))
+
+    @cached_property
+    def eligible(self) -> set[str]:
+        """The families with enough rows to count."""
+        return {name for name in self.families if int((self.scores.family == name).sum()) >= self.settings.min_rows}
+
+    @cached_property
+    def counted(self) -> PairedScores:
+        """The rows of the families that count."""
+        return self.scores.of(self.eligible)
+
+    @property
+    def look(self) -> int:
+        """The number of this verdict in the test epoch, from 1."""
+        return self.round_.looks + 1
+
+    @property
+    def spent(self) -> float:
+        """The share of alpha that earlier verdicts have spent and fresh test rows have not restored."""
+        return restored(self.round_.alpha_spent, len(self.scores), self.round_.most_rows)
+
+    @property
+    def level(self) -> float:
+        """The part of alpha that this verdict spends."""
+        return self.settings.alpha * next_share(self.spent)
+
+    @property
+    def next_level(self) -> float:
+        """The part of alpha that the next verdict would have, without fresh rows."""
+        return self.settings.alpha * next_share(self.spent + next_share(self.spent))
+
+    def policy(self, family: str) -> FamilyPolicy:
+        return self.settings.families.get(family, FamilyPolicy())
+
+    def margin(self, family: str) -> float:
+        margin = self.policy(family).margin
+        return self.settings.margin if margin is None else margin
+
+    def seed(self, name: str) -> list[int]:
+        """A random stream per check, so that a new family does not change the numbers of the others."""
+        return [self.settings.seed, zlib.crc32(name.encode("utf-8"))]
+
+    def difference(self, scores: PairedScores, name: str) -> Interval:
+        """The paired interval of (candidate - reference)."""
+        return statistics.difference_interval(
+            scores.reference,
+            scores.candidate,
+            confidence=self.settings.confidence,
+            samples=self.settings.bootstrap_samples,
+            seed=self.seed(name),
+        )
+
+    def too_few(self, rows: int) -> str:
+        return f"{rows} test rows, {self.settings.min_rows} are needed to count"
+
+    def with_row_count(self, detail: str, counts: bool, rows: int) -> str:
+        return detail if counts else f"{detail} ({self.too_few(rows)})"

@@ -6,16 +6,18 @@
     --prompts N       default: 64, half from each file
     --new-tokens N    maximum length of an answer; default: 48
     --pairs N         runs of Strop and of batched `generate`, alternately; default: 3
+    --threads N       torch threads of batched `generate`; default: one for each core
     --busy N          keep N cores busy for the whole run, as on a machine with other work
 
 Every side gets the same token ids, answers greedily in fp32, and runs in a process of its own. Its seconds do not include loading.
 
     strop     the embedded engine, with as many processes as there are free cores
-    one       transformers' `generate`, one prompt after the other
-    batched   transformers' `generate`, in padded batches, longest prompts first, with a thread for each core
+    one       transformers' `generate`, one prompt after the other, with a thread for each free core
+    batched   transformers' `generate`, in padded batches of as many rows, longest prompts first
     ct2       CTranslate2, as many workers as cores with one thread each; only if `ctranslate2` is installed
 
-Printed: seconds, tokens per second, the ratio to Strop, and the number of answers whose tokens differ from Strop's.
+Printed: seconds, CPU seconds (of all threads and processes), tokens per second, the ratio of seconds to Strop's, and the
+number of answers whose tokens differ from Strop's.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of batched `generate`")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="keep N cores busy")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -127,11 +130,19 @@ def side_strop(options: argparse.Namespace) -> dict[str, Any]:
     engine = EmbeddedEngine(
         model, tokenizer_of_ids, stage="benchmark", rows=BATCH_ROWS, threads=threads, positions=2048
     )
-    started = time.perf_counter()
+    clock = Clock()
     answers = engine.generate(prompts, options.new_tokens)
-    seconds = time.perf_counter() - started
-    tokens = [json.loads(answer.text) for answer in answers]
-    return {"seconds": seconds, "tokens": [without_end(answer, ends) for answer in tokens]}
+    return clock.read() | {"tokens": [without_end(json.loads(answer.text), ends) for answer in answers]}
+
+
+class Clock:
+    """Seconds and CPU seconds since it was made, of this process and of its children that have ended."""
+
+    def __init__(self) -> None:
+        self.started, self.cpu = time.perf_counter(), sum(os.times()[:4])
+
+    def read(self) -> dict[str, Any]:
+        return {"seconds": time.perf_counter() - self.started, "cpu_seconds": sum(os.times()[:4]) - self.cpu}
 
 
 class TokensAsText:
@@ -147,21 +158,23 @@ class TokensAsText:
 
 
 def side_one(options: argparse.Namespace) -> dict[str, Any]:
-    return transformers_generate(options, rows=1)
+    from tasks.runtime.threads import Threads
+
+    return transformers_generate(options, rows=1, threads=Threads("benchmark").choose().threads)
 
 
 def side_batched(options: argparse.Namespace) -> dict[str, Any]:
-    return transformers_generate(options, rows=BATCH_ROWS)
+    return transformers_generate(options, rows=BATCH_ROWS, threads=options.threads)
 
 
-def transformers_generate(options: argparse.Namespace, rows: int) -> dict[str, Any]:
+def transformers_generate(options: argparse.Namespace, rows: int, threads: int) -> dict[str, Any]:
     import torch
 
     model, tokenizer, prompts, ends = load(options)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     answers: list[list[int]] = [[]] * len(prompts)
-    started = time.perf_counter()
+    clock = Clock()
     for start in range(0, len(order), rows):
         batch = order[start : start + rows]
         width = max(len(prompts[index]) for index in batch)
@@ -177,7 +190,7 @@ def transformers_generate(options: argparse.Namespace, rows: int) -> dict[str, A
             )  # fmt: skip
         for index, tokens in zip(batch, out[:, width:].tolist(), strict=True):
             answers[index] = without_end(tokens, ends)
-    return {"seconds": time.perf_counter() - started, "tokens": answers}
+    return clock.read() | {"tokens": answers}
 
 
 def side_ct2(options: argparse.Namespace) -> dict[str, Any]:
@@ -191,13 +204,12 @@ def side_ct2(options: argparse.Namespace) -> dict[str, Any]:
         str(converted), compute_type="float32", inter_threads=os.cpu_count() or 1, intra_threads=1
     )
     texts = [tokenizer.convert_ids_to_tokens(prompt) for prompt in prompts]
-    started = time.perf_counter()
+    clock = Clock()
     results = generator.generate_batch(
         texts, max_batch_size=BATCH_ROWS // 2, beam_size=1, max_length=options.new_tokens,
         include_prompt_in_result=False, end_token=[int(end) for end in ends],
     )  # fmt: skip
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "tokens": [without_end(result.sequences_ids[0], ends) for result in results]}
+    return clock.read() | {"tokens": [without_end(result.sequences_ids[0], ends) for result in results]}
 
 
 SIDES = {"strop": side_strop, "one": side_one, "batched": side_batched, "ct2": side_ct2}
@@ -210,12 +222,13 @@ def without_end(tokens: list[int], ends: list[int]) -> list[int]:
 
 def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__)), "--side", side, "--folder", str(options.folder)]
-    command += ["--new-tokens", str(options.new_tokens)]
+    command += ["--new-tokens", str(options.new_tokens), "--threads", str(options.threads)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.rsplit("RESULT ", 1)[1])
     count = sum(map(len, result["tokens"]))
-    print(f"{side:<10}{result['seconds']:7.1f} s {count / result['seconds']:7.1f} tokens/s", flush=True)
+    seconds, cpu = result["seconds"], result["cpu_seconds"]
+    print(f"{side:<10}{seconds:7.1f} s {cpu:7.1f} CPU s {count / seconds:7.1f} tokens/s", flush=True)
     return result
 
 

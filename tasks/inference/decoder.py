@@ -1,11 +1,13 @@
 """Greedy decoding with continuous batching: a finished row leaves the batch, and the next one enters it.
 
-All tokens of a prompt but the last are computed at once, without logits; those that the prompt shares with a row in the batch are
-copied from it. Then each step computes one token of every row. No result depends on the rows that are computed together.
+All tokens of a prompt but the last are computed without logits, those of several new rows at once; a prefix that a row shares with
+another one is copied from it. Then each step computes one token of every row. No result depends on the rows that are computed
+together.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,11 @@ import torch
 
 from tasks.inference.engine import LogitsNotFinite
 from tasks.inference.slots import ROW_TILE, SLOTS, SlotCache, tiles
+
+PROMPT_TOKENS_AT_ONCE = 512
+"""Tokens of prompts in one forward pass, with padding; a longer prompt is one pass."""
+REFILL_SHARE = 8
+"""New rows enter when an eighth of the rows has left: the tokens of several prompts take less time together."""
 
 
 @dataclass
@@ -73,49 +80,76 @@ class SlotDecoder:
         Raises:
             LogitsNotFinite: the model computes NaN.
         """
-        is_exhausted = False
         with torch.inference_mode():
             while True:
-                while not is_exhausted and len(self.active) < self.rows:
-                    index = take()
-                    if index is None:
-                        is_exhausted = True
-                    else:
-                        self.admit(index, list(prompts[index]), max_new_tokens)
+                free = self.rows - len(self.active)
+                if not self.active or free >= max(1, self.rows // REFILL_SHARE):
+                    indices = itertools.islice(iter(take, None), free)
+                    self.admit([(index, list(prompts[index])) for index in indices], max_new_tokens)
                 if not self.active:
                     return
                 self._step(emit)
 
-    def admit(self, index: int, prompt: list[int], max_new_tokens: int) -> None:
-        """Adds a row: computes all tokens of its prompt but the last, or copies them."""
-        slot, end = len(self.active), len(prompt) - 1
-        start = self._copy_prefix(prompt[:-1], slot)
-        if start < end:
-            self._compute(prompt[:-1], slot, start)
-        limit = min(len(prompt) + max_new_tokens, self.last_position + 1)
-        self.active.append(_Row(index, prompt, len(prompt), limit))
+    def admit(self, prompts: Sequence[tuple[int, list[int]]], max_new_tokens: int) -> None:
+        """Adds rows, with their indices: computes all tokens of their prompts but the last, or copies them."""
+        rows = [
+            _Row(index, tokens, len(tokens), min(len(tokens) + max_new_tokens, self.last_position + 1))
+            for index, tokens in prompts
+        ]
+        while rows:
+            chosen = self._without_common_prefix(rows)
+            self._compute_prompts([rows[number] for number in chosen])
+            rows = [row for number, row in enumerate(rows) if number not in chosen]
 
-    def _copy_prefix(self, tokens: list[int], slot: int) -> int:
-        """Copies the longest prefix that another row has in the cache; returns its length."""
-        shared, source = max(
-            ((_shared(tokens, row.tokens[:-1]), number) for number, row in enumerate(self.active)), default=(0, 0)
-        )
-        if shared:
-            self.cache.copy(source, slot, shared)
-            self.copied_tokens += shared
-        return shared
+    def _without_common_prefix(self, rows: Sequence[_Row]) -> list[int]:
+        """The rows to compute next: not those that share more with one of them than with a row in the batch."""
+        chosen: list[int] = []
+        for number, row in enumerate(rows):
+            copied = max((_shared(row, other) for other in self.active), default=0)
+            if all(_shared(row, rows[other]) < copied + ROW_TILE for other in chosen):
+                chosen.append(number)
+        return chosen
 
-    def _compute(self, tokens: list[int], slot: int, start: int) -> None:
-        count = len(tokens) - start
-        padded = min(tiles(count, ROW_TILE), self.cache.width - start)
-        self.cache.write_prompt(slot, start, start + padded)
-        device = self.model.device
-        ids = torch.tensor([tokens[start:] + [0] * (padded - count)], device=device)
-        positions = torch.arange(start, start + padded, device=device)
-        mask = _mask(positions, self.cache.keys_read)[None, None]
+    def _compute_prompts(self, rows: Sequence[_Row]) -> None:
+        sources = list(enumerate(self.active))
+        jobs: list[tuple[int, int, list[int]]] = []
+        for row in rows:
+            slot = len(self.active)
+            start, source = max(((_shared(row, other), number) for number, other in sources), default=(0, 0))
+            if start:
+                self.cache.copy(source, slot, start)
+                self.copied_tokens += start
+            self.active.append(row)
+            if start < len(row.tokens) - 1:
+                jobs.append((slot, start, row.tokens[start:-1]))
+        jobs.sort(key=lambda job: -len(job[2]))
+        while jobs:
+            count = max(1, PROMPT_TOKENS_AT_ONCE // tiles(len(jobs[0][2]), ROW_TILE))
+            self._compute(jobs[:count])
+            jobs = jobs[count:]
+
+    def _compute(self, jobs: Sequence[tuple[int, int, list[int]]]) -> None:
+        """Computes keys and values of (slot, start, tokens), the longest first."""
+        device, count = self.model.device, tiles(len(jobs[0][2]), ROW_TILE)
+        ids = torch.tensor([tokens + [0] * (count - len(tokens)) for _, _, tokens in jobs], device=device)
+        starts = torch.tensor([start for _, start, _ in jobs], device=device)
+        positions = starts[:, None] + torch.arange(count, device=device)
+        slots = torch.tensor([slot for slot, _, _ in jobs], device=device)
+        self.cache.write(slots, positions, max(start + len(tokens) - 1 for _, start, tokens in jobs))
         body = getattr(self.model, self.model.base_model_prefix)
-        positions = positions.clamp(max=self.last_position)
-        body(input_ids=ids, position_ids=positions[None], attention_mask=mask, cache=self.cache, use_cache=True)
+        body(**self._inputs(ids, positions))
+
+    def _inputs(self, ids: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+        keys = torch.arange(self.cache.keys_read, device=positions.device)
+        later = keys > positions[:, None, :, None]
+        mask = torch.zeros(later.shape, device=positions.device).masked_fill_(later, float("-inf"))
+        return {
+            "input_ids": ids,
+            "position_ids": positions.clamp(max=self.last_position),
+            "attention_mask": mask,
+            "cache": self.cache,
+            "use_cache": True,
+        }
 
     def _step(self, emit: Callable[[int, list[int]], None]) -> None:
         """Adds the next token to every row."""
@@ -137,18 +171,11 @@ class SlotDecoder:
         """Computes the last token of every row: [rows, vocabulary]."""
         count, device = len(self.active), self.model.device
         padding = [0] * (tiles(count, ROW_TILE) - count)
-        ids = torch.tensor([row.tokens[-1] for row in self.active] + padding, device=device)
+        ids = torch.tensor([row.tokens[-1] for row in self.active] + padding, device=device)[:, None]
         places = [len(row.tokens) - 1 for row in self.active] + padding
-        positions = torch.tensor(places, device=device)
-        self.cache.write_tokens(positions, max(places))
-        mask = _mask(positions, self.cache.keys_read)[:, None, None]
-        outputs = self.model(
-            input_ids=ids[:, None],
-            position_ids=positions[:, None],
-            attention_mask=mask,
-            cache=self.cache,
-            use_cache=True,
-        )
+        positions = torch.tensor(places, device=device)[:, None]
+        self.cache.write(slice(0, len(places)), positions, max(places))
+        outputs = self.model(**self._inputs(ids, positions))
         self.steps += 1
         logits: torch.Tensor = outputs.logits[:count, -1]
         return logits
@@ -161,12 +188,6 @@ class SlotDecoder:
             self.active[slot] = last
 
 
-def _mask(positions: torch.Tensor, keys: int) -> torch.Tensor:
-    """[positions, keys]: 0 for the keys up to a position, -inf for later ones."""
-    later = torch.arange(keys, device=positions.device) > positions[:, None]
-    return torch.zeros(later.shape, device=positions.device).masked_fill_(later, float("-inf"))
-
-
 def _penalise(logits: torch.Tensor, rows: Sequence[_Row], penalty: float) -> None:
     """As transformers' RepetitionPenaltyLogitsProcessor, for each row."""
     for scores, row in zip(logits, rows, strict=True):
@@ -175,12 +196,12 @@ def _penalise(logits: torch.Tensor, rows: Sequence[_Row], penalty: float) -> Non
         scores[tokens] = torch.where(seen < 0, seen * penalty, seen / penalty)
 
 
-def _shared(tokens: list[int], others: list[int]) -> int:
-    """The length of the common prefix."""
-    count = min(len(tokens), len(others))
-    if tokens[:count] == others[:count]:
+def _shared(row: _Row, other: _Row) -> int:
+    """The length of the common prefix, without the last token of each: that one is not in the cache."""
+    count = min(len(row.tokens), len(other.tokens)) - 1
+    if row.tokens[:count] == other.tokens[:count]:
         return count
-    return next(index for index in range(count) if tokens[index] != others[index])
+    return next(index for index in range(count) if row.tokens[index] != other.tokens[index])
 
 
 @contextmanager

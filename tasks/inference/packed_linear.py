@@ -6,21 +6,25 @@ A BLAS library rearranges the weights in every call, which costs as much as the 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from tasks.base.precision import computes_bf16
+
 MAX_BYTES = 4 << 30
 """Weights of a larger model are not copied into the second layout. Not the free memory: the layout affects the last bits."""
 MIN_WEIGHTS = 1 << 14
 """A smaller layer is faster as it is."""
+MEASURED_ON = ("x86_64", "AMD64")
 
 
 @contextmanager
 def packed_linears(model: Any) -> Iterator[int]:
-    """Computes the linear layers of `model` in fp32 on a CPU with packed weights; yields their number."""
+    """Computes the linear layers of `model` with packed weights on a CPU (bf16 only where it is native); yields their number."""
     layers = [module for module in model.modules() if _is_packable(module)]
     bytes_of_layers = sum(layer.weight.nbytes for layer in layers)
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise") or not 0 < bytes_of_layers <= MAX_BYTES:
@@ -39,10 +43,11 @@ def _is_packable(module: Any) -> bool:
     return (
         type(module) is torch.nn.Linear
         and module.weight.device.type == "cpu"
-        and module.weight.dtype == torch.float32
+        and (module.weight.dtype == torch.float32 or (module.weight.dtype == torch.bfloat16 and computes_bf16()))
         and module.weight.numel() >= MIN_WEIGHTS
         and "forward" not in vars(module)
         and torch.backends.mkldnn.is_available()
+        and platform.machine() in MEASURED_ON
     )
 
 

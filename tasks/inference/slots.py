@@ -37,28 +37,23 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.slots, self.width = tiles(slots, ROW_TILE), tiles(width + ROW_TILE, KEY_TILE)
         self.states: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """Layer → keys and values, [slots, heads, width, head width]."""
-        self._rows = self._columns = slice(0)  # where `update` writes
-        self._index: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._keys = 0
+        self._slots: slice | torch.Tensor = slice(0)
+        self._index: tuple[torch.Tensor, torch.Tensor]
+        self.keys_read = 0
+        """The number of keys that the next forward pass reads."""
 
-    def write_prompt(self, slot: int, start: int, end: int) -> None:
-        """The next forward pass computes the tokens `start` to `end` of the row in `slot`."""
-        self._rows, self._columns, self._index = slice(slot, slot + 1), slice(start, end), None
-        self._keys = min(tiles(end, KEY_TILE), self.width)
-
-    def write_tokens(self, positions: torch.Tensor, longest: int) -> None:
-        """The next forward pass computes one token of each of the first rows, at these positions.
+    def write(self, slots: slice | torch.Tensor, positions: torch.Tensor, longest: int) -> None:
+        """The next forward pass computes tokens at `positions`, [slots, tokens], of the rows in `slots`.
 
         Args:
-            longest: the largest of the positions.
+            slots: the first slots, or the indices of some.
+            longest: the largest position that is not padding. Padding may lie beyond the width: it is written to the last
+                position, which no row has.
         """
-        self._index = torch.arange(len(positions), device=positions.device), positions
-        self._rows, self._keys = slice(0, len(positions)), min(tiles(longest + 1, KEY_TILE), self.width)
-
-    @property
-    def keys_read(self) -> int:
-        """The number of keys that the next forward pass reads."""
-        return self._keys
+        device = positions.device
+        rows = torch.arange(slots.stop, device=device) if isinstance(slots, slice) else slots
+        self._slots, self._index = slots, (rows[:, None], positions.clamp(max=self.width - 1))
+        self.keys_read = min(tiles(longest + 1, KEY_TILE), self.width)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -66,14 +61,10 @@ class SlotCache(Cache):  # type: ignore[misc]
         if layer_idx not in self.states:
             self.states[layer_idx] = (self._empty(key_states), self._empty(value_states))
         keys, values = self.states[layer_idx]
-        if self._index is None:
-            keys[self._rows, :, self._columns] = key_states
-            values[self._rows, :, self._columns] = value_states
-        else:
-            rows, positions = self._index
-            keys[rows, :, positions] = key_states[:, :, 0]
-            values[rows, :, positions] = value_states[:, :, 0]
-        return keys[self._rows, :, : self._keys], values[self._rows, :, : self._keys]
+        rows, positions = self._index
+        keys[rows, :, positions] = key_states.transpose(1, 2)
+        values[rows, :, positions] = value_states.transpose(1, 2)
+        return keys[self._slots, :, : self.keys_read], values[self._slots, :, : self.keys_read]
 
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         """Zeros, not uninitialised memory: 0 x NaN is NaN."""
@@ -86,7 +77,8 @@ class SlotCache(Cache):  # type: ignore[misc]
             values[target, :, :tokens] = values[source, :, :tokens]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._columns.start or 0
+        """Not used: the decoder passes positions and masks."""
+        return 0
 
 
 def attend(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ def test_products_are_the_same_and_each_row_is_independent_of_the_others() -> No
     with torch.inference_mode():
         expected = model(inputs)
         with packed_linears(model) as count:
-            assert count == 1, "the other layer is too small"
+            assert count == int(platform.machine() in packed_linear.MEASURED_ON), "the other layer is too small"
             packed = model(inputs)
             assert torch.equal(model(inputs[:1, :8]), packed[:1, :8])
         torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
@@ -34,7 +36,7 @@ def test_layers_are_restored_after_an_error() -> None:
 
 
 def test_large_models_and_other_precisions_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    with packed_linears(model_of(128).bfloat16()) as count:
+    with packed_linears(model_of(128).double()) as count:
         assert count == 0
     monkeypatch.setattr(packed_linear, "MAX_BYTES", 1000)
     with packed_linears(model_of(128)) as count:

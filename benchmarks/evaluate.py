@@ -6,6 +6,7 @@
     --prompts N       default: 64, half from each file
     --new-tokens N    maximum length of an answer; default: 48
     --pairs N         runs of Strop and of batched `generate`, alternately; default: 3
+    --processes N     of Strop; default: one for each free core
     --threads N       torch threads of batched `generate`; default: one for each core
     --busy N          keep N cores busy for the whole run, as on a machine with other work
 
@@ -74,6 +75,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--processes", type=int, help="of Strop; default: one for each free core")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of batched `generate`")
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="keep N cores busy")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -128,7 +130,13 @@ def side_strop(options: argparse.Namespace) -> dict[str, Any]:
     tokenizer_of_ids = TokensAsText(tokenizer)
     threads = Threads("benchmark", is_quiet=True)
     engine = EmbeddedEngine(
-        model, tokenizer_of_ids, stage="benchmark", rows=BATCH_ROWS, threads=threads, positions=2048
+        model,
+        tokenizer_of_ids,
+        stage="benchmark",
+        rows=BATCH_ROWS,
+        threads=threads,
+        processes=options.processes,
+        positions=2048,
     )
     clock = Clock()
     answers = engine.generate(prompts, options.new_tokens)
@@ -223,6 +231,7 @@ def without_end(tokens: list[int], ends: list[int]) -> list[int]:
 def run(side: str, options: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__)), "--side", side, "--folder", str(options.folder)]
     command += ["--new-tokens", str(options.new_tokens), "--threads", str(options.threads)]
+    command += ["--processes", str(options.processes)] if options.processes else []
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.rsplit("RESULT ", 1)[1])

@@ -22,7 +22,7 @@ TARGET = 0.97
 
 def measure(seed: int) -> dict[str, tuple[float, float, list[str]]]:
     """Kind → precision, recall, and the texts with a false negative or false positive."""
-    from tasks.curate.pii.mask import find
+    from tasks.pii.mask import find
 
     correct, detected, labelled = Counter[str](), Counter[str](), Counter[str]()
     wrong: dict[str, list[str]] = {kind: [] for kind in KINDS}

@@ -22,6 +22,7 @@ from flows.steps import (
     publish,
     register,
     report_drift,
+    report_run,
     reproduce,
     return_to_champion,
     working_in,
@@ -49,6 +50,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
             returned = return_to_champion(config)
             reproduce("evaluate")
             reproduce("gate")
+            report_run(config)
             outcome = returned or deliver(config, register(config))
             publish(config, outcome)
             return end_state(outcome)

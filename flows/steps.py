@@ -31,6 +31,7 @@ from tasks.runtime.files import write_text
 from tasks.runtime.logs.formats import error_fields
 from tasks.runtime.logs.setup import set_up_logs
 from tasks.runtime.redaction.errors_and_logs import redacted_error
+from tasks.runtime.run_origin import project
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,14 @@ def report_drift(config: PipelineConfig) -> None:
 
 
 @task(cache_policy=NO_CACHE)
+def report_run(config: PipelineConfig) -> None:
+    """Writes the HTML report, which `register` logs; it has no influence on the run."""
+    from flows.report.run_report.page import write_report
+
+    run_interruptibly(lambda: write_report(config))
+
+
+@task(cache_policy=NO_CACHE)
 def finetune(config: PipelineConfig) -> bool:
     from tasks.tracking.live_metrics import mirror_curves
     from tasks.tracking.search_plots import draw_last_search
@@ -158,7 +167,8 @@ def publish(config: PipelineConfig, outcome: Outcome) -> None:
     """Writes the summary to a file and to a Prefect artifact, there without texts of rows, which could not be erased."""
     summary = read_summary(config)
     write_text(paths.SUMMARY, as_markdown(summary, outcome))
-    public = as_markdown(summary, outcome, shows_answers=False)
+    address = (Path(project()) / paths.REPORT).as_uri()
+    public = as_markdown(summary, outcome, shows_answers=False, report=address)
     create_markdown_artifact(public, key="summary", description=outcome.message)
     create_table_artifact(score_rows(summary), key="scores", description="The same held-out rows for every model")
 

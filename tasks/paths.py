@@ -52,6 +52,7 @@ SEARCH_PLOTS = REPORTS / "search"
 DRIFT = REPORTS / "drift.json"
 DRIFT_PLOT = REPORTS / "drift.svg"
 SUMMARY = REPORTS / "summary.md"
+REPORT = REPORTS / "report.html"
 
 # what a person opens, never an output: these bytes differ from run to run
 DATA_DOCS = DATA / "docs"

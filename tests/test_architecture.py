@@ -23,7 +23,7 @@ from tasks.runtime.import_closure import module_of
 ROOMS = (*STAGES, "ingest", "build", "register", "promote", "audit", "lineage", "erase")
 DVC: dict[str, Any] = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 PACKAGES = (
-    *("runtime", "vcs", "state", "workspace", "records", "dataset", "scoring"),
+    *("runtime", "vcs", "state", "workspace", "records", "dataset", "pii", "scoring", "expression"),
     *("chat", "base", "inference", "model_store", "tracking"),
 )
 """What rooms share."""

@@ -15,7 +15,7 @@ from tasks.curate.cleaning import quality
 from tasks.curate.cleaning.clean_row import clean_row
 from tasks.curate.dedup.minhash import fingerprints_of, shingles_of
 from tasks.curate.dedup.tokens import tokenise
-from tasks.curate.pii import mask
+from tasks.pii import mask
 from tasks.records import segmentation
 from tasks.records.strict_json import StrictDecoder
 from tasks.scoring import answer_parsers

@@ -123,7 +123,9 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
 
     with one_run_at_a_time():
         erased = erase(chosen, why)
-    return {"files": erased.files, "remotes": erased.remotes} if erased else {"files": 0, "remotes": []}
+    if erased is None:
+        return {"files": 0, "remotes": [], "reports": 0}
+    return {"files": erased.files, "remotes": erased.remotes, "reports": erased.reports}
 
 
 def _finish_erasing(dry_run: bool) -> int:
@@ -149,6 +151,10 @@ def _report_remains(erased: dict[str, Any], is_in_weights: bool) -> None:
     out.print(
         f"{count_of(erased['files'], 'file')} contained them, in {where}; listed in data/erasures.jsonl: commit it"
     )
+    if erased["reports"]:
+        out.print(
+            f"{count_of(erased['reports'], 'report')} of runs with their text or dataset were removed from MLflow"
+        )
     out.print("Not erased: their source, backups, other clones, and other registries.")
     if is_in_weights:
         out.print("Weights trained on them are unchanged: retrain, and retire those versions.")

@@ -82,6 +82,18 @@ def base(project: Project) -> Iterator[Problem]:
         yield skipped(what, project.where("base", "model"))
 
 
+def encoder(project: Project) -> Iterator[Problem]:
+    """The sentence encoder of `evaluate` exists."""
+    from tasks.evaluate.encoder import find_encoder, require_encoder
+
+    if (name := project.config.evaluate.encoder) is not None:
+        try:
+            if require_encoder(name) is None:  # a hub id is downloaded by `evaluate`
+                find_encoder(name)
+        except StropError as cause:
+            yield from problems_of(cause, project.where("evaluate", "encoder"))
+
+
 def champion(project: Project) -> None:
     """The candidate can be compared with the champion: the same base, and the same kind of model."""
     from tasks.ingest.resolve_training_start import require_comparable_version

@@ -42,6 +42,7 @@ CHECKS = (
     Check(remote_checks.registry, needs=("register",), runs="thread"),
     Check(remote_checks.remote, needs=("dvc", "register"), runs="thread"),
     Check(remote_checks.base, needs=("base",), runs="thread"),
+    Check(remote_checks.encoder, needs=("evaluate",), runs="thread"),
     Check(remote_checks.champion, needs=("ledger", "register", "finetune"), runs="thread"),
     Check(training_checks.method, needs=("finetune",), runs="process"),
     Check(training_checks.trainer, needs=("finetune",), runs="process"),

@@ -7,14 +7,20 @@ from typing import Any
 
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
+from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import lines_of
 from flows.report.summary import Score, Summary
 from flows.report.terminal import mark_of, role_name, set_aside_line, shortened, verdict_line
+from tasks import paths
 from tasks.runtime.visible_text import printable, printable_markdown
 
 
-def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) -> str:
-    """The same content as on the terminal; answers contain text of test rows."""
+def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True, report: str = paths.REPORT.name) -> str:
+    """The same content as on the terminal; answers contain text of test rows.
+
+    Args:
+        report: the address of the HTML report, by default in the same folder as the summary.
+    """
     parts = [f"# {outcome.message}", f"Model `{summary.model}`, dataset `{summary.dataset}`."]
     if summary.data:
         parts.append(_data(summary))
@@ -30,6 +36,8 @@ def as_markdown(summary: Summary, outcome: Outcome, shows_answers: bool = True) 
         parts.append(f"{title}\n\n{_table(['batch', 'source', 'rows', 'refused'], rows)}")
     if summary.answers and shows_answers:
         parts.append(_answers(summary))
+    if summary.report:
+        parts.append(f"Report with all answers, slices and plots: [{summary.report}]({report})")
     parts.append("## Next commands\n\n" + "\n".join(f"- `{c}`: {what}" for c, what in summary.next_commands))
     return "\n\n".join(parts) + "\n"
 
@@ -77,7 +85,13 @@ def _scores(summary: Summary) -> str:
 def _checks(summary: Summary) -> str:
     assert summary.verdict is not None
     rows = [[mark_of(check)[0], printable(check["name"]), check["detail"]] for check in summary.verdict["checks"]]
-    return f"## Gate: {verdict_line(summary)}\n\n{_table(['', 'check', 'result'], rows)}"
+    parts = [f"## Gate: {verdict_line(summary)}", _table(["", "check", "result"], rows)]
+    lines = [
+        f"- {printable(check['name'])}: `{printable(command).replace('`', '')}`"
+        for check in failed_checks(summary.verdict)
+        if (command := command_for(check, summary.verdict))
+    ]
+    return "\n\n".join([*parts, *(["The rows behind the failed checks:", "\n".join(lines)] if lines else [])])
 
 
 def _answers(summary: Summary) -> str:

@@ -68,6 +68,8 @@ class Summary:
     answers: list[Answers]
     next_commands: list[tuple[str, str]]
     """(command, what it shows)."""
+    report: str | None = None
+    """The HTML report of the last run, if there is one."""
     unrecorded: str | None = None
     """The dataset in data/curated, if it is not the one in dvc.lock; the row counts are then its own. Set by `strop status`."""
 
@@ -98,6 +100,7 @@ def read_summary(config: PipelineConfig) -> Summary:
         champion=champion.version if champion else None,
         new_batches=new_batches,
         answers=choose_answers(),
+        report=str(paths.REPORT) if paths.REPORT.exists() else None,
         next_commands=_next_commands(verdict, version, champion, new_batches, config.finetune.objective),
     )
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from flows.outcome import Outcome
 from flows.report.drift_summary import Drift, drift_notes, drift_rows, drift_title
+from flows.report.row_commands import command_for, failed_checks
 from flows.report.row_table import Data, lines_of
 from flows.report.summary import FamilyScores, Score, Summary
 from tasks.runtime.visible_text import printable
@@ -35,6 +36,8 @@ def summary_page(summary: Summary, outcome: Outcome | None = None) -> Renderable
     page: list[RenderableType] = ["", Rule(title, align="left", style="cyan")]
     for title, part in _parts(summary):
         page += [f"\n[bold cyan]{title}[/]", Padding(part, (0, 0, 0, 2))]
+    if summary.report:
+        page.append(Text(f"\nReport with all answers, slices and plots: {summary.report}", style="dim"))
     if outcome is not None:
         page.append(f"\n[{OUTCOME_STYLES.get(outcome.kind, 'bold')}]{escape(outcome.message)}[/]")
     if summary.next_commands:
@@ -172,11 +175,14 @@ def _checks(verdict: dict[str, Any]) -> RenderableType:
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    failed = failed_checks(verdict)
     for check in verdict["checks"]:
         mark, style = mark_of(check)
         table.add_row(
             f"[{style}]{mark}[/]", escape(check["name"]), Text(check["detail"], style="" if check["passed"] else style)
         )
+        if check in failed and (command := command_for(check, verdict)):
+            table.add_row("", "", Text.assemble("its rows: ", (printable(command), "bold")))
     return table
 
 

@@ -86,6 +86,20 @@ def objects_with_text(repo: Repo, plan: Plan) -> list[StoredObject]:
     return sorted(objects.values(), key=lambda item: (item.what, item.md5))
 
 
+def datasets_with_rows(repo: Repo, plan: Plan) -> set[str]:
+    """The dataset versions, of any commit and of the working tree, that have one of the rows or that cannot be read."""
+    odb = repo.cache.local
+    parts = {batch.part for batch in read_manifest() if batch.batch in plan.batches}
+    hashes = {output_hashes(commit).get(paths.CURATED.as_posix()) for commit in [None, *_commits()]}
+    datasets = set()
+    for digest in hashes - {None}:
+        assert digest is not None
+        files = files_of_hash(odb, digest)
+        if files is None or any(_has_row(file.path, plan) for file in files if file.relpath in parts):
+            datasets.add(digest)
+    return datasets
+
+
 def _commits() -> list[str]:
     return git.commits_that_changed([paths.DVC_LOCK, paths.RAW_DVC])
 

@@ -18,9 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
-from tasks.erase.objects import StoredObject, fetch_texts, has_row_id, objects_with_text, remotes_of
+from tasks.erase.objects import (
+    StoredObject,
+    datasets_with_rows,
+    fetch_texts,
+    has_row_id,
+    objects_with_text,
+    remotes_of,
+)
 from tasks.erase.plan import Plan, make_plan, save_plan, saved_plan
 from tasks.erase.rewrite import has_text, rewrite
+from tasks.erase.run_reports import remove_reports
 from tasks.errors import VersioningError, one_line
 from tasks.runtime.files import file_digest, md5_of, replacing
 from tasks.state.decisions import Kind, read_decisions, record_decisions
@@ -42,6 +50,8 @@ class ErasureResult:
     files: int
     """Number of files with these rows, in cache and remotes."""
     remotes: list[str]
+    reports: int = 0
+    """Reports of runs that were removed from MLflow."""
 
 
 def erase(row_ids: Collection[str], why: str) -> ErasureResult | None:
@@ -71,13 +81,14 @@ def _execute(plan: Plan) -> ErasureResult:
     objects = with_repo(lambda repo: objects_with_text(repo, plan), COMMAND)
     plan = replace(plan, held=tuple((item.what, item.md5) for item in objects))
     save_plan(plan)  # the name of an image is unknown once its listing is removed
+    reports = remove_reports(plan, with_repo(lambda repo: datasets_with_rows(repo, plan), COMMAND), COMMAND)
     _rewrite_raw(plan)
     add_raw()
     remotes = with_repo(lambda repo: _replace_objects(repo, objects, plan), COMMAND)
     _clear_outputs(plan)
     _clear_caches(plan)
     paths.ERASING.unlink()
-    return ErasureResult(plan, len(_recorded_erasures(plan)), remotes)
+    return ErasureResult(plan, len(_recorded_erasures(plan)), remotes, reports)
 
 
 def _decide(plan: Plan) -> None:
@@ -166,7 +177,8 @@ def _clear_outputs(plan: Plan) -> None:
     """Removes the stages' outputs with these rows from the working tree; the next run makes them again."""
     shutil.rmtree(paths.RENDERED, ignore_errors=True)
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
-    paths.SUMMARY.unlink(missing_ok=True)  # it has answers to some test rows
+    for report in (paths.SUMMARY, paths.REPORT):  # they have answers to test rows
+        report.unlink(missing_ok=True)
     for path in (*paths.QUARANTINE.rglob("*.parquet"), *paths.CURATED.glob("*.parquet")):
         if has_text(path, plan):
             with replacing(path) as temporary:

@@ -25,6 +25,12 @@ class ClassReport:
     """Rows: labels of the targets. Columns: predicted labels, and last the answers that are not a label."""
 
     @property
+    def weighted_f1(self) -> float:
+        """The mean of F1 over the labels, weighted by their rows."""
+        total = sum(self.rows)
+        return sum(f1 * rows for f1, rows in zip(self.f1, self.rows, strict=True)) / total if total else 0.0
+
+    @property
     def macro_f1(self) -> float:
         """The unweighted mean of F1 over the labels."""
         return sum(self.f1) / len(self.f1) if self.f1 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tasks.evaluate.predictions import Row
@@ -32,19 +33,25 @@ def describe_texts(rows: Sequence[Row], seed: str) -> dict[str, Any]:
         return {}
     answers, targets = [row["read"] for row in rows], [without_thought(row["target"]) for row in rows]
     sample = random.Random(seed).sample(range(len(rows)), min(len(rows), SELF_BLEU_TEXTS))
-    of_answers, of_targets = ([answer_tokens(text) for text in texts] for texts in (answers, targets))
+    of_answers, of_targets = ([_tokens(text) for text in texts] for texts in (answers, targets))
     target_tokens = sum(map(len, of_targets))
     return {
         "free_text": {
             "answers": {
                 **_measures(answers, of_answers, sample),
                 "length_ratio": _rounded(sum(map(len, of_answers)) / target_tokens if target_tokens else None),
+                "similarity": _mean(row["similarity"] for row in rows if row["similarity"] is not None),
                 "in_target_language": _language_share(answers, map(_language, targets)),
                 "in_question_language": _language_share(answers, (row["language"] for row in rows)),
             },
             "targets": _measures(targets, of_targets, sample),
         }
     }
+
+
+@lru_cache(maxsize=20_000)  # the targets of all models are the same
+def _tokens(text: str) -> tuple[str, ...]:
+    return tuple(answer_tokens(text))
 
 
 def _measures(texts: Sequence[str], tokens: Sequence[Sequence[str]], sample: Sequence[int]) -> dict[str, float | None]:

@@ -17,6 +17,7 @@ from tasks.evaluate.prediction_cache import PredictionCache, cached_values, mode
 from tasks.evaluate.predictions import EvaluationTask, Row, score_row, score_rows
 from tasks.inference.engine import LogitsNotFinite
 from tasks.runtime.files import read_json
+from tasks.scoring.calibration import highest_probability
 
 MOST_COMMON = paths.RENDERED / "labels" / "commonest.json"
 BETTER, WORSE, NEITHER = "the better", "the worse", "neither"
@@ -34,7 +35,10 @@ def predict_labels(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Ro
     assert labels is not None, "a trained model has labels.json, or was refused as another kind of model"
     logits_of_rows = _head(model, task, [row["prompt_ids"] for row in task.test], task.progress.advance)
     best = [max(range(len(labels)), key=lambda i: logits[i]) for logits in logits_of_rows]
-    return "label with the highest logit", score_rows(task.test, [labels[index] for index in best])
+    rows = score_rows(task.test, [labels[index] for index in best])
+    return "label with the highest logit", [
+        row | {"confidence": highest_probability(logits)} for row, logits in zip(rows, logits_of_rows, strict=True)
+    ]
 
 
 def predict_preferences(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:

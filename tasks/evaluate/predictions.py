@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.pii.mask import kinds_in
 from tasks.runtime.progress import Progress
 from tasks.scoring.score import score_answer
 from tasks.scoring.targets import Frame
@@ -15,9 +18,38 @@ from tasks.scoring.thoughts import THOUGHT_BEGINS
 Row = dict[str, Any]
 """A row of data/rendered/test.parquet, or of data/predictions/<role>.parquet."""
 
-TEST_FIELDS = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+TEST_FIELDS = ("row_id", "batch", "source", "use", "family", "kind", "language", "prompt", "target")
 TOO_LONG = "is_target_too_long"
 """Key of a row: its target does not fit in `evaluate.max_new_tokens`. Its answer is not degenerate because it is cut off."""
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        ("row_id", pa.string()),
+        ("batch", pa.string()),
+        ("source", pa.string()),
+        ("use", pa.string()),  # "golden" or "train"
+        ("family", pa.string()),
+        ("kind", pa.string()),
+        ("language", pa.string()),
+        ("prompt", pa.string()),
+        ("target", pa.string()),
+        ("prediction", pa.string()),
+        ("is_cut", pa.bool_()),  # it reached evaluate.max_new_tokens without an end token
+        (TOO_LONG, pa.bool_()),  # its target does not fit in evaluate.max_new_tokens
+        ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
+        ("is_unparsed", pa.bool_()),
+        ("degenerate", pa.string()),  # why it scores 0 (tasks/scoring/degenerate_answers.py); else null
+        ("personal_data", pa.string()),  # kinds that neither prompt nor target has, such as `email,phone`; else null
+        ("similarity", pa.float64()),  # cosine with the target by evaluate.encoder; null without one, or if not text
+        ("confidence", pa.float64()),  # the probability of a head's label; null for other predictions
+        ("score", pa.float64()),
+        ("exact", pa.bool_()),  # null where undefined
+        ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
+        ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
+        ("said", pa.int64()),
+        ("wanted", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,7 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
             "read": scored.parsed,
             "is_unparsed": scored.is_unparsed,
             "degenerate": scored.degenerate,
+            "personal_data": ",".join(kinds_in(answer, row["prompt"], row["target"])) or None,
         }
         rows.append(score_row(row, answer, scored.score, exact=scored.exact) | parsed | counted)
     return rows
@@ -68,10 +101,10 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
         score: from 0 to 1.
         exact: whether it is entirely correct; None where this is undefined.
     """
-    fixed = {name: row[name] for name in TEST_FIELDS}
-    flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None}
+    fixed = {name: row.get(name) for name in TEST_FIELDS}
+    flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None, "personal_data": None}
     parsed = {"prediction": prediction, "read": prediction}
-    counted = {"bits": None, "right": None, "said": None, "wanted": None}
+    counted = {"similarity": None, "confidence": None, "bits": None, "right": None, "said": None, "wanted": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from tasks.evaluate.perplexity import Loss
 from tasks.evaluate.predictions import TOO_LONG, Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring import statistics
+from tasks.scoring.calibration import expected_calibration_error
 from tasks.scoring.degenerate_answers import REASONS
-from tasks.scoring.metrics import METRICS
+from tasks.scoring.metrics import METRICS, Metric
 from tasks.scoring.statistics import rounded
+from tasks.scoring.thoughts import without_thought
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
         "degenerate": _degenerate(rows),
+        "personal_data": _personal_data(rows),
         "target_too_long": sum(row[TOO_LONG] for row in rows),
         "languages": {
             language: _scores(members, settings, f"{family}/{language}")
@@ -64,8 +68,10 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     if counted := [row for row in rows if row["wanted"] is not None]:
         right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
         described["micro_f1"] = rounded(2 * right / (predicted + expected) if predicted + expected else 1.0)
+    for name, members in kinds.items():
+        described |= _corpus_measures(METRICS[name], members)
     described |= describe_texts(rows, f"{settings.seed} {family}")
-    return described | _classes(rows) if metric.is_classification else described
+    return described | _classes(rows) | _calibration(rows) if metric.is_classification else described
 
 
 def _degenerate(rows: list[Row]) -> dict[str, int]:
@@ -74,9 +80,33 @@ def _degenerate(rows: list[Row]) -> dict[str, int]:
     return {"rows": len(reasons), **{reason: reasons.count(reason) for reason in REASONS}}
 
 
+def _personal_data(rows: list[Row]) -> dict[str, int]:
+    """The number of answers with personal data that neither prompt nor target has, in all and by kind."""
+    kinds = [row["personal_data"].split(",") for row in rows if row["personal_data"]]
+    counts = Counter(kind for each in kinds for kind in each)
+    return {"rows": len(kinds), **dict(sorted(counts.items()))}
+
+
 def _exact_match(rows: list[Row]) -> dict[str, float]:
     exact = [row["exact"] for row in rows if row["exact"] is not None]
     return {"exact_match": rounded(float(np.mean(exact)))} if exact else {}
+
+
+def _corpus_measures(metric: Metric, rows: list[Row]) -> dict[str, float]:
+    if metric.corpus_measures is None:
+        return {}
+    measures = metric.corpus_measures([row["read"] for row in rows], [without_thought(row["target"]) for row in rows])
+    return {name: rounded(number) for name, number in measures.items()}
+
+
+def _calibration(rows: list[Row]) -> dict[str, float]:
+    """Of predictions with a probability: their mean probability, and the expected calibration error."""
+    rows = [row for row in rows if row["confidence"] is not None]
+    if not rows:
+        return {}
+    confidence = [row["confidence"] for row in rows]
+    error = expected_calibration_error(confidence, [row["exact"] for row in rows])
+    return {"confidence": rounded(float(np.mean(confidence))), "ece": rounded(error)}
 
 
 def _classes(rows: list[Row]) -> dict[str, Any]:
@@ -84,6 +114,7 @@ def _classes(rows: list[Row]) -> dict[str, Any]:
     columns = zip(classes.labels, classes.precision, classes.recall, classes.f1, classes.rows, strict=True)
     return {
         "macro_f1": rounded(classes.macro_f1),
+        "weighted_f1": rounded(classes.weighted_f1),
         "per_class": {
             label: {"precision": rounded(precision), "recall": rounded(recall), "f1": rounded(f1), "rows": count}
             for label, precision, recall, f1, count in columns

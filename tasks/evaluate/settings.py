@@ -17,6 +17,10 @@ class EvaluateSettings(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of the weights in evaluation. `auto`: bf16 where the processor or GPU supports it, else fp32, as in training.
     bf16 halves the memory: a 7B model on one 24 GB GPU needs it. The metrics record the precision."""
+    encoder: Annotated[str, Field(min_length=1)] | None = None
+    """A sentence encoder, by which the semantic similarity of answers and targets is reported: a folder or a hub id
+    (`sentence-transformers/all-MiniLM-L6-v2`). Scores do not depend on it. Without it, no similarity is computed. After a change of
+    its files: `dvc repro --force evaluate`."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals in reports."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000

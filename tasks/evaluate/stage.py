@@ -19,13 +19,14 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
+from tasks.evaluate.encoder import find_encoder, with_similarity
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
 from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
@@ -40,33 +41,6 @@ if TYPE_CHECKING:
     from tasks.evaluate.settings import EvaluateSettings
 
 logger = logging.getLogger(__name__)
-
-PREDICTIONS_SCHEMA = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("batch", pa.string()),
-        ("family", pa.string()),
-        ("kind", pa.string()),
-        ("language", pa.string()),
-        ("prompt", pa.string()),
-        ("target", pa.string()),
-        ("prediction", pa.string()),
-        ("is_cut", pa.bool_()),  # it reached evaluate.max_new_tokens without an end token
-        (TOO_LONG, pa.bool_()),  # its target does not fit in evaluate.max_new_tokens
-        ("read", pa.string()),  # the parsed prediction (tasks/scoring/metrics.py)
-        ("is_unparsed", pa.bool_()),
-        (
-            "degenerate",
-            pa.string(),
-        ),  # why it scores 0 without a comparison (tasks/scoring/degenerate_answers.py); else null
-        ("score", pa.float64()),
-        ("exact", pa.bool_()),  # null where undefined
-        ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
-        ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
-        ("said", pa.int64()),
-        ("wanted", pa.int64()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -88,31 +62,37 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
+        ConfigError: `evaluate.encoder` is no encoder.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
+    encoder = None if config.evaluate.encoder is None else find_encoder(config.evaluate.encoder)
     record = read_base()
     form = _form()
     results = _evaluate_all(config.evaluate, record, form)
+    predictions = {role: result.rows for role, result in results.items()}
+    if encoder is not None:
+        predictions = with_similarity(predictions, encoder, config.evaluate.batch_rows)
     models = {
         role: {
             "weights_digest": result.digest,
             "way": result.method,
             "valid_perplexity": result.perplexity,
             "valid_losses": result.losses,
-            **describe_model(result.rows, config.evaluate),
+            **describe_model(predictions[role], config.evaluate),
         }
         for role, result in results.items()
     }
-    predictions = {role: result.rows for role, result in results.items()}
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
-    facts = {
+    facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
         "inference": describe_embedded(),
     }
+    if encoder is not None:
+        facts["encoder"] = encoder.entry()
     write_json(paths.METRICS, {**facts, "models": models})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     for line in [*summarise(models), *_unknown_labels(predictions["candidate"])]:
@@ -135,6 +115,8 @@ def summarise(models: dict[str, Any]) -> list[str]:
             lines.append(
                 f"evaluate: {number} answers of the candidate to {family} are degenerate and score 0: {reasons}"
             )
+        if number := measured["personal_data"]["rows"]:
+            lines.append(f"evaluate: {number} answers of the candidate to {family} have personal data of their own")
     for family, measured in candidate.get("valid_losses", {}).items():
         scores = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
         lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {scores}")

@@ -13,7 +13,9 @@ from tasks.gate.better import check_better
 from tasks.gate.check import Check as Check
 from tasks.gate.check import GateInput as GateInput
 from tasks.gate.comparisons import check_no_regression, check_not_worse
+from tasks.gate.flags import check_degenerate, check_personal_data
 from tasks.gate.floors import check_floor
+from tasks.gate.golden import check_golden
 from tasks.gate.slices import check_slices
 from tasks.runtime.plugin_table import PluginTable
 
@@ -25,7 +27,10 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "floor": check_floor,
         "not_worse": check_not_worse,
         "no_regression": check_no_regression,
+        "golden": check_golden,
         "slices": check_slices,
+        "degenerate": check_degenerate,
+        "personal_data": check_personal_data,
         "better": check_better,
     },
     stages=("gate",),

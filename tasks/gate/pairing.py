@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from tasks import paths
 from tasks.errors import DataError
 
-COLUMNS = ("target", "kind", "language")
-"""Further columns, for slices."""
+FLAGS = ("degenerate", "personal_data")
+"""Columns with what is wrong with an answer, whatever its score; null for most. The reference's begin with REFERENCE."""
+REFERENCE = "reference_"
+COLUMNS = ("target", "kind", "language", "source", "use", *FLAGS)
+"""Further columns of the predictions."""
 SHOWN = 3
 """Row ids that an error lists."""
 
@@ -29,7 +32,7 @@ class PairedScores:
     batch: NDArray[np.str_]
     """The raw batch of each row."""
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
-    """Further columns of the predictions (COLUMNS)."""
+    """Further columns of the predictions (COLUMNS, FLAGS)."""
 
     def of(self, families: set[str]) -> PairedScores:
         """The rows of these families."""
@@ -76,19 +79,20 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([theirs[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][2] for i in ids], dtype=np.float64),
         np.array([ours[i][3] for i in ids], dtype=np.str_),
-        _columns(candidate, ids),
+        {
+            "row_id": np.array(ids, dtype=np.str_),
+            **{name: _column(candidate, name, ids) for name in COLUMNS},
+            **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
+        },
     )
 
 
-def _columns(candidate: pa.Table, ids: list[str]) -> dict[str, NDArray[np.str_]]:
-    """The further columns, in the order of the ids."""
-    position = {row_id: number for number, row_id in enumerate(candidate["row_id"].to_pylist())}
-    order = [position[row_id] for row_id in ids]
-    return {
-        name: np.array(candidate[name].take(pa.array(order, pa.int64())).to_pylist(), dtype=np.str_)
-        for name in COLUMNS
-        if name in candidate.column_names
-    }
+def _column(table: pa.Table, name: str, ids: list[str]) -> NDArray[np.str_]:
+    """A column in the order of the ids; "" for null and without the column."""
+    if name not in table.column_names:
+        return np.full(len(ids), "")
+    values = dict(zip(table["row_id"].to_pylist(), table[name].to_pylist(), strict=True))
+    return np.array([values[row_id] or "" for row_id in ids], dtype=np.str_)
 
 
 def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float, str]]:

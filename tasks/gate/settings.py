@@ -8,7 +8,7 @@ from tasks.runtime.base_settings import Seed, Settings
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Tier = Literal["critical", "supporting", "advisory"]
-SliceName = Literal["language", "kind", "label", "freshness", "length"]
+SliceName = Literal["language", "source", "kind", "label", "freshness", "length"]
 
 
 class FamilyPolicy(Settings):
@@ -34,11 +34,19 @@ class GateSettings(Settings):
     floor: Score = 0.0
     """Minimum of the candidate's score in each family. There is no floor over all families: scores of unlike metrics have no
     common mean."""
+    golden_score: Score | None = None
+    """Minimum score of every single test row from a source with `use: golden`; without it, they are test rows like others."""
+    max_degenerate: Score = 0.5
+    """Maximum share of degenerate answers (empty, in a loop, cut off, in the wrong script, with leaked control tokens) in a family.
+    At any share, the candidate must not be shown to have more of them than the champion."""
+    max_personal_data: Score = 0.05
+    """Maximum share of answers in a family with personal data that neither the prompt nor the target has. At any share, the
+    candidate must not be shown to have more of them than the champion."""
     least_gain: Score = 0.0
     """The gain worth a promotion, in score points in each family: `better` must be shown for more than this gain."""
     slices: tuple[SliceName, ...] = ("language",)
-    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by language of the row, kind
-    of its answer, label, freshness (`new`: collected since the champion's training) or length of the target."""
+    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by language of the row,
+    source, kind of its answer, label, freshness (`new`: collected since the champion's training) or length of the target."""
     tiers: dict[str, Tier] = {}
     """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); `critical` by default. A failed
     `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An `advisory` check is only

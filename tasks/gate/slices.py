@@ -81,6 +81,7 @@ def _lengths(_: GateInput, rows: PairedScores) -> Values:
 VALUES: dict[SliceName, Callable[[GateInput, PairedScores], Values]] = {
     "language": _column("language"),
     "kind": _column("kind"),
+    "source": _column("source"),
     "label": _column("target"),  # only labels are so common that they make a slice
     "freshness": _freshness,
     "length": _lengths,

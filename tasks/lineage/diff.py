@@ -42,6 +42,8 @@ class Difference:
     before: int
     """Rows of the first version."""
     after: int
+    batches_added: list[str] = field(default_factory=list)
+    batches_removed: list[str] = field(default_factory=list)
     added: Changes = field(default_factory=Changes)
     removed: Changes = field(default_factory=Changes)
     edited: Changes = field(default_factory=Changes)
@@ -52,21 +54,27 @@ class Difference:
     """Added rows whose input occurs in the first version with another answer."""
 
 
-def difference(model: str, first: str, second: str) -> Difference:
+def difference(model: str, first: str, second: str, find_other_answers: bool = True) -> Difference:
     """The difference between two versions (`v1`, `2`, `now`).
+
+    Args:
+        find_other_answers: also compares added rows with the text of every row of the first version.
 
     Raises:
         DataError: there is no such version.
     """
     before, after = parts_of(model, first), parts_of(model, second)
     result = Difference(_rows(before.values()), _rows(after.values()))
+    result.batches_added = [name for name in after if name not in before]
+    result.batches_removed = [name for name in before if name not in after]
     added: list[dict[str, Any]] = []
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old is not None and new is not None and old.rows.equals(new.rows):
             continue
         _compare(old, new, result, added)
-    _find_other_answers(before, added, result)
+    if find_other_answers:
+        _find_other_answers(before, added, result)
     return result
 
 

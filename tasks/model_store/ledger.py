@@ -23,6 +23,7 @@ from tasks.model_store.ledger_chain import read_chain, save_head
 from tasks.model_store.ledger_check import read_verified
 from tasks.model_store.ledger_entries import Entry as Entry
 from tasks.model_store.ledger_entries import Kind as Kind
+from tasks.model_store.ledger_entries import aliases_of as aliases_of
 from tasks.model_store.ledger_entries import budget_of as budget_of
 from tasks.model_store.ledger_entries import champion_of as champion_of
 from tasks.model_store.ledger_entries import champions_of as champions_of

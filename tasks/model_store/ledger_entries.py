@@ -99,3 +99,15 @@ def budget_of(entries: list[Entry]) -> Budget:
         spent += next_share(spent)
         most_rows = max(most_rows, entry.test_rows)
     return Budget(epoch, looks, spent, most_rows)
+
+
+def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
+    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves."""
+    champion = challenger = None
+    for entry in entries:
+        if entry.kind == "judged":
+            challenger = entry.version
+        else:
+            champion = entry.version
+            challenger = None if challenger == champion else challenger
+    return {"champion": champion, "challenger": challenger}

@@ -41,18 +41,6 @@ def versions_in_git(model: str) -> dict[int, VersionRecord]:
     return versions
 
 
-def aliases_of(entries: list[Entry]) -> dict[str, int | None]:
-    """The aliases that follow from the ledger: the newest judged version is `challenger` until it serves."""
-    champion = challenger = None
-    for entry in entries:
-        if entry.kind == "judged":
-            challenger = entry.version
-        else:
-            champion = entry.version
-            challenger = None if challenger == champion else challenger
-    return {"champion": champion, "challenger": challenger}
-
-
 def _version_record(
     number: int, entry: Entry | None, commit: str | None, receipt: dict[str, Any] | None, anchors: dict[str, str]
 ) -> VersionRecord | None:

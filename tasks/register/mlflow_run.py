@@ -6,17 +6,22 @@ The live run of the training is reused if there is one; missing values are added
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tasks import paths
+from tasks.register.model_card import CARD, model_card
 from tasks.register.trials import complete_trials
-from tasks.runtime.files import read_json
+from tasks.runtime.files import content_digest, read_json
 from tasks.tracking.live_metrics import read_points
 from tasks.tracking.registry import Registry
 from tasks.tracking.run_record import numbers_of, params_of
 from tasks.tracking.runs import Point
 from tasks.tracking.search_plots import draw_search
 from tasks.tracking.tags import DATASET_TAG, RECEIPT_TAG, WEIGHTS_TAG
+
+REPORT_HEAD = 4000
+"""Characters at the start of report.html that contain the digest of its verdict."""
 
 
 def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Path = Path()) -> str:
@@ -46,8 +51,27 @@ def complete_run(registry: Registry, receipt: dict[str, Any], key: str, root: Pa
     registry.log_dataset(run_id, "curated", receipt["dataset"], f"dvc:{paths.CURATED}")
     for path, folder in ((paths.PLOTS, "plots"), (paths.RECEIPT, None), (paths.VERDICT, None), (paths.METRICS, None)):
         registry.log_files(run_id, root / path, folder)
+    _log_card(registry, run_id, receipt)
+    if is_report_of(root / paths.REPORT, receipt["verdict"]):
+        registry.log_files(run_id, root / paths.REPORT)
     registry.end_run(run_id)
     return run_id
+
+
+def _log_card(registry: Registry, run_id: str, receipt: dict[str, Any]) -> None:
+    with TemporaryDirectory(prefix="strop-card-") as folder:
+        path = Path(folder) / CARD
+        path.write_text(model_card(receipt, registry.model), encoding="utf-8")
+        registry.log_files(run_id, path)
+
+
+def is_report_of(path: Path, verdict: dict[str, Any]) -> bool:
+    """Whether the report is about this verdict: it has no other name than that of an earlier run's."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return f'name="strop-verdict" content="{content_digest(verdict)}"' in file.read(REPORT_HEAD)
+    except (OSError, ValueError):
+        return False
 
 
 def _drift(dataset: str, root: Path) -> list[dict[str, Any]]:

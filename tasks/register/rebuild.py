@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from tasks import paths
 from tasks.errors import RegistryError
-from tasks.model_store.ledger import note_mirrored, now, read_ledger
+from tasks.model_store.ledger import aliases_of, note_mirrored, now, read_ledger
 from tasks.register import logged_model
-from tasks.register.known import VersionRecord, aliases_of, versions_in_git
+from tasks.register.known import VersionRecord, versions_in_git
 from tasks.register.logged_files import reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import receipt_digest

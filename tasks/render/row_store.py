@@ -18,12 +18,14 @@ from tasks.runtime.files import ParquetStream, read_batches
 
 PORTION_ROWS, PORTION_BYTES = 512, 16 * 2**20
 COLUMNS = (
-    *("row_id", "batch", "family", "language", "system", "history", "instruction", "input", "output"),
+    *("row_id", "batch", "source", "use", "family", "language", "system", "history", "instruction", "input", "output"),
     *("tools", "rejected", "desirable", "untrained", "thoughts"),
 )
 """The columns that rendering reads."""
 REPEATED = [
     "batch",
+    "source",
+    "use",
     "family",
     "language",
     "system",

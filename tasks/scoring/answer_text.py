@@ -80,7 +80,7 @@ def normalise_answer(text: str) -> str:
     line = one_line(text)
     end = len(line)
     has_factorials = is_expression(line)
-    while end and line[end - 1] in ENDING:
+    while end and (line[end - 1] in ENDING or line[end - 1].isspace()):  # a separator such as \x1f is white space, too
         if (
             has_factorials
             and line[end - 1] == "!"

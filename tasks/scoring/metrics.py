@@ -6,14 +6,17 @@ A metric is one entry of METRICS, here or added by a plugin (docs/extend.md). Ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import eq
 from typing import Any
 
 from tasks.runtime.plugin_table import PluginTable
 from tasks.scoring import answer_parsers, text_metrics
 from tasks.scoring.answer_text import normalise_answer, normalise_symbols
+from tasks.scoring.call_measures import call_measures
+from tasks.scoring.corpus_metrics import translation_measures
+from tasks.scoring.squad import squad_measures
 
 
 def is_exact_match(answer: str, target: str) -> bool:
@@ -39,6 +42,9 @@ def code_chrf(answer: str, target: str) -> float:
     return text_metrics.chrf(answer, target, with_spaces=True)
 
 
+CorpusMeasures = Callable[[Sequence[str], Sequence[str]], Mapping[str, float]]
+
+
 @dataclass(frozen=True)
 class Metric:
     name: str
@@ -62,6 +68,9 @@ class Metric:
     confusion matrix."""
     score_key: str | None = None
     """A second key of a family's score in metrics.json."""
+    corpus_measures: CorpusMeasures | None = None
+    """More numbers of a family's answers, for reports only: parsed answers ("" if they could not be parsed) and targets, both as
+    text → key in metrics.json and number."""
 
 
 _TOKEN_F1 = Metric(
@@ -76,11 +85,14 @@ _TOKEN_F1 = Metric(
 METRICS: PluginTable[Metric] = PluginTable(
     "kind of answer",
     {
-        "classification": Metric("exact match", answer_parsers.parse_label, is_classification=True),
+        "classification": Metric("exact match", answer_parsers.parse_label, is_classification=True, score_key="accuracy"),
         "entities": Metric("entity F1", answer_parsers.parse_entities, eq, set_f1),
         "relation": Metric("triple F1", answer_parsers.parse_triples, eq, set_f1),
-        "qa": _TOKEN_F1,
-        "translation": Metric("chrF", answer_parsers.parse_text, partial_score=text_chrf, zero_if_degenerate=True),
+        "qa": replace(_TOKEN_F1, corpus_measures=squad_measures),
+        "translation": Metric(
+            "chrF", answer_parsers.parse_text, partial_score=text_chrf, zero_if_degenerate=True,
+            corpus_measures=translation_measures,
+        ),
         "summary": Metric(
             "ROUGE-L", answer_parsers.parse_text, partial_score=text_metrics.rouge_l, zero_if_degenerate=True, is_prose=True
         ),
@@ -89,7 +101,7 @@ METRICS: PluginTable[Metric] = PluginTable(
             removes_frame=False,  # a frame may be the fence of a block, which names its language
         ),
         "json": Metric("equal JSON", answer_parsers.parse_json, answer_parsers.equal_json),
-        "tool_calls": Metric("equal calls", answer_parsers.parse_calls, answer_parsers.equal_json),
+        "tool_calls": Metric("equal calls", answer_parsers.parse_calls, answer_parsers.equal_json, corpus_measures=call_measures),
         "free": _TOKEN_F1,
         "text": Metric("likelihood a byte"),
         "preference": Metric("better answer preferred"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 MANY_ROWS = 1_000_000
 """More rows than this are not counted."""
 
 
-def outcome_of(verdict: dict[str, Any]) -> str:
+def outcome_of(verdict: Mapping[str, Any]) -> str:
     """`passed`, `refused` or `inconclusive`; verdicts of earlier releases have only `passed`."""
     return str(verdict.get("outcome") or ("passed" if verdict["passed"] else "refused"))
 

@@ -116,6 +116,32 @@ class Runs(RegistryConnection):
             elif path.is_file():
                 self.client.log_artifact(run_id, str(path), artifact_path)
 
+    def all_runs(self) -> list[str]:
+        """The ids of all runs, those in MLflow's trash too."""
+        from mlflow.entities import ViewType
+
+        with mlflow_errors(self.uri):
+            ids: list[str] = []
+            token: str | None = None
+            while True:
+                page = self.client.search_runs([self.experiment_id], "", ViewType.ALL, page_token=token)
+                ids += [str(run.info.run_id) for run in page]
+                if not (token := page.token):
+                    return ids
+
+    def download_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """A copy of an artifact of a run, below `folder`."""
+        with mlflow_errors(self.uri), without_warnings():
+            return Path(self.client.download_artifacts(run_id, name, str(folder)))
+
+    def remove_file(self, run_id: str, name: str) -> None:
+        """Removes an artifact of a run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with mlflow_errors(self.uri):
+            location = self.client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(location, tracking_uri=self.uri).delete_artifacts(name)
+
     def has_file(self, run_id: str, name: str) -> bool:
         """Whether a run has an artifact of that name."""
         with mlflow_errors(self.uri):

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.expression.measure import Mask, column, is_first, truths
 from tasks.records.raw_batch import ERASED
 from tasks.records.row import VERDICT_SCHEMA
 from tasks.runtime.files import content_digest
 from tasks.validate.contract.contract import FamilyContract
-from tasks.validate.measures.measure import Mask, column, is_first, truths
 from tasks.validate.rules.rules import Rule, rules_of
 
 SET_ASIDE = "batch_set_aside"

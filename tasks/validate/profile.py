@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.expression.measure import Counts, characters_of, column, has_text, segments_of
 from tasks.records.raw_batch import ERASED
 from tasks.validate.contract.contract import FamilyContract, Script
-from tasks.validate.measures.measure import Counts, characters_of, column, has_text, segments_of
 from tasks.validate.rules.predicates import is_in_script, is_undamaged, prompt_of
 
 FIELDS = ("system", "instruction", "input", "output")

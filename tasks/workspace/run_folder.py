@@ -26,7 +26,7 @@ from tasks.vcs.dvc_repo import share_hashes
 from tasks.workspace.copy_inputs import MAX_TRIES, copied_names, copy_inputs, link_the_rest, remove_others
 from tasks.workspace.inputs import Inputs, outputs_of, state_files, write_tree
 
-REPORTS_OF_RUNS = (paths.RECEIPT, paths.SEARCH_PLOTS, paths.DRIFT, paths.DRIFT_PLOT, paths.SUMMARY)
+REPORTS_OF_RUNS = (paths.RECEIPT, paths.SEARCH_PLOTS, paths.DRIFT, paths.DRIFT_PLOT, paths.SUMMARY, paths.REPORT)
 """Reports of a run that are not outputs of stages."""
 
 

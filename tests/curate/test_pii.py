@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from support.realdata import real
 
 from tasks.curate.cleaning.edits import apply
-from tasks.curate.pii.mask import PiiSpan, find, mask, may_hold
-from tasks.curate.pii.row import mask_texts
+from tasks.curate.mask_personal_data import mask_texts
 from tasks.curate.settings import PiiSettings
+from tasks.pii.mask import PiiSpan, find, kinds_in, mask, may_hold
 
 # none of these is anybody's: they are the published examples, or made here; in halves, so that no scanner trips over them
 AWS = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -277,3 +277,11 @@ def test_counts_measures_and_matrix_products_are_not_masked(text: str) -> None:
 )
 def test_numbers_labelled_as_personal_are_masked(text: str, masked: str) -> None:
     assert mask(text, find(text)) == masked
+
+
+def test_personal_data_that_the_question_has_is_not_the_answers_own() -> None:
+    question = "Write to li@example.org. 张三的手机号是 13812345678 吗？"
+    assert kinds_in("是的，13812345678。 Or li@example.org.", question) == []
+    assert kinds_in("是的，手机号是 13912345678；写信给 wang@firma.cn。", question) == ["email", "phone"]
+    assert kinds_in("手机号是 13912345678。", question, "13912345678") == []
+    assert kinds_in("No number here, 没有。", question) == []

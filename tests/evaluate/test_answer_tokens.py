@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.evaluate.predictions import score_rows
@@ -122,6 +122,8 @@ def test_every_score_is_between_0_and_1_and_an_exact_answer_scores_1(one: str, o
 
 
 @given(TEXT)
+@example("0\x1f.")
+@example("好\u2029。 ")
 def test_normalisation_is_idempotent(text: str) -> None:
     assert fold(fold(text)) == fold(text)
     assert normalise_answer(normalise_answer(text)) == normalise_answer(text)

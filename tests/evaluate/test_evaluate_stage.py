@@ -27,7 +27,9 @@ from tasks.config import load_config
 from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import inference, stage
+from tasks.evaluate.encoder import find_encoder
 from tasks.evaluate.prediction_cache import PredictionCache
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.engine import WorkerKilled
@@ -161,7 +163,7 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     for role, measured in metrics["models"].items():
         table = pq.read_table(paths.PREDICTIONS / f"{role}.parquet")
         ids.append(table["row_id"].to_pylist())
-        assert table.schema.names == stage.PREDICTIONS_SCHEMA.names
+        assert table.schema.names == PREDICTIONS_SCHEMA.names
         assert measured["valid_perplexity"] > 1
         assert set(measured["families"]) == {"qa", "topic"}
         losses = measured["valid_losses"]
@@ -175,6 +177,23 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     assert models["candidate"]["weights_digest"] == weights_digest(paths.MODEL)
     assert len({measured["valid_perplexity"] for measured in models.values()}) == 3
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
+
+
+def test_an_encoder_adds_the_similarity_and_changes_no_score(world: Round, tiny_bert: Path) -> None:
+    before = read_json(paths.METRICS)["models"]
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"encoder": str(tiny_bert)}))
+    stage.run(config)
+    metrics, first = read_json(paths.METRICS), outputs()
+    assert metrics["encoder"] == find_encoder(str(tiny_bert)).entry()
+    for role, measured in metrics["models"].items():
+        assert measured["overall"] == before[role]["overall"]
+        qa = measured["families"]["qa"]["free_text"]["answers"]
+        assert -1 < qa["similarity"] < 1
+        assert before[role]["families"]["qa"]["free_text"]["answers"] == {**qa, "similarity": None}
+        rows = pq.read_table(paths.PREDICTIONS / f"{role}.parquet").to_pylist()
+        assert {row["kind"] for row in rows if row["similarity"] is None} == {"classification"}
+    stage.run(config)
+    assert outputs() == first
 
 
 def test_answers_do_not_depend_on_the_batch(world: Round, tiny_gpt2: Path) -> None:

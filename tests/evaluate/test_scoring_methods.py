@@ -73,6 +73,8 @@ def test_a_trained_head_beats_the_commonest_label_and_passes_the_gate(
     assert topic["measure"] == "exact match"
     assert set(topic["per_class"]) == {"business", "sport", "tech"}
     assert topic["macro_f1"] > 0.8
+    assert 0 < topic["ece"] < topic["confidence"] < 1
+    assert "ece" not in floor
     assert metrics["candidate"]["valid_perplexity"] is None
     commonest = read_json(paths.RENDERED / "labels" / "commonest.json")["topic"]
     assert {row["prediction"] for row in predictions("base")} == {commonest}
@@ -86,6 +88,7 @@ def test_a_trained_head_beats_the_commonest_label_and_passes_the_gate(
     for row in predictions("candidate"):
         ((*logits,),) = head_logits(model, [rendered[row["row_id"]]], 1)
         assert row["prediction"] == labels[logits.index(max(logits))]
+        assert row["confidence"] == pytest.approx(math.exp(max(logits)) / sum(map(math.exp, logits)), abs=1e-4)
 
 
 @pytest.fixture

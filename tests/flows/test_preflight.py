@@ -144,7 +144,7 @@ def test_a_run_with_errors_reports_all_of_them_and_changes_nothing(
     before = users_view()
     code, out, err = strop("run")
     assert (code, out) == (1, "")
-    assert "The project cannot run: 24 checks, 10 errors, 0 warnings, 4 not checked." in err
+    assert "The project cannot run: 25 checks, 10 errors, 0 warnings, 4 not checked." in err
     for text in ("`alpha`", "客服", "问答.yaml", "tickts", "adam_beta2", "c_attn", "127.0.0.1:9", "dvc.lock"):
         assert text in err
     assert err.rstrip().endswith("Fix them, then check again: strop check")
@@ -159,7 +159,7 @@ def test_the_command_prints_a_table_or_json(
 ) -> None:
     write_project(project, tiny_gpt2)
     code, out, _ = strop("check")
-    assert (code, out.strip()) == (0, "The project is ready to run: 24 checks, 0 errors, 0 warnings.")
+    assert (code, out.strip()) == (0, "The project is ready to run: 25 checks, 0 errors, 0 warnings.")
     write_params(project, params(tiny_gpt2, [{**QA, "path": "inbox/none.jsonl"}]))
     code, out, _ = strop("check", "--json")
     content = json.loads(out)
@@ -427,6 +427,15 @@ def test_teacher_and_reward_model_are_checked_before_anything_is_collected(proje
     assert len(rewards) == 2
     assert f"finetune.grpo.rewards.0: {tiny_gpt2} holds no reward model" in rewards[0]
     assert "finetune.grpo.rewards.1: there is neither a folder 7" in rewards[1]
+
+
+def test_an_encoder_is_checked_before_anything_is_collected(project: Path, tiny_gpt2: Path, tiny_bert: Path) -> None:
+    write_project(project, tiny_gpt2, evaluate={"encoder": "./没有"})
+    (found,) = problems("encoder")
+    assert (found.severity, found.what) == ("error", "./没有 is no folder of a model")
+    assert str(found.where).endswith("evaluate.encoder")
+    write_project(project, tiny_gpt2, evaluate={"encoder": str(tiny_bert)})
+    assert problems("encoder") == []
 
 
 def test_a_base_from_scratch_is_no_error_before_its_first_rows(project: Path) -> None:

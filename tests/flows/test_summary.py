@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.project import params, write_params
 
 from flows.outcome import Outcome
 from flows.report.markdown import as_markdown, score_rows
+from flows.report.row_commands import command_for, failed_checks
 from flows.report.summary import Summary, read_summary
 from flows.report.terminal import shortened, summary_page
 from tasks.config import load_config
@@ -149,6 +151,47 @@ def test_markdown_has_the_same_content_and_intact_tables(summary: Summary) -> No
     ):
         assert fact in text
     assert [row["family"] for row in score_rows(summary)] == ["qa", "topic", "overall"]
+
+
+def _refused(*checks: tuple[str, str | None, bool | None, int], champion: int | None = 1) -> dict[str, Any]:
+    entries = [
+        {"name": name, "family": family, "passed": passed, "rows": rows, "detail": "the result"}
+        for name, family, passed, rows in checks
+    ]
+    return {**VERDICT, "passed": False, "champion_version": champion, "checks": entries}
+
+
+def test_each_failed_check_names_the_command_that_shows_its_rows(summary: Summary) -> None:
+    verdict = _refused(
+        ("floor", None, False, 50), ("not_worse/问答", "问答", False, 40), ("not_worse/a b", "a b", True, 40),
+        ("plugin", None, False, 0), ("better", None, None, 90),
+    )  # fmt: skip
+    failed = replace(summary, verdict=verdict)
+    commands = [
+        "strop compare champion candidate --slice 'score < 1'",
+        "strop compare champion candidate --family '问答' --show lost",
+        "strop compare champion candidate --show lost",
+    ]
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(summary_page(failed))
+    for text in (console.export_text(), as_markdown(failed, Outcome("refused", 1, 2), shows_answers=False)):
+        assert [command for command in commands if command in text] == commands
+        assert text.count("strop compare") == 3
+
+
+def test_without_a_champion_the_rows_are_compared_with_the_base_and_a_name_with_a_space_is_quoted() -> None:
+    verdict = _refused(("not_worse/a b", "a b", False, 40), champion=None)
+    (check,) = failed_checks(verdict)
+    assert command_for(check, verdict) == "strop compare base candidate --family 'a b' --show lost"
+
+
+def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
+    verdict = {**_refused(("not_worse/qa", "qa", True, 40), champion=4), "passed": True}
+    assert command_for(verdict["checks"][0], verdict) == "strop compare v4 candidate --family qa --show lost"
+
+
+def test_a_candidate_that_passed_has_no_failed_checks() -> None:
+    assert failed_checks({**VERDICT, "checks": [{"name": "better", "passed": None}]}) == []
 
 
 def test_before_the_first_run_there_is_an_empty_summary(project: Path) -> None:

@@ -40,6 +40,9 @@ def test_the_story_promoted_then_refused_then_excluded_and_back(tmp_path: Path) 
     summary = refused["summary"]
     new = [batch["batch"] for batch in summary["new_batches"]]
     assert len(new) == 1
+    page = (root / summary["report"]).read_text(encoding="utf-8")
+    assert "The new model was refused. It was compared with the champion (version 1)" in page
+    assert "[data/reports/report.html](report.html)" in (root / "data/reports/summary.md").read_text(encoding="utf-8")
     assert any(command.startswith(f"strop data exclude {new[0]}") for command, _ in summary["next_commands"])
     assert "Nothing is new" in strop(root, "run")
 

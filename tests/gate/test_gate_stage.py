@@ -28,6 +28,10 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
         "family": [family] * len(scores),
         "target": ["sport"] * len(scores),
         "kind": ["classification"] * len(scores),
+        "source": ["news"] * len(scores),
+        "use": ["train"] * len(scores),
+        "degenerate": [None] * len(scores),
+        "personal_data": [None] * len(scores),
         "language": ["en", "zh"] * (len(scores) // 2),
         "score": scores,
     }
@@ -38,6 +42,10 @@ def predict(role: str, scores: list[float], family: str = "topic") -> None:
             ("family", pa.string()),
             ("target", pa.string()),
             ("kind", pa.string()),
+            ("source", pa.string()),
+            ("use", pa.string()),
+            ("degenerate", pa.string()),
+            ("personal_data", pa.string()),
             ("language", pa.string()),
             ("score", pa.float64()),
         ]

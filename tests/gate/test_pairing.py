@@ -49,3 +49,20 @@ def test_rows_that_cannot_be_paired_are_named(reference: pa.Table, candidate: pa
 
 def test_no_rows_at_all_pair_to_nothing() -> None:
     assert len(pair_scores(table(), table())) == 0
+
+
+def test_degenerate_answers_of_both_models_and_the_columns_of_slices_are_paired_too() -> None:
+    def more(*values: str | None) -> dict[str, pa.Array]:
+        return {"degenerate": pa.array(values, pa.string()), "language": pa.array(["zh", "en"])}
+
+    reference, candidate = table(TWO, ONE), table(ONE, TWO)
+    for name, values in more("loop", None).items():
+        reference = reference.append_column(name, values)
+    for name, values in more("empty", None).items():
+        candidate = candidate.append_column(name, values)
+    scores = pair_scores(reference, candidate)
+    assert scores.column("degenerate").tolist() == ["empty", ""]
+    assert scores.column("reference_degenerate").tolist() == ["", "loop"]
+    assert scores.column("language").tolist() == ["zh", "en"]
+    assert scores.of({"qa"}).column("reference_degenerate").tolist() == ["loop"]
+    assert pair_scores(table(ONE), table(ONE)).column("degenerate").tolist() == [""]

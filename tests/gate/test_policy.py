@@ -272,6 +272,70 @@ def test_slices_by_label_freshness_and_length() -> None:
     )
 
 
+def with_flags(scores: PairedScores, column: str, reference: int, candidate: int, reason: str) -> PairedScores:
+    """The first rows have answers with this fault."""
+    numbers = np.arange(len(scores))
+    columns = {column: np.where(numbers < candidate, reason, "")}
+    return replace(scores, columns={**columns, f"reference_{column}": np.where(numbers < reference, reason, "")})
+
+
+DEGENERATE = [
+    (0, 0, "passed", None),
+    (0, 1, "passed", "1.7% of the answers are degenerate (1 loop), 0.0% of the reference's: not shown to be more"),
+    (20, 3, "passed", "5.0% of the answers are degenerate (3 loop), 33.3% of the reference's: not shown to be more"),
+    (0, 12, "refused", "20.0% of the answers are degenerate (12 loop), 0.0% of the reference's: shown to be more"),
+    (
+        40,
+        36,
+        "refused",
+        "60.0% of the answers are degenerate (36 loop), 66.7% of the reference's: at most 50.0% are allowed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reference", "candidate", "outcome", "detail"), DEGENERATE)
+def test_more_degenerate_answers_refuse_a_model_that_scores_higher(
+    reference: int, candidate: int, outcome: str, detail: str | None
+) -> None:
+    verdict = decide(with_flags(BETTER, "degenerate", reference, candidate, "loop"), SETTINGS, FIRST)
+    assert verdict.outcome == outcome
+    assert [check.detail for check in verdict.checks if check.name == "degenerate/topic"] == (
+        [detail] if detail else []
+    )
+
+
+def test_a_model_that_recites_personal_data_is_refused() -> None:
+    verdict = decide(with_flags(BETTER, "personal_data", 0, 12, "email,phone"), SETTINGS, FIRST)
+    assert verdict.outcome == "refused"
+    detail = "20.0% of the answers have personal data (12 email, 12 phone), 0.0% of the reference's: shown to be more"
+    assert check_of(verdict, "personal_data/topic").detail == detail
+    assert decide(with_flags(BETTER, "personal_data", 4, 3, "email"), SETTINGS, FIRST).passed
+
+
+def test_one_golden_row_below_its_score_refuses_a_better_model() -> None:
+    rows = len(BETTER)
+    columns = {
+        "use": np.where(np.arange(rows) < 3, "golden", "train"),
+        "row_id": np.array([f"r{n}" for n in range(rows)]),
+    }
+    scores = replace(BETTER, columns=columns)
+    settings = SETTINGS.model_copy(update={"golden_score": 0.5})
+    verdict = decide(scores, settings, FIRST)
+    assert verdict.passed
+    assert check_of(verdict, "golden").detail == "3 of 3 golden rows score at least 0.500"
+    scores.candidate[1] = 0.0
+    verdict = decide(scores, settings, FIRST)
+    assert verdict.outcome == "refused"
+    assert check_of(verdict, "golden").detail == "2 of 3 golden rows score at least 0.500; below it: r1"
+    assert decide(scores, SETTINGS, FIRST).passed, "without a golden score they are rows like others"
+    scores.candidate[1] = 1.0
+    none = decide(BETTER, settings, FIRST)
+    assert (none.outcome, check_of(none, "golden").detail) == (
+        "refused",
+        "no test row is from a source with `use: golden`",
+    )
+
+
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 

@@ -99,6 +99,13 @@ def test_two_versions_differ_by_what_came_between_them(two_versions: Path) -> No
     assert (back.added.rows, back.removed.rows) == (0, 2)
 
 
+def test_batches_that_came_between_two_versions_are_named(two_versions: Path) -> None:
+    found = difference("tiny", "v1", "2", find_other_answers=False)
+    (added,) = set(version_data.parts_of("tiny", "2")) - set(version_data.parts_of("tiny", "1"))
+    assert (found.batches_added, found.batches_removed, found.other_answer.rows) == ([added], [], 0)
+    assert difference("tiny", "v2", "v1").batches_removed == [added]
+
+
 def test_a_forgotten_row_is_gone_from_the_next_version_and_its_models_are_named(
     two_versions: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,3 +136,25 @@ def test_a_champion_is_not_registered_anew(serving: Path) -> None:
     again = stage.run(load_config())
     assert (again.version, again.is_new) == (2, False)
     assert not pending(load_config())
+
+
+def test_the_report_of_this_verdict_is_logged_with_its_run_and_an_older_one_is_not(judged: Path) -> None:
+    digest = content_digest(json.loads(paths.VERDICT.read_text()))
+    paths.REPORT.write_text(f'<meta name="strop-verdict" content="{digest}">')
+    assert stage.run(load_config()).version == 1
+    registry = open_registry(load_config())
+    assert registry.has_file(registry.version(1).run_id, paths.REPORT.name)
+    set_verdicts(seed1=False)
+    run_stages(rejudge=True)
+    assert stage.run(load_config()).version == 2
+    assert not registry.has_file(registry.version(2).run_id, paths.REPORT.name)
+
+
+def test_the_model_card_is_with_the_run_and_not_among_the_files_of_the_model(judged: Path, tmp_path: Path) -> None:
+    stage.run(load_config())
+    registry = open_registry(load_config())
+    version = registry.version(1)
+    card = registry.download_file(version.run_id, "README.md", tmp_path).read_text(encoding="utf-8")
+    assert card.startswith("---\n")
+    assert "Verdict of its gate: **passed**" in card
+    assert "README.md" not in registry.model_files(version.source, tmp_path / "model")

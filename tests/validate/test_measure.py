@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.records.segmentation import segment
-from tasks.validate.contract.contract import Script
-from tasks.validate.measures.measure import (
+from tasks.expression.measure import (
     MAX_NFKC_EXPANSION,
     characters_of,
     has_at_least,
@@ -21,6 +19,8 @@ from tasks.validate.measures.measure import (
     is_first,
     segments_of,
 )
+from tasks.records.segmentation import segment
+from tasks.validate.contract.contract import Script
 from tasks.validate.measures.script import is_surely_in, letters_in
 
 TEXTS = st.text(

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import ConfigError
+from tasks.expression.pattern import Pattern
 from tasks.runtime import bounded_regex
-from tasks.validate.measures.pattern import Pattern
 
 PATTERNS = {
     "https?://": "re2", "^第[一二三]": "re2", "[^，]。": "re2", r"\.\.|b{2,}": "re2", "": "re2", "^$": "re2_for_ascii",

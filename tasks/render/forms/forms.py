@@ -31,6 +31,8 @@ TEST_SCHEMA = pa.schema(
     [
         ("row_id", pa.string()),
         ("batch", pa.string()),
+        ("source", pa.string()),
+        ("use", pa.string()),  # "golden" or "train"
         ("family", pa.string()),
         ("kind", pa.string()),  # a kind of target (tasks/scoring/targets.py)
         ("language", pa.string()),
@@ -48,7 +50,7 @@ TEST_SCHEMA = pa.schema(
     ]
 )
 
-FIXED = ("row_id", "batch", "family", "language")
+FIXED = ("row_id", "batch", "source", "use", "family", "language")
 """The fields that a test row copies from its row."""
 
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
+from tasks.expression.expression import parse_expression
+from tasks.expression.measure import Mask, column
+from tasks.expression.pattern import Pattern
 from tasks.runtime.base_settings import Settings
-from tasks.validate.measures.expression import parse_expression
-from tasks.validate.measures.measure import Mask, column
-from tasks.validate.measures.pattern import Pattern
 
 
 class CustomRule(Settings):

@@ -1,1 +1,1 @@
-"""Measures of a column of texts, and the expressions of a contract over them."""
+"""Measures of texts that only `validate` needs: damaged encodings, and scripts."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import regex
 
-from tasks.validate.measures.measure import Mask, characters_of, is_ascii, truths
+from tasks.expression.measure import Mask, characters_of, is_ascii, truths
 
 _LETTER = regex.compile(r"\p{L}")
 COMMON_HAN = "[\u4e00-\u9fff]"

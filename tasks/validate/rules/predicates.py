@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.validate.contract.contract import FamilyContract, Script
-from tasks.validate.measures.measure import (
+from tasks.expression.measure import (
     Counts,
     Mask,
     characters_of,
@@ -21,6 +20,7 @@ from tasks.validate.measures.measure import (
     is_first,
     truths,
 )
+from tasks.validate.contract.contract import FamilyContract, Script
 from tasks.validate.measures.mojibake import mojibake_runs, pattern_of_damage, replacement_characters
 from tasks.validate.measures.script import is_surely_in, letters_in
 

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import regex
 
 from tasks.errors import ConfigError
+from tasks.expression.measure import Mask, fill_in, is_ascii, truths
 from tasks.runtime.bounded_regex import SLOW_FIX, compile_pattern, has_match, too_slow
-from tasks.validate.measures.measure import Mask, fill_in, is_ascii, truths
 
 _NOT_RE2 = regex.compile(r"\{,|\[\[|&&|\|\||--|~~|\\[NRXKhHRGmM]|\(\?[a-zA-Z]*[xUVbefr]|\(\?[>|&(+]|\\Q")
 """Syntax that RE2 reads differently, or not at all."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tasks.curate.pii.domains import COMMON, TOP_LEVEL
+from tasks.pii.domains import COMMON, TOP_LEVEL
 
 BEFORE, AFTER = 48, 32
 """Characters before and after a value that are read."""

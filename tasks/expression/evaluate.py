@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.validate.measures.measure import characters_of, column, segments_of, truths
-from tasks.validate.measures.pattern import Pattern
+from tasks.expression.measure import characters_of, column, floats, segments_of, truths
+from tasks.expression.pattern import Pattern
+
+Kind = Literal["text", "number", "truth", "list"]
 
 
 def _divided(left: Any, right: Any) -> Any:
@@ -35,6 +37,7 @@ class Evaluator:
     """Evaluates a checked tree over a table. Texts are arrow arrays or str, numbers and booleans numpy arrays or scalars."""
 
     table: pa.Table
+    columns: Mapping[str, Kind]
 
     def value(self, node: ast.expr) -> Any:
         match node:
@@ -55,10 +58,17 @@ class Evaluator:
             case ast.Call(func=ast.Name(id=name), args=args):
                 return self._call(name, args)
             case ast.Name(id=name):
-                return column(self.table, name)
+                return self._column(name)
             case ast.Constant(value=value):
                 return value
         raise AssertionError(f"unchecked {ast.dump(node)}")
+
+    def _column(self, name: str) -> Any:
+        """A null is an empty text, NaN (comparing it is false) or false."""
+        if self.columns[name] == "text":
+            return column(self.table, name)
+        values = self.table.column(name).combine_chunks()
+        return truths(values) if self.columns[name] == "truth" else floats(values)
 
     def _compare(self, node: ast.Compare) -> Any:
         result: Any = True

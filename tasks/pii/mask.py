@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tasks.curate.pii.patterns import DETECTORS, GATES, KINDS, Kind
+from tasks.pii.patterns import DETECTORS, GATES, KINDS, Kind
 
 
 @dataclass(frozen=True, order=True)
@@ -50,6 +50,13 @@ def find(text: str) -> list[PiiSpan]:
         adjacent = _adjacent(text, spans)
         spans, _ = _search(text, without_overlaps([*spans, *adjacent]))
     return spans
+
+
+def kinds_in(text: str, *known: str) -> list[Kind]:
+    """The kinds of personal data in a text, sorted, without values that one of the `known` texts has."""
+    text = _narrow(text)
+    spans = [span for span in find(text) if not any(text[span.start : span.end] in _narrow(other) for other in known)]
+    return sorted({span.kind for span in spans})
 
 
 def _search(text: str, spans: list[PiiSpan]) -> tuple[list[PiiSpan], bool]:

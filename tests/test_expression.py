@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.validate.measures.expression import parse_expression
+from tasks.expression.expression import Language, parse_expression
 
 ROWS = {
     "instruction": ["Say it", "说", ""],
@@ -99,3 +100,43 @@ def test_an_error_is_reported_when_the_expression_is_parsed(text: str, message: 
 def test_any_text_at_all_is_read_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
         parse_expression(text)
+
+
+SCORES = Language({"answer": "text", "score": "number", "is_unparsed": "truth"}, "the page")
+SCORED = pa.table(
+    {
+        "answer": pa.array(["好", None, "yes", "no"]),
+        "score": pa.array([1, 0, None, 0.5], pa.float64()),
+        "is_unparsed": pa.array([True, False, None, False]),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("score < 1", [False, True, False, True]),
+        ("not score >= 1", [False, True, True, True]),  # no score is not a number, and comparing it is false
+        ("is_unparsed", [True, False, False, False]),
+        ("is_unparsed == (score == 1)", [True, True, True, True]),
+        ("answer == '' or contains(answer, '好')", [True, True, False, False]),
+        ("score * 2 in [1, 2]", [True, False, False, True]),
+    ],
+)
+def test_a_table_with_numbers_and_truths_has_a_language_of_its_own(text: str, expected: list[bool]) -> None:
+    assert parse_expression(text, SCORES).holds(SCORED).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("output == ''", "`output` is not a column; there are answer, score, is_unparsed"),
+        ("score == 'high'", "they cannot be compared"),
+        ("score", "it should be true or false"),
+        ("answer.upper() == 'X'", "is not a function"),
+        ("[score for score in (1,)]", "see the page"),
+    ],
+)
+def test_an_error_names_what_the_language_of_the_table_has(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_expression(text, SCORES)

@@ -44,6 +44,12 @@ def numbers(values: pa.Array) -> Counts:
     return counts
 
 
+def floats(values: pa.Array) -> NDArray[np.float64]:
+    """Arrow numbers as numpy floats; a null becomes NaN."""
+    numbers_: NDArray[np.float64] = pc.cast(values, pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False)
+    return numbers_
+
+
 def fill_in(into: NDArray[Any], where: Mask, texts: pa.Array, measure: Callable[[str], Any]) -> None:
     """Sets `into[where]` to the measure, in Python, of those texts."""
     indices = np.flatnonzero(where)

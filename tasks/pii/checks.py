@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
-from tasks.curate.pii.context import is_mailbox, is_number_of_a_person
+from tasks.pii.context import is_mailbox, is_number_of_a_person
 
 _FILE_ENDINGS = {"png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "html", "py", "json", "txt", "pdf", "zip"}
 """`logo@2x.png` is not an address."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.curate.pii import checks, secrets
+from tasks.pii import checks, secrets
 
 Kind = Literal["secret", "email", "iban", "national_id", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("secret", "email", "iban", "national_id", "card", "ip", "phone")

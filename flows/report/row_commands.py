@@ -1,0 +1,37 @@
+"""The command that shows the rows behind a check of a verdict. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.state.verdict import outcome_of
+
+
+def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The checks that kept a candidate from passing; none if it passed."""
+    if outcome_of(verdict) == "passed":
+        return []
+    return [
+        check
+        for check in verdict["checks"]
+        if (check["passed"] is False and check.get("tier") != "advisory")
+        or (check["name"] == "better" and not check["passed"])
+    ]
+
+
+def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | None:
+    """The command that lists the rows that counted against the candidate; None for a check without rows.
+
+    A candidate that passed may be the champion by then, so its reference is named by number. A floor is about the candidate
+    alone, so its rows are all those that are not entirely right.
+    """
+    if not check["rows"]:
+        return None
+    version = verdict["champion_version"]
+    champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
+    reference = champion if version else "base"
+    family = ["--family", check["family"]] if check["family"] else []
+    shown = ["--slice", "score < 1"] if check["name"].split("/")[0] == "floor" else ["--show", "lost"]
+    return shlex.join(["strop", "compare", reference, "candidate", *family, *shown])

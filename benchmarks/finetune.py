@@ -36,12 +36,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from measuring import BASE, REPOSITORY, data_folder, missing, quieten, require_base, require_rows, toy_tools
+from measuring import (
+    BASE,
+    REPOSITORY,
+    busy_cores,
+    data_folder,
+    describe_machine,
+    missing,
+    quieten,
+    require_base,
+    require_rows,
+    toy_tools,
+)
 
 quieten()
 
@@ -50,8 +60,6 @@ from finetune_sides import FULL_RATE, LORA_RATE, SIDES, TRL, held_out_loss, keep
 
 LLAMA_FACTORY = "llama-f"
 PROBE_STEPS = 3
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
-"""It ends with the benchmark, even if the benchmark is killed."""
 ROWS = ("llamafactory/alpaca_en_demo.json", "banking77/train.csv")
 
 
@@ -93,28 +101,6 @@ def seven_billion() -> None:
     """One real step of the recipe llama-7b-lora on random weights: its peak memory, against 24 GB."""
     test = REPOSITORY / "tests/finetune/test_gpu.py"
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-m", "gpu", "-k", "7b", str(test)], check=False)
-
-
-def describe_machine() -> str:
-    """The processor, whether it has native bf16, and the number of threads that Strop would use now."""
-    from tasks.base.precision import computes_bf16, processor_flags, processor_name
-    from tasks.runtime.threads import Threads
-
-    wide = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in processor_flags()]
-    bf16 = "native bf16" if computes_bf16() else "no native bf16"
-    return f"{processor_name()} ({', '.join(wide[:1]) or 'no vector flags known'}; {bf16}), {Threads('benchmark').choose()}"
-
-
-@contextmanager
-def busy_cores(count: int) -> Iterator[None]:
-    """Keeps `count` cores busy within the block, by one child process each."""
-    children = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
 
 
 def fastest(root: Path, options: argparse.Namespace) -> str:

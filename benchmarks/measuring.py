@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,10 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
+
+
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(1_000_000): pass"
+"""It ends with the benchmark, even if the benchmark is killed."""
 
 
 def quieten() -> None:
@@ -123,3 +128,25 @@ def _bytes_of(process: psutil.Process) -> int:
         except psutil.Error:  # it has ended in the meantime
             continue
     return total
+
+
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Keeps `count` cores busy within the block, by one child process each."""
+    children = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def describe_machine() -> str:
+    """The processor, whether it has native bf16, and the number of threads that Strop would use now."""
+    from tasks.base.precision import computes_bf16, processor_flags, processor_name
+    from tasks.runtime.threads import Threads
+
+    wide = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in processor_flags()]
+    bf16 = "native bf16" if computes_bf16() else "no native bf16"
+    return f"{processor_name()} ({', '.join(wide[:1]) or 'no vector flags known'}; {bf16}), {Threads('benchmark').choose()}"

@@ -15,6 +15,7 @@ FOLDER = REPOSITORY / "benchmarks"
 LACKS = {
     "chat_template.py": [],
     "data.py": ["near"],
+    "evaluate.py": [],
     "finetune.py": [],
     "finetune_llamafactory.py": [],
     "packing.py": [],

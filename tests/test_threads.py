@@ -11,7 +11,7 @@ import torch
 
 from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load, Quota
-from tasks.runtime.threads import CHECK_EVERY_SECONDS, Threads, explicit_threads, fitting_threads
+from tasks.runtime.threads import CHECK_EVERY_SECONDS, Choice, Threads, explicit_threads, fitting_threads
 
 TWO = Limits(2, frozenset({0, 1}), None)
 
@@ -118,3 +118,16 @@ def test_a_model_that_answers_follows_the_load_between_its_forward_passes(world:
     world.load, world.now = Load(1.0), CHECK_EVERY_SECONDS
     model(torch.ones(1, 2))
     assert torch.get_num_threads() == 1
+
+
+def test_one_thread_is_held_whatever_the_load_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "CHECK_EVERY_SECONDS", 0.0)
+    torch.set_num_threads(2)
+    following = Threads("test", is_quiet=True)
+    monkeypatch.setattr(following, "choose", lambda: Choice(4, "idle"))
+    with following.hold_one():
+        following.adjust()
+        following.adjust()
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from tasks.runtime.threads import Threads
 from tasks.scoring.thoughts import without_thought
 
 if TYPE_CHECKING:
+    from tasks.base.generation import Answer
     from tasks.base.prompts import Prompts
     from tasks.config import PipelineConfig
 
@@ -21,33 +22,36 @@ class LocalModel:
     def __init__(self, settings: GeneratorSettings, config: PipelineConfig, seed: int) -> None:
         self.settings, self.config, self.seed = settings, config, seed
         self._loaded: tuple[Any, Any] | None = None
+        self._threads = Threads("build")
         self._prompts: Prompts | None = None
 
     def complete(self, prompts: Sequence[str], on_answer: OnAnswer = ignore_answer) -> list[str]:
-        """As Generator.complete, in batches, longest prompts first.
+        """As Generator.complete.
 
         Raises:
             RegistryError: there is no such version.
             BaseModelError: the model cannot be loaded.
             DataError: a prompt leaves no room for an answer.
         """
-        import torch
+        from tasks.inference.faults import reported_faults
 
         if self._loaded is None:
-            threads = Threads("build")
             self._loaded = self._load()
-            threads.follow(self._loaded[0])
+            self._threads.follow(self._loaded[0])
         prompt_ids = [self._prompt_ids(prompt) for prompt in prompts]
+        self._require_room(max(map(len, prompt_ids), default=0))
         answers = [""] * len(prompts)
-        order = sorted(range(len(prompt_ids)), key=lambda index: (-len(prompt_ids[index]), index))
-        step = self.settings.parallel_requests
-        for start in range(0, len(order), step):
-            batch = order[start : start + step]
-            # the seed depends on the prompt, so that a resumed recipe samples the same answers as an uninterrupted one
-            torch.manual_seed(hash((self.seed, *prompt_ids[batch[0]])) & 0x7FFFFFFF)
-            for index, text in zip(batch, self._generate([prompt_ids[i] for i in batch]), strict=True):
-                answers[index] = text
-                on_answer(index, text)
+
+        def keep(finished: dict[int, Answer]) -> None:
+            for index, answer in finished.items():
+                text = without_thought(answer.text)
+                answers[index] = CutOff(text) if answer.is_cut else text
+                on_answer(index, answers[index])
+
+        where = f"generator.model {self.settings.model}"
+        memory_fix, nan_fix = "Lower the generator's parallel_requests", "Choose another model"
+        with reported_faults("the model", where=where, memory_fix=memory_fix, nan_fix=nan_fix):
+            self._generate(prompt_ids, keep)
         return answers
 
     def _load(self) -> tuple[Any, Any]:
@@ -95,45 +99,36 @@ class LocalModel:
             raise RegistryError("no such model", where=f"generator.model {name}", fix=fix)
         return weights_folder(self.config.register_.model_name, entry.version, entry.weights_digest)
 
-    def _generate(self, prompts: list[list[int]]) -> list[str]:
-        import torch
-
-        from tasks.base.generation import answer_reader, end_token_ids
+    def _generate(self, prompts: list[list[int]], keep: Callable[[dict[int, Answer]], None]) -> None:
+        """Answers greedily at temperature 0; else samples, in batches, longest prompts first."""
+        from tasks.inference.embedded import EmbeddedEngine
+        from tasks.inference.sampling import sample_answers
 
         assert self._loaded is not None
         model, tokenizer = self._loaded
-        ends = end_token_ids(model, tokenizer)
-        width = max(len(ids) for ids in prompts)
-        longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-        if width >= longest:
+        rows, limit = self.settings.parallel_requests, self.settings.max_tokens
+        if self.settings.temperature == 0:
+            engine = EmbeddedEngine(
+                model, tokenizer, stage="build", rows=rows, threads=self._threads, positions=self._positions()
+            )
+            engine.generate(prompts, limit, keep)
+            return
+        sampling = {"temperature": self.settings.temperature, "top_p": self.settings.top_p}
+        sample_answers(
+            model, tokenizer, prompts, limit,
+            rows=rows, seed=self.seed, positions=self._positions(), sampling=sampling, on_answers=keep,
+        )  # fmt: skip
+
+    def _positions(self) -> int | None:
+        assert self._loaded is not None
+        positions: int | None = getattr(self._loaded[0].config, "max_position_embeddings", None)
+        return positions
+
+    def _require_room(self, longest_prompt: int) -> None:
+        positions = self._positions()
+        if positions is not None and longest_prompt >= positions:
             raise DataError(
-                f"a prompt has {width:,} tokens, but the context of the model is {longest:,}",
+                f"a prompt has {longest_prompt:,} tokens, but the context of the model is {positions:,}",
                 where=f"generator.model {self.settings.model}",
                 fix="Lower `examples`, or choose a model with a longer context",
             )
-        ids = torch.full((len(prompts), width), tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-            mask[row, width - len(prompt) :] = 1
-        sampled = {
-            "do_sample": True,
-            "temperature": self.settings.temperature,
-            "top_p": self.settings.top_p,
-            "top_k": 0,
-        }
-        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                max_new_tokens=min(self.settings.max_tokens, longest - width),
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=ends,
-                **(sampled if self.settings.temperature > 0 else greedy),
-            )
-        answers, decode = [], answer_reader(tokenizer)
-        for tokens in out[:, width:].tolist():
-            text = without_thought(decode(tokens))
-            answers.append(CutOff(text) if set(ends).isdisjoint(tokens) else text)
-        return answers

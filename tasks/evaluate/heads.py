@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from tasks.evaluate.inference import BATCHES_A_PORTION, LazyModel
 from tasks.evaluate.perplexity import answer_losses, example_of, max_input_tokens
 from tasks.evaluate.prediction_cache import PredictionCache, cached_values, model_key, row_key
 from tasks.evaluate.predictions import EvaluationTask, Row, score_row, score_rows
+from tasks.inference.engine import LogitsNotFinite
 from tasks.runtime.files import read_json
 from tasks.scoring.calibration import highest_probability
 
@@ -65,11 +67,17 @@ def _head(model: LazyModel, task: EvaluationTask, sequences: list[Any], on_rows:
         PredictionCache(name, pa.list_(pa.float64())),
         [row_key(ids) for ids in sequences],
         sequences,
-        lambda batch: head_logits(_model_for(model, batch), batch, task.settings.batch_rows),
+        lambda batch: _finite(head_logits(_model_for(model, batch), batch, task.settings.batch_rows)),
         size=len,
         portion=task.settings.batch_rows * BATCHES_A_PORTION,
         on_rows=on_rows,
     )
+
+
+def _finite(logits: list[list[float]]) -> list[list[float]]:
+    if not all(math.isfinite(value) for values in logits for value in values):
+        raise LogitsNotFinite
+    return logits
 
 
 def _likelihoods(model: LazyModel, task: EvaluationTask, sequences: list[Any], prompts: list[int]) -> list[float]:

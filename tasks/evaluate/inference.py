@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,19 +11,27 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from tasks.base.generation import Answer, generate_answers
+from tasks.base.generation import Answer
 from tasks.base.precision import precision_of
-from tasks.errors import BaseModelError, ConfigError
+from tasks.errors import ConfigError
 from tasks.evaluate.models import ModelSpec
 from tasks.evaluate.perplexity import Example, Loss, answer_losses, max_input_tokens
 from tasks.evaluate.prediction_cache import PredictionCache, model_key, row_key
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.inference.embedded import EmbeddedEngine
+from tasks.inference.engine import LogitsNotFinite
+from tasks.inference.faults import reported_faults
 from tasks.runtime.progress import Progress
 from tasks.runtime.threads import Threads
 
 BATCHES_A_PORTION = 4
-"""Batches generated between two saves of the cache, at least."""
+"""Batches of a model with a head between two saves of the cache, at least."""
 ANSWER = pa.struct([("text", pa.string()), ("is_cut", pa.bool_())])
+NAN_FIXES = {
+    "base": "Set another base.model, or evaluate.precision: fp32",
+    "champion": "Set evaluate.precision: fp32, or return to an earlier version: strop rollback",
+}
+"""What to do if a model computes NaN."""
 LOSS = pa.struct([("loss", pa.float64()), ("tokens", pa.int64())])
 
 
@@ -52,15 +61,13 @@ class LazyModel:
 def open_model(spec: ModelSpec, settings: EvaluateSettings, threads: Threads) -> Iterator[LazyModel]:
     """The model, freed at the end, so that only one is in memory. It uses as many threads as there are free cores."""
     model = LazyModel(spec, threads)
+    memory_fix = "Lower evaluate.batch_rows" + ("" if torch.cuda.is_available() else " or evaluate.processes")
+    if torch.cuda.is_available() and settings.precision != "bf16":
+        memory_fix += ", or set evaluate.precision: bf16"
+    nan_fix = NAN_FIXES.get(spec.role, "Lower finetune.learning_rate and train again")
     try:
-        yield model
-    except torch.OutOfMemoryError as error:
-        raise BaseModelError(
-            f"the GPU's memory is not enough for the {spec.role} with {settings.batch_rows} rows at once",
-            where="evaluate",
-            fix="Lower evaluate.batch_rows"
-            + (", or set evaluate.precision: bf16" if settings.precision != "bf16" else ""),
-        ) from error
+        with reported_faults(f"the {spec.role}", where="evaluate", memory_fix=memory_fix, nan_fix=nan_fix):
+            yield model
     finally:
         model.release()
 
@@ -79,26 +86,42 @@ def answer_prompts(
     )
     cache = PredictionCache(key, ANSWER)
     keys = [row_key(prompt) for prompt in prompts]
-    # equal prompts are computed once; sorted by length, so that batches have little padding
-    new = sorted({k: p for k, p in zip(keys, prompts, strict=True) if k not in cache.values}.items(), key=_by_length)
+    new = {k: prompt for k, prompt in zip(keys, prompts, strict=True) if k not in cache.values}  # equal prompts once
     progress.advance(len(prompts) - len(new))
     if new:
-        _require_context_length(model(), tokenizer, max(len(prompt) for _, prompt in new), settings)
-    size = settings.batch_rows * BATCHES_A_PORTION
-    for start in range(0, len(new), size):
-        portion = new[start : start + size]
-        answers = generate_answers(
-            model(),
-            tokenizer,
-            [prompt for _, prompt in portion],
-            max_new_tokens=settings.max_new_tokens,
-            batch_rows=settings.batch_rows,
-            on_batch=progress.advance,
-        )
-        cache.add(dict(zip((k for k, _ in portion), (answer._asdict() for answer in answers), strict=True)))
-    if new:
-        cache.save()
+        _generate(model, tokenizer, new, cache, settings, progress)
     return [Answer(**cache.values[k]) for k in keys]
+
+
+def _generate(
+    model: LazyModel,
+    tokenizer: Any,
+    prompts: dict[str, list[int]],
+    cache: PredictionCache,
+    settings: EvaluateSettings,
+    progress: Progress,
+) -> None:
+    """Adds the model's answers to the cache, by the key of their prompt; finished ones are kept if it fails."""
+    loaded, keys = model(), list(prompts)
+    _require_context_length(loaded, tokenizer, max(map(len, prompts.values())), settings)
+    engine = EmbeddedEngine(
+        loaded,
+        tokenizer,
+        stage="evaluate",
+        rows=settings.batch_rows,
+        threads=model.threads,
+        processes=settings.processes,
+        positions=max_input_tokens(loaded),
+    )
+
+    def keep(answers: dict[int, Answer]) -> None:
+        cache.add({keys[index]: answer._asdict() for index, answer in answers.items()})
+        progress.advance(len(answers))
+
+    try:
+        engine.generate(list(prompts.values()), settings.max_new_tokens, keep)
+    finally:
+        cache.save()
 
 
 def measure_losses(
@@ -111,15 +134,13 @@ def measure_losses(
     progress.advance(len(examples) - len(new))
     if new:
         losses = answer_losses(model(), list(new.values()), on_batch=progress.advance)
+        if not all(math.isfinite(loss) for loss, _ in losses):
+            raise LogitsNotFinite
         computed = [{"loss": loss, "tokens": tokens} for loss, tokens in losses]
         cache.add(dict(zip(new, computed, strict=True)))
         cache.save()
     values = [cache.values[k] for k in keys]
     return [(value["loss"], value["tokens"]) for value in values]
-
-
-def _by_length(item: tuple[str, list[int]]) -> tuple[int, str]:
-    return -len(item[1]), item[0]
 
 
 def _require_context_length(model: Any, tokenizer: Any, longest_prompt: int, settings: EvaluateSettings) -> None:

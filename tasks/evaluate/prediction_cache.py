@@ -3,8 +3,9 @@
 The key of a model covers everything that affects its answers: base, weights, precision, settings, our code and the libraries.
 The key of a row is a digest of its tokens. Next round's champion is this round's candidate, so its predictions are cached.
 
-The composition of a batch can change the last bit of a logit and so, in a near-tie, a greedy token: a cached answer is
-equivalent to a new one, but not always equal. To clear the cache: rm -r .strop/predictions
+Losses and heads are computed in padded batches, whose composition can change the last bit: a cached value is equivalent to a
+new one, but not always equal. Generated answers do not depend on their batch, on the processors and models that
+docs/decisions/0023-generation.md names. To clear the cache: rm -r .strop/predictions
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from tasks.runtime.base_settings import Seed, Settings
 
 
 class EvaluateSettings(Settings):
-    batch_rows: Annotated[int, Field(ge=1)] = 16
-    """Rows in a generated batch."""
+    batch_rows: Annotated[int, Field(ge=1)] = 32
+    """Rows that a process generates at once, as far as its memory allows, and rows in a batch of a model with a head."""
+    processes: Annotated[int, Field(ge=1)] | None = None
+    """Processes that generate answers on a CPU, with one thread each; null: as many as there are free cores at the start."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 64
     """Maximum length of an answer, in tokens."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

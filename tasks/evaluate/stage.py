@@ -30,6 +30,7 @@ from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
+from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
@@ -93,6 +94,7 @@ def run(config: PipelineConfig) -> None:
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
+        "inference": describe_embedded(),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()

@@ -1,1 +1,1 @@
-"""Access to models outside this process: OpenAI-compatible endpoints."""
+"""Text generation: engines, and OpenAI-compatible endpoints (decision 23)."""

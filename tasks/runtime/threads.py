@@ -14,6 +14,8 @@ import math
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,7 @@ class Threads:
         self.limits = read_limits()
         self.is_explicit = explicit_threads() is not None
         self.current = 0
+        self._is_held = False
         self._meter = LoadMeter(self.limits)
         self._last_check, self._more_useful = time.monotonic(), 0
 
@@ -102,6 +105,20 @@ class Threads:
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         inner.register_forward_pre_hook(lambda *_: self.adjust())
 
+    @contextmanager
+    def hold_one(self) -> Iterator[None]:
+        """Uses one thread within the block, whatever the load: for work that is shared among processes."""
+        import torch
+
+        before = torch.get_num_threads()
+        self._is_held = True
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._is_held = False
+            torch.set_num_threads(before)
+
     def adjust(self) -> None:
         """Adjusts the number to the load; to be called often, in the thread that computes: OpenMP stores the number per thread."""
         choice = self.proposed()
@@ -115,7 +132,7 @@ class Threads:
 
         Fewer threads are proposed at once, more threads after two checks in a row.
         """
-        if self.is_explicit or time.monotonic() - self._last_check < CHECK_EVERY_SECONDS:
+        if self.is_explicit or self._is_held or time.monotonic() - self._last_check < CHECK_EVERY_SECONDS:
             return None
         self._last_check = time.monotonic()
         choice = self.choose()

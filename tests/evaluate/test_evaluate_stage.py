@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +29,11 @@ from tasks.dataset.rendered import TEMPLATES, TEST, VALID
 from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.evaluate import inference, stage
 from tasks.evaluate.encoder import find_encoder
+from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.inference.embedded import EmbeddedEngine
+from tasks.inference.engine import WorkerKilled
 from tasks.render.templates.templates import read_templates
 from tasks.runtime import threads
 from tasks.runtime.cores import Limits, Load
@@ -139,15 +142,15 @@ def world(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
 @pytest.fixture
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of prompts of each call of `generate_answers`."""
+    """The number of prompts of each call of the engine."""
     counts: list[int] = []
-    real: Callable[..., list[Answer]] = inference.generate_answers
+    real = EmbeddedEngine.generate
 
-    def counted(model: Any, tokenizer: Any, prompts: list[list[int]], **options: Any) -> list[Answer]:
+    def counted(self: EmbeddedEngine, prompts: list[list[int]], *options: Any) -> list[Answer]:
         counts.append(len(prompts))
-        return real(model, tokenizer, prompts, **options)
+        return real(self, prompts, *options)
 
-    monkeypatch.setattr(inference, "generate_answers", counted)
+    monkeypatch.setattr(EmbeddedEngine, "generate", counted)
     return counts
 
 
@@ -231,7 +234,7 @@ def test_answers_are_cached_by_the_effective_precision(
     assert "evaluate: warning: bf16 is emulated on" in capsys.readouterr().err
 
 
-def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_no_answer(
+def test_threads_and_processes_follow_the_load_while_models_answer_and_change_no_answer(
     world: Round, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
@@ -248,8 +251,52 @@ def test_the_number_of_threads_follows_the_load_while_models_answer_and_changes_
         torch.set_num_threads(1)
     out = capsys.readouterr().err
     assert "evaluate: 1 thread (2 cores, of which other processes use 1.0)" in out
-    assert "evaluate: 2 threads (2 cores, otherwise idle) now" in out
+    assert "evaluate: generates in 2 processes" in out
     assert outputs() == first
+
+
+def test_answers_from_before_a_failure_are_not_generated_again(
+    world: Round, generated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = outputs()
+    shutil.rmtree(paths.PREDICTION_CACHE)
+    add = PredictionCache.add
+
+    def add_two(self: PredictionCache, values: dict[str, Any]) -> None:
+        add(self, values)
+        if self.schema.field("value").type == inference.ANSWER and len(self.values) == 2:
+            raise WorkerKilled
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PredictionCache, "add", add_two)
+        with pytest.raises(BaseModelError, match=r"ran the base was killed.*memory.*evaluate\.batch_rows") as caught:
+            stage.run(CONFIG)
+    assert "\n" not in str(caught.value)
+    stage.run(CONFIG)
+    assert generated == [8, 6, 8, 8]
+    assert outputs() == first
+
+
+def test_a_model_that_computes_nan_is_one_line(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    load = inference.LazyModel.__call__
+
+    def damaged(self: inference.LazyModel) -> Any:
+        model = load(self)
+        if self.spec.role == "candidate":
+            with torch.no_grad():
+                next(iter(model.parameters())).fill_(float("nan"))
+        return model
+
+    shutil.rmtree(paths.PREDICTION_CACHE)
+    monkeypatch.setattr(inference.LazyModel, "__call__", damaged)
+    for families in ("losses", "answers"):
+        if families == "answers":  # without validation rows
+            monkeypatch.setattr(stage, "_valid_examples", lambda form: ([], []))
+        with pytest.raises(BaseModelError, match=r"^evaluate: the candidate computes NaN.*learning_rate") as caught:
+            stage.run(CONFIG)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_second_run_loads_no_model_and_writes_the_same_bytes(world: Round, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,9 @@ def texts(project: Path, tiny_gpt2: Path) -> PipelineConfig:
 def test_a_text_is_scored_by_its_likelihood_per_byte_and_training_raises_it(
     texts: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.evaluate.inference.generate_answers", lambda *_, **__: pytest.fail("it generated"))
+    monkeypatch.setattr(
+        "tasks.inference.embedded.EmbeddedEngine.generate", lambda *_, **__: pytest.fail("it generated")
+    )
     stage.run(texts)
     gate(texts)
     models = read_json(paths.METRICS)["models"]

@@ -1,0 +1,141 @@
+"""The embedded engine: transformers in this process, or in worker processes that it forks.
+
+On a CPU, rows are decoded by as many processes as there are free cores, with one thread each: threads of one operation wait for
+each other, processes do not. On a GPU, this process decodes all rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from tasks.base.generation import Answer, answer_reader, end_token_ids
+from tasks.inference.batches import run_batches
+from tasks.inference.decoder import SlotDecoder, use_slots
+from tasks.inference.engine import OnAnswers, ignore_answers
+from tasks.inference.packed_linear import packed_linears
+from tasks.inference.slots import tiles
+from tasks.inference.support import inner_model, unsupported_reason
+from tasks.inference.worker_processes import Decode, decode_rows
+from tasks.runtime.threads import Threads
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_PROCESS = 4
+"""Fewer rows are not worth another process."""
+CPU_CACHE_BYTES = 2 << 30
+"""Keys and values of the rows of one process."""
+GPU_CACHE_SHARE = 0.5
+"""The share of a GPU's free memory for keys and values."""
+
+
+class EmbeddedEngine:
+    """Generates with a loaded model of transformers.
+
+    Args:
+        stage: prefix of the messages.
+        rows: rows that a process decodes at once, as far as their keys and values fit into memory.
+        processes: None: one per free core at the start of `generate`; a GPU has one.
+        threads: those of the stage; set to one while a CPU generates.
+        positions: the context of the model, in tokens; None: no limit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        stage: str,
+        rows: int,
+        threads: Threads,
+        processes: int | None = None,
+        positions: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.stage, self.rows = model, tokenizer, stage, rows
+        self.threads, self.processes, self.positions = threads, processes, positions
+
+    def describe(self) -> dict[str, Any]:
+        return describe_embedded()
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_answers: OnAnswers = ignore_answers
+    ) -> list[Answer]:
+        """As Engine.generate. Tokens do not depend on `rows`, the order of the prompts or the number of processes."""
+        if not prompts:
+            return []
+        read, ends = answer_reader(self.tokenizer), end_token_ids(self.model, self.tokenizer)
+        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
+        answers: dict[int, Answer] = {}
+
+        def emit(index: int, tokens: list[int]) -> None:
+            answers[index] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
+            on_answers({index: answers[index]})
+
+        processes = self._processes(len(prompts))
+        if processes > 1:
+            logger.info(f"{self.stage}: generates in {processes} processes with one thread each")
+        with self._one_thread(), self._decoding(prompts, max_new_tokens, ends) as decode:
+            decode_rows(decode, order, processes, emit)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _processes(self, rows: int) -> int:
+        if self.model.device.type != "cpu":
+            return 1
+        free = self.processes or self.threads.choose().threads
+        return max(1, min(free, -(-rows // ROWS_PER_PROCESS)))
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        if self.model.device.type != "cpu":
+            yield
+            return
+        with self.threads.hold_one():
+            yield
+
+    @contextmanager
+    def _decoding(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Sequence[int]) -> Iterator[Decode]:
+        """How rows of these prompts are decoded with this model."""
+        width = max(map(len, prompts)) + max_new_tokens
+        rows = self._rows_that_fit(width)
+        inner = inner_model(self.model)
+        with ExitStack() as stack:
+            stack.enter_context(packed_linears(inner))
+            reason = unsupported_reason(self.model, width)
+            if reason is None:
+                stack.enter_context(use_slots(inner))
+                penalty = inner.generation_config.repetition_penalty or 1.0
+
+                def decode(take: Any, emit: Any) -> None:
+                    decoder = SlotDecoder(inner, ends, rows, width, self.positions, penalty)
+                    decoder.run(prompts, max_new_tokens, take, emit)
+
+                yield decode
+                return
+            logger.info(f"{self.stage}: generates with padded batches, since {reason}")
+            padding = self.tokenizer.pad_token_id
+            yield partial(
+                run_batches, self.model, prompts, max_new_tokens,
+                ends=ends, padding=padding, rows=rows, positions=self.positions,
+            )  # fmt: skip
+
+    def _rows_that_fit(self, width: int) -> int:
+        config = inner_model(self.model).config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        bytes_of_row = 2 * config.num_hidden_layers * heads * head_width * tiles(width, 32) * self.model.dtype.itemsize
+        room = CPU_CACHE_BYTES
+        if self.model.device.type == "cuda":
+            room = int(torch.cuda.mem_get_info(self.model.device)[0] * GPU_CACHE_SHARE)
+        return max(1, min(self.rows, room // int(bytes_of_row)))
+
+
+def describe_embedded() -> dict[str, Any]:
+    """What metrics.json records of the engine."""
+    libraries = {name: version(name) for name in ("transformers", "torch")}
+    return {"name": "embedded", "version": libraries, "settings": {"decoding": "greedy"}}

@@ -57,8 +57,8 @@ def test_each_pair_is_shown_in_both_orders_in_the_rubric_of_its_language(start_e
     candidate, reference = sides(2)
     toy = start_endpoint(honest)
     compare(judging(toy.base_url), candidate, reference)
-    shown = [texts_of(prompt) for prompt in toy.prompts if "question r00" in prompt]
-    assert [{text["answer_a"], text["answer_b"]} for text in shown[:2]] == [
+    shown = [texts_of(prompt) for prompt in toy.prompts if "question r000" in prompt]
+    assert [{text["answer_a"], text["answer_b"]} for text in shown] == [
         {candidate[0]["read"], reference[0]["read"]}
     ] * 2
     assert shown[0]["answer_a"] == shown[1]["answer_b"]

@@ -97,6 +97,14 @@ def test_preferences_that_the_budget_does_not_cover_give_no_vote(start_endpoint:
     )
 
 
+def test_a_judge_that_earned_its_vote_decides_no_family_that_it_has_not_judged(start_endpoint: Any) -> None:
+    write_preferences(40)
+    judged = result(start_endpoint(honest).base_url, budget={"max_calls": 81})
+    assert judged["agreement"]["default"]["kappa"] == 1.0
+    assert "2 calls are needed, 1 are left" in judged["families"]["qa"]["problem"]
+    assert qa(judged) == (False, None)
+
+
 def test_a_judge_of_the_base_s_family_decides_only_if_the_policy_says_so(start_endpoint: Any) -> None:
     write_preferences(40)
     url = start_endpoint(honest).base_url

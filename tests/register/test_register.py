@@ -126,7 +126,7 @@ def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
     assert registered.outcome == "refused"
     assert git("tag", "--list") == ""
     assert "refs/strop/refused/tiny/v1" in door.refs_below("refs/strop")
-    assert read_ledger("tiny")[0].why == "failed better"
+    assert (read_ledger("tiny")[0].why, read_ledger("tiny")[0].gate) == ("did not pass better", "refused")
     assert not pending(load_config())
 
 

@@ -55,7 +55,8 @@ TURNS = st.lists(st.tuples(SAID, SAID), min_size=1, max_size=3)
 def row(turns: list[tuple[str, str]], system: str = "") -> dict[str, Any]:
     history = [turn for user, answer in turns[:-1] for turn in (["user", user], ["assistant", answer])]
     return {
-        "row_id": "0" * 32, "batch": "b", "family": "dialogue", "language": "en", "system": system, "tools": "",
+        "row_id": "0" * 32, "batch": "b", "source": "s", "use": "train", "family": "dialogue", "language": "en",
+        "system": system, "tools": "",
         "history": canonical_json(history), "instruction": "", "input": turns[-1][0], "output": turns[-1][1],
     }  # fmt: skip
 

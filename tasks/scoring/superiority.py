@@ -7,7 +7,8 @@ Scores of unlike metrics are never averaged. Each family has its own scale, the 
 so that each row on which the models differ counts once, times the weight of its family. Under the hypothesis that the two models
 could have swapped their answers, every difference has a random sign: the sign-flip distribution of T is exact. Where all scores are
 right or wrong and all weights are equal, it is that of McNemar's test. Other scores must also pass a bootstrap of T, stratified by
-family: a bootstrap alone rejects too often in the far tail, which decides at a later look at the same test rows.
+family: a bootstrap alone rejects too often in the far tail, which decides at a later look at the same test rows. Its scale has the
+bootstrap's half rows too.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class PairedFamily:
         """The factor of the family's differences in T; 0 without a difference."""
         return self.weight / math.sqrt(float(np.mean(self.differing**2))) if len(self.differing) else 0.0
 
+    @property
+    def bootstrap_factor(self) -> float:
+        """The factor in the bootstrap of T: the scale has its half rows at -1 and 1 too. With the scale of the differences alone, a
+        family in which one answer changed a little would have half rows of the size of a thousand rows."""
+        return self.weight / math.sqrt((float(np.sum(self.differing**2)) + 1) / (len(self.differing) + 1))
+
 
 def superiority_test(
     families: Sequence[PairedFamily],
@@ -108,9 +115,9 @@ def _bootstrap_p(
 ) -> float:
     """Share of resamples in which T, with `least_gain` taken from every difference, is not above 0."""
     draws = [
-        (weighted_means(family.differences, -1.0, 1.0, rng), family.factor * len(family.differences))
+        (weighted_means(family.differences, -1.0, 1.0, rng), family.bootstrap_factor * len(family.differences))
         for family in families
-        if family.factor
+        if len(family.differing)
     ]
     width = sum(len(family.differences) for family in families)
 

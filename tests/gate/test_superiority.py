@@ -83,6 +83,27 @@ def test_sign_flips_agree_with_scipys_permutation_test() -> None:
     assert superiority_test([family], level=0.025, samples=200_000, seed=1).p == pytest.approx(expected, abs=0.005)
 
 
+@pytest.mark.parametrize("change", [0.3, 0.05, 0.001, 1e-16])
+def test_one_answer_that_changed_a_little_does_not_veto_another_family(change: float) -> None:
+    gaining, other = right_or_wrong(60, 20, 920), np.full(100, 0.4)
+    alone = superiority_test([gaining], **LEVEL).p
+    changed = other + np.where(np.arange(100) == 0, change, 0.0)
+    assert alone < 1e-4
+    assert superiority_test([gaining, PairedFamily(other, changed)], **LEVEL).p < 0.005
+
+
+def test_rare_total_losses_that_were_not_seen_in_several_families_rarely_pass() -> None:
+    """The true gain is 0: each answer gains 0.02, and one of 51 loses everything."""
+    rng, promoted, trials = np.random.default_rng(12), 0, 300
+    for trial in range(trials):
+        lost = rng.random((4, 100)) < 1 / 51
+        families = [
+            PairedFamily(np.where(each, 1.0, 0.5), np.where(each, 0.0, 0.52)) for each in lost
+        ]
+        promoted += superiority_test(families, level=0.025, samples=500, seed=trial).p <= 0.025
+    assert promoted <= 0.06 * trials, "before, 12 %"
+
+
 def test_a_gain_that_is_not_worth_having_is_not_enough() -> None:
     families = [f1_like(np.random.default_rng(6), 400, 0.06)]
     gain = float(families[0].differences.mean())

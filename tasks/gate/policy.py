@@ -64,7 +64,7 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
         outcome,
         gate.look,
         gate.level,
-        detectable_gain(paired_families(gate), gate.level),
+        detectable_gain(paired_families(gate), gate.level, settings.least_gain),
         max(needed, default=None) if outcome == "inconclusive" else None,
         checks,
     )

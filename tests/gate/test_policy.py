@@ -76,6 +76,13 @@ def test_the_same_answers_are_not_better() -> None:
     assert (verdict.outcome, verdict.rows_needed) == ("refused", None)
 
 
+def test_a_gain_below_the_least_one_is_refused_and_needs_no_further_row() -> None:
+    scores, settings = paired(qa=(np.full(400, 0.5), np.full(400, 0.52))), SETTINGS.model_copy(update={"least_gain": 0.05})
+    verdict = decide(scores, settings, FIRST)
+    assert (verdict.outcome, verdict.rows_needed) == ("refused", None), "before: about 1 more test rows would decide"
+    assert "no gain of more than 0.050 is observed" in check_of(verdict, "better").detail
+
+
 def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> None:
     verdict = decide(
         paired(topic=(right(55, 60), right(25, 60)), qa=(np.full(200, 0.2), np.full(200, 0.7))), SETTINGS, FIRST

@@ -182,3 +182,13 @@ def test_so_many_further_rows_like_these_show_the_gain(gained: int, lost: int, s
     factor = 1 + needed / (gained + lost + same)
     z = (gained - lost) * factor / math.sqrt((gained + lost) * factor)
     assert needed in (1, MANY_ROWS) or z == pytest.approx(1.96 + 0.8416, abs=0.1)
+
+
+def test_the_least_gain_is_part_of_the_rows_and_of_the_detectable_gain() -> None:
+    """A gain of 0.04 does not become one of 0.05 with more rows; without a least gain it is shown already."""
+    families = [right_or_wrong(60, 20, 920)]
+    assert rows_for_superiority(families, 0.025, 0.05) is None
+    needed = rows_for_superiority(families, 0.025, 0.03)
+    assert needed is not None
+    assert 2000 < needed < 10_000, "the excess over the least gain is 0.01 with a standard error of 0.009"
+    assert detectable_gain(families, 0.025, 0.05) == pytest.approx(0.05 + detectable_gain(families, 0.025))

@@ -59,13 +59,14 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
     checks = [replace(check, tier=_tier(check.name, settings)) for check in (*own, *added)]
     checks.sort(key=lambda check: (check.name == "better", check.family or ""))
     outcome = _outcome(checks)
-    needed = [check.rows_needed for check in checks if check.passed is False and check.rows_needed]
+    failed = [check for check in checks if check.passed is False and check.tier != "advisory"]
+    needed = [check.rows_needed for check in failed]
     return Verdict(
         outcome,
         gate.look,
         gate.level,
         detectable_gain(paired_families(gate), gate.level, settings.least_gain),
-        max(needed, default=None) if outcome == "inconclusive" else None,
+        max(each for each in needed if each) if outcome == "inconclusive" and all(needed) else None,
         checks,
     )
 

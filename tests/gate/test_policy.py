@@ -221,6 +221,19 @@ def test_a_failed_check_refuses_withholds_or_reports_by_its_tier(tiers: dict[str
     assert verdict.rows_needed is None, "more rows do not help a family that is shown to be worse"
 
 
+def test_the_rows_that_would_decide_are_those_of_the_checks_that_stand_in_the_way() -> None:
+    few = np.concatenate([right(5, 6), np.zeros(15)]), np.concatenate([right(4, 6), np.zeros(15)])
+    scores = paired(topic=(right(60, 120), right(64, 120)), few=few)
+    advisory = SETTINGS.model_copy(update={"tiers": {"not_worse/few": "advisory"}, "margin": 0.04})
+    verdict = decide(scores, advisory, FIRST)
+    assert (check_of(verdict, "not_worse/few").rows_needed or 0) > (check_of(verdict, "better").rows_needed or 0) > 0
+    assert (verdict.outcome, verdict.rows_needed) == ("inconclusive", check_of(verdict, "better").rows_needed)
+    slices = in_slices(en=(right(200, 340), right(220, 340)), zh=(right(60, 60), right(50, 60)))
+    verdict = decide(slices, SETTINGS.model_copy(update={"tiers": {"slices": "supporting"}}), FIRST)
+    assert check_of(verdict, "better").rows_needed
+    assert (verdict.outcome, verdict.rows_needed) == ("inconclusive", None), "more rows do not help the slice"
+
+
 def test_a_tier_for_no_check_is_an_error_and_better_is_always_critical() -> None:
     with pytest.raises(ConfigError, match=r"`not_worst` is no check.*Did you mean `not_worse`"):
         decide(BETTER, SETTINGS.model_copy(update={"tiers": {"not_worst": "advisory"}}), FIRST)

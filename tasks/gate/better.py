@@ -43,8 +43,8 @@ def check_better(gate: GateInput) -> Iterator[Check]:
         detail += f"; a gain of {gain:.3f}{' in each family' * (len(families) > 1)} could be detected"
     if not passed and needed is None:
         detail += f"; no gain{f' of more than {settings.least_gain:.3f}' * (settings.least_gain > 0)} is observed"
-    if len(gate.scores) < gate.round_.most_rows:
-        detail += f"; the test set has {len(gate.scores)} rows, {gate.round_.most_rows} at an earlier verdict"
+    if len(scores) < gate.round_.most_rows:
+        detail += f"; the test set has {len(scores)} rows that count, {gate.round_.most_rows} at an earlier verdict"
     yield Check("better", None, passed, test.p, level, interval, len(scores), detail, needed)
 
 

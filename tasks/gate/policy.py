@@ -34,6 +34,8 @@ class Verdict:
     """The gain, equal in all families and in score points, that `better` detects at this level with a probability of 80 %."""
     rows_needed: int | None
     """Of an inconclusive verdict: about how many further test rows would decide it; None if more rows would not."""
+    test_rows: int
+    """Test rows of the families that count: those that `better` looked at, and that the ledger records."""
     checks: list[Check]
 
     @property
@@ -67,6 +69,7 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
         gate.level,
         detectable_gain(paired_families(gate), gate.level, settings.least_gain),
         max(each for each in needed if each) if outcome == "inconclusive" and all(needed) else None,
+        len(gate.counted),
         checks,
     )
 

@@ -184,7 +184,18 @@ def test_fresh_test_rows_buy_looks_back() -> None:
     assert levels[0] < levels[1] < levels[2] < levels[3] == pytest.approx(0.025), "twice the rows: as at the first look"
     assert levels[4] == levels[0]
     shrunk = decide(scores, settings, Round(None, 1, 2, spent_after(2), 90))
-    assert "the test set has 60 rows, 90 at an earlier verdict" in check_of(shrunk, "better").detail
+    assert "the test set has 60 rows that count, 90 at an earlier verdict" in check_of(shrunk, "better").detail
+
+
+def test_rows_that_do_not_count_buy_no_look_back() -> None:
+    topic, settings = (right(100, 200), right(107, 200)), SETTINGS.model_copy(update={"margin": 0.2})
+    round_ = Round(None, 1, 5, spent_after(5), 200)
+    alone = decide(paired(topic=topic), settings, round_)
+    few = {f"new{number}": (np.zeros(19), np.zeros(19)) for number in range(11)}
+    padded = decide(paired(topic=topic, **few), settings, round_)
+    assert padded.alpha_spent == alone.alpha_spent == pytest.approx(0.05 / 42)
+    assert padded.test_rows == alone.test_rows == 200
+    assert not padded.passed, "7 rows gained are enough at a first look only"
 
 
 def test_unlike_metrics_are_never_averaged() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +18,7 @@ from tasks.gate.checks import CHECKS, Check, GateInput
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide
 from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.gate.stage import describe
 from tasks.runtime.plugins import unload_plugins
 from tasks.state.alpha_spending import spent_after
 from tasks.state.round import Champion, Round
@@ -529,6 +532,20 @@ def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused() -> None
 def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput], object], message: str) -> None:
     add_check("mine", run)
     with pytest.raises(ConfigError, match=message):
+        decide(BETTER, SETTINGS, FIRST)
+
+
+@pytest.mark.usefixtures("added")
+def test_numpy_numbers_of_a_plugin_are_json_and_nan_ends_the_gate() -> None:
+    of_numpy = replace(
+        result("mine", np.False_), number=np.float32(0.5), rows_needed=np.int64(7), interval=(np.float64(0), np.float64(1))
+    )
+    add_check("mine", lambda gate: [of_numpy])
+    verdict = decide(BETTER, SETTINGS, FIRST)
+    assert json.loads(json.dumps(describe(verdict, FIRST, "d" * 64, []), allow_nan=False))["rows_needed"] == 7
+    unload_plugins()
+    add_check("mine", lambda gate: [replace(of_numpy, number=math.nan)])
+    with pytest.raises(ConfigError, match="gate check `mine`: returned Check.*are finite"):
         decide(BETTER, SETTINGS, FIRST)
 
 

@@ -147,6 +147,12 @@ def test_every_family_has_the_general_floor_or_its_own() -> None:
     assert "the candidate scores 0.667, the floor is 0.700" in check_of(verdict, "floor/topic").detail
 
 
+@pytest.mark.parametrize(("score", "rows"), [(0.01, 100), (0.07, 100), (0.7, 60)])
+def test_a_score_that_equals_the_floor_reaches_it(score: float, rows: int) -> None:
+    scores = paired(qa=(np.zeros(rows), np.full(rows, score)))
+    assert check_of(decide(scores, SETTINGS.model_copy(update={"floor": score}), FIRST), "floor/qa").passed
+
+
 def test_a_family_may_have_a_margin_of_its_own() -> None:
     scores = paired(topic=(right(50, 60), right(47, 60)), qa=(right(10, 80), right(60, 80)))
     assert check_of(decide(scores, SETTINGS, FIRST), "not_worse/topic").passed is False

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test
 
+from tasks.scoring.resampling import weighted_means
 from tasks.scoring.superiority import (
     POWER,
     PairedFamily,
@@ -192,3 +193,10 @@ def test_the_least_gain_is_part_of_the_rows_and_of_the_detectable_gain() -> None
     assert needed is not None
     assert 2000 < needed < 10_000, "the excess over the least gain is 0.01 with a standard error of 0.009"
     assert detectable_gain(families, 0.025, 0.05) == pytest.approx(0.05 + detectable_gain(families, 0.025))
+
+
+@pytest.mark.parametrize("rows", [1900, 3000])
+def test_many_distinct_small_differences_are_not_rounded_away(rows: int) -> None:
+    rng = np.random.default_rng(13)
+    draw = weighted_means(rng.uniform(0.0001, 0.0004, rows), -1.0, 1.0, rng)
+    assert float(draw(2000).mean()) == pytest.approx(0.00025, abs=0.00003)

@@ -32,19 +32,19 @@ def check_better(gate: GateInput) -> Iterator[Check]:
         seed=gate.seed("better"),
     )
     passed = test.p <= level
-    needed = None if passed else rows_for_superiority(families, gate.next_level)
+    needed = None if passed else rows_for_superiority(families, gate.next_level, settings.least_gain)
     interval = gate.difference(scores, "difference") if len(gate.eligible) == 1 else None
     detail = (
         f"{_gains(gate)}{_left_out(gate)}, {int((scores.candidate > scores.reference).sum())} rows gained, "
         f"{int((scores.candidate < scores.reference).sum())} lost; {test.method}, p {test.p:.2g}, "
         f"at most {level:.2g} at look {gate.look} of test epoch {gate.round_.test_epoch}"
     )
-    if (gain := detectable_gain(families, level)) < 1:
+    if (gain := detectable_gain(families, level, settings.least_gain)) < 1:
         detail += f"; a gain of {gain:.3f}{' in each family' * (len(families) > 1)} could be detected"
     if not passed and needed is None:
-        detail += "; no gain is observed"
-    if len(gate.scores) < gate.round_.most_rows:
-        detail += f"; the test set has {len(gate.scores)} rows, {gate.round_.most_rows} at an earlier verdict"
+        detail += f"; no gain{f' of more than {settings.least_gain:.3f}' * (settings.least_gain > 0)} is observed"
+    if len(scores) < gate.round_.most_rows:
+        detail += f"; the test set has {len(scores)} rows that count, {gate.round_.most_rows} at an earlier verdict"
     yield Check("better", None, passed, test.p, level, interval, len(scores), detail, needed)
 
 

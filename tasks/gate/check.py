@@ -66,8 +66,9 @@ class GateInput:
 
     @property
     def spent(self) -> float:
-        """The share of alpha that earlier verdicts have spent and fresh test rows have not restored."""
-        return restored(self.round_.alpha_spent, len(self.scores), self.round_.most_rows)
+        """The share of alpha that earlier verdicts have spent and fresh test rows have not restored. Rows of families that do not
+        count restore nothing: `better` does not look at them."""
+        return restored(self.round_.alpha_spent, len(self.counted), self.round_.most_rows)
 
     @property
     def level(self) -> float:

@@ -6,6 +6,7 @@ harm, or if there is no gain. Otherwise the verdict is inconclusive: the champio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from tasks.gate.check import Check, GateInput
 from tasks.gate.checks import CHECKS, OWN_CHECKS
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import GateSettings, Tier
+from tasks.scoring.statistics import Interval
 from tasks.scoring.superiority import detectable_gain
 from tasks.state.round import Round
 
@@ -34,6 +36,8 @@ class Verdict:
     """The gain, equal in all families and in score points, that `better` detects at this level with a probability of 80 %."""
     rows_needed: int | None
     """Of an inconclusive verdict: about how many further test rows would decide it; None if more rows would not."""
+    test_rows: int
+    """Test rows of the families that count: those that `better` looked at, and that the ledger records."""
     checks: list[Check]
 
     @property
@@ -59,13 +63,15 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
     checks = [replace(check, tier=_tier(check.name, settings)) for check in (*own, *added)]
     checks.sort(key=lambda check: (check.name == "better", check.family or ""))
     outcome = _outcome(checks)
-    needed = [check.rows_needed for check in checks if check.passed is False and check.rows_needed]
+    failed = [check for check in checks if check.passed is False and check.tier != "advisory"]
+    needed = [check.rows_needed for check in failed]
     return Verdict(
         outcome,
         gate.look,
         gate.level,
-        detectable_gain(paired_families(gate), gate.level),
-        max(needed, default=None) if outcome == "inconclusive" else None,
+        detectable_gain(paired_families(gate), gate.level, settings.least_gain),
+        max(each for each in needed if each) if outcome == "inconclusive" and all(needed) else None,
+        len(gate.counted),
         checks,
     )
 
@@ -106,5 +112,28 @@ def _run_added(name: str, gate: GateInput) -> Iterator[Check]:
         if not isinstance(check, Check) or check.name != (name if check.family is None else f"{name}/{check.family}"):
             fix = f"Return results of type Check that are named `{name}` or `{name}/<family>`"
             raise ConfigError(f"returned {check!r}", where=where, fix=fix)
-        # numpy's bool is not the singleton that `passed is False` compares with
-        yield replace(check, passed=None if check.passed is None else bool(check.passed), rows=int(check.rows))
+        yield _as_python(check, where)
+
+
+def _as_python(check: Check, where: str) -> Check:
+    """The result with Python's own types: numpy's bool is not the singleton that `passed is False` compares with, and its numbers
+    are no JSON. Nor are infinity and NaN."""
+    try:
+        interval = None if check.interval is None else Interval(*map(float, check.interval))
+        number = None if check.number is None else float(check.number)
+        bound = float(check.bound)
+        numbers = [each for each in (number, bound, *(interval or ())) if each is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"not all of {numbers} are finite")
+        return replace(
+            check,
+            passed=None if check.passed is None else bool(check.passed),
+            number=number,
+            bound=bound,
+            interval=interval,
+            rows=int(check.rows),
+            rows_needed=None if check.rows_needed is None else int(check.rows_needed),
+        )
+    except (TypeError, ValueError) as error:
+        fix = "Return finite numbers, and None for a number that is not known"
+        raise ConfigError(f"returned {check!r} ({error})", where=where, fix=fix) from error

@@ -44,14 +44,12 @@ def run(config: PipelineConfig) -> None:
     judged = judged_families(metrics, reference)
     scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged))
     verdict = decide(scores, config.gate, round_)
-    write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, len(scores), judged))
+    write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
         logger.info(line)
 
 
-def describe(
-    verdict: Verdict, round_: Round, candidate_digest: str, test_rows: int, judged: list[str]
-) -> dict[str, Any]:
+def describe(verdict: Verdict, round_: Round, candidate_digest: str, judged: list[str]) -> dict[str, Any]:
     """The content of data/reports/verdict.json."""
     return {
         "outcome": verdict.outcome,
@@ -64,7 +62,7 @@ def describe(
         "look": verdict.look,
         "detectable_gain": _rounded(verdict.detectable_gain),
         "rows_needed": verdict.rows_needed,
-        "test_rows": test_rows,
+        "test_rows": verdict.test_rows,
         "judged_families": judged,
         "checks": [
             {

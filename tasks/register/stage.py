@@ -35,6 +35,7 @@ from tasks.register.logged_files import files_tag, reusable_model
 from tasks.register.mlflow_run import complete_run
 from tasks.register.receipt import obtain_receipt, receipt_digest
 from tasks.runtime.files import content_digest, write_json
+from tasks.state.verdict import outcome_of
 from tasks.tracking.registry import Registry, open_registry
 from tasks.tracking.tags import COMMIT_TAG, JUDGED_TAG, RECEIPT_TAG, facts_of, version_tags
 from tasks.vcs import dvc_pipeline, git
@@ -104,7 +105,7 @@ def _register(config: PipelineConfig) -> Registration:
     ledger_commit = append_entry(name, _entry(receipt, key, number, commit), expected_length=len(read_ledger(name)))
     registry.set_version_tags(number, {JUDGED_TAG: ledger_commit})
     _report(name, number, receipt, pushed)
-    return Registration(number, verdict["outcome"], key, is_new=True)
+    return Registration(number, outcome_of(verdict), key, is_new=True)
 
 
 def _require_same_registry(registry: Registry, entries: list[Entry]) -> None:
@@ -139,7 +140,7 @@ def _obtain_version(registry: Registry, entries: list[Entry], receipt: dict[str,
 
 def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key: str) -> str:
     """The snapshot commit of the version, at its tag (or, if refused, its ref)."""
-    model, outcome = registry.model, receipt["verdict"]["outcome"]
+    model, outcome = registry.model, outcome_of(receipt["verdict"])
     commit = commit_of(model, number)
     if commit is not None:
         existing = receipt_at(commit)
@@ -164,7 +165,7 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
     verdict = receipt["verdict"]
-    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False and check["tier"] != "advisory"]
+    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"]
     return Entry(
         kind="judged",
         version=number,
@@ -179,12 +180,12 @@ def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry
         when=now(),
         why="passed every check" if verdict["passed"] else f"did not pass {', '.join(failed)}",
         commit=commit,
-        outcome=verdict["outcome"],
+        outcome=verdict.get("outcome", ""),  # not in verdicts of earlier releases, as ledger_rules.py has it
     )
 
 
 def _report(name: str, number: int, receipt: dict[str, Any], pushed: str) -> None:
-    outcome = receipt["verdict"]["outcome"]
+    outcome = outcome_of(receipt["verdict"])
     state = {"passed": "passed the gate", "refused": "refused by the gate"}.get(outcome, f"gate {outcome}")
     logger.info(f"register: {name} v{number}, {state} · dataset {receipt['dataset'][:12]} · data {pushed}")
     if left_out := receipt["left_out"]:

@@ -16,7 +16,7 @@ RESOLUTION = 10
 """A test at level a draws at least RESOLUTION / a resamples, or its smallest possible p would be above a."""
 MAX_RESAMPLES = 2_000_000
 MOST_ATOMS = 2000
-"""Up to this many distinct values are distinct in a bootstrap; more are rounded to thousandths: the errors average out."""
+"""Up to this many distinct values are distinct in a bootstrap; more are rounded to thousandths of the largest: the errors average out."""
 
 
 def resampling_p(is_against: Callable[[int], NDArray[np.bool_]], width: int, level: float, samples: int) -> float:
@@ -38,7 +38,10 @@ def weighted_means(values: Scores, low: float, high: float, rng: np.random.Gener
     """Draws of the mean under Dirichlet weights: 1 per row, and half a row at either end of the scale."""
     atoms, counts = np.unique(np.concatenate([values, [low, high]]), return_counts=True)
     if len(atoms) > MOST_ATOMS:
-        atoms, counts = np.unique(np.concatenate([values.round(3), [low, high]]), return_counts=True)
+        largest = float(np.abs(values).max())
+        atoms, counts = np.unique(
+            np.concatenate([(values / largest).round(3) * largest, [low, high]]), return_counts=True
+        )
     shapes = counts.astype(np.float64)
     shapes[atoms == low] -= 0.5
     shapes[atoms == high] -= 0.5

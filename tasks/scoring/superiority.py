@@ -7,7 +7,8 @@ Scores of unlike metrics are never averaged. Each family has its own scale, the 
 so that each row on which the models differ counts once, times the weight of its family. Under the hypothesis that the two models
 could have swapped their answers, every difference has a random sign: the sign-flip distribution of T is exact. Where all scores are
 right or wrong and all weights are equal, it is that of McNemar's test. Other scores must also pass a bootstrap of T, stratified by
-family: a bootstrap alone rejects too often in the far tail, which decides at a later look at the same test rows.
+family: a bootstrap alone rejects too often in the far tail, which decides at a later look at the same test rows. Its scale has the
+bootstrap's half rows too.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ class PairedFamily:
         """The factor of the family's differences in T; 0 without a difference."""
         return self.weight / math.sqrt(float(np.mean(self.differing**2))) if len(self.differing) else 0.0
 
+    @property
+    def bootstrap_factor(self) -> float:
+        """The factor in the bootstrap of T: the scale has its half rows at -1 and 1 too. With the scale of the differences alone, a
+        family in which one answer changed a little would have half rows of the size of a thousand rows."""
+        return self.weight / math.sqrt((float(np.sum(self.differing**2)) + 1) / (len(self.differing) + 1))
+
 
 def superiority_test(
     families: Sequence[PairedFamily],
@@ -108,9 +115,9 @@ def _bootstrap_p(
 ) -> float:
     """Share of resamples in which T, with `least_gain` taken from every difference, is not above 0."""
     draws = [
-        (weighted_means(family.differences, -1.0, 1.0, rng), family.factor * len(family.differences))
+        (weighted_means(family.differences, -1.0, 1.0, rng), family.bootstrap_factor * len(family.differences))
         for family in families
-        if family.factor
+        if len(family.differing)
     ]
     width = sum(len(family.differences) for family in families)
 
@@ -147,27 +154,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable_gain(families: Sequence[PairedFamily], level: float) -> float:
+def detectable_gain(families: Sequence[PairedFamily], level: float, least_gain: float = 0.0) -> float:
     """The gain, equal in all families and in score points, that is detected at `level` with probability POWER.
 
     Normal approximation, with one more difference of size 1 in each family: few rows never detect a small gain.
     """
     variance = sum(family.weight**2 * (len(family.differing) + 1) for family in families)
-    slope = 0.0
-    for family in families:
-        scale = math.sqrt((float(np.sum(family.differing**2)) + 1) / (len(family.differing) + 1))
-        slope += family.weight * len(family.differences) / scale
-    return min(1.0, _z_sum(level) * math.sqrt(variance) / slope) if slope else 1.0
+    slope = sum(family.bootstrap_factor * len(family.differences) for family in families)
+    return min(1.0, least_gain + _z_sum(level) * math.sqrt(variance) / slope) if slope else 1.0
 
 
-def rows_for_superiority(families: Sequence[PairedFamily], level: float) -> int | None:
-    """How many further rows like these show the observed gain at `level`, with probability POWER; None without a gain."""
+def rows_for_superiority(families: Sequence[PairedFamily], level: float, least_gain: float = 0.0) -> int | None:
+    """How many further rows like these show the observed gain at `level`, with probability POWER; None without a gain of more than
+    `least_gain`. Where the bootstrap decides too, it has the rows that the slower of the two tests needs."""
     observed = sum(family.factor * float(family.differing.sum()) for family in families)
     variance = sum(family.weight**2 * len(family.differing) for family in families)
-    if observed <= 0:
+    tests = [(observed, variance)]
+    if least_gain or not all(is_binary(family.reference, family.candidate) for family in families):
+        moved = [family for family in families if len(family.differing)]
+        observed = sum(family.bootstrap_factor * float((family.differences - least_gain).sum()) for family in moved)
+        if observed > 0 or least_gain:  # without it, the half rows alone may hide a gain: rows like these outnumber them
+            tests.append((observed, sum(family.weight**2 * (len(family.differing) + 1) for family in moved)))
+    if any(observed <= 0 for observed, _ in tests):
         return None
     rows = sum(len(family.differences) for family in families)
-    factor = (_z_sum(level) * math.sqrt(variance) / observed) ** 2
+    factor = max((_z_sum(level) * math.sqrt(variance) / observed) ** 2 for observed, variance in tests)
     return max(1, min(MANY_ROWS, math.ceil(rows * (factor - 1))))
 
 

@@ -221,6 +221,7 @@ VERDICT: dict[str, Any] = {"passed": False, "champion_version": 3, "test_rows": 
         ),
         (_check("degenerate/qa", False, 0.2, 0.5, 0.1, 0.3), "degenerate/qa: the detail."),
         (_check("of_a_plugin", False, None, 0.0), "of_a_plugin: the detail."),
+        (_check("latency/qa", False, 0.31, 0.2, 0.28, 0.33), "latency/qa: the detail."),
     ],
 )
 def test_each_check_is_a_sentence(check: dict[str, Any], words: str) -> None:
@@ -238,6 +239,13 @@ def test_a_verdict_has_one_of_three_results(facts: dict[str, Any], result: str) 
     assert {"passed": "passed", "refused": "was refused", "inconclusive": "cannot decide"}[result] in first
     assert ("the champion stays in service" in first) == (result != "passed")
     assert ("About 1,200 more test rows would decide it." in first) == (result == "inconclusive")
+
+
+def test_a_model_that_an_advisory_check_found_worse_is_not_called_free_of_harm() -> None:
+    worse = {**_check("not_worse/qa", False, -0.5, -0.05, -0.6, -0.4), "tier": "advisory"}
+    first = sentences({**VERDICT, "passed": True, "checks": [worse]})[0]
+    assert "no check found it worse" not in first
+    assert "checks that are only reported failed: not_worse/qa." in first
 
 
 def test_an_interval_is_drawn_to_scale() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +18,7 @@ from tasks.gate.checks import CHECKS, Check, GateInput
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide
 from tasks.gate.settings import FamilyPolicy, GateSettings
+from tasks.gate.stage import describe
 from tasks.runtime.plugins import unload_plugins
 from tasks.state.alpha_spending import spent_after
 from tasks.state.round import Champion, Round
@@ -74,6 +77,13 @@ def test_the_same_answers_are_not_better() -> None:
     assert check_of(verdict, "better").number == 1.0
     assert check_of(verdict, "better").detail.endswith("; no gain is observed")
     assert (verdict.outcome, verdict.rows_needed) == ("refused", None)
+
+
+def test_a_gain_below_the_least_one_is_refused_and_needs_no_further_row() -> None:
+    scores, settings = paired(qa=(np.full(400, 0.5), np.full(400, 0.52))), SETTINGS.model_copy(update={"least_gain": 0.05})
+    verdict = decide(scores, settings, FIRST)
+    assert (verdict.outcome, verdict.rows_needed) == ("refused", None), "before: about 1 more test rows would decide"
+    assert "no gain of more than 0.050 is observed" in check_of(verdict, "better").detail
 
 
 def test_one_family_that_got_worse_refuses_a_model_that_is_better_overall() -> None:
@@ -137,6 +147,12 @@ def test_every_family_has_the_general_floor_or_its_own() -> None:
     assert "the candidate scores 0.667, the floor is 0.700" in check_of(verdict, "floor/topic").detail
 
 
+@pytest.mark.parametrize(("score", "rows"), [(0.01, 100), (0.07, 100), (0.7, 60)])
+def test_a_score_that_equals_the_floor_reaches_it(score: float, rows: int) -> None:
+    scores = paired(qa=(np.zeros(rows), np.full(rows, score)))
+    assert check_of(decide(scores, SETTINGS.model_copy(update={"floor": score}), FIRST), "floor/qa").passed
+
+
 def test_a_family_may_have_a_margin_of_its_own() -> None:
     scores = paired(topic=(right(50, 60), right(47, 60)), qa=(right(10, 80), right(60, 80)))
     assert check_of(decide(scores, SETTINGS, FIRST), "not_worse/topic").passed is False
@@ -177,7 +193,18 @@ def test_fresh_test_rows_buy_looks_back() -> None:
     assert levels[0] < levels[1] < levels[2] < levels[3] == pytest.approx(0.025), "twice the rows: as at the first look"
     assert levels[4] == levels[0]
     shrunk = decide(scores, settings, Round(None, 1, 2, spent_after(2), 90))
-    assert "the test set has 60 rows, 90 at an earlier verdict" in check_of(shrunk, "better").detail
+    assert "the test set has 60 rows that count, 90 at an earlier verdict" in check_of(shrunk, "better").detail
+
+
+def test_rows_that_do_not_count_buy_no_look_back() -> None:
+    topic, settings = (right(100, 200), right(107, 200)), SETTINGS.model_copy(update={"margin": 0.2})
+    round_ = Round(None, 1, 5, spent_after(5), 200)
+    alone = decide(paired(topic=topic), settings, round_)
+    few = {f"new{number}": (np.zeros(19), np.zeros(19)) for number in range(11)}
+    padded = decide(paired(topic=topic, **few), settings, round_)
+    assert padded.alpha_spent == alone.alpha_spent == pytest.approx(0.05 / 42)
+    assert padded.test_rows == alone.test_rows == 200
+    assert not padded.passed, "7 rows gained are enough at a first look only"
 
 
 def test_unlike_metrics_are_never_averaged() -> None:
@@ -212,6 +239,19 @@ def test_a_failed_check_refuses_withholds_or_reports_by_its_tier(tiers: dict[str
     verdict = decide(scores, SETTINGS.model_copy(update={"tiers": tiers}), FIRST)
     assert verdict.outcome == outcome
     assert verdict.rows_needed is None, "more rows do not help a family that is shown to be worse"
+
+
+def test_the_rows_that_would_decide_are_those_of_the_checks_that_stand_in_the_way() -> None:
+    few = np.concatenate([right(5, 6), np.zeros(15)]), np.concatenate([right(4, 6), np.zeros(15)])
+    scores = paired(topic=(right(60, 120), right(64, 120)), few=few)
+    advisory = SETTINGS.model_copy(update={"tiers": {"not_worse/few": "advisory"}, "margin": 0.04})
+    verdict = decide(scores, advisory, FIRST)
+    assert (check_of(verdict, "not_worse/few").rows_needed or 0) > (check_of(verdict, "better").rows_needed or 0) > 0
+    assert (verdict.outcome, verdict.rows_needed) == ("inconclusive", check_of(verdict, "better").rows_needed)
+    slices = in_slices(en=(right(200, 340), right(220, 340)), zh=(right(60, 60), right(50, 60)))
+    verdict = decide(slices, SETTINGS.model_copy(update={"tiers": {"slices": "supporting"}}), FIRST)
+    assert check_of(verdict, "better").rows_needed
+    assert (verdict.outcome, verdict.rows_needed) == ("inconclusive", None), "more rows do not help the slice"
 
 
 def test_a_tier_for_no_check_is_an_error_and_better_is_always_critical() -> None:
@@ -498,6 +538,20 @@ def test_no_check_of_a_plugin_passes_a_candidate_that_would_be_refused() -> None
 def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput], object], message: str) -> None:
     add_check("mine", run)
     with pytest.raises(ConfigError, match=message):
+        decide(BETTER, SETTINGS, FIRST)
+
+
+@pytest.mark.usefixtures("added")
+def test_numpy_numbers_of_a_plugin_are_json_and_nan_ends_the_gate() -> None:
+    of_numpy = replace(
+        result("mine", np.False_), number=np.float32(0.5), rows_needed=np.int64(7), interval=(np.float64(0), np.float64(1))
+    )
+    add_check("mine", lambda gate: [of_numpy])
+    verdict = decide(BETTER, SETTINGS, FIRST)
+    assert json.loads(json.dumps(describe(verdict, FIRST, "d" * 64, []), allow_nan=False))["rows_needed"] == 7
+    unload_plugins()
+    add_check("mine", lambda gate: [replace(of_numpy, number=math.nan)])
+    with pytest.raises(ConfigError, match="gate check `mine`: returned Check.*are finite"):
         decide(BETTER, SETTINGS, FIRST)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, permutation_test
 
+from tasks.scoring.resampling import weighted_means
 from tasks.scoring.superiority import (
     POWER,
     PairedFamily,
@@ -81,6 +82,27 @@ def test_sign_flips_agree_with_scipys_permutation_test() -> None:
     ).pvalue  # fmt: skip
     assert expected > 0.025, "so that the bootstrap has no say"
     assert superiority_test([family], level=0.025, samples=200_000, seed=1).p == pytest.approx(expected, abs=0.005)
+
+
+@pytest.mark.parametrize("change", [0.3, 0.05, 0.001, 1e-16])
+def test_one_answer_that_changed_a_little_does_not_veto_another_family(change: float) -> None:
+    gaining, other = right_or_wrong(60, 20, 920), np.full(100, 0.4)
+    alone = superiority_test([gaining], **LEVEL).p
+    changed = other + np.where(np.arange(100) == 0, change, 0.0)
+    assert alone < 1e-4
+    assert superiority_test([gaining, PairedFamily(other, changed)], **LEVEL).p < 0.005
+
+
+def test_rare_total_losses_that_were_not_seen_in_several_families_rarely_pass() -> None:
+    """The true gain is 0: each answer gains 0.02, and one of 51 loses everything."""
+    rng, promoted, trials = np.random.default_rng(12), 0, 300
+    for trial in range(trials):
+        lost = rng.random((4, 100)) < 1 / 51
+        families = [
+            PairedFamily(np.where(each, 1.0, 0.5), np.where(each, 0.0, 0.52)) for each in lost
+        ]
+        promoted += superiority_test(families, level=0.025, samples=500, seed=trial).p <= 0.025
+    assert promoted <= 0.06 * trials, "before, 12 %"
 
 
 def test_a_gain_that_is_not_worth_having_is_not_enough() -> None:
@@ -161,3 +183,20 @@ def test_so_many_further_rows_like_these_show_the_gain(gained: int, lost: int, s
     factor = 1 + needed / (gained + lost + same)
     z = (gained - lost) * factor / math.sqrt((gained + lost) * factor)
     assert needed in (1, MANY_ROWS) or z == pytest.approx(1.96 + 0.8416, abs=0.1)
+
+
+def test_the_least_gain_is_part_of_the_rows_and_of_the_detectable_gain() -> None:
+    """A gain of 0.04 does not become one of 0.05 with more rows; without a least gain it is shown already."""
+    families = [right_or_wrong(60, 20, 920)]
+    assert rows_for_superiority(families, 0.025, 0.05) is None
+    needed = rows_for_superiority(families, 0.025, 0.03)
+    assert needed is not None
+    assert 2000 < needed < 10_000, "the excess over the least gain is 0.01 with a standard error of 0.009"
+    assert detectable_gain(families, 0.025, 0.05) == pytest.approx(0.05 + detectable_gain(families, 0.025))
+
+
+@pytest.mark.parametrize("rows", [1900, 3000])
+def test_many_distinct_small_differences_are_not_rounded_away(rows: int) -> None:
+    rng = np.random.default_rng(13)
+    draw = weighted_means(rng.uniform(0.0001, 0.0004, rows), -1.0, 1.0, rng)
+    assert float(draw(2000).mean()) == pytest.approx(0.00025, abs=0.00003)

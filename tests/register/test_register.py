@@ -158,3 +158,12 @@ def test_the_model_card_is_with_the_run_and_not_among_the_files_of_the_model(jud
     assert card.startswith("---\n")
     assert "Verdict of its gate: **passed**" in card
     assert "README.md" not in registry.model_files(version.source, tmp_path / "model")
+
+
+def test_a_verdict_of_an_earlier_release_is_registered_with_the_fields_that_it_has() -> None:
+    checks = [{"name": "better", "passed": False}]
+    verdict = {"passed": False, "test_epoch": 1, "test_rows": 60, "checks": checks}
+    receipt = {"verdict": verdict, "weights": "w" * 64, "dataset": "d" * 64, "left_out": []}
+    entry = stage._entry(receipt, "r" * 64, 1, "c" * 40)
+    assert (entry.outcome, entry.gate, entry.why) == ("", "refused", "did not pass better")
+    stage._report("strop-model", 1, receipt, "pushed")

@@ -10,6 +10,8 @@ from tasks.state.verdict import MANY_ROWS, outcome_of
 Verdict = Mapping[str, Any]
 Check = Mapping[str, Any]
 
+COMPARED = ("not_worse", "no_regression", "slices")
+"""The checks of a difference from the reference, with an interval."""
 MARKS = {True: "passed", False: "failed", None: "not counted"}
 
 
@@ -24,9 +26,11 @@ def sentences(verdict: Verdict) -> list[str]:
     rows = f"{verdict['test_rows']:,} test rows"
     failed = [check for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"]
     better = next((check for check in verdict["checks"] if check["name"] == "better"), None)
+    only_reported = [check["name"] for check in verdict["checks"] if check["passed"] is False and check not in failed]
+    others = f"; checks that are only reported failed: {', '.join(only_reported)}" if only_reported else ""
     lines = {
         "passed": [
-            f"The new model passed: on {rows} it answers better than {reference}, and no check found it worse.",
+            f"The new model passed: on {rows} it answers better than {reference}{others or ', and no check found it worse'}.",
         ],
         "refused": [f"The new model was refused. It was compared with {reference} on {rows}; {_serves(verdict)}"],
         "inconclusive": [
@@ -56,7 +60,7 @@ def _explain(check: Check, verdict: Verdict) -> str:
     number, interval = check["number"], check["interval"]
     if kind == "better" and number is not None:
         return _explain_better(check, reference)
-    if number is None or (kind != "floor" and interval is None) or kind in ("degenerate", "personal_data"):
+    if number is None or (kind != "floor" and (interval is None or kind not in COMPARED)):
         return f"{check['name']}: {check['detail']}."
     if kind == "floor":
         is_enough = "which is enough" if number >= check["bound"] else "which is not enough"

@@ -27,7 +27,7 @@ setup: .venv/ready ## .venv with everything in it
 	@touch $@
 	@echo "strop: .venv is ready"
 
-demo: .venv/ready ## the whole retraining once, on an embedded model and real data (6 to 10 minutes)
+demo: .venv/ready ## the whole retraining once, on an embedded model and real data (3 to 10 minutes)
 	@$(BIN)/strop demo
 
 check: lint ## lint, types and the fast tests: a minute, before each commit

@@ -34,7 +34,9 @@ def _floor(gate: GateInput, family: str, scores: PairedScores, bound: float) -> 
         seed=gate.seed(name),
     )
     detail = f"the candidate scores {score:.3f}, the floor is {bound:.3f}"
-    passed = score >= bound or math.isclose(score, bound) if counts else None  # the mean of 0.7, 0.7, ... may be just below it
+    passed = (
+        score >= bound or math.isclose(score, bound) if counts else None
+    )  # the mean of 0.7, 0.7, ... may be just below it
     return Check(
         name,
         family,

@@ -165,7 +165,9 @@ def _obtain_commit(registry: Registry, number: int, receipt: dict[str, Any], key
 
 def _entry(receipt: dict[str, Any], key: str, number: int, commit: str) -> Entry:
     verdict = receipt["verdict"]
-    failed = [check["name"] for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"]
+    failed = [
+        check["name"] for check in verdict["checks"] if check["passed"] is False and check.get("tier") != "advisory"
+    ]
     return Entry(
         kind="judged",
         version=number,

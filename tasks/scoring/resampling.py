@@ -16,7 +16,7 @@ RESOLUTION = 10
 """A test at level a draws at least RESOLUTION / a resamples, or its smallest possible p would be above a."""
 MAX_RESAMPLES = 2_000_000
 MOST_ATOMS = 2000
-"""Up to this many distinct values are distinct in a bootstrap; more are rounded to thousandths of the largest: the errors average out."""
+"""Up to this many distinct values are distinct in a bootstrap; more are rounded to thousandths of the largest."""
 
 
 def resampling_p(is_against: Callable[[int], NDArray[np.bool_]], width: int, level: float, samples: int) -> float:

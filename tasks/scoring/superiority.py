@@ -173,7 +173,9 @@ def rows_for_superiority(families: Sequence[PairedFamily], level: float, least_g
     if least_gain or not all(is_binary(family.reference, family.candidate) for family in families):
         moved = [family for family in families if len(family.differing)]
         observed = sum(family.bootstrap_factor * float((family.differences - least_gain).sum()) for family in moved)
-        if observed > 0 or least_gain:  # without it, the half rows alone may hide a gain: rows like these outnumber them
+        if (
+            observed > 0 or least_gain
+        ):  # without it, the half rows alone may hide a gain: rows like these outnumber them
             tests.append((observed, sum(family.weight**2 * (len(family.differing) + 1) for family in moved)))
     if any(observed <= 0 for observed, _ in tests):
         return None

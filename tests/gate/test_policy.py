@@ -80,7 +80,10 @@ def test_the_same_answers_are_not_better() -> None:
 
 
 def test_a_gain_below_the_least_one_is_refused_and_needs_no_further_row() -> None:
-    scores, settings = paired(qa=(np.full(400, 0.5), np.full(400, 0.52))), SETTINGS.model_copy(update={"least_gain": 0.05})
+    scores, settings = (
+        paired(qa=(np.full(400, 0.5), np.full(400, 0.52))),
+        SETTINGS.model_copy(update={"least_gain": 0.05}),
+    )
     verdict = decide(scores, settings, FIRST)
     assert (verdict.outcome, verdict.rows_needed) == ("refused", None), "before: about 1 more test rows would decide"
     assert "no gain of more than 0.050 is observed" in check_of(verdict, "better").detail
@@ -544,14 +547,17 @@ def test_a_plugin_s_check_that_is_wrong_ends_the_gate(run: Callable[[GateInput],
 @pytest.mark.usefixtures("added")
 def test_numpy_numbers_of_a_plugin_are_json_and_nan_ends_the_gate() -> None:
     of_numpy = replace(
-        result("mine", np.False_), number=np.float32(0.5), rows_needed=np.int64(7), interval=(np.float64(0), np.float64(1))
+        result("mine", np.False_),
+        number=np.float32(0.5),
+        rows_needed=np.int64(7),
+        interval=(np.float64(0), np.float64(1)),
     )
     add_check("mine", lambda gate: [of_numpy])
     verdict = decide(BETTER, SETTINGS, FIRST)
     assert json.loads(json.dumps(describe(verdict, FIRST, "d" * 64, []), allow_nan=False))["rows_needed"] == 7
     unload_plugins()
     add_check("mine", lambda gate: [replace(of_numpy, number=math.nan)])
-    with pytest.raises(ConfigError, match="gate check `mine`: returned Check.*are finite"):
+    with pytest.raises(ConfigError, match=r"gate check `mine`: returned Check.*are finite"):
         decide(BETTER, SETTINGS, FIRST)
 
 

@@ -98,9 +98,7 @@ def test_rare_total_losses_that_were_not_seen_in_several_families_rarely_pass() 
     rng, promoted, trials = np.random.default_rng(12), 0, 300
     for trial in range(trials):
         lost = rng.random((4, 100)) < 1 / 51
-        families = [
-            PairedFamily(np.where(each, 1.0, 0.5), np.where(each, 0.0, 0.52)) for each in lost
-        ]
+        families = [PairedFamily(np.where(each, 1.0, 0.5), np.where(each, 0.0, 0.52)) for each in lost]
         promoted += superiority_test(families, level=0.025, samples=500, seed=trial).p <= 0.025
     assert promoted <= 0.06 * trials, "before, 12 %"
 

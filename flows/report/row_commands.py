@@ -8,6 +8,16 @@ from typing import Any
 
 from tasks.state.verdict import outcome_of
 
+CONDITIONS = {
+    "floor": "score < 1",
+    "degenerate": "degenerate != ''",
+    "personal_data": "personal_data != ''",
+    "golden": "use == 'golden' and score < 1",
+}
+"""Check that is about the candidate alone → the condition on its rows."""
+COLUMNS = {"language": "language", "source": "source", "kind": "kind", "label": "target"}
+"""Column of `gate.slices` → the column of the predictions."""
+
 
 def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The checks that kept a candidate from passing; none if it passed."""
@@ -33,5 +43,15 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
     reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
-    shown = ["--slice", "score < 1"] if check["name"].split("/")[0] == "floor" else ["--show", "lost"]
-    return shlex.join(["strop", "compare", reference, "candidate", *family, *shown])
+    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check["name"])])
+
+
+def _rows_of(name: str) -> list[str]:
+    """The options that select the rows of a check."""
+    kind = name.partition("/")[0]
+    if kind in CONDITIONS:
+        return ["--slice", CONDITIONS[kind]]
+    column, _, value = name.rpartition("/")[2].partition("=")
+    if kind == "slices" and column in COLUMNS and not set(value) & set("'\\"):
+        return ["--slice", f"{COLUMNS[column]} == '{value}'", "--show", "lost"]
+    return ["--show", "lost"]

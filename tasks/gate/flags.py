@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.gate.check import Check, GateInput
 from tasks.gate.pairing import REFERENCE, PairedScores
+from tasks.scoring.statistics import wilson_interval
 
 
 def check_degenerate(gate: GateInput) -> Iterator[Check]:
@@ -37,10 +38,11 @@ def _check_flag(gate: GateInput, column: str, bound: float, what: str) -> Iterat
 def _result(
     gate: GateInput, name: str, family: str, rows: PairedScores, bound: float, what: str, reasons: Counter[str]
 ) -> Check:
-    counts, interval = family in gate.eligible, gate.difference(rows, name)
+    counts, is_more = family in gate.eligible, gate.difference(rows, name).low > 0
     share, before = float(rows.candidate.mean()), float(rows.reference.mean())
-    passed = share <= bound and interval.low <= 0
-    refusal = "shown to be more" if interval.low > 0 else f"at most {bound:.1%} are allowed"
+    interval = wilson_interval(float(rows.candidate.sum()), len(rows), gate.settings.confidence)
+    passed = share <= bound and not is_more
+    refusal = "shown to be more" if is_more else f"at most {bound:.1%} are allowed"
     counted = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items())) or "none"
     detail = (
         f"{share:.1%} of the answers {what} ({counted}), {before:.1%} of the reference's: "

@@ -190,6 +190,24 @@ def test_after_a_promotion_the_former_champion_is_named_by_its_number() -> None:
     assert command_for(verdict["checks"][0], verdict) == "strop compare v4 candidate --family qa --show lost"
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("not_worse/qa", "--show lost"),
+        ("slices/qa/language=zh", """--slice 'language == '"'"'zh'"'"'' --show lost"""),
+        ("slices/qa/label=世界", """--slice 'target == '"'"'世界'"'"'' --show lost"""),
+        ("slices/qa/freshness=new", "--show lost"),
+        ("slices/qa/source=it's", "--show lost"),
+        ("degenerate/qa", """--slice 'degenerate != '"'"''"'"''"""),
+        ("floor/qa", "--slice 'score < 1'"),
+    ],
+)
+def test_the_command_of_a_check_selects_its_rows(name: str, options: str) -> None:
+    check = {"name": name, "family": "qa", "rows": 40}
+    command = command_for(check, {"passed": False, "champion_version": 3, "checks": []})
+    assert command == f"strop compare champion candidate --family qa {options}"
+
+
 def test_a_candidate_that_passed_has_no_failed_checks() -> None:
     assert failed_checks({**VERDICT, "checks": [{"name": "better", "passed": None}]}) == []
 

@@ -15,6 +15,7 @@ from tasks.curate.cleaning import quality
 from tasks.curate.cleaning.clean_row import clean_row
 from tasks.curate.dedup.minhash import fingerprints_of, shingles_of
 from tasks.curate.dedup.tokens import tokenise
+from tasks.expression import measure
 from tasks.pii import mask
 from tasks.records import segmentation
 from tasks.records.strict_json import StrictDecoder
@@ -23,7 +24,7 @@ from tasks.scoring.answer_loops import ends_in_loop
 from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.answer_tokens import answer_tokens
 from tasks.scoring.degenerate_answers import degenerate_reason
-from tasks.validate.measures import measure, mojibake
+from tasks.validate.measures import mojibake
 
 SHORT, LONG = 3_000, 12_000
 CHEAP_SECONDS = 0.08

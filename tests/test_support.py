@@ -22,3 +22,9 @@ def test_nothing_is_imported_from_a_conftest_or_another_test() -> None:
 def test_a_variable_that_a_test_sets_is_gone_in_the_next(order: str) -> None:
     assert "STROP_OF_A_TEST" not in os.environ
     os.environ["STROP_OF_A_TEST"] = order
+
+
+def test_no_two_test_files_have_the_same_name() -> None:
+    """Pytest imports both as one module, and does not run the second."""
+    names = sorted(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [name for name, other in zip(names, names[1:], strict=False) if name == other] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 
 import pytest
@@ -27,4 +28,4 @@ def test_a_variable_that_a_test_sets_is_gone_in_the_next(order: str) -> None:
 def test_no_two_test_files_have_the_same_name() -> None:
     """Pytest imports both as one module, and does not run the second."""
     names = sorted(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
-    assert [name for name, other in zip(names, names[1:], strict=False) if name == other] == []
+    assert [name for name, other in itertools.pairwise(names) if name == other] == []

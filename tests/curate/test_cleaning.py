@@ -332,6 +332,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["user", "assistant", "tool_call", "t
 @settings(max_examples=600, deadline=None)
 @given(FIELDS, TURNS)
 @example({"input": "\n[EOS]&amp;", "output": ""}, [])
+@example({"input": "  <b>", "output": "  文"}, [])
 @example({"input": "<b>\n</s>token ", "output": ""}, [])
 @example({"input": "", "output": ""}, [["user", '["x\\u200by"]</s>']])
 @example({"input": "", "output": ""}, [["user", "\u200b\x0bไ"]])

@@ -195,6 +195,8 @@ class _Cleaner:
         is_about_layout = self._subject.is_layout
         keeps_space = is_about_layout or layout.is_laid_out(row) or self._is_code
         are_labels = keeps_space and not is_about_layout and layout.are_labels(row)
+        if are_labels:  # the answers are stripped, so their white space says nothing about the other texts
+            keeps_space = layout.is_laid_out({**row, **{name: row[name].strip() for name in _ANSWERS}}) or self._is_code
         for name, text in self._texts.items():
             if not keeps_space or (are_labels and name in _ANSWERS):
                 first = len(text) - len(text.lstrip())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tasks.audit.subject import Link, Subject, link
 from tasks.model_store.ledger_check import findings
 from tasks.model_store.ledger_claims import NO_LEDGER, Claim, claims_of, receipt_of
-from tasks.model_store.ledger_entries import Entry, budget_of, champion_of
+from tasks.model_store.ledger_entries import Entry, budget_of, champion_of, counts_all
 from tasks.model_store.ledger_rules import Finding, receipt_findings
 from tasks.model_store.ledger_witnesses import registry_findings, untagged
 from tasks.runtime.plurals import count_of
@@ -67,6 +67,11 @@ def _receipt_checks(subject: Subject, claims: dict[int, Claim]) -> Iterator[Find
                 yield Finding(
                     f"v{entry.version} was judged after look {round_['looks']} of test epoch {round_['test_epoch']}, "
                     f"but the entries before {node} spent {count_of(looks, 'look')} of epoch {epoch}: one was dropped"
+                )
+            elif round_ and not counts_all(round_, before):
+                yield Finding(
+                    f"v{entry.version} was judged at the level of an earlier look: its round does not count all {looks} verdicts "
+                    f"before {node}"
                 )
         before.append(entry)
 

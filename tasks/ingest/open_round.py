@@ -18,6 +18,7 @@ from tasks.ingest.resolve_training_start import (
     require_comparable,
 )
 from tasks.model_store.ledger import budget_of, champion_of, read_ledger
+from tasks.model_store.ledger_chain import FETCH
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
 from tasks.state.round import Champion, Round, read_round, write_round
 from tasks.state.training_start import write_start
@@ -77,7 +78,13 @@ def _new_round(model: str) -> Round:
 
 
 def _batches_of(model: str, version: int) -> tuple[str, ...]:
-    """The raw batches in a version's receipt; none if its commit was not fetched."""
+    """The raw batches in a version's receipt.
+
+    Raises:
+        DataError: its commit was not fetched: without it, the gate could not compare the established test rows.
+    """
     commit = commit_of(model, version)
     receipt = receipt_at(commit) if commit else None
-    return tuple(batch["batch"] for batch in receipt["manifest"]) if receipt else ()
+    if receipt is None:
+        raise DataError(f"the commit of the champion (version {version}) is missing", where=model, fix=FETCH)
+    return tuple(batch["batch"] for batch in receipt["manifest"])

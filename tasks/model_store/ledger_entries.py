@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tasks.state.alpha_spending import next_share, restored
 
 Kind = Literal["judged", "promoted", "rolled_back"]
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,15 @@ def budget_of(entries: list[Entry]) -> Budget:
         spent += next_share(spent)
         most_rows = max(most_rows, entry.test_rows)
     return Budget(epoch, looks, spent, most_rows)
+
+
+def counts_all(round_: Mapping[str, Any], entries: list[Entry]) -> bool:
+    """Whether a round (data/round.json) counts every verdict of the entries. One that does not would test a candidate at the level
+    of an earlier look, and spend its alpha twice."""
+    budget = budget_of(entries)
+    spent = round_.get("alpha_spent", budget.alpha_spent)  # not in rounds of earlier releases
+    looks = round_.get("test_epoch", 1), round_.get("looks", 0)
+    return bool(looks >= (budget.epoch, budget.looks) and spent >= budget.alpha_spent - ROUNDING)
 
 
 def aliases_of(entries: list[Entry]) -> dict[str, int | None]:

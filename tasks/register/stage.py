@@ -20,6 +20,7 @@ from tasks.model_store.ledger import (
     Entry,
     append_entry,
     champion_of,
+    counts_all,
     current_user,
     head_of,
     judgement_of,
@@ -92,6 +93,9 @@ def _register(config: PipelineConfig) -> Registration:
     if entry := next((e for e in entries if e.kind == "judged" and e.receipt == key), None):
         return Registration(entry.version, entry.gate, key, is_new=False)
 
+    if not counts_all(receipt["round"], entries):
+        what = "other candidates were judged after this round began, so its verdict is at the level of an earlier look"
+        raise DataError(what, where=str(paths.ROUND), fix="Judge again: strop run --rejudge")
     kept = paths.MODELS / keep_weights(paths.MODEL)
     registry = open_registry(config)
     _require_same_registry(registry, entries)

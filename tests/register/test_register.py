@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from support.toyworld import git, run_stages, set_verdicts, users_view
+from support.toyworld import STAGES, git, run_stages, set_params, set_verdicts, users_view
 
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
+from tasks.errors import DataError
 from tasks.model_store.ledger import head_of, read_ledger
 from tasks.model_store.logged_files import LOGGED
 from tasks.model_store.versions import commit_of, receipt_at
@@ -128,6 +129,18 @@ def test_a_refused_candidate_gets_a_ref_and_no_tag(judged: Path) -> None:
     assert "refs/strop/refused/tiny/v1" in door.refs_below("refs/strop")
     assert (read_ledger("tiny")[0].why, read_ledger("tiny")[0].gate) == ("did not pass better", "refused")
     assert not pending(load_config())
+
+
+def test_a_second_candidate_of_one_round_is_not_registered_at_the_level_of_the_first(judged: Path) -> None:
+    stage.run(load_config())
+    set_params(seed=2)
+    for name in STAGES:  # by hand, without `ingest`, which opens a round
+        dvc_pipeline.reproduce(name)
+    with pytest.raises(DataError, match=r"other candidates were judged after this round began.*strop run --rejudge"):
+        stage.run(load_config())
+    assert [entry.version for entry in read_ledger("tiny")] == [1]
+    run_stages(rejudge=True)
+    assert stage.run(load_config()).version == 2
 
 
 def test_a_champion_is_not_registered_anew(serving: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from tasks.model_store.ledger import (
     budget_of,
     champion_of,
     champions_of,
+    counts_all,
     judgement_of,
     read_ledger,
 )
 from tasks.state.alpha_spending import next_share, restored
+from tasks.state.round import Round
 from tasks.vcs import git
 
 ENTRY = Entry(
@@ -183,3 +185,13 @@ def test_an_epoch_never_goes_back_and_a_look_is_never_forgotten(rows: list[int])
         epoch, looks, *_ = budget_of(entries[:end])
         assert (epoch, looks) in ((before[0], before[1] + 1), (before[0] + 1, 1))
         before = (epoch, looks)
+
+
+def test_a_round_counts_every_verdict_or_would_spend_its_level_twice() -> None:
+    entries = [entry("judged", number, 100) for number in range(3)]
+    rounds = [asdict(Round(None, *budget_of(entries[:count]))) for count in range(4)]
+    assert [counts_all(each, entries) for each in rounds] == [False, False, False, True]
+    assert counts_all(rounds[3], entries[:2]), "one that counts more is as strict as it must be"
+    earlier = {"test_epoch": 1, "looks": 3}  # a round of an earlier release
+    assert counts_all(earlier, entries)
+    assert not counts_all({**rounds[3], "alpha_spent": 0.0}, entries), "edited by hand"

@@ -14,7 +14,7 @@ from support.toyworld import set_params
 from tasks import paths
 from tasks.base.weights_digest import weights_digest
 from tasks.config import load_config
-from tasks.errors import GitError, VersioningError
+from tasks.errors import DataError, GitError, VersioningError
 from tasks.ingest.open_round import open_round
 from tasks.model_store.ledger_chain import LedgerBroken
 from tasks.model_store.versions import weights_folder
@@ -68,6 +68,13 @@ def test_changed_parameters_data_or_code_begin_a_round(world: Path, change: str)
 def test_the_first_round_has_no_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toyworld.stand_in("judged", tmp_path, monkeypatch)
     assert open_round(load_config(), rejudge=True) == Round(None, 1, 0)
+
+
+def test_without_the_champions_commit_no_round_begins(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its batches would be unknown, and `no_regression` silently off."""
+    monkeypatch.setattr("tasks.ingest.open_round.commit_of", lambda model, version: None)
+    with pytest.raises(DataError, match=r"the commit of the champion \(version 1\) is missing. Fetch it"):
+        open_round(load_config(), rejudge=True)
 
 
 def test_the_champions_weights_come_back_by_its_tag(world: Path) -> None:

@@ -1,4 +1,4 @@
-"""The table of forms: the data formats in which `render` writes rows (tasks/dataset/rendered.py). Imports nothing heavy."""
+"""The table of forms, in which `render` writes rows (tasks/dataset/rendered.py). Imports nothing heavy."""
 
 from __future__ import annotations
 

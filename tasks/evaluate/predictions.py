@@ -46,8 +46,8 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("exact", pa.bool_()),  # null where undefined
         ("bits", pa.float64()),  # negative log2 likelihood of a text; null for other kinds
         ("right", pa.int64()),  # correct, predicted and expected entities or triples; null for other kinds
-        ("said", pa.int64()),
-        ("wanted", pa.int64()),
+        ("predicted", pa.int64()),
+        ("expected", pa.int64()),
         ("judge_score", pa.float64()),  # 1 won, 0.5 a tie, 0 lost, by the judge (evaluate.judge); null where not judged
     ]
 )
@@ -82,7 +82,7 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
             is_cut=cut and not is_too_long,
         )
         right, predicted, expected = scored.counts or (None, None, None)
-        counted = {"right": right, "said": predicted, "wanted": expected}
+        counted = {"right": right, "predicted": predicted, "expected": expected}
         parsed = {
             "is_cut": cut,
             TOO_LONG: is_too_long,
@@ -105,7 +105,7 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
     fixed = {name: row.get(name) for name in TEST_FIELDS}
     flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None, "personal_data": None}
     parsed = {"prediction": prediction, "read": prediction}
-    counted = {"similarity": None, "confidence": None, "bits": None, "right": None, "said": None, "wanted": None}
+    counted = {"similarity": None, "confidence": None, "bits": None, "right": None, "predicted": None, "expected": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted
 
 

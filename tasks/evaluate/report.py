@@ -65,8 +65,8 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         }
     if metric.score_key is not None:
         described[metric.score_key] = described["score"]
-    if counted := [row for row in rows if row["wanted"] is not None]:
-        right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "said", "wanted"))
+    if counted := [row for row in rows if row["expected"] is not None]:
+        right, predicted, expected = (sum(row[name] for row in counted) for name in ("right", "predicted", "expected"))
         described["micro_f1"] = rounded(2 * right / (predicted + expected) if predicted + expected else 1.0)
     for name, members in kinds.items():
         described |= _corpus_measures(METRICS[name], members)

@@ -46,7 +46,7 @@ class ObjectiveSpec:
     module: str
     """The module with `prepare(work: Work) -> PreparedTraining` (work.py), imported when a training begins."""
     form: str
-    """The data format of its rows, one of FORMS (tasks/dataset/forms.py)."""
+    """The form of its rows, one of FORMS (tasks/dataset/forms.py)."""
     head: Head = "none"
     """`labels`: a classification head; `reward`: a scalar one; `none`: that of the causal LM."""
     is_packed: bool = False

@@ -60,9 +60,6 @@ class EmbeddedEngine:
         self.model, self.tokenizer, self.stage, self.rows = model, tokenizer, stage, rows
         self.threads, self.processes, self.positions = threads, processes, positions
 
-    def describe(self) -> dict[str, Any]:
-        return describe_embedded()
-
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_answers: OnAnswers = ignore_answers
     ) -> list[Answer]:
@@ -136,6 +133,6 @@ class EmbeddedEngine:
 
 
 def describe_embedded() -> dict[str, Any]:
-    """What metrics.json records of the engine."""
+    """Name, version and settings of the engine, as far as they may affect an answer: for metrics.json and the receipt."""
     libraries = {name: version(name) for name in ("transformers", "torch")}
     return {"name": "embedded", "version": libraries, "settings": {"decoding": "greedy"}}

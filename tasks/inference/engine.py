@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from tasks.base.generation import Answer
 
@@ -40,8 +40,4 @@ class Engine(Protocol):
             MemoryExhausted: memory ran out, or a process of the engine was killed. `on_answers` has been called with all earlier
                 answers.
         """
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Name, version and settings of the engine, as far as they may affect an answer: for the receipt."""
         ...

@@ -98,10 +98,10 @@ def attend(
         [rows, queries, heads, value's width].
 
     Raises:
-        NotImplementedError: the model adds attention sinks.
+        ValueError: the model adds attention sinks (support.py: such models are decoded by `generate`).
     """
     if kwargs.get("s_aux") is not None:
-        raise NotImplementedError("attention sinks")
+        raise ValueError("attention sinks are not computed with slots")
     rows, heads, queries, width = query.shape
     grouped = (query * (width**-0.5 if scaling is None else scaling)).unflatten(1, (key.shape[1], -1))
     spans = [slice(first, first + QUERIES_AT_ONCE) for first in range(0, queries, QUERIES_AT_ONCE)]

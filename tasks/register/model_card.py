@@ -14,6 +14,7 @@ from typing import Any
 from tasks.runtime.files import content_digest
 from tasks.runtime.redaction.known import redact_values
 from tasks.runtime.visible_text import printable, printable_markdown
+from tasks.state.verdict import outcome_of
 
 CARD = "README.md"
 ROLES = ("base", "champion", "candidate")
@@ -94,12 +95,8 @@ def _verdict(receipt: Receipt) -> str:
     verdict = receipt["verdict"]
     version = verdict.get("champion_version")
     against = f"version {version}, the champion at that time" if version else "the base model"
-    result = next(
-        (str(verdict[key]) for key in ("verdict", "outcome", "result") if isinstance(verdict.get(key), str)),
-        "passed" if verdict.get("passed") else "refused",
-    )
     return (
-        f"Registered by Strop. Verdict of its gate: **{printable_markdown(result)}**, compared with {against} on "
+        f"Registered by Strop. Verdict of its gate: **{outcome_of(verdict)}**, compared with {against} on "
         f"{verdict['test_rows']:,} test rows (look {verdict['look']} of test epoch {verdict['test_epoch']})."
     )
 

@@ -65,14 +65,14 @@ def _matches(texts: Sequence[Tokens], order: int) -> list[int]:
         for gram, count in of_text.items():
             most, holder, second = highest.get(gram, (0, -1, 0))
             highest[gram] = (count, index, most) if count > most else (most, holder, max(second, count))
-    found = []
+    matches = []
     for index, of_text in enumerate(counts):
         total = 0
         for gram, count in of_text.items():
             most, holder, second = highest[gram]
             total += min(count, second if holder == index else most)
-        found.append(total)
-    return found
+        matches.append(total)
+    return matches
 
 
 def _ngrams(tokens: Tokens, order: int) -> list[tuple[str, ...]]:

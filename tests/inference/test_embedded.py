@@ -164,8 +164,8 @@ def test_the_number_of_processes_follows_the_free_cores_and_the_rows(llama: Any,
     assert open_engine(*llama, processes=7)._processes(100) == 7
 
 
-def test_the_engine_names_itself_and_its_libraries(llama: Any, open_engine: Any) -> None:
-    described = open_engine(*llama).describe()
+def test_the_engine_names_itself_and_its_libraries() -> None:
+    described = embedded.describe_embedded()
     assert described["name"] == "embedded"
     assert set(described["version"]) == {"torch", "transformers"}
     assert described["settings"] == {"decoding": "greedy"}

@@ -76,7 +76,7 @@ def answers_of(tables: Mapping[str, pa.Table], reference: str) -> tuple[list[dic
                 "answers": answers,
                 "scores": {role: _number(scores[role][index]) for role in answers},
                 "outcome": _outcome(change[index], answers, reference),
-                "degenerate": row.get("degenerate") or ("loop" if row.get("is_looping") else ""),
+                "degenerate": row.get("degenerate") or "",
             }
         )
     return rows, candidate.num_rows - len(rows)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from flows.report.drift_summary import drift_notes, drift_of, drift_rows, drift_title
-from flows.report.row_commands import command_for
+from flows.report.row_commands import CONDITIONS, command_for
 from flows.report.row_table import lines_of, read_data
 from flows.report.run_report.answers import answers_of, column_names, confusion_of, read_predictions, scores_by_role
 from flows.report.run_report.slices import FamilySlices, slice_families
@@ -22,6 +22,7 @@ from tasks.lineage.run_predictions import Model
 from tasks.runtime.files import content_digest, read_json
 from tasks.state.round import read_round
 from tasks.state.verdict import outcome_of
+from tasks.tracking.run_record import flat
 from tasks.vcs.dvc_outputs import dataset_version
 
 Content = dict[str, Any]
@@ -54,20 +55,21 @@ def read_content(config: PipelineConfig) -> Content:
         "curves": _curves(paths.MODEL / "curves.jsonl"),
         "drift": _drift(dataset),
         "rows": _rows(),
-        "parameters": _flat(config.model_dump(mode="json", by_alias=True)),
+        "parameters": [
+            (name, str(value)) for name, value in flat(config.model_dump(mode="json", by_alias=True)).items()
+        ],
         **_changes(config, verdict["champion_version"]),
     }
 
 
 def _check(check: Content, verdict: Content) -> Content:
-    is_floor = check["name"].split("/")[0] == "floor"
     return {
         **check,
         "tier": check.get("tier") or "",
         "mark": MARKS[check["passed"]],
         "words": explain(check, verdict),
         "command": command_for(check, verdict) or "",
-        "outcome": "" if is_floor else "lost",
+        "outcome": "" if check["name"].split("/")[0] in CONDITIONS else "lost",
         "against": reference_name(verdict),
     }
 
@@ -142,14 +144,6 @@ def _changes(config: PipelineConfig, champion: int | None) -> Content:
             *(f"batch {batch} was removed" for batch in data.batches_removed),
         ]
     return {"changed": changed, "data_changes": lines, "problem": problem}
-
-
-def _flat(values: Content, prefix: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    for key, value in values.items():
-        is_nested = isinstance(value, dict) and value
-        lines += _flat(value, f"{prefix}{key}.") if is_nested else [(f"{prefix}{key}", str(value))]
-    return lines
 
 
 def _read(path: Path) -> Any:

@@ -13,6 +13,9 @@ CURVE_WIDTH, CURVE_HEIGHT, CURVE_LEFT, CURVE_BOTTOM = 420, 120, 52, 18
 
 Interval = Sequence[float]
 
+DIFFERENCES, SHARES = ("not_worse", "no_regression", "slices", "better"), ("floor", "degenerate", "personal_data")
+"""Checks by the scale of their interval; that of a plugin's check is not known, so it has no plot."""
+
 
 def scale_of(checks: Sequence[Mapping[str, Any]]) -> float:
     """The largest difference of any check's interval or bound: all checks of differences share one axis."""
@@ -23,8 +26,8 @@ def scale_of(checks: Sequence[Mapping[str, Any]]) -> float:
 
 
 def is_difference(check: Mapping[str, Any]) -> bool:
-    """Whether the check's interval is of a difference of scores, not of a score."""
-    return check["interval"] is not None and check["name"].split("/")[0] != "floor"
+    """Whether the check's interval is of a difference of scores, not of a score or a share."""
+    return check["interval"] is not None and check["name"].split("/")[0] in DIFFERENCES
 
 
 def _bounds(check: Mapping[str, Any]) -> list[float]:
@@ -35,7 +38,7 @@ def _bounds(check: Mapping[str, Any]) -> list[float]:
 def check_plot(check: Mapping[str, Any], scale: float) -> Markup:
     """The interval of a check, with its number (dot) and its bound (dashed line)."""
     interval = check["interval"]
-    if interval is None:
+    if interval is None or check["name"].split("/")[0] not in DIFFERENCES + SHARES:
         return Markup("")
     low_end, high_end = (-scale, scale) if is_difference(check) else (0.0, 1.0)
 

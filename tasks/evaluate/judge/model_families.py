@@ -1,4 +1,4 @@
-"""The families of models that a model's name tells: a model prefers answers like its own. Pure."""
+"""The families of models in a model's name: a model prefers answers like its own. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAME = {
 
 
 def model_families(name: str) -> frozenset[str]:
-    """The families in a model's name or path; empty if it tells none. A distilled model has two: DeepSeek-R1-Distill-Qwen-7B."""
+    """The families in a model's name or path; empty if it has none. A distilled model has two: DeepSeek-R1-Distill-Qwen-7B."""
     text = name.lower()
     families = {family for family in _LONG if family in text} | set(_SHORT_NAME.findall(text))
     return frozenset(_SAME.get(family, family) for family in families)

@@ -31,8 +31,7 @@ class JudgeSettings(Settings):
     api_key_env: str | None = None
     """The name of the environment variable that holds the key; the key itself is never in params.yaml."""
     response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
-    """How the endpoint is told to answer in JSON. `text`: in the prompt only, for an endpoint without such a field. The answer is
-    checked in any case."""
+    """How a request demands JSON: by a field of this type, or, with `text`, in the prompt only. The answer is always checked."""
     max_answer_tokens: Count = 512
     """Longest answer of the judge, in tokens, with its thoughts."""
     temperature: Annotated[float, Field(ge=0)] | None = 0.0

@@ -106,7 +106,7 @@ def _missing_variables(project: Project) -> Iterator[tuple[Location, str]]:
 
 
 def formats(project: Project) -> Iterator[Problem]:
-    """Each objective has a source that can have its data format; for `classify`, one with a family of classes."""
+    """Each objective has a source whose rows can have its form; for `classify`, one with a family of classes."""
     from tasks.state.manifest import read_manifest
 
     sources = [(location, source) for location, source in project.sources() if source.use == "train"]
@@ -116,7 +116,7 @@ def formats(project: Project) -> Iterator[Problem]:
     for form in project.config.finetune.forms():
         shapes = FORMS[form].shapes
         if shapes is not None and not any(source.shape in shapes for _, source in sources):
-            what = f"an objective needs rows of the data format `{form}`, and no source has a shape with it"
+            what = f"an objective needs rows of the form `{form}`, and no source has a shape with it"
             fix = f"Add a source of shape {' or '.join(sorted(shapes - {'row'}))}, or choose another finetune.objective"
             yield report(what, project.where("ingest", "sources"), fix)
         if form == "labels":

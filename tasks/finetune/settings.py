@@ -87,7 +87,7 @@ class FinetuneSettings(TrainingSettings):
         return (*self.before, self)
 
     def forms(self) -> tuple[str, ...]:
-        """The data formats that the trainings need, without repetitions; the candidate's is the last."""
+        """The forms that the trainings need, without repetitions; the candidate's is the last."""
         needed = [training.spec.form for training in self.trainings()]
         return tuple(form for index, form in enumerate(needed) if form not in needed[index + 1 :])
 

@@ -1,6 +1,6 @@
 """The training start of a round: data/start.json, fixed when the round begins.
 
-It has the data formats that `render` writes, the champion whose training continues (`continue_from: champion`), and the registered
+It has the forms that `render` writes, the champion whose training continues (`continue_from: champion`), and the registered
 versions used as teacher or reward model. `render` depends on this file, not on `finetune:` in params.yaml, so that another learning
 rate does not render again. It changes only if data, parameters or code changed: a promotion or a new verdict trains nothing.
 """
@@ -21,7 +21,7 @@ from tasks.state.round import Champion
 @dataclass(frozen=True)
 class Start:
     forms: tuple[str, ...] = ("answers",)
-    """The data formats that the trainings need; the candidate's is the last."""
+    """The forms that the trainings need; the candidate's is the last."""
     champion: Champion | None = None
     """The model whose training continues, with its batches; None: the base."""
     replay_share: float = 1.0

@@ -314,8 +314,8 @@ def test_valid_sources_are_checked_beside_an_invalid_one(project: Path, tiny_gpt
 @pytest.mark.parametrize(
     ("finetune", "shape", "text"),
     [
-        ({"objective": "dpo"}, "alpaca", "rows of the data format `pairs`"),
-        ({"objective": "kto", "micro_batch_rows": 2}, "alpaca", "rows of the data format `judged`"),
+        ({"objective": "dpo"}, "alpaca", "rows of the form `pairs`"),
+        ({"objective": "kto", "micro_batch_rows": 2}, "alpaca", "rows of the form `judged`"),
         ({"objective": "classify"}, "alpaca", "this one is of kind qa"),
     ],
 )
@@ -335,7 +335,7 @@ def test_an_entry_in_the_table_of_forms_is_known_to_objectives_and_checks(
     monkeypatch.setitem(OBJECTIVES._entries, "speak", ObjectiveSpec("speak", form="spoken"))
     write_project(project, tiny_gpt2, finetune={"objective": "speak"})
     (problem,) = run_check(next(check for check in CHECKS if check.name == "formats"), read_project())
-    assert problem.what == "an objective needs rows of the data format `spoken`, and no source has a shape with it"
+    assert problem.what == "an objective needs rows of the form `spoken`, and no source has a shape with it"
     assert str(problem.fix).startswith("Add a source of shape sharegpt")
 
 

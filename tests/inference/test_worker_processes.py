@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,16 @@ from tasks.inference.engine import LogitsNotFinite, WorkerKilled
 from tasks.inference.worker_processes import Emit, Take, decode_rows
 
 
-def children() -> list[psutil.Process]:
+def running() -> list[psutil.Process]:
+    """Children of this process; servers that other tests share are among them."""
     return [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left() -> Iterator[None]:
+    before = running()
+    yield
+    assert [child for child in running() if child not in before] == []
 
 
 def test_every_row_is_decoded_once() -> None:
@@ -53,7 +62,6 @@ def test_a_killed_worker_ends_the_others_and_finished_answers_are_kept() -> None
         decode_rows(decode, range(3), 3, answers.__setitem__)
     assert answers == {1: [7], 2: [7]}
     assert time.monotonic() - started < 10
-    assert children() == []
 
 
 class Unpicklable(Exception):
@@ -70,7 +78,6 @@ def test_an_error_of_a_worker_is_raised_here(error: Exception, expected: type[Ex
 
     with pytest.raises(expected):
         decode_rows(decode, range(4), 2, lambda *_: None)
-    assert children() == []
 
 
 def test_workers_end_with_ctrl_c() -> None:
@@ -83,7 +90,6 @@ def test_workers_end_with_ctrl_c() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         decode_rows(decode, range(4), 2, interrupt)
-    assert children() == []
 
 
 KILLED = """

@@ -46,7 +46,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     metric = METRICS[kind]
     described = {
         "kind": kind,
-        "measure": metric.name,
+        "measure": _measure(metric, rows),
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
@@ -72,6 +72,13 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
         described |= _corpus_measures(METRICS[name], members)
     described |= describe_texts(rows, f"{settings.seed} {family}")
     return described | _classes(rows) | _calibration(rows) if metric.is_classification else described
+
+
+def _measure(metric: Metric, rows: list[Row]) -> str:
+    """The name of the score: of the metric, except where answers were executed."""
+    executed = sum(row.get("execution") is not None for row in rows)
+    names = [*(["tests passed"] if executed else []), *([metric.name] if executed < len(rows) else [])]
+    return ", ".join(names)
 
 
 def _degenerate(rows: list[Row]) -> dict[str, int]:

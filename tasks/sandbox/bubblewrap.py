@@ -1,4 +1,4 @@
-"""The command of the sandbox: bubblewrap (bwrap) with new namespaces, in which only Python's standard library can be read.
+"""The command of the sandbox: bubblewrap (bwrap) with new namespaces, in which only the libraries of the system and of Python can be read.
 
 Why bubblewrap: docs/decisions/0027-code-by-execution.md. What it protects against: docs/security.md.
 """
@@ -33,7 +33,7 @@ def find_bubblewrap() -> Path | None:
 
 
 def sandbox_command(binary: Path, filter_descriptor: int, files_bytes: int) -> list[str]:
-    """The arguments that run harness.py in a sandbox: no network, no other processes, no environment, no files but the standard
+    """The arguments that run harness.py in a sandbox: no network, no other processes, no environment, no files but the
     library, and an empty folder of at most `files_bytes`.
 
     Args:

@@ -146,3 +146,23 @@ def test_nothing_is_executed_unless_a_setting_says_so(
 def test_pass_at_k_needs_as_many_samples() -> None:
     with pytest.raises(ValueError, match="pass@30 needs as many `samples`, not 20"):
         CodeSettings(pass_at=(1, 30))
+
+
+def test_answers_run_in_the_sandbox_of_this_machine() -> None:
+    code = CodeSettings(execute=True, cpu_seconds=2, memory_mb=256, processes=2)
+    stub = 'def double(x):\n    """Twice x."""'
+    rows = [
+        test_row("r0", target="    return 2 * x", stub=stub, tests="assert double(4) == 8"),
+        test_row("r1"),
+        test_row("r2", opens_thought=True),
+    ]
+    try:
+        run = open_execution(code, rows)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    assert run is not None
+    assert run.targets == {"passed": 3}
+    answers = ["return x + x", "```python\ndef f(x):\n    return x * x\n```", "f is x</think>def f(x): return x"]
+    scored = run.score({"candidate": score_rows(rows, answers)})["candidate"]
+    assert [row["score"] for row in scored] == [1, 0, 1]
+    assert scored[1]["execution_error"] == "AssertionError in line 1 of the tests: assert f(2) == 2"

@@ -1,4 +1,4 @@
-"""The command of the sandbox: bubblewrap (bwrap) with new namespaces, in which only the libraries of the system and of Python can be read.
+"""The command of the sandbox: bubblewrap (bwrap) with new namespaces, in which only libraries can be read.
 
 Why bubblewrap: docs/decisions/0027-code-by-execution.md. What it protects against: docs/security.md.
 """

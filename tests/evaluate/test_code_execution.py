@@ -22,7 +22,7 @@ SETTINGS = EvaluateSettings(bootstrap_samples=200, code=CodeSettings(execute=Tru
 TARGET, TESTS = "def f(x):\n    return x", "assert f(2) == 2"
 
 
-def test_row(row_id: str, **more: Any) -> Row:
+def row_of(row_id: str, **more: Any) -> Row:
     row = {"row_id": row_id, "batch": "b", "source": "s", "use": "train", "family": "code", "kind": "code"}
     text = {
         "language": "en",
@@ -33,9 +33,6 @@ def test_row(row_id: str, **more: Any) -> Row:
         "question": "Write f.",
     }
     return row | text | more
-
-
-test_row.__test__ = False  # type: ignore[attr-defined]
 
 
 class KnownOutcomes:
@@ -67,7 +64,7 @@ def executed(rows: list[Row], answers: list[str]) -> tuple[Execution, list[Row],
 
 
 def test_the_score_is_one_where_all_tests_pass_and_else_zero() -> None:
-    rows = [test_row(f"r{i}") for i in range(5)] + [test_row("plain", tests="")]
+    rows = [row_of(f"r{i}") for i in range(5)] + [row_of("plain", tests="")]
     loop = "def f(x):\n    return x\n" + "x = 1\n" * 40
     answers = ["```python\ndef f(x):\n  return x\n```", "def f(x):\n    return 3", "", loop, "claims", TARGET]
     _, scored, _ = executed(rows, answers)
@@ -81,7 +78,7 @@ def test_the_score_is_one_where_all_tests_pass_and_else_zero() -> None:
 
 
 def test_equal_answers_of_several_models_run_once() -> None:
-    rows = [test_row("r0"), test_row("r1")]
+    rows = [row_of("r0"), row_of("r1")]
     sandbox: Any = KnownOutcomes()
     run = Execution(sandbox, {row["row_id"]: row for row in rows})
     same = score_rows(rows, [TARGET, "no"])
@@ -91,7 +88,7 @@ def test_equal_answers_of_several_models_run_once() -> None:
 
 
 def test_rows_whose_tests_are_not_python_are_compared_as_text(caplog: pytest.LogCaptureFixture) -> None:
-    rows = [test_row("java", tests="public class T {}"), test_row("broken", target="def f(x):\n    return 0")]
+    rows = [row_of("java", tests="public class T {}"), row_of("broken", target="def f(x):\n    return 0")]
     with caplog.at_level(logging.WARNING):
         run, scored, _ = executed(rows, [TARGET, TARGET])
     assert (scored[0].get("execution"), scored[0]["score"]) == (None, 1.0)
@@ -101,7 +98,7 @@ def test_rows_whose_tests_are_not_python_are_compared_as_text(caplog: pytest.Log
 
 
 def test_metrics_have_outcomes_and_pass_at_k_of_each_family() -> None:
-    rows = [test_row(f"r{i}", family="代码" if i < 2 else "code") for i in range(6)]
+    rows = [row_of(f"r{i}", family="代码" if i < 2 else "code") for i in range(6)]
     run, scored, _ = executed(rows, [TARGET, "x", TARGET, "x", "", TARGET])
     samples = {row_id: [TARGET, "x"] if row_id != "r5" else ["x", ""] for row_id in run.rows}
     outcomes = run.run([(row_id, text) for row_id, texts in samples.items() for text in texts])
@@ -124,7 +121,7 @@ def test_metrics_have_outcomes_and_pass_at_k_of_each_family() -> None:
 
 
 def test_a_family_that_is_partly_executed_names_both_scores() -> None:
-    _, scored, _ = executed([test_row("r0"), test_row("r1", tests="")], [TARGET, TARGET])
+    _, scored, _ = executed([row_of("r0"), row_of("r1", tests="")], [TARGET, TARGET])
     assert describe_model(scored, SETTINGS)["families"]["code"]["measure"] == "tests passed, chrF"
 
 
@@ -136,11 +133,11 @@ def test_nothing_is_executed_unless_a_setting_says_so(
 
     monkeypatch.setattr(execution, "open_sandbox", refuse)
     with caplog.at_level(logging.INFO):
-        assert open_execution(CodeSettings(), [test_row("r0")]) is None
+        assert open_execution(CodeSettings(), [row_of("r0")]) is None
     assert "1 row with tests: their answers are compared as text (evaluate.code.execute: false)" in caplog.text
-    assert open_execution(CodeSettings(execute=True), [test_row("r0", tests=None)]) is None
+    assert open_execution(CodeSettings(execute=True), [row_of("r0", tests=None)]) is None
     with pytest.raises(ConfigError, match="no bubblewrap"):
-        open_execution(CodeSettings(execute=True), [test_row("r0")])
+        open_execution(CodeSettings(execute=True), [row_of("r0")])
 
 
 def test_pass_at_k_needs_as_many_samples() -> None:
@@ -152,9 +149,9 @@ def test_answers_run_in_the_sandbox_of_this_machine() -> None:
     code = CodeSettings(execute=True, cpu_seconds=2, memory_mb=256, processes=2)
     stub = 'def double(x):\n    """Twice x."""'
     rows = [
-        test_row("r0", target="    return 2 * x", stub=stub, tests="assert double(4) == 8"),
-        test_row("r1"),
-        test_row("r2", opens_thought=True),
+        row_of("r0", target="    return 2 * x", stub=stub, tests="assert double(4) == 8"),
+        row_of("r1"),
+        row_of("r2", opens_thought=True),
     ]
     try:
         run = open_execution(code, rows)

@@ -64,7 +64,7 @@ def _readable(python: str) -> Iterator[str]:
     library = Path(sysconfig.get_config_var("LIBDIR") or "") / (sysconfig.get_config_var("LDLIBRARY") or "")
     shared = [str(library)] if sysconfig.get_config_var("Py_ENABLE_SHARED") and library.is_file() else []
     for path in (*READ_IF_THERE, sysconfig.get_path("stdlib"), python, *shared):
-        if not path.startswith(SYSTEM_FOLDERS):
+        if not any(Path(path).is_relative_to(folder) for folder in SYSTEM_FOLDERS):
             yield from ("--ro-bind-try", path, path)
     if shared:
         yield from ("--setenv", "LD_LIBRARY_PATH", str(library.parent))

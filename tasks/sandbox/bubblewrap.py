@@ -44,7 +44,8 @@ def sandbox_command(binary: Path, filter_descriptor: int, files_bytes: int) -> l
         str(binary),
         *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *("--uid", NOBODY, "--gid", NOBODY, "--hostname", "sandbox"),
-        *("--die-with-parent", "--new-session", "--clearenv"),
+        # Python is the first process of its namespace: a first process of bubblewrap's own would be left to the system's to reap
+        *("--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"),
         *("--setenv", "PYTHONHASHSEED", "0"),  # sets have the same order in every run
         *_readable(python),
         *("--ro-bind", str(Path(harness.__file__).resolve()), HARNESS),
@@ -61,7 +62,7 @@ def _readable(python: str) -> Iterator[str]:
             yield from ("--symlink", os.readlink(folder), folder)
         elif os.path.isdir(folder):
             yield from ("--ro-bind", folder, folder)
-    library = Path(sysconfig.get_config_var("LIBDIR") or "") / (sysconfig.get_config_var("LDLIBRARY") or "")
+    library = Path(sysconfig.get_config_var("LIBDIR") or "") / (sysconfig.get_config_var("INSTSONAME") or "")
     shared = [str(library)] if sysconfig.get_config_var("Py_ENABLE_SHARED") and library.is_file() else []
     for path in (*READ_IF_THERE, sysconfig.get_path("stdlib"), python, *shared):
         if not any(Path(path).is_relative_to(folder) for folder in SYSTEM_FOLDERS):

@@ -42,7 +42,7 @@ def _limit(memory_bytes: int, cpu_seconds: int, file_bytes: int) -> None:
 
     bounds = {
         resource.RLIMIT_AS: (memory_bytes, memory_bytes),
-        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + 1),  # then SIGXCPU, then SIGKILL
+        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds),  # then SIGKILL
         resource.RLIMIT_FSIZE: (file_bytes, file_bytes),
         resource.RLIMIT_NOFILE: (64, 64),
         resource.RLIMIT_CORE: (0, 0),

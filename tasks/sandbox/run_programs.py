@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import psutil
+
 from tasks.errors import ConfigError, one_line
 from tasks.runtime.cores import cores
 from tasks.sandbox.bubblewrap import find_bubblewrap, sandbox_command
@@ -33,8 +35,8 @@ REPORTED: tuple[Reason, ...] = ("wrong", "error", "memory", "syntax")
 MOST_OUTPUT_BYTES = 4096
 WALL_SECONDS_PER_CPU_SECOND, WALL_SECONDS_TO_START = 3, 10
 """The clock's limit is far above that of CPU time, so that a busy machine changes no score: it ends programs that wait."""
-OVER_CPU_TIME = (128 + 24, 128 + 9)
-"""Exit codes by SIGXCPU, and by SIGKILL where a program ignored that signal."""
+KILLED = 128 + 9
+"""Exit code by SIGKILL, which only the limit of CPU time sends; the first process of a namespace ignores its own."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Sandbox:
 
         def stop() -> None:
             is_late.set()
-            process.kill()  # and with bubblewrap, all processes of its sandbox
+            _end(process)
 
         timer = threading.Timer(longest, stop)
         timer.start()
@@ -120,7 +122,7 @@ class Sandbox:
             return output, process.wait(), is_late.is_set()
         finally:
             timer.cancel()
-            process.kill()
+            _end(process)
 
 
 def _exchange(process: subprocess.Popen[bytes], data: bytes) -> bytes:
@@ -134,16 +136,29 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> bytes:
         while part := os.read(process.stdout.fileno(), MOST_OUTPUT_BYTES):
             output += part
             if len(output) >= MOST_OUTPUT_BYTES:
-                process.kill()
+                _end(process)
                 break
     return output
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills the program. Then bubblewrap ends, after it has reaped the program, which would else be left as a zombie."""
+    if process.poll() is not None:
+        return
+    with suppress(psutil.Error):
+        for program in psutil.Process(process.pid).children():
+            program.kill()
+    try:
+        process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def outcome_of(token: bytes, output: bytes, exit_code: int, is_late: bool) -> Outcome:
     """What the output and the end of a process mean. Pure."""
     if output == token:
         return Outcome("passed")
-    if is_late or exit_code in OVER_CPU_TIME:
+    if is_late or (exit_code == KILLED and len(output) < MOST_OUTPUT_BYTES):
         return Outcome("timeout")
     reason, _, detail = output.decode("utf-8", "replace").partition("\n")
     for known in REPORTED:
@@ -151,7 +166,8 @@ def outcome_of(token: bytes, output: bytes, exit_code: int, is_late: bool) -> Ou
             return Outcome(known, detail)
     if reason == "tests":
         return Outcome(None, detail)
-    return Outcome("error", "it ended before its tests had passed" + (f": {one_line(output, 200)}" if output else ""))
+    shown = one_line(output.decode("utf-8", "replace"), 200)
+    return Outcome("error", f"it ended before its tests had passed{shown and f': {shown}'}")
 
 
 PROBE = """

@@ -15,8 +15,6 @@ CONDITIONS = {
     "golden": "use == 'golden' and score < 1",
 }
 """Check that is about the candidate alone → the condition on its rows."""
-COLUMNS = {"language": "language", "source": "source", "kind": "kind", "label": "target"}
-"""Column of `gate.slices` → the column of the predictions."""
 
 
 def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -43,15 +41,11 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
     reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
-    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check["name"])])
+    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check)])
 
 
-def _rows_of(name: str) -> list[str]:
+def _rows_of(check: Mapping[str, Any]) -> list[str]:
     """The options that select the rows of a check."""
-    kind = name.partition("/")[0]
-    if kind in CONDITIONS:
-        return ["--slice", CONDITIONS[kind]]
-    column, _, value = name.rpartition("/")[2].partition("=")
-    if kind == "slices" and column in COLUMNS and not set(value) & set("'\\"):
-        return ["--slice", f"{COLUMNS[column]} == '{value}'", "--show", "lost"]
-    return ["--show", "lost"]
+    if condition := CONDITIONS.get(check["name"].partition("/")[0]):
+        return ["--slice", condition]
+    return [*(["--slice", check["where"]] if check.get("where") else []), "--show", "lost"]

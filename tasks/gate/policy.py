@@ -18,6 +18,7 @@ from tasks.gate.check import Check, GateInput
 from tasks.gate.checks import CHECKS, OWN_CHECKS
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import GateSettings, Tier
+from tasks.gate.slices import parse_slices
 from tasks.scoring.statistics import Interval
 from tasks.scoring.superiority import detectable_gain
 from tasks.state.round import Round
@@ -54,9 +55,9 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
     """Runs every check: first those of all families, then those by family, `better` last.
 
     Raises:
-        ConfigError: a plugin's check failed, or returned a result that is not its own; a tier is set for no check.
+        ConfigError: a setting is invalid (`require_valid`); a plugin's check failed, or returned a result that is not its own.
     """
-    require_known_tiers(settings)
+    require_valid(settings)
     gate = GateInput(scores, settings, round_)
     own = [check for name in CHECKS if name in OWN_CHECKS for check in CHECKS[name](gate)]
     added = [check for name in CHECKS if name not in OWN_CHECKS for check in _run_added(name, gate)]
@@ -76,8 +77,9 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
     )
 
 
-def require_known_tiers(settings: GateSettings) -> None:
-    """Raises ConfigError if `gate.tiers` names no check."""
+def require_valid(settings: GateSettings) -> None:
+    """Raises ConfigError if `gate.tiers` names no check, or a condition of `gate.slices` is invalid."""
+    parse_slices(settings)
     for name in settings.tiers:
         if name.partition("/")[0] not in CHECKS:
             near = get_close_matches(name, CHECKS, 1)

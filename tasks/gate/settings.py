@@ -2,13 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from tasks.runtime.base_settings import Seed, Settings
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Tier = Literal["critical", "supporting", "advisory"]
 SliceName = Literal["language", "source", "kind", "label", "freshness", "length"]
+CONDITION_NAME = r"^[^\W\d]\w*$"
+
+
+class SliceCondition(Settings):
+    name: Annotated[str, Field(pattern=CONDITION_NAME, max_length=40)]
+    """Its name in the verdict: letters, digits and `_`."""
+    where: Annotated[str, Field(min_length=1)]
+    """The condition on a row, in the language of the contract's rules, as of `strop compare --slice`, over the columns `row_id`,
+    `batch`, `source`, `use`, `family`, `kind`, `language`, `prompt` and `target`: `language == 'zh' and length(target) > 200`."""
+
+
+Slice = Annotated[
+    Annotated[SliceName, Tag("tagged-name")] | Annotated[SliceCondition, Tag("tagged-condition")],
+    Discriminator(lambda value: "tagged-name" if isinstance(value, str) else "tagged-condition"),
+]
 
 
 class FamilyPolicy(Settings):
@@ -44,9 +59,10 @@ class GateSettings(Settings):
     candidate must not be shown to have more of them than the champion."""
     least_gain: Score = 0.0
     """The gain worth a promotion, in score points in each family: `better` must be shown for more than this gain."""
-    slices: tuple[SliceName, ...] = ("language",)
-    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by language of the row,
-    source, kind of its answer, label, freshness (`new`: collected since the champion's training) or length of the target."""
+    slices: tuple[Slice, ...] = ("language",)
+    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by `language` of the row,
+    `source`, `kind` of its answer, `label`, `freshness` (`new`: collected since the champion's training) or `length` of the prompt
+    (thirds), or by a condition of your own: `{name: long_chinese, where: "language == 'zh' and length(target) > 200"}`."""
     tiers: dict[str, Tier] = {}
     """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); `critical` by default. A failed
     `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An `advisory` check is only
@@ -57,6 +73,14 @@ class GateSettings(Settings):
     """Resamples of the paired bootstrap."""
     seed: Seed = 17
     """Seeds the bootstrap."""
+
+    @field_validator("slices")
+    @classmethod
+    def _names_are_unique(cls, slices: tuple[str | SliceCondition, ...]) -> tuple[str | SliceCondition, ...]:
+        names = [each if isinstance(each, str) else each.name for each in slices]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"`{repeated[0]}` is the name of two slices")
+        return slices
 
     @field_validator("tiers")
     @classmethod

@@ -18,8 +18,9 @@ from tasks.errors import DataError
 from tasks.gate.judged_scores import COLUMN as JUDGE_SCORE
 from tasks.gate.judged_scores import judged_families, with_judged_scores
 from tasks.gate.pairing import COLUMNS as OTHER_COLUMNS
-from tasks.gate.pairing import pair_scores
+from tasks.gate.pairing import PROMPT, pair_scores
 from tasks.gate.policy import Verdict, decide
+from tasks.gate.slices import parse_slices
 from tasks.runtime.files import damage_reason, read_json, write_json
 from tasks.state.round import Round, read_round
 from tasks.state.verdict import rows_needed_text
@@ -42,7 +43,8 @@ def run(config: PipelineConfig) -> None:
     reference = "champion" if round_.champion else "base"
     metrics, candidate_digest = _read_metrics(round_)
     judged = judged_families(metrics, reference)
-    scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged))
+    needs_prompts = bool({"length", *parse_slices(config.gate)} & set(config.gate.slices))
+    scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged, needs_prompts))
     verdict = decide(scores, config.gate, round_)
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
@@ -90,10 +92,11 @@ def _result(verdict: Verdict, reference: str) -> list[str]:
     return [f"gate: {verdict.outcome}{rows_needed_text(verdict.rows_needed)}", *lines]
 
 
-def _read_predictions(role: str, judged: list[str]) -> pa.Table:
+def _read_predictions(role: str, judged: list[str], needs_prompts: bool = False) -> pa.Table:
     path = paths.PREDICTIONS / f"{role}.parquet"
+    columns = [*COLUMNS, *([JUDGE_SCORE] if judged else ()), *([PROMPT] if needs_prompts else ())]
     try:
-        return with_judged_scores(pq.read_table(path, columns=[*COLUMNS, *([JUDGE_SCORE] if judged else ())]), judged)
+        return with_judged_scores(pq.read_table(path, columns=columns), judged)
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro evaluate") from error
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:

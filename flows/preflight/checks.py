@@ -150,9 +150,9 @@ def disk(project: Project) -> Iterator[Problem]:
 
 
 def gate_policy(project: Project) -> None:
-    """The names of checks in `gate.tiers`, and the conditions of `gate.slices`."""
+    """The names of checks in `gate.tiers`, the conditions of `gate.slices`, the paths of `gate.limits`."""
     gate = project.config.gate
-    if gate.tiers or any(not isinstance(each, str) for each in gate.slices):
+    if gate.tiers or gate.limits or any(not isinstance(each, str) for each in gate.slices):
         from tasks.gate.policy import require_valid
 
         require_valid(gate)

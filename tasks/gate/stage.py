@@ -45,7 +45,7 @@ def run(config: PipelineConfig) -> None:
     judged = judged_families(metrics, reference)
     needs_prompts = bool({"length", *parse_slices(config.gate)} & set(config.gate.slices))
     scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged, needs_prompts))
-    verdict = decide(scores, config.gate, round_)
+    verdict = decide(scores, config.gate, round_, metrics)
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
         logger.info(line)

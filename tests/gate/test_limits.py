@@ -77,7 +77,7 @@ RELATIVE = [
     ({"at_least_times_champion": 2}, 600_000, True, "1,200,000; at least 2 times the champion's (at least 1,200,000)"),
     ({"at_most_above_champion": 100}, 1_199_800, False, "1,200,000; at most 100 above the champion's (at most 1,199,900)"),
     ({"at_most_below_champion": 100}, 1_200_100, True, "1,200,000; at most 100 below the champion's (at least 1,200,000)"),
-    ({"at_most_times_champion": 1.2}, -1, False, 
+    ({"at_most_times_champion": 1.2}, -1, False,
      "not measured: a factor of the champion's number, which is negative (-1), has no meaning"),
     ({"at_most_times_champion": 1.2}, None, False, "not measured: the champion has no such number"),
 ]  # fmt: skip

@@ -123,6 +123,15 @@ def test_without_any_row_every_condition_is_reported_as_empty() -> None:
     assert [(check.name, check.passed, check.rows) for check in checks.values()] == [("slices/mine", None, 0)]
 
 
+def test_a_family_of_one_class_has_no_slices_of_labels() -> None:
+    columns = {"kind": np.full(4, "classification"), "target": np.array(["体育"] * 4, dtype=object)}
+    assert slices_by("label", columns, []) == []
+    assert [part.value for part in slices_by("label", {**columns, "target": np.array(["a", "b"] * 2)}, [])] == [
+        "a",
+        "b",
+    ]
+
+
 def test_long_values_that_begin_alike_have_different_names() -> None:
     begin = "问题的来源是一个很长的名字" * 4
     sources = np.array([begin + "甲", begin + "乙"] * 60, dtype=object)

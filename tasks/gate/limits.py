@@ -16,9 +16,9 @@ from tasks.scoring.statistics import Interval
 
 BY_FAMILY = ("families", "valid_losses")
 TOPICS = (
-    *BY_FAMILY, "overall", "valid_perplexity", "size", "latency", "cost", "robustness", "bias", "forgetting", "grounding",
+    *BY_FAMILY, "overall", "valid_perplexity", "size", "latency", "cost", "robustness", "bias", "forgetting", "grounding", "drift",
 )  # fmt: skip
-"""What `evaluate` measures of a model: the first parts of paths."""
+"""First parts of paths: what `evaluate` measures of a model, and the drift of its data."""
 TIMES = ("latency", "cost")
 """Numbers that differ from run to run. The verdict is part of a version's identity, so it has the result and not the number."""
 SHOWN = 3

@@ -17,16 +17,19 @@ from tasks import paths
 from tasks.errors import DataError
 from tasks.gate.judged_scores import COLUMN as JUDGE_SCORE
 from tasks.gate.judged_scores import judged_families, with_judged_scores
+from tasks.gate.number_paths import split_path
 from tasks.gate.pairing import COLUMNS as OTHER_COLUMNS
 from tasks.gate.pairing import PROMPT, pair_scores
 from tasks.gate.policy import Verdict, decide
 from tasks.gate.slices import parse_slices
 from tasks.runtime.files import damage_reason, read_json, write_json
+from tasks.state.data_drift import drift_numbers
 from tasks.state.round import Round, read_round
 from tasks.state.verdict import rows_needed_text
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+    from tasks.gate.settings import GateSettings
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def run(config: PipelineConfig) -> None:
     judged = judged_families(metrics, reference)
     needs_prompts = bool({"length", *parse_slices(config.gate)} & set(config.gate.slices))
     scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged, needs_prompts))
-    verdict = decide(scores, config.gate, round_, metrics)
+    verdict = decide(scores, config.gate, round_, _with_drift(metrics, config.gate, round_))
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
         logger.info(line)
@@ -90,6 +93,14 @@ def _result(verdict: Verdict, reference: str) -> list[str]:
         return [f"gate: passed, better than the {reference}: {better.detail}"]
     lines = [f"gate:   {check.name}: {check.detail}" for check in verdict.failed]
     return [f"gate: {verdict.outcome}{rows_needed_text(verdict.rows_needed)}", *lines]
+
+
+def _with_drift(metrics: dict[str, Any], settings: GateSettings, round_: Round) -> dict[str, Any]:
+    """The metrics, with the drift of the candidate's data if a limit needs it."""
+    if not any(split_path(path)[0] == "drift" for path in settings.limits):
+        return metrics
+    candidate = {**metrics["models"]["candidate"], "drift": drift_numbers(round_)}
+    return {**metrics, "models": {**metrics["models"], "candidate": candidate}}
 
 
 def _read_predictions(role: str, judged: list[str], needs_prompts: bool = False) -> pa.Table:

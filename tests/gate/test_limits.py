@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from flows.report.row_commands import command_for
+from tasks import paths
 from tasks.errors import ConfigError
 from tasks.gate.check import Check
 from tasks.gate.number_paths import join_path, number_paths, split_path
 from tasks.gate.pairing import PairedScores
 from tasks.gate.policy import Verdict, decide, require_valid
 from tasks.gate.settings import GateSettings
+from tasks.runtime.files import write_json
+from tasks.state.data_drift import drift_numbers, report_digests
 from tasks.state.round import Champion, Round
 
 FIRST, LATER = Round(None, 1, 0), Round(Champion(3, "c" * 64), 1, 0)
@@ -169,3 +173,28 @@ def test_a_limit_of_a_family_names_its_rows_and_others_have_none() -> None:
     named = command_for({"name": family.name, "family": family.family, "rows": family.rows}, verdict)
     assert named == "strop compare champion candidate --family qa --slice 'score < 1'"
     assert command_for({"name": probe.name, "family": probe.family, "rows": probe.rows}, verdict) is None
+
+
+def drift_report(champion: int = 3, state: str = "measured", **changed: Any) -> None:
+    entries = [{"psi": 0.4, "may_be_chance": False}, {"psi": 0.9, "may_be_chance": True}]
+    facts = {"champion": champion, "state": state, "reports": report_digests(), "measured": {"drift": entries}}
+    write_json(paths.DRIFT, facts | changed)
+
+
+def test_the_drift_of_the_data_is_the_largest_index_beyond_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert drift_numbers(FIRST) == {"max_psi": 0.0}, "without a champion there is nothing to drift from"
+    assert drift_numbers(LATER) == {"max_psi": None}, "not measured"
+    write_json(paths.CURATE_REPORT, {"rows": 1})
+    drift_report()
+    assert drift_numbers(LATER) == {"max_psi": 0.4}
+    drift_report(state="same data", measured=None)
+    assert drift_numbers(LATER) == {"max_psi": 0.0}
+    for other in ({"champion": 2}, {"state": "not measured"}, {"measured": None}):
+        drift_report(**other)
+        assert drift_numbers(LATER) == {"max_psi": None}
+    drift_report()
+    write_json(paths.CURATE_REPORT, {"rows": 2})
+    assert drift_numbers(LATER) == {"max_psi": None}, "it is about other data"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.expression.expression import TEXT_COLUMNS
 from tasks.gate.judged_scores import OWN_SCORE
 from tasks.scoring.paired_rows import OF_A_ROW
 
@@ -22,8 +23,9 @@ REFERENCE = "reference_"
 COLUMNS = ("target", "kind", "language", "source", "use", *FLAGS)
 """Further columns of the predictions."""
 PROMPT = "prompt"
-"""A further column, which only slices need."""
-LONG = ("target", PROMPT)
+FOR_SLICES = (PROMPT, *TEXT_COLUMNS)
+"""Columns that only some slices need."""
+LONG = ("target", *FOR_SLICES)
 SHOWN = 3
 """Row ids that an error lists."""
 
@@ -38,7 +40,7 @@ class PairedScores:
     batch: NDArray[np.str_]
     """The raw batch of each row."""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Further columns of the predictions (COLUMNS, FLAGS, PROMPT), as texts."""
+    """Further columns of the predictions (COLUMNS, FLAGS, FOR_SLICES), as texts."""
     measured: NDArray[np.float64] | None = None
     """The candidate's own scores, if a judge's verdicts are the scores of some families."""
 
@@ -101,7 +103,8 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         np.array([ours[i][3] for i in ids], dtype=np.str_),
         {
             "row_id": np.array(ids, dtype=np.str_),
-            **{name: _column(candidate, name, ids) for name in (*COLUMNS, PROMPT)},
+            **{name: _column(candidate, name, ids) for name in COLUMNS},
+            **{name: _column(candidate, name, ids) for name in FOR_SLICES if name in candidate.column_names},
             **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
         },
         _measured(candidate, ids),

@@ -17,8 +17,8 @@ class SliceCondition(Settings):
     name: Annotated[str, Field(pattern=CONDITION_NAME, max_length=40)]
     """Its name in the verdict: letters, digits and `_`."""
     where: Annotated[str, Field(min_length=1)]
-    """The condition on a row, in the language of the contract's rules, as of `strop compare --slice`, over the columns `row_id`,
-    `batch`, `source`, `use`, `family`, `kind`, `language`, `prompt` and `target`: `language == 'zh' and length(target) > 200`."""
+    """The condition on a row, in the language and with the columns of the contract's rules: `language == 'zh' and length(output) >
+    200`; also with `row_id`, `batch`, `use`, `kind`, and the rendered `prompt` and `target`. So does `strop compare --slice`."""
 
 
 Slice = Annotated[
@@ -92,7 +92,7 @@ class GateSettings(Settings):
     slices: tuple[Slice, ...] = ("language",)
     """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by `language` of the row,
     `source`, `kind` of its answer, `label`, `freshness` (`new`: collected since the champion's training) or `length` of the prompt
-    (thirds), or by a condition of your own: `{name: long_chinese, where: "language == 'zh' and length(target) > 200"}`."""
+    (thirds), or by a condition of your own: `{name: long_chinese, where: "language == 'zh' and length(output) > 200"}`."""
     limits: dict[str, Limit] = {}
     """Bounds on any number of the candidate in metrics.json, by its path below `models.candidate`: `{size.bytes:
     {at_most_times_champion: 1.2}, robustness.typos.drop: {at_most: 0.1}}`. A name with a dot is in double quotes. A number that was

@@ -77,7 +77,7 @@ def parse_slices(settings: GateSettings) -> dict[SliceCondition, Expression]:
 
 
 def _invalid(condition: SliceCondition, what: str) -> ConfigError:
-    fix = "Name columns of a rendered row, such as `prompt` and `target` (a contract's `output`): docs/reports.md has the language"
+    fix = "Name columns of a row, not of an answer: docs/reports.md has the language"
     return ConfigError(f"{condition.where!r}: {what}", where=f"gate.slices, {condition.name}", fix=fix)
 
 

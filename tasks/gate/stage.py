@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.dataset.row_texts import with_row_texts
 from tasks.errors import DataError
 from tasks.gate.judged_scores import COLUMN as JUDGE_SCORE
 from tasks.gate.judged_scores import judged_families, with_judged_scores
@@ -46,8 +47,10 @@ def run(config: PipelineConfig) -> None:
     reference = "champion" if round_.champion else "base"
     metrics, candidate_digest = _read_metrics(round_)
     judged = judged_families(metrics, reference)
-    needs_prompts = bool({"length", *parse_slices(config.gate)} & set(config.gate.slices))
-    scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged, needs_prompts))
+    needed = {name for condition in parse_slices(config.gate).values() for name in condition.columns}
+    needs_prompts = PROMPT in needed or "length" in config.gate.slices
+    candidate = with_row_texts(_read_predictions("candidate", judged, needs_prompts), needed)
+    scores = pair_scores(_read_predictions(reference, judged), candidate)
     verdict = decide(scores, config.gate, round_, _with_drift(metrics, config.gate, round_))
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.expression.expression import Expression, Language, parse_expression
+from tasks.expression.expression import TEXT_COLUMNS, Expression, Language, parse_expression
 from tasks.expression.measure import segments_of
 from tasks.scoring.metrics import METRICS
 from tasks.scoring.paired_rows import OF_A_ROW
@@ -25,9 +25,9 @@ Rows = Mapping[str, NDArray[Any]]
 """Columns of OF_A_ROW as arrays of texts, of one family."""
 Mask = NDArray[np.bool_]
 
-LANGUAGE = Language(dict.fromkeys(OF_A_ROW, "text"), "docs/reports.md")
-"""What a condition of the gate may name. `strop compare` has these columns and those of the answers: a slice by its outcome would
-decide its own test."""
+LANGUAGE = Language(dict.fromkeys((*OF_A_ROW, *TEXT_COLUMNS), "text"), "docs/reports.md")
+"""What a condition of the gate may name: the columns of a row, rendered and (tasks/dataset/row_texts.py) as in the contract. `strop
+compare` has these columns and those of the answers: a slice by its outcome would decide its own test."""
 LONGEST_VALUE = 40
 """Characters of a value in a name."""
 MOST_BATCHES = 20

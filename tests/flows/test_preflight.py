@@ -612,7 +612,7 @@ def test_a_tier_for_no_check_of_the_gate_is_reported_before_the_training(project
 
 
 def test_an_invalid_condition_of_a_slice_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
-    write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(output) > 200"}]})
+    write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(answer) > 200"}]})
     (problem,) = problems("gate_policy")
     assert (problem.severity, problem.where) == ("error", "gate.slices, long")
-    assert "`output` is not a column" in problem.what
+    assert "`answer` is not a column" in problem.what

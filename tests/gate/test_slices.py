@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from tasks.dataset import row_texts
 from tasks.errors import ConfigError
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TEST_FIELDS
+from tasks.expression.expression import COLUMNS, TEXT_COLUMNS
 from tasks.gate.check import Check
-from tasks.gate.pairing import PairedScores
+from tasks.gate.pairing import PairedScores, pair_scores
 from tasks.gate.policy import decide
 from tasks.gate.settings import GateSettings, SliceName
 from tasks.lineage.compare import language_of, select
@@ -89,13 +91,26 @@ def test_the_condition_of_a_column_s_slice_selects_its_rows(column: str) -> None
 def test_a_condition_names_columns_of_the_predictions_that_no_model_influences() -> None:
     predictions = language_of(PREDICTIONS_SCHEMA).columns
     assert set(OF_A_ROW) == set(TEST_FIELDS)
-    assert {name: predictions[name] for name in OF_A_ROW} == LANGUAGE.columns
+    assert {name: predictions[name] for name in (*OF_A_ROW, *TEXT_COLUMNS)} == LANGUAGE.columns
+    assert set(COLUMNS) <= set(LANGUAGE.columns), "every condition of a contract is one of the gate"
     assert set(SLICES) == set(get_args(SliceName))
+
+
+def test_a_condition_may_name_the_contract_s_fields_of_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"row_id": "r003", "instruction": "翻译", "output": "长" * 300}
+    rows = pa.Table.from_pylist([dict.fromkeys(TEXT_COLUMNS, "") | fields])
+    monkeypatch.setattr(row_texts, "read_dataset", lambda ids: rows)
+    answers = pa.Table.from_pylist([{**row(number), "score": 1.0} for number in range(6)])
+    where = "length(output) > 200 and instruction == '翻译'"
+    assert select(answers, where, "")["row_id"].to_pylist() == ["r003"]
+    both = pair_scores(answers, row_texts.with_row_texts(answers, ["output", "instruction"]))
+    (check,) = slices(both, {"name": "mine", "where": where}).values()
+    assert (check.name, check.rows) == ("slices/qa/mine", 1)
 
 
 INVALID = [
     ("score < first_score", "`score` is not a column; there are row_id, batch"),
-    ("length(output) > 200", "`output` is not a column"),
+    ("length(answer) > 200", "`answer` is not a column"),
     ("language = 'zh'", "not an expression"),
     ("length(target)", "it should be true or false"),
 ]

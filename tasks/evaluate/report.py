@@ -1,4 +1,4 @@
-"""Predictions → the numbers of data/reports/metrics.json: overall, by family, class and language. Pure."""
+"""Predictions → the numbers of data/reports/metrics.json: by family, class and language. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tasks.scoring.thoughts import without_thought
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
-    """The entry of a model in metrics.json."""
-    return {
-        "overall": _scores(rows, settings, "overall"),
-        "families": {
-            family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
-        },
+    """The entry of a model in metrics.json. `overall` is only there if all rows have one metric: scores of unlike metrics have no
+    common mean."""
+    families = {
+        family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
     }
+    metrics = set(map(_measure, rows))
+    return ({"overall": _scores(rows, settings, "overall")} if len(metrics) == 1 else {}) | {"families": families}
 
 
 def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:
@@ -46,7 +46,7 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     metric = METRICS[kind]
     described = {
         "kind": kind,
-        "measure": _measure(metric, rows),
+        "measure": ", ".join(dict.fromkeys(_measure(row) for row in kinds[kind])),
         **_scores(rows, settings, family),
         **_exact_match(rows),
         "unparsed": sum(row["is_unparsed"] for row in rows),
@@ -74,11 +74,9 @@ def _describe_family(family: str, rows: list[Row], settings: EvaluateSettings) -
     return described | _classes(rows) | _calibration(rows) if metric.is_classification else described
 
 
-def _measure(metric: Metric, rows: list[Row]) -> str:
-    """The name of the score: of the metric, except where answers were executed."""
-    executed = sum(row.get("execution") is not None for row in rows)
-    names = [*(["tests passed"] if executed else []), *([metric.name] if executed < len(rows) else [])]
-    return ", ".join(names)
+def _measure(row: Row) -> str:
+    """The name of a row's score: that of its kind, except where its answer was executed."""
+    return METRICS[row["kind"]].name if row.get("execution") is None else "tests passed"
 
 
 def _degenerate(rows: list[Row]) -> dict[str, int]:

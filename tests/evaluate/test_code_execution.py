@@ -122,7 +122,9 @@ def test_metrics_have_outcomes_and_pass_at_k_of_each_family() -> None:
 
 def test_a_family_that_is_partly_executed_names_both_scores() -> None:
     _, scored, _ = executed([row_of("r0"), row_of("r1", tests="")], [TARGET, TARGET])
-    assert describe_model(scored, SETTINGS)["families"]["code"]["measure"] == "tests passed, chrF"
+    measured = describe_model(scored, SETTINGS)
+    assert measured["families"]["code"]["measure"] == "tests passed, chrF"
+    assert "overall" not in measured, "the two scores have no common mean"
 
 
 def test_nothing_is_executed_unless_a_setting_says_so(

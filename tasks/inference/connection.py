@@ -39,3 +39,5 @@ class Completion:
     prompt_tokens: int = 0
     """As the endpoint counts them; 0 if it does not."""
     completion_tokens: int = 0
+    refusal: str | None = None
+    """Why the endpoint refuses this prompt, such as by its length; None if it does not."""

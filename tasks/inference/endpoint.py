@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+OF_A_PROMPT = frozenset({400, 413, 422})
+"""HTTP statuses that may be about one prompt, such as its length."""
 RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """HTTP statuses after which the server may answer later."""
 
@@ -32,8 +34,18 @@ further request begins."""
 
 
 class Endpoint:
-    def __init__(self, connection: Connection, first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> None:
-        self.connection = connection
+    """
+    Args:
+        refusals: statuses that give a completion with the reason as its `refusal`; all other refusals are errors.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+        refusals: Collection[int] = (),
+    ) -> None:
+        self.connection, self.refusals = connection, refusals
         self.first_pause_seconds = first_pause_seconds
         path = "chat/completions" if connection.api == "chat" else "completions"
         self.url = f"{with_values(connection.base_url, not_set).rstrip('/')}/{path}"
@@ -117,6 +129,8 @@ class Endpoint:
                     if completion is not None:
                         return completion
                     problem = f"the response is not a completion: {one_line(response.text, 120)!r}"
+                elif response.status in self.refusals:
+                    return Completion("", refusal=refusal_of(response))
                 elif response.status not in RETRIED_STATUSES:
                     raise SourceError(refusal_of(response), where=self.shown_url, fix=self._advice(response))
                 else:

@@ -30,7 +30,7 @@ from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
-from tasks.inference.embedded import describe_embedded
+from tasks.evaluate.served_model import describe_inference
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
@@ -57,6 +57,8 @@ class ModelResult:
     losses: dict[str, dict[str, float]]
     """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
+    server: dict[str, Any] | None
+    """The facts about the server that generated its answers; None: the embedded engine did."""
 
 
 def run(config: PipelineConfig) -> None:
@@ -94,7 +96,7 @@ def run(config: PipelineConfig) -> None:
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
-        "inference": describe_embedded(),
+        "inference": describe_inference(config.evaluate.engine, {r: each.server for r, each in results.items()}),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
@@ -161,7 +163,7 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
             valid_perplexity = perplexity(losses)
             valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
             results[spec.role] = ModelResult(
-                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows
+                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows, model.facts
             )
     return results
 

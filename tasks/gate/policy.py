@@ -7,10 +7,10 @@ harm, or if there is no gain. Otherwise the verdict is inconclusive: the champio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from tasks.errors import ConfigError
 from tasks.gate.better import paired_families
@@ -23,6 +23,9 @@ from tasks.scoring.superiority import detectable_gain
 from tasks.state.round import Round
 
 Outcome = Literal["passed", "refused", "inconclusive"]
+
+TIERS: dict[str, Tier] = {"inference": "supporting"}
+"""Tiers of checks that are not `critical` by default."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,19 @@ class Verdict:
         return [check for check in self.checks if check.passed is False and check.tier != "advisory"]
 
 
-def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
+def decide(
+    scores: PairedScores, settings: GateSettings, round_: Round, metrics: Mapping[str, Any] | None = None
+) -> Verdict:
     """Runs every check: first those of all families, then those by family, `better` last.
+
+    Args:
+        metrics: the content of metrics.json.
 
     Raises:
         ConfigError: a plugin's check failed, or returned a result that is not its own; a tier is set for no check.
     """
     require_known_tiers(settings)
-    gate = GateInput(scores, settings, round_)
+    gate = GateInput(scores, settings, round_, metrics or {})
     own = [check for name in CHECKS if name in OWN_CHECKS for check in CHECKS[name](gate)]
     added = [check for name in CHECKS if name not in OWN_CHECKS for check in _run_added(name, gate)]
     checks = [replace(check, tier=_tier(check.name, settings)) for check in (*own, *added)]
@@ -97,7 +105,7 @@ def _tier(name: str, settings: GateSettings) -> Tier:
     """The tier of the longest name in the settings that the check's name begins with: `slices/qa` is for all slices of `qa`."""
     parts = name.split("/")
     names = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((settings.tiers[each] for each in names if each in settings.tiers), "critical")
+    return next((settings.tiers[each] for each in names if each in settings.tiers), TIERS.get(parts[0], "critical"))
 
 
 def _run_added(name: str, gate: GateInput) -> Iterator[Check]:

@@ -48,9 +48,9 @@ class GateSettings(Settings):
     """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by language of the row,
     source, kind of its answer, label, freshness (`new`: collected since the champion's training) or length of the target."""
     tiers: dict[str, Tier] = {}
-    """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); `critical` by default. A failed
-    `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An `advisory` check is only
-    reported. `better` is always critical."""
+    """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); by default `critical`, and `inference`
+    `supporting`. A failed `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An
+    `advisory` check is only reported. `better` is always critical."""
     families: dict[str, FamilyPolicy] = {}
     """Policies of single families, by name."""
     bootstrap_samples: Annotated[int, Field(ge=500)] = 5000

@@ -43,7 +43,7 @@ def run(config: PipelineConfig) -> None:
     metrics, candidate_digest = _read_metrics(round_)
     judged = judged_families(metrics, reference)
     scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged))
-    verdict = decide(scores, config.gate, round_)
+    verdict = decide(scores, config.gate, round_, metrics)
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
         logger.info(line)

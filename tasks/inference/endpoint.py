@@ -28,6 +28,8 @@ OF_A_PROMPT = frozenset({400, 413, 422})
 RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """HTTP statuses after which the server may answer later."""
 
+Prompt = str | list[int]
+"""A text, or, for completions, token ids."""
 OnCompletion = Callable[[int, Completion], None]
 """Called with each completion as soon as it is there, and the index of its prompt; from one thread at a time. If it raises, no
 further request begins."""
@@ -51,7 +53,7 @@ class Endpoint:
         self.url = f"{with_values(connection.base_url, not_set).rstrip('/')}/{path}"
         self.shown_url = f"{connection.base_url.rstrip('/')}/{path}"
 
-    def complete(self, prompts: Sequence[str], on_completion: OnCompletion) -> list[Completion]:
+    def complete(self, prompts: Sequence[Prompt], on_completion: OnCompletion) -> list[Completion]:
         """One completion per prompt, in order.
 
         Raises:
@@ -98,7 +100,7 @@ class Endpoint:
         name = self.connection.api_key_env
         return {} if name is None else {"Authorization": f"Bearer {api_key(name)}"}
 
-    def _body(self, prompt: str) -> dict[str, Any]:
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
         connection = self.connection
         content: dict[str, Any] = (
             {"messages": [{"role": "user", "content": prompt}]} if connection.api == "chat" else {"prompt": prompt}
@@ -108,7 +110,7 @@ class Endpoint:
         limits = {"max_tokens": connection.max_tokens}
         return {"model": connection.model, **content, **limits, **sampling, **connection.extra}
 
-    def _complete(self, client: httpx.Client, prompt: str, stop: threading.Event) -> Completion:
+    def _complete(self, client: httpx.Client, prompt: Prompt, stop: threading.Event) -> Completion:
         """One completion, with a pause between attempts."""
         import httpx
 

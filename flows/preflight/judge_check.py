@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from flows.preflight.problem import Problem, warning
 from flows.preflight.project import Project
 from tasks import paths
+from tasks.base.settings import is_folder
 
 
 def judge(project: Project) -> Iterator[Problem]:
@@ -15,6 +16,7 @@ def judge(project: Project) -> Iterator[Problem]:
     settings = project.config.evaluate.judge
     if settings is None:
         return
+    from tasks.evaluate.judge.local import find_judge, judge_name
     from tasks.evaluate.judge.round import read_inputs
     from tasks.evaluate.judge.vote import family_objection
 
@@ -25,6 +27,8 @@ def judge(project: Project) -> Iterator[Problem]:
             fix = f"Did you mean `{near[0]}`?" if near else f"The families are {', '.join(known)}"
             where = project.where("evaluate", "judge", "families")
             yield warning(f"family `{family}` has no templates, so no row can have it", where, fix)
+    if settings.base_url is None and is_folder(settings.model):
+        find_judge(settings.model)
     inputs = read_inputs(settings)
     if inputs.preferences is None:
         yield warning(
@@ -34,5 +38,5 @@ def judge(project: Project) -> Iterator[Problem]:
         )
     if settings.allow_same_family or "base" not in project.valid_sections:
         return
-    if against := family_objection(settings.model, project.config.base.model):
+    if against := family_objection(judge_name(settings), project.config.base.model):
         yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))

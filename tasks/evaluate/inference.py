@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from tasks.base.generation import Answer
+from tasks.base.generation import Answer, end_token_ids
 from tasks.base.precision import precision_of
 from tasks.errors import ConfigError
 from tasks.evaluate.models import ModelSpec
@@ -20,6 +20,7 @@ from tasks.evaluate.perplexity import Example, Loss, answer_losses, max_input_to
 from tasks.evaluate.prediction_cache import PredictionCache, model_key, row_key
 from tasks.evaluate.served_model import PROBES, ServedModel, decoding_of, engine_key, read_facts, serve, write_model
 from tasks.evaluate.settings import EvaluateSettings
+from tasks.inference.devices import DevicesEngine, gpus
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.engine import LogitsNotFinite
 from tasks.inference.faults import reported_faults
@@ -126,7 +127,7 @@ def _generate(
 ) -> None:
     """Adds the model's answers to the cache, by the key of their prompt; finished ones are kept if it fails."""
     keys = list(prompts)
-    engine = model.served or _embedded(model, tokenizer, settings)
+    engine = model.served or _own_engine(model, tokenizer, len(prompts), settings)
     _require_context_length(engine.positions, max(map(len, prompts.values())), settings)
 
     def keep(answers: dict[int, Answer]) -> None:
@@ -137,6 +138,20 @@ def _generate(
         engine.generate(list(prompts.values()), settings.max_new_tokens, keep)
     finally:
         cache.save()
+
+
+def _own_engine(
+    model: LazyModel, tokenizer: Any, rows: int, settings: EvaluateSettings
+) -> EmbeddedEngine | DevicesEngine:
+    """The embedded engine: on all GPUs, if there are several and enough rows for them."""
+    embedded = _embedded(model, tokenizer, settings)
+    devices = gpus()
+    if len(devices) < 2 or rows < 2 * settings.batch_rows:
+        return embedded
+    ends, positions = end_token_ids(embedded.model, tokenizer), embedded.positions
+    del embedded
+    model.free()  # each process loads the weights
+    return DevicesEngine(model.spec.load, tokenizer, devices, ends, "evaluate", settings.batch_rows, positions)
 
 
 def _embedded(model: LazyModel, tokenizer: Any, settings: EvaluateSettings) -> EmbeddedEngine:

@@ -41,6 +41,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     exit_code = main()
-    sys.stdout.flush()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os._exit(exit_code if 0 <= exit_code < 256 else 128 - exit_code)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tasks.errors import SourceError
 from tasks.evaluate.judge.answer import parse_winner, response_format
 from tasks.evaluate.judge.judgements import Judgement, Judgements
+from tasks.evaluate.judge.local import LocalModel
 from tasks.evaluate.judge.pair import REFUSED, Pair, PairVerdict, combine_orders
 from tasks.evaluate.judge.rubric import Rubric, rubric_of
 from tasks.evaluate.judge.settings import JudgeSettings
@@ -46,12 +47,18 @@ class Judge:
     ) -> None:
         """
         Raises:
-            ConfigError: an environment variable that the settings name is not set.
+            ConfigError: an environment variable that the settings name is not set; there is no such local model.
         """
         self.settings, self.rubrics = settings, rubrics
         if settings.api_key_env is not None:
             api_key(settings.api_key_env)
-        self._endpoint = Endpoint(connection_of(settings), first_pause_seconds, OF_A_PROMPT)
+        self._client: Endpoint | LocalModel
+        if settings.base_url is None:
+            self._client = LocalModel(settings)
+            self._identity = self._client.identity
+        else:
+            self._client = Endpoint(connection_of(settings), first_pause_seconds, OF_A_PROMPT)
+            self._identity = settings.model
         self._judgements = Judgements(settings.model)
         self._problem: str | None = None
         """Why no further call is made."""
@@ -98,7 +105,7 @@ class Judge:
 
     def _call(self, keys: Sequence[str], prompts: Sequence[str]) -> None:
         try:
-            self._endpoint.complete(prompts, self._store(keys))
+            self._client.complete(prompts, self._store(keys))
         except SourceError as error:
             self._problem = f"{error.where}: {error.what}"
         except _GivenUp as reason:
@@ -114,7 +121,7 @@ class Judge:
                 self._refused.add(keys[index])
                 refused += 1
                 if refused > allowed:
-                    raise _GivenUp(f"{self._endpoint.shown_url}: {completion.refusal}, to {refused} prompts")
+                    raise _GivenUp(f"{self._client.shown_url}: {completion.refusal}, to {refused} prompts")
                 return
             winner = None if completion.is_cut else parse_winner(completion.text)
             judgement = Judgement(winner, completion.prompt_tokens, completion.completion_tokens)
@@ -135,7 +142,7 @@ class Judge:
     def _key(self, prompt: str) -> str:
         settings = self.settings
         request = [settings.max_answer_tokens, settings.temperature, settings.response_format]
-        return content_digest([settings.model, request, prompt])[:32]
+        return content_digest([self._identity, request, prompt])[:32]
 
     def _cost(self, keys: Iterable[str]) -> Cost:
         used = [self._judgements.by_key[key] for key in keys]
@@ -147,6 +154,7 @@ class _GivenUp(Exception):
 
 
 def connection_of(settings: JudgeSettings) -> Connection:
+    assert settings.base_url is not None
     return Connection(
         settings.base_url,
         settings.model,

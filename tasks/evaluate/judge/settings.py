@@ -1,8 +1,8 @@
 """Settings of the pairwise judge."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tasks.runtime.base_settings import Settings
 
@@ -21,11 +21,11 @@ class JudgeBudget(Settings):
 
 
 class JudgeSettings(Settings):
-    base_url: str
+    base_url: str | None = None
     """The OpenAI-compatible endpoint, with its version: `https://api.example.com/v1`. A password in it is the name of an
-    environment variable: `https://me:${PASSWORD}@…`."""
+    environment variable: `https://me:${PASSWORD}@…`. None: the judge is a model in this process."""
     model: str
-    """The model's name there."""
+    """The model's name there; without an endpoint, the folder or hub id of a model, which answers greedily."""
     families: Annotated[tuple[FamilyName, ...], Field(min_length=1)]
     """The families with free-form answers that it judges."""
     api_key_env: str | None = None
@@ -55,8 +55,8 @@ class JudgeSettings(Settings):
 
     @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, base_url: str) -> str:
-        if not base_url.startswith(("http://", "https://", "${")):
+    def _is_an_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None and not base_url.startswith(("http://", "https://", "${")):
             raise ValueError("base_url begins with http:// or https://")
         return base_url
 
@@ -66,3 +66,9 @@ class JudgeSettings(Settings):
         if not path.startswith(FOLDER) or ".." in path.split("/"):
             raise ValueError(f"the file is below {FOLDER}, so that it is an input of each version")
         return path
+
+    @model_validator(mode="after")
+    def _is_greedy_here(self) -> Self:
+        if self.base_url is None and (self.temperature or self.api_key_env):
+            raise ValueError("temperature and api_key_env are those of an endpoint: set `base_url`, or remove them")
+        return self

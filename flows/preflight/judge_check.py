@@ -1,18 +1,25 @@
-"""The check of the pairwise judge: its rubrics, and people's preferences."""
+"""The check of the models beside those that are trained: a server that generates answers, and the pairwise judge with its rubrics
+and people's preferences."""
 
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections.abc import Iterator
 
 from flows.preflight.problem import Problem, warning
 from flows.preflight.project import Project
 from tasks import paths
 from tasks.base.settings import is_folder
+from tasks.errors import ConfigError
+from tasks.inference.settings import ServerSettings
 
 
 def judge(project: Project) -> Iterator[Problem]:
-    """evaluate.judge: each family has templates and a rubric; the preferences, and whether the judge can decide."""
+    """evaluate.engine: its program and variables. evaluate.judge: each family has templates and a rubric; the preferences, and
+    whether the judge can decide."""
+    if project.config.evaluate.engine is not None:
+        _require_engine(project.config.evaluate.engine)
     settings = project.config.evaluate.judge
     if settings is None:
         return
@@ -40,3 +47,19 @@ def judge(project: Project) -> Iterator[Problem]:
         return
     if against := family_objection(judge_name(settings), project.config.base.model):
         yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))
+
+
+def _require_engine(settings: ServerSettings) -> None:
+    """Raises ConfigError for a server that would fail only after the training."""
+    where = "evaluate.engine"
+    if settings.api_key_env is not None:
+        from tasks.inference.endpoint import api_key
+
+        api_key(settings.api_key_env)
+    if settings.command is not None and shutil.which(settings.command[0]) is None:
+        fix = "Install it in an environment of its own, and set the path of its program"
+        raise ConfigError(f"no program `{settings.command[0]}`", where=f"{where}.command", fix=fix)
+    if settings.urls is not None and (missing := sorted({"base", "candidate"} - set(settings.urls))):
+        raise ConfigError(
+            f"has no server of {' and '.join(missing)}", where=f"{where}.urls", fix="Add base_url and model"
+        )

@@ -9,6 +9,7 @@ from tasks.runtime.base_settings import Settings
 Count = Annotated[int, Field(ge=1)]
 FamilyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 FOLDER = "data/judges/"
+DEFAULT_PREFERENCES = f"{FOLDER}preferences.jsonl"
 
 
 class JudgeBudget(Settings):
@@ -44,9 +45,10 @@ class JudgeSettings(Settings):
     """Requests in parallel."""
     budget: JudgeBudget = JudgeBudget()
     """What a run may cost."""
-    preferences: str = f"{FOLDER}preferences.jsonl"
+    preferences: str = DEFAULT_PREFERENCES
     """People's preferences, JSONL below data/judges: `{question, answer_a, answer_b, preferred: A, B or tie}`, and optionally
-    `family` (whose rubric applies) and `target`. The judge decides only where it agrees with them; without the file, it reports."""
+    `family` (whose rubric applies) and `target`; `strop judge import` writes them from MLflow's review. The judge decides only
+    where it agrees with them; without the file, it reports."""
     least_kappa: Annotated[float, Field(ge=0, le=1)] = 0.4
     """The judge decides if the lower end of the interval of its Cohen's kappa with people is at least this value."""
     allow_same_family: bool = False

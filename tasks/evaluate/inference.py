@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ from tasks.evaluate.served_model import PROBES, ServedModel, decoding_of, engine
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference.devices import DevicesEngine, gpus
 from tasks.inference.embedded import EmbeddedEngine
-from tasks.inference.engine import LogitsNotFinite
 from tasks.inference.faults import reported_faults
 from tasks.runtime.files import write_json
 from tasks.runtime.progress import Progress
@@ -203,8 +201,6 @@ def measure_losses(
     progress.advance(len(examples) - len(new))
     if new:
         losses = answer_losses(model(), list(new.values()), on_batch=progress.advance)
-        if not all(math.isfinite(loss) for loss, _ in losses):
-            raise LogitsNotFinite
         computed = [{"loss": loss, "tokens": tokens} for loss, tokens in losses]
         cache.add(dict(zip(new, computed, strict=True)))
         cache.save()

@@ -197,6 +197,7 @@ def _clear_caches(plan: Plan) -> None:
             if has_row_id(path, [*plan.ids, *plan.digests]):
                 shutil.rmtree(path.parent, ignore_errors=True)
     shutil.rmtree(paths.PREDICTION_CACHE, ignore_errors=True)
+    shutil.rmtree(paths.SERVED, ignore_errors=True)  # the log of a server may have prompts
     shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # answers of generators may be about them
     for folder in paths.CACHE.glob("rendering-*"):  # an interrupted rendering
         shutil.rmtree(folder, ignore_errors=True)

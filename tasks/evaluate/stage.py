@@ -19,8 +19,8 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
-from tasks.evaluate.code.execution import Execution, open_execution
-from tasks.evaluate.code.report import SAMPLES_SCHEMA, describe_code
+from tasks.evaluate.code.execution import Execution, open_execution, write_samples
+from tasks.evaluate.code.report import describe_code
 from tasks.evaluate.encoder import find_encoder, with_similarity
 from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
@@ -34,7 +34,7 @@ from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
-from tasks.inference.embedded import describe_embedded
+from tasks.evaluate.served_model import describe_inference
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
@@ -64,6 +64,8 @@ class ModelResult:
     samples: list[Row]  # sampled answers to rows with tests (SAMPLES_SCHEMA)
     facts: dict[str, Any]
     """Its size, and times and cost where they are measured."""
+    server: dict[str, Any] | None
+    """The facts about the server that generated its answers; None: the embedded engine did."""
 
 
 def run(config: PipelineConfig) -> None:
@@ -105,13 +107,11 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
-        if samples := results[role].samples:
-            path = paths.PREDICTIONS / f"{role}.code_samples.parquet"
-            write_parquet(path, pa.Table.from_pylist(samples, SAMPLES_SCHEMA))
+        write_samples(role, results[role].samples)
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
-        "inference": describe_embedded(),
+        "inference": describe_inference(config.evaluate.engine, {r: each.server for r, each in results.items()}),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
@@ -179,8 +179,7 @@ def _evaluate_all(
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
                 samples = execution.sample(model, task) if execution is not None else []
-                is_timed = predict is _predict_answers
-                times = measure_times(model, tokenizer, _prompts(test), settings) if is_timed else {}
+                times = measure_times(model, tokenizer, _prompts(test), settings) if predict is _predict_answers else {}
             valid_perplexity = perplexity(losses)
             valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
             results[spec.role] = ModelResult(
@@ -191,6 +190,7 @@ def _evaluate_all(
                 rows,
                 samples,
                 {"size": model_size(spec.folder, record), **times},
+                model.facts,
             )
     return results
 

@@ -7,11 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.evaluate.code.report import sample_rows
+import pyarrow as pa
+
+from tasks import paths
+from tasks.evaluate.code.report import SAMPLES_SCHEMA, sample_rows
 from tasks.evaluate.code.samples import sample_code
 from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.inference import LazyModel
 from tasks.evaluate.predictions import EvaluationTask, Row
+from tasks.runtime.files import write_parquet
 from tasks.runtime.plurals import count_of
 from tasks.sandbox.run_programs import Limits, Outcome, Program, Sandbox, open_sandbox
 from tasks.scoring.code_answers import programs_of
@@ -101,6 +105,13 @@ def _by_tests(row: Row, outcome: Outcome | None) -> Row:
         "degenerate": None if passed else row["degenerate"],
         "is_unparsed": outcome.reason == "no_code",
     }
+
+
+def write_samples(role: str, samples: Sequence[Row]) -> None:
+    """Writes data/predictions/<role>.code_samples.parquet, if there are sampled answers."""
+    if samples:
+        path = paths.PREDICTIONS / f"{role}.code_samples.parquet"
+        write_parquet(path, pa.Table.from_pylist(samples, SAMPLES_SCHEMA))
 
 
 def open_execution(settings: CodeSettings, test: Sequence[Row]) -> Execution | None:

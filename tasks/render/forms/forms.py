@@ -40,6 +40,8 @@ TEST_SCHEMA = pa.schema(
         ("prompt_ids", pa.list_(pa.int32())),
         ("question", pa.string()),  # the last turn of the user; null where nothing is answered
         ("target", pa.string()),
+        ("tests", pa.string()),  # Python that runs after an answer of code; "" or null without any
+        ("stub", pa.string()),  # the code of the task that such an answer may continue
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target
         ("after", pa.string()),

@@ -7,7 +7,7 @@ each other, processes do not. On a GPU, this process decodes all rows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -64,22 +64,38 @@ class EmbeddedEngine:
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, on_answers: OnAnswers = ignore_answers
     ) -> list[Answer]:
         """As Engine.generate. Tokens do not depend on `rows`, the order of the prompts or the number of processes."""
-        if not prompts:
-            return []
         read, ends = answer_reader(self.tokenizer), end_token_ids(self.model, self.tokenizer)
-        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
         answers: dict[int, Answer] = {}
 
         def emit(index: int, tokens: list[int]) -> None:
             answers[index] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
             on_answers({index: answers[index]})
 
+        self._decode(prompts, max_new_tokens, ends, emit)
+        return [answers[index] for index in range(len(prompts))]
+
+    def generate_tokens(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """The tokens of the answers of `generate`, with their end token."""
+        answers: dict[int, list[int]] = {}
+        ends = end_token_ids(self.model, self.tokenizer)
+        self._decode(prompts, max_new_tokens, ends, answers.__setitem__)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        ends: Sequence[int],
+        emit: Callable[[int, list[int]], None],
+    ) -> None:
+        if not prompts:
+            return
+        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
         processes = self._processes(len(prompts))
         if processes > 1:
             logger.info(f"{self.stage}: generates in {processes} processes with one thread each")
         with self._one_thread(), self._decoding(prompts, max_new_tokens, ends) as decode:
             decode_rows(decode, order, processes, emit)
-        return [answers[index] for index in range(len(prompts))]
 
     def _processes(self, rows: int) -> int:
         if self.model.device.type != "cpu":

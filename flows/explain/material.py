@@ -1,0 +1,48 @@
+"""How the rows of an explanation are rendered: with the templates and the tokenizer of the model, and in full."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from flows.explain.load import RegisteredModel
+from flows.explain.subject import Row
+from tasks.errors import DataError
+from tasks.evaluate.perplexity import max_input_tokens
+from tasks.render.forms.forms import Material
+from tasks.render.settings import RenderSettings
+
+NO_LIMIT = 1 << 30
+
+
+def material_of(registered: RegisteredModel, settings: RenderSettings, row: Row, in_full: bool = True) -> Material:
+    """Renders rows of the family of `row`.
+
+    Args:
+        in_full: False truncates a text to `render.max_length_tokens`, as in training.
+
+    Raises:
+        DataError: there is no template for the row's family.
+    """
+    if row["family"] not in registered.families:
+        what = f"no template for its family {row['family']}"
+        raise DataError(what, where=row["row_id"], fix=f"Write data/templates/{row['family']}.yaml")
+    longest = {"max_length_tokens": NO_LIMIT, "pack_length_tokens": NO_LIMIT} if in_full else {}
+    return Material(registered.tokenizer, registered.families, settings.model_copy(update=longest), Counter())
+
+
+def require_rendered(material: Material) -> None:
+    """Raises DataError if a row has no example."""
+    for row_id, reason in material.take_dropped():
+        what = f"has no example for this model ({reason})"
+        raise DataError(what, where=row_id, fix="Explain another row")
+
+
+def require_fit(model: Any, prompt_tokens: int, answer_tokens: int, where: str) -> None:
+    """Raises DataError if prompt and answer exceed the model's context."""
+    positions = max_input_tokens(model)
+    if positions is not None and prompt_tokens + answer_tokens > positions:
+        what = f"its {prompt_tokens:,} tokens"
+        what += f" and an answer of up to {answer_tokens:,}" if answer_tokens else ""
+        fix = "Explain a shorter one" + (", or lower evaluate.max_new_tokens" if answer_tokens else "")
+        raise DataError(f"{what} exceed the context of {positions:,} tokens", where=where, fix=fix)

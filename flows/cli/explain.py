@@ -31,7 +31,7 @@ def explain(
     ] = None,
     passes: Annotated[
         int, typer.Option(min=1, help="Parts of the input that are removed, at most; each takes a forward pass.")
-    ] = 200,
+    ] = 100,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The page (.html). Default: data/reports/explain/<version>/<row>.html."),

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.explain.load import RegisteredModel
-from flows.explain.material import material_of, require_fit, require_rendered
-from flows.explain.subject import PROMPT, Subject, with_texts
+from flows.explain.material import TRUNCATED, in_full, material_of, require_fit, require_rendered
+from flows.explain.subject import PROMPT, Subject, texts_of, with_texts
 from tasks.base.generation import answer_reader, end_token_ids
 from tasks.base.prompts import Prompts
 from tasks.config import PipelineConfig
@@ -24,6 +24,8 @@ from tasks.runtime.progress import track
 
 METHOD = "occlusion: the change of the answer's log-probability when a part is removed (Captum, FeatureAblation)"
 END = " ⏎ end"
+ROUNDED = "The model computes in bf16, as in evaluation: shares below about 0.1 nats are rounding."
+REMOVED = "words and, for long texts, clauses and sentences of the user; the template and its control tokens stay"
 
 
 class PromptWriter:
@@ -31,11 +33,18 @@ class PromptWriter:
 
     def __init__(self, registered: RegisteredModel, subject: Subject, settings: RenderSettings) -> None:
         self.prompts = Prompts(registered.tokenizer, registered.thinks)
-        self.row = subject.row
-        if self.row is not None:
-            # a mixed row keeps its template, whichever words are removed
-            self.row = {**self.row, "language": language_of_last_turn(self.row)}
-            self.material = material_of(registered, settings, self.row)
+        self.row, self.texts, self.notes = subject.row, subject.texts, list(subject.notes)
+        if self.row is None:
+            return
+        # a mixed row keeps its template, whichever words are removed
+        row = {**self.row, "language": language_of_last_turn(self.row)}
+        material = material_of(registered, settings, row)
+        examples = material.render([row], all_turns=False)
+        require_rendered(material)
+        self.row, self.material = dict(examples[0].fitted), in_full(material)
+        if examples[0].was_cut:
+            self.texts = texts_of(self.row)
+            self.notes.append(TRUNCATED)
 
     def write(self, texts: Mapping[str, str]) -> list[int]:
         """The token ids of the prompt."""
@@ -54,22 +63,18 @@ def explain_answer(registered: RegisteredModel, subject: Subject, config: Pipeli
     """
     model, tokenizer, longest = registered.model, registered.tokenizer, config.evaluate.max_new_tokens
     writer = PromptWriter(registered, subject, config.render)
-    prompt = writer.write(subject.texts)
+    prompt = writer.write(writer.texts)
     require_fit(model, len(prompt), longest, subject.name)
-    engine = EmbeddedEngine(
-        model, tokenizer, stage="explain", rows=1, processes=1, threads=registered.threads,
-        positions=max_input_tokens(model),
-    )  # fmt: skip
-    (answer,) = engine.generate_tokens([prompt], longest)
+    answer = _generate(registered, prompt, longest)
 
     def log_probabilities(removed: Sequence[Sequence[Part]]) -> list[list[float]]:
-        prompts = [writer.write(without(subject.texts, parts)) for parts in removed]
+        prompts = [writer.write(without(writer.texts, parts)) for parts in removed]
         losses = token_losses(model, [example_of([*ids, *answer], len(ids)) for ids in prompts])
         return [[-loss for loss in row] for row in losses]
 
     (complete,) = log_probabilities([[]])
     pieces = answer_pieces(tokenizer, answer, complete, end_token_ids(model, tokenizer))
-    fields = [parts_of(name, text) for name, text in subject.texts.items()]
+    fields = [parts_of(name, text) for name, text in writer.texts.items()]
     rows = max(1, TOKENS_AT_ONCE // (len(prompt) + len(answer)))
     with track("explain", total=passes_needed(fields, passes), unit="passes") as progress:
         changes = occlude(fields, log_probabilities, complete, passes=passes, rows=rows, advance=progress.advance)
@@ -79,11 +84,7 @@ def explain_answer(registered: RegisteredModel, subject: Subject, config: Pipeli
         "mean probability of a token": f"{math.exp(total / len(answer)):.1%}",
         "parts removed": str(len(changes)),
     }
-    notes = list(subject.notes)
-    if len(prompt) + 1 > config.render.max_length_tokens:
-        notes.append(
-            f"The prompt has {len(prompt):,} tokens, more than render.max_length_tokens: it is explained in full."
-        )
+    notes = [*writer.notes, *([ROUNDED] if registered.precision == "bf16" else [])]
     return Explanation(
         subject=subject.name,
         model=registered.label,
@@ -91,15 +92,28 @@ def explain_answer(registered: RegisteredModel, subject: Subject, config: Pipeli
         method=METHOD,
         settings={
             "decoding": f"greedy, at most {longest} tokens (evaluate.max_new_tokens)",
-            "removed": "words and, for long texts, clauses and sentences of the user; the template and its control tokens stay",
+            "removed": REMOVED,
             "passes": f"at most {passes} (--passes)",
         },
         output=answer_reader(tokenizer)(answer),
         target=subject.target,
-        attributions=[of_changes("Of the whole answer", subject.texts, fields, changes, pieces, facts)],
+        attributions=[of_changes("Of the whole answer", writer.texts, fields, changes, pieces, facts)],
         answer=pieces,
         notes=notes,
     )
+
+
+def _generate(registered: RegisteredModel, prompt: list[int], longest: int) -> list[int]:
+    engine = EmbeddedEngine(
+        registered.model,
+        registered.tokenizer,
+        stage="explain",
+        rows=1,
+        processes=1,
+        threads=registered.threads,
+        positions=max_input_tokens(registered.model),
+    )
+    return engine.generate_tokens([prompt], longest)[0]
 
 
 def answer_pieces(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flows.explain.load import RegisteredModel
-from flows.explain.material import material_of, require_fit, require_rendered
+from flows.explain.material import TRUNCATED, material_of, require_fit, require_rendered
 from flows.explain.subject import Row, Subject
 from tasks.base.heads import head_logits, text_ids
 from tasks.errors import DataError
@@ -37,7 +37,7 @@ def explain_label(
         raise DataError(what, where=f"--label {label}", fix="Name one of these")
     ids, was_cut = _label_input(registered, subject, settings)
     if was_cut:
-        notes.append(f"The text is truncated to {len(ids)} tokens, as in training and evaluation.")
+        notes.append(TRUNCATED)
     (logits,) = head_logits(registered.model, [ids], 1)
     predicted = labels[logits.index(max(logits))]
     outputs = {predicted: "the predicted label"}
@@ -71,12 +71,13 @@ def explain_reward(registered: RegisteredModel, subject: Subject, settings: Rend
     require_rendered(material)
     for ids in sequences.values():
         require_fit(registered.model, len(ids), 0, subject.name)
+    notes = [*subject.notes, *([TRUNCATED] if material.counts["cut"] else [])]
     attributions = {
         name: _attribution(registered, f"Towards the reward of the {name}", f"prompt and {name}", ids, 0)
         for name, ids in sequences.items()
     }
     output = " · ".join(f"{name}: {attribution.facts['output']}" for name, attribution in attributions.items())
-    return _explanation(registered, subject, list(attributions.values()), output, subject.notes)
+    return _explanation(registered, subject, list(attributions.values()), output, notes)
 
 
 def _answers(row: Row, material: Material) -> dict[str, list[int]]:
@@ -94,7 +95,7 @@ def _label_input(registered: RegisteredModel, subject: Subject, settings: Render
     """The tokens of the text, and whether it is truncated."""
     if subject.row is None:
         return text_ids(registered.tokenizer, list(subject.texts.values()), settings.max_length_tokens)[0]
-    material = material_of(registered, settings, subject.row, in_full=False)
+    material = material_of(registered, settings, subject.row)
     rows = labelled_rows([subject.row], material)
     require_rendered(material)
     return rows[0].ids, bool(material.counts["cut"])

@@ -1,8 +1,9 @@
-"""How the rows of an explanation are rendered: with the templates and the tokenizer of the model, and in full."""
+"""How the rows of an explanation are rendered: with the templates and the tokenizer of the model."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from flows.explain.load import RegisteredModel
@@ -13,13 +14,11 @@ from tasks.render.forms.forms import Material
 from tasks.render.settings import RenderSettings
 
 NO_LIMIT = 1 << 30
+TRUNCATED = "The text is truncated to render.max_length_tokens, as in training and evaluation."
 
 
-def material_of(registered: RegisteredModel, settings: RenderSettings, row: Row, in_full: bool = True) -> Material:
-    """Renders rows of the family of `row`.
-
-    Args:
-        in_full: False truncates a text to `render.max_length_tokens`, as in training.
+def material_of(registered: RegisteredModel, settings: RenderSettings, row: Row) -> Material:
+    """Renders rows of the family of `row`, truncated to `render.max_length_tokens` as in training and evaluation.
 
     Raises:
         DataError: there is no template for the row's family.
@@ -27,8 +26,13 @@ def material_of(registered: RegisteredModel, settings: RenderSettings, row: Row,
     if row["family"] not in registered.families:
         what = f"no template for its family {row['family']}"
         raise DataError(what, where=row["row_id"], fix=f"Write data/templates/{row['family']}.yaml")
-    longest = {"max_length_tokens": NO_LIMIT, "pack_length_tokens": NO_LIMIT} if in_full else {}
-    return Material(registered.tokenizer, registered.families, settings.model_copy(update=longest), Counter())
+    return Material(registered.tokenizer, registered.families, settings, Counter())
+
+
+def in_full(material: Material) -> Material:
+    """The same without truncation."""
+    longest = {"max_length_tokens": NO_LIMIT, "pack_length_tokens": NO_LIMIT}
+    return replace(material, settings=material.settings.model_copy(update=longest))
 
 
 def require_rendered(material: Material) -> None:

@@ -33,7 +33,7 @@ def occlude(
         complete: the log-probabilities with all parts.
         rows: inputs in one call of `log_probabilities`.
     """
-    words = [leaf for part in fields for leaf in leaves(part) if leaf.level != "field"]
+    words = _words(fields)
     if len(fields) + len(words) <= passes:
         return _ablate([*fields, *words], log_probabilities, complete, rows, advance)
     changes = _ablate(list(fields), log_probabilities, complete, rows, advance)
@@ -49,7 +49,8 @@ def occlude(
 
 def passes_needed(fields: Sequence[Part], passes: int) -> int:
     """The number of parts that `occlude` removes, at most."""
-    return max(len(fields), min(passes, sum(1 for part in fields for _ in all_parts(part))))
+    flat, deep = len(fields) + len(_words(fields)), sum(1 for part in fields for _ in all_parts(part))
+    return flat if flat <= passes else max(len(fields), min(passes, deep))
 
 
 def shown_parts(fields: Sequence[Part], changes: Changes) -> list[Part]:
@@ -67,6 +68,10 @@ def shown_parts(fields: Sequence[Part], changes: Changes) -> list[Part]:
     for part in fields:
         visit(part)
     return shown
+
+
+def _words(fields: Sequence[Part]) -> list[Part]:
+    return [leaf for part in fields for leaf in leaves(part) if leaf.level != "field"]
 
 
 def _ablate(

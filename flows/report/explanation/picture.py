@@ -71,20 +71,21 @@ def _height(attribution: Attribution) -> float:
 
 def _bars(attribution: Attribution) -> Markup:
     spans = attribution.top(BARS)
-    largest = max((abs(span.value or 0.0) for span in spans), default=1.0)
-    lines = list(_lines(spans, largest)) or [
+    values = [0.0, *(span.value or 0.0 for span in spans)]
+    scale = BAR / ((max(values) - min(values)) or 1.0)
+    zero = round(TEXT - min(values) * scale, 1)
+    lines = list(_lines(spans, zero, scale)) or [
         Markup('<text class="small" x="10" y="15">no part changes the output</text>')
     ]
-    zero = TEXT + BAR / 2
     axis = Markup('<line class="zero" x1="{0:g}" x2="{0:g}" y1="0" y2="{1:g}"/>').format(zero, LINE * len(lines))
     return Markup("").join([axis, *lines])
 
 
-def _lines(spans: list[Span], largest: float) -> Iterator[Markup]:
+def _lines(spans: list[Span], zero: float, scale: float) -> Iterator[Markup]:
     for number, span in enumerate(spans):
         value, y = span.value or 0.0, LINE * number
-        length = round(abs(value) / largest * BAR / 2, 1)
-        x = TEXT + BAR / 2 - (length if value < 0 else 0)
+        length = round(abs(value) * scale, 1)
+        x = zero - (length if value < 0 else 0)
         yield Markup(
             '<text x="{0}" y="{1}" text-anchor="end">{2}</text><rect class="{3}" x="{4:g}" y="{5}" width="{6:g}"'
             ' height="14" rx="2"/>'

@@ -24,7 +24,7 @@ from tasks.runtime.progress import track
 
 METHOD = "occlusion: the change of the answer's log-probability when a part is removed (Captum, FeatureAblation)"
 END = " ⏎ end"
-ROUNDED = "The model computes in bf16, as in evaluation: shares below about 0.1 nats are rounding."
+ROUNDED = "The model computes in bf16, as in evaluation: a share of a few tenths of a nat may be rounding."
 REMOVED = "words and, for long texts, clauses and sentences of the user; the template and its control tokens stay"
 
 

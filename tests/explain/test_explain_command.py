@@ -12,8 +12,10 @@ import pytest
 from support.deciding_word import WORDS, make_decided_llama
 from support.project import begin_round, params, write_params
 from support.toy_rows import toy_rows, write_part
+from support.toypreferences import preference_rows
 
 from tasks import paths
+from tasks.base.heads import REWARD
 from tasks.base.load import load_base, load_tokenizer
 from tasks.base.pin import read_base
 from tasks.base.weights_digest import weights_digest
@@ -27,16 +29,18 @@ LABELS = ("business", "sport", "科技")
 PROMPTS = {"en": "The door and the bank were closed, said the man.", "zh": "门和红灯都关了，他说。"}
 
 
-def world(base: Path, labels: tuple[str, ...] | None = None, **settings: Any) -> list[dict[str, Any]]:
+def world(
+    base: Path, labels: tuple[str, ...] | None = None, rows: list[dict[str, Any]] | None = None, **settings: Any
+) -> list[dict[str, Any]]:
     """Toy rows in the dataset, and a candidate with the weights of the base. Returns the rows."""
     write_params(Path(), params(base, [], finetune=settings))
     config = load_config()
     begin_round(config)
-    rows = toy_rows(topics=4, questions=4)
+    rows = rows or toy_rows(topics=4, questions=4)
     write_part(rows)
     curate(config)
     load_base(read_base(), labels=labels).save_pretrained(paths.MODEL)
-    load_tokenizer(base, generates=labels is None).save_pretrained(paths.MODEL)
+    load_tokenizer(base, generates=labels in (None, REWARD)).save_pretrained(paths.MODEL)
     if labels is not None:
         write_json(paths.MODEL / "labels.json", list(labels))
     write_json(paths.METRICS, {"models": {"candidate": {"weights_digest": weights_digest(paths.MODEL)}}})
@@ -103,6 +107,23 @@ def test_a_label_is_explained_towards_the_predicted_and_the_rows_own(
     assert "The row's label 'tech' is none of the head's: business, sport, 科技." in flat(out)
     code, _, err = strop("explain", sport["row_id"], "--version", "candidate", "--label", "weather")
     assert (code, "has no such label; it has business, sport, 科技" in flat(err)) == (1, True)
+
+
+def test_a_reward_is_explained_for_the_chosen_and_the_rejected_answer(
+    project: Path, tiny_llama: Path, strop: Strop
+) -> None:
+    rows = preference_rows(pairs=4, judged=0)
+    world(tiny_llama, REWARD, rows, objective="reward")
+    code, out, err = strop("explain", rows[1]["row_id"], "--version", "candidate", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    for attribution, answer in zip(result["attributions"], ("它叫城市1。", "我不想说。"), strict=True):
+        (spans,) = attribution["fields"].values()
+        assert answer in "".join(span["text"] for span in spans)
+        assert attribution["warning"] == ""
+    assert result["output"].startswith("chosen answer: ")
+    code, _, err = strop("explain", "--prompt", "x", "--version", "candidate")
+    assert (code, "candidate scores answers, and a prompt has none" in flat(err)) == (1, True)
 
 
 def test_errors_say_what_is_wrong_and_what_to_do(

@@ -73,6 +73,17 @@ def test_the_shares_sum_to_the_difference_of_the_outputs(head: tuple[Any, Any]) 
     assert sum(span.value or 0 for span in attribution.fields["text"]) == pytest.approx(sum(result.values))
 
 
+def test_a_decoder_reads_the_same_position_in_the_baseline(tiny_llama: Path) -> None:
+    """The head reads the last token that is not padding; in a baseline of padding that would be the begin token."""
+    tokenizer, model = load_tokenizer(tiny_llama, generates=False), load_weights(tiny_llama, labels=("a", "b"))
+    ((ids, _),) = text_ids(tokenizer, [TEXT], 128)
+    begin = tokenizer("x", add_special_tokens=False)["input_ids"]
+    fixed = {*begin, *tokenizer.all_special_ids}
+    result = integrated_gradients(model, [*begin, *ids], 1, padding=tokenizer.pad_token_id, fixed=fixed)
+    assert abs(result.output - result.baseline) > 1e-3
+    assert abs(result.error) < 1e-4
+
+
 @pytest.mark.parametrize("word", [" striker", "球"])
 def test_the_word_that_decides_the_label_has_the_whole_share(word: str, tiny_bert: Path) -> None:
     tokenizer = load_tokenizer(tiny_bert, generates=False)

@@ -11,7 +11,7 @@ import pytest
 from support.ingesting import errors, ingest, raw_rows, records, settings
 from support.toy_traces import CHAT, judge, log_chat
 
-from tasks.ingest.sources import anything_new
+from tasks.ingest.changes.scan import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields
 from tasks.state.decisions import decided_rows, read_decisions, record_decision

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli import build, chat, check, compare, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import build, chat, check, compare, contract, data, inspect, judge, promote, quarantine, registry, rows
 from flows.cli import run as running
 from flows.cli.common import begin
 from tasks.errors import StropError, disk_error
@@ -66,6 +66,7 @@ GROUPS = {
     "contract": (contract.app, "Data"),
     "rows": (rows.app, "Data"),
     "data": (data.app, "Data"),
+    "judge": (judge.app, "Data"),
     "registry": (registry.app, "Serving"),
 }
 """Name → its subcommands, and the panel."""

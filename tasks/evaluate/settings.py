@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.evaluate.judge.settings import JudgeSettings
+from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.runtime.base_settings import Seed, Settings
 
 
@@ -28,5 +29,7 @@ class EvaluateSettings(Settings):
     """Resamples of a bootstrap interval."""
     seed: Seed = 17
     """Seeds the bootstrap."""
+    probes: ProbeSettings | None = None
+    """Measures of robustness and bias by changed test rows ([probes](evaluation.md#probes)); none by default, all with `{}`."""
     judge: JudgeSettings | None = None
     """A model that compares the candidate's free-form answers with the champion's ([the judge](judge.md)); none by default."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -29,6 +29,8 @@ from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.probes.measures import ProbeResult, measure_probes, probe_lines
+from tasks.evaluate.probes.project import open_probes, write_probes
 from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
@@ -57,6 +59,7 @@ class ModelResult:
     losses: dict[str, dict[str, float]]
     """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
+    probes: ProbeResult
 
 
 def run(config: PipelineConfig) -> None:
@@ -83,6 +86,7 @@ def run(config: PipelineConfig) -> None:
             "valid_perplexity": result.perplexity,
             "valid_losses": result.losses,
             **describe_model(predictions[role], config.evaluate),
+            **result.probes.numbers,
         }
         for role, result in results.items()
     }
@@ -91,6 +95,7 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
+        write_probes(role, results[role].probes)
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
@@ -101,6 +106,7 @@ def run(config: PipelineConfig) -> None:
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
     lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
+    lines += [f"evaluate: candidate: {line}" for line in probe_lines(results["candidate"].probes.numbers)]
     for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
 
@@ -151,17 +157,21 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
     predict = PREDICTORS.get(form, _predict_answers)
+    plan = open_probes(test, form, record, tokenizer, settings)
     results = {}
-    with track("evaluate", total=len(specs) * (len(test) + len(examples)), unit="answers") as progress:
+    total = len(specs) * (len(test) + len(examples) + len(plan.rows))
+    with track("evaluate", total=total, unit="answers") as progress:
         task = EvaluationTask(test, tokenizer, record.digest, settings, progress)
         for spec in specs:
             with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
+                answers = predict(model, replace(task, test=plan.test))[1] if plan.rows else []
             valid_perplexity = perplexity(losses)
             valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
             results[spec.role] = ModelResult(
-                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows
+                *(spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows),
+                measure_probes(plan, rows, answers, settings),
             )
     return results
 

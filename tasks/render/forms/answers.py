@@ -62,7 +62,8 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Rea
         target = _calls_as_read(THOUGHT_BEGINS + answer if opens_thought else answer, target)
     question = next((m["content"] for m in reversed(conversation.messages) if m["role"] == "user"), "")
     framed = {"before": frame.before, "after": frame.after, "opens_thought": opens_thought}
-    return {**fixed, "kind": kind, **shown, "question": question, "target": target, **framed}
+    texts = {"question": question, "instruction": example.row["instruction"], "input": example.row["input"]}
+    return {**fixed, "kind": kind, **shown, **texts, "target": target, **framed}
 
 
 def _calls_as_read(answer: str, target: str) -> str:

@@ -39,6 +39,8 @@ TEST_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("question", pa.string()),  # the last turn of the user; null where nothing is answered
+        ("instruction", pa.string()),  # of the row, before the template; null where nothing is answered
+        ("input", pa.string()),
         ("target", pa.string()),
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target

@@ -1,7 +1,7 @@
 """The drift of the dataset from the data of the round's champion: data/reports/drift.json and drift.svg, once per dataset.
 
-Not a DVC stage: no decision depends on it, and the champion's data come from its version commit. It never fails a run: an
-error is recorded and printed, and the next run measures again.
+Not a DVC stage: only a limit on `drift.max_psi` in the gate's policy depends on it, and the champion's data come from its version
+commit. It never fails a run: an error is recorded and printed, and the next run measures again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from tasks import paths
 from tasks.errors import StropError
 from tasks.lineage.drift_report import measure_drift
 from tasks.lineage.version_data import NOW, commit_at
-from tasks.runtime.files import content_digest, file_digest, read_json, write_json
+from tasks.runtime.files import content_digest, read_json, write_json
+from tasks.state.data_drift import report_digests
 from tasks.state.round import read_round
 from tasks.vcs.dvc_outputs import dataset_version, output_hash
 
@@ -40,6 +41,7 @@ def report_against_champion(model: str) -> dict[str, Any]:
 def _measure(model: str) -> dict[str, Any]:
     champion = read_round().champion
     facts: dict[str, Any] = {"dataset": dataset_version(), "champion": None, "made_of": _inputs_digest()}
+    facts["reports"] = report_digests()
     if champion is None:
         return facts | {"state": NO_CHAMPION}
     facts["champion"] = champion.version
@@ -54,7 +56,8 @@ def _cached_report() -> dict[str, Any] | None:
     try:
         facts: dict[str, Any] = read_json(paths.DRIFT)
         is_there = facts["state"] != MEASURED or paths.DRIFT_PLOT.exists()
-        return facts if is_there and facts["made_of"] == _inputs_digest() else None
+        is_current = facts["made_of"] == _inputs_digest() and facts["reports"] == report_digests()
+        return facts if is_there and is_current else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -62,8 +65,7 @@ def _cached_report() -> dict[str, Any] | None:
 def _inputs_digest() -> str:
     """Digest of the inputs of the report."""
     champion = read_round().champion
-    reports = [file_digest(path) if path.exists() else "" for path in (paths.VALIDATE_REPORT, paths.CURATE_REPORT)]
-    return content_digest([dataset_version(), champion.weights_digest if champion else None, *reports])
+    return content_digest([dataset_version(), champion.weights_digest if champion else None, *report_digests()])
 
 
 def _log_line(facts: dict[str, Any]) -> str:

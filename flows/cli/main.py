@@ -22,7 +22,21 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli import build, chat, check, compare, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import (
+    build,
+    chat,
+    check,
+    compare,
+    contract,
+    data,
+    explain,
+    inspect,
+    judge,
+    promote,
+    quarantine,
+    registry,
+    rows,
+)
 from flows.cli import run as running
 from flows.cli.common import begin
 from tasks.errors import StropError, disk_error
@@ -57,7 +71,15 @@ STOPPED = "stopped. Finished work is kept: the next `strop run` continues there.
 
 COMMANDS: dict[str, tuple[Callable[..., int], ...]] = {
     "Retraining": (check.check, running.run, running.demo, running.schedule),
-    "Inspecting": (inspect.status, inspect.history, compare.compare, inspect.audit, inspect.config, inspect.doctor),
+    "Inspecting": (
+        inspect.status,
+        inspect.history,
+        compare.compare,
+        explain.explain,
+        inspect.audit,
+        inspect.config,
+        inspect.doctor,
+    ),
     "Serving": (chat.generate, chat.chat, promote.promote, promote.rollback),
 }
 """Panel of `strop --help` → its commands, each a function whose name is the command."""
@@ -66,6 +88,7 @@ GROUPS = {
     "contract": (contract.app, "Data"),
     "rows": (rows.app, "Data"),
     "data": (data.app, "Data"),
+    "judge": (judge.app, "Data"),
     "registry": (registry.app, "Serving"),
 }
 """Name → its subcommands, and the panel."""

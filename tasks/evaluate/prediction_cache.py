@@ -28,7 +28,9 @@ from tasks.runtime.plugin_table import STAGES
 from tasks.runtime.plugins import loaded_plugins
 
 SAVE_EVERY_SECONDS = 30.0
-PREDICTING = tuple(f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity"))
+PREDICTING = tuple(
+    f"tasks/evaluate/{name}.py" for name in ("inference", "heads", "likelihood", "perplexity", "code/samples")
+)
 SCORING = frozenset({Path("tasks/evaluate/predictions.py")})
 """Scores are computed from cached predictions: another metric does not change them."""
 
@@ -59,6 +61,8 @@ class PredictionCache:
 
     def __init__(self, name: str, value: pa.DataType) -> None:
         self.path = paths.PREDICTION_CACHE / f"{name}.parquet"
+        self.facts_path = self.path.with_suffix(".json")
+        """What is known about the server that generated them, if one did."""
         self.schema = pa.schema([("key", pa.string()), ("value", value)])
         self.values: dict[str, Any] = {}
         self._saved_at = time.monotonic()

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.evaluate.probes.settings import ProbeSettings
+from tasks.inference.settings import ServerSettings
 from tasks.runtime.base_settings import Seed, Settings
 
 
@@ -19,6 +21,10 @@ class EvaluateSettings(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of the weights in evaluation. `auto`: bf16 where the processor or GPU supports it, else fp32, as in training.
     bf16 halves the memory: a 7B model on one 24 GB GPU needs it. The metrics record the precision."""
+    engine: ServerSettings | None = None
+    """A server that generates the answers in place of the embedded engine, such as vLLM or SGLang in an environment of their own
+    ([generation](evaluation.md#generation)). Losses, likelihoods and predictions of models with a head are computed in
+    this process."""
     encoder: Annotated[str, Field(min_length=1)] | None = None
     """A sentence encoder, by which the semantic similarity of answers and targets is reported: a folder or a hub id
     (`sentence-transformers/all-MiniLM-L6-v2`). Scores do not depend on it. Without it, no similarity is computed. After a change of
@@ -36,5 +42,7 @@ class EvaluateSettings(Settings):
     """Seeds the bootstrap."""
     probes: ProbeSettings | None = None
     """Measures of robustness and bias by changed test rows ([probes](evaluation.md#probes)); none by default, all with `{}`."""
+    code: CodeSettings = CodeSettings()
+    """How answers of code are scored ([code by execution](evaluation.md#code-by-execution))."""
     judge: JudgeSettings | None = None
     """A model that compares the candidate's free-form answers with the champion's ([the judge](judge.md)); none by default."""

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, StringConstraints, ValidationError, field
 from tasks.ingest.connectors.table import CONNECTORS
 from tasks.ingest.fields import FIELDS
 from tasks.ingest.readers.formats import AUTO, FORMATS
+from tasks.records.code_tests import TEST_COLUMNS
 from tasks.runtime.base_settings import Settings
 from tasks.runtime.plugin_name import NameIn
 from tasks.runtime.redaction.settings import USE_A_VARIABLE, literal_secret
@@ -123,7 +124,8 @@ class Source(Settings):
     """Language of the rows; `auto`: by the script of each row."""
     columns: dict[str, str] = {}
     """Field of the shape → column of the source, if their names differ: `{text: body, label: section}`. `id` is a column whose
-    values must be unique within a batch."""
+    values must be unique within a batch. `tests`, with `tests_setup` and `entry_point`: the tests of an answer of code
+    ([the data](data.md#tests-of-code))."""
     max_rows: Annotated[int, Field(ge=1)] | None = None
     """The most rows that are collected from the source, in all runs: the first ones, or with `sample_seed` a random sample."""
     sample_seed: int | None = None
@@ -151,7 +153,7 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def columns_are_fields(self) -> "Source":
-        known = (*FIELDS[self.shape], "id")
+        known = (*FIELDS[self.shape], "id", *TEST_COLUMNS)
         unknown = sorted(set(self.columns) - set(known))
         if unknown:
             raise ValueError(

@@ -12,6 +12,7 @@ conll              tokens, tags (BIO) → input, output: JSON list of entities
 parallel           source → input, target → output
 row                a row's own fields (tasks/records/row.py), as Strop itself writes them
 
+A record of any shape may have tests for an answer of code (code_tests.py).
 A generated record has the column strop_synthetic: {"recipe": ..., "parents": [...]}.
 """
 
@@ -22,6 +23,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tasks.records.code_tests import tests_of
 from tasks.records.conll import conll
 from tasks.records.conversations import are_turns, as_fields, turns_of
 from tasks.records.ordered_json import comparable
@@ -51,6 +53,7 @@ def to_fields(record: Any, shape: str, columns: Columns) -> Fields | Problem:
             raise NoRow("not_an_object", "record", record)
         fields = dict(NO_TEXT)
         fields |= SHAPES[shape](record, columns)
+        fields |= tests_of(record, columns)
         if SYNTHETIC in record:
             fields |= _synthetic(record[SYNTHETIC])
         for name, text in fields.items():

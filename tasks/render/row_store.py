@@ -19,7 +19,7 @@ from tasks.runtime.files import ParquetStream, read_batches
 PORTION_ROWS, PORTION_BYTES = 512, 16 * 2**20
 COLUMNS = (
     *("row_id", "batch", "source", "use", "family", "language", "system", "history", "instruction", "input", "output"),
-    *("tools", "rejected", "desirable", "untrained", "thoughts"),
+    *("tools", "rejected", "desirable", "untrained", "thoughts", "tests"),
 )
 """The columns that rendering reads."""
 REPEATED = [
@@ -35,6 +35,7 @@ REPEATED = [
     "desirable",
     "untrained",
     "thoughts",
+    "tests",
 ]
 """Those of them with values that many rows share: they are dictionary-encoded."""
 _WRITTEN_AT_ONCE_BYTES = 16 * 2**20

@@ -58,7 +58,7 @@ def plan_probes(
         return Plan(())
     plan = Plan((*settings.robustness, *(BIAS + name for name in settings.bias)))
     passages = _passages(test)
-    indexed = [row | {"index": index} for index, row in enumerate(test)]
+    indexed = [row | {"index": index} for index, row in enumerate(test) if not row.get("tests")]
     for family, members in group(indexed, "family").items():
         members.sort(key=lambda row: hashlib.sha256(f"{settings.seed} {row['row_id']}".encode()).digest())
         around = Surroundings(_labels(members), templates.get(family, {}).get("templates", ()), passages)

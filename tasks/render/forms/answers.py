@@ -18,6 +18,7 @@ from tasks.render.templates.templates import FamilyTemplates
 from tasks.render.tokens.tokens import Example
 from tasks.runtime.files import write_tables
 from tasks.scoring.answer_parsers import equal_json
+from tasks.scoring.code_answers import stub_of
 from tasks.scoring.targets import parse_answer
 from tasks.scoring.thoughts import THOUGHT_BEGINS, without_thought
 
@@ -61,9 +62,11 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Rea
         answer = decode(example.answer_ids)
         target = _calls_as_read(THOUGHT_BEGINS + answer if opens_thought else answer, target)
     question = next((m["content"] for m in reversed(conversation.messages) if m["role"] == "user"), "")
+    tests = example.row["tests"] if kind == "code" else ""
+    tested = {"tests": tests, "stub": tests and (stub_of(example.row["input"]) or stub_of(example.row["instruction"]))}
     framed = {"before": frame.before, "after": frame.after, "opens_thought": opens_thought}
     texts = {"question": question, "instruction": example.row["instruction"], "input": example.row["input"]}
-    return {**fixed, "kind": kind, **shown, **texts, "target": target, **framed}
+    return {**fixed, "kind": kind, **shown, **texts, "target": target, **tested, **framed}
 
 
 def _calls_as_read(answer: str, target: str) -> str:

@@ -42,6 +42,8 @@ TEST_SCHEMA = pa.schema(
         ("instruction", pa.string()),  # of the row, before the template; null where nothing is answered
         ("input", pa.string()),
         ("target", pa.string()),
+        ("tests", pa.string()),  # Python that runs after an answer of code; "" or null without any
+        ("stub", pa.string()),  # the code of the task that such an answer may continue
         ("template", pa.string()),
         ("before", pa.string()),  # what the template writes around the target
         ("after", pa.string()),

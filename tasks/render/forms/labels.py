@@ -51,7 +51,7 @@ def write(form: str, split: str, rows: Rows, material: Material) -> dict[str, An
     known_labels = None if split == "train" else set(map(normalise_answer, read_json(LABELS)))
 
     def make(portion: list[Row]) -> tuple[FlatExamples, list[tuple[str, str]]]:
-        labelled = _labelled(portion, material)
+        labelled = labelled_rows(portion, material)
         kept = [row for row in labelled if known_labels is None or normalise_answer(row.label) in known_labels]
         for row in labelled if len(kept) < len(labelled) else ():
             if known_labels is not None and normalise_answer(row.label) not in known_labels:
@@ -80,7 +80,7 @@ def write_test(rows: Rows, material: Material) -> int:
     use."""
 
     def make(portion: list[Row]) -> pa.Table:
-        return pa.Table.from_pylist([_test_row(row, material) for row in _labelled(portion, material)], TEST_SCHEMA)
+        return pa.Table.from_pylist([_test_row(row, material) for row in labelled_rows(portion, material)], TEST_SCHEMA)
 
     return write_tables(TEST, TEST_SCHEMA, material.map_rows(rows, make))
 
@@ -93,7 +93,7 @@ def _test_row(labelled: Labelled, material: Material) -> dict[str, Any]:
     return {**row, "kind": kind, **shown, **texts, "template": "", "before": "", "after": ""}
 
 
-def _labelled(rows: list[Row], material: Material) -> list[Labelled]:
+def labelled_rows(rows: list[Row], material: Material) -> list[Labelled]:
     """The rows with a text and a label; dropped rows are counted."""
     kept = []
     for row in rows:

@@ -32,6 +32,8 @@ class Example:
 
     row: Mapping[str, Any]
     """The row that it was rendered from."""
+    fitted: Mapping[str, Any]
+    """The same without what was truncated."""
     prompt: str
     """The text before the last answer."""
     ids: Ids
@@ -111,14 +113,11 @@ class Renderer:
             for (index, row), conversation, sequences in zip(
                 batch, conversations, self._pieces(conversations, all_turns), strict=True
             ):
-                was_cut = row is not rows[index]
                 is_blank = iter(
                     [self.chat.is_blank(conversation.messages[i]) for i in answers_of(conversation, all_turns)]
                 )
                 examples = [
-                    self._example(
-                        rows[index], prompt, _trained(pieces, is_blank), conversation, templates[index], was_cut
-                    )
+                    self._example(rows[index], row, prompt, _trained(pieces, is_blank), conversation, templates[index])
                     for prompt, pieces in sequences
                 ]
                 result = self._check_length(examples)
@@ -169,11 +168,11 @@ class Renderer:
     def _example(
         self,
         row: dict[str, Any],
+        fitted: dict[str, Any],
         prompt: str,
         trained: list[tuple[Ids, bool]],
         conversation: Conversation,
         template: InstructionTemplate,
-        was_cut: bool,
     ) -> Example:
         pieces = [piece for piece, _ in trained]
         # the end token is trained, or generation never stops
@@ -187,7 +186,8 @@ class Renderer:
                 mask[position : position + length] = 1
             position += length
         ids = np.concatenate(pieces).astype(np.int32, copy=False)
-        return Example(row, prompt, ids, mask, position - lengths[-1], conversation, template, was_cut)
+        prompt_tokens, was_cut = position - lengths[-1], fitted is not row
+        return Example(row, fitted, prompt, ids, mask, prompt_tokens, conversation, template, was_cut)
 
     def _check_length(self, examples: list[Example]) -> list[Example] | Dropped | int:
         """The examples, the reason to drop the row, or the number of tokens by which it is too long."""

@@ -37,9 +37,8 @@ _ALL_KINDS = {"name", "kind", "shape", "family", "language", "columns", "max_row
 def _require_options(model: type[Settings], options: dict[str, JsonValue]) -> None:
     """Raises ValueError with every error of a plugin's settings."""
     try:
-        model.model_validate_json(
-            json.dumps(options)
-        )  # as JSON, because there a strict model accepts a list for a tuple
+        # as JSON, because there a strict model accepts a list for a tuple
+        model.model_validate_json(json.dumps(options))
     except ValidationError as error:
         errors = [f"{'.'.join(map(str, ('options', *each['loc'])))}: {each['msg']}" for each in error.errors()]
         raise ValueError("; ".join(errors)) from error
@@ -139,9 +138,8 @@ class Source(Settings):
             "a".encode(encoding).decode(encoding, "replace")
             b"\xff".decode(encoding, "replace")  # `idna` and `punycode` cannot
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`{encoding}` is not a text encoding; use utf-8, gb18030, big5, utf-16, cp1252, ..."
-            ) from error
+            others = "use utf-8, gb18030, big5, utf-16, cp1252, ..."
+            raise ValueError(f"`{encoding}` is not a text encoding; {others}") from error
         return encoding
 
     @field_validator("path", "image_folder", "storage_options", "url", "tracking_uri", "options")
@@ -156,10 +154,8 @@ class Source(Settings):
         known = (*FIELDS[self.shape], "id", *TEST_COLUMNS)
         unknown = sorted(set(self.columns) - set(known))
         if unknown:
-            raise ValueError(
-                f"columns: shape `{self.shape}` has no field {', '.join(unknown)}; it has {', '.join(known)}"
-                " (left: our field, right: your column)"
-            )
+            fields = f"shape `{self.shape}` has no field {', '.join(unknown)}; it has {', '.join(known)}"
+            raise ValueError(f"columns: {fields} (left: our field, right: your column)")
         return self
 
     @model_validator(mode="after")

@@ -36,9 +36,6 @@ MORE_FIELDS = {"tools": "", "rejected": "", "desirable": "", "images": "[]", "un
 NO_TEXT = {"system": "", "history": "[]", "instruction": "", "input": "", "output": "", **MORE_FIELDS}
 """The content of a record that is not a row."""
 
-INPUT_FIELDS = ("family", "system", "history", "instruction", "input")
-"""The fields of the prompt: the split depends only on these, so that all answers to one prompt are in one split."""
-
 ROW_SCHEMA = pa.schema(
     [
         ("row_id", pa.string()),  # 32 hex characters: the digest of the content

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.project import REPOSITORY
 from support.tiny_models import make_tiny_tokenizer
+from support.toychat import trained_spans
 from tokenizers import normalizers
 
 from tasks.render.templates.chat_template import ChatFormat
@@ -257,7 +258,7 @@ def test_a_tokenizer_with_a_leading_space_tokenises_prompt_and_answer_together()
     assert isinstance(example, Example)
     text = "</s>[INST] abc [/INST] Hello. </s>[INST] Hello [/INST] abc. </s>"
     assert example.ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert len(example.spans) == 2
+    assert len(trained_spans(example)) == 2
 
 
 def test_the_texts_that_a_chat_template_looks_for_are_found() -> None:

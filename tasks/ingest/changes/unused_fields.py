@@ -49,9 +49,7 @@ class UnusedFields:
                 turns = _value_of(turns)
             for turn in turns if isinstance(turns, list) else [turns]:
                 if isinstance(turn, dict):
-                    for key in turn:
-                        if key not in self.within:
-                            self._add([f"{column}.{key}"])
+                    self._add(f"{column}.{key}" for key in turn if key not in self.within)
 
     def _add(self, names: Iterable[str]) -> None:
         for name in names:

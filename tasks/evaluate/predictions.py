@@ -11,6 +11,7 @@ import pyarrow as pa
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.pii.mask import kinds_in
 from tasks.runtime.progress import Progress
+from tasks.scoring.grounding import is_unsupported
 from tasks.scoring.score import score_answer
 from tasks.scoring.targets import Frame
 from tasks.scoring.thoughts import THOUGHT_BEGINS
@@ -40,6 +41,7 @@ PREDICTIONS_SCHEMA = pa.schema(
         ("is_unparsed", pa.bool_()),
         ("degenerate", pa.string()),  # why it scores 0 (tasks/scoring/degenerate_answers.py); else null
         ("personal_data", pa.string()),  # kinds that neither prompt nor target has, such as `email,phone`; else null
+        ("unsupported", pa.bool_()),  # an answer that its context does not carry; null unless `qa` with a context
         ("similarity", pa.float64()),  # cosine with the target by evaluate.encoder; null without one, or if not text
         ("confidence", pa.float64()),  # the probability of a head's label; null for other predictions
         ("execution", pa.string()),  # "passed", or why code did not pass its tests; null if it was not executed
@@ -92,9 +94,15 @@ def score_rows(test: Sequence[Row], answers: Sequence[str], is_cut: Sequence[boo
             "is_unparsed": scored.is_unparsed,
             "degenerate": scored.degenerate,
             "personal_data": ",".join(kinds_in(answer, row["prompt"], row["target"])) or None,
+            "unsupported": is_unsupported(scored.parsed, row["target"], row["prompt"]) if _has_context(row) else None,
         }
         rows.append(score_row(row, answer, scored.score, exact=scored.exact) | parsed | counted)
     return rows
+
+
+def _has_context(row: Row) -> bool:
+    """Whether the row is a question about a text."""
+    return row["kind"] == "qa" and bool((row.get("instruction") or "").strip() and (row.get("input") or "").strip())
 
 
 def score_row(row: Row, prediction: str, score: float, exact: bool | None = None) -> Row:
@@ -106,7 +114,7 @@ def score_row(row: Row, prediction: str, score: float, exact: bool | None = None
     """
     fixed = {name: row.get(name) for name in TEST_FIELDS}
     flags = {"is_cut": False, TOO_LONG: False, "is_unparsed": False, "degenerate": None, "personal_data": None}
-    parsed = {"prediction": prediction, "read": prediction}
+    parsed = {"prediction": prediction, "read": prediction, "unsupported": None}
     counted = {"similarity": None, "confidence": None, "bits": None, "right": None, "predicted": None, "expected": None}
     return fixed | parsed | flags | {"score": score, "exact": exact} | counted
 

@@ -29,7 +29,22 @@ def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any
         family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
     }
     metrics = set(map(_measure, rows))
-    return ({"overall": _scores(rows, settings, "overall")} if len(metrics) == 1 else {}) | {"families": families}
+    overall = {"overall": _scores(rows, settings, "overall")} if len(metrics) == 1 else {}
+    return {**overall, "families": families, **_grounding(rows, settings)}
+
+
+def _grounding(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
+    """By family: the share of false answers to questions about a context; empty without such rows."""
+    grounded = group((row for row in rows if row["unsupported"] is not None), "family")
+    if not grounded:
+        return {}
+    numbers = {}
+    for family, members in grounded.items():
+        unsupported = sum(row["unsupported"] for row in members)
+        interval = statistics.wilson_interval(unsupported, len(members), settings.confidence)
+        share = rounded(unsupported / len(members))
+        numbers[family] = {"unsupported": share, "interval": [*map(rounded, interval)], "rows": len(members)}
+    return {"grounding": numbers}
 
 
 def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:

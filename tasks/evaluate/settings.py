@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.judge.settings import JudgeSettings
+from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.inference.settings import ServerSettings
 from tasks.runtime.base_settings import Seed, Settings
 
@@ -39,6 +40,8 @@ class EvaluateSettings(Settings):
     """Resamples of a bootstrap interval."""
     seed: Seed = 17
     """Seeds the bootstrap."""
+    probes: ProbeSettings | None = None
+    """Measures of robustness and bias by changed test rows ([probes](evaluation.md#probes)); none by default, all with `{}`."""
     code: CodeSettings = CodeSettings()
     """How answers of code are scored ([code by execution](evaluation.md#code-by-execution))."""
     judge: JudgeSettings | None = None

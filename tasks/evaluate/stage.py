@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
-from tasks.base.heads import REWARD
-from tasks.base.load import labels_of, load_tokenizer
+from tasks.base.load import load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
@@ -33,12 +32,14 @@ from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.probes.measures import ProbeResult, measure_probes, probe_lines
+from tasks.evaluate.probes.project import open_probes, write_probes
 from tasks.evaluate.report import describe_model, losses_by_family
+from tasks.evaluate.result_lines import summarise, unknown_labels
 from tasks.evaluate.served_model import describe_inference
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
-from tasks.scoring.answer_text import normalise_answer
 from tasks.scoring.statistics import rounded
 from tasks.state.round import read_round
 
@@ -66,6 +67,7 @@ class ModelResult:
     """Its size, and times and cost where they are measured."""
     server: dict[str, Any] | None
     """The facts about the server that generated its answers; None: the embedded engine did."""
+    probes: ProbeResult
 
 
 def run(config: PipelineConfig) -> None:
@@ -98,6 +100,7 @@ def run(config: PipelineConfig) -> None:
             "valid_losses": result.losses,
             **result.facts,
             **describe_model(predictions[role], config.evaluate),
+            **result.probes.numbers,
             **describe_code(predictions[role], result.samples, config.evaluate),
         }
         for role, result in results.items()
@@ -108,6 +111,7 @@ def run(config: PipelineConfig) -> None:
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
         write_samples(role, results[role].samples)
+        write_probes(role, results[role].probes)
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
@@ -119,47 +123,10 @@ def run(config: PipelineConfig) -> None:
         facts["code_execution"] = execution.describe()
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
+    lines = [*summarise(models), *unknown_labels(predictions["candidate"])]
+    lines += [f"evaluate: candidate: {line}" for line in probe_lines(results["candidate"].probes.numbers)]
     for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
-
-
-def summarise(models: dict[str, Any]) -> list[str]:
-    """A line per family with the scores of all models, and a line per model with another scoring method than the candidate."""
-    candidate = models["candidate"]
-    lines = [
-        f"evaluate: the {role} is scored by the {model['way']}, the candidate by the {candidate['way']}"
-        for role, model in models.items()
-        if model["way"] != candidate["way"]
-    ]
-    for family, measured in candidate["families"].items():
-        scores = " · ".join(f"{role} {model['families'][family]['score']:.3f}" for role, model in models.items())
-        lines.append(f"evaluate: {family} ({measured['rows']} rows): {scores}")
-        if number := measured["degenerate"]["rows"]:
-            reasons = ", ".join(f"{r} {count}" for r, count in measured["degenerate"].items() if count and r != "rows")
-            lines.append(
-                f"evaluate: {number} answers of the candidate to {family} are degenerate and score 0: {reasons}"
-            )
-        if number := measured["personal_data"]["rows"]:
-            lines.append(f"evaluate: {number} answers of the candidate to {family} have personal data of their own")
-    for family, measured in candidate.get("valid_losses", {}).items():
-        scores = " · ".join(f"{role} {model['valid_losses'][family]['loss']:.3f}" for role, model in models.items())
-        lines.append(f"evaluate: loss of {family} ({measured['tokens']:,} validation tokens): {scores}")
-    return lines
-
-
-def _unknown_labels(rows: list[Row]) -> list[str]:
-    """A warning about test rows whose label no training row has: a classifier cannot predict it."""
-    labels = labels_of(paths.MODEL)
-    if labels in (None, REWARD):
-        return []
-    training_labels = set(map(normalise_answer, labels))
-    unknown = [row["target"] for row in rows if normalise_answer(row["target"]) not in training_labels]
-    if not unknown:
-        return []
-    return [
-        f"evaluate: {len(unknown)} test rows have a label that no training row has: {', '.join(sorted(set(unknown)))}"
-    ]
 
 
 def _evaluate_all(
@@ -171,26 +138,30 @@ def _evaluate_all(
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
     predict = PREDICTORS.get(form, _predict_answers)
+    plan = open_probes(test, form, record, tokenizer, settings)
     results = {}
-    with track("evaluate", total=len(specs) * (len(test) + len(examples)), unit="answers") as progress:
+    total = len(specs) * (len(test) + len(examples) + len(plan.rows))
+    with track("evaluate", total=total, unit="answers") as progress:
         task = EvaluationTask(test, tokenizer, record.digest, settings, progress)
         for spec in specs:
             with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
+                answers = predict(model, replace(task, test=plan.test))[1] if plan.rows else []
                 samples = execution.sample(model, task) if execution is not None else []
-                times = measure_times(model, tokenizer, _prompts(test), settings) if predict is _predict_answers else {}
-            valid_perplexity = perplexity(losses)
-            valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
+                is_timed = predict is _predict_answers
+                times = measure_times(model, tokenizer, _prompts(test), settings) if is_timed else {}
+            value = perplexity(losses)
             results[spec.role] = ModelResult(
                 spec.digest,
                 method,
-                valid_perplexity,
+                None if value is None else rounded(value),
                 losses_by_family(losses, families),
                 rows,
                 samples,
                 {"size": model_size(spec.folder, record), **times},
                 model.facts,
+                measure_probes(plan, rows, answers, settings),
             )
     return results
 

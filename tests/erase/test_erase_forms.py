@@ -29,8 +29,9 @@ PLAN = Plan(["r1"], ["d1"], ["b1"], [], [], "ann", "2026-11-22T10:00:00+00:00", 
         {"prompt_ids": [[1, 2]], "chosen_ids": [[3]], "rejected_ids": [[4]]},
         {"prompt_ids": [[1, 2]], "answer_ids": [[3]], "desirable": [True]},
         {"prompt_ids": [[1, 2]], "target": ["Ann"], "kind": ["qa"]},
+        {"probe": ["typos"], "prompt": ["Wo is Ann?"], "prediction": ["Ann"]},
     ],
-    ids=["pairs", "judged", "prompts"],
+    ids=["pairs", "judged", "prompts", "probes"],
 )
 def test_rendered_rows_of_a_form_are_found_by_their_ids(columns: dict[str, Any], tmp_path: Path) -> None:
     for row_id, is_found in (("r1", True), ("r2", False)):
@@ -95,6 +96,17 @@ class Store:
 @pytest.fixture
 def store(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(tmp_path / "cache", monkeypatch)
+
+
+def test_answers_to_probes_that_only_a_remote_has_are_removed_with_their_version(store: Store, tmp_path: Path) -> None:
+    for row_id in ("r1", "r2"):
+        for name in ("candidate", "probes/candidate"):
+            write_parquet(tmp_path / row_id / f"{name}.parquet", pa.table({"row_id": [row_id], "prompt": [name]}))
+    away = store.keep("v1", paths.PREDICTIONS, tmp_path / "r1")
+    store.keep("v2", paths.PREDICTIONS, tmp_path / "r2")
+    for md5 in away.values():
+        Path(store.oid_to_path(md5)).unlink()
+    assert store.held() == set(away.values())
 
 
 def labelled(folder: Path, rows: list[tuple[str, str]], known: tuple[str, ...] = ()) -> Path:

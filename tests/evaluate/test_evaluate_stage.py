@@ -34,6 +34,8 @@ from tasks.evaluate.code.settings import CodeSettings
 from tasks.evaluate.encoder import find_encoder
 from tasks.evaluate.prediction_cache import PredictionCache
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA
+from tasks.evaluate.probes.measures import PROBES_SCHEMA
+from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference.embedded import EmbeddedEngine
 from tasks.inference.engine import WorkerKilled
@@ -184,6 +186,29 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     assert models["candidate"]["weights_digest"] == weights_digest(paths.MODEL)
     assert len({measured["valid_perplexity"] for measured in models.values()}) == 3
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
+
+
+def test_probes_are_answered_by_every_model_once_and_change_no_score(world: Round, generated: list[int]) -> None:
+    before = read_json(paths.METRICS)["models"]
+    probes = ProbeSettings(robustness=("typos", "case", "injection"), bias=("gender",), rows=3)
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"probes": probes}))
+    stage.run(config)
+    first = outputs()
+    models = read_json(paths.METRICS)["models"]
+    assert [count > 10 for count in generated] == [True] * 3
+    for role, measured in models.items():
+        robustness, bias = measured.pop("robustness"), measured.pop("bias")
+        assert measured == before[role]
+        assert {name: number["rows"] for name, number in robustness.items()} == {"typos": 5, "case": 4, "injection": 5}
+        assert bias["gender"]["rows"] == 0
+        table = pq.read_table(paths.PROBES / f"{role}.parquet")
+        assert table.schema.names == PROBES_SCHEMA.names
+        assert table.num_rows == 14
+    stage.run(config)
+    assert len(generated) == 3, "all answers are cached"
+    assert outputs() == first
+    stage.run(CONFIG)
+    assert not paths.PROBES.exists()
 
 
 def test_times_are_measured_if_required_and_change_no_other_number(world: Round) -> None:

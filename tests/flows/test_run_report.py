@@ -20,7 +20,7 @@ from flows.report.run_report.verdict_words import explain, sentences
 from tasks import paths
 from tasks.config import load_config
 from tasks.register.mlflow_run import is_report_of
-from tasks.runtime.files import read_json, write_parquet
+from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.state.verdict import outcome_of
 
 
@@ -114,6 +114,26 @@ def test_the_page_has_checks_slices_matrix_curves_and_parameters(report: str) ->
     ):  # fmt: skip
         assert fact in text, fact
     assert report.count("<svg") == report.count("</svg>") > 20
+
+
+def test_measures_of_probes_are_a_table_with_a_number_for_each_role(project: Path) -> None:
+    write_run()
+    metrics = read_json(paths.METRICS)
+    drop = {"drop": 0.25, "interval": [0.1, 0.4], "rows": 40}
+    metrics.setdefault("models", {}).setdefault("candidate", {}).update(
+        {
+            "robustness": {"typos": drop, "case": {"drop": None, "interval": None, "rows": 0}},
+            "grounding": {"qa": {"unsupported": 0.5, "interval": [0.2, 0.8], "rows": 9}},
+        }
+    )
+    write_json(paths.METRICS, metrics)
+    content = read_content(load_config())
+    assert content["probes"] == [
+        ("robustness case: drop", 0, {}),
+        ("robustness typos: drop", 40, {"candidate": "0.250 [0.100, 0.400]"}),
+        ("grounding qa: unsupported", 9, {"candidate": "0.500 [0.200, 0.800]"}),
+    ]
+    assert "0.250 [0.100, 0.400]" in page.render(content)
 
 
 def test_equal_runs_give_equal_bytes(report: str) -> None:

@@ -52,6 +52,7 @@ def read_content(config: PipelineConfig) -> Content:
         "confidence": config.gate.confidence,
         "checks": [_check(check, verdict) for check in verdict["checks"]],
         **_of_predictions(config, reference, tuple(champion.batches) if champion else ()),
+        "probes": probe_rows(metrics.get("models", {})),
         "curves": _curves(paths.MODEL / "curves.jsonl"),
         "drift": _drift(dataset),
         "rows": _rows(),
@@ -96,6 +97,22 @@ def _family(family: FamilySlices, rows: Any) -> Content:
         counts = [(label, line, max(sum(line), 1)) for label, line in zip(matrix.labels, matrix.counts, strict=True)]
         confusion = {"columns": column_names(matrix), "lines": counts, "left_out": matrix.left_out}
     return {"family": family.family, "measure": family.measure, "slices": family.slices, "confusion": confusion}
+
+
+def probe_rows(models: Content) -> list[tuple[str, int, dict[str, str]]]:
+    """Each measure of robustness, bias and false answers: name, rows of the candidate, and each role's number and interval."""
+    measures = (("robustness", "drop"), ("bias", "gap"), ("grounding", "unsupported"))
+    lines = []
+    for topic, key in measures:
+        for name, of_candidate in models.get("candidate", {}).get(topic, {}).items():
+            measured = {role: model.get(topic, {}).get(name, {}) for role, model in models.items()}
+            cells = {
+                role: f"{number[key]:.3f} [{number['interval'][0]:.3f}, {number['interval'][1]:.3f}]"
+                for role, number in measured.items()
+                if number.get("rows")
+            }
+            lines.append((f"{topic} {name}: {key}", of_candidate["rows"], cells))
+    return lines
 
 
 def _curves(path: Path) -> list[Content]:

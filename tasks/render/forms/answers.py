@@ -60,7 +60,8 @@ def test_row(example: Example, families: dict[str, FamilyTemplates], decode: Rea
     tests = example.row["tests"] if kind == "code" else ""
     tested = {"tests": tests, "stub": tests and (stub_of(example.row["input"]) or stub_of(example.row["instruction"]))}
     framed = {"before": frame.before, "after": frame.after, "opens_thought": opens_thought}
-    return {**fixed, "kind": kind, **shown, "question": question, "target": target, **tested, **framed}
+    texts = {"question": question, "instruction": example.row["instruction"], "input": example.row["input"]}
+    return {**fixed, "kind": kind, **shown, **texts, "target": target, **tested, **framed}
 
 
 def _calls_as_read(answer: str, target: str) -> str:

@@ -40,6 +40,8 @@ TEST_SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int32())),
         ("question", pa.string()),  # the last turn of the user; null where nothing is answered
+        ("instruction", pa.string()),  # of the row, before the template; null where nothing is answered
+        ("input", pa.string()),
         ("target", pa.string()),
         ("tests", pa.string()),  # Python that runs after an answer of code; "" or null without any
         ("stub", pa.string()),  # the code of the task that such an answer may continue

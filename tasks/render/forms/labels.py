@@ -87,7 +87,8 @@ def _test_row(labelled: Labelled, material: Material) -> dict[str, Any]:
     row = {name: labelled.row[name] for name in FIXED}
     kind = material.families[labelled.row["family"]].kind
     shown = {"prompt": labelled.text, "prompt_ids": labelled.ids, "target": labelled.label}
-    return {**row, "kind": kind, **shown, "template": "", "before": "", "after": ""}
+    texts = {name: labelled.row[name] for name in ("instruction", "input")}
+    return {**row, "kind": kind, **shown, **texts, "template": "", "before": "", "after": ""}
 
 
 def labelled_rows(rows: list[Row], material: Material) -> list[Labelled]:

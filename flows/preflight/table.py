@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, judge_check, remote_checks, training_checks
+from flows.preflight import checks, forgetting_check, judge_check, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -38,6 +38,7 @@ CHECKS = (
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
     Check(checks.gate_tiers, needs=("gate",)),
     Check(judge_check.judge, needs=("evaluate",)),
+    Check(forgetting_check.further_tests, needs=("templates", "evaluate", "finetune")),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),
@@ -45,6 +46,7 @@ CHECKS = (
     Check(remote_checks.base, needs=("base",), runs="thread"),
     Check(remote_checks.encoder, needs=("evaluate",), runs="thread"),
     Check(remote_checks.champion, needs=("ledger", "register", "finetune"), runs="thread"),
+    Check(forgetting_check.lm_eval, needs=("evaluate",), runs="process"),
     Check(training_checks.method, needs=("finetune",), runs="process"),
     Check(training_checks.trainer, needs=("finetune",), runs="process"),
     Check(training_checks.schedule, needs=("finetune",), runs="process"),

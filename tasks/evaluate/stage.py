@@ -19,16 +19,19 @@ from tasks.base.load import labels_of, load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
+from tasks.evaluate.answers import predict_answers
 from tasks.evaluate.encoder import find_encoder, with_similarity
+from tasks.evaluate.further_scores import further_problems, further_scores
+from tasks.evaluate.further_tests import FurtherResult, FurtherTests, open_tests
 from tasks.evaluate.heads import predict_labels, predict_preferences
-from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
+from tasks.evaluate.inference import measure_losses, open_model
 from tasks.evaluate.judge.lines import judge_lines
 from tasks.evaluate.judge.round import open_judging
 from tasks.evaluate.likelihood import score_texts
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, EvaluationTask, Row
 from tasks.evaluate.report import describe_model, losses_by_family
 from tasks.inference.embedded import describe_embedded
 from tasks.runtime.files import read_json, write_json, write_parquet
@@ -57,6 +60,7 @@ class ModelResult:
     losses: dict[str, dict[str, float]]
     """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
+    further: FurtherResult
 
 
 def run(config: PipelineConfig) -> None:
@@ -64,15 +68,19 @@ def run(config: PipelineConfig) -> None:
 
     Raises:
         DataError: rendered data or weights are missing.
-        ConfigError: `evaluate.encoder` is no encoder; a rubric of the judge is missing or invalid, or a variable that it needs.
+        ConfigError: `evaluate.encoder` is no encoder; a rubric of the judge is missing or invalid, or a variable that it needs;
+            lm-eval or a task of it is missing.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
     encoder = None if config.evaluate.encoder is None else find_encoder(config.evaluate.encoder)
     judging = open_judging(config.evaluate)
+    tests = open_tests(config.evaluate)
     record = read_base()
     form = _form()
-    results = _evaluate_all(config.evaluate, record, form)
+    results = _evaluate_all(config.evaluate, record, form, tests)
+    further = {role: result.further for role, result in results.items()}
+    further_entries = tests.describe(further)
     predictions = {role: result.rows for role, result in results.items()}
     if encoder is not None:
         predictions = with_similarity(predictions, encoder, config.evaluate.batch_rows)
@@ -83,6 +91,7 @@ def run(config: PipelineConfig) -> None:
             "valid_perplexity": result.perplexity,
             "valid_losses": result.losses,
             **describe_model(predictions[role], config.evaluate),
+            **further_entries[role],
         }
         for role, result in results.items()
     }
@@ -91,16 +100,18 @@ def run(config: PipelineConfig) -> None:
     shutil.rmtree(paths.PREDICTIONS, ignore_errors=True)
     for role, rows in predictions.items():
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
+    tests.write(further)
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
         "inference": describe_embedded(),
+        **tests.facts(),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    lines = [*summarise(models), *_unknown_labels(predictions["candidate"])]
+    lines = [*summarise(models), *summarise_further(models), *_unknown_labels(predictions["candidate"])]
     for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
 
@@ -129,6 +140,16 @@ def summarise(models: dict[str, Any]) -> list[str]:
     return lines
 
 
+def summarise_further(models: dict[str, Any]) -> list[str]:
+    """A line per score of anchors, tasks of lm-eval and few-shot rows, and per problem."""
+    lines = []
+    for test in further_scores(models):
+        scores = " · ".join(f"{role} {entry['score']:.3f}" for role, entry in test.scores.items())
+        lines.append(f"evaluate: {test.name} ({test.rows} rows): {scores}")
+    problems = further_problems(models["candidate"]).items()
+    return [*lines, *(f"evaluate: {name} has no number for the candidate: {problem}" for name, problem in problems)]
+
+
 def _unknown_labels(rows: list[Row]) -> list[str]:
     """A warning about test rows whose label no training row has: a classifier cannot predict it."""
     labels = labels_of(paths.MODEL)
@@ -143,25 +164,28 @@ def _unknown_labels(rows: list[Row]) -> list[str]:
     ]
 
 
-def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> dict[str, ModelResult]:
+def _evaluate_all(
+    settings: EvaluateSettings, record: BaseRecord, form: str, tests: FurtherTests
+) -> dict[str, ModelResult]:
     """Role → result of its model."""
     threads = Threads("evaluate")
     specs = list_models(read_round(), record, precision_of(settings.precision))
     test = _read_test()
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
-    predict = PREDICTORS.get(form, _predict_answers)
+    predict = PREDICTORS.get(form, predict_answers)
     results = {}
-    with track("evaluate", total=len(specs) * (len(test) + len(examples)), unit="answers") as progress:
+    with track("evaluate", total=len(specs) * (len(test) + len(examples) + tests.count), unit="answers") as progress:
         task = EvaluationTask(test, tokenizer, record.digest, settings, progress)
         for spec in specs:
             with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
+                further = tests.run(model, task)
             valid_perplexity = perplexity(losses)
             valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
             results[spec.role] = ModelResult(
-                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows
+                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows, further
             )
     return results
 
@@ -172,24 +196,6 @@ def _valid_examples(form: str) -> tuple[list[Example], list[str]]:
         return [], []
     rendered, family_of = read_rendered("valid", form), read_valid_families()
     return examples_of(rendered), [family_of[row_id.decode()] for row_id in rendered.ids.tolist()]
-
-
-def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:
-    """Generates an answer to every prompt and scores it."""
-    prompts = [row["prompt_ids"] for row in task.test]
-    answers = answer_prompts(model, task.tokenizer, task.base_digest, prompts, task.settings, task.progress)
-    texts, cuts = [answer.text for answer in answers], [answer.is_cut for answer in answers]
-    return "answers", score_rows(_with_long_targets(task), texts, cuts)
-
-
-def _with_long_targets(task: EvaluationTask) -> list[Row]:
-    """The test rows, with the key TOO_LONG: whether the target, with an end token, has more tokens than an answer may have."""
-    targets = [row["target"] for row in task.test]
-    ids = task.tokenizer(targets, add_special_tokens=False)["input_ids"] if targets else []
-    return [
-        row | {TOO_LONG: len(target) >= task.settings.max_new_tokens}
-        for row, target in zip(task.test, ids, strict=True)
-    ]
 
 
 PREDICTORS = {"labels": predict_labels, "texts": score_texts, "ranked": predict_preferences}

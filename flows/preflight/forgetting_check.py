@@ -1,4 +1,4 @@
-"""The checks of anchors, few-shot rows and tasks of lm-eval."""
+"""The check of anchors and few-shot rows, and of objectives whose models cannot be tested by them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,3 @@ def further_tests(project: Project) -> Iterator[Problem]:
         read_anchors(Path(settings.anchors), sorted(read_templates()))
     except StropError as cause:
         yield from problems_of(cause)
-
-
-def lm_eval(project: Project) -> Iterator[Problem]:
-    """evaluate.lm_eval: the library is installed, and has the tasks."""
-    settings = project.config.evaluate.lm_eval
-    if settings is None:
-        return
-    from tasks.evaluate.lm_eval_tasks import require_tasks
-
-    try:
-        require_tasks(settings)
-    except StropError as cause:
-        yield from problems_of(cause, project.where("evaluate", "lm_eval"))

@@ -65,7 +65,7 @@ def _key(names: Sequence[str], project: Project) -> str:
     document = {name: value for name, value in project.document.items() if name not in ("ingest", "curate", "gate")}
     if isinstance(finetune := document.get("finetune"), dict):
         document["finetune"] = {name: value for name, value in finetune.items() if name != "seed"}
-    code = code_digest("flows/preflight/training_checks.py", "flows/preflight/forgetting_check.py")
+    code = code_digest("flows/preflight/training_checks.py")
     free = shutil.disk_usage(Path.cwd()).free.bit_length()
     machine = [free, *(os.path.exists(path) for path in DEVICES), *(os.environ.get(name) for name in VARIABLES)]
     versions = [_version(library) for library in LIBRARIES]

@@ -46,7 +46,7 @@ CHECKS = (
     Check(remote_checks.base, needs=("base",), runs="thread"),
     Check(remote_checks.encoder, needs=("evaluate",), runs="thread"),
     Check(remote_checks.champion, needs=("ledger", "register", "finetune"), runs="thread"),
-    Check(forgetting_check.lm_eval, needs=("evaluate",), runs="process"),
+    Check(training_checks.lm_eval, needs=("evaluate",), runs="process"),
     Check(training_checks.method, needs=("finetune",), runs="process"),
     Check(training_checks.trainer, needs=("finetune",), runs="process"),
     Check(training_checks.schedule, needs=("finetune",), runs="process"),

@@ -27,7 +27,7 @@ from flows.steps import (
     return_to_champion,
     working_in,
 )
-from tasks.state.rubrics import begin_rubrics
+from tasks.state.input_folders import begin_input_folders
 from tasks.vcs.dvc_plugins import are_plugins_recorded, record_plugins
 
 
@@ -41,7 +41,7 @@ def retrain(project: str = ".", rejudge: bool = False) -> State:
             return end_state(nothing_new(config))
         require_ready()
         record_plugins()
-        begin_rubrics()
+        begin_input_folders()
         with on_a_snapshot() as config:
             ingest(config, rejudge)
             reproduce("validate")

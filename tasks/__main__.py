@@ -65,12 +65,12 @@ def main() -> int:
             stage = importlib.import_module(f"tasks.{room}.stage")
         began = time.monotonic()
         config = load_config()
-        from tasks.state.rubrics import begin_rubrics
+        from tasks.state.input_folders import begin_input_folders
         from tasks.vcs.dvc_plugins import record_plugins, require_recorded
 
         if room == "ingest":
             record_plugins()
-            begin_rubrics()
+            begin_input_folders()
         else:
             require_recorded(room)
         stage.run(config)

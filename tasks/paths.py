@@ -20,6 +20,7 @@ CONTRACT = DATA / "contract" / "contract.yaml"
 TEMPLATES = DATA / "templates"
 CHAT_TEMPLATES = TEMPLATES / "chat"
 JUDGES = DATA / "judges"
+FORGETTING = DATA / "forgetting"
 
 # what the world looked like when the round began
 RAW = DATA / "raw"

@@ -29,8 +29,8 @@ RECIPE = Path("recipes/smollm2-news.yaml")
 ROUNDS_RECIPE = Path("recipes/smollm2-rounds.yaml")
 
 COPIED = (
-    "flows", "tasks", "recipes", "data/contract", "data/judges", "data/templates", "dvc.yaml", "constraints.txt", "pyproject.toml",
-    ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
+    "flows", "tasks", "recipes", "data/contract", "data/forgetting", "data/judges", "data/templates", "dvc.yaml", "constraints.txt",
+    "pyproject.toml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore",
 )  # fmt: skip
 """Copied from this project: code and rules, never data, parameters or tags."""
 

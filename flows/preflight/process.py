@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from tasks.runtime.import_closure import code_digest
 
 CACHE = paths.CACHE / "preflight.json"
 TIME_LIMIT_SECONDS = 300.0
-LIBRARIES = ("accelerate", "bitsandbytes", "deepspeed", "peft", "torch", "transformers", "trl")
+LIBRARIES = ("accelerate", "bitsandbytes", "deepspeed", "lm_eval", "peft", "torch", "transformers", "trl")
 """Their versions decide which fields and modules exist."""
 DEVICES = ("/dev/nvidia0", "/dev/kfd")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "STROP_NODE")
@@ -69,7 +69,8 @@ def _key(names: Sequence[str], project: Project) -> str:
     free = shutil.disk_usage(Path.cwd()).free.bit_length()
     machine = [free, *(os.path.exists(path) for path in DEVICES), *(os.environ.get(name) for name in VARIABLES)]
     versions = [_version(library) for library in LIBRARIES]
-    return content_digest([*names, document, project.base_digest, code, machine, versions, _model_files(project)])
+    files = [*_model_files(project), *_task_files(project)]
+    return content_digest([*names, document, project.base_digest, code, machine, versions, files])
 
 
 def _version(library: str) -> str | None:
@@ -87,8 +88,17 @@ def _model_files(project: Project) -> list[Any]:
     names = [training.distill.teacher for training in trainings]
     names += [reward.model for training in trainings for reward in training.grpo.rewards]
     names += [project.config.finetune.launch.config]
-    files = [file for name in names if name for file in sorted([Path(name), *Path(name).glob("*")]) if file.is_file()]
-    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    return _stats(file for name in names if name for file in sorted([Path(name), *Path(name).glob("*")]))
+
+
+def _task_files(project: Project) -> list[Any]:
+    """The files of lm-eval's tasks in params.yaml, as `stat` sees them."""
+    settings = project.config.evaluate.lm_eval if "evaluate" in project.valid_sections else None
+    return _stats(sorted(Path(settings.include_path).rglob("*"))) if settings and settings.include_path else []
+
+
+def _stats(files: Iterable[Path]) -> list[Any]:
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 
 
 def _as_json(results: dict[str, list[Problem]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, judge_check, remote_checks, training_checks
+from flows.preflight import checks, forgetting_check, judge_check, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -39,6 +39,7 @@ CHECKS = (
     Check(checks.gate_policy, needs=("gate",)),
     Check(judge_check.judge, needs=("evaluate",)),
     Check(checks.code_execution, needs=("evaluate",)),
+    Check(forgetting_check.further_tests, needs=("templates", "evaluate", "finetune")),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),
@@ -46,6 +47,7 @@ CHECKS = (
     Check(remote_checks.base, needs=("base",), runs="thread"),
     Check(remote_checks.encoder, needs=("evaluate",), runs="thread"),
     Check(remote_checks.champion, needs=("ledger", "register", "finetune"), runs="thread"),
+    Check(training_checks.lm_eval, needs=("evaluate",), runs="process"),
     Check(training_checks.method, needs=("finetune",), runs="process"),
     Check(training_checks.trainer, needs=("finetune",), runs="process"),
     Check(training_checks.schedule, needs=("finetune",), runs="process"),

@@ -186,3 +186,16 @@ def _named_model(project: Project, location: Location, name: str, require: Calla
             require(folder)
     except StropError as cause:
         yield from problems_of(cause, project.where(*location))
+
+
+def lm_eval(project: Project) -> Iterator[Problem]:
+    """evaluate.lm_eval: the library is installed, and has the tasks."""
+    settings = project.config.evaluate.lm_eval
+    if settings is None:
+        return
+    from tasks.evaluate.lm_eval_tasks import require_tasks
+
+    try:
+        require_tasks(settings)
+    except StropError as cause:
+        yield from problems_of(cause, project.where("evaluate", "lm_eval"))

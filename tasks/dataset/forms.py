@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,12 @@ FORMS = {
     "prompts": Form("prompts", is_tested_by_answers=True),
 }
 """Form → what other parts of Strop know of it."""
+
+
+def unusable_setting(form: str, evaluate: Any) -> str | None:
+    """The setting of `evaluate` that needs generated answers, which models trained on this form do not have, if one is set."""
+    if evaluate.shots and form != "answers" and not FORMS[form].is_tested_by_answers:
+        return "shots"
+    if form in ("labels", "ranked"):
+        return next((name for name in ("anchors", "lm_eval") if getattr(evaluate, name) is not None), None)
+    return None

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 4096
 
 TEST = paths.RENDERED / "test.parquet"
+ANCHORS = paths.RENDERED / "anchors.parquet"
+"""The rows of `evaluate.anchors`, with the columns of TEST."""
+SHOTS = paths.RENDERED / "shots.parquet"
+"""The rows of TEST with examples before their question (`evaluate.shots`), and their number: column `shots`."""
+FURTHER_TESTS = paths.RENDERED / "further_tests.json"
+"""The settings and counts of ANCHORS and SHOTS, by name; only if there are any."""
 VALID = paths.RENDERED / "valid.parquet"
 """The family of each validation row: row_id, family."""
 TEMPLATES = paths.RENDERED / "templates.json"

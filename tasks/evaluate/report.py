@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.evaluate.class_report import report_classes
 from tasks.evaluate.free_text import describe_texts
-from tasks.evaluate.perplexity import Loss
+from tasks.evaluate.perplexity import Loss, perplexity
 from tasks.evaluate.predictions import TOO_LONG, Row, bytes_of
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring import statistics
@@ -171,11 +171,13 @@ def _bits(rows: list[Row]) -> dict[str, float]:
 
 
 def losses_by_family(losses: Sequence[Loss], families: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Family → the mean loss (nats) of its answers' tokens, and their number; families without tokens are left out."""
+    """Family → the mean loss (nats) of its answers' tokens, its perplexity, and their number; without tokens: left out."""
     sums: dict[str, Loss] = {}
     for (loss, count), family in zip(losses, families, strict=True):
         total = sums.get(family, (0.0, 0))
         sums[family] = (total[0] + loss, total[1] + count)
     return {
-        name: {"loss": rounded(loss / count), "tokens": count} for name, (loss, count) in sorted(sums.items()) if count
+        name: {"loss": rounded(total[0] / total[1]), "perplexity": rounded(ppl), "tokens": total[1]}
+        for name, total in sorted(sums.items())
+        if (ppl := perplexity([total])) is not None
     }

@@ -7,6 +7,7 @@ from typing import Any
 from tasks import paths
 from tasks.base.heads import REWARD
 from tasks.base.load import labels_of
+from tasks.evaluate.further_scores import further_problems, further_scores
 from tasks.evaluate.predictions import Row
 from tasks.scoring.answer_text import normalise_answer
 
@@ -47,3 +48,13 @@ def unknown_labels(rows: list[Row]) -> list[str]:
     return [
         f"evaluate: {len(unknown)} test rows have a label that no training row has: {', '.join(sorted(set(unknown)))}"
     ]
+
+
+def summarise_further(models: dict[str, Any]) -> list[str]:
+    """A line per score of anchors, tasks of lm-eval and few-shot rows, and per problem."""
+    lines = []
+    for test in further_scores(models):
+        scores = " · ".join(f"{role} {entry['score']:.3f}" for role, entry in test.scores.items())
+        lines.append(f"evaluate: {test.name} ({test.rows} rows): {scores}")
+    problems = further_problems(models["candidate"]).items()
+    return [*lines, *(f"evaluate: {name} has no number for the candidate: {problem}" for name, problem in problems)]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.evaluate.code.settings import CodeSettings
+from tasks.evaluate.forgetting_settings import InputPath, LmEvalSettings
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.evaluate.probes.settings import ProbeSettings
 from tasks.inference.settings import ServerSettings
@@ -46,3 +47,13 @@ class EvaluateSettings(Settings):
     """How answers of code are scored ([code by execution](evaluation.md#code-by-execution))."""
     judge: JudgeSettings | None = None
     """A model that compares the candidate's free-form answers with the champion's ([the judge](judge.md)); none by default."""
+    anchors: InputPath | None = None
+    """Rows that a project keeps fixed, which every model answers ([forgetting](evaluation.md#forgetting)): a file of JSON Lines
+    below data/forgetting, or a folder of such files. A line has `family`, `input` and `output`, and optionally `instruction`,
+    `system` and `history`."""
+    lm_eval: LmEvalSettings | None = None
+    """Tasks of lm-eval, by which forgetting is measured; they need the package `lm-eval`."""
+    shots: Annotated[int, Field(ge=0, le=32)] = 0
+    """Every model also answers each test row with this number of training rows of its family as examples before the question. It is
+    reported beside the score without examples, by which the gate decides. It costs as much time as the test rows, and more for
+    their longer prompts."""

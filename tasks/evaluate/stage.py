@@ -18,11 +18,13 @@ from tasks.base.load import load_tokenizer
 from tasks.base.pin import BaseRecord, read_base
 from tasks.base.precision import precision_of, warn_of_emulation
 from tasks.dataset.rendered import TEMPLATES, TEST, not_rendered, read_rendered, read_valid_families, speaks
+from tasks.evaluate.answers import predict_answers
 from tasks.evaluate.code.execution import Execution, open_execution, write_samples
 from tasks.evaluate.code.report import describe_code
 from tasks.evaluate.encoder import find_encoder, with_similarity
+from tasks.evaluate.further_tests import FurtherResult, FurtherTests, open_tests
 from tasks.evaluate.heads import predict_labels, predict_preferences
-from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
+from tasks.evaluate.inference import measure_losses, open_model
 from tasks.evaluate.judge.lines import judge_lines
 from tasks.evaluate.judge.round import open_judging
 from tasks.evaluate.latency import measure_times
@@ -31,11 +33,11 @@ from tasks.evaluate.model_size import model_size
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
-from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
+from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, EvaluationTask, Row
 from tasks.evaluate.probes.measures import ProbeResult, measure_probes, probe_lines
 from tasks.evaluate.probes.project import open_probes, write_probes
 from tasks.evaluate.report import describe_model, losses_by_family
-from tasks.evaluate.result_lines import summarise, unknown_labels
+from tasks.evaluate.result_lines import summarise, summarise_further, unknown_labels
 from tasks.evaluate.served_model import describe_inference
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
@@ -68,6 +70,7 @@ class ModelResult:
     server: dict[str, Any] | None
     """The facts about the server that generated its answers; None: the embedded engine did."""
     probes: ProbeResult
+    further: FurtherResult
 
 
 def run(config: PipelineConfig) -> None:
@@ -76,17 +79,20 @@ def run(config: PipelineConfig) -> None:
     Raises:
         DataError: rendered data or weights are missing.
         ConfigError: answers of code cannot be isolated; `evaluate.encoder` is no encoder; a rubric of the judge, or a variable that
-            it needs, is missing or invalid.
+            it needs, is missing or invalid; lm-eval or a task of it is missing.
         BaseModelError: the base cannot be loaded, the champion has another base, or the GPU's memory is not enough.
     """
     warn_of_emulation("evaluate", "evaluate.precision", config.evaluate.precision)
     encoder = None if config.evaluate.encoder is None else find_encoder(config.evaluate.encoder)
     judging = open_judging(config.evaluate)
+    tests = open_tests(config.evaluate)
     record = read_base()
     form = _form()
     test = _read_test()
     execution = open_execution(config.evaluate.code, test)
-    results = _evaluate_all(config.evaluate, record, form, test, execution)
+    results = _evaluate_all(config.evaluate, record, form, test, execution, tests)
+    further = {role: result.further for role, result in results.items()}
+    further_entries = tests.describe(further)
     predictions = {role: result.rows for role, result in results.items()}
     if execution is not None:
         predictions = execution.score(predictions)
@@ -102,6 +108,7 @@ def run(config: PipelineConfig) -> None:
             **describe_model(predictions[role], config.evaluate),
             **result.probes.numbers,
             **describe_code(predictions[role], result.samples, config.evaluate),
+            **further_entries[role],
         }
         for role, result in results.items()
     }
@@ -112,10 +119,12 @@ def run(config: PipelineConfig) -> None:
         write_parquet(paths.PREDICTIONS / f"{role}.parquet", pa.Table.from_pylist(rows, PREDICTIONS_SCHEMA))
         write_samples(role, results[role].samples)
         write_probes(role, results[role].probes)
+    tests.write(further)
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
         "inference": describe_inference(config.evaluate.engine, {r: each.server for r, each in results.items()}),
+        **tests.facts(),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
@@ -123,24 +132,29 @@ def run(config: PipelineConfig) -> None:
         facts["code_execution"] = execution.describe()
     write_json(paths.METRICS, {**facts, "models": models, **judged})
     draw_plots(models, predictions["candidate"], paths.MODEL / "curves.jsonl", paths.PLOTS)
-    lines = [*summarise(models), *unknown_labels(predictions["candidate"])]
+    lines = [*summarise(models), *summarise_further(models), *unknown_labels(predictions["candidate"])]
     lines += [f"evaluate: candidate: {line}" for line in probe_lines(results["candidate"].probes.numbers)]
     for line in [*lines, *(f"evaluate: {line}" for line in judge_lines(judged))]:
         logger.info(line)
 
 
 def _evaluate_all(
-    settings: EvaluateSettings, record: BaseRecord, form: str, test: list[Row], execution: Execution | None
+    settings: EvaluateSettings,
+    record: BaseRecord,
+    form: str,
+    test: list[Row],
+    execution: Execution | None,
+    tests: FurtherTests,
 ) -> dict[str, ModelResult]:
     """Role → result of its model."""
     threads = Threads("evaluate")
     specs = list_models(read_round(), record, precision_of(settings.precision))
     examples, families = _valid_examples(form)
     tokenizer = load_tokenizer(paths.MODEL, generates=speaks(form))
-    predict = PREDICTORS.get(form, _predict_answers)
+    predict = PREDICTORS.get(form, predict_answers)
     plan = open_probes(test, form, record, tokenizer, settings)
     results = {}
-    total = len(specs) * (len(test) + len(examples) + len(plan.rows))
+    total = len(specs) * (len(test) + len(examples) + len(plan.rows) + tests.count)
     with track("evaluate", total=total, unit="answers") as progress:
         task = EvaluationTask(test, tokenizer, record.digest, settings, progress)
         for spec in specs:
@@ -148,9 +162,11 @@ def _evaluate_all(
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
                 answers = predict(model, replace(task, test=plan.test))[1] if plan.rows else []
+                further = tests.run(model, task)
                 samples = execution.sample(model, task) if execution is not None else []
-                is_timed = predict is _predict_answers
-                times = measure_times(model, tokenizer, _prompts(test), settings) if is_timed else {}
+                is_timed = predict is predict_answers
+                prompts = [row["prompt_ids"] for row in test] if is_timed else []
+                times = measure_times(model, tokenizer, prompts, settings)
             value = perplexity(losses)
             results[spec.role] = ModelResult(
                 spec.digest,
@@ -162,6 +178,7 @@ def _evaluate_all(
                 {"size": model_size(spec.folder, record), **times},
                 model.facts,
                 measure_probes(plan, rows, answers, settings),
+                further,
             )
     return results
 
@@ -172,27 +189,6 @@ def _valid_examples(form: str) -> tuple[list[Example], list[str]]:
         return [], []
     rendered, family_of = read_rendered("valid", form), read_valid_families()
     return examples_of(rendered), [family_of[row_id.decode()] for row_id in rendered.ids.tolist()]
-
-
-def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:
-    """Generates an answer to every prompt and scores it."""
-    answers = answer_prompts(model, task.tokenizer, task.base_digest, _prompts(task.test), task.settings, task.progress)
-    texts, cuts = [answer.text for answer in answers], [answer.is_cut for answer in answers]
-    return "answers", score_rows(_with_long_targets(task), texts, cuts)
-
-
-def _prompts(test: list[Row]) -> list[list[int]]:
-    return [row["prompt_ids"] for row in test]
-
-
-def _with_long_targets(task: EvaluationTask) -> list[Row]:
-    """The test rows, with the key TOO_LONG: whether the target, with an end token, has more tokens than an answer may have."""
-    targets = [row["target"] for row in task.test]
-    ids = task.tokenizer(targets, add_special_tokens=False)["input_ids"] if targets else []
-    return [
-        row | {TOO_LONG: len(target) >= task.settings.max_new_tokens}
-        for row, target in zip(task.test, ids, strict=True)
-    ]
 
 
 PREDICTORS = {"labels": predict_labels, "texts": score_texts, "ranked": predict_preferences}

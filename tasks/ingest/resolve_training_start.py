@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tasks import paths
 from tasks.base.model_kind import kind_of_model
 from tasks.base.pin import read_base
-from tasks.errors import BaseModelError, DataError
+from tasks.dataset.forms import unusable_setting
+from tasks.errors import BaseModelError, ConfigError, DataError
 from tasks.model_store.ledger import read_ledger, version_named
 from tasks.model_store.versions import commit_of, receipt_at, weights_folder
 from tasks.runtime.files import folder_digest
@@ -28,8 +29,11 @@ def new_start(config: PipelineConfig, round_: Round) -> Start:
 
     Raises:
         DataError: a setting names an unknown version.
+        ConfigError: a setting of `evaluate` needs answers, which the candidate does not generate.
     """
-    model, finetune = config.register_.model_name, config.finetune
+    model, finetune, evaluate = config.register_.model_name, config.finetune, config.evaluate
+    if name := unusable_setting(finetune.forms()[-1], evaluate):
+        raise ConfigError("needs a model that generates answers", where=f"evaluate.{name}", fix="Remove it")
     champion = round_.champion if finetune.continue_from == "champion" else None
     if champion is not None:
         champion = _with_its_batches(champion, model)
@@ -42,6 +46,9 @@ def new_start(config: PipelineConfig, round_: Round) -> Start:
         replay_share=finetune.replay_share if champion is not None else 1.0,
         versions={name: weights_of(name, model) for name in named if not written_path(name).is_dir()},
         folders={name: folder_digest(written_path(name)) for name in named if written_path(name).is_dir()},
+        anchors=evaluate.anchors,
+        shots=evaluate.shots,
+        answer_tokens=evaluate.max_new_tokens if evaluate.shots else 0,
     )
 
 

@@ -6,9 +6,8 @@ import logging
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,21 +22,23 @@ from tasks import paths
 from tasks.base.convert import base_folder
 from tasks.base.pin import read_base
 from tasks.dataset.read import read_pieces
-from tasks.dataset.rendered import LEFT_OUT, TEMPLATES, VALID, speaks
+from tasks.dataset.rendered import FURTHER_TESTS, LEFT_OUT, TEMPLATES, VALID, speaks
 from tasks.errors import ConfigError, DataError
 from tasks.records.raw_bytes import require_unchanged
+from tasks.render.anchors import write_anchors
 from tasks.render.balance import MIXED_BY, SYNTHETIC, Mix, replay
+from tasks.render.family_stats import FamilyStats, require_classes, require_templates
 from tasks.render.forms.forms import THINKING, Material, is_of_form, map_jobs, writer_of
 from tasks.render.left_out import BALANCE, NO_FORM, NOT_REPLAYED, LeftOut
 from tasks.render.row_store import COLUMNS, PORTION_ROWS, Rows, RowWriter
 from tasks.render.settings import RenderSettings
-from tasks.render.templates.templates import FamilyTemplates, read_templates
+from tasks.render.shots import write_shots
+from tasks.render.templates.templates import read_templates
 from tasks.runtime.fast_imports import importing
 from tasks.runtime.files import read_batches, write_json, write_tables
 from tasks.runtime.free_memory import give_memory_back
 from tasks.runtime.plurals import count_of
 from tasks.runtime.progress import track
-from tasks.scoring.metrics import METRICS
 from tasks.state.manifest import read_manifest
 from tasks.state.training_start import Start, read_start
 
@@ -70,8 +71,8 @@ def run(config: PipelineConfig) -> None:
         left_out = stack.enter_context(LeftOut(Path(folder) / "left_out.parquet"))
         rows, stats = _collect_rows(Path(folder), settings, start, report, left_out)
         give_memory_back()
-        _require_templates(stats, families)
-        _require_classes(stats, families)
+        require_templates(stats, families)
+        require_classes(stats, families)
         with importing():  # torch too, which is not needed in memory while rows are collected
             from tasks.base.load import load_tokenizer
 
@@ -100,6 +101,8 @@ def run(config: PipelineConfig) -> None:
                     report["splits"] = split_counts
                 else:
                     report.setdefault("before", {})[form] = split_counts
+            tested = replace(rows_for(forms[-1], "test"), advance=None)
+        report |= _write_further_tests(start, tested, rows["train"], material)
         left_out.finish(forms)
         stack.close()  # completes the file
         shutil.move(Path(folder) / "left_out.parquet", LEFT_OUT)
@@ -111,6 +114,19 @@ def run(config: PipelineConfig) -> None:
     report["dropped"] = dict(counts)
     write_json(paths.RENDER_REPORT, report)
     _require_examples(report, forms[-1])
+
+
+def _write_further_tests(start: Start, tested: Rows, training: Rows, material: Material) -> dict[str, Any]:
+    """Writes anchors and rows with examples, if these are set; returns their entries in the report."""
+    entries: dict[str, Any] = {}
+    if start.shots:
+        each_once = Rows(training.path, training.count)
+        entries["shots"] = write_shots(start.shots, start.answer_tokens, tested, each_once, material)
+    if start.anchors is not None:
+        entries["anchors"] = write_anchors(Path(start.anchors), material, training.path)
+    if entries:
+        write_json(FURTHER_TESTS, entries)
+    return entries
 
 
 def _require_context(config: PipelineConfig) -> None:
@@ -187,38 +203,6 @@ def _write_valid_families(rows: Path) -> None:
     with pq.ParquetFile(rows) as file:
         batches = read_batches(file, PORTION_ROWS, columns=schema.names, use_threads=False)
         write_tables(VALID, schema, (pa.Table.from_batches([batch]).cast(schema) for batch in batches))
-
-
-@dataclass
-class FamilyStats:
-    """Statistics of a family's rows."""
-
-    rows: int = 0
-    some_labels: set[str] = field(default_factory=set)
-    """Two different outputs, or the only one."""
-
-    def add(self, outputs: pa.ChunkedArray) -> None:
-        self.rows += len(outputs)
-        if len(self.some_labels) < 2:
-            self.some_labels.update(pc.unique(outputs).to_pylist()[:2])
-
-
-def _require_templates(stats: Mapping[str, FamilyStats], families: dict[str, FamilyTemplates]) -> None:
-    missing = sorted(set(stats) - set(families))
-    if missing:
-        what = f"no templates for the family {', '.join(missing)}; there are templates for {', '.join(families)}"
-        correct = "correct `family` of the source in params.yaml, then: strop data reread SOURCE"
-        fix = f"Write {paths.TEMPLATES}/{missing[0]}.yaml; or {correct}"
-        raise ConfigError(what, where=str(paths.TEMPLATES), fix=fix)
-
-
-def _require_classes(stats: Mapping[str, FamilyStats], families: dict[str, FamilyTemplates]) -> None:
-    for family, of_family in stats.items():
-        if METRICS[families[family].kind].is_classification and len(of_family.some_labels) == 1:
-            (label,) = of_family.some_labels
-            what = f"family {family} has only one class ({label!r}, {of_family.rows} rows): a classifier needs two"
-            fix = "Add a source with the other classes, or correct `columns: {label: …}` of its source in params.yaml"
-            raise DataError(what, where=str(paths.CURATED), fix=fix)
 
 
 def _require_examples(report: dict[str, Any], form: str) -> None:

@@ -1,4 +1,5 @@
-"""BLEU and chrF of all answers together, from 0 to 100, as sacreBLEU computes them. For reports: scores are by sentence. Pure.
+"""Measures of all answers together, for reports: scores are by sentence. BLEU and chrF from 0 to 100, as sacreBLEU computes them;
+the mean ROUGE-1 and ROUGE-2. Pure.
 
 BLEU's tokens are those of sacreBLEU's tokenisers: `zh` of a pair with a Chinese target, else `13a`, its default.
 """
@@ -13,7 +14,7 @@ from typing import Any
 import regex
 
 from tasks.records.segmentation import language_of
-from tasks.scoring.text_metrics import CHRF_BETA, CHRF_ORDER
+from tasks.scoring.text_metrics import CHRF_BETA, CHRF_ORDER, rouge_n
 
 BLEU_ORDER = 4
 _CHINESE = regex.compile(
@@ -32,6 +33,15 @@ _SEPARATIONS = (
 
 def translation_measures(answers: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
     return {"bleu": corpus_bleu(answers, targets), "chrf": corpus_chrf(answers, targets)}
+
+
+def summary_measures(answers: Sequence[str], targets: Sequence[str]) -> dict[str, float]:
+    """The mean ROUGE-1 and ROUGE-2 of the pairs; ROUGE-L is the score of a summary."""
+    pairs = list(zip(answers, targets, strict=True))
+    return {
+        f"rouge_{order}": sum(rouge_n(answer, target, order) for answer, target in pairs) / max(len(pairs), 1)
+        for order in (1, 2)
+    }
 
 
 def corpus_bleu(answers: Sequence[str], targets: Sequence[str]) -> float:

@@ -15,7 +15,7 @@ from tasks.runtime.plugin_table import PluginTable
 from tasks.scoring import answer_parsers, text_metrics
 from tasks.scoring.answer_text import normalise_answer, normalise_symbols
 from tasks.scoring.call_measures import call_measures
-from tasks.scoring.corpus_metrics import translation_measures
+from tasks.scoring.corpus_metrics import summary_measures, translation_measures
 from tasks.scoring.squad import squad_measures
 
 
@@ -94,7 +94,8 @@ METRICS: PluginTable[Metric] = PluginTable(
             corpus_measures=translation_measures,
         ),
         "summary": Metric(
-            "ROUGE-L", answer_parsers.parse_text, partial_score=text_metrics.rouge_l, zero_if_degenerate=True, is_prose=True
+            "ROUGE-L", answer_parsers.parse_text, partial_score=text_metrics.rouge_l, zero_if_degenerate=True, is_prose=True,
+            score_key="rouge_l", corpus_measures=summary_measures,
         ),
         "code": Metric(
             "chrF", answer_parsers.parse_code, eq, code_chrf, zero_if_degenerate=True,

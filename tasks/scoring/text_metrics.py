@@ -1,4 +1,4 @@
-"""Similarity of two texts, from 0 to 1: token F1, chrF and ROUGE-L, the same for Chinese and English. Pure."""
+"""Similarity of two texts, from 0 to 1: token F1, chrF and ROUGE, the same for Chinese and English. Pure."""
 
 from __future__ import annotations
 
@@ -63,5 +63,12 @@ def rouge_l_of_tokens(tokens: Sequence[str], target: Sequence[str]) -> float:
     return 2 * LCSseq.similarity(tokens, target) / (len(tokens) + len(target)) if tokens and target else 0.0
 
 
-def _ngrams(text: str, order: int) -> Counter[str]:
-    return Counter(text[start : start + order] for start in range(len(text) - order + 1))
+def rouge_n(answer: str, target: str, order: int) -> float:
+    """ROUGE-N (C.-Y. Lin, 2004): F1 of the n-grams of tokens (answer_tokens.py); 0 if a text has none."""
+    ngrams, target_ngrams = (_ngrams(tuple(answer_tokens(text)), order) for text in (answer, target))
+    total = ngrams.total() + target_ngrams.total()
+    return 2 * (ngrams & target_ngrams).total() / total if total else 0.0
+
+
+def _ngrams(items: Sequence[str], order: int) -> Counter[Sequence[str]]:
+    return Counter(items[start : start + order] for start in range(len(items) - order + 1))

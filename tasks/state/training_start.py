@@ -1,8 +1,9 @@
 """The training start of a round: data/start.json, fixed when the round begins.
 
-It has the forms that `render` writes, the champion whose training continues (`continue_from: champion`), and the registered
-versions used as teacher or reward model. `render` depends on this file, not on `finetune:` in params.yaml, so that another learning
-rate does not render again. It changes only if data, parameters or code changed: a promotion or a new verdict trains nothing.
+It has the forms and further test rows that `render` writes, the champion whose training continues (`continue_from: champion`), and
+the registered versions used as teacher or reward model. `render` depends on this file, not on `finetune:` and `evaluate:` in
+params.yaml, so that another learning rate does not render again. It changes only if data, parameters or code changed: a promotion
+or a new verdict trains nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ class Start:
     """A registered version as in params.yaml (`champion`, `3`) → the digest of its weights, in .strop/models/."""
     folders: dict[str, str] = field(default_factory=dict)
     """A folder in params.yaml (a teacher or reward model) → the digest of its files."""
+    anchors: str | None = None
+    """`evaluate.anchors`."""
+    shots: int = 0
+    """`evaluate.shots`."""
+    answer_tokens: int = 0
+    """`evaluate.max_new_tokens`, which prompts with examples leave free in the context; 0 without `shots`."""
 
 
 def read_start() -> Start:
@@ -53,6 +60,9 @@ def parse_start(content: str | bytes) -> Start:
             float(entry.get("replay_share", 1.0)),
             dict(entry.get("versions", {})),
             dict(entry.get("folders", {})),
+            entry.get("anchors"),
+            int(entry.get("shots", 0)),
+            int(entry.get("answer_tokens", 0)),
         )
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         fix = f"Start a new round: rm {paths.START}, then python -m tasks ingest"

@@ -25,7 +25,8 @@ from tasks.runtime.plugins import loaded_plugins
 from tasks.runtime.run_origin import project
 from tasks.vcs import git
 
-OUR_FOLDERS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES), str(paths.JUDGES))
+OUR_FOLDERS = ("flows", "tasks", str(paths.CONTRACT.parent), str(paths.TEMPLATES),
+               str(paths.JUDGES), str(paths.FORGETTING))  # fmt: skip
 """Folders whose untracked files are inputs too, unless git ignores them."""
 
 REQUIRED = (paths.DVC_YAML, paths.PARAMS, paths.CONSTRAINTS, paths.DECISIONS, paths.ERASURES,

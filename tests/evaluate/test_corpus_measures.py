@@ -14,7 +14,7 @@ from tasks.evaluate.report import describe_model
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.scoring.calibration import expected_calibration_error, highest_probability
 from tasks.scoring.call_measures import call_measures
-from tasks.scoring.corpus_metrics import corpus_bleu, corpus_chrf
+from tasks.scoring.corpus_metrics import corpus_bleu, corpus_chrf, summary_measures
 from tasks.scoring.squad import squad_measures, squad_tokens
 
 ENGLISH = (
@@ -42,6 +42,29 @@ def test_equal_texts_have_100_and_texts_without_a_common_token_0(texts: list[str
     assert corpus_bleu(texts, texts) == pytest.approx(100)
     assert corpus_chrf(texts, texts) == pytest.approx(100)
     assert corpus_bleu([""], texts) == corpus_chrf([""], texts) == corpus_bleu(["x"], texts) == 0
+
+
+ROUGE = [
+    ("the cat sat on the mat", "the cat lay on a mat", 0.666666667, 0.2),
+    ("police killed the gunman", "police kill the gunman today", 0.666666667, 0.285714286),
+    ("the the the", "the", 0.5, 0.0),
+    ("nothing alike here", "other words entirely", 0.0, 0.0),
+    ("警方击毙了枪手", "警察击毙枪手", 0.769230769, 0.363636364),
+    ("天气很好", "今天天气很好", 0.8, 0.75),
+]
+"""Answer, target, and their ROUGE-1 and ROUGE-2 F1 by rouge-score 0.1.2; of Chinese with a tokenizer that splits characters."""
+
+
+@pytest.mark.parametrize(("answer", "target", "one", "two"), ROUGE)
+def test_rouge_is_that_of_rouge_score(answer: str, target: str, one: float, two: float) -> None:
+    assert summary_measures([answer], [target]) == pytest.approx({"rouge_1": one, "rouge_2": two}, abs=1e-9)
+
+
+def test_rouge_of_a_corpus_is_the_mean_of_its_pairs() -> None:
+    answers, targets, ones, twos = map(list, zip(*ROUGE, strict=True))
+    means = {"rouge_1": sum(ones) / len(ROUGE), "rouge_2": sum(twos) / len(ROUGE)}
+    assert summary_measures(answers, targets) == pytest.approx(means, abs=1e-9)
+    assert summary_measures([""], ["天气"]) == {"rouge_1": 0, "rouge_2": 0}
 
 
 SQUAD = [

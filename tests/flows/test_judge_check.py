@@ -14,7 +14,7 @@ from flows.preflight.problem import Problem
 from flows.preflight.project import read_project
 from flows.preflight.table import CHECKS, run_check
 from tasks import paths
-from tasks.state.rubrics import begin_rubrics
+from tasks.state.input_folders import begin_input_folders
 from tasks.workspace.inputs import list_inputs
 
 QA = {"name": "qa", "path": "inbox/*.jsonl", "shape": "alpaca", "family": "qa"}
@@ -87,11 +87,11 @@ def test_the_folder_of_rubrics_is_an_input_of_each_run_also_in_a_project_that_ha
     write_preferences(2)
     assert {"data/judges/qa.j2", "data/judges/preferences.jsonl"} <= set(list_inputs().names)
     shutil.rmtree(paths.JUDGES)
-    begin_rubrics()
+    begin_input_folders()
     assert [path.name for path in paths.JUDGES.iterdir()] == ["README.md"]
     assert "data/judges/README.md" in list_inputs().names
     (paths.JUDGES / "README.md").write_text("own")
-    begin_rubrics()
+    begin_input_folders()
     assert (paths.JUDGES / "README.md").read_text() == "own"
 
 

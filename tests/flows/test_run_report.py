@@ -75,6 +75,32 @@ def test_no_text_of_a_row_is_markup_or_script(report: str) -> None:
     assert BIDI.replace("\u202e", "\\u202e") in next(row for row in data if int(row["id"], 16) == 3)["answers"].values()
 
 
+def test_scores_of_anchors_lm_eval_and_few_shot_rows_are_one_table(project: Path) -> None:
+    write_run()
+    metrics = read_json(paths.METRICS)
+    for index, model in enumerate(metrics["models"].values()):
+        score = {"score": 0.25 + index / 8, "interval": [0.125, 0.875], "rows": 8}
+        model["forgetting"] = {
+            "anchors": {**score, "families": {"问答": score}},
+            "arc_easy": {
+                "rows": 5,
+                "problem": "x",
+                "acc": {**score, "rows": 5},
+                "ppl": {"score": 12.5, "interval": None},
+            },
+        }
+        model["shots"] = {"3": {**score, "families": {"qa": score}}}
+    write_json(paths.METRICS, metrics)
+    text = Elements(written()).text
+    base, candidate = (f"{0.25 + list(metrics['models']).index(role) / 8:.4g}" for role in ("base", "candidate"))
+    for name in ("anchors: 问答 8", "arc_easy: acc 5", "3 shots: qa 8"):
+        line = text.partition(name)[2][:120]
+        assert base in line
+        assert candidate in line
+        assert "[0.125, 0.875]" in line
+    assert "arc_easy: ppl 5 12.5 12.5" in text
+
+
 def test_a_hostile_label_and_family_are_escaped_in_tables(project: Path) -> None:
     write_run()
     content = read_content(load_config())

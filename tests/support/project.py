@@ -60,7 +60,7 @@ def _project_template() -> Path:
 
 
 def _make_project_template(root: Path) -> None:
-    for folder in ("flows", "tasks", "data/contract", "data/judges", "data/templates", "recipes"):
+    for folder in ("flows", "tasks", "data/contract", "data/forgetting", "data/judges", "data/templates", "recipes"):
         if (REPOSITORY / folder).exists():
             shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("dvc.yaml", "constraints.txt", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
@@ -111,4 +111,5 @@ def begin_round(config: Any) -> None:
     from tasks.state.training_start import Start, write_start
 
     pin_base(config.base)
-    write_start(Start(config.finetune.forms()))
+    tests = {"anchors": config.evaluate.anchors, "shots": config.evaluate.shots}
+    write_start(Start(config.finetune.forms(), **tests, answer_tokens=config.evaluate.max_new_tokens))

@@ -17,6 +17,7 @@ from tasks import paths
 from tasks.config import PipelineConfig
 from tasks.errors import DataError, StropError, one_line
 from tasks.evaluate.curves import read_curves
+from tasks.evaluate.further_scores import further_scores
 from tasks.lineage.compare import recipe_and_data
 from tasks.lineage.run_predictions import Model
 from tasks.runtime.files import content_digest, read_json
@@ -53,6 +54,7 @@ def read_content(config: PipelineConfig) -> Content:
         "checks": [_check(check, verdict) for check in verdict["checks"]],
         **_of_predictions(config, reference, tuple(champion.batches) if champion else ()),
         "probes": probe_rows(metrics.get("models", {})),
+        "further": further_scores(metrics["models"]),
         "curves": _curves(paths.MODEL / "curves.jsonl"),
         "drift": _drift(dataset),
         "rows": _rows(),

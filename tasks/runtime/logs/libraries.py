@@ -14,6 +14,7 @@ LIBRARY_LEVELS = {
     "asyncio": logging.CRITICAL,  # reports unfinished tasks of Prefect's client after Ctrl-C
     "dvc": logging.CRITICAL,  # its errors are raised as well, and reported in one line
     "great_expectations": logging.ERROR,
+    "lm_eval": logging.ERROR,  # warns of a model that is loaded already
     "mlflow": logging.CRITICAL,  # prints the trace of an error that it also raises
     "prefect": logging.CRITICAL,  # it has all records in its API
     "transformers": logging.ERROR,  # reports the weights of a new head as missing

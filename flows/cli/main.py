@@ -22,7 +22,20 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli import build, chat, check, compare, contract, data, inspect, promote, quarantine, registry, rows
+from flows.cli import (
+    build,
+    chat,
+    check,
+    compare,
+    contract,
+    data,
+    data_changes,
+    inspect,
+    promote,
+    quarantine,
+    registry,
+    rows,
+)
 from flows.cli import run as running
 from flows.cli.common import begin
 from tasks.errors import StropError, disk_error
@@ -78,7 +91,8 @@ for panel, commands in COMMANDS.items():
         app.command(rich_help_panel=panel)(command)
 for name, (group, panel) in GROUPS.items():
     app.add_typer(group, name=name, rich_help_panel=panel)
-data.app.command()(build.build)
+for command in (data_changes.diff, data_changes.conflicts, data_changes.drift, build.build):
+    data.app.command()(command)
 
 
 @app.callback()

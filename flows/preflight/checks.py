@@ -54,16 +54,21 @@ def raw_data(project: Project) -> None:
 
 
 def contract(project: Project) -> Iterator[Problem]:
-    """data/contract: rules and bounds; a family without templates is probably misspelled."""
+    """data/contract: rules and bounds, for families with templates."""
     from tasks.validate.load_contract import load_contract
 
-    families = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
     for family in load_contract().families:
-        if family not in families:
-            near = difflib.get_close_matches(family, families, n=1)
-            fix = f"Did you mean `{near[0]}`?" if near else f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
-            what = f"family `{family}` has no templates, so no source can have it"
-            yield warning(what, f"{paths.CONTRACT.parent}, families.{family}", fix)
+        fix = f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
+        yield from _unknown_family(family, "source", f"{paths.CONTRACT.parent}, families.{family}", fix)
+
+
+def _unknown_family(family: str, what: str, where: str, fix: str | None = None) -> Iterator[Problem]:
+    """A family without templates is probably misspelled."""
+    known = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
+    if family not in known:
+        near = difflib.get_close_matches(family, known, n=1)
+        fix = f"Did you mean `{near[0]}`?" if near else fix or f"The families are {', '.join(known)}"
+        yield warning(f"family `{family}` has no templates, so no {what} can have it", where, fix)
 
 
 def templates(project: Project) -> None:
@@ -155,3 +160,26 @@ def gate_tiers(project: Project) -> None:
         from tasks.gate.policy import require_known_tiers
 
         require_known_tiers(project.config.gate)
+
+
+def judge(project: Project) -> Iterator[Problem]:
+    """evaluate.judge: each family has templates and a rubric; the preferences, and whether the judge can decide."""
+    settings = project.config.evaluate.judge
+    if settings is None:
+        return
+    from tasks.evaluate.judge.round import read_inputs
+    from tasks.evaluate.judge.vote import family_objection
+
+    for family in settings.families:
+        yield from _unknown_family(family, "row", project.where("evaluate", "judge", "families"))
+    inputs = read_inputs(settings)
+    if inputs.preferences is None:
+        yield warning(
+            "the judge only reports: there are no preferences of people",
+            settings.preferences,
+            "Write them there, or correct evaluate.judge.preferences; docs/judge.md has the format",
+        )
+    if settings.allow_same_family or "base" not in project.valid_sections:
+        return
+    if against := family_objection(settings.model, project.config.base.model):
+        yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))

@@ -18,7 +18,8 @@ from tasks.audit.subject import Link, Subject, link
 from tasks.base.pin import base_of, verify_base
 from tasks.errors import BaseModelError, StropError
 from tasks.runtime.files import content_digest, file_digest
-from tasks.runtime.plugins import PRODUCT, keeping_plugins, loaded_plugins
+from tasks.runtime.plugin_files import PRODUCT
+from tasks.runtime.plugins import keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
 from tasks.state.verdict import outcome_of
 from tasks.tracking.run_record import flat

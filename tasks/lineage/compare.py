@@ -26,7 +26,7 @@ from tasks.lineage.run_predictions import SEE_VERSIONS, Model, read_pair, resolv
 from tasks.lineage.version_data import NOW, commit_at
 from tasks.runtime.redaction.known import redact_values
 from tasks.scoring import statistics
-from tasks.scoring.paired_rows import FIRST, OUTCOMES, Outcome, Pairing, outcomes_of, pair_rows, scores_of
+from tasks.scoring.paired_rows import FIRST, OUTCOMES, Outcome, outcomes_of, pair_rows, scores_of
 from tasks.scoring.statistics import Interval
 from tasks.vcs import git
 from tasks.vcs.dvc_files import parse_yaml
@@ -110,7 +110,11 @@ def compare(
     name = config.register_.model_name
     models = resolve(name, first), resolve(name, second)
     pairing = pair_rows(*read_pair(name, *models))
-    rows = select(_common_rows(pairing, models), where, family)
+    if not pairing.rows.num_rows:
+        what = f"have no test row in common ({pairing.only_first:,} and {pairing.only_second:,} rows)"
+        fix = f"Compare versions of nearer runs ({SEE_VERSIONS[0].lower()}{SEE_VERSIONS[1:]})"
+        raise DataError(what, where=" and ".join(model.label for model in models), fix=fix)
+    rows = select(pairing.rows, where, family)
     parameters, data, problem = recipe_and_data(name, *models)
     return Comparison(
         *models,
@@ -123,14 +127,6 @@ def compare(
         data,
         problem,
     )
-
-
-def _common_rows(pairing: Pairing, models: tuple[Model, Model]) -> pa.Table:
-    if pairing.rows.num_rows:
-        return pairing.rows
-    what = f"have no test row in common ({pairing.only_first:,} and {pairing.only_second:,} rows)"
-    fix = f"Compare versions of nearer runs ({SEE_VERSIONS[0].lower()}{SEE_VERSIONS[1:]})"
-    raise DataError(what, where=" and ".join(model.label for model in models), fix=fix)
 
 
 def select(rows: pa.Table, where: str, family: str) -> pa.Table:

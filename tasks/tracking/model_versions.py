@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import RegistryError
-from tasks.tracking.client import RegistryConnection
-from tasks.tracking.connection import mlflow_errors, without_password
+from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.connection import RegistryConnection, mlflow_errors
 from tasks.tracking.tags import ANCHORS, RECEIPT_TAG, WRITABLE_TAG
 
 
@@ -52,7 +52,7 @@ class Versions(RegistryConnection):
         numbers = ", ".join(str(v.version) for v in versions) or "none"
         raise RegistryError(
             f"has no version {number} of {self.model}; it has {numbers}",
-            where=without_password(self.uri),
+            where=without_credentials(self.uri),
             fix="See: strop history. If the registry was lost, make it again: strop registry rebuild",
         )
 

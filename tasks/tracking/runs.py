@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.tracking.client import RegistryConnection
-from tasks.tracking.connection import mlflow_errors, without_warnings
+from tasks.tracking.connection import RegistryConnection, mlflow_errors, without_warnings
 from tasks.tracking.run_record import LONGEST_PARAM
 
 METRICS_AT_ONCE = 1000

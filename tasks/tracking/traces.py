@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks import paths
 from tasks.errors import RegistryError
-from tasks.tracking.connection import mlflow_errors, require_reachable, silence_mlflow, without_password
+from tasks.runtime.redaction.text import without_credentials
+from tasks.tracking.connection import mlflow_errors, require_reachable, silence_mlflow
 from tasks.tracking.login import login_within
 from tasks.tracking.sqlite_paths import absolute_path, absolute_uri, path_of
 from tasks.tracking.sqlite_setup import prepare_file, require_newest_schema
@@ -79,7 +80,7 @@ def _opened(uri: str, experiment: str) -> Iterator[tuple[MlflowClient, str]]:
             record = client.get_experiment_by_name(experiment)
             if record is None:
                 raise RegistryError(
-                    f"has no experiment {experiment}", where=without_password(address), fix="See: mlflow experiments"
+                    f"has no experiment {experiment}", where=without_credentials(address), fix="See: mlflow experiments"
                 )
             yield client, record.experiment_id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+OWN_COLUMNS = ("row_id", "own_id", "language")
 COLUMNS = ("system", "history", "instruction", "input", "output", "rejected")
 GROUP = 20_000
 LENGTH = 300
@@ -44,8 +45,11 @@ def write_frame(path: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from tasks.records.row import MORE_FIELDS
+
     pools = text_pools()
-    names = ("row_id", "own_id", "language", "problem", *COLUMNS)
+    others = {name: value for name, value in MORE_FIELDS.items() if name not in COLUMNS and isinstance(value, str)}
+    names = (*OWN_COLUMNS, "problem", *COLUMNS, *others)
     schema = pa.schema([(name, pa.string()) for name in names])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for first in range(0, rows, GROUP):
@@ -55,6 +59,7 @@ def write_frame(path: Path, rows: int) -> None:
                 "own_id": [f"id-{number - 1 if number % 4001 == 4000 else number}" for number in numbers],
                 "language": ["fr" if number % 3001 == 5 else "zh" if number % 5 == 0 else "en" for number in numbers],
                 "problem": [""] * len(numbers),
+                **{name: [value] * len(numbers) for name, value in others.items()},
             }
             columns |= {
                 name: [text_of(number, column, pools) for number in numbers] for column, name in enumerate(COLUMNS)

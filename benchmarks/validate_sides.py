@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from validate_frame import COLUMNS, GROUP
+from validate_frame import COLUMNS, GROUP, OWN_COLUMNS
 
 LONGEST = 450
 
@@ -17,7 +17,7 @@ def judge_with_great_expectations(path: Path) -> dict[str, list[str]]:
     import great_expectations as gx
     import pandas as pd
 
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(path, columns=[*OWN_COLUMNS, *COLUMNS])
     expect = gx.expectations
     expectations = {f"{name} is there": expect.ExpectColumnValuesToNotBeNull(column=name) for name in COLUMNS}
     expectations |= {

@@ -51,6 +51,18 @@ def test_a_benchmark_without_its_data_says_in_one_line_how_to_get_them(name: str
         assert ". Get it: " in line
 
 
+def test_both_validators_refuse_the_same_rows_of_a_small_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import validate_frame
+    from validate import must_agree
+    from validate_sides import judge_with_great_expectations, judge_with_strop
+
+    monkeypatch.setattr(validate_frame, "POOL_CHARACTERS", 20_000)
+    frame = tmp_path / "frame.parquet"
+    validate_frame.write_frame(frame, 5_200)
+    assert must_agree(judge_with_great_expectations(frame), judge_with_strop(frame, 1)) > 20
+
+
 HIDE = """
 import importlib.util
 find = importlib.util.find_spec

@@ -61,8 +61,10 @@ def _cached(key: str) -> dict[str, list[Problem]] | None:
 
 
 def _key(names: Sequence[str], project: Project) -> str:
-    """Digest of all inputs of these checks; of the free disk space only the magnitude."""
+    """Digest of all inputs of these checks. Of the free disk space only the magnitude counts, and the training's seed does not."""
     document = {name: value for name, value in project.document.items() if name not in ("ingest", "curate", "gate")}
+    if isinstance(finetune := document.get("finetune"), dict):
+        document["finetune"] = {name: value for name, value in finetune.items() if name != "seed"}
     code = code_digest("flows/preflight/training_checks.py")
     free = shutil.disk_usage(Path.cwd()).free.bit_length()
     machine = [free, *(os.path.exists(path) for path in DEVICES), *(os.environ.get(name) for name in VARIABLES)]

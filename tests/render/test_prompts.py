@@ -6,6 +6,7 @@ Case 04.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,19 @@ def row(turns: list[tuple[str, str]], system: str = "") -> dict[str, Any]:
 
 
 def rendered(tokenizer: Any, subject: dict[str, Any], all_turns: bool = False) -> list[Example]:
-    examples = Renderer(tokenizer, 4096, all_turns).render([subject], plain)
+    return examples_of(Renderer(tokenizer, 4096), subject, all_turns)
+
+
+def examples_of(renderer: Renderer, subject: dict[str, Any], all_turns: bool) -> list[Example]:
+    examples = renderer.render([subject], plain, all_turns)
     assert all(isinstance(example, Example) for example in examples)
     return examples  # type: ignore[return-value]
+
+
+@cache
+def renderer_of(name: str, begins: bool) -> Renderer:
+    """One for all rows of a template, as in a run: its analysis of a long template takes a second."""
+    return Renderer(chat_tokenizer(ALL[name], begins), 4096)
 
 
 def asked_row(tokenizer: Any, example: Example) -> dict[str, Any]:
@@ -95,14 +106,15 @@ def test_what_is_trained_evaluated_and_served_is_one_prompt(
     name: str, begins: bool, turns: list[tuple[str, str]], system: str
 ) -> None:
     """Case 04, as a property: of every answer of a dialogue, in every chat template."""
-    tokenizer, subject = chat_tokenizer(ALL[name], begins), row(turns, system)
-    prompts, chat = Prompts(tokenizer), ChatFormat(tokenizer)
+    renderer, subject = renderer_of(name, begins), row(turns, system)
+    tokenizer, chat = renderer.tokenizer, renderer.chat
+    prompts = Prompts(tokenizer)
     conversation = chat.adapt(make_conversation(plain(subject), subject))
     answers = [place for place, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     served = [prompts.of_chat(conversation.messages[:place]) for place in answers]
-    pairs = [pair for example in rendered(tokenizer, subject, all_turns=True) for pair in trained(example)]
+    pairs = [pair for example in examples_of(renderer, subject, True) for pair in trained(example)]
     assert [before for before, _ in pairs] == served
-    (example,) = rendered(tokenizer, subject)
+    (example,) = examples_of(renderer, subject, False)
     assert asked_row(tokenizer, example)["prompt_ids"] == served[-1]
     read = answer_reader(tokenizer)
     for (_, answer), place in zip(pairs, answers, strict=True):

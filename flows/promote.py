@@ -27,6 +27,8 @@ class Approval(RunInput):
     """Put this version into service?"""
     why: str
     """The reason, for the ledger."""
+    approver: str = ""
+    """Your name, for the ledger; empty: the user of the process that runs this flow."""
 
 
 @flow(name="promote", description="Promotes a version after manual approval.")
@@ -36,5 +38,5 @@ def promote(version: int, project: str = ".") -> State:
     if not answer.approve:
         return Completed(name="Declined", message=f"Version {version} was declined: {answer.why}")
     with chdir(project):
-        promote_version(load_config(), version, answer.why)
+        promote_version(load_config(), version, answer.why, answer.approver)
     return Completed(name="Promoted", message=f"Version {version} is now champion: {answer.why}")

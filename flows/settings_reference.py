@@ -90,7 +90,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
         text = text.replace("|", "\\|")
         fields.append((path, _default(field.default, inner), text))
         if inner is not None:
-            fields += _fields(inner, f"{path}{'[]' if field.default in ((), {}) else ''}.")
+            fields += _fields(inner, f"{path}{'[]' if isinstance(field.default, tuple | dict) else ''}.")
     return fields
 
 
@@ -109,7 +109,8 @@ def _names(metadata: list[Any]) -> list[str]:
 def _default(value: Any, inner: type[BaseModel] | None) -> str:
     if value is PydanticUndefined:
         return "required"
-    if inner is not None:
+    has_names = isinstance(value, tuple) and any(isinstance(each, str) for each in value)
+    if inner is not None and not has_names:
         return "none" if value in ((), {}) else ""
     if value is None:
         return "none"

@@ -107,7 +107,7 @@ def reproduce_and_hand_over(stage: str) -> bool:
 
 @task(cache_policy=NO_CACHE)
 def report_drift(config: PipelineConfig) -> None:
-    """Reports the drift from the champion's dataset; it has no influence on the run."""
+    """Reports the drift from the champion's dataset; only a limit on `drift.max_psi` in the gate's policy depends on it."""
     from tasks.lineage.drift_report import report_against_champion
 
     run_interruptibly(lambda: report_against_champion(config.register_.model_name))
@@ -155,11 +155,11 @@ def deliver(config: PipelineConfig, registered: Any) -> Outcome:
 
 
 @task(**WITH_RETRIES)
-def promote_version(config: PipelineConfig, version: int, why: str) -> None:
+def promote_version(config: PipelineConfig, version: int, why: str, who: str = "") -> None:
     """A manually approved promotion."""
     from tasks.promote.stage import promote
 
-    promote(config, version, why=why, expected_champion=promotion_decision.serving_version(config))
+    promote(config, version, why=why, expected_champion=promotion_decision.serving_version(config), who=who)
 
 
 @task(cache_policy=NO_CACHE)

@@ -197,7 +197,7 @@ def _describe(error: Any, document: Any) -> tuple[int, str]:
 
 def _is_union_branch(part: str) -> bool:
     """Whether a part of an error's location is pydantic's name of a union branch, and not a key."""
-    return part.startswith(("literal[", "tuple[", "constrained-", "function-"))
+    return part.startswith(("literal[", "tuple[", "constrained-", "function-", "tagged-"))
 
 
 def line_of(document: Any, location: Sequence[Any]) -> int:

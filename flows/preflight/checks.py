@@ -154,12 +154,13 @@ def disk(project: Project) -> Iterator[Problem]:
         yield warning(finding.text, None, finding.fix)
 
 
-def gate_tiers(project: Project) -> None:
-    """The names of checks in `gate.tiers`."""
-    if project.config.gate.tiers:
-        from tasks.gate.policy import require_known_tiers
+def gate_policy(project: Project) -> None:
+    """The names of checks in `gate.tiers`, the conditions of `gate.slices`, the paths of `gate.limits`."""
+    gate = project.config.gate
+    if gate.tiers or gate.limits or any(not isinstance(each, str) for each in gate.slices):
+        from tasks.gate.policy import require_valid
 
-        require_known_tiers(project.config.gate)
+        require_valid(gate)
 
 
 def judge(project: Project) -> Iterator[Problem]:

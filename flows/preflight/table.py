@@ -36,7 +36,7 @@ CHECKS = (
     Check(checks.contract),
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
-    Check(checks.gate_tiers, needs=("gate",)),
+    Check(checks.gate_policy, needs=("gate",)),
     Check(checks.judge, needs=("evaluate",)),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),

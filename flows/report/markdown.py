@@ -76,10 +76,11 @@ def _drift(drift: Drift) -> str:
 
 def _scores(summary: Summary) -> str:
     rows = score_rows(summary)
-    table = _table(list(rows[-1]), [list(row.values()) for row in rows])
+    heads = list(dict.fromkeys(name for row in rows for name in row))
+    table = _table(heads, [[row.get(name, "") for name in heads] for row in rows])
     lines = "\n".join(f"- {printable_markdown(note)}" for note in summary.answer_notes)
     notes = f"\n\n{lines}" if lines else ""
-    return f"## Scores on the same {summary.families[-1].rows:,} held-out rows\n\n{table}{notes}"
+    return f"## Scores on the same {summary.test_rows:,} held-out rows\n\n{table}{notes}"
 
 
 def _checks(summary: Summary) -> str:

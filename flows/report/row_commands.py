@@ -10,13 +10,12 @@ from tasks.state.verdict import outcome_of
 
 CONDITIONS = {
     "floor": "score < 1",
+    "limits": "score < 1",
     "degenerate": "degenerate != ''",
     "personal_data": "personal_data != ''",
     "golden": "use == 'golden' and score < 1",
 }
 """Check that is about the candidate alone → the condition on its rows."""
-COLUMNS = {"language": "language", "source": "source", "kind": "kind", "label": "target"}
-"""Column of `gate.slices` → the column of the predictions."""
 
 
 def failed_checks(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -37,21 +36,17 @@ def command_for(check: Mapping[str, Any], verdict: Mapping[str, Any]) -> str | N
     A candidate that passed may be the champion by then, so its reference is named by number. A floor is about the candidate
     alone, so its rows are all those that are not entirely right.
     """
-    if not check["rows"]:
+    if not check["rows"] or (check["name"].startswith("limits/") and not check["family"]):
         return None
     version = verdict["champion_version"]
     champion = f"v{version}" if outcome_of(verdict) == "passed" else "champion"
     reference = champion if version else "base"
     family = ["--family", check["family"]] if check["family"] else []
-    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check["name"])])
+    return shlex.join(["strop", "compare", reference, "candidate", *family, *_rows_of(check)])
 
 
-def _rows_of(name: str) -> list[str]:
+def _rows_of(check: Mapping[str, Any]) -> list[str]:
     """The options that select the rows of a check."""
-    kind = name.partition("/")[0]
-    if kind in CONDITIONS:
-        return ["--slice", CONDITIONS[kind]]
-    column, _, value = name.rpartition("/")[2].partition("=")
-    if kind == "slices" and column in COLUMNS and not set(value) & set("'\\"):
-        return ["--slice", f"{COLUMNS[column]} == '{value}'", "--show", "lost"]
-    return ["--show", "lost"]
+    if condition := CONDITIONS.get(check["name"].partition("/")[0]):
+        return ["--slice", condition]
+    return [*(["--slice", check["where"]] if check.get("where") else []), "--show", "lost"]

@@ -37,7 +37,7 @@ class Score:
 @dataclass(frozen=True)
 class FamilyScores:
     family: str
-    """A task family, or `overall`."""
+    """A task family, or `overall`, if all families have one metric."""
     measure: str
     rows: int
     scores: dict[str, Score]
@@ -72,6 +72,15 @@ class Summary:
     """The HTML report of the last run, if there is one."""
     unrecorded: str | None = None
     """The dataset in data/curated, if it is not the one in dvc.lock; the row counts are then its own. Set by `strop status`."""
+
+    @property
+    def test_rows(self) -> int:
+        return sum(family.rows for family in self.families if family.family != "overall")
+
+    @property
+    def roles(self) -> list[str]:
+        """The models with a score."""
+        return [role for role in ROLES if any(role in family.scores for family in self.families)]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,9 +136,10 @@ def _families(metrics: Any) -> list[FamilyScores]:
     models = metrics["models"]
     names = sorted({name for entry in models.values() for name in entry["families"]})
     table = []
-    for name in [*names, "overall"]:
+    has_mean = any("overall" in entry for entry in models.values())
+    for name in [*names, *(["overall"] if has_mean else [])]:
         entries = {
-            role: models[role]["overall"] if name == "overall" else models[role]["families"].get(name)
+            role: models[role].get("overall") if name == "overall" else models[role]["families"].get(name)
             for role in ROLES
             if role in models
         }

@@ -63,7 +63,7 @@ def _parts(summary: Summary) -> list[tuple[str, RenderableType]]:
     if summary.drift:
         parts.append((drift_title(summary.drift), _drift(summary.drift)))
     if summary.families:
-        parts.append((f"Scores on the same {summary.families[-1].rows:,} held-out rows", _scores(summary)))
+        parts.append((f"Scores on the same {summary.test_rows:,} held-out rows", _scores(summary)))
     if summary.verdict:
         parts.append((f"Gate: {verdict_line(summary)}", _checks(summary.verdict)))
     if summary.new_batches and summary.champion:
@@ -117,7 +117,7 @@ def set_aside_line(batch: dict[str, Any]) -> str:
 
 
 def _scores(summary: Summary) -> RenderableType:
-    roles = list(summary.families[-1].scores)
+    roles = summary.roles
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("family")
     table.add_column("measure", style="dim")

@@ -23,7 +23,7 @@ from tasks.runtime.plugins import keeping_plugins, loaded_plugins
 from tasks.runtime.plurals import count_of
 from tasks.state.verdict import outcome_of
 from tasks.tracking.run_record import flat
-from tasks.tracking.tags import COMMIT_TAG, DATASET_TAG, RECEIPT_TAG
+from tasks.tracking.tags import COMMIT_TAG, DATASET_TAG, PROMOTED_TAG, RECEIPT_TAG
 from tasks.vcs.git_objects import LINK
 
 
@@ -208,7 +208,16 @@ def check_verdict(subject: Subject) -> Link:
         problems.append("the ledger has another verdict")
     if recorded["candidate_digest"] != subject.receipt["weights"]:
         problems.append("it is about other weights")
-    return link("verdict", problems, outcome_of(recorded))
+    approvals, tag = _approvals(subject), subject.version.tags.get(PROMOTED_TAG)
+    if tag is not None and tag not in approvals:
+        problems.append(f"the registry's tag {PROMOTED_TAG} is {tag!r}, which no entry of the ledger has")
+    return link("verdict", problems, "; ".join([outcome_of(recorded), *approvals[-1:]]))
+
+
+def _approvals(subject: Subject) -> list[str]:
+    """Who put the version into service, when, and why, by the ledger; the newest last."""
+    entries = [node.entry for node in subject.chain if node.entry.version == subject.version.version]
+    return [entry.approval for entry in entries if entry.kind != "judged"]
 
 
 LINKS = {

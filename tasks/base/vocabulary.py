@@ -52,7 +52,7 @@ def tokens_in(folder: Path) -> int | None:
 def embeddings_in(folder: Path) -> int | None:
     """Number of token embeddings, from the weights, else from the configuration; None if neither has it."""
     for path in sorted(folder.glob("*.safetensors")):
-        rows = [shape[0] for name, shape in _shapes_in(path) if _EMBEDDINGS.search(name)]
+        rows = [shape[0] for name, shape in shapes_in(path) if _EMBEDDINGS.search(name)]
         if rows:
             return min(rows)
     configuration = read_object(folder / "config.json")
@@ -61,7 +61,7 @@ def embeddings_in(folder: Path) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _shapes_in(path: Path) -> Iterable[tuple[str, list[int]]]:
+def shapes_in(path: Path) -> Iterable[tuple[str, list[int]]]:
     """Names and shapes of the tensors in a file, from its header."""
     try:
         with path.open("rb") as file:

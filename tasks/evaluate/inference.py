@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,6 @@ from tasks.evaluate.perplexity import Example, Loss, answer_losses, max_input_to
 from tasks.evaluate.prediction_cache import PredictionCache, model_key, row_key
 from tasks.evaluate.settings import EvaluateSettings
 from tasks.inference.embedded import EmbeddedEngine
-from tasks.inference.engine import LogitsNotFinite
 from tasks.inference.faults import reported_faults
 from tasks.runtime.progress import Progress
 from tasks.runtime.threads import Threads
@@ -134,8 +132,6 @@ def measure_losses(
     progress.advance(len(examples) - len(new))
     if new:
         losses = answer_losses(model(), list(new.values()), on_batch=progress.advance)
-        if not all(math.isfinite(loss) for loss, _ in losses):
-            raise LogitsNotFinite
         computed = [{"loss": loss, "tokens": tokens} for loss, tokens in losses]
         cache.add(dict(zip(new, computed, strict=True)))
         cache.save()

@@ -27,6 +27,8 @@ class ModelSpec:
     load: Callable[[], Any]
     labels: tuple[str, ...] | None = None
     """The labels of its head; None without a head."""
+    folder: Path | None = None
+    """Of a trained model; None for the base."""
 
 
 def list_models(round_: Round, record: BaseRecord, precision: Precision) -> list[ModelSpec]:
@@ -47,7 +49,7 @@ def list_models(round_: Round, record: BaseRecord, precision: Precision) -> list
 
 
 def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> ModelSpec:
-    return ModelSpec(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder))
+    return ModelSpec(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder), folder)
 
 
 def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tasks.base.heads import context_length_of
 from tasks.dataset.rendered import Rendered
+from tasks.inference.engine import LogitsNotFinite
 
 Example = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 """Token ids and loss mask."""
@@ -40,7 +41,11 @@ def example_of(ids: Sequence[int], prompt_tokens: int) -> Example:
 
 
 def answer_losses(model: Any, examples: Sequence[Example], on_batch: Callable[[int], None] | None = None) -> list[Loss]:
-    """The loss of each example. Padding is on the right, where a causal model does not attend to it."""
+    """The loss of each example. Padding is on the right, where a causal model does not attend to it.
+
+    Raises:
+        LogitsNotFinite: the model computes NaN or infinity: a loss without a value would be a score without one.
+    """
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i][0]), i))
     losses: list[Loss] = [(0.0, 0)] * len(examples)
     start = 0
@@ -52,6 +57,8 @@ def answer_losses(model: Any, examples: Sequence[Example], on_batch: Callable[[i
         batch = order[start : start + size]
         for i, loss in zip(batch, _batch_losses(model, [examples[i] for i in batch]), strict=True):
             losses[i] = loss
+        if not all(math.isfinite(losses[i][0]) for i in batch):
+            raise LogitsNotFinite
         start += size
         if on_batch is not None:
             on_batch(size)

@@ -71,8 +71,9 @@ def draw_plots(models: dict[str, Any], candidate: Sequence[Row], curves: Path, f
 
 
 def draw_families(models: dict[str, Any]) -> Figure:
-    """One line per family, and the whole test set on top; one dot with its interval per model."""
-    lines = [("overall", {role: model["overall"] for role, model in models.items()})]
+    """One line per family, and the whole test set on top if it has one metric; one dot with its interval per model."""
+    has_mean = "overall" in models["candidate"]
+    lines = [("overall", {role: model["overall"] for role, model in models.items()})] if has_mean else []
     for family in models["candidate"]["families"]:
         lines.append((family, {role: model["families"][family] for role, model in models.items()}))
     lines = [(name, measured) for name, measured in lines if measured["candidate"]["rows"]]

@@ -1,4 +1,4 @@
-"""Predictions → the numbers of data/reports/metrics.json: overall, by family, class and language. Pure."""
+"""Predictions → the numbers of data/reports/metrics.json: by family, class and language. Pure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tasks.scoring.thoughts import without_thought
 
 
 def describe_model(rows: list[Row], settings: EvaluateSettings) -> dict[str, Any]:
-    """The entry of a model in metrics.json."""
-    return {
-        "overall": _scores(rows, settings, "overall"),
-        "families": {
-            family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
-        },
+    """The entry of a model in metrics.json. `overall` is only there if all rows have one metric: scores of unlike metrics have no
+    common mean."""
+    families = {
+        family: _describe_family(family, members, settings) for family, members in group(rows, "family").items()
     }
+    metrics = {METRICS[row["kind"]].name for row in rows}
+    return ({"overall": _scores(rows, settings, "overall")} if len(metrics) == 1 else {}) | {"families": families}
 
 
 def group(rows: Iterable[Row], field: str) -> dict[str, list[Row]]:

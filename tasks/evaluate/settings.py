@@ -22,6 +22,11 @@ class EvaluateSettings(Settings):
     """A sentence encoder, by which the semantic similarity of answers and targets is reported: a folder or a hub id
     (`sentence-transformers/all-MiniLM-L6-v2`). Scores do not depend on it. Without it, no similarity is computed. After a change of
     its files: `dvc repro --force evaluate`."""
+    latency_rows: Annotated[int, Field(ge=0)] = 0
+    """Answers of each model that are generated once more, one by one, to measure seconds per answer and tokens per second; 0: none.
+    Times differ from run to run. With them, every evaluation loads every model."""
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """Price of such a machine per hour, in any currency: with `latency_rows`, metrics.json has the cost of 1,000 answers."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals in reports."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 2000

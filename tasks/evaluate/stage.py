@@ -24,7 +24,9 @@ from tasks.evaluate.heads import predict_labels, predict_preferences
 from tasks.evaluate.inference import LazyModel, answer_prompts, measure_losses, open_model
 from tasks.evaluate.judge.lines import judge_lines
 from tasks.evaluate.judge.round import open_judging
+from tasks.evaluate.latency import measure_times
 from tasks.evaluate.likelihood import score_texts
+from tasks.evaluate.model_size import model_size
 from tasks.evaluate.models import list_models
 from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
@@ -57,6 +59,8 @@ class ModelResult:
     losses: dict[str, dict[str, float]]
     """Family → its validation loss (nats per token) and number of tokens."""
     rows: list[Row]
+    facts: dict[str, Any]
+    """Its size, and times and cost where they are measured."""
 
 
 def run(config: PipelineConfig) -> None:
@@ -82,6 +86,7 @@ def run(config: PipelineConfig) -> None:
             "way": result.method,
             "valid_perplexity": result.perplexity,
             "valid_losses": result.losses,
+            **result.facts,
             **describe_model(predictions[role], config.evaluate),
         }
         for role, result in results.items()
@@ -158,10 +163,17 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
             with open_model(spec, settings, threads) as model:
                 losses = measure_losses(model, record.digest, examples, settings, progress)
                 method, rows = predict(model, task)
+                is_timed = predict is _predict_answers
+                times = measure_times(model, tokenizer, _prompts(test), settings) if is_timed else {}
             valid_perplexity = perplexity(losses)
             valid_perplexity = None if valid_perplexity is None else rounded(valid_perplexity)
             results[spec.role] = ModelResult(
-                spec.digest, method, valid_perplexity, losses_by_family(losses, families), rows
+                spec.digest,
+                method,
+                valid_perplexity,
+                losses_by_family(losses, families),
+                rows,
+                {"size": model_size(spec.folder, record), **times},
             )
     return results
 
@@ -176,10 +188,13 @@ def _valid_examples(form: str) -> tuple[list[Example], list[str]]:
 
 def _predict_answers(model: LazyModel, task: EvaluationTask) -> tuple[str, list[Row]]:
     """Generates an answer to every prompt and scores it."""
-    prompts = [row["prompt_ids"] for row in task.test]
-    answers = answer_prompts(model, task.tokenizer, task.base_digest, prompts, task.settings, task.progress)
+    answers = answer_prompts(model, task.tokenizer, task.base_digest, _prompts(task.test), task.settings, task.progress)
     texts, cuts = [answer.text for answer in answers], [answer.is_cut for answer in answers]
     return "answers", score_rows(_with_long_targets(task), texts, cuts)
+
+
+def _prompts(test: list[Row]) -> list[list[int]]:
+    return [row["prompt_ids"] for row in test]
 
 
 def _with_long_targets(task: EvaluationTask) -> list[Row]:

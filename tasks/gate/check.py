@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import FamilyPolicy, GateSettings, Tier
@@ -34,6 +36,8 @@ class Check:
     """Of a check that did not pass: how many further rows would decide it. None: more rows would not help."""
     tier: Tier = "critical"
     """Set by the policy."""
+    where: str | None = None
+    """The condition on its rows, for `strop compare --slice`; None: all rows of the family."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,13 @@ class GateInput:
     scores: PairedScores
     settings: GateSettings
     round_: Round
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """The content of metrics.json."""
+
+    @property
+    def reference(self) -> str:
+        """The model that the candidate is compared with: `champion`, or `base` without one."""
+        return "champion" if self.round_.champion else "base"
 
     @cached_property
     def families(self) -> list[str]:

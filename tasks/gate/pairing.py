@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +13,19 @@ from numpy.typing import NDArray
 
 from tasks import paths
 from tasks.errors import DataError
+from tasks.expression.expression import TEXT_COLUMNS
 from tasks.gate.judged_scores import OWN_SCORE
+from tasks.scoring.paired_rows import OF_A_ROW
 
 FLAGS = ("degenerate", "personal_data")
 """Columns with what is wrong with an answer, whatever its score; null for most. The reference's begin with REFERENCE."""
 REFERENCE = "reference_"
 COLUMNS = ("target", "kind", "language", "source", "use", *FLAGS)
 """Further columns of the predictions."""
+PROMPT = "prompt"
+FOR_SLICES = (PROMPT, *TEXT_COLUMNS)
+"""Columns that only some slices need."""
+LONG = ("target", *FOR_SLICES)
 SHOWN = 3
 """Row ids that an error lists."""
 
@@ -32,8 +39,8 @@ class PairedScores:
     candidate: NDArray[np.float64]
     batch: NDArray[np.str_]
     """The raw batch of each row."""
-    columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
-    """Further columns of the predictions (COLUMNS, FLAGS)."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Further columns of the predictions (COLUMNS, FLAGS, FOR_SLICES), as texts."""
     measured: NDArray[np.float64] | None = None
     """The candidate's own scores, if a judge's verdicts are the scores of some families."""
 
@@ -57,9 +64,15 @@ class PairedScores:
             self.family[chosen], self.reference[chosen], self.candidate[chosen], self.batch[chosen], columns, measured
         )
 
-    def column(self, name: str) -> NDArray[np.str_]:
-        """A further column; "" in every row without it."""
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of texts; "" in every row without it."""
+        if name in ("family", "batch"):
+            return self.family if name == "family" else self.batch
         return self.columns[name] if name in self.columns else np.full(len(self), "")
+
+    def of_a_row(self) -> dict[str, NDArray[Any]]:
+        """The columns that no model influences."""
+        return {name: self.column(name) for name in OF_A_ROW}
 
     def __len__(self) -> int:
         return len(self.family)
@@ -91,6 +104,7 @@ def pair_scores(reference: pa.Table, candidate: pa.Table) -> PairedScores:
         {
             "row_id": np.array(ids, dtype=np.str_),
             **{name: _column(candidate, name, ids) for name in COLUMNS},
+            **{name: _column(candidate, name, ids) for name in FOR_SLICES if name in candidate.column_names},
             **{REFERENCE + name: _column(reference, name, ids) for name in FLAGS},
         },
         _measured(candidate, ids),
@@ -104,12 +118,13 @@ def _measured(table: pa.Table, ids: list[str]) -> NDArray[np.float64] | None:
     return np.array([values[row_id] for row_id in ids], dtype=np.float64)
 
 
-def _column(table: pa.Table, name: str, ids: list[str]) -> NDArray[np.str_]:
+def _column(table: pa.Table, name: str, ids: list[str]) -> NDArray[Any]:
     """A column in the order of the ids; "" for null and without the column."""
     if name not in table.column_names:
         return np.full(len(ids), "")
     values = dict(zip(table["row_id"].to_pylist(), table[name].to_pylist(), strict=True))
-    return np.array([values[row_id] or "" for row_id in ids], dtype=np.str_)
+    # an array of numpy's own texts has the width of the longest in every row
+    return np.array([values[row_id] or "" for row_id in ids], dtype=object if name in LONG else np.str_)
 
 
 def _by_row(table: pa.Table, role: str) -> dict[str, tuple[str, str, float, str]]:

@@ -7,17 +7,19 @@ harm, or if there is no gain. Otherwise the verdict is inconclusive: the champio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from tasks.errors import ConfigError
 from tasks.gate.better import paired_families
 from tasks.gate.check import Check, GateInput
 from tasks.gate.checks import CHECKS, OWN_CHECKS
+from tasks.gate.limits import require_known_topics
 from tasks.gate.pairing import PairedScores
 from tasks.gate.settings import GateSettings, Tier
+from tasks.gate.slices import parse_slices
 from tasks.scoring.statistics import Interval
 from tasks.scoring.superiority import detectable_gain
 from tasks.state.round import Round
@@ -50,14 +52,19 @@ class Verdict:
         return [check for check in self.checks if check.passed is False and check.tier != "advisory"]
 
 
-def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdict:
+def decide(
+    scores: PairedScores, settings: GateSettings, round_: Round, metrics: Mapping[str, Any] | None = None
+) -> Verdict:
     """Runs every check: first those of all families, then those by family, `better` last.
 
+    Args:
+        metrics: the content of metrics.json, for `limits`.
+
     Raises:
-        ConfigError: a plugin's check failed, or returned a result that is not its own; a tier is set for no check.
+        ConfigError: a setting is invalid (`require_valid`); a plugin's check failed, or returned a result that is not its own.
     """
-    require_known_tiers(settings)
-    gate = GateInput(scores, settings, round_)
+    require_valid(settings)
+    gate = GateInput(scores, settings, round_, metrics or {})
     own = [check for name in CHECKS if name in OWN_CHECKS for check in CHECKS[name](gate)]
     added = [check for name in CHECKS if name not in OWN_CHECKS for check in _run_added(name, gate)]
     checks = [replace(check, tier=_tier(check.name, settings)) for check in (*own, *added)]
@@ -76,8 +83,11 @@ def decide(scores: PairedScores, settings: GateSettings, round_: Round) -> Verdi
     )
 
 
-def require_known_tiers(settings: GateSettings) -> None:
-    """Raises ConfigError if `gate.tiers` names no check."""
+def require_valid(settings: GateSettings) -> None:
+    """Raises ConfigError if `gate.tiers` names no check, a condition of `gate.slices` is invalid, or a path of `gate.limits` is
+    unknown."""
+    parse_slices(settings)
+    require_known_topics(settings)
     for name in settings.tiers:
         if name.partition("/")[0] not in CHECKS:
             near = get_close_matches(name, CHECKS, 1)

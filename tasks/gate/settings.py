@@ -1,14 +1,59 @@
 """Settings of room `gate`: the policy that decides whether a model passes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from tasks.gate.number_paths import split_path
 from tasks.runtime.base_settings import Seed, Settings
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Tier = Literal["critical", "supporting", "advisory"]
 SliceName = Literal["language", "source", "kind", "label", "freshness", "length"]
+CONDITION_NAME = r"^[^\W\d]\w*$"
+
+
+class SliceCondition(Settings):
+    name: Annotated[str, Field(pattern=CONDITION_NAME, max_length=40)]
+    """Its name in the verdict: letters, digits and `_`."""
+    where: Annotated[str, Field(min_length=1)]
+    """The condition on a row, in the language and with the columns of the contract's rules: `language == 'zh' and length(output) >
+    200`; also with `row_id`, `batch`, `use`, `kind`, and the rendered `prompt` and `target`. So does `strop compare --slice`."""
+
+
+Slice = Annotated[
+    Annotated[SliceName, Tag("tagged-name")] | Annotated[SliceCondition, Tag("tagged-condition")],
+    Discriminator(lambda value: "tagged-name" if isinstance(value, str) else "tagged-condition"),
+]
+
+
+class Limit(Settings):
+    at_least: float | None = None
+    """The number is at least this value."""
+    at_most: float | None = None
+    """The number is at most this value."""
+    at_least_times_champion: Annotated[float, Field(gt=0)] | None = None
+    """The number is at least this many times the champion's (the base's, without a champion)."""
+    at_most_times_champion: Annotated[float, Field(gt=0)] | None = None
+    """The number is at most this many times the champion's."""
+    at_most_below_champion: Annotated[float, Field(ge=0)] | None = None
+    """The number is at most this much lower than the champion's."""
+    at_most_above_champion: Annotated[float, Field(ge=0)] | None = None
+    """The number is at most this much higher than the champion's."""
+
+    def set_bounds(self) -> list[tuple[str, float]]:
+        """(name, value) of the bounds that are set."""
+        return [(name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None]
+
+    @property
+    def is_relative(self) -> bool:
+        return any(name.endswith("_champion") for name, _ in self.set_bounds())
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if not self.set_bounds():
+            raise ValueError(f"has no bound; set one of {', '.join(type(self).model_fields)}")
+        return self
 
 
 class FamilyPolicy(Settings):
@@ -44,9 +89,14 @@ class GateSettings(Settings):
     candidate must not be shown to have more of them than the champion."""
     least_gain: Score = 0.0
     """The gain worth a promotion, in score points in each family: `better` must be shown for more than this gain."""
-    slices: tuple[SliceName, ...] = ("language",)
-    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by language of the row,
-    source, kind of its answer, label, freshness (`new`: collected since the champion's training) or length of the target."""
+    slices: tuple[Slice, ...] = ("language",)
+    """Parts of a family in which the candidate must not be shown to be worse by more than the margin: by `language` of the row,
+    `source`, `kind` of its answer, `label`, `freshness` (`new`: collected since the champion's training) or `length` of the prompt
+    (thirds), or by a condition of your own: `{name: long_chinese, where: "language == 'zh' and length(output) > 200"}`."""
+    limits: dict[str, Limit] = {}
+    """Bounds on any number of the candidate in metrics.json, by its path below `models.candidate`: `{size.bytes:
+    {at_most_times_champion: 1.2}, robustness.typos.drop: {at_most: 0.1}}`. A name with a dot is in double quotes. A number that was
+    not measured fails. The checks are named `limits/<path>`, also in `gate.tiers`."""
     tiers: dict[str, Tier] = {}
     """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); `critical` by default. A failed
     `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An `advisory` check is only
@@ -57,6 +107,21 @@ class GateSettings(Settings):
     """Resamples of the paired bootstrap."""
     seed: Seed = 17
     """Seeds the bootstrap."""
+
+    @field_validator("limits")
+    @classmethod
+    def _are_paths(cls, limits: dict[str, Limit]) -> dict[str, Limit]:
+        for path in limits:
+            split_path(path)
+        return limits
+
+    @field_validator("slices")
+    @classmethod
+    def _names_are_unique(cls, slices: tuple[str | SliceCondition, ...]) -> tuple[str | SliceCondition, ...]:
+        names = [each if isinstance(each, str) else each.name for each in slices]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"`{repeated[0]}` is the name of two slices")
+        return slices
 
     @field_validator("tiers")
     @classmethod

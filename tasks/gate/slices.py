@@ -2,88 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
+from tasks.errors import ConfigError
+from tasks.expression.expression import Expression
 from tasks.gate.check import Check, GateInput
 from tasks.gate.comparisons import mean_difference, shown_difference
 from tasks.gate.pairing import PairedScores
-from tasks.gate.settings import SliceName
+from tasks.gate.settings import GateSettings, SliceCondition
+from tasks.scoring.slices import parse_condition, shown_value, slices_by
 from tasks.scoring.superiority import harm_p, holm
 
-Values = NDArray[np.str_]
-LONGEST_VALUE = 40
-"""Characters of a value in the name of a check."""
+
+@dataclass(frozen=True)
+class SliceRows:
+    """The paired rows of a slice."""
+
+    name: str
+    """That of its check."""
+    family: str
+    where: str | None
+    rows: PairedScores
+    counts: bool
+    """Whether it has enough rows to be tested."""
 
 
 def check_slices(gate: GateInput) -> Iterator[Check]:
     """In no slice of a family is the candidate shown to be worse by more than the family's margin.
 
     Many slices are tested, so their p-values are adjusted (Holm): the probability that any slice of an equal model blocks is at
-    most 1 - confidence. A slice is one value of a column in one family; a column with a single value has no slices.
+    most 1 - confidence. A slice of a column is one of its values in one family; a column with a single value has no slices. A
+    condition has a slice in each family where a row fulfils it; without enough rows it is only reported.
     """
-    slices = list(_slices(gate))
-    level = 1 - gate.settings.confidence
+    by_condition = list(_by_condition(gate))
+    slices = [*_by_column(gate), *by_condition]
+    counted, level = [each for each in slices if each.counts], 1 - gate.settings.confidence
     p_values = [
         harm_p(
-            rows.reference,
-            rows.candidate,
-            margin=gate.margin(family),
-            level=level / len(slices),
+            each.rows.reference,
+            each.rows.candidate,
+            margin=gate.margin(each.family),
+            level=level / len(counted),
             samples=gate.settings.bootstrap_samples,
-            seed=gate.seed(name),
+            seed=gate.seed(each.name),
         )
-        for name, family, rows in slices
+        for each in counted
     ]
-    for (name, family, rows), p in zip(slices, holm(p_values), strict=True):
-        interval, difference = gate.difference(rows, name), mean_difference(rows)
-        result = f"worse by more than {gate.margin(family):.3f}" if p <= level else "not shown to be worse"
-        detail = f"{shown_difference(difference, interval)}, {result} (p {p:.2g}, adjusted for {len(slices)} slices)"
-        yield Check(name, family, p > level, difference, 0.0 - gate.margin(family), interval, len(rows), detail)
+    for each, p in zip(counted, holm(p_values), strict=True):
+        result = f"worse by more than {gate.margin(each.family):.3f}" if p <= level else "not shown to be worse"
+        yield _result(gate, each, p > level, f"{result} (p {p:.2g}, adjusted for {len(counted)} slices)")
+    for each in slices:
+        if not each.counts:
+            yield _result(gate, each, None, gate.too_few(len(each.rows)))
+    yield from _empty(gate, {each.name.rpartition("/")[2] for each in by_condition})
 
 
-def _slices(gate: GateInput) -> Iterator[tuple[str, str, PairedScores]]:
-    """(name, family, rows) of every slice with enough rows."""
+def parse_slices(settings: GateSettings) -> dict[SliceCondition, Expression]:
+    """The conditions of `gate.slices`, parsed.
+
+    Raises:
+        ConfigError: one is invalid.
+    """
+    parsed = {}
+    for each in settings.slices:
+        if isinstance(each, SliceCondition):
+            try:
+                parsed[each] = parse_condition(each.where)
+            except ValueError as error:
+                raise _invalid(each, str(error)) from error
+    return parsed
+
+
+def _invalid(condition: SliceCondition, what: str) -> ConfigError:
+    fix = "Name columns of a row, not of an answer: docs/reports.md has the language"
+    return ConfigError(f"{condition.where!r}: {what}", where=f"gate.slices, {condition.name}", fix=fix)
+
+
+def _by_column(gate: GateInput) -> Iterator[SliceRows]:
+    """Every slice of a column with enough rows."""
+    established = gate.round_.champion.batches if gate.round_.champion else ()
     for family in sorted(gate.eligible):
-        rows = gate.scores.of({family})
+        scores = gate.scores.of({family})
         for column in gate.settings.slices:
-            values = VALUES[column](gate, rows)
-            names, counts = np.unique(values, return_counts=True)
-            for value, count in zip(names.tolist(), counts.tolist(), strict=True):
-                if value and len(names) > 1 and count >= gate.settings.min_rows:
-                    yield (
-                        f"slices/{family}/{column}={' '.join(value.split())[:LONGEST_VALUE]}",
-                        family,
-                        rows.where(values == value),
-                    )
+            if isinstance(column, str):
+                for part in slices_by(column, scores.of_a_row(), established):
+                    if int(part.rows.sum()) >= gate.settings.min_rows:
+                        name = f"slices/{family}/{column}={shown_value(part.value)}"
+                        yield SliceRows(name, family, part.where, scores.where(part.rows), True)
 
 
-def _column(name: str) -> Callable[[GateInput, PairedScores], Values]:
-    return lambda _, rows: rows.column(name)
+def _by_condition(gate: GateInput) -> Iterator[SliceRows]:
+    """The slices of the conditions, in each family with such rows."""
+    for condition, expression in parse_slices(gate.settings).items():
+        for family in gate.families:
+            scores = gate.scores.of({family})
+            columns = {name: pa.array(scores.column(name).tolist(), pa.string()) for name in expression.columns}
+            try:
+                rows = scores.where(expression.holds(pa.table(columns)))
+            except ConfigError as error:  # a pattern that exceeds its time limit
+                raise _invalid(condition, error.what) from error
+            if len(rows):
+                counts = family in gate.eligible and len(rows) >= gate.settings.min_rows
+                yield SliceRows(f"slices/{family}/{condition.name}", family, condition.where, rows, counts)
 
 
-def _freshness(gate: GateInput, rows: PairedScores) -> Values:
-    """Whether the row existed when the champion was trained; "" without a champion."""
-    if gate.round_.champion is None:
-        return np.full(len(rows), "")
-    is_established = np.isin(rows.batch, list(gate.round_.champion.batches))
-    return np.where(is_established, "established", "new")
+def _empty(gate: GateInput, names: set[str]) -> Iterator[Check]:
+    """The conditions that no test row fulfils."""
+    for each in gate.settings.slices:
+        if isinstance(each, SliceCondition) and each.name not in names:
+            detail = f"no test row fulfils `{each.where}`"
+            yield Check(f"slices/{each.name}", None, None, None, 0.0 - gate.settings.margin, None, 0, detail)
 
 
-def _lengths(_: GateInput, rows: PairedScores) -> Values:
-    """Whether the target is longer than the median target of the family, in characters."""
-    lengths = np.array([len(target) for target in rows.column("target").tolist()])
-    return np.where(lengths > np.median(lengths), "long", "short")
-
-
-VALUES: dict[SliceName, Callable[[GateInput, PairedScores], Values]] = {
-    "language": _column("language"),
-    "kind": _column("kind"),
-    "source": _column("source"),
-    "label": _column("target"),  # only labels are so common that they make a slice
-    "freshness": _freshness,
-    "length": _lengths,
-}
-"""Column of `gate.slices` → its value in each row; rows with "" are in no slice."""
+def _result(gate: GateInput, part: SliceRows, passed: bool | None, result: str) -> Check:
+    interval, difference = gate.difference(part.rows, part.name), mean_difference(part.rows)
+    detail = f"{shown_difference(difference, interval)}, {result}"
+    bound = 0.0 - gate.margin(part.family)
+    rows = len(part.rows)
+    return Check(part.name, part.family, passed, difference, bound, interval, rows, detail, where=part.where)

@@ -14,18 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import paths
+from tasks.dataset.row_texts import with_row_texts
 from tasks.errors import DataError
 from tasks.gate.judged_scores import COLUMN as JUDGE_SCORE
 from tasks.gate.judged_scores import judged_families, with_judged_scores
+from tasks.gate.number_paths import split_path
 from tasks.gate.pairing import COLUMNS as OTHER_COLUMNS
-from tasks.gate.pairing import pair_scores
+from tasks.gate.pairing import PROMPT, pair_scores
 from tasks.gate.policy import Verdict, decide
+from tasks.gate.slices import parse_slices
 from tasks.runtime.files import damage_reason, read_json, write_json
+from tasks.state.data_drift import drift_numbers
 from tasks.state.round import Round, read_round
 from tasks.state.verdict import rows_needed_text
 
 if TYPE_CHECKING:
     from tasks.config import PipelineConfig
+    from tasks.gate.settings import GateSettings
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +47,11 @@ def run(config: PipelineConfig) -> None:
     reference = "champion" if round_.champion else "base"
     metrics, candidate_digest = _read_metrics(round_)
     judged = judged_families(metrics, reference)
-    scores = pair_scores(_read_predictions(reference, judged), _read_predictions("candidate", judged))
-    verdict = decide(scores, config.gate, round_)
+    needed = {name for condition in parse_slices(config.gate).values() for name in condition.columns}
+    needs_prompts = PROMPT in needed or "length" in config.gate.slices
+    candidate = with_row_texts(_read_predictions("candidate", judged, needs_prompts), needed)
+    scores = pair_scores(_read_predictions(reference, judged), candidate)
+    verdict = decide(scores, config.gate, round_, _with_drift(metrics, config.gate, round_))
     write_json(paths.VERDICT, describe(verdict, round_, candidate_digest, judged))
     for line in summarise(verdict, reference, judged):
         logger.info(line)
@@ -90,10 +98,19 @@ def _result(verdict: Verdict, reference: str) -> list[str]:
     return [f"gate: {verdict.outcome}{rows_needed_text(verdict.rows_needed)}", *lines]
 
 
-def _read_predictions(role: str, judged: list[str]) -> pa.Table:
+def _with_drift(metrics: dict[str, Any], settings: GateSettings, round_: Round) -> dict[str, Any]:
+    """The metrics, with the drift of the candidate's data if a limit needs it."""
+    if not any(split_path(path)[0] == "drift" for path in settings.limits):
+        return metrics
+    candidate = {**metrics["models"]["candidate"], "drift": drift_numbers(round_)}
+    return {**metrics, "models": {**metrics["models"], "candidate": candidate}}
+
+
+def _read_predictions(role: str, judged: list[str], needs_prompts: bool = False) -> pa.Table:
     path = paths.PREDICTIONS / f"{role}.parquet"
+    columns = [*COLUMNS, *([JUDGE_SCORE] if judged else ()), *([PROMPT] if needs_prompts else ())]
     try:
-        return with_judged_scores(pq.read_table(path, columns=[*COLUMNS, *([JUDGE_SCORE] if judged else ())]), judged)
+        return with_judged_scores(pq.read_table(path, columns=columns), judged)
     except FileNotFoundError as error:
         raise DataError("not found", where=str(path), fix="Make it: dvc repro evaluate") from error
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks import paths
+from tasks.dataset.row_texts import with_row_texts
 from tasks.errors import ConfigError, DataError, StropError
 from tasks.expression.evaluate import Kind
-from tasks.expression.expression import Language, parse_expression
+from tasks.expression.expression import TEXT_COLUMNS, Language, parse_expression
 from tasks.lineage.diff import Difference, difference
 from tasks.lineage.parameters import ParameterChange, changed_parameters
 from tasks.lineage.run_predictions import SEE_VERSIONS, Model, read_pair, resolve
@@ -143,7 +144,8 @@ def select(rows: pa.Table, where: str, family: str) -> pa.Table:
             raise DataError("no such family", where=f"--family {family}", fix=f"There are: {', '.join(families)}")
     if where:
         try:
-            rows = rows.filter(pa.array(parse_expression(where, language_of(rows.schema)).holds(rows)))
+            condition = parse_expression(where, language_of(rows.schema))
+            rows = rows.filter(pa.array(condition.holds(with_row_texts(rows, condition.columns))))
         except (ValueError, ConfigError) as error:  # a pattern that exceeds its time limit is a ConfigError
             fix = "For example: --slice \"language == 'zh' and score < first_score\""
             what = error.what if isinstance(error, ConfigError) else str(error)
@@ -154,8 +156,8 @@ def select(rows: pa.Table, where: str, family: str) -> pa.Table:
 
 
 def language_of(schema: pa.Schema) -> Language:
-    """The language of conditions over a table: its columns of texts, numbers and truths."""
-    columns: dict[str, Kind] = {}
+    """The language of conditions over a table: its columns of texts, numbers and truths, and the fields of its rows."""
+    columns: dict[str, Kind] = dict.fromkeys(TEXT_COLUMNS, "text")
     for field in schema:
         if pa.types.is_string(field.type):
             columns[field.name] = "text"

@@ -1,8 +1,8 @@
 """The drift between two dataset versions, with the shares of refused and dropped rows: numbers and a plot. A run reports the drift
 from the data of the round's champion: data/reports/drift.json and drift.svg, once per dataset.
 
-That is no DVC stage: no decision depends on it, and the champion's data come from its version commit. It never fails a run: an
-error is recorded and printed, and the next run measures again.
+That is no DVC stage: only a limit on `drift.max_psi` in the gate's policy depends on it, and the champion's data come from its
+version commit. It never fails a run: an error is recorded and printed, and the next run measures again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tasks.lineage.drift_plot import draw_drift
 from tasks.lineage.sample import draw_sample
 from tasks.lineage.version_data import NOW, commit_at, parts_of
 from tasks.model_store.ledger import champion_of, read_ledger
-from tasks.runtime.files import content_digest, file_digest, read_json, read_object, write_json
+from tasks.runtime.files import content_digest, read_json, read_object, write_json
+from tasks.state.data_drift import report_digests
 from tasks.state.round import read_round
 from tasks.vcs.dvc_outputs import dataset_version, output_hash
 
@@ -114,6 +115,7 @@ def report_against_champion(model: str) -> dict[str, Any]:
 def _measure(model: str) -> dict[str, Any]:
     champion = read_round().champion
     facts: dict[str, Any] = {"dataset": dataset_version(), "champion": None, "made_of": _inputs_digest()}
+    facts["reports"] = report_digests()
     if champion is None:
         return facts | {"state": NO_CHAMPION}
     facts["champion"] = champion.version
@@ -127,14 +129,14 @@ def _cached_report() -> dict[str, Any] | None:
     """The report of an earlier run, if it has the same inputs."""
     facts = read_object(paths.DRIFT)
     is_there = facts.get("state") != MEASURED or paths.DRIFT_PLOT.exists()
-    return facts if is_there and facts.get("made_of") == _inputs_digest() else None
+    is_current = facts.get("made_of") == _inputs_digest() and facts.get("reports") == report_digests()
+    return facts if is_there and is_current else None
 
 
 def _inputs_digest() -> str:
     """Digest of the inputs of the report."""
     champion = read_round().champion
-    reports = [file_digest(path) if path.exists() else "" for path in (paths.VALIDATE_REPORT, paths.CURATE_REPORT)]
-    return content_digest([dataset_version(), champion.weights_digest if champion else None, *reports])
+    return content_digest([dataset_version(), champion.weights_digest if champion else None, *report_digests()])
 
 
 def _log_line(facts: dict[str, Any]) -> str:

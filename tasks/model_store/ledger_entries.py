@@ -10,6 +10,8 @@ from tasks.state.alpha_spending import next_share, restored
 
 Kind = Literal["judged", "promoted", "rolled_back"]
 ROUNDING = 1e-9
+LONGEST_WHY = 500
+"""Characters of a reason in the registry, whose tags are limited."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Entry:
     def gate(self) -> str:
         """The gate's verdict, in one word."""
         return self.outcome or ("passed" if self.passed else "refused")
+
+    @property
+    def approval(self) -> str:
+        """Of a promotion or rollback: who decided it, when, and why. It is about exactly these weights and this verdict: their
+        digests are in the entry, and must be those of the verdict's entry (ledger_rules.py)."""
+        return f"{self.kind.replace('_', ' ')} by {self.who} on {self.when}: {self.why[:LONGEST_WHY]}"
 
 
 def champion_of(entries: list[Entry]) -> Entry | None:

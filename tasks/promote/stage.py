@@ -33,7 +33,7 @@ from tasks.model_store.ledger_witnesses import registry_findings
 from tasks.model_store.versions import commit_of, receipt_at, tag_name
 from tasks.tracking.model_versions import anchors_of
 from tasks.tracking.registry import Registry, open_registry
-from tasks.tracking.tags import LEDGER_TAG, RECEIPT_TAG
+from tasks.tracking.tags import LEDGER_TAG, PROMOTED_TAG, RECEIPT_TAG
 from tasks.vcs import git
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ ATTEMPTS = 20
 
 
 def promote(
-    config: PipelineConfig, version: int, why: str, expected_champion: int | None, force: bool = False
+    config: PipelineConfig, version: int, why: str, expected_champion: int | None, force: bool = False, who: str = ""
 ) -> Entry:
     """Puts a version into service if `expected_champion` serves now. Idempotent.
 
     Args:
+        who: the approver, if it is not the user of this process.
         force: also if the gate refused it, or it was judged against another champion; `why` is then required and recorded.
 
     Raises:
@@ -75,7 +76,7 @@ def promote(
     if force and not why.strip():
         raise RegistryError("a promotion against the gate needs a reason, which is recorded", fix="Add: --why REASON")
     registry.require_writable(version)
-    promotion = replace(entry, kind="promoted", who=current_user(), when=now(), why=why)
+    promotion = replace(entry, kind="promoted", who=who or current_user(), when=now(), why=why)
     if commit := commit_of(model, version):  # so that retention of refused candidates does not remove it
         git.make_ref(f"refs/tags/{tag_name(model, version)}", commit)
     append_entry(model, promotion, expected_length=len(entries))
@@ -156,7 +157,8 @@ def _set_alias(registry: Registry, champion: ChainNode | None) -> None:
     if registry.alias("challenger") == version:  # the challenger is now the champion
         registry.remove_alias("challenger")
     if versions[version].tags.get(LEDGER_TAG) != champion.commit:
-        registry.set_version_tags(version, {LEDGER_TAG: champion.commit})
+        # the entry last: if this process is killed between the two, the next one sets both
+        registry.set_version_tags(version, {PROMOTED_TAG: champion.entry.approval, LEDGER_TAG: champion.commit})
 
 
 def _champion(chain: list[ChainNode]) -> ChainNode | None:

@@ -19,7 +19,7 @@ Outcome = Literal["won", "lost", "changed", "same"]
 OUTCOMES: tuple[Outcome, ...] = ("won", "lost", "changed", "same")
 """Of the second model on a row: a higher score, a lower one, another answer of equal score, the same answer."""
 
-OF_A_ROW = ("row_id", "batch", "family", "kind", "language", "prompt", "target")
+OF_A_ROW = ("row_id", "batch", "source", "use", "family", "kind", "language", "prompt", "target")
 """Columns of predictions that do not depend on the model."""
 FIRST = "first_"
 """Prefix of the first model's columns; the second's have no prefix."""

@@ -14,7 +14,7 @@ def params_of(receipt: dict[str, Any]) -> dict[str, Any]:
 
 
 def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
-    """The scores of each model, overall and by family: `candidate/topic/score`."""
+    """The scores of each model, by family, and overall where all have one metric: `candidate/topic/score`."""
     numbers: dict[str, float] = {}
     for role, model in metrics.get("models", {}).items():
         slices = {"overall": model.get("overall"), **(model.get("families") or {})}

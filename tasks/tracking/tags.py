@@ -28,6 +28,8 @@ JUDGED_TAG = "strop.judged"
 """The commit of the ledger entry with the verdict on the version."""
 LEDGER_TAG = "strop.ledger"
 """The commit of the newest ledger entry that put the version into service."""
+PROMOTED_TAG = "strop.promoted"
+"""Who put the version into service, when, and why: as in that entry, for readers of the registry."""
 ANCHORS = (JUDGED_TAG, LEDGER_TAG)
 WRITABLE_TAG = "strop.writable"
 """Written to a version without a receipt, to learn whether this login may write."""

@@ -182,6 +182,19 @@ def test_all_models_answer_the_same_rows_and_are_measured(world: Round) -> None:
     assert {path.name for path in paths.PLOTS.iterdir()} == {"confusion-topic.svg", "families.svg", "training.svg"}
 
 
+def test_times_are_measured_if_required_and_change_no_other_number(world: Round) -> None:
+    before = read_json(paths.METRICS)["models"]
+    config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"latency_rows": 3, "price_per_hour": 2.0}))
+    stage.run(config)
+    for role, measured in read_json(paths.METRICS)["models"].items():
+        latency, cost = measured.pop("latency"), measured.pop("cost")
+        assert measured == before[role]
+        assert measured["size"]["bytes"] > 0
+        assert latency["rows"] == 3
+        assert 0 < latency["answer_s"]["p5"] <= latency["answer_s"]["median"] <= latency["answer_s"]["p95"]
+        assert cost["per_1000_answers"] > 0
+
+
 def test_an_encoder_adds_the_similarity_and_changes_no_score(world: Round, tiny_bert: Path) -> None:
     before = read_json(paths.METRICS)["models"]
     config: Any = SimpleNamespace(evaluate=SETTINGS.model_copy(update={"encoder": str(tiny_bert)}))
@@ -189,7 +202,8 @@ def test_an_encoder_adds_the_similarity_and_changes_no_score(world: Round, tiny_
     metrics, first = read_json(paths.METRICS), outputs()
     assert metrics["encoder"] == find_encoder(str(tiny_bert)).entry()
     for role, measured in metrics["models"].items():
-        assert measured["overall"] == before[role]["overall"]
+        for family, scores in before[role]["families"].items():
+            assert measured["families"][family]["score"] == scores["score"]
         qa = measured["families"]["qa"]["free_text"]["answers"]
         assert -1 < qa["similarity"] < 1
         assert before[role]["families"]["qa"]["free_text"]["answers"] == {**qa, "similarity": None}

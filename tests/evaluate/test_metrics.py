@@ -88,5 +88,11 @@ def test_labels_that_differ_in_spelling_only_are_one_class() -> None:
     assert report_classes(["sport"] * 2, ["Sport", "sport"]).labels == ["Sport"]
 
 
+def test_test_rows_of_one_class_have_a_report() -> None:
+    report = report_classes(["体育", "no idea", "体育"], ["体育"] * 3)
+    assert (report.labels, report.rows, report.confusion) == (["体育"], [3], [[2, 1]])
+    assert (report.macro_f1, report.weighted_f1) == pytest.approx((0.8, 0.8))
+
+
 def test_no_rows_make_an_empty_report() -> None:
     assert report_classes([], []).macro_f1 == 0.0

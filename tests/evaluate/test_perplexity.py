@@ -13,6 +13,7 @@ from tasks.dataset.rendered import Rendered
 from tasks.evaluate.likelihood import text_losses
 from tasks.evaluate.perplexity import Example, answer_losses, examples_of, max_input_tokens, perplexity
 from tasks.evaluate.report import losses_by_family
+from tasks.inference.engine import LogitsNotFinite
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,20 @@ def test_losses_are_averaged_over_the_tokens_of_a_family() -> None:
 
 def test_an_example_without_an_answer_has_no_loss(model: Any) -> None:
     assert answer_losses(model, [(np.arange(5, dtype=np.int32), np.zeros(5, np.uint8))]) == [(0.0, 0)]
+
+
+def test_a_model_that_computes_nan_has_no_losses_and_no_likelihoods(model: Any) -> None:
+    import copy
+
+    import torch
+
+    damaged, rng = copy.deepcopy(model), np.random.default_rng(3)
+    with torch.no_grad():
+        next(iter(damaged.parameters())).fill_(float("nan"))
+    with pytest.raises(LogitsNotFinite):
+        answer_losses(damaged, [example(rng, 9, 3)])
+    with pytest.raises(LogitsNotFinite):
+        text_losses(damaged, [[5, 6, 7]], start=[1])
 
 
 def test_packed_rows_are_split_into_examples() -> None:

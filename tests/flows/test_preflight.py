@@ -132,7 +132,7 @@ def test_ten_mistakes_in_ten_places_are_one_report(project: Path, tiny_gpt2: Pat
     assert skipped == {
         "raw_data": "not checked: it needs check `dvc`",
         "formats": "not checked: it needs check `templates`",
-        "gate_tiers": "not checked: it needs section `gate`",
+        "gate_policy": "not checked: it needs section `gate`",
         "remote": "not checked: it needs check `dvc`",
     }
 
@@ -605,7 +605,14 @@ def test_a_remote_that_cannot_be_used_is_a_warning(project: Path, tiny_gpt2: Pat
 
 def test_a_tier_for_no_check_of_the_gate_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
     write_project(project, tiny_gpt2, gate={"tiers": {"not_worst/qa": "advisory"}})
-    (problem,) = problems("gate_tiers")
+    (problem,) = problems("gate_policy")
     assert (problem.severity, problem.where) == ("error", "gate.tiers")
     assert "`not_worst/qa` is no check" in problem.what
     assert problem.fix == "Did you mean `not_worse`?"
+
+
+def test_an_invalid_condition_of_a_slice_is_reported_before_the_training(project: Path, tiny_gpt2: Path) -> None:
+    write_project(project, tiny_gpt2, gate={"slices": ["language", {"name": "long", "where": "length(answer) > 200"}]})
+    (problem,) = problems("gate_policy")
+    assert (problem.severity, problem.where) == ("error", "gate.slices, long")
+    assert "`answer` is not a column" in problem.what

@@ -108,7 +108,7 @@ def test_the_page_has_checks_slices_matrix_curves_and_parameters(report: str) ->
     text = Elements(report).text
     for fact in (
         "refused", "The new model was refused", "not_worse/qa", "critical", "[-0.110, +0.040]", "the gate's detail of better",
-        "strop compare champion candidate --family qa --show lost", "language zh", "label 体育", "since the champion",
+        "strop compare champion candidate --family qa --show lost", "language zh", "label 体育", "freshness new",
         "label ↓ answer →", "(other)", "learning rate", "finetune.lora.rank", "up to",
     ):  # fmt: skip
         assert fact in text, fact

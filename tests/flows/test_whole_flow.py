@@ -93,7 +93,7 @@ def test_sixty_rows_become_a_judged_and_registered_version(trained: Trained) -> 
     assert summary["data"]["rows"] == 60
     assert sum(summary["data"]["refused"].values()) == 2
     assert summary["data"]["splits"]["test"] > 0
-    assert {family["family"] for family in summary["families"]} == {"topic", "qa", "overall"}
+    assert {family["family"] for family in summary["families"]} == {"topic", "qa"}
     assert summary["verdict"]["checks"]
     assert outcome["version"] == 1
     assert len(summary["answers"]) == 3

@@ -91,7 +91,19 @@ def test_the_verdict_has_every_check_its_number_and_its_bound(world: Path, capsy
     assert [check["name"] for check in checks] == [
         "not_worse/topic", "slices/topic/language=en", "slices/topic/language=zh", "better"
     ]  # fmt: skip
-    fields = {"name", "family", "passed", "number", "bound", "interval", "rows", "detail", "rows_needed", "tier"}
+    fields = {
+        "name",
+        "family",
+        "passed",
+        "number",
+        "bound",
+        "interval",
+        "rows",
+        "detail",
+        "rows_needed",
+        "tier",
+        "where",
+    }
     assert set(checks[0]) == fields
     assert checks[0]["number"] == 0.5
     assert checks[0]["bound"] == -0.05

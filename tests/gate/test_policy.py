@@ -299,12 +299,14 @@ def test_slices_by_label_freshness_and_length() -> None:
             "kind": np.full(rows, "classification"),
             "target": np.array(["sport", "世界"] * (rows // 2)),
             "language": np.full(rows, "en"),
+            "prompt": np.array(["一二三", "one two three four five six", "一二三四五六七 eight"] * 40)[:rows],
         },
     )
     settings = SETTINGS.model_copy(update={"slices": ("label", "freshness", "length", "kind")})
     verdict = decide(scores, settings, Round(Champion(1, "c" * 64, ("old",)), 1, 0))
     assert [check.name.removeprefix("slices/topic/") for check in verdict.checks if check.name.startswith("slices")] == [
-        "label=sport", "label=世界", "freshness=established", "freshness=new", "length=long", "length=short"
+        "label=sport", "label=世界", "freshness=established", "freshness=new", "length=up to 3 words", "length=4 to 6 words",
+        "length=over 6 words",
     ]  # fmt: skip
     free = replace(
         scores, columns={**scores.columns, "target": np.array([f"answer {number}" for number in range(rows)])}

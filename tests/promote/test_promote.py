@@ -14,6 +14,7 @@ from support.toyworld import git as user
 from support.toyworld import register, run_stages, set_params, set_verdicts
 
 from tasks import paths
+from tasks.audit.stage import audit
 from tasks.config import PipelineConfig, load_config
 from tasks.errors import RegistryError, StropError
 from tasks.model_store.ledger import LedgerMoved, champion_of, read_ledger
@@ -51,6 +52,25 @@ def test_a_promotion_is_in_the_ledger_and_in_the_alias(world: Path) -> None:
     again = promote(load_config(), 2, why="passed", expected_champion=1)
     assert again == entry
     assert kinds() == [("judged", 1), ("promoted", 1), ("judged", 2), ("promoted", 2)]
+
+
+def test_an_approval_is_recorded_with_name_and_comment_for_one_model_and_one_verdict(world: Path) -> None:
+    entry = promote(load_config(), 2, why="我读过全部回答", expected_champion=1, who="李雷")
+    judged = next(each for each in read_ledger("tiny") if each.kind == "judged" and each.version == 2)
+    assert (entry.who, entry.why) == ("李雷", "我读过全部回答")
+    assert (entry.weights_digest, entry.verdict, entry.receipt) == (
+        judged.weights_digest,
+        judged.verdict,
+        judged.receipt,
+    )
+    registry = open_registry(load_config())
+    assert registry.version(2).tags["strop.promoted"] == f"promoted by 李雷 on {entry.when}: 我读过全部回答"
+    (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
+    assert (verdict.ok, verdict.detail) == (True, f"passed; {entry.approval}")
+    registry.set_version_tags(2, {"strop.promoted": "promoted by 韩梅梅 on 2026-01-01: fine"})
+    (verdict,) = [link for link in audit(load_config(), 2) if link.name == "verdict"]
+    assert not verdict.ok
+    assert "which no entry of the ledger has" in verdict.detail
 
 
 def test_of_two_racing_promoters_one_wins(world: Path) -> None:

@@ -78,7 +78,7 @@ def lost(rebuilt: RebuildResult) -> dict[int, list[str]]:
     return {version: what for version, what in named.items() if what}
 
 
-OF_THIS_REGISTRY = ("strop.judged", "strop.ledger", "strop.restored")
+OF_THIS_REGISTRY = ("strop.judged", "strop.ledger", "strop.promoted", "strop.restored")
 
 
 def holds() -> dict[str, Any]:
@@ -100,7 +100,7 @@ def holds() -> dict[str, Any]:
             "tags": {
                 key: value
                 for key, value in version.tags.items()
-                if key not in ("strop.judged", "strop.ledger", "strop.restored")
+                if key not in ("strop.judged", "strop.ledger", "strop.promoted", "strop.restored")
             },
             "aliases": version.aliases,
             **{f"parameter {key}": value for key, value in run.data.params.items()},

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.evaluate.settings import EvaluateSettings
-from tasks.expression.measure import segments_of
 from tasks.scoring import statistics
 from tasks.scoring.metrics import METRICS
+from tasks.scoring.slices import slices_by
 
 MOST_LABELS = 25
 Mask = NDArray[np.bool_]
@@ -51,7 +52,7 @@ def slice_families(
     result = []
     for family in sorted(set(families.tolist())):
         of_family = families == family
-        kinds, counts = np.unique(_texts(rows, "kind")[of_family], return_counts=True)
+        kinds, counts = np.unique(_texts(rows, "kind")[of_family].astype(np.str_), return_counts=True)
         metric = METRICS.get(str(kinds[counts.argmax()]))
         is_classification = bool(metric and metric.is_classification)
         result.append(
@@ -63,7 +64,7 @@ def slice_families(
                     _slice(
                         dimension,
                         name,
-                        of_family & chosen,
+                        chosen,
                         scores,
                         f"{family}/{name}" if dimension else family,
                         settings,
@@ -79,36 +80,21 @@ def _masks(
     rows: pa.Table, of_family: Mask, is_classification: bool, established: Sequence[str]
 ) -> list[tuple[str, str, Mask]]:
     """(dimension, name, rows): the whole family, then each dimension that divides it."""
+    members = rows.filter(pa.array(of_family))
+    columns = {name: _texts(members, name) for name in ("language", "kind", "target", "prompt", "batch")}
     masks: list[tuple[str, str, Mask]] = [("", "all rows", of_family)]
-    masks += _by_value("language", _texts(rows, "language"), of_family)
-    if is_classification:
-        labels = _by_value("label", _texts(rows, "target"), of_family)
-        masks += labels if len(labels) <= MOST_LABELS else []
-    masks += _by_length(rows, of_family)
-    if established:
-        fresh = ~np.isin(_texts(rows, "batch"), list(established))
-        names = np.where(fresh, "since the champion", "before the champion")
-        masks += _by_value("freshness", names.astype(np.str_), of_family)
+    for dimension in ("language", *(["label"] if is_classification else []), "length", "freshness"):
+        slices = slices_by(dimension, columns, established)
+        if dimension != "label" or len(slices) <= MOST_LABELS:
+            masks += [(dimension, part.value, _among(of_family, part.rows)) for part in slices]
     return masks
 
 
-def _by_value(dimension: str, values: NDArray[np.str_], of_family: Mask) -> list[tuple[str, str, Mask]]:
-    distinct = sorted(set(values[of_family].tolist()))
-    return [(dimension, value, values == value) for value in distinct] if len(distinct) > 1 else []
-
-
-def _by_length(rows: pa.Table, of_family: Mask) -> list[tuple[str, str, Mask]]:
-    """Thirds by the length of the prompt, in words (Chinese: characters)."""
-    lengths = segments_of(rows["prompt"].combine_chunks().fill_null(""))
-    low, high = (int(np.quantile(lengths[of_family], share, method="lower")) for share in (1 / 3, 2 / 3))
-    thirds: list[tuple[str, Callable[[NDArray[np.int64]], Mask]]] = [
-        (f"up to {low} words", lambda n: n <= low),
-        (f"{low + 1} to {high} words", lambda n: (n > low) & (n <= high)),
-        (f"over {high} words", lambda n: n > high),
-    ]
-    masks = [("length", name, test(lengths)) for name, test in thirds]
-    masks = [mask for mask in masks if (mask[2] & of_family).any()]
-    return masks if len(masks) > 1 else []
+def _among(of_family: Mask, chosen: Mask) -> Mask:
+    """A mask over the rows of the family as a mask over all rows."""
+    mask = np.zeros(len(of_family), dtype=np.bool_)
+    mask[np.flatnonzero(of_family)[chosen]] = True
+    return mask
 
 
 def _slice(
@@ -134,5 +120,6 @@ def _slice(
     return Slice(dimension, name, int(chosen.sum()), measured)
 
 
-def _texts(rows: pa.Table, name: str) -> NDArray[np.str_]:
-    return np.array([value or "" for value in rows[name].to_pylist()], dtype=np.str_)
+def _texts(rows: pa.Table, name: str) -> NDArray[Any]:
+    """A column as Python texts: numpy's have the width of the longest."""
+    return np.array([value or "" for value in rows[name].to_pylist()], dtype=object)

@@ -84,7 +84,9 @@ def estimate_training(config: dict[str, Any], training: TrainingSettings, render
     )
     weights = _weights(parameters, has_adapter, training.method == "qlora", number)
     compares = training.spec.has_reference_model(training)
-    logits = 0 if training.spec.head != "none" else _predicted(training, render) * shape.vocabulary
+    # nearly all tokens of a row may be its answer
+    predicted = _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
+    logits = 0 if training.spec.head != "none" else predicted * shape.vocabulary
     memory = Memory(
         weights=weights * (2 if compares and not has_adapter else 1),
         training=parameters.trained
@@ -111,11 +113,6 @@ def _tokens(training: TrainingSettings, render: RenderSettings) -> int:
     if _is_packed(training):
         return training.micro_batch_rows * render.pack_length_tokens
     return _sequences(training) * (render.max_length_tokens + training.spec.sampled_tokens(training))
-
-
-def _predicted(training: TrainingSettings, render: RenderSettings) -> int:
-    """Tokens with logits; nearly all tokens of a row may be its answer."""
-    return _sequences(training) * training.spec.sampled_tokens(training) or _tokens(training, render)
 
 
 def _sequences(training: TrainingSettings) -> int:

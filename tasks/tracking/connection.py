@@ -9,9 +9,9 @@ import socket
 import sqlite3
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tasks.errors import RegistryError, disk_error, without_sql
@@ -88,6 +88,16 @@ def mlflow_errors(uri: str, is_ours: bool = True) -> Iterator[None]:
         if failure := disk_error(error):
             raise failure from error
         raise refusal(_status_of(error), message, without_credentials(uri), has_login=has_login()) from error
+
+
+def all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """The entities of every page of a search of MLflow's client."""
+    token = None
+    while True:
+        page = search(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def refusal(status: int | None, message: str, where: str, *, has_login: bool) -> RegistryError:

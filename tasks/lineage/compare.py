@@ -239,13 +239,11 @@ def _params(name: str, model: Model) -> dict[str, Any]:
         of_run = paths.WORK / paths.PARAMS
         content = (of_run if of_run.is_file() else paths.PARAMS).read_bytes()
     try:
-        params: dict[str, Any] = redact_values(parse_yaml(content or b""))
+        return dict(redact_values(parse_yaml(content or b"")))
     except ValueError as error:
         raise DataError(f"{paths.PARAMS} cannot be read ({error})", where=model.label) from error
-    return params
 
 
 def _dataset(name: str, model: Model) -> str | None:
-    if model.version is None:
-        return dataset_version()
-    return output_hash(paths.CURATED, commit_at(name, str(model.version)))
+    commit = commit_at(name, str(model.version)) if model.version else None
+    return output_hash(paths.CURATED, commit) if commit else dataset_version()

@@ -119,6 +119,7 @@ def test_packages_hold_nothing_but_a_docstring_in_their_init() -> None:
 
 WRITES_TO_STREAMS = {
     "flows/preflight/process.py": "the problems as JSON, for the process that started it",
+    "tasks/inference/supervise.py": "runs below a command, whose output goes to its log",
     "tasks/__main__.py": "prints its own help, which is a result",
     "tasks/runtime/logs/handlers.py": "the log itself",
     "tasks/runtime/terminal_text.py": "wraps the streams",

@@ -31,6 +31,7 @@ from flows.cli import (
     data,
     data_changes,
     inspect,
+    judge,
     promote,
     quarantine,
     registry,
@@ -79,6 +80,7 @@ GROUPS = {
     "contract": (contract.app, "Data"),
     "rows": (rows.app, "Data"),
     "data": (data.app, "Data"),
+    "judge": (judge.app, "Data"),
     "registry": (registry.app, "Serving"),
 }
 """Name → its subcommands, and the panel."""

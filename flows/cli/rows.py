@@ -124,8 +124,9 @@ def _erase(chosen: list[str], why: str) -> dict[str, Any]:
     with one_run_at_a_time():
         erased = erase(chosen, why)
     if erased is None:
-        return {"files": 0, "remotes": [], "reports": 0}
-    return {"files": erased.files, "remotes": erased.remotes, "reports": erased.reports}
+        return {"files": 0, "remotes": [], "reports": 0, "preferences": 0}
+    names = ("files", "remotes", "reports", "preferences")
+    return {name: getattr(erased, name) for name in names}
 
 
 def _finish_erasing(dry_run: bool) -> int:
@@ -155,6 +156,9 @@ def _report_remains(erased: dict[str, Any], is_in_weights: bool) -> None:
         out.print(
             f"{count_of(erased['reports'], 'report')} of runs with their text or dataset were removed from MLflow"
         )
+    if erased["preferences"]:
+        lines = count_of(erased["preferences"], "preference")
+        out.print(f"{lines} for the judge with their text were removed from data/judges; git's history still has them")
     out.print("Not erased: their source, backups, other clones, and other registries.")
     if is_in_weights:
         out.print("Weights trained on them are unchanged: retrain, and retire those versions.")

@@ -59,10 +59,10 @@ def contract(project: Project) -> Iterator[Problem]:
 
     for family in load_contract().families:
         fix = f"Write {paths.TEMPLATES}/{family}.yaml, or remove it"
-        yield from _unknown_family(family, "source", f"{paths.CONTRACT.parent}, families.{family}", fix)
+        yield from unknown_family(family, "source", f"{paths.CONTRACT.parent}, families.{family}", fix)
 
 
-def _unknown_family(family: str, what: str, where: str, fix: str | None = None) -> Iterator[Problem]:
+def unknown_family(family: str, what: str, where: str, fix: str | None = None) -> Iterator[Problem]:
     """A family without templates is probably misspelled."""
     known = sorted(path.stem for path in paths.TEMPLATES.glob("*.yaml"))
     if family not in known:
@@ -161,26 +161,3 @@ def gate_policy(project: Project) -> None:
         from tasks.gate.policy import require_valid
 
         require_valid(gate)
-
-
-def judge(project: Project) -> Iterator[Problem]:
-    """evaluate.judge: each family has templates and a rubric; the preferences, and whether the judge can decide."""
-    settings = project.config.evaluate.judge
-    if settings is None:
-        return
-    from tasks.evaluate.judge.round import read_inputs
-    from tasks.evaluate.judge.vote import family_objection
-
-    for family in settings.families:
-        yield from _unknown_family(family, "row", project.where("evaluate", "judge", "families"))
-    inputs = read_inputs(settings)
-    if inputs.preferences is None:
-        yield warning(
-            "the judge only reports: there are no preferences of people",
-            settings.preferences,
-            "Write them there, or correct evaluate.judge.preferences; docs/judge.md has the format",
-        )
-    if settings.allow_same_family or "base" not in project.valid_sections:
-        return
-    if against := family_objection(settings.model, project.config.base.model):
-        yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))

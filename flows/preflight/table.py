@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.preflight import checks, remote_checks, training_checks
+from flows.preflight import checks, judge_check, remote_checks, training_checks
 from flows.preflight.problem import Problem, problems_of, unexpected
 from flows.preflight.project import Project
 from tasks.errors import StropError
@@ -37,7 +37,7 @@ CHECKS = (
     Check(checks.templates),
     Check(checks.formats, needs=("templates", "ingest", "finetune")),
     Check(checks.gate_policy, needs=("gate",)),
-    Check(checks.judge, needs=("evaluate",)),
+    Check(judge_check.judge, needs=("evaluate",)),
     Check(checks.disk),
     Check(remote_checks.sources, needs=("ingest",), runs="thread"),
     Check(remote_checks.registry, needs=("register",), runs="thread"),

@@ -27,6 +27,7 @@ from tasks.erase.objects import (
     remotes_of,
 )
 from tasks.erase.plan import Plan, make_plan, save_plan, saved_plan
+from tasks.erase.preferences import remove_preferences
 from tasks.erase.rewrite import has_text, rewrite
 from tasks.erase.run_reports import remove_reports
 from tasks.errors import VersioningError, one_line
@@ -52,6 +53,8 @@ class ErasureResult:
     remotes: list[str]
     reports: int = 0
     """Reports of runs that were removed from MLflow."""
+    preferences: int = 0
+    """People's preferences for the judge that were removed."""
 
 
 def erase(row_ids: Collection[str], why: str) -> ErasureResult | None:
@@ -82,13 +85,14 @@ def _execute(plan: Plan) -> ErasureResult:
     plan = replace(plan, held=tuple((item.what, item.md5) for item in objects))
     save_plan(plan)  # the name of an image is unknown once its listing is removed
     reports = remove_reports(plan, with_repo(lambda repo: datasets_with_rows(repo, plan), COMMAND), COMMAND)
+    preferences = remove_preferences(plan)
     _rewrite_raw(plan)
     add_raw()
     remotes = with_repo(lambda repo: _replace_objects(repo, objects, plan), COMMAND)
     _clear_outputs(plan)
     _clear_caches(plan)
     paths.ERASING.unlink()
-    return ErasureResult(plan, len(_recorded_erasures(plan)), remotes, reports)
+    return ErasureResult(plan, len(_recorded_erasures(plan)), remotes, reports, preferences)
 
 
 def _decide(plan: Plan) -> None:
@@ -193,6 +197,7 @@ def _clear_caches(plan: Plan) -> None:
             if has_row_id(path, [*plan.ids, *plan.digests]):
                 shutil.rmtree(path.parent, ignore_errors=True)
     shutil.rmtree(paths.PREDICTION_CACHE, ignore_errors=True)
+    shutil.rmtree(paths.SERVED, ignore_errors=True)  # the log of a server may have prompts
     shutil.rmtree(paths.CACHE / "build", ignore_errors=True)  # answers of generators may be about them
     for folder in paths.CACHE.glob("rendering-*"):  # an interrupted rendering
         shutil.rmtree(folder, ignore_errors=True)

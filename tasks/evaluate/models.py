@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class ModelSpec:
     digest: str
     """Digest of its weights; for the base, of the base model."""
     load: Callable[[], Any]
+    """Can be pickled, for the process of another GPU."""
     labels: tuple[str, ...] | None = None
     """The labels of its head; None without a head."""
     folder: Path | None = None
@@ -39,7 +41,7 @@ def list_models(round_: Round, record: BaseRecord, precision: Precision) -> list
         BaseModelError: the champion has another base.
     """
     candidate = _trained("candidate", weights_digest(paths.MODEL), paths.MODEL, record, precision)
-    base = ModelSpec("base", record.digest, lambda: load_base(record, precision))
+    base = ModelSpec("base", record.digest, partial(load_base, record, precision))
     if round_.champion is None:
         return [base, candidate]
     folder = paths.MODELS / round_.champion.weights_digest
@@ -49,7 +51,7 @@ def list_models(round_: Round, record: BaseRecord, precision: Precision) -> list
 
 
 def _trained(role: str, digest: str, folder: Path, record: BaseRecord, precision: Precision) -> ModelSpec:
-    return ModelSpec(role, digest, lambda: load_trained(folder, record, precision), labels_of(folder), folder)
+    return ModelSpec(role, digest, partial(load_trained, folder, record, precision), labels_of(folder), folder)
 
 
 def _require_champion(champion: Champion, folder: Path, record: BaseRecord) -> None:

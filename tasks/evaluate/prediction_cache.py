@@ -59,6 +59,8 @@ class PredictionCache:
 
     def __init__(self, name: str, value: pa.DataType) -> None:
         self.path = paths.PREDICTION_CACHE / f"{name}.parquet"
+        self.facts_path = self.path.with_suffix(".json")
+        """What is known about the server that generated them, if one did."""
         self.schema = pa.schema([("key", pa.string()), ("value", value)])
         self.values: dict[str, Any] = {}
         self._saved_at = time.monotonic()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.evaluate.judge.settings import JudgeSettings
+from tasks.inference.settings import ServerSettings
 from tasks.runtime.base_settings import Seed, Settings
 
 
@@ -18,6 +19,10 @@ class EvaluateSettings(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of the weights in evaluation. `auto`: bf16 where the processor or GPU supports it, else fp32, as in training.
     bf16 halves the memory: a 7B model on one 24 GB GPU needs it. The metrics record the precision."""
+    engine: ServerSettings | None = None
+    """A server that generates the answers in place of the embedded engine, such as vLLM or SGLang in an environment of their own
+    ([generation](evaluation.md#generation)). Losses, likelihoods and predictions of models with a head are computed in
+    this process."""
     encoder: Annotated[str, Field(min_length=1)] | None = None
     """A sentence encoder, by which the semantic similarity of answers and targets is reported: a folder or a hub id
     (`sentence-transformers/all-MiniLM-L6-v2`). Scores do not depend on it. Without it, no similarity is computed. After a change of

@@ -32,7 +32,7 @@ from tasks.evaluate.perplexity import Example, examples_of, perplexity
 from tasks.evaluate.plots import draw_plots
 from tasks.evaluate.predictions import PREDICTIONS_SCHEMA, TOO_LONG, EvaluationTask, Row, score_rows
 from tasks.evaluate.report import describe_model, losses_by_family
-from tasks.inference.embedded import describe_embedded
+from tasks.evaluate.served_model import describe_inference
 from tasks.runtime.files import read_json, write_json, write_parquet
 from tasks.runtime.progress import track
 from tasks.runtime.threads import Threads
@@ -61,6 +61,8 @@ class ModelResult:
     rows: list[Row]
     facts: dict[str, Any]
     """Its size, and times and cost where they are measured."""
+    server: dict[str, Any] | None
+    """The facts about the server that generated its answers; None: the embedded engine did."""
 
 
 def run(config: PipelineConfig) -> None:
@@ -99,7 +101,7 @@ def run(config: PipelineConfig) -> None:
     facts: dict[str, Any] = {
         "test_rows": len(predictions["candidate"]),
         "precision": precision_of(config.evaluate.precision),
-        "inference": describe_embedded(),
+        "inference": describe_inference(config.evaluate.engine, {r: each.server for r, each in results.items()}),
     }
     if encoder is not None:
         facts["encoder"] = encoder.entry()
@@ -174,6 +176,7 @@ def _evaluate_all(settings: EvaluateSettings, record: BaseRecord, form: str) -> 
                 losses_by_family(losses, families),
                 rows,
                 {"size": model_size(spec.folder, record), **times},
+                model.facts,
             )
     return results
 

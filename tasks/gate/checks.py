@@ -16,6 +16,7 @@ from tasks.gate.comparisons import check_no_regression, check_not_worse
 from tasks.gate.flags import check_degenerate, check_personal_data
 from tasks.gate.floors import check_floor
 from tasks.gate.golden import check_golden
+from tasks.gate.inference import check_inference
 from tasks.gate.limits import check_limits
 from tasks.gate.slices import check_slices
 from tasks.runtime.plugin_table import PluginTable
@@ -32,6 +33,7 @@ CHECKS: PluginTable[CheckFunction] = PluginTable(
         "slices": check_slices,
         "degenerate": check_degenerate,
         "personal_data": check_personal_data,
+        "inference": check_inference,
         "limits": check_limits,
         "better": check_better,
     },

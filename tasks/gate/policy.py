@@ -26,6 +26,9 @@ from tasks.state.round import Round
 
 Outcome = Literal["passed", "refused", "inconclusive"]
 
+TIERS: dict[str, Tier] = {"inference": "supporting"}
+"""Tiers of checks that are not `critical` by default."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -58,7 +61,7 @@ def decide(
     """Runs every check: first those of all families, then those by family, `better` last.
 
     Args:
-        metrics: the content of metrics.json, for `limits`.
+        metrics: the content of metrics.json, for `limits` and `inference`.
 
     Raises:
         ConfigError: a setting is invalid (`require_valid`); a plugin's check failed, or returned a result that is not its own.
@@ -107,7 +110,7 @@ def _tier(name: str, settings: GateSettings) -> Tier:
     """The tier of the longest name in the settings that the check's name begins with: `slices/qa` is for all slices of `qa`."""
     parts = name.split("/")
     names = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((settings.tiers[each] for each in names if each in settings.tiers), "critical")
+    return next((settings.tiers[each] for each in names if each in settings.tiers), TIERS.get(parts[0], "critical"))
 
 
 def _run_added(name: str, gate: GateInput) -> Iterator[Check]:

@@ -98,9 +98,9 @@ class GateSettings(Settings):
     {at_most_times_champion: 1.2}, robustness.typos.drop: {at_most: 0.1}}`. A name with a dot is in double quotes. A number that was
     not measured fails. The checks are named `limits/<path>`, also in `gate.tiers`."""
     tiers: dict[str, Tier] = {}
-    """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); `critical` by default. A failed
-    `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An `advisory` check is only
-    reported. `better` is always critical."""
+    """Tiers of checks, by name (`not_worse`, `slices`) or with a family (`not_worse/qa`); by default `critical`, and `inference`
+    `supporting`. A failed `critical` check refuses the candidate. A failed `supporting` check makes the verdict inconclusive. An
+    `advisory` check is only reported. `better` is always critical."""
     families: dict[str, FamilyPolicy] = {}
     """Policies of single families, by name."""
     bootstrap_samples: Annotated[int, Field(ge=500)] = 5000

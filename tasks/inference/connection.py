@@ -39,3 +39,7 @@ class Completion:
     prompt_tokens: int = 0
     """As the endpoint counts them; 0 if it does not."""
     completion_tokens: int = 0
+    token_ids: tuple[int, ...] | None = None
+    """The tokens of the text, if the endpoint tells them (vLLM's `return_token_ids`)."""
+    refusal: str | None = None
+    """Why the endpoint refuses this prompt, such as by its length; None if it does not."""

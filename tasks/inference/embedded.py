@@ -1,13 +1,13 @@
 """The embedded engine: transformers in this process, or in worker processes that it forks.
 
 On a CPU, rows are decoded by as many processes as there are free cores, with one thread each: threads of one operation wait for
-each other, processes do not. On a GPU, this process decodes all rows.
+each other, processes do not. On a GPU, this process decodes all rows; on several, a process for each does (devices.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -66,20 +66,13 @@ class EmbeddedEngine:
         """As Engine.generate. Tokens do not depend on `rows`, the order of the prompts or the number of processes."""
         if not prompts:
             return []
-        read, ends = answer_reader(self.tokenizer), end_token_ids(self.model, self.tokenizer)
-        order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
-        answers: dict[int, Answer] = {}
-
-        def emit(index: int, tokens: list[int]) -> None:
-            answers[index] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
-            on_answers({index: answers[index]})
-
+        ends = end_token_ids(self.model, self.tokenizer)
         processes = self._processes(len(prompts))
         if processes > 1:
             logger.info(f"{self.stage}: generates in {processes} processes with one thread each")
-        with self._one_thread(), self._decoding(prompts, max_new_tokens, ends) as decode:
-            decode_rows(decode, order, processes, emit)
-        return [answers[index] for index in range(len(prompts))]
+        with self._one_thread(), self.decoding(prompts, max_new_tokens, ends) as decode:
+            decode_all = partial(decode_rows, decode, processes=processes)
+            return answers_of(prompts, self.tokenizer, ends, on_answers, decode_all)
 
     def _processes(self, rows: int) -> int:
         if self.model.device.type != "cpu":
@@ -96,7 +89,7 @@ class EmbeddedEngine:
             yield
 
     @contextmanager
-    def _decoding(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Sequence[int]) -> Iterator[Decode]:
+    def decoding(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Sequence[int]) -> Iterator[Decode]:
         """How rows of these prompts are decoded with this model."""
         width = max(map(len, prompts)) + max_new_tokens
         rows = self._rows_that_fit(width)
@@ -130,6 +123,29 @@ class EmbeddedEngine:
         if self.model.device.type == "cuda":
             room = int(torch.cuda.mem_get_info(self.model.device)[0] * GPU_CACHE_SHARE)
         return max(1, min(self.rows, room // int(bytes_of_row)))
+
+
+def answers_of(
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Any,
+    ends: Sequence[int],
+    on_answers: OnAnswers,
+    decode_all: Callable[..., None],
+) -> list[Answer]:
+    """The answers to all prompts, as Engine.generate.
+
+    Args:
+        decode_all: decodes the rows of `order`, longest first, and calls `emit` with the index and the tokens of each.
+    """
+    read, answers = answer_reader(tokenizer), dict[int, Answer]()
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), tuple(prompts[index]), index))
+
+    def emit(index: int, tokens: list[int]) -> None:
+        answers[index] = Answer(read(tokens), is_cut=set(ends).isdisjoint(tokens))
+        on_answers({index: answers[index]})
+
+    decode_all(order=order, emit=emit)
+    return [answers[index] for index in range(len(prompts))]
 
 
 def describe_embedded() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +23,37 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+OF_A_PROMPT = frozenset({400, 413, 422})
+"""HTTP statuses that may be about one prompt, such as its length."""
 RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """HTTP statuses after which the server may answer later."""
 
+Prompt = str | list[int]
+"""A text, or, for completions, token ids."""
 OnCompletion = Callable[[int, Completion], None]
 """Called with each completion as soon as it is there, and the index of its prompt; from one thread at a time. If it raises, no
 further request begins."""
 
 
 class Endpoint:
-    def __init__(self, connection: Connection, first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> None:
-        self.connection = connection
+    """
+    Args:
+        refusals: statuses that give a completion with the reason as its `refusal`; all other refusals are errors.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        first_pause_seconds: float = FIRST_PAUSE_SECONDS,
+        refusals: Collection[int] = (),
+    ) -> None:
+        self.connection, self.refusals = connection, refusals
         self.first_pause_seconds = first_pause_seconds
         path = "chat/completions" if connection.api == "chat" else "completions"
         self.url = f"{with_values(connection.base_url, not_set).rstrip('/')}/{path}"
         self.shown_url = f"{connection.base_url.rstrip('/')}/{path}"
 
-    def complete(self, prompts: Sequence[str], on_completion: OnCompletion) -> list[Completion]:
+    def complete(self, prompts: Sequence[Prompt], on_completion: OnCompletion) -> list[Completion]:
         """One completion per prompt, in order.
 
         Raises:
@@ -86,7 +100,7 @@ class Endpoint:
         name = self.connection.api_key_env
         return {} if name is None else {"Authorization": f"Bearer {api_key(name)}"}
 
-    def _body(self, prompt: str) -> dict[str, Any]:
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
         connection = self.connection
         content: dict[str, Any] = (
             {"messages": [{"role": "user", "content": prompt}]} if connection.api == "chat" else {"prompt": prompt}
@@ -96,7 +110,7 @@ class Endpoint:
         limits = {"max_tokens": connection.max_tokens}
         return {"model": connection.model, **content, **limits, **sampling, **connection.extra}
 
-    def _complete(self, client: httpx.Client, prompt: str, stop: threading.Event) -> Completion:
+    def _complete(self, client: httpx.Client, prompt: Prompt, stop: threading.Event) -> Completion:
         """One completion, with a pause between attempts."""
         import httpx
 
@@ -117,6 +131,8 @@ class Endpoint:
                     if completion is not None:
                         return completion
                     problem = f"the response is not a completion: {one_line(response.text, 120)!r}"
+                elif response.status in self.refusals:
+                    return Completion("", refusal=refusal_of(response))
                 elif response.status not in RETRIED_STATUSES:
                     raise SourceError(refusal_of(response), where=self.shown_url, fix=self._advice(response))
                 else:

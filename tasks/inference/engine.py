@@ -39,5 +39,6 @@ class Engine(Protocol):
             LogitsNotFinite: the model computes NaN.
             MemoryExhausted: memory ran out, or a process of the engine was killed. `on_answers` has been called with all earlier
                 answers.
+            SourceError: a server fails or refuses, after the same calls.
         """
         ...

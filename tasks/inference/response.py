@@ -58,15 +58,17 @@ def completion_of(response: Response) -> Completion | None:
         document = json.loads(response.content)
         choice = document["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
-        is_cut = choice.get("finish_reason") in CUT_OFF
+        is_cut, tokens = choice.get("finish_reason") in CUT_OFF, choice.get("token_ids")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if text is None:  # a model that was stopped before its first token
         text = ""
     if not isinstance(text, str):
         return None
-    usage = document.get("usage")
-    return Completion(text, is_cut, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+    if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
+        return None
+    usage, ids = document.get("usage"), None if tokens is None else tuple(tokens)
+    return Completion(text, is_cut, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), ids)
 
 
 def refusal_of(response: Response) -> str:

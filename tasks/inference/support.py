@@ -53,9 +53,14 @@ def unsupported_reason(model: Any, width: int) -> str | None:
         return f"the attention of {config.model_type} cannot be replaced"
     if getattr(inner, "_is_stateful", False) or any(kind not in FULL for kind in _layer_types(config, width)):
         return "it has windowed or linear attention"
-    settings = inner.generation_config
-    changed = [name for name in CHANGE_SCORES if getattr(settings, name, None) not in NEUTRAL]
-    return f"its generation config sets {changed[0]}" if changed else _differs(inner)
+    setting = score_setting(inner)
+    return _differs(inner) if setting is None else f"its generation config sets {setting}"
+
+
+def score_setting(model: Any) -> str | None:
+    """The first setting of its generation config that changes scores, apart from a repetition penalty; None without one."""
+    settings = model.generation_config
+    return next((name for name in CHANGE_SCORES if getattr(settings, name, None) not in NEUTRAL), None)
 
 
 FULL = ("full_attention",)

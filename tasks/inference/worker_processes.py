@@ -1,7 +1,8 @@
-"""Rows that several forked processes decode, each with one thread and the weights of this process.
+"""Rows that several processes decode. Workers take the next row when they have room for one, and send each answer as soon as it is
+complete. When one fails, the others are ended within a second.
 
-A forked worker shares all unchanged memory with its parent, so the weights are in memory once. Workers take the next row when they
-have room for one, and send each answer as soon as it is complete. When one fails, the others are ended within a second.
+On a CPU workers are forked, with one thread each: a forked worker shares all unchanged memory with its parent, so the weights are
+in memory once. On GPUs each device has a worker: a new process, since CUDA does not survive a fork, which loads the weights.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import connection, get_context
 from typing import Any
 
@@ -25,6 +27,8 @@ Take = Callable[[], int | None]
 Emit = Callable[[int, list[int]], None]
 Decode = Callable[[Take, Emit], None]
 """Decodes the rows whose indices the first function returns, and passes each answer's tokens to the second."""
+DecodeOn = Callable[[str, Take, Emit], None]
+"""The same, on the device of this name."""
 
 GRACE_SECONDS = 1.0
 """Time for a worker whose parent has ended, or that is no longer needed."""
@@ -41,16 +45,26 @@ def decode_rows(decode: Decode, order: Sequence[int], processes: int, emit: Emit
         rows = iter(order)
         decode(lambda: next(rows, None), emit)
         return
-    context = get_context("fork")
+    _run_workers("fork", [(_work_with_one_thread, decode)] * processes, order, emit)
+
+
+def decode_on_devices(decode: DecodeOn, devices: Sequence[str], order: Sequence[int], emit: Emit) -> None:
+    """Decodes all rows, with one process for each device. `decode` is pickled. Raises as `decode_rows`."""
+    _run_workers("spawn", [(_work, partial(decode, device)) for device in devices], order, emit)
+
+
+def _run_workers(method: str, jobs: Sequence[tuple[Any, Decode]], order: Sequence[int], emit: Emit) -> None:
+    """Runs each function with its job in a worker."""
+    context: Any = get_context(method)
     counter = context.Value("l", 0)
     workers: list[Any] = []
     pipes: list[connection.Connection] = []
     try:
         with warnings.catch_warnings():  # about threads while forking: they are idle and hold no locks
             warnings.simplefilter("ignore", DeprecationWarning)
-            for _ in range(processes):
+            for work, decode in jobs:
                 receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(target=_work, args=(decode, order, counter, sender), daemon=True)
+                worker = context.Process(target=work, args=(decode, list(order), counter, sender), daemon=True)
                 worker.start()
                 sender.close()  # so that the pipe ends with its worker
                 workers.append(worker)
@@ -92,15 +106,20 @@ def _end(workers: Sequence[Any]) -> None:
             worker.join()
 
 
-def _work(decode: Decode, order: Sequence[int], counter: Any, pipe: connection.Connection) -> None:
-    """The worker: it ends with its parent, ignores Ctrl-C (the parent ends it), and uses one thread."""
+def _work_with_one_thread(decode: Decode, order: Sequence[int], counter: Any, pipe: connection.Connection) -> None:
+    """A forked worker."""
     import torch
 
     gc.freeze()  # existing objects stay unchanged, so their pages stay shared
+    torch.set_num_threads(1)
+    _work(decode, order, counter, pipe)
+
+
+def _work(decode: Decode, order: Sequence[int], counter: Any, pipe: connection.Connection) -> None:
+    """A worker: it ends with its parent, and ignores Ctrl-C (the parent ends it)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent(GRACE_SECONDS)
-    torch.set_num_threads(1)
 
     def take() -> int | None:
         with counter.get_lock():

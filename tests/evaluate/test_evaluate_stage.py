@@ -17,6 +17,7 @@ import pytest
 from support.extendpage import code_of
 from support.project import params, write_params
 from support.toyjudge import copy_rubrics, judge_settings, texts_of, verdict
+from support.toyserver import ToyServer
 
 from tasks import paths
 from tasks.base import precision
@@ -514,3 +515,23 @@ def test_a_missing_rubric_is_reported_before_any_model_is_loaded(world: Round, m
     )
     with pytest.raises(ConfigError, match="family `qa` has no rubric"):
         stage.run(config)
+
+
+def test_a_server_generates_the_answers_of_every_model_and_metrics_json_describes_it(world: Round) -> None:
+    before = {role: pq.read_table(paths.PREDICTIONS / f"{role}.parquet") for role in ("base", "champion", "candidate")}
+    server = ToyServer()
+    try:
+        engine = {"command": server.command()}
+        options = EvaluateSettings.model_validate(SETTINGS.model_dump(exclude={"engine"}) | {"engine": engine})
+        stage.run(SimpleNamespace(evaluate=options))  # type: ignore[arg-type]
+    finally:
+        server.close()
+    for role, predictions in before.items():
+        assert pq.read_table(paths.PREDICTIONS / f"{role}.parquet").equals(predictions)
+    assert read_json(paths.METRICS)["inference"] == {
+        "name": "server",
+        "version": dict.fromkeys(before, "0.11.0"),
+        "is_verified": dict.fromkeys(before, True),
+        "agreement": {role: {"rows": 8, "equal": 8} for role in before},
+        "settings": {"decoding": "greedy", "command": list(server.command())},
+    }

@@ -45,7 +45,7 @@ def test_the_better_answer_wins_in_both_orders_and_the_reference_gets_the_rest(s
     measured = result["families"]["qa"]
     assert measured == {
         "rows": 6, "win": 4, "tie": 0, "loss": 2, "score": 0.666667, "judged": 6, "equal": 0, "degenerate": 0, "by_score": 0,
-        "flips": 0, "flip_share": 0.0, "unparsed": 0, "calls": 12, "prompt_tokens": 1200, "completion_tokens": 120,
+        "flips": 0, "flip_share": 0.0, "unparsed": 0, "refused": 0, "calls": 12, "prompt_tokens": 1200, "completion_tokens": 120,
         "may_decide": True, "objection": None,
     }  # fmt: skip
     assert judge_lines({"judge": result}) == [
@@ -224,6 +224,32 @@ def test_a_judge_that_fails_halfway_gives_no_half_judged_score_and_continues_in_
     measured = compare(judging(toy.base_url, parallel_requests=1), candidate, reference)["families"]["qa"]
     assert (measured["win"], measured["loss"], measured["calls"]) == (4, 2, 12)
     assert len(toy.prompts) - before == 4  # eight were stored
+
+
+def test_a_pair_that_the_endpoint_refuses_is_a_tie_and_the_others_are_judged(start_endpoint: Any) -> None:
+    write_preferences(0)
+    too_long = Reply(400, '{"error": {"message": "maximum context length is 8192 tokens"}}')
+    toy = start_endpoint(lambda prompt: too_long if "question r001" in prompt else honest(prompt))
+    candidate, reference = sides()
+    result = compare(judging(toy.base_url), candidate, reference)
+    assert [each["judge_score"] for each in candidate] == [0, 0.5, 1, 1, 0, 1]
+    assert [each["judge_score"] for each in reference] == [1, 0.5, 0, 0, 1, 0]
+    measured = result["families"]["qa"]
+    assert (measured["refused"], measured["win"], measured["tie"], measured["calls"]) == (1, 3, 1, 10)
+    assert "1 pairs refused by the endpoint" in judge_lines({"judge": result})[0]
+    calls = len(toy.prompts)
+    assert compare(judging(toy.base_url), *sides()) == result  # what was refused is tried again, and costs nothing
+    assert len(toy.prompts) == calls + 2
+
+
+def test_an_endpoint_that_refuses_most_prompts_is_given_up(start_endpoint: Any) -> None:
+    toy = start_endpoint(lambda prompt: Reply(400, "response_format is not supported"))
+    families = ("qa", "summary")
+    result = compare(judging(toy.base_url, families=families, parallel_requests=1), *sides())
+    assert len(toy.prompts) == 5
+    problem = result["families"]["qa"]["problem"]
+    assert problem.endswith("answers 400 (response_format is not supported), to 5 prompts")
+    assert "not judged" in result["families"]["qa"]["objection"]
 
 
 def test_a_slow_judge_that_is_busy_at_first_is_waited_for(start_endpoint: Any) -> None:

@@ -93,3 +93,33 @@ def test_the_folder_of_rubrics_is_an_input_of_each_run_also_in_a_project_that_ha
     (paths.JUDGES / "README.md").write_text("own")
     begin_rubrics()
     assert (paths.JUDGES / "README.md").read_text() == "own"
+
+
+@pytest.mark.parametrize(
+    ("engine", "where", "what"),
+    [
+        ({"command": ["/opt/no/vllm", "{model}", "{port}"]}, "evaluate.engine.command", "no program `/opt/no/vllm`"),
+        (
+            {"urls": {"base": {"base_url": "http://h/v1", "model": "b"}}},
+            "evaluate.engine.urls",
+            "has no server of candidate",
+        ),
+        (
+            {"command": ["sh", "{model}", "{port}"], "api_key_env": "NO_KEY"},
+            "environment variable NO_KEY",
+            "is not set",
+        ),
+    ],
+)
+def test_a_server_that_would_fail_after_the_training_is_an_error(
+    project: Path, tiny_gpt2: Path, engine: dict[str, Any], where: str, what: str
+) -> None:
+    write_params(project, params(tiny_gpt2, [QA], evaluate={"engine": engine}))
+    (problem,) = run_check(next(check for check in CHECKS if check.name == "judge"), read_project())
+    assert (problem.severity, problem.where, problem.what) == ("error", where, what)
+
+
+def test_a_local_judge_that_is_missing_is_an_error(project: Path, tiny_gpt2: Path) -> None:
+    write_preferences(4)
+    (problem,) = problems(project, tiny_gpt2, base_url=None, model="./judges/none")
+    assert (problem.severity, problem.where) == ("error", "evaluate.judge.model")

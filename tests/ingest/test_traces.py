@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 from support.ingesting import errors, ingest, raw_rows, records, settings
+from support.project import params, set_up_project, write_params
 from support.toy_traces import CHAT, judge, log_chat
 
+from flows.cli.main import run
+from tasks import paths
+from tasks.evaluate.judge.preferences import read_preferences
 from tasks.ingest.sources import anything_new
 from tasks.records.parse import read_raw, to_rows
 from tasks.records.shapes import to_fields
@@ -205,3 +210,30 @@ def test_a_missing_experiment_or_server_is_reported() -> None:
     assert "has no experiment nothing" in str(error)
     (error,) = ingest(CHAT | {"tracking_uri": "http://127.0.0.1:9"}).errors
     assert "source `chat`, http://127.0.0.1:9: the registry cannot be reached" in str(error)
+
+
+def test_feedback_of_people_in_mlflow_becomes_preferences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_project(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    write_params(Path(), params("base", []))
+    uri = f"sqlite:///{tmp_path}/traces.db"
+    pair = {"question": "谁？ Who?", "answer_a": "Ann", "answer_b": "Bob", "family": "qa"}
+    first, second, robot = (log_chat({**pair, "target": name}, "shown") for name in "abc")
+    judge(first, "preferred", "A")
+    judge(second, "preferred", "nobody knows")
+    judge(robot, "preferred", "A", who="LLM_JUDGE")
+    assert run(["judge", "import", "chat", "--tracking-uri", uri, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "file": "data/judges/preferences.jsonl", "imported": 1, "changed": 1, "left_out": 1,
+    }  # fmt: skip
+    (preference,) = read_preferences(paths.JUDGES / "preferences.jsonl") or []
+    assert (preference.question, preference.preferred, preference.family, preference.target, preference.trace) == (
+        "谁？ Who?", "A", "qa", "a", first
+    )  # fmt: skip
+    judge(first, "preferred", "tie")
+    assert run(["judge", "import", "chat", "--tracking-uri", uri]) == 0
+    assert "1 preferences, 1 of them new or changed" in capsys.readouterr().out
+    assert [each.preferred for each in read_preferences(paths.JUDGES / "preferences.jsonl") or []] == ["tie"]
+    assert run(["judge", "import", "other", "--tracking-uri", uri]) == 1

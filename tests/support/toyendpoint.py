@@ -38,9 +38,14 @@ class ToyEndpoint:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self._send(toy._document(self.path))
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                reply = toy._reply(self.path, dict(self.headers), body)
+                self._send(toy._reply(self.path, dict(self.headers), body))
+
+            def _send(self, reply: Reply) -> None:
                 time.sleep(reply.after_seconds)
                 if reply.after is not None:
                     reply.after.wait(30)
@@ -62,6 +67,9 @@ class ToyEndpoint:
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def _document(self, path: str) -> Reply:
+        return Reply(404)
 
     def _reply(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> Reply:
         is_chat = path.endswith("/chat/completions")

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from tasks.errors import SourceError
 from tasks.evaluate.judge.answer import parse_winner, response_format
 from tasks.evaluate.judge.judgements import Judgement, Judgements
-from tasks.evaluate.judge.pair import Pair, PairVerdict, combine_orders
+from tasks.evaluate.judge.local import LocalModel
+from tasks.evaluate.judge.pair import REFUSED, Pair, PairVerdict, combine_orders
 from tasks.evaluate.judge.rubric import Rubric, rubric_of
 from tasks.evaluate.judge.settings import JudgeSettings
 from tasks.inference.connection import Completion, Connection
-from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, Endpoint, api_key
+from tasks.inference.endpoint import FIRST_PAUSE_SECONDS, OF_A_PROMPT, Endpoint, api_key
 from tasks.runtime.files import content_digest
 
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 30.0
+REFUSED_SHARE, REFUSED_CALLS = 0.05, 4
+"""The judge is given up when the endpoint refuses more prompts of a family than this share, and more than this number."""
 
 
 class NotJudged(Exception):
@@ -44,15 +47,23 @@ class Judge:
     ) -> None:
         """
         Raises:
-            ConfigError: an environment variable that the settings name is not set.
+            ConfigError: an environment variable that the settings name is not set; there is no such local model.
         """
         self.settings, self.rubrics = settings, rubrics
         if settings.api_key_env is not None:
             api_key(settings.api_key_env)
-        self._endpoint = Endpoint(connection_of(settings), first_pause_seconds)
+        self._client: Endpoint | LocalModel
+        if settings.base_url is None:
+            self._client = LocalModel(settings)
+            self._identity = self._client.identity
+        else:
+            self._client = Endpoint(connection_of(settings), first_pause_seconds, OF_A_PROMPT)
+            self._identity = settings.model
         self._judgements = Judgements(settings.model)
         self._problem: str | None = None
         """Why no further call is made."""
+        self._refused: set[str] = set()
+        """Keys of the prompts that the endpoint refused in this run."""
         self.calls = self.tokens = 0
         """Of this run."""
 
@@ -68,13 +79,17 @@ class Judge:
         prompts = [self._prompt(each) for pair in pairs for each in (pair, pair.swapped)]
         keys = [self._key(prompt) for prompt in prompts]
         self._complete(dict(zip(keys, prompts, strict=True)), what)
-        winners = [self._judgements.by_key[key].winner for key in keys]
-        verdicts = [combine_orders(*both) for both in zip(winners[::2], winners[1::2], strict=True)]
-        return verdicts, self._cost(set(keys))
+        verdicts = [self._verdict(*both) for both in zip(keys[::2], keys[1::2], strict=True)]
+        return verdicts, self._cost(set(keys) - self._refused)
+
+    def _verdict(self, first: str, second: str) -> PairVerdict:
+        if not self._refused.isdisjoint((first, second)):
+            return REFUSED
+        return combine_orders(*(self._judgements.by_key[key].winner for key in (first, second)))
 
     def _complete(self, prompts: Mapping[str, str], what: str) -> None:
         """Stores the judge's answers to these prompts, by key."""
-        missing = [key for key in prompts if key not in self._judgements.by_key]
+        missing = [key for key in prompts if key not in self._judgements.by_key and key not in self._refused]
         if not missing:
             return
         left = self.settings.budget.max_calls - self.calls
@@ -90,17 +105,24 @@ class Judge:
 
     def _call(self, keys: Sequence[str], prompts: Sequence[str]) -> None:
         try:
-            self._endpoint.complete(prompts, self._store(keys))
+            self._client.complete(prompts, self._store(keys))
         except SourceError as error:
             self._problem = f"{error.where}: {error.what}"
-        except _BudgetSpent:
-            self._problem = "evaluate.judge.budget.max_tokens is spent"
+        except _GivenUp as reason:
+            self._problem = str(reason)
 
     def _store(self, keys: Sequence[str]) -> Callable[[int, Completion], None]:
         before, last_line = self.calls, time.monotonic()
+        refused, allowed = 0, max(REFUSED_CALLS, REFUSED_SHARE * len(keys))
 
         def store(index: int, completion: Completion) -> None:
-            nonlocal last_line
+            nonlocal last_line, refused
+            if completion.refusal is not None:
+                self._refused.add(keys[index])
+                refused += 1
+                if refused > allowed:
+                    raise _GivenUp(f"{self._client.shown_url}: {completion.refusal}, to {refused} prompts")
+                return
             winner = None if completion.is_cut else parse_winner(completion.text)
             judgement = Judgement(winner, completion.prompt_tokens, completion.completion_tokens)
             self._judgements.add(keys[index], judgement)
@@ -110,7 +132,7 @@ class Judge:
                 last_line = time.monotonic()
                 logger.info(f"evaluate: judge {self.settings.model}: {self.calls - before} of {len(keys)} calls")
             if self.tokens > self.settings.budget.max_tokens:
-                raise _BudgetSpent
+                raise _GivenUp("evaluate.judge.budget.max_tokens is spent")
 
         return store
 
@@ -120,18 +142,19 @@ class Judge:
     def _key(self, prompt: str) -> str:
         settings = self.settings
         request = [settings.max_answer_tokens, settings.temperature, settings.response_format]
-        return content_digest([settings.model, request, prompt])[:32]
+        return content_digest([self._identity, request, prompt])[:32]
 
     def _cost(self, keys: Iterable[str]) -> Cost:
         used = [self._judgements.by_key[key] for key in keys]
         return Cost(len(used), sum(j.prompt_tokens for j in used), sum(j.completion_tokens for j in used))
 
 
-class _BudgetSpent(Exception):
-    """The tokens of the budget are spent."""
+class _GivenUp(Exception):
+    """No further call is made: the budget is spent, or the endpoint refuses too many prompts."""
 
 
 def connection_of(settings: JudgeSettings) -> Connection:
+    assert settings.base_url is not None
     return Connection(
         settings.base_url,
         settings.model,

@@ -17,6 +17,7 @@ def judge_lines(metrics: dict[str, Any]) -> list[str]:
             f"{measured['win']} won, {measured['tie']} tied, {measured['loss']} lost against the {judge['reference']}"
         )
         quality = f"{measured['flips']} position flips, {measured['unparsed']} unparsed, {measured['calls']} calls"
+        quality += f", {measured['refused']} pairs refused by the endpoint" if measured.get("refused") else ""
         role = "decides" if measured["may_decide"] else f"only reports: {measured['objection']}"
         lines.append(f"judge: {family}: {numbers} ({quality}); {role}")
     return lines

@@ -33,10 +33,13 @@ class PairVerdict:
     unparsed: int = 0
     """Answers of the judge, of two, that were not a verdict."""
     is_judged: bool = True
-    """False: decided without a call."""
+    """False: decided without an answer of the judge."""
+    is_refused: bool = False
+    """The endpoint refuses one of its prompts, such as by their length: a tie."""
 
 
 EQUAL = PairVerdict("tie", is_judged=False)
+REFUSED = PairVerdict("tie", is_judged=False, is_refused=True)
 _OTHER: dict[Winner, Winner] = {"A": "B", "B": "A", "tie": "tie"}
 
 

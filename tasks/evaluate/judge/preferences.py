@@ -13,6 +13,9 @@ from tasks.runtime.files import read_log
 from tasks.scoring.agreement import agreement_table, cohen_kappa, kappa_interval
 from tasks.scoring.statistics import Interval
 
+OPTIONAL = ("family", "row_id", "trace")
+"""Fields that may be null."""
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -23,6 +26,10 @@ class Preference:
     family: str | None = None
     """The family whose rubric applies; None: the rubric `default`."""
     target: str = ""
+    row_id: str | None = None
+    """The row of the question: its erasure removes the preference."""
+    trace: str | None = None
+    """The MLflow trace that it was imported from."""
 
     def pair(self, rubric: str) -> Pair:
         return Pair(rubric, language_of(self.question), self.question, self.target, self.answer_a, self.answer_b)
@@ -59,7 +66,7 @@ def measure_agreement(
 
 def _parse(**fields: str) -> Preference:
     preference = Preference(**fields)  # type: ignore[arg-type]
-    texts = [value for name, value in fields.items() if not (name == "family" and value is None)]
+    texts = [value for name, value in fields.items() if not (name in OPTIONAL and value is None)]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("every field is a text")
     if preference.preferred not in WINNERS:

@@ -41,13 +41,14 @@ def describe_agreement(agreement: Agreement, verdicts: Sequence[PairVerdict], co
 
 
 def describe_verdicts(verdicts: Sequence[PairVerdict], cost: Cost) -> dict[str, Any]:
-    """Of the judged pairs: position flips, and answers that are no verdict."""
+    """Of the judged pairs: position flips, and answers that are no verdict. Of all: those that the endpoint refused."""
     judged = [verdict for verdict in verdicts if verdict.is_judged]
     flips = sum(verdict.is_flip for verdict in judged)
     return {
         "flips": flips,
         "flip_share": rounded(flips / len(judged)) if judged else None,
         "unparsed": sum(verdict.unparsed for verdict in judged),
+        "refused": sum(verdict.is_refused for verdict in verdicts),
         "calls": cost.calls,
         "prompt_tokens": cost.prompt_tokens,
         "completion_tokens": cost.completion_tokens,

@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks.errors import ConfigError
 from tasks.evaluate.judge.judge import Cost, Judge, NotJudged
+from tasks.evaluate.judge.local import judge_name
 from tasks.evaluate.judge.pair import EQUAL, Pair, PairVerdict
 from tasks.evaluate.judge.preferences import Agreement, Preference, measure_agreement, read_preferences
 from tasks.evaluate.judge.report import describe_agreement, describe_family
@@ -62,7 +63,9 @@ class Judging:
                 role: [row for row in rows[role] if row["family"] == family] for role in ("candidate", reference)
             }
             entry, scores = self._compare_family(family, of_family["candidate"], of_family[reference], questions)
-            against = objection(settings, base, rubric_name(self.inputs.rubrics, family), agreements, problem)
+            against = objection(
+                settings, judge_name(settings), base, rubric_name(self.inputs.rubrics, family), agreements, problem
+            )
             may_decide = against is None and "problem" not in entry
             families[family] = entry | {"may_decide": may_decide, "objection": against}
             for row in of_family["candidate"]:

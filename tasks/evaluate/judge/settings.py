@@ -1,14 +1,15 @@
 """Settings of the pairwise judge."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tasks.runtime.base_settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 FamilyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 FOLDER = "data/judges/"
+DEFAULT_PREFERENCES = f"{FOLDER}preferences.jsonl"
 
 
 class JudgeBudget(Settings):
@@ -21,11 +22,11 @@ class JudgeBudget(Settings):
 
 
 class JudgeSettings(Settings):
-    base_url: str
+    base_url: str | None = None
     """The OpenAI-compatible endpoint, with its version: `https://api.example.com/v1`. A password in it is the name of an
-    environment variable: `https://me:${PASSWORD}@…`."""
+    environment variable: `https://me:${PASSWORD}@…`. None: the judge is a model in this process."""
     model: str
-    """The model's name there."""
+    """The model's name there; without an endpoint, the folder or hub id of a model, which answers greedily."""
     families: Annotated[tuple[FamilyName, ...], Field(min_length=1)]
     """The families with free-form answers that it judges."""
     api_key_env: str | None = None
@@ -44,9 +45,10 @@ class JudgeSettings(Settings):
     """Requests in parallel."""
     budget: JudgeBudget = JudgeBudget()
     """What a run may cost."""
-    preferences: str = f"{FOLDER}preferences.jsonl"
+    preferences: str = DEFAULT_PREFERENCES
     """People's preferences, JSONL below data/judges: `{question, answer_a, answer_b, preferred: A, B or tie}`, and optionally
-    `family` (whose rubric applies) and `target`. The judge decides only where it agrees with them; without the file, it reports."""
+    `family` (whose rubric applies) and `target`; `strop judge import` writes them from MLflow's review. The judge decides only
+    where it agrees with them; without the file, it reports."""
     least_kappa: Annotated[float, Field(ge=0, le=1)] = 0.4
     """The judge decides if the lower end of the interval of its Cohen's kappa with people is at least this value."""
     allow_same_family: bool = False
@@ -55,8 +57,8 @@ class JudgeSettings(Settings):
 
     @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, base_url: str) -> str:
-        if not base_url.startswith(("http://", "https://", "${")):
+    def _is_an_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None and not base_url.startswith(("http://", "https://", "${")):
             raise ValueError("base_url begins with http:// or https://")
         return base_url
 
@@ -66,3 +68,9 @@ class JudgeSettings(Settings):
         if not path.startswith(FOLDER) or ".." in path.split("/"):
             raise ValueError(f"the file is below {FOLDER}, so that it is an input of each version")
         return path
+
+    @model_validator(mode="after")
+    def _is_greedy_here(self) -> Self:
+        if self.base_url is None and (self.temperature or self.api_key_env):
+            raise ValueError("temperature and api_key_env are those of an endpoint: set `base_url`, or remove them")
+        return self

@@ -11,11 +11,17 @@ from tasks.evaluate.judge.settings import JudgeSettings
 
 
 def objection(
-    settings: JudgeSettings, base: str, rubric: str, agreements: Mapping[str, Agreement], problem: str | None
+    settings: JudgeSettings,
+    judge: str,
+    base: str,
+    rubric: str,
+    agreements: Mapping[str, Agreement],
+    problem: str | None,
 ) -> str | None:
     """Why the judge may not decide by a rubric; None if it may.
 
     Args:
+        judge: the name that tells the family of the judge's model.
         base: the id of the candidate's base model.
         agreements: rubric → agreement with people.
         problem: why the preferences were not judged.
@@ -31,7 +37,7 @@ def objection(
             f"its kappa with people is {agreement.kappa:.2f} [{low:.2f}, {high:.2f}] on {agreement.rows} preferences, and the "
             f"lower end must reach {settings.least_kappa:g}"
         )
-    return None if settings.allow_same_family else family_objection(settings.model, base)
+    return None if settings.allow_same_family else family_objection(judge, base)
 
 
 def family_objection(model: str, base: str) -> str | None:

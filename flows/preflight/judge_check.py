@@ -1,0 +1,59 @@
+"""The check of the models beside those that are trained: a server that generates answers, and the pairwise judge with its rubrics
+and people's preferences."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from flows.preflight.checks import unknown_family
+from flows.preflight.problem import Problem, warning
+from flows.preflight.project import Project
+from tasks.base.settings import is_folder
+from tasks.errors import ConfigError
+from tasks.inference.settings import ServerSettings
+
+
+def judge(project: Project) -> Iterator[Problem]:
+    """evaluate.engine: its program and variables. evaluate.judge: each family has templates and a rubric; the preferences, and
+    whether the judge can decide."""
+    if project.config.evaluate.engine is not None:
+        _require_engine(project.config.evaluate.engine)
+    settings = project.config.evaluate.judge
+    if settings is None:
+        return
+    from tasks.evaluate.judge.local import find_judge, judge_name
+    from tasks.evaluate.judge.round import read_inputs
+    from tasks.evaluate.judge.vote import family_objection
+
+    for family in settings.families:
+        yield from unknown_family(family, "row", project.where("evaluate", "judge", "families"))
+    if settings.base_url is None and is_folder(settings.model):
+        find_judge(settings.model)
+    inputs = read_inputs(settings)
+    if inputs.preferences is None:
+        yield warning(
+            "the judge only reports: there are no preferences of people",
+            settings.preferences,
+            "Write them there, or correct evaluate.judge.preferences; docs/judge.md has the format",
+        )
+    if settings.allow_same_family or "base" not in project.valid_sections:
+        return
+    if against := family_objection(judge_name(settings), project.config.base.model):
+        yield warning(f"the judge only reports: {against}", project.where("evaluate", "judge", "model"))
+
+
+def _require_engine(settings: ServerSettings) -> None:
+    """Raises ConfigError for a server that would fail only after the training."""
+    where = "evaluate.engine"
+    if settings.api_key_env is not None:
+        from tasks.inference.endpoint import api_key
+
+        api_key(settings.api_key_env)
+    if settings.command is not None and shutil.which(settings.command[0]) is None:
+        fix = "Install it in an environment of its own, and set the path of its program"
+        raise ConfigError(f"no program `{settings.command[0]}`", where=f"{where}.command", fix=fix)
+    if settings.urls is not None and (missing := sorted({"base", "candidate"} - set(settings.urls))):
+        raise ConfigError(
+            f"has no server of {' and '.join(missing)}", where=f"{where}.urls", fix="Add base_url and model"
+        )

@@ -1,0 +1,118 @@
+"""A server of one model, started by a command, until it answers; ended with all its processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import ConfigError, SourceError, one_line
+from tasks.inference import supervise
+from tasks.inference.served import served_models
+from tasks.inference.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+LINE_EVERY_SECONDS = 30.0
+TAIL_BYTES = 2000
+WHERE = "evaluate.engine.command"
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    process: subprocess.Popen[bytes]
+    log: Path
+    base_url: str
+
+    def fault(self, within_seconds: float = 0.0) -> str | None:
+        """Why it has ended, or ends within some seconds, with the end of its log; None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(within_seconds)
+        code = self.process.returncode
+        return None if code is None else f"the server ended with exit code {code}: {self.tail()}"
+
+    def tail(self) -> str:
+        """The last lines of its output, in one line."""
+        with suppress(OSError):
+            text = self.log.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace")
+            return one_line(" | ".join([line.strip() for line in text.splitlines() if line.strip()][-4:]), 500)
+        return ""
+
+
+@contextmanager
+def started_server(settings: ServerSettings, folder: Path, dtype: str, log: Path) -> Iterator[ServerProcess]:
+    """The server of the model in `folder`, as soon as it answers.
+
+    Raises:
+        ConfigError: the command cannot be run, or has ended.
+        SourceError: it does not answer within `start_seconds`.
+    """
+    assert settings.command is not None
+    port = _free_port()
+    values = {"{model}": str(folder.resolve()), "{port}": str(port), "{dtype}": dtype}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, supervise.__file__, str(os.getpid()), *_filled_in(settings.command, values)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            start_new_session=True,
+        )  # fmt: skip
+    server = ServerProcess(process, log, f"http://127.0.0.1:{port}/v1")
+    try:
+        _wait(server, settings)
+        yield server
+    finally:
+        _end(process)
+
+
+def _filled_in(command: Sequence[str], values: dict[str, str]) -> list[str]:
+    arguments = []
+    for argument in command:
+        for name, value in values.items():
+            argument = argument.replace(name, value)
+        arguments.append(argument)
+    return arguments
+
+
+def _wait(server: ServerProcess, settings: ServerSettings) -> None:
+    started = last_line = time.monotonic()
+    logger.info(
+        f"evaluate: starts {settings.command[0] if settings.command else ''}; up to {settings.start_seconds:g} s"
+    )
+    while served_models(server.base_url, settings.api_key_env) is None:
+        if fault := server.fault():
+            raise ConfigError(fault, where=WHERE, fix="Correct the command, or its environment")
+        now = time.monotonic()
+        if now - started > settings.start_seconds:
+            what = f"the server does not answer after {settings.start_seconds:g} s: {server.tail()}"
+            raise SourceError(what, where=WHERE, fix="Raise evaluate.engine.start_seconds, or correct the command")
+        if now - last_line > LINE_EVERY_SECONDS:
+            last_line = now
+            logger.info(f"evaluate: waits for the server ({now - started:.0f} s): {server.tail()[-150:]}")
+        time.sleep(POLL_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the supervisor, which ends its group; the group itself if the supervisor does not."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(supervise.GRACE_SECONDS + 5)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
